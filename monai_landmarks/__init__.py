@@ -1,0 +1,42 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Anatomical landmark localization for MONAI: from images and points to a trained bundle that finds landmarks."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+__all__ = ["__version__", "bundle_path"]
+
+__version__ = "0.1.0"
+
+
+def bundle_path(name: str) -> Path:
+    """Folder of a bundle that is shipped with this package.
+
+    Read from it, but train in a copy: an installed package must not be written to.
+
+    Args:
+        name: name of the bundle, for example ``"hand_xray_landmarks_scn"``.
+
+    Returns:
+        the bundle's folder, which holds ``configs/``, ``docs/`` and ``LICENSE``.
+
+    Raises:
+        ValueError: there is no bundle of this name; the message lists those that are there.
+    """
+    root = Path(str(files("monai_landmarks.bundles")))
+    names = sorted(folder.parent.name for folder in root.glob("*/configs"))
+    if name not in names:
+        raise ValueError(f"no bundle named {name!r} is shipped with monai_landmarks {__version__}; there are: {names}")
+    return root / name
