@@ -1,0 +1,168 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""How a schematic X-ray image is made: analytic shapes, path lengths through them, attenuation.
+
+All lengths are millimeters in the image plane, ``x`` to the right and ``y`` downward; pixel ``(i, j)`` has its center at
+``((i + 0.5) * spacing, (j + 0.5) * spacing)``. Arrays are ``(x, y)``, as MONAI's ``PILReader`` gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Bone", "Canvas", "blur", "closed_spline", "smoothstep"]
+
+
+@dataclass(frozen=True)
+class Bone:
+    """A bone as its outline in the image plane and what the rays meet inside.
+
+    Args:
+        outline: closed polygon (K, 2), mm.
+        half_thickness: half the depth of the bone along the rays, mm.
+        cortex: thickness of the dense shell at the bone's ends and in its shaft, mm.
+        marrow: attenuation of the inside (1 / mm) at the ends and in the shaft.
+        axis: the two end points (2, 2) of a long bone; None for a short bone, which is all "end".
+    """
+
+    outline: np.ndarray
+    half_thickness: float
+    cortex: tuple[float, float]
+    marrow: tuple[float, float]
+    axis: np.ndarray | None = None
+
+
+def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Go smoothly from 0 at ``low`` to 1 at ``high``."""
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def closed_spline(control: np.ndarray, samples: int = 4) -> np.ndarray:
+    """Closed Catmull-Rom spline (K * samples, 2) through the points ``control`` (K, 2), which are all kept as vertices."""
+    p0, p1, p2, p3 = (np.roll(control, shift, axis=0)[:, None] for shift in (1, 0, -1, -2))
+    t = (np.arange(samples) / samples)[None, :, None]
+    curve = p1 + 0.5 * t * (p2 - p0 + t * (2 * p0 - 5 * p1 + 4 * p2 - p3 + t * (3 * (p1 - p2) + p3 - p0)))
+    return curve.reshape(-1, 2)
+
+
+def blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian blur of a 2-D array by ``sigma`` pixels, the border repeated."""
+    radius = int(np.ceil(3 * sigma))
+    if radius < 1:
+        return image
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).astype(image.dtype)
+    for axis in (0, 1):
+        n = image.shape[axis]
+        padded = np.pad(image, [(radius, radius) if d == axis else (0, 0) for d in (0, 1)], mode="edge")
+        image = sum(w * (padded[k : k + n] if axis == 0 else padded[:, k : k + n]) for k, w in enumerate(kernel))
+    return image
+
+
+def signed_distance(x: np.ndarray, y: np.ndarray, polygon: np.ndarray) -> np.ndarray:
+    """Distance of the points (P,), (P,) from the border of a closed polygon (K, 2), positive inside."""
+    corner, edge = polygon.astype(x.dtype), (np.roll(polygon, -1, axis=0) - polygon).astype(x.dtype)
+    px, py = x[:, None] - corner[:, 0], y[:, None] - corner[:, 1]
+    t = np.clip((px * edge[:, 0] + py * edge[:, 1]) / (edge**2).sum(1), 0, 1)
+    squared = ((px - t * edge[:, 0]) ** 2 + (py - t * edge[:, 1]) ** 2).min(1)
+    # an odd number of edges to one side of the point: inside
+    below, above = py >= 0, py < edge[:, 1]
+    crossed = (below == above) & ((edge[:, 0] * py > edge[:, 1] * px) == below)
+    inside = np.logical_xor.reduce(crossed, axis=1)
+    return np.where(inside, 1, -1) * np.sqrt(squared)
+
+
+class Canvas:
+    """An image plane on which the attenuation along each ray is summed.
+
+    Args:
+        size: pixels along x and y.
+        spacing: pixel size, mm.
+    """
+
+    def __init__(self, size: Sequence[int], spacing: float) -> None:
+        self.spacing = float(spacing)
+        self.x, self.y = ((np.arange(n, dtype=np.float32) + 0.5) * np.float32(spacing) for n in size)
+        self.bone = np.zeros(tuple(size), np.float32)
+        self.soft = np.zeros(tuple(size), np.float32)
+
+    def window(self, points: np.ndarray, margin: float) -> tuple[slice, slice] | None:
+        """The part of the canvas that holds the points (K, 2) and a margin in mm; None if that is outside."""
+        low, high = points.min(0) - margin, points.max(0) + margin
+        out = []
+        for d, grid in enumerate((self.x, self.y)):
+            start, stop = np.searchsorted(grid, (low[d], high[d]))
+            if start >= stop:
+                return None
+            out.append(slice(int(start), int(stop)))
+        return out[0], out[1]
+
+    def grid(self, window: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
+        """Flat x and y (mm) of the pixels of a window."""
+        x, y = np.meshgrid(self.x[window[0]], self.y[window[1]], indexing="ij")
+        return x.ravel(), y.ravel()
+
+    def add_bone(self, bone: Bone, cortical: float) -> None:
+        """Add the attenuation of a bone whose shell attenuates by ``cortical`` (1 / mm)."""
+        window = self.window(bone.outline, self.spacing)
+        if window is None:
+            return
+        x, y = self.grid(window)
+        depth = signed_distance(x, y, bone.outline)
+        total = self._attenuation(depth, bone, cortical, part=0)
+        if bone.axis is not None:
+            start, along = bone.axis[0], bone.axis[1] - bone.axis[0]
+            u = ((x - start[0]) * along[0] + (y - start[1]) * along[1]) / (along @ along)
+            shaft = smoothstep(0.5 - np.abs(u - 0.52), 0.08, 0.3)
+            total += shaft * (self._attenuation(depth, bone, cortical, part=1) - total)
+        shape = tuple(s.stop - s.start for s in window)
+        self.bone[window] += total.reshape(shape)
+
+    def _attenuation(self, depth: np.ndarray, bone: Bone, cortical: float, part: int) -> np.ndarray:
+        """Attenuation at a depth inside the outline, averaged over a pixel's width so that edges are smooth."""
+        cortex, half = bone.cortex[part], bone.half_thickness
+
+        def path(d: np.ndarray, h: float) -> np.ndarray:
+            return 2 * np.sqrt(np.maximum(h**2 - (h - np.clip(d, 0, h)) ** 2, 0))
+
+        step = min(self.spacing, half) / 16
+        d = np.arange(-1.5 * self.spacing, half + 1.5 * self.spacing, step)
+        inner = path(d - cortex, max(half - cortex, 1e-3))
+        profile = cortical * (path(d, half) - inner) + bone.marrow[part] * inner
+        width = max(int(round(self.spacing / step)), 1)
+        profile = np.convolve(np.pad(profile, width, mode="edge"), np.full(width, 1 / width), "same")[width:-width]
+        return np.interp(depth, d, profile).astype(np.float32)
+
+    def add_soft_tissue(self, chains: Sequence[tuple[np.ndarray, np.ndarray]], attenuation: float) -> None:
+        """Add soft tissue around chains of points (K, 2) with radii (K,), melted together where they meet.
+
+        Each chain is a tube of round cross-section whose radius runs linearly from point to point.
+        """
+        power = 4
+        total = np.zeros_like(self.soft)
+        for points, radii in chains:
+            window = self.window(points, float(radii.max()))
+            if window is None:
+                continue
+            x, y = self.grid(window)
+            squared = np.zeros_like(x)
+            for a, b, ra, rb in zip(points[:-1], points[1:], radii[:-1], radii[1:]):
+                edge = (b - a).astype(np.float32)
+                px, py = x - np.float32(a[0]), y - np.float32(a[1])
+                t = np.clip((px * edge[0] + py * edge[1]) / np.float32(edge @ edge), 0, 1)
+                radius = np.float32(ra) + t * np.float32(rb - ra)
+                np.maximum(squared, radius**2 - (px - t * edge[0]) ** 2 - (py - t * edge[1]) ** 2, out=squared)
+            total[window] += (squared ** (power / 2)).reshape([s.stop - s.start for s in window])
+        self.soft += np.float32(2 * attenuation) * total ** (1 / power)

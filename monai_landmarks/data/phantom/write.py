@@ -1,0 +1,177 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Write phantoms as ordinary files: images, landmarks and the datalist that names them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.utils import optional_import
+from PIL import Image
+
+from monai_landmarks.data.landmark_set import LandmarkSet
+from monai_landmarks.data.phantom.hand import hand_phantom, hand_spacing
+from monai_landmarks.data.phantom.hand_skeleton import HAND_LANDMARKS
+
+tqdm, _ = optional_import("tqdm", name="tqdm")
+
+__all__ = ["write_hand_phantom"]
+
+VERSION = 1  # of the pictures: a phantom written by another version is not the same and is written anew
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``, with the same suffixes, which becomes ``path`` if all goes well."""
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sections(num_images: int, validation_fraction: float, testing_fraction: float) -> list[str]:
+    """The datalist section of each image: training comes first, then validation, then testing.
+
+    >>> sections(5, 0.2, 0.2)
+    ['training', 'training', 'training', 'validation', 'testing']
+    """
+    validation, testing = (int(round(num_images * f)) for f in (validation_fraction, testing_fraction))
+    training = num_images - validation - testing
+    if num_images < 1 or training < 0 or min(validation, testing) < 0:
+        raise ValueError(
+            f"num_images={num_images}, validation_fraction={validation_fraction}, testing_fraction={testing_fraction}: "
+            "expected at least one image and fractions between 0 and 1 whose sum is at most 1."
+        )
+    return ["training"] * training + ["validation"] * validation + ["testing"] * testing
+
+
+def write_phantom(
+    folder: str | os.PathLike,
+    parameters: dict[str, Any],
+    landmarks: dict[str, Any],
+    write_image: Callable[[Path, int], tuple[dict[str, Any], LandmarkSet]],
+) -> Path:
+    """Write ``num_images`` images, a table of their landmarks and, last of all, the datalist.
+
+    Args:
+        folder: where to write.
+        parameters: what determines the phantom, JSON types; a datalist that records the same is left as it is.
+        landmarks: the datalist's description of the landmarks: names, pairs, coordinate system.
+        write_image: writes image number i into the folder and returns its datalist item and its landmarks.
+
+    Returns:
+        path of ``datalist.json``.
+    """
+    folder = Path(folder)
+    datalist = folder / "datalist.json"
+    parameters = json.loads(json.dumps({**parameters, "version": VERSION}))
+    belongs = sections(*(parameters[key] for key in ("num_images", "validation_fraction", "testing_fraction")))
+    if datalist.exists():
+        if _is_complete(datalist, parameters):
+            return datalist
+        datalist.unlink()  # an interrupted run must not leave a datalist that speaks of other images
+
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    content: dict[str, Any] = {"phantom": parameters, "landmarks": landmarks}
+    content.update({section: [] for section in ("training", "validation", "testing")})
+    table = []
+    for index, section in enumerate(tqdm(belongs, desc=str(folder), disable=len(belongs) <= 50)):
+        item, found = write_image(folder, index)
+        content[section].append(item)
+        name = Path(item["image"]).name
+        table += [[name, mark, *point] for mark, point in zip(found.names, found.points.tolist()) if point[0] == point[0]]
+    with replacing(folder / "landmarks.csv") as path, path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["image", "landmark", *"xyz"[: found.points.shape[1]]])
+        writer.writerows(table)
+    with replacing(datalist) as path:
+        path.write_text(json.dumps(content, indent=1) + "\n")
+    return datalist
+
+
+def _is_complete(datalist: Path, parameters: dict[str, Any]) -> bool:
+    try:
+        content = json.loads(datalist.read_text())
+    except ValueError:
+        return False
+    items = [item for section in ("training", "validation", "testing") for item in content.get(section, [])]
+    files = [item["image"] for item in items] + [item["label"] for item in items if isinstance(item["label"], str)]
+    return content.get("phantom") == parameters and all((datalist.parent / name).exists() for name in files)
+
+
+def write_hand_phantom(
+    folder: str | os.PathLike,
+    num_images: int = 200,
+    seed: int = 0,
+    *,
+    size: Sequence[int] = (256, 256),
+    spacing: float | None = None,
+    validation_fraction: float = 0.15,
+    testing_fraction: float = 0.15,
+    missing_fraction: float = 0.0,
+) -> Path:
+    """Write schematic hand radiographs (8-bit PNG) with their landmarks, the default data of the bundles.
+
+    The same arguments give the same files, bit by bit; image number i does not depend on how many there are. Nothing is
+    done where the same phantom has been written before.
+
+    Args:
+        folder: where to write ``images/``, ``landmarks.csv`` (long form, index coordinates) and ``datalist.json``.
+        num_images: number of images, training first, then validation and testing.
+        seed: start of all random draws.
+        size: pixels along x and y.
+        spacing: pixel size, mm; by default a grown hand fills the image.
+        validation_fraction: part of the images that is for validation.
+        testing_fraction: part of the images that is for testing.
+        missing_fraction: probability that a landmark is missing from the files, though it is visible.
+
+    Returns:
+        path of ``datalist.json``. Its labels are inline, in index coordinates: ``[x, y]`` runs along the axes of the
+        array that MONAI's ``PILReader`` gives, whole numbers are pixel centers.
+
+    Raises:
+        ValueError: if the number or the fractions make no sense.
+    """
+    size = tuple(int(n) for n in size)
+    spacing = float(hand_spacing(size) if spacing is None else spacing)
+
+    def write_image(root: Path, index: int) -> tuple[dict[str, Any], LandmarkSet]:
+        image, found = hand_phantom(np.random.default_rng([seed, index]), size, spacing)
+        name = f"images/hand_{index:04d}.png"
+        with replacing(root / name) as path:
+            Image.fromarray(np.rint(image.T * 255).astype(np.uint8)).save(path)
+        points = found.points.round(4)
+        points[np.random.default_rng([seed, index, 1]).random(len(points)) < missing_fraction] = np.nan
+        label = [point if point[0] == point[0] else [None, None] for point in points.tolist()]
+        item = {"image": name, "label": label, "spacing": [spacing, spacing]}
+        return item, LandmarkSet(found.names, points, found.coordinate_system)
+
+    parameters = {
+        "kind": "hand",
+        "num_images": num_images,
+        "seed": seed,
+        "size": size,
+        "spacing": spacing,
+        "validation_fraction": validation_fraction,
+        "testing_fraction": testing_fraction,
+        "missing_fraction": missing_fraction,
+    }
+    landmarks = {"names": HAND_LANDMARKS, "pairs": [], "coordinate_system": "index"}
+    return write_phantom(folder, parameters, landmarks, write_image)
