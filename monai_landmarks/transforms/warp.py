@@ -1,0 +1,319 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Random spatial augmentation that takes an image and its landmarks along: one warp, one resampling, exact points."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection, NdarrayOrTensor
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, RandomizableTransform, create_rotate, create_shear
+from monai.utils import (
+    GridSampleMode,
+    GridSamplePadMode,
+    convert_to_dst_type,
+    convert_to_tensor,
+    ensure_tuple,
+    ensure_tuple_rep,
+    look_up_option,
+)
+
+from .spaces import points_as_index, spacing_of
+from .spline_warp import SplineWarp
+
+__all__ = ["RandLandmarkWarp", "RandLandmarkWarpD", "RandLandmarkWarpDict", "RandLandmarkWarpd"]
+
+Ranges = float | Sequence[float | Sequence[float]] | None
+
+
+def _limits(ranges: Ranges, count: int, name: str) -> np.ndarray:
+    """``ranges`` of ``count`` parameters as an array (count, 2) of lower and upper limits."""
+    if ranges is None:
+        return np.zeros((count, 2))
+    if np.ndim(ranges) == 0 or (count == 1 and np.shape(ranges) == (2,)):  # type: ignore[arg-type]
+        ranges = [ranges] * count  # type: ignore[list-item]
+    entries = ensure_tuple(ranges)
+    if len(entries) != count or any(np.shape(e) not in ((), (2,)) for e in entries):
+        raise ValueError(f"{name} must be a number or {count} numbers or (low, high) pairs for this image, got {ranges}.")
+    limits = np.array([(-abs(e), abs(e)) if np.ndim(e) == 0 else e for e in entries], dtype=np.float64)
+    if (limits[:, 0] > limits[:, 1]).any():
+        raise ValueError(f"{name}: a lower limit is above its upper limit in {ranges}.")
+    return limits
+
+
+class RandLandmarkWarp(RandomizableTransform):
+    """Move, rotate, scale, shear and elastically deform an image together with its landmarks.
+
+    All parts are composed into one :class:`~monai_landmarks.transforms.SplineWarp`: the image is resampled once, the points
+    go through the inverse of its sampling map, to 1e-6 voxel. The image keeps its affine: content moves in the world, and
+    so do points in world coordinates; index points move in the index. The content moves by
+
+        u -> R H S u + t,  then the elastic field,  u = distance from the image center in mm along the image's axes
+
+    with scaling S, shear H and rotation R as in MONAI's ``create_scale``, ``create_shear``, ``create_rotate``. Spacing is
+    respected: a rotation is one in the world also where voxels are not cubes.
+
+    A range is a number ``r`` for a uniform draw from (-r, r), or one entry per parameter, each a number or a (low, high)
+    pair. A single parameter (a 2-D rotation, ``scale_range``) takes a (low, high) pair as it is. None switches a part off.
+
+    Args:
+        translate_range: translation along each image axis, in ``units``.
+        rotate_range: angles in rad, one in 2-D, three in 3-D; positive turns the first axis towards the second in 2-D.
+        scale_range: isotropic scaling by 1 + a draw.
+        axis_scale_range: scaling of each axis by 1 + a draw, multiplied with the isotropic one.
+        shear_range: 2 shear factors in 2-D, 6 in 3-D.
+        elastic_range: each control point of a cubic B-spline moves along each axis by a draw, in ``units``.
+        elastic_grid: control points per axis, a number or one per axis, at least 4. As in the published augmentation this
+            counts the ones beyond the image's edges: 5 are 2 intervals across the image.
+        units: ``"mm"`` (by the image's affine; without one a voxel is 1 mm) or ``"voxel"``.
+        prob: probability of a warp.
+        mode: interpolation, ``"bilinear"`` (also for 3-D), ``"nearest"`` or ``"bicubic"`` (2-D).
+        padding_mode: values beyond the image, ``"zeros"``, ``"border"`` or ``"reflection"``. Reflected anatomy can show a
+            landmark twice.
+        max_gradient: elastic fields are scaled down until their gradient relative to the affine part is below this, so that
+            they never fold; see :class:`~monai_landmarks.transforms.SplineWarp`.
+        outside: ``"keep"`` points that leave the field of view, or mark them as ``"missing"`` (NaN).
+
+    The published ranges (Payer et al., Medical Image Analysis 54, 2019, and code; all uniform):
+    hand radiographs 256x256: translate 10, rotate 0.2, elastic 20, grid 5, voxel;
+    cephalograms: translate 10, rotate 0.25, scale 0.2, axis_scale 0.2, elastic 10, grid 5, mm;
+    spine CT: translate 20, rotate 0.2, axis_scale 0.1, elastic 15, grid 5, mm.
+
+    Example:
+
+        >>> import torch
+        >>> warp = RandLandmarkWarp(rotate_range=0.2, elastic_range=4, elastic_grid=5, units="voxel", prob=1.0)
+        >>> image, points = warp(torch.rand(1, 64, 48), torch.tensor([[20.0, 30.0], [float("nan"), float("nan")]]))
+        >>> image.shape, points.shape
+        (torch.Size([1, 64, 48]), torch.Size([2, 2]))
+    """
+
+    backend = ["torch"]
+
+    def __init__(
+        self,
+        translate_range: Ranges = None,
+        rotate_range: Ranges = None,
+        scale_range: Ranges = None,
+        axis_scale_range: Ranges = None,
+        shear_range: Ranges = None,
+        elastic_range: Ranges = None,
+        elastic_grid: int | Sequence[int] = 5,
+        units: str = "mm",
+        prob: float = 0.1,
+        mode: str = GridSampleMode.BILINEAR,
+        padding_mode: str = GridSamplePadMode.ZEROS,
+        max_gradient: float = 0.8,
+        outside: str = "keep",
+    ) -> None:
+        RandomizableTransform.__init__(self, prob)
+        self.translate_range = translate_range
+        self.rotate_range = rotate_range
+        self.scale_range = scale_range
+        self.axis_scale_range = axis_scale_range
+        self.shear_range = shear_range
+        self.elastic_range = elastic_range
+        self.elastic_grid = elastic_grid
+        self.units = look_up_option(units, ("mm", "voxel"))
+        self.mode = look_up_option(mode, GridSampleMode)
+        self.padding_mode = look_up_option(padding_mode, GridSamplePadMode)
+        self.max_gradient = max_gradient
+        self.outside = look_up_option(outside, ("keep", "missing"))
+        self.warp: SplineWarp | None = None
+
+    def randomize(self, data: NdarrayOrTensor) -> None:
+        """Draw whether to warp, and the warp for an image of this shape and spacing, (C, n_1, ..., n_D)."""
+        super().randomize(None)
+        self.warp = None
+        if self._do_transform:
+            self.warp = self._draw(tuple(int(n) for n in data.shape[1:]), data)
+
+    def _draw(self, shape: tuple[int, ...], image: NdarrayOrTensor) -> SplineWarp:
+        dims = len(shape)
+        if dims not in (2, 3):
+            raise ValueError(f"An image must be channel-first with 2 or 3 spatial axes, got the shape {tuple(image.shape)}.")
+        spacing = spacing_of(image, dims)
+        unit = spacing if self.units == "voxel" else np.ones(dims)
+
+        def draw(name: str, count: int, size: tuple[int, ...] = ()) -> np.ndarray:
+            low, high = _limits(getattr(self, name), count, name).T
+            return self.R.uniform(low, high, (*size, count))
+
+        scale = (1 + draw("scale_range", 1)) * (1 + draw("axis_scale_range", dims))
+        if (scale <= 0).any():
+            raise ValueError(f"Scaling ranges must keep 1 + scale above 0, drew the factors {scale.tolist()}.")
+        rotate = np.asarray(create_rotate(dims, draw("rotate_range", 1 if dims == 2 else 3).tolist()))[:dims, :dims]
+        shear = np.asarray(create_shear(dims, draw("shear_range", 2 if dims == 2 else 6).tolist()))[:dims, :dims]
+        translation = draw("translate_range", dims) * unit
+        control = None
+        if self.elastic_range is not None:
+            control = draw("elastic_range", dims, ensure_tuple_rep(self.elastic_grid, dims)) * unit
+        return SplineWarp(shape, spacing, rotate @ shear * scale, translation, control, self.max_gradient)
+
+    def __call__(
+        self,
+        img: NdarrayOrTensor,
+        points: NdarrayOrTensor | None = None,
+        randomize: bool = True,
+        mode: str | None = None,
+        padding_mode: str | None = None,
+    ) -> tuple[NdarrayOrTensor, NdarrayOrTensor | None]:
+        """
+        Args:
+            img: channel-first image (C, n_1, ..., n_D), array or tensor on any device.
+            points: (N, D) or (1, N, D), in the space its affine tells (index without one); NaN rows stay NaN.
+            randomize: draw a new warp; False uses the last one again.
+            mode: interpolation for this image, the constructor's by default.
+            padding_mode: padding for this image, the constructor's by default.
+
+        Returns:
+            the warped image (float; floating types are kept, others become float32) and the moved points, of the types
+            they came in and on their devices.
+
+        Raises:
+            ValueError: when a range does not fit the image's number of axes, or points or image have a wrong shape.
+        """
+        if randomize:
+            self.randomize(img)
+        # points first: their way into the index of the image needs the image as it was
+        return self.warp_image(img, mode, padding_mode), None if points is None else self.warp_points(points, img)
+
+    def warp_image(
+        self, img: NdarrayOrTensor, mode: str | None = None, padding_mode: str | None = None
+    ) -> NdarrayOrTensor:
+        """Resample an image with the last warp drawn."""
+        tensor = convert_to_tensor(img, track_meta=False)
+        dtype = tensor.dtype if tensor.dtype.is_floating_point else torch.float32
+        if self.warp is not None:
+            if tuple(tensor.shape[1:]) != self.warp.spatial_shape:
+                raise ValueError(
+                    f"Images of one warp must be of one size, got {tuple(tensor.shape[1:])} after {self.warp.spatial_shape}."
+                )
+            # half precision cannot hold sampling positions; the image is sampled in float32 and given back as it came
+            work = torch.float64 if dtype == torch.float64 else torch.float32
+            tensor = torch.nn.functional.grid_sample(
+                tensor[None].to(work),
+                self.warp.grid(tensor.device).to(work),
+                mode=str(look_up_option(mode or self.mode, GridSampleMode).value),
+                padding_mode=str(look_up_option(padding_mode or self.padding_mode, GridSamplePadMode).value),
+                align_corners=False,
+            )[0]
+        return convert_to_dst_type(tensor.to(dtype), img, dtype=dtype)[0]
+
+    def warp_points(self, points: NdarrayOrTensor, img: NdarrayOrTensor) -> NdarrayOrTensor:
+        """Move points of ``img`` with the last warp drawn; (N, D) or (1, N, D)."""
+        if self.warp is None and self.outside == "keep":
+            return points
+        index, give_back = points_as_index(points, img)
+        if self.warp is not None:
+            index = self.warp.inverse(index)
+        if self.outside == "missing":
+            index[((index < -0.5) | (index > np.asarray(img.shape[1:]) - 0.5)).any(1)] = np.nan
+        return give_back(index)
+
+
+class RandLandmarkWarpd(RandomizableTransform, MapTransform):
+    """Dictionary-based version of :class:`RandLandmarkWarp`: all images of ``keys`` and all points share one warp.
+
+    Images must be of one size, the warp and the space of the points are told by the first one.
+
+    Args:
+        keys: images.
+        points_keys: landmarks, (1, N, D) or (N, D).
+        mode: interpolation, one for all or one per image key, e.g. ``("bilinear", "nearest")`` for an image and a mask.
+        padding_mode: as mode.
+        allow_missing_keys: do not raise an error where an image or landmarks are missing.
+        kwargs: see :class:`RandLandmarkWarp`.
+    """
+
+    backend = RandLandmarkWarp.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection = "image",
+        points_keys: KeysCollection = "label",
+        translate_range: Ranges = None,
+        rotate_range: Ranges = None,
+        scale_range: Ranges = None,
+        axis_scale_range: Ranges = None,
+        shear_range: Ranges = None,
+        elastic_range: Ranges = None,
+        elastic_grid: int | Sequence[int] = 5,
+        units: str = "mm",
+        prob: float = 0.1,
+        mode: str | Sequence[str] = GridSampleMode.BILINEAR,
+        padding_mode: str | Sequence[str] = GridSamplePadMode.ZEROS,
+        max_gradient: float = 0.8,
+        outside: str = "keep",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        RandomizableTransform.__init__(self, prob)
+        self.points_keys = ensure_tuple(points_keys)
+        self.mode = ensure_tuple_rep(mode, len(self.keys))
+        self.padding_mode = ensure_tuple_rep(padding_mode, len(self.keys))
+        self.warp = RandLandmarkWarp(
+            translate_range=translate_range,
+            rotate_range=rotate_range,
+            scale_range=scale_range,
+            axis_scale_range=axis_scale_range,
+            shear_range=shear_range,
+            elastic_range=elastic_range,
+            elastic_grid=elastic_grid,
+            units=units,
+            prob=1.0,
+            max_gradient=max_gradient,
+            outside=outside,
+        )
+
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> RandLandmarkWarpd:
+        super().set_random_state(seed, state)
+        self.warp.set_random_state(seed, state)
+        return self
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """
+        Args:
+            data: item with channel-first images and landmarks.
+
+        Returns:
+            a copy of the item with warped images and moved landmarks.
+
+        Raises:
+            KeyError: when a key is missing and that is not allowed.
+            ValueError: see :class:`RandLandmarkWarp`.
+        """
+        d = dict(data)
+        reference = self.first_key(d)
+        if reference == ():
+            return d
+        self.randomize(None)
+        self.warp.warp = None
+        first = d[reference]
+        if self._do_transform:
+            self.warp.randomize(first)
+        for key in self.points_keys:
+            if key in d:
+                d[key] = self.warp.warp_points(d[key], first)
+            elif not self.allow_missing_keys:
+                raise KeyError(f"Landmarks {key!r} of RandLandmarkWarpd are not in the item, which has {sorted(map(str, d))}.")
+        for key, mode, padding_mode in self.key_iterator(d, self.mode, self.padding_mode):
+            d[key] = self.warp.warp_image(d[key], mode, padding_mode)
+        return d
+
+
+RandLandmarkWarpD = RandLandmarkWarpDict = RandLandmarkWarpd
