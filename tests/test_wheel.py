@@ -1,0 +1,66 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The wheel carries the package, its type marker and the bundles, and works from where it is installed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MADE_BY_RUNNING = ("eval", "models", "__pycache__")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, built from a copy, so that nothing left over from an earlier build can slip in."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in ("monai_landmarks", "bundles"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns(*MADE_BY_RUNNING))
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", "dist", "."]
+    result = subprocess.run(build, cwd=source, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    (path,) = (source / "dist").glob("*.whl")
+    return path
+
+
+def shipped_files(folder):
+    return {
+        str(p.relative_to(ROOT / folder))
+        for p in (ROOT / folder).rglob("*")
+        if p.is_file() and not set(MADE_BY_RUNNING) & set(p.relative_to(ROOT).parts)
+    }
+
+
+@pytest.mark.parametrize(
+    "folder, inside", [("monai_landmarks", "monai_landmarks"), ("bundles", "monai_landmarks/bundles")]
+)
+def test_wheel_holds_everything(wheel, folder, inside):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"{inside}/{name}" for name in shipped_files(folder)} - names == set()
+
+
+def test_bundles_are_found_in_the_installed_wheel(wheel, tmp_path):
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    bundles = sorted(p.parent.name for p in (ROOT / "bundles").glob("*/configs"))
+    program = f"import monai_landmarks; print(*(monai_landmarks.bundle_path(name) for name in {bundles}), sep='\\n')"
+    # -S leaves out site-packages, and with it an editable install of this very package
+    command = [sys.executable, "-S", "-c", program]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == [str(tmp_path / "monai_landmarks" / "bundles" / name) for name in bundles]
