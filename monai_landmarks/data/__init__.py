@@ -1,0 +1,37 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a landmark set is, and how it is read, written and listed."""
+
+from __future__ import annotations
+
+from .landmark_io import (
+    landmark_suffix,
+    read_landmark_table,
+    read_landmarks,
+    register_format,
+    write_landmark_table,
+    write_landmarks,
+)
+from .landmark_set import CoordinateSystem, LandmarkSet
+from .safe_files import atomic_write
+
+__all__ = [
+    "CoordinateSystem",
+    "LandmarkSet",
+    "atomic_write",
+    "landmark_suffix",
+    "read_landmark_table",
+    "read_landmarks",
+    "register_format",
+    "write_landmark_table",
+    "write_landmarks",
+]

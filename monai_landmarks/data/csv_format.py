@@ -1,0 +1,295 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Landmarks as comma-separated text, of one image or of many.
+
+Three forms are told apart by their header::
+
+    landmark,x,y[,z][,score]                        one landmark set
+    image,landmark,x,y[,z][,score]                  long: one row a landmark
+    image,<name>_x,<name>_y[,<name>_z][,<name>_score],...   wide: one row an image
+
+Lines before the header may state what the columns cannot::
+
+    # coordinate_system=RAS
+    # pairs=[["left eye", "right eye"]]
+
+Where the file does not state its coordinate system, points with x and y only are taken as pixel index, and points with
+z as RAS in mm. A blank cell, ``nan`` or ``na`` is a missing coordinate. Other columns are ignored.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from .csv_rows import format_number, parse_number, split_rows
+from .landmark_set import CoordinateSystem, LandmarkSet
+from .safe_files import atomic_write, naming_file, read_text
+
+__all__ = ["read_csv", "read_landmark_table", "write_csv", "write_landmark_table"]
+
+_AXES = ("x", "y", "z")
+
+
+class _Record(NamedTuple):
+    line: int
+    image: str | None
+    name: str
+    point: list[float]
+    score: float
+
+
+def read_landmark_table(
+    path: str | os.PathLike, coordinate_system: CoordinateSystem | str | None = None
+) -> dict[str, LandmarkSet]:
+    """Read the landmarks of many images from a CSV in long or wide form.
+
+    Args:
+        path: the CSV file.
+        coordinate_system: of a file which does not state its own.
+
+    Returns:
+        the landmark set of each image, in the order of the file. All have the same names: a landmark which other
+        images have and this one does not is missing (NaN).
+
+    Raises:
+        ValueError: if the file is malformed, with file, line and what was expected.
+    """
+    with naming_file(path):
+        sets = _parse(read_text(path), coordinate_system)
+        if None in sets:
+            raise ValueError("no column 'image', so this is the landmark set of one image; use read_landmarks.")
+        return {str(image): landmark_set for image, landmark_set in sets.items()}
+
+
+def write_landmark_table(path: str | os.PathLike, sets: Mapping[str, LandmarkSet], form: str = "long") -> None:
+    """Write the landmarks of many images to a CSV.
+
+    Args:
+        path: the CSV file; it is written whole or not at all.
+        sets: the landmark set of each image.
+        form: ``"long"``, one row a landmark, or ``"wide"``, one row an image.
+
+    Raises:
+        ValueError: if the sets differ in coordinate system or dimension, or contradict each other on pairs.
+    """
+    if form not in ("long", "wide"):
+        raise ValueError(f"form is {form!r}; expected 'long' or 'wide'.")
+    common = _common(list(sets.values()))
+    rows = (_long_rows if form == "long" else _wide_rows)(sets, common)
+    with atomic_write(path) as temporary:
+        _write_rows(temporary, common, rows)
+
+
+def read_csv(path: Path) -> LandmarkSet:
+    """Read the landmark set of one image from a CSV in any of the three forms."""
+    sets = _parse(read_text(path), None)
+    if len(sets) != 1:
+        raise ValueError(f"holds {len(sets)} images; read it with read_landmark_table, which gives each its own set.")
+    return next(iter(sets.values()))
+
+
+def write_csv(path: Path, landmark_set: LandmarkSet) -> None:
+    """Write one landmark set to a CSV: in long form if it names its image, else without a column for the image."""
+    rows = _long_rows({landmark_set.image or "": landmark_set}, landmark_set)
+    if landmark_set.image is None:
+        rows = [row[1:] for row in rows]
+    _write_rows(path, landmark_set, rows)
+
+
+def _parse(text: str, default: CoordinateSystem | str | None) -> dict[str | None, LandmarkSet]:
+    lines = text.splitlines(keepends=True)
+    start = next((i for i, line in enumerate(lines) if line.strip() and line.lstrip()[0] != "#"), len(lines))
+    stated = _parse_comments(lines[:start])
+    rows = list(split_rows(lines[start:], start + 1))
+    if not rows:
+        raise ValueError("no header; expected a first row such as 'image,landmark,x,y'.")
+    (line, header), body = rows[0], rows[1:]
+    columns = _parse_header(line, header)
+    for number, cells in body:
+        if len(cells) != len(header):
+            raise ValueError(
+                f"line {number}: {len(cells)} columns; expected {len(header)} ({','.join(header[:6])}...)."
+            )
+    if "landmark" in columns:
+        dims, records = _parse_long(columns, body)
+        names = None
+    else:
+        names, dims, records = _parse_wide(line, header, body)
+    system = stated.get("coordinate_system") or default or ("index" if dims == 2 else "RAS")
+    has_score = any(column == "score" or column.endswith("_score") for column in columns)
+    return _assemble(records, names, dims, CoordinateSystem(system), _parse_pairs(stated), has_score)
+
+
+def _parse_comments(lines: list[str]) -> dict[str, str]:
+    stated = {}
+    for line in lines:
+        # a spreadsheet program fills a comment up with empty cells
+        key, equals, value = line.strip().strip(",").lstrip("#").partition("=")
+        if equals:
+            stated[key.strip().lower()] = value.strip()
+    return stated
+
+
+def _parse_pairs(stated: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    try:
+        return tuple((left, right) for left, right in json.loads(stated.get("pairs", "[]")))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"pairs is {stated['pairs']!r}; expected such as [[\"left eye\", \"right eye\"]].") from error
+
+
+def _parse_header(line: int, header: list[str]) -> dict[str, int]:
+    columns = {name.lower(): i for i, name in enumerate(header)}
+    if len({*header}) != len(header):
+        raise ValueError(f"line {line}: a column name occurs twice in the header {','.join(header)!r}.")
+    if not ({"landmark", "x", "y"} <= set(columns) or ("image" in columns and "landmark" not in columns)):
+        raise ValueError(
+            f"line {line}: the header is {','.join(header)!r}; expected 'landmark,x,y[,z]', 'image,landmark,x,y[,z]' or"
+            " 'image,<name>_x,<name>_y[,<name>_z],...'."
+        )
+    return columns
+
+
+def _parse_long(columns: dict[str, int], body: list[tuple[int, list[str]]]) -> tuple[int, list[_Record]]:
+    axes = [axis for axis in _AXES if axis in columns]
+    records = []
+    for line, cells in body:
+        for key in ("image", "landmark"):
+            if key in columns and not cells[columns[key]]:
+                raise ValueError(f"line {line}: column {key!r} is blank; expected a name.")
+        point = [parse_number(cells[columns[axis]], line, axis) for axis in axes]
+        score = parse_number(cells[columns["score"]], line, "score") if "score" in columns else np.nan
+        image = cells[columns["image"]] if "image" in columns else None
+        records.append(_Record(line, image, cells[columns["landmark"]], point, score))
+    return len(axes), records
+
+
+def _parse_wide(
+    line: int, header: list[str], body: list[tuple[int, list[str]]]
+) -> tuple[list[str], int, list[_Record]]:
+    columns: dict[str, dict[str, int]] = {}
+    for i, column in enumerate(header):
+        name, _, axis = column.rpartition("_")
+        if name and axis.lower() in (*_AXES, "score"):
+            columns.setdefault(name, {})[axis.lower()] = i
+    if not columns:
+        raise ValueError(f"line {line}: no landmark in the header; expected columns such as 'nasion_x,nasion_y'.")
+    image_column = [column.lower() for column in header].index("image")
+    dims = 3 if any("z" in axes for axes in columns.values()) else 2
+    for name, axes in columns.items():
+        absent = [f"{name}_{axis}" for axis in _AXES[:dims] if axis not in axes]
+        if absent:
+            raise ValueError(f"line {line}: landmark {name!r} has no column {absent[0]!r} in the header.")
+    records, seen = [], {}
+    for number, cells in body:
+        image = cells[image_column]
+        if not image:
+            raise ValueError(f"line {number}: column 'image' is blank; expected a name.")
+        if image in seen:
+            raise ValueError(f"line {number}: image {image!r} was given in line {seen[image]} already.")
+        seen[image] = number
+        for name, axes in columns.items():
+            point = [parse_number(cells[axes[axis]], number, f"{name}_{axis}") for axis in _AXES[:dims]]
+            score = parse_number(cells[axes["score"]], number, f"{name}_score") if "score" in axes else np.nan
+            records.append(_Record(number, image, name, point, score))
+    return list(columns), dims, records
+
+
+def _assemble(
+    records: list[_Record],
+    names: list[str] | None,
+    dims: int,
+    system: CoordinateSystem,
+    pairs: tuple[tuple[str, str], ...],
+    has_score: bool,
+) -> dict[str | None, LandmarkSet]:
+    names = list(dict.fromkeys(record.name for record in records)) if names is None else names
+    index = {name: i for i, name in enumerate(names)}
+    lines: dict[tuple[str | None, str], int] = {}
+    points: dict[str | None, np.ndarray] = {}
+    scores: dict[str | None, np.ndarray] = {}
+    for record in records:
+        key = (record.image, record.name)
+        if key in lines:
+            of_image = "" if record.image is None else f" of image {record.image!r}"
+            raise ValueError(
+                f"line {record.line}: landmark {record.name!r}{of_image} was given in line {lines[key]} already."
+            )
+        lines[key] = record.line
+        if 0 < np.isnan(record.point).sum() < dims:
+            raise ValueError(
+                f"line {record.line}: landmark {record.name!r} is at {record.point}; expected {dims} numbers, or none"
+                " at all if it is missing."
+            )
+        points.setdefault(record.image, np.full((len(names), dims), np.nan))[index[record.name]] = record.point
+        scores.setdefault(record.image, np.full(len(names), np.nan))[index[record.name]] = record.score
+    return {
+        image: LandmarkSet(tuple(names), points[image], system, pairs, image, scores[image] if has_score else None)
+        for image in points
+    }
+
+
+def _common(sets: Sequence[LandmarkSet]) -> LandmarkSet:
+    """What the sets of a table share: all names, no points, coordinate system, all pairs, scores if any has them."""
+    if not sets:
+        raise ValueError("no landmark sets to write; expected at least one.")
+    systems = {landmark_set.coordinate_system.value for landmark_set in sets}
+    if len(systems) > 1:
+        raise ValueError(f"the landmark sets are in {sorted(systems)}; expected one coordinate system. Use .to(...).")
+    dims = {landmark_set.spatial_dims for landmark_set in sets}
+    if len(dims) > 1:
+        raise ValueError("some landmark sets are 2-D and some 3-D; expected one dimension.")
+    names = tuple(dict.fromkeys(name for landmark_set in sets for name in landmark_set.names))
+    pairs = tuple(dict.fromkeys(pair for landmark_set in sets for pair in landmark_set.pairs))
+    scores = np.full(len(names), np.nan) if any(landmark_set.scores is not None for landmark_set in sets) else None
+    return LandmarkSet(names, np.full((len(names), dims.pop()), np.nan), sets[0].coordinate_system, pairs, None, scores)
+
+
+def _long_rows(sets: Mapping[str, LandmarkSet], common: LandmarkSet) -> list[list[str]]:
+    has_score = common.scores is not None
+    rows = [["image", "landmark", *_AXES[: common.spatial_dims], *(["score"] if has_score else [])]]
+    for image, landmark_set in sets.items():
+        for name, cells in zip(landmark_set.names, _cells(landmark_set, has_score)):
+            rows.append([image, name, *cells])
+    return rows
+
+
+def _wide_rows(sets: Mapping[str, LandmarkSet], common: LandmarkSet) -> list[list[str]]:
+    has_score = common.scores is not None
+    parts = [*_AXES[: common.spatial_dims], *(["score"] if has_score else [])]
+    rows = [["image", *(f"{name}_{part}" for name in common.names for part in parts)]]
+    for image, landmark_set in sets.items():
+        cells = _cells(landmark_set.reorder(common.names), has_score)
+        rows.append([image, *(cell for landmark in cells for cell in landmark)])
+    return rows
+
+
+def _cells(landmark_set: LandmarkSet, has_score: bool) -> list[list[str]]:
+    table = landmark_set.points
+    if has_score:
+        scores = np.full(len(landmark_set), np.nan) if landmark_set.scores is None else landmark_set.scores
+        table = np.concatenate([table, scores[:, None]], axis=1)
+    return [[format_number(value) for value in row] for row in table]
+
+
+def _write_rows(path: Path, common: LandmarkSet, rows: list[list[str]]) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        file.write(f"# coordinate_system={common.coordinate_system}\n")
+        if common.pairs:
+            file.write(f"# pairs={json.dumps(common.pairs, ensure_ascii=False)}\n")
+        csv.writer(file, lineterminator="\n").writerows(rows)

@@ -1,0 +1,266 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a landmark set is: named points in a stated coordinate system."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+__all__ = ["CoordinateSystem", "LandmarkSet"]
+
+
+class CoordinateSystem(str, Enum):
+    """In which coordinates points are given.
+
+    ``RAS`` and ``LPS`` are world coordinates in mm (x to the patient's right and y to anterior, or to the left and
+    posterior; z is superior in both). ``INDEX`` counts pixels of an image: coordinate d runs along axis d of
+    ``image[channel, ...]``, starts at 0, and whole numbers are pixel centers.
+    """
+
+    RAS = "RAS"
+    LPS = "LPS"
+    INDEX = "index"
+
+    @classmethod
+    def _missing_(cls, value: object) -> CoordinateSystem:
+        for member in cls:
+            if str(value).strip().lower() == member.value.lower():
+                return member
+        raise ValueError(f"coordinate system {value!r} is unknown; expected one of RAS, LPS, index.")
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, eq=False)
+class LandmarkSet:
+    """The landmarks of one image.
+
+    Args:
+        names: N distinct landmark names; their order is the order of the points.
+        points: array (N, D), D = 2 or 3, float64. A missing landmark is a row of NaN.
+        coordinate_system: the space of the points: RAS or LPS in mm, or pixel index.
+        pairs: (left, right) names of landmarks which change places when the image is mirrored.
+        image: the image the points belong to, as a file name or path.
+        scores: array (N,), one confidence for each landmark, as predictions have it. NaN where unknown.
+
+    Raises:
+        ValueError: if a name occurs twice, the shapes disagree, a point is missing only in part or is infinite, or a
+            pair names an unknown landmark or one that is in another pair already.
+
+    Example:
+        >>> landmarks = LandmarkSet(("left eye", "right eye"), [[30.0, 5.0], [-30.0, 5.0]], "RAS")
+        >>> landmarks.to("LPS").points.tolist()
+        [[-30.0, -5.0], [30.0, -5.0]]
+        >>> landmarks.reorder(["right eye", "chin"]).missing.tolist()
+        [False, True]
+    """
+
+    names: tuple[str, ...]
+    points: np.ndarray
+    coordinate_system: CoordinateSystem = CoordinateSystem.RAS
+    pairs: tuple[tuple[str, str], ...] = ()
+    image: str | None = None
+    scores: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        # the class is frozen: this is the one place where arguments become their stored, read-only form
+        store = object.__setattr__
+        store(self, "names", _checked_names(self.names))
+        store(self, "points", _checked_points(self.points, self.names))
+        store(self, "coordinate_system", CoordinateSystem(self.coordinate_system))
+        store(self, "pairs", _checked_pairs(self.pairs, self.names))
+        store(self, "image", None if self.image is None else str(self.image))
+        if self.scores is not None:
+            store(self, "scores", _checked_scores(self.scores, len(self.names)))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __eq__(self, other: Any) -> bool:
+        """Equal in every part; missing points equal missing points."""
+        if not isinstance(other, LandmarkSet):
+            return NotImplemented
+        plain = ("names", "coordinate_system", "pairs", "image")
+        return all(getattr(self, key) == getattr(other, key) for key in plain) and all(
+            _equal_arrays(getattr(self, key), getattr(other, key)) for key in ("points", "scores")
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 or 3."""
+        return self.points.shape[1]
+
+    @property
+    def missing(self) -> np.ndarray:
+        """Boolean array (N,): which landmarks have no position."""
+        return np.asarray(np.isnan(self.points).any(axis=1))
+
+    def permutation(self) -> np.ndarray:
+        """Index array (N,) of each landmark's left-right partner, or of itself if it has none.
+
+        ``points[landmark_set.permutation()]`` puts the landmarks of a mirrored image in order again.
+        """
+        index = {name: i for i, name in enumerate(self.names)}
+        result = np.arange(len(self))
+        for left, right in self.pairs:
+            result[index[left]], result[index[right]] = index[right], index[left]
+        return result
+
+    def reorder(self, names: Sequence[str]) -> LandmarkSet:
+        """The landmarks ``names``, in that order; those which this set does not have are missing (NaN)."""
+        index = {name: i for i, name in enumerate(self.names)}
+        points = np.full((len(names), self.spatial_dims), np.nan)
+        scores = None if self.scores is None else np.full(len(names), np.nan)
+        for row, name in enumerate(names):
+            if name in index:
+                points[row] = self.points[index[name]]
+                if scores is not None and self.scores is not None:
+                    scores[row] = self.scores[index[name]]
+        pairs = tuple(pair for pair in self.pairs if set(pair) <= set(names))
+        return replace(self, names=tuple(names), points=points, pairs=pairs, scores=scores)
+
+    def to(self, coordinate_system: CoordinateSystem | str) -> LandmarkSet:
+        """The same points in another world coordinate system: RAS and LPS differ in the signs of x and y.
+
+        Raises:
+            ValueError: between pixel index and world, which needs an image; see :meth:`to_world`, :meth:`to_index`.
+        """
+        target = CoordinateSystem(coordinate_system)
+        if target == self.coordinate_system:
+            return self
+        if CoordinateSystem.INDEX in (target, self.coordinate_system):
+            method = "to_index" if target == CoordinateSystem.INDEX else "to_world"
+            raise ValueError(
+                f"points in {self.coordinate_system} become {target} only through an image: use {method}(affine)."
+            )
+        return replace(self, points=_swap_ras_lps(self.points), coordinate_system=target)
+
+    def to_index(self, affine: np.ndarray) -> LandmarkSet:
+        """World points as pixel index of an image.
+
+        Args:
+            affine: index to RAS world in mm, (D+1, D+1) or (4, 4): a MONAI image's ``affine``. Of a 4x4 affine, 2-D
+                points use the first two axes, which is MONAI's own rule.
+        """
+        if self.coordinate_system == CoordinateSystem.INDEX:
+            return self
+        linear, offset = _split_affine(affine, self.spatial_dims)
+        points = np.linalg.solve(linear, (self.to(CoordinateSystem.RAS).points - offset).T).T
+        return replace(self, points=points, coordinate_system=CoordinateSystem.INDEX)
+
+    def to_world(self, affine: np.ndarray) -> LandmarkSet:
+        """Pixel index as RAS world points in mm; for world points the same as ``to("RAS")``.
+
+        Args:
+            affine: index to RAS world in mm, (D+1, D+1) or (4, 4): a MONAI image's ``affine``.
+        """
+        if self.coordinate_system != CoordinateSystem.INDEX:
+            return self.to(CoordinateSystem.RAS)
+        linear, offset = _split_affine(affine, self.spatial_dims)
+        return replace(self, points=self.points @ linear.T + offset, coordinate_system=CoordinateSystem.RAS)
+
+    def with_spatial_dims(self, spatial_dims: int) -> LandmarkSet:
+        """3-D points as 2-D ones if they all lie in z = 0, and back.
+
+        Formats which know 3-D points only (3D Slicer's) keep 2-D points in the plane z = 0.
+
+        Raises:
+            ValueError: if ``spatial_dims`` is 2 and a point has z other than 0.
+        """
+        if spatial_dims not in (2, 3):
+            raise ValueError(f"spatial_dims is {spatial_dims}; expected 2 or 3.")
+        if spatial_dims == self.spatial_dims:
+            return self
+        if spatial_dims == 3:
+            z = np.where(self.missing, np.nan, 0.0)
+            return replace(self, points=np.concatenate([self.points, z[:, None]], axis=1))
+        for name, z in zip(self.names, self.points[:, 2]):
+            if z != 0 and not np.isnan(z):
+                raise ValueError(f"landmark {name!r} has z = {z:g}; only points in the plane z = 0 can become 2-D.")
+        return replace(self, points=self.points[:, :2])
+
+
+def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(names, str):
+        raise ValueError(f"names is the one string {names!r}; expected a sequence of names.")
+    result = tuple(str(name) for name in names)
+    twice = [name for name, count in Counter(result).items() if count > 1]
+    if twice:
+        raise ValueError(f"landmark names must be distinct; given more than once: {twice}.")
+    if any(not name.strip() for name in result):
+        raise ValueError("a landmark name is empty; every landmark needs a name.")
+    return result
+
+
+def _checked_points(points: Any, names: tuple[str, ...]) -> np.ndarray:
+    result = np.array(points, dtype=np.float64)
+    if result.ndim != 2 or len(result) != len(names) or result.shape[1] not in (2, 3):
+        raise ValueError(
+            f"points has shape {result.shape}; expected ({len(names)}, 2) or ({len(names)}, 3), a row for each name."
+        )
+    for name, row in zip(names, result):
+        if np.isinf(row).any() or (np.isnan(row).any() and not np.isnan(row).all()):
+            raise ValueError(f"landmark {name!r} is at {row.tolist()}; expected finite numbers, or all NaN if missing.")
+    result.setflags(write=False)
+    return result
+
+
+def _checked_scores(scores: Any, count: int) -> np.ndarray:
+    result = np.array(scores, dtype=np.float64)
+    if result.shape != (count,):
+        raise ValueError(f"scores has shape {result.shape}; expected ({count},), one for each landmark.")
+    result.setflags(write=False)
+    return result
+
+
+def _checked_pairs(pairs: Any, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    known, taken, result = set(names), set(), []
+    for pair in pairs:
+        if isinstance(pair, str) or len(pair) != 2:
+            raise ValueError(f"left-right pair {pair!r} is no pair; expected two landmark names.")
+        for name in pair:
+            if name not in known:
+                raise ValueError(f"left-right pair {tuple(pair)} names {name!r}, which is not among the landmarks.")
+            if name in taken:
+                raise ValueError(f"landmark {name!r} is in two left-right pairs (or twice in one); expected one.")
+            taken.add(name)
+        result.append((str(pair[0]), str(pair[1])))
+    return tuple(result)
+
+
+def _equal_arrays(first: np.ndarray | None, second: np.ndarray | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return np.array_equal(first, second, equal_nan=True)
+
+
+def _swap_ras_lps(points: np.ndarray) -> np.ndarray:
+    signs = np.ones(points.shape[1])
+    signs[:2] = -1
+    return points * signs + 0.0  # + 0.0 turns -0.0 into 0.0
+
+
+def _split_affine(affine: Any, spatial_dims: int) -> tuple[np.ndarray, np.ndarray]:
+    matrix = np.asarray(affine, dtype=np.float64)
+    if matrix.shape not in ((spatial_dims + 1, spatial_dims + 1), (4, 4)):
+        expected = "(3, 3) or (4, 4)" if spatial_dims == 2 else "(4, 4)"
+        raise ValueError(f"affine has shape {matrix.shape}; expected {expected} for {spatial_dims}-D points.")
+    return matrix[:spatial_dims, :spatial_dims], matrix[:spatial_dims, -1]

@@ -1,0 +1,177 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""3D Slicer's markups JSON (``.mrk.json``, schema 1.0.3): point lists."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .landmark_set import CoordinateSystem, LandmarkSet
+from .safe_files import read_text
+
+__all__ = ["SCHEMA_URL", "format_score", "parse_score", "read_markups", "require_slicer_space", "write_markups"]
+
+SCHEMA_URL = (
+    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
+    "markups-schema-v1.0.3.json#"
+)
+
+# the node type of a point list; the second is its name on Slicer's screen
+_POINT_LIST_TYPES = ("Fiducial", "PointList")
+_MISSING_STATUS = ("undefined", "preview", "missing")
+_UNITS_IN_MM = {"mm": 1.0, "um": 1e-3}
+_SCORE_KEY = "score="
+
+
+def read_markups(path: Path) -> LandmarkSet:
+    """Read the point lists of a markups file as one landmark set.
+
+    Points are 3-D; ``with_spatial_dims(2)`` makes them 2-D. A point whose ``positionStatus`` is anything but
+    ``defined`` is missing. Several point lists are joined; points of other nodes (lines, curves, ROIs) are no
+    landmarks. A point list without points is a landmark set without landmarks.
+
+    Raises:
+        ValueError: if the file is malformed, holds nodes but no point list, or uses a label twice.
+    """
+    try:
+        content = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {error.lineno}: not valid JSON ({error.msg}); the file may be cut short.") from error
+    nodes = content.get("markups") if isinstance(content, dict) else None
+    if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
+        raise ValueError("no list 'markups'; expected a markups file of 3D Slicer.")
+    lists = [(i, node) for i, node in enumerate(nodes) if node.get("type") in _POINT_LIST_TYPES]
+    if nodes and not lists:
+        types = sorted({str(node.get("type")) for node in nodes})
+        raise ValueError(f"holds markups of type {types}, but no point list; expected type 'Fiducial'.")
+    systems = [_coordinate_system(node, f"markups[{i}]") for i, node in lists]
+    system = systems[0] if systems else CoordinateSystem.LPS
+    names, points, scores = [], [], []
+    for (i, node), node_system in zip(lists, systems):
+        node_points = node.get("controlPoints") or []
+        if not isinstance(node_points, list):
+            raise ValueError(f"markups[{i}]: controlPoints is no list.")
+        scale = _unit_in_mm(node, f"markups[{i}]")
+        signs = np.array([1.0, 1.0, 1.0] if node_system == system else [-1.0, -1.0, 1.0])
+        for j, point in enumerate(node_points):
+            label, position, score = _read_point(point, f"markups[{i}].controlPoints[{j}]")
+            names.append(label)
+            points.append(position * scale * signs)
+            scores.append(score)
+    return LandmarkSet(
+        names=tuple(names),
+        points=np.reshape(points, (-1, 3)),
+        coordinate_system=system,
+        scores=None if np.isnan(scores).all() else np.array(scores),
+    )
+
+
+def write_markups(path: Path, landmark_set: LandmarkSet) -> None:
+    """Write a landmark set as one point list, in its own coordinate system, RAS or LPS.
+
+    2-D points lie in the plane z = 0. A missing landmark is a control point without position, so that it can be placed
+    in Slicer. A score is kept in the point's description. Slicer has no left-right pairs and they are not written.
+
+    Raises:
+        ValueError: if the points are pixel index.
+    """
+    require_slicer_space(landmark_set)
+    points = landmark_set.with_spatial_dims(3).points
+    scores = [math.nan] * len(points) if landmark_set.scores is None else landmark_set.scores
+    control_points = []
+    for i, (name, point, score) in enumerate(zip(landmark_set.names, points.tolist(), scores)):
+        missing = math.isnan(point[0])
+        control_points.append(
+            {
+                "id": str(i + 1),
+                "label": name,
+                "description": format_score(score),
+                "associatedNodeID": "",
+                **({} if missing else {"position": point}),
+                "selected": True,
+                "locked": False,
+                "visibility": True,
+                "positionStatus": "undefined" if missing else "defined",
+            }
+        )
+    node = {
+        "type": "Fiducial",
+        "coordinateSystem": landmark_set.coordinate_system.value,
+        "coordinateUnits": "mm",
+        "locked": False,
+        "labelFormat": "%N-%d",
+        "controlPoints": control_points,
+    }
+    content = {"@schema": SCHEMA_URL, "markups": [node]}
+    path.write_text(json.dumps(content, indent=4, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def require_slicer_space(landmark_set: LandmarkSet) -> None:
+    """Raise ValueError if the points are pixel index, which Slicer's files cannot say."""
+    if landmark_set.coordinate_system == CoordinateSystem.INDEX:
+        raise ValueError(
+            "the points are pixel index, and 3D Slicer's files hold world points in mm; use to_world(affine) first."
+        )
+
+
+def format_score(score: float) -> str:
+    """A score as the description of a control point; empty if it is NaN."""
+    return "" if math.isnan(score) else f"{_SCORE_KEY}{float(score)!r}"
+
+
+def parse_score(description: str) -> float:
+    """The score in the description of a control point; NaN if there is none."""
+    for word in str(description).split():
+        if word.startswith(_SCORE_KEY):
+            try:
+                return float(word[len(_SCORE_KEY) :])
+            except ValueError:
+                return math.nan
+    return math.nan
+
+
+def _coordinate_system(node: dict[str, Any], where: str) -> CoordinateSystem:
+    system = str(node.get("coordinateSystem") or "LPS").upper()
+    if system not in ("RAS", "LPS"):
+        raise ValueError(f"{where}: coordinateSystem is {system!r}; expected 'LPS' or 'RAS'.")
+    return CoordinateSystem(system)
+
+
+def _unit_in_mm(node: dict[str, Any], where: str) -> float:
+    units = node.get("coordinateUnits") or "mm"
+    code = units[0] if isinstance(units, list) else units
+    if code not in _UNITS_IN_MM:
+        raise ValueError(f"{where}: coordinateUnits is {units!r}; expected one of {list(_UNITS_IN_MM)}.")
+    return _UNITS_IN_MM[code]
+
+
+def _read_point(point: Any, where: str) -> tuple[str, np.ndarray, float]:
+    label = point.get("label") if isinstance(point, dict) else None
+    if not isinstance(label, str) or not label.strip():
+        raise ValueError(f"{where}: no label; expected the name of the landmark.")
+    score = parse_score(point.get("description") or "")
+    status = point.get("positionStatus", "defined")
+    # where a position is undefined Slicer writes an empty string, and where there is none it takes it as undefined
+    if status in _MISSING_STATUS or "position" not in point:
+        return label, np.full(3, np.nan), score
+    position = point["position"]
+    if status != "defined":
+        raise ValueError(f"{where} ({label!r}): positionStatus is {status!r}; expected 'defined' or 'undefined'.")
+    is_point = isinstance(position, list) and len(position) == 3
+    if not is_point or not all(type(value) in (int, float) and math.isfinite(value) for value in position):
+        raise ValueError(f"{where} ({label!r}): position is {position!r}; expected three numbers.")
+    return label, np.array(position, dtype=np.float64), score
