@@ -1,0 +1,125 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The loss of SpatialConfiguration-Net: heatmap regression with a learned target width."""
+
+from __future__ import annotations
+
+import torch
+from monai.utils import LossReduction
+from torch.nn.modules.loss import _Loss
+
+from .heatmap_l2 import check_missing, squared_error_per_map, target_and_weight
+from .targets import GaussianTarget
+
+__all__ = ["SCNLoss"]
+
+
+class SCNLoss(_Loss):
+    r"""
+    Squared heatmap error plus a penalty on the learned sigma of each landmark (Payer et al., MedIA 2019).
+
+    .. math::
+        L = \frac{1}{2B} \sum_b \sum_n \sum_x (h_{bn}(x) - t_{bn}(x; \sigma_n))^2
+            + \frac{\alpha}{2B} \sum_b \sum_{n \text{ present in } b} \sigma_n^2
+
+    The target is a Gaussian of integral gamma, so a narrower one is higher and costs more where the network cannot
+    place it: sigma settles at a value that grows with the uncertainty of the landmark, below the ceiling
+    :math:`(\gamma^2 / 4 \pi \alpha)^{1/4}` voxels in 2-D and
+    :math:`(3 \gamma^2 / (2 (4\pi)^{3/2} \alpha))^{1/5}` in 3-D. When the spacing changes, choose alpha from the ceiling.
+
+    The sum over a map is large; the published settings go with SGD and learning rates of 1e-6 to 5e-8. Adam does not
+    mind the scale. Sigma is a parameter of this loss: give it to the optimizer, without weight decay.
+
+    Args:
+        num_landmarks: N.
+        spatial_dims: 2 or 3; sets the published values of what follows.
+        sigma: initial sigma in voxels, a number or N of them; 2.5 in 2-D, 4 in 3-D.
+        amplitude: gamma, the integral of the target; 100 in 2-D, 1000 in 3-D.
+        sigma_weight: alpha, 20 in 2-D, 100 in 3-D.
+        learn_sigma: False keeps sigma and leaves out the penalty.
+        missing: what a NaN landmark means: ``"ignore"``, its position is unknown and it adds nothing; or ``"absent"``,
+            it is known not to be in the image and its target is flat, as in the published code. Neither adds to the
+            penalty on sigma.
+        reduction: ``"sum"``, the published form above, divided by the batch size only; ``"mean"``, that divided by the
+            number of landmarks and voxels; ``"none"``, (B, N) terms of the double sum, penalty included.
+
+    Example:
+        >>> loss = SCNLoss(num_landmarks=19, spatial_dims=2)
+        >>> loss.sigma.shape, round(loss.sigma_ceiling(), 2)
+        (torch.Size([19]), 2.51)
+    """
+
+    def __init__(
+        self,
+        num_landmarks: int,
+        spatial_dims: int,
+        sigma: float | list[float] | None = None,
+        amplitude: float | None = None,
+        sigma_weight: float | None = None,
+        learn_sigma: bool = True,
+        missing: str = "ignore",
+        reduction: LossReduction | str = LossReduction.SUM,
+    ) -> None:
+        super().__init__(reduction=LossReduction(reduction).value)
+        if spatial_dims not in (2, 3):
+            raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
+        flat = spatial_dims == 2
+        self.num_landmarks, self.spatial_dims = num_landmarks, spatial_dims
+        self.sigma_weight = (20.0 if flat else 100.0) if sigma_weight is None else sigma_weight
+        initial = torch.as_tensor((2.5 if flat else 4.0) if sigma is None else sigma, dtype=torch.float32)
+        self.target = GaussianTarget(
+            # one row per landmark, so that nothing can be mistaken for values per axis
+            sigma=initial.flatten().expand(num_landmarks)[:, None],
+            normalize="mass",
+            amplitude=(100.0 if flat else 1000.0) if amplitude is None else amplitude,
+            learnable=learn_sigma,
+        )
+        self.learn_sigma = learn_sigma
+        self.missing = check_missing(missing)
+
+    @property
+    def sigma(self) -> torch.Tensor:
+        """Sigma of each landmark in voxels, (N,)."""
+        return self.target.sigma[:, 0]
+
+    def sigma_ceiling(self) -> float:
+        """The sigma, in voxels, towards which a landmark goes that cannot be localized at all."""
+        ratio = self.target.amplitude**2 / self.sigma_weight
+        if self.spatial_dims == 2:
+            return (ratio / (4 * torch.pi)) ** 0.25
+        return (1.5 * ratio / (4 * torch.pi) ** 1.5) ** 0.2
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            input: predicted heatmaps (B, N, *spatial).
+            target: index points (B, N, D) or (B, 1, N, D), NaN where missing.
+
+        Returns:
+            A scalar, or (B, N) for ``reduction="none"``.
+
+        Raises:
+            ValueError: for target heatmaps: sigma can only be learned from points.
+        """
+        if target.shape == input.shape:
+            raise ValueError("SCNLoss makes its targets itself: pass index points (B, N, D), not heatmaps.")
+        maps, weight = target_and_weight(input, target, self.target, self.missing)
+        per_map = 0.5 * squared_error_per_map(input, maps) * weight
+        if self.learn_sigma:
+            present = (~target.isnan().any(dim=-1)).reshape(per_map.shape).to(per_map)
+            per_map = per_map + 0.5 * self.sigma_weight * self.sigma.square() * present
+        if self.reduction == LossReduction.NONE.value:
+            return per_map
+        total = per_map.sum() / len(input)
+        if self.reduction == LossReduction.MEAN.value:
+            total = total / (self.num_landmarks * maps[0, 0].numel())
+        return total

@@ -1,0 +1,67 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Cubic upsampling by a whole factor in any dimension."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+__all__ = ["CubicUpsample"]
+
+
+def _cubic_kernel(distance: torch.Tensor, a: float) -> torch.Tensor:
+    """Keys' cubic convolution kernel."""
+    t = distance.abs()
+    near = (a + 2) * t**3 - (a + 3) * t**2 + 1
+    far = a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
+    return torch.where(t <= 1, near, torch.where(t < 2, far, torch.zeros_like(t)))
+
+
+class CubicUpsample(nn.Module):
+    """
+    Separable cubic upsampling, (B, C, *spatial) to (B, C, *(factor * spatial)).
+
+    PyTorch has bicubic interpolation with a = -0.75 and no tricubic one. SCN upsamples its spatial configuration with
+    Catmull-Rom splines, a = -0.5. Cell centers correspond as with ``align_corners=False``; values outside the input
+    count as zero.
+
+    Args:
+        spatial_dims: 2 or 3.
+        factor: whole upsampling factor.
+        a: parameter of Keys' kernel (IEEE Transactions on Acoustics, Speech, and Signal Processing 1981).
+    """
+
+    def __init__(self, spatial_dims: int, factor: int, a: float = -0.5) -> None:
+        super().__init__()
+        self.spatial_dims = spatial_dims
+        self.factor = factor
+        # taps lie at (k + 1/2) / f - 2 for an even factor and at (k + 1) / f - 2 for an odd one: symmetric either way
+        taps = 4 * factor - factor % 2
+        position = (torch.arange(taps, dtype=torch.float64) + (0.5 if factor % 2 == 0 else 1.0)) / factor - 2
+        self.padding = (3 * factor) // 2
+        self.register_buffer("kernel", _cubic_kernel(position, a).float(), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Upsample ``x`` one axis after the other."""
+        batch, channels = x.shape[0], x.shape[1]
+        x = x.flatten(0, 1).unsqueeze(1)
+        for axis in range(self.spatial_dims):
+            shape, stride, padding = [1] * (self.spatial_dims + 2), [1] * self.spatial_dims, [0] * self.spatial_dims
+            shape[axis + 2], stride[axis], padding[axis] = -1, self.factor, self.padding
+            kernel = self.kernel.to(x.dtype).view(shape)
+            if self.spatial_dims == 2:
+                x = F.conv_transpose2d(x, kernel, None, stride, padding)
+            else:
+                x = F.conv_transpose3d(x, kernel, None, stride, padding)
+        return x.squeeze(1).unflatten(0, (batch, channels))

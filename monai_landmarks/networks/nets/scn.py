@@ -1,0 +1,342 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""SpatialConfiguration-Net: local appearance times spatial configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from monai.networks.blocks import ADN
+from monai.networks.layers.factories import Conv, Pool
+from monai.networks.nets import BasicUNet
+
+from ..layers.cubic_upsample import CubicUpsample
+
+__all__ = ["SCN"]
+
+
+class _Form(NamedTuple):
+    """What the published forms differ in, per number of spatial dimensions where they do."""
+
+    features: tuple[int, int]
+    local_appearance: str
+    dropout: float
+    spatial_kernel: tuple[int, int]
+    spatial_factor: tuple[int, int]
+    padding_mode: tuple[str, str]
+
+
+# (2-D, 3-D)
+_FORMS = {
+    "mia2019": _Form((128, 64), "additive", 0.5, (11, 7), (16, 8), ("zeros", "reflect")),
+    "verse2019": _Form((128, 64), "concat", 0.5, (11, 7), (16, 4), ("zeros", "zeros")),
+    "miccai2016": _Form((128, 64), "plain", 0.0, (15, 15), (8, 8), ("zeros", "zeros")),
+}
+_LOCAL_APPEARANCES = ("additive", "concat", "plain", "unet")
+
+
+def _truncated_normal_(weight: torch.Tensor, std: float | None = None) -> None:
+    """Truncated at two standard deviations; the default is He's standard deviation for the fan-in."""
+    if std is None:
+        fan_in = weight[0].numel()
+        # 0.8796 is the standard deviation of the unit normal truncated at two
+        std = math.sqrt(2.0 / fan_in) / 0.87962566103423978
+    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+
+def _conv(
+    spatial_dims: int, in_channels: int, out_channels: int, kernel: int, padding_mode: str, init_std: float | None = None
+) -> nn.Module:
+    conv = Conv[Conv.CONV, spatial_dims](
+        in_channels, out_channels, kernel_size=kernel, padding=kernel // 2, padding_mode=padding_mode
+    )
+    _truncated_normal_(conv.weight, init_std)
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+def _conv_act(
+    spatial_dims: int,
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    padding_mode: str,
+    norm: str | tuple | None,
+    dropout: float = 0.0,
+    act: str | tuple = ("leakyrelu", {"negative_slope": 0.1}),
+) -> nn.Sequential:
+    """Convolution, normalization where there is one, activation, dropout."""
+    adn = ADN(
+        ordering="NAD",
+        in_channels=out_channels,
+        norm=norm,
+        norm_dim=spatial_dims,
+        act=act,
+        # element-wise dropout, whatever the number of spatial dimensions
+        dropout=dropout or None,
+        dropout_dim=1,
+    )
+    return nn.Sequential(_conv(spatial_dims, in_channels, out_channels, kernel, padding_mode), adn)
+
+
+class _ConstantWidthUNet(nn.Module):
+    """
+    The local-appearance network: a U-Net with the same width on each level, average pooling and linear upsampling.
+
+    ``merge="add"`` is the MedIA-2019 form: one convolution on each skip, added to what comes up, nothing else on the way
+    up. ``merge="concat"`` is the VerSe-2019 form: plain skips, two convolutions on the way up, dropout after each
+    convolution.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        features: int,
+        levels: int,
+        merge: str,
+        dropout: float,
+        padding_mode: str,
+        norm: str | tuple | None,
+    ) -> None:
+        super().__init__()
+        self.concat = merge == "concat"
+        self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
+        self.pool = Pool[Pool.AVG, spatial_dims](2)
+
+        def block(channels: int, drop: float = 0.0) -> nn.Sequential:
+            return _conv_act(spatial_dims, channels, features, 3, padding_mode, norm, drop)
+
+        self.stem = block(in_channels)
+        second = dropout if self.concat else 0.0
+        self.contracting = nn.ModuleList(
+            nn.Sequential(block(features, dropout), block(features, second)) for _ in range(levels)
+        )
+        self.skips = nn.ModuleList(nn.Identity() if self.concat else block(features) for _ in range(levels))
+        # deepest first, the order in which forward meets them
+        self.expanding = nn.ModuleList(
+            nn.Sequential(block(2 * features, dropout), block(features, dropout)) if self.concat else nn.Identity()
+            for _ in range(levels - 1)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        lateral: list[torch.Tensor] = []
+        for level, (contract, skip) in enumerate(zip(self.contracting, self.skips)):
+            if level > 0:
+                x = self.pool(x)
+            x = contract(x)
+            lateral.append(skip(x))
+        x = lateral[-1]
+        for level, expand in enumerate(self.expanding):
+            skipped = lateral[len(lateral) - 2 - level]
+            x = F.interpolate(x, size=skipped.shape[2:], mode=self.mode, align_corners=False)
+            x = expand(torch.cat([skipped, x], dim=1)) if self.concat else skipped + x
+        return x
+
+
+class _OtherLandmarksConv(nn.Module):
+    """
+    A convolution from N maps to N maps in which no map sees itself: the MICCAI-2016 spatial configuration.
+
+    Args:
+        spatial_dims: 2 or 3.
+        num_landmarks: N.
+        kernel: kernel size.
+        init_std: standard deviation of the initial weights.
+    """
+
+    def __init__(self, spatial_dims: int, num_landmarks: int, kernel: int, padding_mode: str, init_std: float) -> None:
+        super().__init__()
+        self.conv = _conv(spatial_dims, num_landmarks, num_landmarks, kernel, padding_mode, init_std)
+        others = 1 - torch.eye(num_landmarks)
+        self.register_buffer("others", others.view(num_landmarks, num_landmarks, *[1] * spatial_dims), persistent=False)
+        self.spatial_dims = spatial_dims
+        self.padding = kernel // 2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = self.conv.weight * self.others
+        if self.spatial_dims == 2:
+            return F.conv2d(x, weight, self.conv.bias, padding=self.padding)
+        return F.conv3d(x, weight, self.conv.bias, padding=self.padding)
+
+
+class SCN(nn.Module):
+    r"""
+    SpatialConfiguration-Net of Payer et al.
+
+    .. math::
+        H = H^{LA} \odot H^{SC}
+
+    A local-appearance network gives one map per landmark, :math:`H^{LA}`, accurate but with several candidates. The
+    spatial-configuration network sees only these maps, on a coarse grid and with large kernels, and says where each
+    landmark can be given the others, :math:`H^{SC}`. Their product is the heatmap; only it is supervised.
+
+    The defaults are the form of Medical Image Analysis 54:207-219, 2019: no normalization, leaky ReLU of slope 0.1, He
+    initialization, dropout 0.5, heads that start at almost zero, tanh before the cubic upsampling. Learned from few
+    images in little time it trains slowly; ``norm``, ``local_appearance="unet"``, ``head_init_std`` and ``spatial_bias``
+    are for that. Inside the network, linear upsampling repeats the border value where the authors' code has zeros.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image.
+        num_landmarks: N.
+        form: defaults for what follows. ``"mia2019"``; ``"verse2019"``, with concatenated skips and, in 3-D, a spatial
+            configuration at a quarter of the resolution (VISAPP 2020); ``"miccai2016"``, three 5x5 convolutions and one
+            large linear kernel from the other landmarks to each (MICCAI 2016).
+        features: width of all hidden layers, 128 in 2-D and 64 in 3-D. With ``local_appearance="unet"``: of the
+            spatial configuration.
+        levels: resolutions of the local-appearance network.
+        local_appearance: ``"additive"``, ``"concat"``, ``"plain"`` (no pooling) or ``"unet"``, MONAI's ``BasicUNet``.
+        unet_features: channels of that ``BasicUNet``.
+        dropout: rate inside the local-appearance network, element-wise.
+        spatial_kernel: kernel size of the spatial configuration, 11 in 2-D and 7 in 3-D.
+        spatial_factor: how much coarser its grid is, 16 in 2-D and 8 in 3-D. Four convolutions should cover the grid.
+        padding_mode: of all convolutions, ``"zeros"`` in 2-D and ``"reflect"`` in 3-D.
+        norm: normalization after each hidden convolution, in MONAI's notation (``"instance"``, ``("group",
+            {"num_groups": 8})``, ...). None is the published form.
+        head_init_std: standard deviation of the initial weights of both heads, 1e-4 in 2-D and 1e-3 in 3-D.
+        spatial_bias: initial bias of the spatial-configuration head. At 0, the published value, both factors of the
+            product start at almost zero, so the first few hundred steps seem to do nothing. At 1 the product starts as
+            0.76 times the local appearance.
+
+    Shape:
+        (B, in_channels, *spatial) to (B, num_landmarks, *spatial). A size that the pooling does not divide is padded
+        with zeros at its far end, and the result is cropped.
+
+    Raises:
+        ValueError: for an unknown option, and for images so small that the coarse grid cannot be reflected.
+
+    Example:
+        >>> net = SCN(spatial_dims=2, in_channels=1, num_landmarks=4, features=8)
+        >>> net(torch.zeros(1, 1, 64, 80)).shape
+        torch.Size([1, 4, 64, 80])
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        num_landmarks: int,
+        form: str = "mia2019",
+        features: int | None = None,
+        levels: int = 4,
+        local_appearance: str | None = None,
+        unet_features: Sequence[int] = (32, 32, 64, 128, 256, 32),
+        dropout: float | None = None,
+        spatial_kernel: int | None = None,
+        spatial_factor: int | None = None,
+        padding_mode: str | None = None,
+        norm: str | tuple | None = None,
+        head_init_std: float | None = None,
+        spatial_bias: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if spatial_dims not in (2, 3):
+            raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
+        if form not in _FORMS:
+            raise ValueError(f"form must be one of {tuple(_FORMS)}, got {form!r}.")
+        defaults, choice = _FORMS[form], spatial_dims - 2
+        features = features or defaults.features[choice]
+        local_appearance = local_appearance or defaults.local_appearance
+        dropout = defaults.dropout if dropout is None else dropout
+        spatial_kernel = spatial_kernel or defaults.spatial_kernel[choice]
+        self.spatial_factor = spatial_factor or defaults.spatial_factor[choice]
+        padding_mode = padding_mode or defaults.padding_mode[choice]
+        head_init_std = (1e-4 if spatial_dims == 2 else 1e-3) if head_init_std is None else head_init_std
+        if local_appearance not in _LOCAL_APPEARANCES:
+            raise ValueError(f"local_appearance must be one of {_LOCAL_APPEARANCES}, got {local_appearance!r}.")
+        if spatial_kernel % 2 == 0:
+            raise ValueError(f"spatial_kernel must be odd, got {spatial_kernel}.")
+
+        head_kernel, head_features, poolings = 3, features, levels - 1
+        body: nn.Module
+        if local_appearance == "plain":
+            head_kernel, poolings = 5, 0
+            widths = [in_channels, *[features] * 3]
+            body = nn.Sequential(
+                *[_conv_act(spatial_dims, i, o, 5, padding_mode, norm, dropout, "relu") for i, o in zip(widths, widths[1:])]
+            )
+        elif local_appearance == "unet":
+            head_features, poolings = unet_features[-1], 4
+            body = BasicUNet(
+                spatial_dims, in_channels, head_features, unet_features, norm=norm or ("instance", {"affine": True})
+            )
+        else:
+            merge = "add" if local_appearance == "additive" else "concat"
+            body = _ConstantWidthUNet(spatial_dims, in_channels, features, levels, merge, dropout, padding_mode, norm)
+        self.local_appearance = nn.Sequential(
+            body, _conv(spatial_dims, head_features, num_landmarks, head_kernel, padding_mode="zeros", init_std=head_init_std)
+        )
+
+        self.coarsen = Pool[Pool.AVG, spatial_dims](self.spatial_factor)
+        if form == "miccai2016":
+            self.spatial_configuration = nn.Sequential(
+                _OtherLandmarksConv(spatial_dims, num_landmarks, spatial_kernel, padding_mode, head_init_std)
+            )
+            mode = "bilinear" if spatial_dims == 2 else "trilinear"
+            self.refine: nn.Module = nn.Upsample(scale_factor=self.spatial_factor, mode=mode, align_corners=False)
+            spatial_head = self.spatial_configuration[0].conv
+        else:
+            widths = [num_landmarks, *[features] * 3]
+            spatial_head = _conv(spatial_dims, features, num_landmarks, spatial_kernel, padding_mode, head_init_std)
+            self.spatial_configuration = nn.Sequential(
+                *[
+                    _conv_act(spatial_dims, i, o, spatial_kernel, padding_mode, norm)
+                    for i, o in zip(widths, widths[1:])
+                ],
+                spatial_head,
+                nn.Tanh(),
+            )
+            self.refine = CubicUpsample(spatial_dims, self.spatial_factor)
+        nn.init.constant_(spatial_head.bias, spatial_bias)
+        self.stride = math.lcm(2**poolings, self.spatial_factor)
+        self.smallest_coarse = 1 if padding_mode == "zeros" else spatial_kernel // 2 + 1
+
+    def forward_maps(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """
+        The heatmaps and the two factors they are made of, for viewing.
+
+        Args:
+            x: (B, in_channels, *spatial).
+
+        Returns:
+            heatmaps, local appearance and spatial configuration, each (B, N, *spatial).
+        """
+        size = x.shape[2:]
+        padding: list[int] = []
+        for length in size[::-1]:
+            missing = (self.stride - length % self.stride) % self.stride
+            if (length + missing) // self.spatial_factor < self.smallest_coarse:
+                raise ValueError(
+                    f"an axis of {length} voxels is too short: at 1/{self.spatial_factor} of the resolution at least "
+                    f"{self.smallest_coarse} cells are needed. Use a larger image, a smaller spatial_factor or "
+                    "padding_mode='zeros'."
+                )
+            padding += [0, missing]
+        if sum(padding) > 0:
+            x = F.pad(x, padding)
+        local = self.local_appearance(x)
+        configuration = self.refine(self.spatial_configuration(self.coarsen(local)))
+        for axis, length in enumerate(size):
+            local = local.narrow(axis + 2, 0, length)
+            configuration = configuration.narrow(axis + 2, 0, length)
+        return local * configuration, local, configuration
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, in_channels, *spatial) to heatmaps (B, N, *spatial)."""
+        return self.forward_maps(x)[0]
