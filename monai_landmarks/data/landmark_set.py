@@ -101,8 +101,6 @@ class LandmarkSet:
             _equal_arrays(getattr(self, key), getattr(other, key)) for key in ("points", "scores")
         )
 
-    __hash__ = None  # type: ignore[assignment]
-
     @property
     def spatial_dims(self) -> int:
         """2 or 3."""

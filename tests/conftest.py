@@ -1,0 +1,75 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What tests share: the devices there are, and real data where it can be found."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+_DATA_VARIABLE = "MONAI_LANDMARKS_TEST_DATA"
+_DEFAULT_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+
+
+def shared_data(name: str) -> Path:
+    """Folder of a real data set; skips the test, with the reason, where it is absent."""
+    folder = Path(os.environ.get(_DATA_VARIABLE) or _DEFAULT_DATA).resolve() / name
+    if not folder.is_dir():
+        pytest.skip(f"real data {name!r} is not at {folder}; {_DATA_VARIABLE} names the folder that holds it")
+    return folder
+
+
+@pytest.fixture(
+    params=["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+)
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Every device of this machine in turn."""
+    return torch.device(request.param)
+
+
+@pytest.fixture(scope="session")
+def isbi2015_root() -> Path:
+    """Lateral cephalograms, 645x800 at 0.3 mm, 19 landmarks by two doctors."""
+    return shared_data("isbi2015_ceph")
+
+
+@pytest.fixture(scope="session")
+def hand_landmarks_root() -> Path:
+    """37 landmarks of 910 hand radiographs, without the images."""
+    return shared_data("hand_landmarks")
+
+
+@pytest.fixture(scope="session")
+def hand9_root() -> Path:
+    """A few hand radiographs with 37 landmarks."""
+    return shared_data("hand9")
+
+
+@pytest.fixture(scope="session")
+def mouse_skull_ct_root() -> Path:
+    """Micro-CT of mouse heads, NIfTI, 45 landmarks in RAS mm."""
+    return shared_data("mouse_skull_ct")
+
+
+@pytest.fixture(scope="session")
+def lumbar_mri_root() -> Path:
+    """Lumbar-spine MRI, NIfTI, 5 landmarks in RAS mm."""
+    return shared_data("lumbar_mri")
+
+
+@pytest.fixture(scope="session")
+def aasce_spine_root() -> Path:
+    """AP spine radiographs of unknown spacing, 68 landmarks."""
+    return shared_data("aasce_spine")
