@@ -35,7 +35,11 @@ def hand_spacing(size: Sequence[int]) -> float:
 
 
 def place_hand(
-    skeleton: Skeleton, extent: Sequence[float], center: Sequence[float] = (0.5, 0.5), scale: float = 1, rotation: float = 0
+    skeleton: Skeleton,
+    extent: Sequence[float],
+    center: Sequence[float] = (0.5, 0.5),
+    scale: float = 1,
+    rotation: float = 0,
 ) -> Skeleton:
     """Move a hand from its own frame into the image plane, all landmarks at least 6 mm inside.
 
@@ -74,19 +78,25 @@ def render_hand(skeleton: Skeleton, size: Sequence[int], spacing: float, rng: np
     # fine beams of bone tissue: a band of noise that only bone shows
     grain = rng.standard_normal(canvas.bone.shape, dtype=np.float32)
     grain = blur(grain, 0.7 / spacing) - blur(grain, 1.8 / spacing)
-    bone = canvas.bone * (1 + rng.uniform(0.04, 0.12) * grain / (grain.std() + 1e-6))
+    bone = canvas.bone * (1 + rng.uniform(0.03, 0.08) * grain / (grain.std() + 1e-6))
     soft = blur(canvas.soft, max(0.5, 0.5 / spacing))
     attenuation = blur(bone + soft, max(0.35, rng.uniform(0.2, 0.6) / spacing))
 
-    # exposure falls off to one side and a little scatter fills the air
+    # the beam is stronger to one side; noise is that of counted photons, a little smeared in the detector
     angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.12)
     width, height = np.asarray(size) * spacing
     ramp = np.cos(angle) * (canvas.x[:, None] / width - 0.5) + np.sin(angle) * (canvas.y / height - 0.5)
-    scatter = rng.uniform(0, 0.06) * blur(canvas.soft, 8 / spacing)
+    noise = blur(rng.standard_normal(bone.shape, dtype=np.float32), 0.5)
     dose = np.exp(-attenuation) * (1 + slope * ramp)
-    dose *= 1 + rng.uniform(0.006, 0.022) * rng.standard_normal(dose.shape, dtype=np.float32) / np.sqrt(dose)
-    image = (1 - dose + scatter) / (1 - np.exp(-rng.uniform(1.45, 1.85)))
-    image = np.clip(rng.uniform(0.02, 0.07) + 0.95 * image, 0, 1) ** rng.uniform(0.75, 1.1)
+    dose *= 1 + rng.uniform(0.004, 0.016) * noise * np.exp(attenuation / 2)
+
+    # what the viewer shows: dense is bright, broad differences are evened out, some scatter around the hand
+    image = -np.log(np.maximum(dose, 1e-3))
+    image += rng.uniform(0, 0.1) * blur(canvas.soft, 9 / spacing)
+    image -= rng.uniform(0.15, 0.4) * blur(attenuation, 14 / spacing) * smoothstep(attenuation, 0, 0.4)
+    image = 1 - np.exp(-rng.uniform(1.1, 1.7) * (image + rng.uniform(0.02, 0.08)))
+    bright = np.quantile(image[::2, ::2], 0.995) / rng.uniform(0.88, 1.02)
+    image = np.clip(image / bright, 0, 1) ** rng.uniform(0.85, 1.25)
 
     if rng.random() < 0.5:
         image = _add_marker(image, skeleton, canvas, rng)
@@ -151,8 +161,8 @@ def hand_phantom(
     skeleton = place_hand(
         hand_skeleton(HandPose.random(rng)),
         extent=np.asarray(size) * spacing,
-        center=rng.uniform(0, 1, 2),
-        scale=rng.uniform(0.82, 1.02),
+        center=rng.uniform(0.1, 0.9, 2),
+        scale=rng.uniform(0.86, 1.06),
         rotation=float(np.clip(rng.normal(0, 7), -18, 18)),
     )
     image = render_hand(skeleton, size, spacing, rng)

@@ -31,23 +31,112 @@ LENGTH = np.array([[46, 32, 0, 22], [67, 40, 23, 16.5], [64, 44, 27, 17.5], [57,
 # half widths at the base, in the middle of the shaft, at the head; one row a segment, scaled by the finger's girth
 HALF_WIDTH = np.array([[7.2, 3.9, 7.0], [7.4, 4.3, 5.5], [6.3, 3.7, 4.6], [5.3, 2.4, 3.6]])
 GIRTH = np.array([1.08, 1.02, 1.03, 0.96, 0.88])
-BASE = np.array([[27.5, 30.5], [12.5, 34.5], [1.5, 36], [-9.5, 34.5], [-19.5, 32]])
+BASE = np.array([[27.2, 30.6], [12.2, 34], [1.2, 35.6], [-9.4, 34], [-19, 31.7]])
 JOINT_GAP = 1.7
 
 # outlines of the short bones and of the forearm; every point lies on the drawn border, those with a name are landmarks
 CARPALS: dict[str, list[tuple[float, float] | tuple[float, float, str]]] = {
-    "scaphoid": [(4.5, 6.2, "scaphoid_proximal"), (10, 4.2), (16, 7.5), (20.3, 13), (20.8, 17.5, "scaphoid_distal"), (16.5, 18.6), (11.5, 15.2), (7, 12)],
-    "lunate": [(-4.6, 1.6, "lunate_proximal"), (0.3, 2.8), (3, 6.5), (2.6, 11.2), (-1.2, 9.8), (-5, 10), (-9, 11.6), (-10.4, 7.5), (-8.8, 3.2)],
-    "triquetrum": [(-12, 6), (-17.5, 5.6), (-22, 8.6, "triquetrum_ulnar"), (-21.5, 14), (-17, 16.5), (-13, 14), (-11.3, 10)],
-    "pisiform": [(-20, 9.5), (-15.5, 9), (-13.6, 12.5), (-15.8, 16.6), (-20, 16.4), (-22, 13)],
-    "hamate": [(-8.8, 13.6, "hamate_proximal"), (-6.6, 19), (-5.8, 25.5), (-6, 31), (-12, 32.2), (-18.5, 29.5), (-20.2, 24.2), (-16, 18.6)],
-    "capitate": [(-2, 11.6, "capitate_proximal"), (3.2, 14), (5.2, 19), (6.4, 26), (6.2, 32), (0.8, 33.8), (-4, 32.2), (-4.6, 25), (-5.4, 18), (-5, 13.8)],
-    "trapezoid": [(8.6, 20.5), (13.5, 20.8), (16.4, 25), (15.4, 31), (11.5, 32.4), (8.2, 30.6), (7.6, 25.5)],
-    "trapezium": [(16.8, 20.6), (21.5, 19.5), (26.6, 22, "trapezium_radial"), (28, 26.6), (22.5, 29.5), (17.8, 30.6), (18, 26)],
+    "scaphoid": [
+        (4.1, 5.9, "scaphoid_proximal"),
+        (9.9, 3.9),
+        (16.1, 7.3),
+        (20.6, 13.1),
+        (21.1, 17.8, "scaphoid_distal"),
+        (16.6, 18.9),
+        (11.4, 15.4),
+        (6.7, 12),
+    ],
+    "lunate": [
+        (-4.6, 1.4, "lunate_proximal"),
+        (0.5, 2.6),
+        (3.3, 6.5),
+        (2.9, 11.4),
+        (-1.1, 9.9),
+        (-5.1, 10.1),
+        (-9.2, 11.8),
+        (-10.7, 7.5),
+        (-9, 3),
+    ],
+    "triquetrum": [
+        (-11.8, 5.8),
+        (-17.6, 5.4),
+        (-22.3, 8.5, "triquetrum_ulnar"),
+        (-21.7, 14.1),
+        (-17, 16.8),
+        (-12.9, 14.1),
+        (-11.1, 10),
+    ],
+    "pisiform": [(-20.1, 9.4), (-15.4, 8.8), (-13.4, 12.5), (-15.7, 16.8), (-20.1, 16.6), (-22.2, 13)],
+    "hamate": [
+        (-8.7, 13.1, "hamate_proximal"),
+        (-6.4, 18.8),
+        (-5.5, 25.6),
+        (-5.7, 31.3),
+        (-12, 32.6),
+        (-18.8, 29.7),
+        (-20.6, 24.2),
+        (-16.2, 18.3),
+    ],
+    "capitate": [
+        (-2.1, 11.1, "capitate_proximal"),
+        (3.3, 13.6),
+        (5.4, 18.8),
+        (6.7, 26.2),
+        (6.5, 32.4),
+        (0.8, 34.3),
+        (-4.2, 32.6),
+        (-4.8, 25.1),
+        (-5.6, 17.8),
+        (-5.2, 13.4),
+    ],
+    "trapezoid": [(8.3, 19.9), (13.7, 20.2), (16.8, 24.8), (15.8, 31.4), (11.5, 33), (7.8, 31), (7.2, 25.4)],
+    "trapezium": [
+        (16.6, 20.4),
+        (21.5, 19.3),
+        (26.8, 21.9, "trapezium_radial"),
+        (28.3, 26.7),
+        (22.5, 29.7),
+        (17.6, 30.9),
+        (17.8, 26),
+    ],
 }
 FOREARM: dict[str, list[tuple[float, float] | tuple[float, float, str]]] = {
-    "radius": [(19.8, 6.4, "radius_styloid"), (14, 2.8), (7, -0.2), (0, -1.6), (-6, -2), (-11.2, -2.6, "radius_ulnar_corner"), (-11, -8), (-6.5, -19), (-3.8, -36), (-4.2, -80), (3, -110), (9.8, -80), (10.6, -38), (15, -22), (19, -12, "radius_radial_tubercle"), (19.6, -3), (21.3, 2.8)],
-    "ulna": [(-13, -7.2, "ulna_head_radial"), (-13.2, -11.5), (-15.4, -21), (-16, -38), (-15.4, -80), (-20, -110), (-25, -80), (-25.6, -40), (-26.2, -22), (-27.6, -12, "ulna_head_ulnar"), (-27, -4.5), (-26.2, 1.6, "ulna_styloid"), (-23.8, -2.4), (-19.5, -4), (-15.6, -4.4)],
+    "radius": [
+        (19.8, 7.8, "radius_styloid"),
+        (14, 4.2),
+        (7, 1.2),
+        (0, -0.2),
+        (-6, -0.6),
+        (-11.2, -1.2, "radius_ulnar_corner"),
+        (-11, -6.6),
+        (-6.5, -17.6),
+        (-3.8, -36),
+        (-4.2, -80),
+        (3, -110),
+        (9.8, -80),
+        (10.6, -38),
+        (15, -20.6),
+        (19, -10.6, "radius_radial_tubercle"),
+        (19.6, -1.6),
+        (21.3, 4.2),
+    ],
+    "ulna": [
+        (-13, -5.8, "ulna_head_radial"),
+        (-13.2, -10.1),
+        (-15.4, -19.6),
+        (-16, -38),
+        (-15.4, -80),
+        (-20, -110),
+        (-25, -80),
+        (-25.6, -40),
+        (-26.2, -20.6),
+        (-27.6, -10.6, "ulna_head_ulnar"),
+        (-27, -3.1),
+        (-26.2, 3, "ulna_styloid"),
+        (-23.8, -1),
+        (-19.5, -2.6),
+        (-15.6, -3),
+    ],
 }
 
 HAND_LANDMARKS: tuple[str, ...] = (
@@ -141,6 +230,7 @@ class Skeleton:
                 (b.cortex[0] * scale, b.cortex[1] * scale),
                 b.marrow,
                 None if b.axis is None else move(b.axis),
+                (b.growth_plate[0] * scale, b.growth_plate[1] * scale),
             )
             for b in self.bones
         ]
@@ -190,11 +280,13 @@ def hand_skeleton(pose: HandPose) -> Skeleton:
         control = np.array([p[:2] for p in outline]) @ wrist.T
         found.update({p[2]: control[k] for k, p in enumerate(outline) if len(p) == 3})
         ends = np.array([[0.0, 0.0], [0.0, -150.0]]) @ wrist.T
-        bones.append(Bone(closed_spline(control), 6.5 if name == "radius" else 5.0, (0.7, 2.4), (0.035, 0.022), ends))
+        plate = (6.5 if name == "radius" else 5.0, 1.7 * pose.growth_plates)
+        half = 8.0 if name == "radius" else 6.0
+        bones.append(Bone(closed_spline(control), half, (0.8, 2.6), (0.03, 0.014), ends, plate))
     for (name, outline), offset in zip(CARPALS.items(), pose.shape):
         control = np.array([p[:2] for p in outline]) + offset
         found.update({p[2]: control[k] for k, p in enumerate(outline) if len(p) == 3})
-        bones.append(Bone(closed_spline(control), 4.0 if name == "pisiform" else 6.0, (0.7, 0.7), (0.04, 0.04)))
+        bones.append(Bone(closed_spline(control), 1.2 if name == "pisiform" else 7.0, (0.6, 0.6), (0.036, 0.036)))
 
     for finger in range(5):
         start = BASE[finger]
@@ -206,26 +298,35 @@ def hand_skeleton(pose: HandPose) -> Skeleton:
             length = LENGTH[finger, segment] * pose.length[finger, segment] * np.cos(tilt)
             width = HALF_WIDTH[segment] * GIRTH[finger] * pose.girth
             along = _unit(pose.direction[finger, segment])
-            frame = np.array([along, [along[1], -along[0]]])
+            frame = np.array([along, [along[1], -along[0]]])  # rows: along the bone, toward the thumb's side
             control = _long_bone_outline(segment, length, width) @ frame + start
             end = start + length * along
             found[f"{name}_{finger + 1}_base"] = start
-            cortex = (0.6, 0.36 * width[1])
-            bones.append(Bone(closed_spline(control), 1.1 * width[1], cortex, (0.04, 0.02), np.array([start, end])))
+            cortex = (0.7, 0.4 * width[1])
+            plate = length - 1.25 * width[2] if finger and not segment else 0.55 * width[0]
+            axis, growth = np.array([start, end]), (plate, 1.3 * pose.growth_plates)
+            bones.append(Bone(closed_spline(control), 1.1 * width[1], cortex, (0.036, 0.01), axis, growth))
+            if (finger, segment) == (0, 0):  # the sesamoid bone at the thumb
+                oval = np.array([(0, -2.4), (1.7, 0), (0, 2.4), (-1.7, 0)]) @ frame + end + (-6.6, -4) @ frame
+                bones.append(Bone(closed_spline(oval), 1.5, (0.5, 0.5), (0.03, 0.03)))
             following = pose.direction[finger, min(segment + 1, 3)]
             start = end + JOINT_GAP * _unit((pose.direction[finger, segment] + following) / 2)
             joints.append((start + end) / 2)
         found[f"distal_phalanx_{finger + 1}_tip"] = end
-        radii = np.array([15.0, 11.5, 9.6, 8.2, 6.0]) if finger else np.array([17.0, 12.5, 10.5, 7.0])
+        radii = np.array([15.5, 12.2, 10.6, 9.2, 7.0]) if finger else np.array([16.0, 13.0, 11.5, 7.8])
         joints[-1] = end - 1.5 * along
         chains.append((np.array(joints), radii * pose.soft * (0.9 + 0.1 * GIRTH[finger])))
     # the muscles at the thumb and the little finger's edge, the web between thumb and index, the wrist and the forearm
-    forearm = np.array([[[8.0, 22.0], [6.0, -4.0], [5.0, -60.0], [7.0, -130.0]], [[-12, 20], [-11, -4], [-11, -60], [-13, -130]]])
+    forearm = np.array(
+        [[[9.0, 22.0], [7.0, -4.0], [4.5, -60.0], [7.0, -130.0]], [[-13, 20], [-14, -4], [-13, -60], [-15, -130]]]
+    )
     forearm[:, 1:] = forearm[:, 1:] @ wrist.T
     chains += [(p, np.array([17.5, 16.5, 18.5, 23]) * pose.soft) for p in forearm]
     thumb, index, little = (chains[k][0] for k in (0, 1, 4))
-    web = np.array([0.45 * thumb[0] + 0.55 * thumb[1], 0.55 * index[0] + 0.45 * index[1], 0.25 * index[0] + 0.75 * index[1]])
-    chains.append((web, np.array([12.0, 14, 9]) * pose.soft))
+    web = np.array(
+        [0.45 * thumb[0] + 0.55 * thumb[1], 0.55 * index[0] + 0.45 * index[1], 0.25 * index[0] + 0.75 * index[1]]
+    )
+    chains.append((web, np.array([13.0, 15, 10]) * pose.soft))
     edge = np.array([[-16, 18], 0.5 * (little[0] + little[1]) + (-2, 0)])
     chains.append((edge, np.array([13.0, 12]) * pose.soft))
     return Skeleton(bones, chains, np.array([found[name] for name in HAND_LANDMARKS]))

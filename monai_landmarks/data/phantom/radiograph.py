@@ -34,6 +34,7 @@ class Bone:
         cortex: thickness of the dense shell at the bone's ends and in its shaft, mm.
         marrow: attenuation of the inside (1 / mm) at the ends and in the shaft.
         axis: the two end points (2, 2) of a long bone; None for a short bone, which is all "end".
+        growth_plate: where along the axis a growing bone has a layer of cartilage, and how thick this is, mm.
     """
 
     outline: np.ndarray
@@ -41,6 +42,7 @@ class Bone:
     cortex: tuple[float, float]
     marrow: tuple[float, float]
     axis: np.ndarray | None = None
+    growth_plate: tuple[float, float] = (0.0, 0.0)
 
 
 def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -58,16 +60,29 @@ def closed_spline(control: np.ndarray, samples: int = 4) -> np.ndarray:
 
 
 def blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur of a 2-D array by ``sigma`` pixels, the border repeated."""
+    """Gaussian blur of a 2-D array by ``sigma`` pixels, the border repeated; a wide one is done on a coarser grid."""
+    coarse = int(sigma // 2)
+    if coarse > 1:
+        padded = np.pad(image, [(0, -n % coarse) for n in image.shape], mode="edge")
+        rows, columns = (n // coarse for n in padded.shape)
+        small = blur(padded.reshape(rows, coarse, columns, coarse).mean((1, 3)), sigma / coarse)
+        for axis in (0, 1):
+            at = np.clip((np.arange(image.shape[axis]) + 0.5) / coarse - 0.5, 0, small.shape[axis] - 1)
+            low = np.minimum(at.astype(int), max(small.shape[axis] - 2, 0))
+            weight = np.expand_dims((at - low).astype(image.dtype), 1 - axis)
+            high = np.minimum(low + 1, small.shape[axis] - 1)
+            small = (1 - weight) * small.take(low, axis) + weight * small.take(high, axis)
+        return small
     radius = int(np.ceil(3 * sigma))
-    if radius < 1:
-        return image
-    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / max(sigma, 1e-6)) ** 2)
     kernel = (kernel / kernel.sum()).astype(image.dtype)
     for axis in (0, 1):
         n = image.shape[axis]
         padded = np.pad(image, [(radius, radius) if d == axis else (0, 0) for d in (0, 1)], mode="edge")
-        image = sum(w * (padded[k : k + n] if axis == 0 else padded[:, k : k + n]) for k, w in enumerate(kernel))
+        result = np.zeros_like(image)
+        for k, w in enumerate(kernel):
+            result += w * (padded[k : k + n] if axis == 0 else padded[:, k : k + n])
+        image = result
     return image
 
 
@@ -124,9 +139,14 @@ class Canvas:
         total = self._attenuation(depth, bone, cortical, part=0)
         if bone.axis is not None:
             start, along = bone.axis[0], bone.axis[1] - bone.axis[0]
-            u = ((x - start[0]) * along[0] + (y - start[1]) * along[1]) / (along @ along)
-            shaft = smoothstep(0.5 - np.abs(u - 0.52), 0.08, 0.3)
+            length = float(np.sqrt(along @ along))
+            u = ((x - start[0]) * along[0] + (y - start[1]) * along[1]) / length
+            shaft = smoothstep(0.5 - np.abs(u / length - 0.52), 0.08, 0.3)
             total += shaft * (self._attenuation(depth, bone, cortical, part=1) - total)
+            plate, thickness = bone.growth_plate
+            if thickness > 0:
+                width = np.hypot(thickness / 2, self.spacing / 3)
+                total *= 1 - 0.75 * thickness / (2 * width) * np.exp(-(((u - plate) / width) ** 2))
         shape = tuple(s.stop - s.start for s in window)
         self.bone[window] += total.reshape(shape)
 

@@ -12,11 +12,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +22,17 @@ import numpy as np
 from monai.utils import optional_import
 from PIL import Image
 
+from monai_landmarks.data.csv_format import write_landmark_table
 from monai_landmarks.data.landmark_set import LandmarkSet
 from monai_landmarks.data.phantom.hand import hand_phantom, hand_spacing
 from monai_landmarks.data.phantom.hand_skeleton import HAND_LANDMARKS
+from monai_landmarks.data.safe_files import atomic_write
 
 tqdm, _ = optional_import("tqdm", name="tqdm")
 
 __all__ = ["write_hand_phantom"]
 
 VERSION = 1  # of the pictures: a phantom written by another version is not the same and is written anew
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``, with the same suffixes, which becomes ``path`` if all goes well."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def sections(num_images: int, validation_fraction: float, testing_fraction: float) -> list[str]:
@@ -88,20 +77,15 @@ def write_phantom(
             return datalist
         datalist.unlink()  # an interrupted run must not leave a datalist that speaks of other images
 
-    (folder / "images").mkdir(parents=True, exist_ok=True)
     content: dict[str, Any] = {"phantom": parameters, "landmarks": landmarks}
     content.update({section: [] for section in ("training", "validation", "testing")})
-    table = []
+    table: dict[str, LandmarkSet] = {}
     for index, section in enumerate(tqdm(belongs, desc=str(folder), disable=len(belongs) <= 50)):
         item, found = write_image(folder, index)
         content[section].append(item)
-        name = Path(item["image"]).name
-        table += [[name, mark, *point] for mark, point in zip(found.names, found.points.tolist()) if point[0] == point[0]]
-    with replacing(folder / "landmarks.csv") as path, path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "landmark", *"xyz"[: found.points.shape[1]]])
-        writer.writerows(table)
-    with replacing(datalist) as path:
+        table[Path(item["image"]).name] = found
+    write_landmark_table(folder / "landmarks.csv", table)
+    with atomic_write(datalist) as path:
         path.write_text(json.dumps(content, indent=1) + "\n")
     return datalist
 
@@ -155,7 +139,7 @@ def write_hand_phantom(
     def write_image(root: Path, index: int) -> tuple[dict[str, Any], LandmarkSet]:
         image, found = hand_phantom(np.random.default_rng([seed, index]), size, spacing)
         name = f"images/hand_{index:04d}.png"
-        with replacing(root / name) as path:
+        with atomic_write(root / name) as path:
             Image.fromarray(np.rint(image.T * 255).astype(np.uint8)).save(path)
         points = found.points.round(4)
         points[np.random.default_rng([seed, index, 1]).random(len(points)) < missing_fraction] = np.nan
