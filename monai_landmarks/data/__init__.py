@@ -22,16 +22,19 @@ from .landmark_io import (
     write_landmarks,
 )
 from .landmark_set import CoordinateSystem, LandmarkSet
+from .phantom import hand_phantom, write_hand_phantom
 from .safe_files import atomic_write
 
 __all__ = [
     "CoordinateSystem",
     "LandmarkSet",
     "atomic_write",
+    "hand_phantom",
     "landmark_suffix",
     "read_landmark_table",
     "read_landmarks",
     "register_format",
+    "write_hand_phantom",
     "write_landmark_table",
     "write_landmarks",
 ]
