@@ -1,0 +1,94 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What the handlers of an evaluator share: the cases of an iteration, their names, and a gathering over all ranks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from monai.data import MetaTensor, decollate_batch
+from monai.utils import IgniteInfo, ImageMetaKey, min_version, optional_import
+
+from monai_landmarks.metrics import world_points
+
+if TYPE_CHECKING:
+    from ignite.engine import Engine, Events
+else:
+    Engine, _ = optional_import("ignite.engine", IgniteInfo.OPT_IMPORT_VERSION, min_version, "Engine", as_type="base")
+    Events, _ = optional_import("ignite.engine", IgniteInfo.OPT_IMPORT_VERSION, min_version, "Events")
+
+__all__ = ["Engine", "Events", "file_stem", "gather", "image_path", "is_main_process", "output_items", "take", "world"]
+
+
+def output_items(engine: Engine) -> list[dict[str, Any]]:
+    """The cases of the current iteration, one dictionary each, whether the engine decollates or not."""
+    output = engine.state.output
+    return list(output) if isinstance(output, list) else decollate_batch(output)
+
+
+def take(item: dict[str, Any], key: str, handler: object) -> Any:
+    """An entry of a case.
+
+    Raises:
+        KeyError: when it is not there, with what is there and where it should come from.
+    """
+    if key not in item:
+        raise KeyError(
+            f"{type(handler).__name__} needs {key!r} in the engine's output, which has {sorted(item)}: add it in the "
+            "evaluator's postprocessing, or name another key."
+        )
+    return item[key]
+
+
+def world(points: torch.Tensor, what: str) -> torch.Tensor:
+    """Points (N, D) in world mm, float64 on the CPU, from (N, D) or (1, N, D) points in any space that MONAI tracks."""
+    points = world_points(points).detach().cpu().double()
+    if points.ndim == 3 and len(points) == 1:
+        points = points[0]
+    if points.ndim != 2:
+        raise ValueError(f"{what} must be points of shape (N, D) or (1, N, D), got {tuple(points.shape)}.")
+    return points
+
+
+def image_path(item: dict[str, Any], image_key: str) -> str | None:
+    """The file that an image was read from; None where the image does not know it."""
+    image = item.get(image_key)
+    path = image.meta.get(ImageMetaKey.FILENAME_OR_OBJ) if isinstance(image, MetaTensor) else None
+    return os.fspath(path) if isinstance(path, (str, os.PathLike)) and os.fspath(path) else None
+
+
+def file_stem(path: str) -> str:
+    """Name of an image file without folder and suffix.
+
+    Example:
+        >>> file_stem("scans/case.01.nii.gz"), file_stem("a/b.png")
+        ('case.01', 'b')
+    """
+    name = Path(path).name
+    return Path(name[: -len(".gz")] if name.lower().endswith(".gz") else name).stem
+
+
+def gather(rows: list[Any]) -> list[Any]:
+    """The rows of all ranks, in the order of the ranks. Every rank must call it and gets them all."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return rows
+    of_rank: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(of_rank, rows)
+    return [row for rows in of_rank for row in rows]
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes."""
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0

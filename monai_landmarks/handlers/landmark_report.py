@@ -1,0 +1,112 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The error tables of an evaluation."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from monai.utils import CommonKeys
+
+from monai_landmarks.metrics import ErrorReport, points_error_batch
+
+from .engine_output import Engine, Events, gather, image_path, is_main_process, output_items, take
+
+__all__ = ["LandmarkReport"]
+
+
+class LandmarkReport:
+    """Write the errors of an evaluation as tables, and show them in the log.
+
+    When the evaluator's epoch is completed, ``metrics.csv`` (MRE, std, median, SDR, outliers, IPE),
+    ``errors_per_landmark.csv`` and ``errors_per_image.csv`` lie in ``output_dir``. They hold the cases of all ranks.
+
+    Args:
+        output_dir: folder of the tables.
+        names: names of the N landmarks.
+        thresholds: radii of SDR and outlier counts, in ``unit``.
+        pred_key: predicted points in the evaluator's output, (1, N, D) or (N, D).
+        label_key: true points, likewise. `MetaTensor` points go through their affine: world and index points compare.
+        image_key: image whose file name names the case.
+        unit: of the errors, for the tables: ``"mm"`` for world points.
+        space: ``"index"`` takes coordinates as they stand instead; say ``unit="px"`` then.
+        strict: as in `ErrorReport`.
+        log_table: whether the table goes to the engine's logger.
+
+    The last `ErrorReport` is the handler's ``report``.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        names: Sequence[str] | None = None,
+        thresholds: Sequence[float] = (2.0, 2.5, 3.0, 4.0),
+        pred_key: str = "pred_points",
+        label_key: str = CommonKeys.LABEL,
+        image_key: str = CommonKeys.IMAGE,
+        unit: str = "mm",
+        space: str = "world",
+        strict: bool = False,
+        log_table: bool = True,
+    ) -> None:
+        self.output_dir = output_dir
+        self.names = names
+        self.thresholds = thresholds
+        self.pred_key = pred_key
+        self.label_key = label_key
+        self.image_key = image_key
+        self.unit = unit
+        self.space = space
+        self.strict = strict
+        self.log_table = log_table
+        self.report: ErrorReport | None = None
+        self._rows: list[tuple[str | None, torch.Tensor]] = []
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: the evaluator.
+        """
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
+
+    def _start(self, _engine: Engine) -> None:
+        self._rows = []
+
+    def _collect(self, engine: Engine) -> None:
+        for item in output_items(engine):
+            pred, label = take(item, self.pred_key, self), take(item, self.label_key, self)
+            error = points_error_batch(pred[None], label[None], space=self.space)[0]
+            self._rows.append((image_path(item, self.image_key), error.detach().cpu().double()))
+
+    def _finish(self, engine: Engine) -> None:
+        rows = gather(self._rows)
+        if not rows:
+            return
+        images = [path or f"case {i}" for i, (path, _) in enumerate(rows)]
+        self.report = ErrorReport(
+            torch.stack([error for _, error in rows]), self.names, images, self.thresholds, self.unit, self.strict
+        )
+        if not is_main_process():
+            return
+        paths = self.report.write(self.output_dir)
+        if self.log_table:
+            engine.logger.info(f"{self.report}\n  written to {', '.join(map(str, paths))}")
+        twice = [image for image, count in Counter(images).items() if count > 1]
+        if twice:
+            engine.logger.warning(
+                f"{len(twice)} images were evaluated more than once, among them {twice[0]}. Under distributed evaluation "
+                "use a DistributedSampler with even_divisible=False, so that no case is repeated to even out the ranks."
+            )

@@ -1,0 +1,191 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Predicted landmarks to files that open in 3D Slicer, and to one table."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from monai.utils import CommonKeys
+
+from monai_landmarks.data import CoordinateSystem, LandmarkSet, atomic_write, write_landmark_table, write_landmarks
+
+from .engine_output import Engine, Events, file_stem, gather, image_path, is_main_process, output_items, take, world
+
+__all__ = ["LandmarkSaver", "distinct_names"]
+
+
+class _Case(NamedTuple):
+    image: str
+    name: str  # under which this rank has written it
+    landmarks: LandmarkSet
+    std: np.ndarray | None  # (N, D), standard deviation along the world axes in mm
+
+
+class LandmarkSaver:
+    """Write the predicted landmarks of every image, in the image's own world space.
+
+    After each iteration every image has its ``<name>.mrk.json`` in ``output_dir``; at the end ``table`` holds all of all
+    ranks: one row a landmark, with its score. Images of the same name in different folders get the names of the folders
+    in front, so that none overwrites another.
+
+    Args:
+        output_dir: folder for the files.
+        names: names of the N landmarks.
+        pred_key: predicted points in the evaluator's output, (1, N, D) or (N, D), in world mm or as a `MetaTensor` whose
+            affine leads there. A landmark that was not found is NaN.
+        score_key: scores (N,) of the landmarks; None, or a key that is not there, for none.
+        covariance_key: covariances (N, D, D) in mm^2: writes their standard deviations to ``<table>_std.csv``.
+        image_key: image that gives the name.
+        formats: suffixes of the files for each image; any that `monai_landmarks.data.write_landmarks` knows.
+        table: name of the table; None for none.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        names: Sequence[str],
+        pred_key: str = "pred_points",
+        score_key: str | None = "pred_score",
+        covariance_key: str | None = None,
+        image_key: str = CommonKeys.IMAGE,
+        formats: Sequence[str] = ("mrk.json",),
+        table: str | None = "predictions.csv",
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.names = tuple(names)
+        self.pred_key = pred_key
+        self.score_key = score_key
+        self.covariance_key = covariance_key
+        self.image_key = image_key
+        self.formats = (formats,) if isinstance(formats, str) else tuple(formats)
+        self.table = table
+        self._cases: dict[str, _Case] = {}
+        self._taken: set[str] = set()
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: the evaluator.
+        """
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._save)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _start(self, _engine: Engine) -> None:
+        self._cases = {}
+        self._taken = set()
+
+    def _save(self, engine: Engine) -> None:
+        for item in output_items(engine):
+            image = image_path(item, self.image_key) or f"case_{engine.state.rank}_{len(self._cases)}"
+            landmarks, std = self._landmarks(item, image), self._std(item)
+            name = self._free_name(image)
+            self._write(name, landmarks)
+            self._cases[image] = _Case(image, name, landmarks, std)
+
+    def _free_name(self, image: str) -> str:
+        """A name for now, which no other image of this rank has."""
+        if image in self._cases:
+            return self._cases[image].name
+        stem = name = file_stem(image)
+        while name in self._taken:
+            name = f"{stem}_{len(self._taken)}"
+        self._taken.add(name)
+        return name
+
+    def _landmarks(self, item: dict, image: str) -> LandmarkSet:
+        points = world(take(item, self.pred_key, self), self.pred_key).numpy()
+        if len(points) != len(self.names):
+            raise ValueError(
+                f"{self.pred_key!r} of {image} has {len(points)} points, but there are {len(self.names)} names."
+            )
+        points = np.where(np.isfinite(points).all(axis=1, keepdims=True), points, np.nan)
+        scores = item.get(self.score_key) if self.score_key is not None else None
+        if scores is not None:
+            scores = torch.as_tensor(scores).detach().cpu().double().reshape(-1).numpy()
+        return LandmarkSet(self.names, points, CoordinateSystem.RAS, image=image, scores=scores)
+
+    def _std(self, item: dict) -> np.ndarray | None:
+        if self.covariance_key is None:
+            return None
+        covariance = torch.as_tensor(take(item, self.covariance_key, self)).detach().cpu().double()
+        covariance = covariance.reshape(len(self.names), *covariance.shape[-2:])
+        return covariance.diagonal(dim1=-2, dim2=-1).sqrt().numpy()
+
+    def _write(self, name: str, landmarks: LandmarkSet) -> None:
+        for suffix in self.formats:
+            write_landmarks(self.output_dir / f"{name}.{suffix.lstrip('.')}", landmarks)
+
+    def _finish(self, engine: Engine) -> None:
+        gathered = gather(list(self._cases.values()))
+        if not gathered or not is_main_process():
+            return
+        cases = {case.image: case for case in sorted(gathered, key=lambda case: case.image)}
+        self._settle_names(gathered, list(cases.values()))
+        if self.table is not None:
+            write_landmark_table(self.output_dir / self.table, {image: case.landmarks for image, case in cases.items()})
+            if self.covariance_key is not None:
+                self._write_std(list(cases.values()))
+        engine.logger.info(f"wrote the landmarks of {len(cases)} images to {self.output_dir}")
+
+    def _settle_names(self, gathered: list[_Case], cases: list[_Case]) -> None:
+        """Names must not depend on the order of the images or on the ranks: only now all are known."""
+        names = distinct_names([case.image for case in cases])
+        written = Counter(case.name for case in gathered)
+        for case, name in zip(cases, names):
+            if case.name != name or written[name] > 1:
+                self._write(name, case.landmarks)
+        for stale in set(written) - set(names):
+            for suffix in self.formats:
+                (self.output_dir / f"{stale}.{suffix.lstrip('.')}").unlink(missing_ok=True)
+
+    def _write_std(self, cases: list[_Case]) -> None:
+        path = self.output_dir / str(self.table)
+        with atomic_write(path.with_name(f"{path.stem}_std.csv")) as temporary:
+            with open(temporary, "w", encoding="utf-8", newline="") as file:
+                table = csv.writer(file, lineterminator="\n")
+                table.writerow(["image", "landmark", *("std_x", "std_y", "std_z")[: cases[0].landmarks.spatial_dims]])
+                for case in cases:
+                    for name, std in zip(self.names, np.asarray(case.std)):
+                        table.writerow([case.image, name, *(f"{value:.4f}" for value in std)])
+
+
+def distinct_names(paths: Sequence[str]) -> list[str]:
+    """A file name, without suffix, for each of some different image files.
+
+    The name of the image where no other has it; otherwise as many of its folders in front as tell them apart.
+
+    Example:
+        >>> distinct_names(["left/hand.png", "right/hand.png", "right/foot.png"])
+        ['left_hand', 'right_hand', 'foot']
+    """
+    stems = Counter((Path(path).parent, file_stem(path)) for path in paths)
+    parts = []
+    for path in map(Path, paths):  # a.png beside a.jpg keep their suffixes
+        alone = stems[path.parent, file_stem(str(path))] == 1
+        parts.append((*path.parent.parts, file_stem(str(path)) if alone else path.name.replace(".", "_")))
+    depth = [1] * len(paths)
+    while True:
+        names = ["_".join(part.strip("/\\:") for part in p[-d:]) for p, d in zip(parts, depth)]
+        count = Counter(names)
+        grown = [i for i, name in enumerate(names) if count[name] > 1 and depth[i] < len(parts[i])]
+        if not grown:
+            return names
+        for i in grown:
+            depth[i] += 1

@@ -1,0 +1,221 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Training that goes on where it stopped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from monai.handlers import CheckpointSaver
+
+from monai_landmarks.data import atomic_write
+
+from .engine_output import Engine, Events, is_main_process
+
+__all__ = ["ResumeTraining"]
+
+
+class ResumeTraining:
+    """Save the state of a training at the end of its epochs, and go on from there when it is started again.
+
+    The file holds everything in ``load_dict``, the trainer's epoch and iteration, the gradient scaler, the random state
+    of torch (in a single process), the validator's best metric, and which model its `CheckpointSaver` holds for the best:
+    so a worse model does not take the place of the best one after a restart. It is made of tensors and plain values and
+    is read with ``weights_only=True``.
+
+    Put it first among the trainer's handlers: it loads when the run starts, before the others look at the state. It saves
+    after all other handlers of an epoch, so that the learning rate and the validation of that epoch are in.
+    An unfinished epoch starts over.
+
+    Args:
+        load_dict: what is saved and loaded, by name: network, optimizer, scheduler, a loss with weights; anything with
+            ``state_dict`` and ``load_state_dict``. The trainer need not be named (in a bundle it could not be).
+        path: the file, or a folder, where it is ``training_state.pt``.
+        validator: the evaluator, whose best metric and best model shall be kept.
+        save_interval: save every so many epochs, and after the last.
+        enabled: whether to load; ``False`` starts anew, and the first save replaces an older file.
+        map_location: where tensors are loaded to, by default the CPU; they are copied to their place from there.
+
+    Raises:
+        ValueError: at the start of the run, when the file does not fit what shall be loaded.
+    """
+
+    def __init__(
+        self,
+        load_dict: Mapping[str, Any],
+        path: str | os.PathLike,
+        validator: Engine | None = None,
+        save_interval: int = 1,
+        enabled: bool = True,
+        map_location: str | torch.device = "cpu",
+    ) -> None:
+        if not load_dict:
+            raise ValueError("load_dict must name what to resume, such as {'model': network, 'optimizer': optimizer}.")
+        reserved = {"trainer", "scaler", "validator", "random"} & set(load_dict)
+        if reserved:
+            raise ValueError(f"load_dict must not use the names {sorted(reserved)}, which ResumeTraining keeps itself.")
+        path = Path(path)
+        self.path = path if path.suffix in (".pt", ".pth") else path / "training_state.pt"
+        self.load_dict = dict(load_dict)
+        self.validator = validator
+        self.save_interval = save_interval
+        self.enabled = enabled
+        self.map_location = map_location
+        self._saves = False
+        self._saved_at = 0
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: the trainer.
+        """
+        engine.add_event_handler(Events.STARTED, self._start)
+
+    def _start(self, engine: Engine) -> None:
+        if not self._saves:  # only now, so that it comes after the handlers that were attached at construction
+            engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.save_interval), self._save)
+            engine.add_event_handler(Events.COMPLETED, self._save)
+            self._saves = True
+        self._saved_at = 0
+        if not self.enabled:
+            return
+        if not self.path.is_file():
+            engine.logger.info(f"nothing to resume at {self.path}: training starts from the beginning.")
+            return
+        self._load(engine)
+        self._saved_at = engine.state.iteration
+
+    def _state_holders(self, engine: Engine) -> dict[str, Any]:
+        holders: dict[str, Any] = {**self.load_dict, "trainer": _Progress(engine), "random": _RandomState()}
+        if getattr(engine, "scaler", None) is not None:
+            holders["scaler"] = engine.scaler  # type: ignore[attr-defined]
+        if self.validator is not None:
+            holders["validator"] = _BestModel(self.validator)
+        return holders
+
+    def _save(self, engine: Engine) -> None:
+        if engine.state.iteration == self._saved_at:
+            return
+        self._saved_at = engine.state.iteration
+        state = {name: _unwrap(holder).state_dict() for name, holder in self._state_holders(engine).items()}
+        if is_main_process():
+            with atomic_write(self.path) as temporary:
+                torch.save(state, temporary)
+
+    def _load(self, engine: Engine) -> None:
+        state = torch.load(self.path, map_location=self.map_location, weights_only=True)
+        holders = self._state_holders(engine)
+        advice = "Start anew with ResumeTraining(enabled=False), or in another folder."
+        absent = sorted(set(holders) - set(state)) if isinstance(state, dict) else sorted(holders)
+        if absent:
+            raise ValueError(f"{self.path} does not hold {absent}, which shall be resumed. {advice}")
+        for name, holder in holders.items():
+            try:
+                _unwrap(holder).load_state_dict(state[name])
+            except (ValueError, KeyError, RuntimeError) as error:
+                raise ValueError(f"{name!r} in {self.path} does not fit this training: {error}\n{advice}") from error
+        unused = sorted(set(state) - set(holders))
+        if unused:
+            engine.logger.warning(f"{self.path} also holds {unused}, which this training does not resume.")
+        best = ""
+        if self.validator is not None and self.validator.state.best_metric_epoch != -1:
+            best = (
+                f", best {self.validator.state.key_metric_name} so far {self.validator.state.best_metric:.4f}"
+                f" at epoch {self.validator.state.best_metric_epoch}"
+            )
+        at = f"epoch {engine.state.epoch} of {engine.state.max_epochs}, iteration {engine.state.iteration}"
+        engine.logger.info(f"resumed {', '.join(self.load_dict)} from {self.path}: {at}{best}.")
+        if engine.state.epoch >= engine.state.max_epochs:
+            engine.logger.info(
+                f"this training is complete: {self.path} is at epoch {engine.state.epoch} of max_epochs="
+                f"{engine.state.max_epochs}. To train on, raise max_epochs; to start anew, set enabled=False."
+            )
+            engine.terminate()
+
+
+class _Progress:
+    """How far the trainer is. Epochs count: the length of an epoch may have changed with the data or the batch size."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def state_dict(self) -> dict[str, Any]:
+        state = self.engine.state  # epochs that are complete: state.epoch counts one that was stopped half-way, too
+        return {"epoch": state.iteration // state.epoch_length, "epoch_length": state.epoch_length}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.engine.state.epoch = state["epoch"]
+        length = self.engine.state.epoch_length or state["epoch_length"]
+        self.engine.state.iteration = state["epoch"] * length
+        if length != state["epoch_length"]:
+            self.engine.logger.warning(
+                f"an epoch had {state['epoch_length']} iterations and now has {length}: a learning rate schedule counted in "
+                "iterations goes on from where it was."
+            )
+
+
+class _BestModel:
+    """The best metric of a validator, and what its `CheckpointSaver` with ``save_key_metric`` holds for the best."""
+
+    def __init__(self, validator: Engine) -> None:
+        self.validator = validator
+
+    def _savers(self) -> list[CheckpointSaver]:
+        handlers = [entry[0] for entries in self.validator._event_handlers.values() for entry in entries]
+        owners = (getattr(handler, "__self__", None) for handler in handlers)
+        savers = {id(owner): owner for owner in owners if isinstance(owner, CheckpointSaver)}
+        return [saver for saver in savers.values() if saver._key_metric_checkpoint is not None]
+
+    def state_dict(self) -> dict[str, Any]:
+        state = self.validator.state
+        return {
+            "best_metric": float(state.best_metric),
+            "best_metric_epoch": int(state.best_metric_epoch),
+            "savers": [
+                [(float(item.priority), item.filename) for item in saver._key_metric_checkpoint._saved]
+                for saver in self._savers()
+            ],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.validator.state.best_metric = state["best_metric"]
+        self.validator.state.best_metric_epoch = state["best_metric_epoch"]
+        for saver, saved in zip(self._savers(), state["savers"]):
+            # a file that has been removed meanwhile is not held any more
+            folder, fixed = Path(saver.save_dir), saver._key_metric_checkpoint.save_handler.filename
+            held = [(priority, name) for priority, name in saved if (folder / (fixed or name)).is_file()]
+            saver.load_state_dict({"_saved": held})
+
+
+class _RandomState:
+    """Torch's random state, in a single process: it draws the order of the cases, dropout, and the seeds of workers."""
+
+    def state_dict(self) -> dict[str, Any]:
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            return  # the file has one rank's state, and ranks must draw different numbers
+        torch.set_rng_state(state["cpu"].cpu())
+        if len(state["cuda"]) == torch.cuda.device_count() > 0:
+            torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+
+
+def _unwrap(holder: Any) -> Any:
+    """The network inside a (Distributed)DataParallel, so that a file fits one process and many."""
+    parallel = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
+    return holder.module if isinstance(holder, parallel) else holder

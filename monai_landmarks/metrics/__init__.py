@@ -1,0 +1,35 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""How far predicted landmarks are from the true ones: functions on errors, MONAI metrics, and the report."""
+
+from __future__ import annotations
+
+from .detection_rate import OutlierMetric, SuccessDetectionRateMetric
+from .error_report import ErrorReport
+from .functional import image_specific_error, outlier_count, point_error, success_detection_rate, world_points
+from .landmark_metric import LandmarkMetric, error_is_lower, points_error_batch
+from .point_error_metric import ImageSpecificErrorMetric, PointErrorMetric
+
+__all__ = [
+    "ErrorReport",
+    "ImageSpecificErrorMetric",
+    "LandmarkMetric",
+    "OutlierMetric",
+    "PointErrorMetric",
+    "SuccessDetectionRateMetric",
+    "error_is_lower",
+    "image_specific_error",
+    "outlier_count",
+    "point_error",
+    "points_error_batch",
+    "success_detection_rate",
+    "world_points",
+]
