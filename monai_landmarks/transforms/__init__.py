@@ -12,7 +12,84 @@
 
 from __future__ import annotations
 
+from .affine import EnsureWorldAffine, EnsureWorldAffineD, EnsureWorldAffined, EnsureWorldAffineDict
+from .flip import RandLandmarkFlip, RandLandmarkFlipD, RandLandmarkFlipd, RandLandmarkFlipDict
+from .guard import check_running_chain, refuse_unfollowed_warps
+from .heatmap import (
+    HeatmapToLandmarks,
+    HeatmapToLandmarksD,
+    HeatmapToLandmarksd,
+    HeatmapToLandmarksDict,
+    LandmarksToHeatmap,
+    LandmarksToHeatmapD,
+    LandmarksToHeatmapd,
+    LandmarksToHeatmapDict,
+)
+from .index_world import (
+    LandmarksToIndex,
+    LandmarksToIndexD,
+    LandmarksToIndexd,
+    LandmarksToIndexDict,
+    LandmarksToWorld,
+    LandmarksToWorldD,
+    LandmarksToWorldd,
+    LandmarksToWorldDict,
+)
+from .io import (
+    LoadLandmarks,
+    LoadLandmarksD,
+    LoadLandmarksd,
+    LoadLandmarksDict,
+    SaveLandmarks,
+    SaveLandmarksD,
+    SaveLandmarksd,
+    SaveLandmarksDict,
+)
+from .spaces import points_as_index, points_as_rows, spacing_of
 from .spline_warp import SplineWarp
 from .warp import RandLandmarkWarp, RandLandmarkWarpD, RandLandmarkWarpd, RandLandmarkWarpDict
 
-__all__ = ["RandLandmarkWarp", "RandLandmarkWarpD", "RandLandmarkWarpDict", "RandLandmarkWarpd", "SplineWarp"]
+__all__ = [
+    "EnsureWorldAffine",
+    "EnsureWorldAffineD",
+    "EnsureWorldAffineDict",
+    "EnsureWorldAffined",
+    "HeatmapToLandmarks",
+    "HeatmapToLandmarksD",
+    "HeatmapToLandmarksDict",
+    "HeatmapToLandmarksd",
+    "LandmarksToHeatmap",
+    "LandmarksToHeatmapD",
+    "LandmarksToHeatmapDict",
+    "LandmarksToHeatmapd",
+    "LandmarksToIndex",
+    "LandmarksToIndexD",
+    "LandmarksToIndexDict",
+    "LandmarksToIndexd",
+    "LandmarksToWorld",
+    "LandmarksToWorldD",
+    "LandmarksToWorldDict",
+    "LandmarksToWorldd",
+    "LoadLandmarks",
+    "LoadLandmarksD",
+    "LoadLandmarksDict",
+    "LoadLandmarksd",
+    "RandLandmarkFlip",
+    "RandLandmarkFlipD",
+    "RandLandmarkFlipDict",
+    "RandLandmarkFlipd",
+    "RandLandmarkWarp",
+    "RandLandmarkWarpD",
+    "RandLandmarkWarpDict",
+    "RandLandmarkWarpd",
+    "SaveLandmarks",
+    "SaveLandmarksD",
+    "SaveLandmarksDict",
+    "SaveLandmarksd",
+    "SplineWarp",
+    "check_running_chain",
+    "points_as_index",
+    "points_as_rows",
+    "refuse_unfollowed_warps",
+    "spacing_of",
+]

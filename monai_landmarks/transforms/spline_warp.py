@@ -114,13 +114,17 @@ class SplineWarp:
         self.matrix = np.asarray(matrix, dtype=np.float64)
         self.translation = np.asarray(translation, dtype=np.float64)
         if np.linalg.det(self.matrix) <= 0:
-            raise ValueError(f"The affine part of a warp must keep the orientation, got the matrix {self.matrix.tolist()}.")
+            raise ValueError(
+                f"The affine part of a warp must keep the orientation, got the matrix {self.matrix.tolist()}."
+            )
         if not 0 <= max_gradient < 1:
             raise ValueError(f"max_gradient must be at least 0 and below 1, got {max_gradient}.")
         if control is None:
             control = np.zeros((_DEGREE + 1,) * dims + (dims,))
         if control.ndim != dims + 1 or control.shape[-1] != dims or min(control.shape[:-1]) <= _DEGREE:
-            raise ValueError(f"control must have {dims} axes of at least 4 and a last one of {dims}, got {control.shape}.")
+            raise ValueError(
+                f"control must have {dims} axes of at least 4 and a last one of {dims}, got {control.shape}."
+            )
         self._center = (np.asarray(self.spatial_shape) - 1) / 2
         self._backward = np.linalg.inv(self.matrix)
         self._spans = np.asarray(control.shape[:-1]) - _DEGREE

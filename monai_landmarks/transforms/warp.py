@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
-from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform, create_rotate, create_shear
 from monai.utils import (
     GridSampleMode,
     GridSamplePadMode,
+    TransformBackends,
     convert_to_dst_type,
     convert_to_tensor,
     ensure_tuple,
@@ -46,7 +46,9 @@ def _limits(ranges: Ranges, count: int, name: str) -> np.ndarray:
         ranges = [ranges] * count  # type: ignore[list-item]
     entries = ensure_tuple(ranges)
     if len(entries) != count or any(np.shape(e) not in ((), (2,)) for e in entries):
-        raise ValueError(f"{name} must be a number or {count} numbers or (low, high) pairs for this image, got {ranges}.")
+        raise ValueError(
+            f"{name} must be a number or {count} numbers or (low, high) pairs for this image, got {ranges}."
+        )
     limits = np.array([(-abs(e), abs(e)) if np.ndim(e) == 0 else e for e in entries], dtype=np.float64)
     if (limits[:, 0] > limits[:, 1]).any():
         raise ValueError(f"{name}: a lower limit is above its upper limit in {ranges}.")
@@ -100,7 +102,7 @@ class RandLandmarkWarp(RandomizableTransform):
         (torch.Size([1, 64, 48]), torch.Size([2, 2]))
     """
 
-    backend = ["torch"]
+    backend = [TransformBackends.TORCH]
 
     def __init__(
         self,
@@ -143,7 +145,9 @@ class RandLandmarkWarp(RandomizableTransform):
     def _draw(self, shape: tuple[int, ...], image: NdarrayOrTensor) -> SplineWarp:
         dims = len(shape)
         if dims not in (2, 3):
-            raise ValueError(f"An image must be channel-first with 2 or 3 spatial axes, got the shape {tuple(image.shape)}.")
+            raise ValueError(
+                f"An image must be channel-first with 2 or 3 spatial axes, got the shape {tuple(image.shape)}."
+            )
         spacing = spacing_of(image, dims)
         unit = spacing if self.units == "voxel" else np.ones(dims)
 
@@ -310,7 +314,9 @@ class RandLandmarkWarpd(RandomizableTransform, MapTransform):
             if key in d:
                 d[key] = self.warp.warp_points(d[key], first)
             elif not self.allow_missing_keys:
-                raise KeyError(f"Landmarks {key!r} of RandLandmarkWarpd are not in the item, which has {sorted(map(str, d))}.")
+                raise KeyError(
+                    f"Landmarks {key!r} of RandLandmarkWarpd are not in the item, which has {sorted(map(str, d))}."
+                )
         for key, mode, padding_mode in self.key_iterator(d, self.mode, self.padding_mode):
             d[key] = self.warp.warp_image(d[key], mode, padding_mode)
         return d

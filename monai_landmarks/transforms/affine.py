@@ -1,0 +1,196 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Image affines as points need them: always 4x4, in RAS mm, with the pixel spacing that was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection, NdarrayOrTensor
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Transform
+from monai.utils import MetaKeys, SpaceKeys, convert_to_tensor, ensure_tuple_rep
+
+from .spaces import affine_4x4, spacing_of
+
+__all__ = ["EnsureWorldAffine", "EnsureWorldAffineD", "EnsureWorldAffineDict", "EnsureWorldAffined"]
+
+_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_SETTLED = "world_affine"  # in the image's meta: spacing and world have been settled once
+
+
+class EnsureWorldAffine(Transform):
+    """Give an image the 4x4 affine to RAS mm that 3D Slicer and ITK give its file.
+
+    Use it right after ``LoadImage`` (channel first), and again after 2-D spatial transforms in lazy mode.
+
+    * A 3x3 affine (2-D images of MONAI's ITKReader and NrrdReader, 2-D lazy mode) becomes 4x4: MONAI's point transforms
+      fail on 3x3.
+    * Photographic formats (PNG, JPEG, BMP, TIFF through MONAI's PILReader) say nothing of the world: MONAI leaves the identity
+      and no ``space``. Slicer and ITK put pixel (x, y) at LPS (s_x x, s_y y), so the affine becomes diag(-s_x, -s_y, 1, 1).
+      Without this a point saved for Slicer would lie mirrored, outside the picture.
+    * ``spacing`` is for files that do not know theirs. These are the photographic ones, and all whose spacing is exactly 1,
+      which is what readers put where the file has none.
+
+    Args:
+        spacing: distance of pixel centers in mm, one number or one per axis; None: 1 mm where the file knows nothing.
+        override: replace a different spacing of the file instead of raising an error.
+        squeeze: make a 3-D image of a single slice, (C, n_1, n_2, 1), as ITK reads a DICOM radiograph, a 2-D one.
+
+    Example:
+
+        >>> from monai.data import MetaTensor
+        >>> image = MetaTensor(torch.zeros(1, 60, 40), meta={"space": None})  # as PILReader leaves it
+        >>> EnsureWorldAffine(spacing=0.1)(image).affine.diagonal().tolist()
+        [-0.1, -0.1, 1.0, 1.0]
+    """
+
+    def __init__(
+        self, spacing: float | Sequence[float] | None = None, override: bool = False, squeeze: bool = False
+    ) -> None:
+        self.spacing = spacing
+        self.override = override
+        self.squeeze = squeeze
+
+    def __call__(self, img: NdarrayOrTensor, spacing: float | Sequence[float] | None = None) -> MetaTensor:
+        """
+        Args:
+            img: channel-first image. One without an affine is taken as photographic.
+            spacing: for this image, in place of the constructor's.
+
+        Returns:
+            the image as a MetaTensor with a 4x4 affine in RAS mm; its values are not copied.
+
+        Raises:
+            ValueError: the file knows a different spacing, a spacing is not positive or has the wrong length, or a squeezed
+                slice does not lie in the x-y plane of the world, where 2-D points live.
+        """
+        image = _new_meta(img)
+        if self.squeeze and image.ndim == 4 and image.shape[-1] == 1:
+            image = _squeeze(image)
+        dims = image.ndim - 1
+        wanted = self._checked(spacing if spacing is not None else self.spacing, dims)
+        scale = np.ones(4)
+        if image.meta.get(_SETTLED):  # a spacing is the file's: it must not undo the resampling that came since
+            _update(image)
+        elif image.meta.get(MetaKeys.SPACE) is None:
+            scale[:dims] = 1.0 if wanted is None else wanted
+            _update(image, left=_LPS @ np.diag(scale))
+        else:
+            known = spacing_of(image, dims)
+            if wanted is not None and not np.allclose(known, wanted, rtol=1e-3):
+                if not np.array_equal(known, np.ones(dims)) and not self.override:
+                    name = image.meta.get("filename_or_obj", "an image")
+                    raise ValueError(
+                        f"{name}: the file's spacing is {known.round(6).tolist()} mm, but {wanted.tolist()} was given. "
+                        "Correct one of them, or use override=True to trust the one given."
+                    )
+                scale[:dims] = wanted / known
+            _update(image, right=np.diag(scale))
+        image.meta[MetaKeys.SPACE] = SpaceKeys.RAS
+        image.meta[_SETTLED] = True
+        return image
+
+    @staticmethod
+    def _checked(spacing: float | Sequence[float] | None, dims: int) -> np.ndarray | None:
+        if spacing is None:
+            return None
+        result = np.asarray(spacing.tolist() if hasattr(spacing, "tolist") else spacing, dtype=np.float64)  # type: ignore
+        result = np.repeat(result, dims) if result.ndim == 0 else result
+        if result.shape != (dims,) or not (result > 0).all():
+            raise ValueError(f"spacing must be a positive number or {dims} of them for this image, got {spacing}.")
+        return result
+
+
+def _update(image: MetaTensor, left: np.ndarray | None = None, right: np.ndarray | None = None) -> None:
+    """Multiply the image's affine, and the one of its file, which MONAI's savers and inverses go back to."""
+
+    def product(affine: Any) -> torch.Tensor:
+        matrix = affine_4x4(affine)
+        matrix = matrix if left is None else left @ matrix
+        return torch.from_numpy(matrix if right is None else matrix @ right)
+
+    image.affine = product(image.affine)
+    original = image.meta.get(MetaKeys.ORIGINAL_AFFINE)
+    if original is not None:
+        # kept as the array type the reader chose
+        image.meta[MetaKeys.ORIGINAL_AFFINE] = (
+            product(original) if isinstance(original, torch.Tensor) else product(original).numpy()
+        )
+
+
+def _new_meta(img: NdarrayOrTensor) -> MetaTensor:
+    """The same values with a meta dictionary of its own; without ``space`` where the input has no meta."""
+    if isinstance(img, MetaTensor):
+        return MetaTensor(img.as_tensor(), meta=dict(img.meta), applied_operations=img.applied_operations)
+    image = MetaTensor(convert_to_tensor(img, track_meta=False))
+    image.meta[MetaKeys.SPACE] = None
+    return image
+
+
+def _squeeze(image: MetaTensor) -> MetaTensor:
+    affine = affine_4x4(image.affine)
+    if np.abs(affine[2, :2]).max() > 1e-3 * np.abs(affine[:2, :2]).max():
+        raise ValueError(
+            "The slice does not lie in the x-y plane of the world (LPS or RAS), so that its points cannot be 2-D. "
+            f"Its affine is {affine.round(4).tolist()}; keep it 3-D (squeeze=False)."
+        )
+    result = MetaTensor(image.as_tensor()[..., 0], meta=image.meta, applied_operations=image.applied_operations)
+    result.affine = torch.from_numpy(affine)
+    return result
+
+
+class EnsureWorldAffined(MapTransform):
+    """Dictionary-based version of :class:`EnsureWorldAffine`.
+
+    Args:
+        keys: images.
+        spacing: as for :class:`EnsureWorldAffine`, where the item has no ``spacing_key``.
+        spacing_key: where an item states its spacing, for example from the datalist; one or one per image key.
+        override: see :class:`EnsureWorldAffine`.
+        squeeze: see :class:`EnsureWorldAffine`.
+        allow_missing_keys: do not raise an error where an image is missing.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "image",
+        spacing: float | Sequence[float] | None = None,
+        spacing_key: str | Sequence[str] = "spacing",
+        override: bool = False,
+        squeeze: bool = False,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.spacing_key = ensure_tuple_rep(spacing_key, len(self.keys))
+        self.converter = EnsureWorldAffine(spacing, override, squeeze)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """
+        Args:
+            data: item with channel-first images.
+
+        Returns:
+            a copy of the item with MetaTensor images whose affines are 4x4.
+
+        Raises:
+            ValueError: see :class:`EnsureWorldAffine`.
+        """
+        d = dict(data)
+        for key, spacing_key in self.key_iterator(d, self.spacing_key):
+            d[key] = self.converter(d[key], d.get(spacing_key))
+        return d
+
+
+EnsureWorldAffineD = EnsureWorldAffineDict = EnsureWorldAffined

@@ -1,0 +1,204 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Random mirroring of an image together with its landmarks, left and right names exchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.config import KeysCollection, NdarrayOrTensor
+from monai.transforms import MapTransform, RandomizableTransform
+from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple
+
+from .spaces import points_as_index
+
+__all__ = ["RandLandmarkFlip", "RandLandmarkFlipD", "RandLandmarkFlipDict", "RandLandmarkFlipd"]
+
+Pairs = Sequence[Sequence[str] | Sequence[int]]
+
+
+def _permutation(pairs: Pairs, names: Sequence[str] | None) -> dict[int, int]:
+    """The exchange of rows, as a mapping of those that change."""
+    result: dict[int, int] = {}
+    order = None if names is None else {name: i for i, name in enumerate(names)}
+    for pair in pairs:
+        if isinstance(pair, str) or len(pair) != 2:
+            raise ValueError(f"A left-right pair must be two names or two numbers, got {pair!r}.")
+        rows = []
+        for entry in pair:
+            if isinstance(entry, str):
+                if order is None:
+                    raise ValueError(f"The pair {tuple(pair)} is given by name, which needs the argument names.")
+                if entry not in order:
+                    raise ValueError(
+                        f"The pair {tuple(pair)} names {entry!r}, which is not among the landmarks {list(order)}."
+                    )
+                rows.append(order[entry])
+            else:
+                rows.append(int(entry))
+        left, right = rows
+        if left == right or left in result or right in result or min(rows) < 0:
+            raise ValueError(f"The pair {tuple(pair)} is not a pair of different landmarks, or one is in two pairs.")
+        result[left], result[right] = right, left
+    return result
+
+
+class RandLandmarkFlip(RandomizableTransform):
+    """Mirror an image and its landmarks, and exchange the landmarks of left and right.
+
+    This is an augmentation that makes a new, mirrored patient, as :class:`RandLandmarkWarp` makes a deformed one: the image
+    keeps its affine, and content and points move together, in the world as in the index. The left hand of the mirrored image
+    is where the right one was, so that the rows of a pair are exchanged. (MONAI's ``Flip`` says something else: that the same
+    patient is stored in another order. It changes the affine, world points stay, and a later ``Orientation`` turns the image
+    back; with exchanged names that would go wrong.)
+
+    Mirroring an even number of axes is a rotation, after which left is still left: then nothing is exchanged.
+
+    Args:
+        spatial_axis: image axis or axes to mirror, 0 is the first spatial one.
+        pairs: left-right pairs of landmarks, by name or by row number. Landmarks without a pair keep their row.
+        names: of the landmarks in their order; needed for pairs by name.
+        prob: probability of mirroring.
+
+    Raises:
+        ValueError: an unknown name, a landmark in two pairs.
+
+    Example:
+
+        >>> flip = RandLandmarkFlip(pairs=[("left", "right")], names=["left", "right", "middle"], prob=1.0)
+        >>> image, points = flip(torch.zeros(1, 11, 5), torch.tensor([[2.0, 1.0], [7.0, 1.0], [5.0, 4.0]]))
+        >>> points.tolist()
+        [[3.0, 1.0], [8.0, 1.0], [5.0, 4.0]]
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(
+        self,
+        spatial_axis: int | Sequence[int] = 0,
+        pairs: Pairs = (),
+        names: Sequence[str] | None = None,
+        prob: float = 0.1,
+    ) -> None:
+        RandomizableTransform.__init__(self, prob)
+        self.spatial_axis = tuple(sorted(set(ensure_tuple(spatial_axis))))
+        self.num_landmarks = None if names is None else len(names)
+        self.exchange = _permutation(pairs, names)
+
+    def __call__(
+        self, img: NdarrayOrTensor, points: NdarrayOrTensor | None = None, randomize: bool = True
+    ) -> tuple[NdarrayOrTensor, NdarrayOrTensor | None]:
+        """
+        Args:
+            img: channel-first image (C, n_1, ..., n_D), array or tensor on any device.
+            points: (N, D) or (1, N, D), in the space its affine tells (index without one); NaN rows are missing.
+            randomize: draw anew; False does as the last time.
+
+        Returns:
+            image and points, of the types they came in.
+
+        Raises:
+            ValueError: an axis that the image does not have, or points of a wrong shape or number.
+        """
+        if randomize:
+            self.randomize(None)
+        if not self._do_transform:
+            return img, points
+        return self.flip_image(img), None if points is None else self.flip_points(points, img)
+
+    def flip_image(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
+        """Mirror an image; its affine stays."""
+        dims = [1 + axis for axis in self._axes(img)]
+        return convert_to_dst_type(torch.flip(convert_to_tensor(img, track_meta=False), dims), img)[0]
+
+    def flip_points(self, points: NdarrayOrTensor, img: NdarrayOrTensor) -> NdarrayOrTensor:
+        """Mirror the points of ``img`` and exchange the rows of pairs; (N, D) or (1, N, D)."""
+        index, give_back = points_as_index(points, img)
+        if self.num_landmarks not in (None, len(index)) or max(self.exchange, default=-1) >= len(index):
+            expected = self.num_landmarks if self.num_landmarks is not None else f"more than {max(self.exchange)}"
+            raise ValueError(f"There are {len(index)} landmarks, but names and pairs are for {expected}.")
+        for axis in self._axes(img):
+            index[:, axis] = img.shape[1 + axis] - 1 - index[:, axis]
+        if len(self.spatial_axis) % 2 == 1:
+            index = index[[self.exchange.get(row, row) for row in range(len(index))]]
+        return give_back(index)
+
+    def _axes(self, img: NdarrayOrTensor) -> tuple[int, ...]:
+        if any(not 0 <= axis < img.ndim - 1 for axis in self.spatial_axis):
+            raise ValueError(
+                f"spatial_axis {self.spatial_axis} is not an axis of an image with {img.ndim - 1} spatial axes."
+            )
+        return self.spatial_axis
+
+
+class RandLandmarkFlipd(RandomizableTransform, MapTransform):
+    """Dictionary-based version of :class:`RandLandmarkFlip`; the first image tells the space of the points.
+
+    Args:
+        keys: images.
+        points_keys: landmarks, (1, N, D) or (N, D).
+        spatial_axis: see :class:`RandLandmarkFlip`.
+        pairs: see :class:`RandLandmarkFlip`.
+        names: see :class:`RandLandmarkFlip`.
+        prob: probability of mirroring.
+        allow_missing_keys: do not raise an error where an image or landmarks are missing.
+    """
+
+    backend = RandLandmarkFlip.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection = "image",
+        points_keys: KeysCollection = "label",
+        spatial_axis: int | Sequence[int] = 0,
+        pairs: Pairs = (),
+        names: Sequence[str] | None = None,
+        prob: float = 0.1,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        RandomizableTransform.__init__(self, prob)
+        self.points_keys = ensure_tuple(points_keys)
+        self.flipper = RandLandmarkFlip(spatial_axis, pairs, names, prob=1.0)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """
+        Args:
+            data: item with channel-first images and landmarks.
+
+        Returns:
+            a copy of the item, mirrored or as it was.
+
+        Raises:
+            KeyError: when a key is missing and that is not allowed.
+            ValueError: see :class:`RandLandmarkFlip`.
+        """
+        d = dict(data)
+        reference = self.first_key(d)
+        self.randomize(None)
+        if reference == () or not self._do_transform:
+            return d
+        first = d[reference]
+        for key in self.points_keys:
+            if key in d:
+                d[key] = self.flipper.flip_points(d[key], first)
+            elif not self.allow_missing_keys:
+                raise KeyError(
+                    f"Landmarks {key!r} of RandLandmarkFlipd are not in the item, which has {sorted(map(str, d))}."
+                )
+        for key in self.key_iterator(d):
+            d[key] = self.flipper.flip_image(d[key])
+        return d
+
+
+RandLandmarkFlipD = RandLandmarkFlipDict = RandLandmarkFlipd
