@@ -24,7 +24,8 @@ from monai.utils import IgniteInfo, ImageMetaKey, min_version, optional_import
 from monai_landmarks.metrics import world_points
 
 if TYPE_CHECKING:
-    from ignite.engine import Engine, Events
+    from ignite.engine import Events
+    from monai.engines.workflow import Workflow as Engine
 else:
     Engine, _ = optional_import("ignite.engine", IgniteInfo.OPT_IMPORT_VERSION, min_version, "Engine", as_type="base")
     Events, _ = optional_import("ignite.engine", IgniteInfo.OPT_IMPORT_VERSION, min_version, "Events")

@@ -103,7 +103,9 @@ class LandmarkReport:
             return
         paths = self.report.write(self.output_dir)
         if self.log_table:
-            engine.logger.info(f"{self.report}\n  written to {', '.join(map(str, paths))}")
+            engine.logger.info(
+                f"{self.report}\n  tables in {self.output_dir}: {', '.join(path.name for path in paths)}"
+            )
         twice = [image for image, count in Counter(images).items() if count > 1]
         if twice:
             engine.logger.warning(

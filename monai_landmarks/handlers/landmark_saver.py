@@ -185,7 +185,7 @@ def distinct_names(paths: Sequence[str]) -> list[str]:
         names = ["_".join(part.strip("/\\:") for part in p[-d:]) for p, d in zip(parts, depth)]
         count = Counter(names)
         grown = [i for i, name in enumerate(names) if count[name] > 1 and depth[i] < len(parts[i])]
-        if not grown:
-            return names
+        if not grown:  # "a_x.png" beside "a/x.png" in the end takes a number
+            return [name if count[name] == 1 else f"{name}_{i}" for i, name in enumerate(names)]
         for i in grown:
             depth[i] += 1

@@ -179,15 +179,17 @@ class _BestModel:
         savers = {id(owner): owner for owner in owners if isinstance(owner, CheckpointSaver)}
         return [saver for saver in savers.values() if saver._key_metric_checkpoint is not None]
 
+    @staticmethod
+    def _held(saver: CheckpointSaver) -> list[tuple[float, str]]:
+        checkpoint: Any = saver._key_metric_checkpoint
+        return [(float(item.priority), item.filename) for item in checkpoint._saved]
+
     def state_dict(self) -> dict[str, Any]:
         state = self.validator.state
         return {
             "best_metric": float(state.best_metric),
             "best_metric_epoch": int(state.best_metric_epoch),
-            "savers": [
-                [(float(item.priority), item.filename) for item in saver._key_metric_checkpoint._saved]
-                for saver in self._savers()
-            ],
+            "savers": [self._held(saver) for saver in self._savers()],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -195,7 +197,8 @@ class _BestModel:
         self.validator.state.best_metric_epoch = state["best_metric_epoch"]
         for saver, saved in zip(self._savers(), state["savers"]):
             # a file that has been removed meanwhile is not held any more
-            folder, fixed = Path(saver.save_dir), saver._key_metric_checkpoint.save_handler.filename
+            checkpoint: Any = saver._key_metric_checkpoint
+            folder, fixed = Path(saver.save_dir), checkpoint.save_handler.filename
             held = [(priority, name) for priority, name in saved if (folder / (fixed or name)).is_file()]
             saver.load_state_dict({"_saved": held})
 

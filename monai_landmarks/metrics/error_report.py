@@ -154,11 +154,11 @@ class ErrorReport:
             "  " + ", ".join(f"{comparison} {r:g} {unit}: {value[f'SDR {r:g} {unit}']:.2f} %" for r in self.thresholds),
         ]
         width = max([len("landmark"), *(len(name) for name in self._names)])
-        radii = "".join(f"{f'{comparison}{r:g} {unit}':>9}" for r in self.thresholds)
+        radii = "".join(f"{f'{comparison}{r:g} {unit}':>10}" for r in self.thresholds)
         lines.append(f"  {'landmark':<{width}}{'n':>6}{'mean':>8}{'std':>8}{'median':>8}{'max':>8}{radii}")
         for row in self.per_landmark():
             numbers = "".join(f"{row[key]:>8.2f}" for key in ("mean", "std", "median", "max"))
-            rates = "".join(f"{row[f'sdr_{r:g}{unit}_percent']:>9.1f}" for r in self.thresholds)
+            rates = "".join(f"{row[f'sdr_{r:g}{unit}_percent']:>10.1f}" for r in self.thresholds)
             lines.append(f"  {row['landmark']:<{width}}{row['n']:>6}{numbers}{rates}")
         return "\n".join(lines)
 

@@ -1,0 +1,163 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Tables and landmark files of a MONAI evaluator, beside MONAI's own metric handler and saver."""
+
+from __future__ import annotations
+
+import csv
+import logging
+
+import numpy as np
+import pytest
+import torch
+from engines import NAMES, make_cases, make_evaluator
+from monai.data import MetaTensor
+from monai.engines.utils import IterationEvents
+from monai.handlers import IgniteMetricHandler, MetricsSaver, StatsHandler, from_engine
+
+from monai_landmarks.data import read_landmark_table, read_landmarks
+from monai_landmarks.handlers import LandmarkReport, LandmarkSaver
+from monai_landmarks.handlers.landmark_saver import distinct_names
+from monai_landmarks.metrics import (
+    ImageSpecificErrorMetric,
+    OutlierMetric,
+    PointErrorMetric,
+    SuccessDetectionRateMetric,
+)
+
+
+def read(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def ignite_metric(metric):
+    return IgniteMetricHandler(metric_fn=metric, output_transform=from_engine(["pred_points", "label"]))
+
+
+# five cases at 0, 1, 2, 3, 4 mm; the second has no truth for its third landmark
+ERRORS = [0] * 3 + [1] * 2 + [2] * 3 + [3] * 3 + [4] * 3
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_metrics_in_an_evaluator(tmp_path, dims):
+    additional = {
+        "sdr_2mm": ignite_metric(SuccessDetectionRateMetric(2.001)),
+        "sdr": ignite_metric(SuccessDetectionRateMetric((1.5, 2.5))),
+        "outliers": ignite_metric(OutlierMetric(2.5)),
+        "median": ignite_metric(PointErrorMetric("median")),
+        "ipe": ignite_metric(ImageSpecificErrorMetric()),
+        "per_landmark": ignite_metric(PointErrorMetric("mean_batch")),
+    }
+    saver = MetricsSaver(
+        save_dir=str(tmp_path),
+        metric_details=["val_mre"],
+        batch_transform=lambda batch: [item["image"].meta for item in batch],
+        summary_ops="*",
+    )
+    evaluator = make_evaluator(make_cases(dims=dims), [saver, StatsHandler(iteration_log=False)], additional)
+    evaluator.run(1)
+    metrics = evaluator.state.metrics
+    assert metrics["val_mre"] == pytest.approx(np.mean(ERRORS))
+    assert evaluator.state.best_metric == pytest.approx(np.mean(ERRORS))
+    assert metrics["sdr_2mm"] == pytest.approx(8 / 14)
+    assert metrics["sdr"].tolist() == pytest.approx([5 / 14, 8 / 14])
+    assert metrics["outliers"] == 6
+    assert metrics["median"] == pytest.approx(2.0)
+    assert metrics["ipe"] == pytest.approx(2.0)
+    assert metrics["per_landmark"].tolist() == pytest.approx([2.0, 2.0, 9 / 4])
+    raw = read(tmp_path / "val_mre_raw.csv")
+    assert [row["filename"] for row in raw] == [f"/data/a/case{i}.png" for i in range(5)]
+    assert raw[1]["class2"] == "nan" and float(raw[4]["class0"]) == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_report(tmp_path, caplog, dims):
+    report = LandmarkReport(tmp_path / "eval", NAMES, thresholds=(2.5,))
+    evaluator = make_evaluator(make_cases(dims=dims), [report])
+    with caplog.at_level(logging.INFO):
+        evaluator.run(1)
+        evaluator.run(2)  # a second validation must not count the first
+    value = {row["metric"]: float(row["value"]) for row in read(tmp_path / "eval" / "metrics.csv")}
+    assert value["MRE"] == pytest.approx(np.mean(ERRORS), abs=1e-4) and value["images"] == 5
+    assert value["SDR 2.5 mm"] == pytest.approx(800 / 14, abs=1e-4)
+    rows = read(tmp_path / "eval" / "errors_per_image.csv")
+    assert rows[1]["image"] == "/data/a/case1.png" and rows[1]["menton"] == "" and float(rows[1]["sella"]) == 1.0
+    assert "MRE 2.07" in caplog.text and str(tmp_path / "eval") in caplog.text
+    assert report.report is not None and report.report.summary()[0] == ("images", 5, "images")
+
+
+def test_report_says_what_is_lacking(tmp_path):
+    evaluator = make_evaluator(make_cases(), [LandmarkReport(tmp_path, NAMES, pred_key="points")])
+    with pytest.raises(KeyError, match="LandmarkReport needs 'points'.*pred_points"):
+        evaluator.run(1)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_saver(tmp_path, dims):
+    cases = make_cases(dims=dims)
+    saver = LandmarkSaver(
+        tmp_path, NAMES, covariance_key="pred_covariance", formats=("mrk.json", ".fcsv"), table="all.csv"
+    )
+    make_evaluator(cases, [saver]).run(1)
+    table = read_landmark_table(tmp_path / "all.csv")
+    assert list(table) == [f"/data/a/case{i}.png" for i in range(5)]
+    for i, case in enumerate(cases):
+        offset = np.zeros(dims)
+        offset[:2] = 0.6 * i, 0.8 * i
+        linear = case["label"].affine[:dims, :dims].numpy()
+        expected = np.nan_to_num(case["label"][0].numpy() @ linear.T, nan=1.0) + offset
+        for landmarks in (
+            read_landmarks(tmp_path / f"case{i}.mrk.json").to("RAS").with_spatial_dims(dims),
+            read_landmarks(tmp_path / f"case{i}.fcsv").to("RAS").with_spatial_dims(dims),
+            table[f"/data/a/case{i}.png"],
+        ):
+            assert landmarks.names == NAMES
+            np.testing.assert_allclose(landmarks.points, expected, atol=1e-3)
+            np.testing.assert_allclose(landmarks.scores, [0.5, 0.7, 0.9], atol=1e-4)
+    std = read(tmp_path / "all_std.csv")
+    assert len(std) == 15 and float(std[0]["std_x"]) == 0.5 and ("std_z" in std[0]) == (dims == 3)
+
+
+@pytest.mark.parametrize("count", [4, 5])
+def test_same_name_in_two_folders(tmp_path, count):
+    cases = make_cases(count, folders=("left", "right"))
+    make_evaluator(cases, [LandmarkSaver(tmp_path, NAMES, table=None)]).run(1)
+    expected = {"left_case0", "right_case0", "left_case1", "right_case1"} | ({"case2"} if count == 5 else set())
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.mrk.json" for name in expected}
+    right = read_landmarks(tmp_path / "right_case1.mrk.json").to("RAS").points
+    case = cases[3]  # at 3 mm
+    np.testing.assert_allclose(right[0, :2], -0.5 * case["label"][0, 0].numpy() + [1.8, 2.4], atol=1e-3)
+
+
+def test_a_landmark_that_was_not_found_is_missing_in_the_file(tmp_path):
+    def lose(engine):
+        points = torch.full((1, 3, 2), float("inf"))
+        points[0, 0] = 4.0
+        engine.state.output[0]["pred_points"] = MetaTensor(points, affine=torch.eye(4))
+
+    evaluator = make_evaluator(make_cases(1), [LandmarkSaver(tmp_path, NAMES)])
+    evaluator.add_event_handler(IterationEvents.MODEL_COMPLETED, lose)
+    evaluator.run(1)
+    assert read_landmarks(tmp_path / "case0.mrk.json").missing.tolist() == [False, True, True]
+
+
+def test_names_must_fit(tmp_path):
+    with pytest.raises(ValueError, match="3 points, but there are 2 names"):
+        make_evaluator(make_cases(1), [LandmarkSaver(tmp_path, NAMES[:2])]).run(1)
+
+
+def test_distinct_names():
+    assert distinct_names(["/d/a/x.nii.gz", "/d/b/x.nii.gz", "/d/b/y.nii"]) == ["a_x", "b_x", "y"]
+    assert distinct_names(["/d/x.png", "/d/x.jpg"]) == ["x_png", "x_jpg"]
+    assert distinct_names(["/d/1/a/x.png", "/d/2/a/x.png"]) == ["1_a_x", "2_a_x"]
+    names = distinct_names(["/d/a/x.png", "/d/b/x.png", "/d/a_x.png"])
+    assert len(set(names)) == 3
