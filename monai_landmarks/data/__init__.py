@@ -13,6 +13,9 @@
 
 from __future__ import annotations
 
+from .datalist import build_datalist, datalist_item, load_landmark_datalist, load_landmark_definition, save_datalist
+from .datalist_check import DatalistError, check_datalist, datalist_problems
+from .isbi2015 import ISBI2015_LANDMARKS, isbi2015_datalist
 from .landmark_io import (
     landmark_suffix,
     read_landmark_table,
@@ -24,16 +27,28 @@ from .landmark_io import (
 from .landmark_set import CoordinateSystem, LandmarkSet
 from .phantom import hand_phantom, write_hand_phantom
 from .safe_files import atomic_write
+from .split import split_images
 
 __all__ = [
     "CoordinateSystem",
+    "DatalistError",
+    "ISBI2015_LANDMARKS",
     "LandmarkSet",
     "atomic_write",
+    "build_datalist",
+    "check_datalist",
+    "datalist_item",
+    "datalist_problems",
     "hand_phantom",
+    "isbi2015_datalist",
     "landmark_suffix",
+    "load_landmark_datalist",
+    "load_landmark_definition",
     "read_landmark_table",
     "read_landmarks",
     "register_format",
+    "save_datalist",
+    "split_images",
     "write_hand_phantom",
     "write_landmark_table",
     "write_landmarks",

@@ -61,7 +61,7 @@ def read_landmark_table(
 
     Args:
         path: the CSV file.
-        coordinate_system: of a file which does not state its own.
+        coordinate_system: of a file which does not state its own; one which states another is an error.
 
     Returns:
         the landmark set of each image, in the order of the file. All have the same names: a landmark which other
@@ -131,9 +131,11 @@ def _parse(text: str, default: CoordinateSystem | str | None) -> dict[str | None
         names = None
     else:
         names, dims, records = _parse_wide(line, header, body)
-    system = stated.get("coordinate_system") or default or ("index" if dims == 2 else "RAS")
+    system = CoordinateSystem(stated.get("coordinate_system") or default or ("index" if dims == 2 else "RAS"))
+    if default is not None and system != CoordinateSystem(default):
+        raise ValueError(f"states coordinate_system={system}, but {CoordinateSystem(default)} was asked for.")
     has_score = any(column == "score" or column.endswith("_score") for column in columns)
-    return _assemble(records, names, dims, CoordinateSystem(system), _parse_pairs(stated), has_score)
+    return _assemble(records, names, dims, system, _parse_pairs(stated), has_score)
 
 
 def _parse_comments(lines: list[str]) -> dict[str, str]:

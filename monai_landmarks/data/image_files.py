@@ -1,0 +1,92 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Image files: which there are in a folder, and where their pixels lie in the world."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from monai.data.utils import to_affine_nd
+from monai.transforms import LoadImage
+
+__all__ = ["find_images", "has_spacing", "image_stem", "read_geometry", "relative_path"]
+
+# pictures, read with PIL: a pixel has no size in mm, or none that can be trusted
+_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+_VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
+
+
+def find_images(images: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
+    """The image files of a folder and the folders in it, sorted; or the files given, as they are.
+
+    Raises:
+        ValueError: if there is no such folder, or no image in it.
+    """
+    if not isinstance(images, (str, os.PathLike)):
+        return [Path(image) for image in images]
+    folder = Path(images)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder; expected a folder of images.")
+    found = [file for file in sorted(folder.rglob("*")) if _suffix(file) and not file.name.startswith(".")]
+    if not found:
+        raise ValueError(f"{folder}: no image in it; expected {', '.join(_PICTURE_SUFFIXES + _VOLUME_SUFFIXES)}.")
+    return found
+
+
+def image_stem(path: str | os.PathLike) -> str:
+    """File name without the suffix of an image format.
+
+    >>> image_stem("images/case.1.nii.gz")
+    'case.1'
+    """
+    name = Path(path).name
+    return name[: len(name) - len(_suffix(name))]
+
+
+def has_spacing(path: str | os.PathLike) -> bool:
+    """Whether the file's format says how large a pixel is in mm; pictures such as PNG, JPEG, BMP and TIFF do not."""
+    return not Path(path).name.lower().endswith(_PICTURE_SUFFIXES)
+
+
+def read_geometry(
+    path: str | os.PathLike, spacing: Sequence[float] | None = None
+) -> tuple[tuple[int, ...], np.ndarray]:
+    """Read an image through MONAI's ``LoadImage`` and tell where it lies.
+
+    Args:
+        path: image file. Pictures are read with ``PILReader``, whose axes are (x, y).
+        spacing: (x, y) pixel size of a picture in mm, 1 if not given; not used for other formats.
+
+    Returns:
+        spatial shape, and the 4x4 affine from pixel index to RAS world in mm. Pixel (x, y) of a picture lies at LPS
+        (spacing x * x, spacing y * y, 0), where ITK and 3D Slicer have it.
+    """
+    is_picture = not has_spacing(path)
+    loader = LoadImage(reader="PILReader" if is_picture else None, image_only=True, ensure_channel_first=True)
+    image = loader(os.fspath(path))
+    if is_picture:
+        x, y = (1.0, 1.0) if spacing is None else spacing
+        return tuple(image.shape[1:]), np.diag([-x, -y, 1.0, 1.0])
+    return tuple(image.shape[1:]), np.asarray(to_affine_nd(3, np.asarray(image.affine, dtype=np.float64)))
+
+
+def relative_path(path: str | os.PathLike, folder: str | os.PathLike | None) -> str:
+    """The path as seen from a folder, with forward slashes; the absolute path if the folder is None."""
+    return os.path.abspath(path) if folder is None else Path(os.path.relpath(path, folder)).as_posix()
+
+
+def _suffix(path: str | os.PathLike) -> str:
+    name = Path(path).name.lower()
+    return next((suffix for suffix in _VOLUME_SUFFIXES + _PICTURE_SUFFIXES if name.endswith(suffix)), "")

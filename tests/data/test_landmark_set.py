@@ -1,0 +1,151 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import ApplyTransformToPoints
+
+from monai_landmarks.data import CoordinateSystem, LandmarkSet
+
+NAN = float("nan")
+
+
+def random_set(dims=3, system="RAS", **kwargs):
+    points = np.random.RandomState(dims).uniform(-50, 50, (4, dims))
+    points[2] = NAN
+    return LandmarkSet(("a", "b", "c", "d"), points, system, **kwargs)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_ras_and_lps_differ_in_the_signs_of_x_and_y(dims):
+    landmarks = random_set(dims)
+    flipped = landmarks.to("LPS")
+    assert flipped.coordinate_system is CoordinateSystem.LPS
+    np.testing.assert_array_equal(flipped.points[:, :2], -landmarks.points[:, :2])
+    np.testing.assert_array_equal(flipped.points[:, 2:], landmarks.points[:, 2:])
+    assert flipped.to("RAS") == landmarks
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("system", ["RAS", "LPS"])
+def test_index_and_world_undo_each_other(dims, system):
+    affine = np.eye(4)
+    affine[:3, :3] = np.random.RandomState(1).normal(size=(3, 3)) + 2 * np.eye(3)
+    affine[:3, 3] = 5, -7, 11
+    if dims == 2:  # a picture in space: its third axis is apart from the others
+        affine[2, :2] = affine[:2, 2] = 0
+    landmarks = random_set(dims, system)
+    index = landmarks.to_index(affine)
+    assert index.coordinate_system is CoordinateSystem.INDEX
+    back = index.to_world(affine)
+    assert back.coordinate_system is CoordinateSystem.RAS
+    np.testing.assert_allclose(back.points, landmarks.to("RAS").points, atol=1e-12)
+    if dims == 2:
+        small = affine[np.ix_([0, 1, 3], [0, 1, 3])]
+        np.testing.assert_allclose(landmarks.to_index(small).points, index.points, atol=1e-12)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_to_index_is_what_monai_does(dims):
+    affine = np.diag([0.5, 2.0, 3.0, 1.0])
+    affine[:3, 3] = 1, 2, 3
+    landmarks = random_set(dims)
+    points = MetaTensor(torch.tensor(landmarks.points)[None], affine=torch.eye(4, dtype=torch.float64))
+    expected = ApplyTransformToPoints(dtype=torch.float64, affine=torch.tensor(affine), invert_affine=True)(points)[0]
+    np.testing.assert_allclose(landmarks.to_index(affine).points, expected.numpy(), atol=1e-12)
+
+
+def test_missing_reorder_and_permutation():
+    pairs = (("a", "c"), ("b", "d"))
+    landmarks = random_set(scores=[0.1, 0.2, NAN, 0.4], pairs=pairs)
+    assert landmarks.missing.tolist() == [False, False, True, False]
+    assert landmarks.permutation().tolist() == [2, 3, 0, 1]
+    assert random_set(pairs=(("d", "a"),)).permutation().tolist() == [3, 1, 2, 0]
+    some = landmarks.reorder(["d", "new", "b"])
+    assert some.names == ("d", "new", "b") and some.pairs == (("b", "d"),)
+    assert some.missing.tolist() == [False, True, False]
+    np.testing.assert_array_equal(some.points[[0, 2]], landmarks.points[[3, 1]])
+    np.testing.assert_array_equal(some.scores, [0.4, NAN, 0.2])
+    assert landmarks.reorder(landmarks.names) == landmarks
+
+
+def test_equality_knows_nan_and_every_part():
+    assert random_set() == random_set()
+    assert random_set(scores=[NAN, 1, 2, 3]) == random_set(scores=[NAN, 1, 2, 3])
+    for other in (random_set(system="LPS"), random_set(dims=2), random_set(image="a.png"), random_set(scores=[1] * 4)):
+        assert random_set() != other
+    assert random_set() != "landmarks"
+    assert random_set(pairs=(("a", "b"),)) != random_set()
+
+
+def test_is_not_changed_by_its_array_nor_through_it():
+    points = np.zeros((1, 2))
+    landmarks = LandmarkSet(["a"], points, "index")
+    points += 1
+    assert landmarks.points.tolist() == [[0, 0]]
+    with pytest.raises(ValueError, match="read-only"):
+        landmarks.points[0] = 1
+    with pytest.raises(AttributeError):
+        landmarks.names = ("b",)
+
+
+def test_spatial_dims():
+    flat = random_set(2)
+    assert flat.with_spatial_dims(2) is flat
+    deep = flat.with_spatial_dims(3)
+    assert deep.spatial_dims == 3 and deep.points[0, 2] == 0 and np.isnan(deep.points[2, 2])
+    assert deep.with_spatial_dims(2) == flat
+    with pytest.raises(ValueError, match="'a' has z = "):
+        random_set(3).with_spatial_dims(2)
+    with pytest.raises(ValueError, match="expected 2 or 3"):
+        flat.with_spatial_dims(4)
+
+
+@pytest.mark.parametrize(
+    "names, points, kwargs, message",
+    [
+        (["a", "a"], [[0, 0], [1, 1]], {}, r"distinct.*\['a'\]"),
+        (["a", " "], [[0, 0], [1, 1]], {}, "name is empty"),
+        ("ab", [[0, 0], [1, 1]], {}, "one string 'ab'"),
+        (["a"], [[0, 0], [1, 1]], {}, r"shape \(2, 2\); expected \(1, 2\)"),
+        (["a"], [0, 0], {}, r"shape \(2,\)"),
+        (["a"], [[0, 0, 0, 0]], {}, r"shape \(1, 4\)"),
+        (["a", "b"], [[0, NAN], [1, 1]], {}, "'a' is at"),
+        (["a"], [[0, float("inf")]], {}, "'a' is at"),
+        (["a"], [[0, 0]], {"scores": [1, 2]}, r"scores has shape \(2,\); expected \(1,\)"),
+        (["a", "b"], [[0, 0]] * 2, {"pairs": [("a", "x")]}, "names 'x', which is not among"),
+        (["a", "b", "c"], [[0, 0]] * 3, {"pairs": [("a", "b"), ("c", "a")]}, "'a' is in two"),
+        (["a"], [[0, 0]], {"pairs": [("a", "a")]}, "twice in one"),
+        (["a", "b"], [[0, 0]] * 2, {"pairs": ["ab"]}, "'ab' is no pair"),
+        (["a"], [[0, 0]], {"coordinate_system": "XYZ"}, "'XYZ' is unknown; expected one of RAS, LPS, index"),
+    ],
+)
+def test_bad_input_is_refused(names, points, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        LandmarkSet(names, points, **kwargs)
+
+
+def test_index_needs_an_image():
+    with pytest.raises(ValueError, match=r"use to_world\(affine\)"):
+        random_set(system="index").to("RAS")
+    with pytest.raises(ValueError, match=r"use to_index\(affine\)"):
+        random_set().to("index")
+    with pytest.raises(ValueError, match=r"shape \(3, 3\); expected \(4, 4\)"):
+        random_set().to_index(np.eye(3))
+
+
+def test_no_landmarks_at_all():
+    empty = LandmarkSet((), np.zeros((0, 3)))
+    assert len(empty) == 0 and empty.reorder(["a"]).missing.tolist() == [True]
