@@ -129,7 +129,8 @@ def gaussian_heatmaps(
 
     missing = points.isnan().any(dim=-1, keepdim=True)
     centers = torch.where(missing, torch.zeros_like(points), points).to(work)
-    smallest = torch.finfo(dtype).tiny ** (1 / spatial_dims)
+    # half precision has gradual underflow in hardware, and too little range for this
+    smallest = torch.finfo(torch.float32 if dtype == torch.float16 else dtype).tiny ** (1 / spatial_dims)
     factors = []
     for axis, size in enumerate(spatial_shape):
         factor = _axis_profiles(centers, sigma, axis, int(size))

@@ -17,7 +17,7 @@ import torch
 from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
-from .targets import GaussianTarget, as_batch_points
+from .targets import GaussianTarget, as_batch_points, plain_tensor
 
 __all__ = ["HeatmapL2Loss", "squared_error_per_map", "target_and_weight"]
 
@@ -105,6 +105,7 @@ class HeatmapL2Loss(_Loss):
         Returns:
             A scalar, or (B, N) for ``reduction="none"``.
         """
+        input, target = plain_tensor(input), plain_tensor(target)
         maps, weight = target_and_weight(input, target, self.target, self.missing)
         per_map = squared_error_per_map(input, maps) * weight
         if self.reduction == LossReduction.SUM.value:

@@ -18,7 +18,7 @@ from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
 from .heatmap_l2 import check_missing, squared_error_per_map, target_and_weight
-from .targets import GaussianTarget
+from .targets import GaussianTarget, plain_tensor
 
 __all__ = ["SCNLoss"]
 
@@ -110,6 +110,7 @@ class SCNLoss(_Loss):
         Raises:
             ValueError: for target heatmaps: sigma can only be learned from points.
         """
+        input, target = plain_tensor(input), plain_tensor(target)
         if target.shape == input.shape:
             raise ValueError("SCNLoss makes its targets itself: pass index points (B, N, D), not heatmaps.")
         maps, weight = target_and_weight(input, target, self.target, self.missing)

@@ -17,10 +17,16 @@ from typing import Any
 
 import torch
 import torch.nn as nn
+from monai.data import MetaTensor
 
 from ..heatmaps import expand_sigma, gaussian_heatmaps
 
-__all__ = ["GaussianTarget", "as_batch_points"]
+__all__ = ["GaussianTarget", "as_batch_points", "plain_tensor"]
+
+
+def plain_tensor(data: torch.Tensor) -> torch.Tensor:
+    """The tensor inside a MetaTensor, whose bookkeeping has no place in a loss; other tensors as they are."""
+    return data.as_tensor() if isinstance(data, MetaTensor) else data
 
 
 def as_batch_points(target: torch.Tensor, heatmaps: torch.Tensor) -> torch.Tensor:
@@ -37,9 +43,7 @@ def as_batch_points(target: torch.Tensor, heatmaps: torch.Tensor) -> torch.Tenso
     Raises:
         ValueError: when batch, number of landmarks or dimensions do not agree.
     """
-    points = torch.as_tensor(target)
-    if hasattr(points, "as_tensor"):  # MetaTensor: its bookkeeping has no place inside a loss
-        points = points.as_tensor()
+    points = plain_tensor(target)
     if points.ndim == 4 and points.shape[1] == 1:
         points = points[:, 0]
     expected = (heatmaps.shape[0], heatmaps.shape[1], heatmaps.ndim - 2)

@@ -1,0 +1,104 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Heatmap L2 against the sum written out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from monai_landmarks.losses import GaussianTarget, HeatmapL2Loss
+
+SHAPE = {2: (12, 14), 3: (8, 9, 10)}
+
+
+def example(dims, device="cpu", dtype=torch.float32):
+    torch.manual_seed(0)
+    points = torch.rand(2, 3, dims, device=device) * 7
+    points[1, 2] = float("nan")
+    return torch.randn(2, 3, *SHAPE[dims], device=device, dtype=dtype), points
+
+
+@pytest.mark.parametrize("missing", ["ignore", "absent"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_equals_the_sum_written_out(dims, missing, device):
+    prediction, points = example(dims, device)
+    target = GaussianTarget(sigma=1.5, amplitude=10.0)
+    expected, voxels = torch.zeros(2, 3), 0
+    for b in range(2):
+        for n in range(3):
+            known = not points[b, n].isnan().any()
+            if known or missing == "absent":
+                map_ = target(points[b, n : n + 1], SHAPE[dims])[0] if known else torch.zeros(SHAPE[dims], device=device)
+                expected[b, n] = ((prediction[b, n] - map_) ** 2).sum()
+                voxels += map_.numel()
+    losses = {r: HeatmapL2Loss(target, missing, reduction=r)(prediction, points).cpu() for r in ("none", "sum", "mean")}
+    assert torch.allclose(losses["none"], expected, rtol=1e-5)
+    assert torch.allclose(losses["sum"], expected.sum(), rtol=1e-5)
+    assert torch.allclose(losses["mean"], expected.sum() / voxels, rtol=1e-5)
+
+
+@pytest.mark.parametrize("missing", ["ignore", "absent"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_heatmaps_and_points_give_the_same(dims, missing):
+    prediction, points = example(dims)
+    target = GaussianTarget(sigma=1.5)
+    maps = target(points, SHAPE[dims])
+    maps[1, 2] = float("nan")  # a missing landmark as a map
+    loss = HeatmapL2Loss(target, missing)
+    assert torch.allclose(loss(prediction, maps), loss(prediction, points))
+
+
+def test_unknown_landmarks_get_no_gradient_and_absent_ones_do():
+    for missing, moved in (("ignore", False), ("absent", True)):
+        prediction, points = example(2)
+        prediction.requires_grad_()
+        HeatmapL2Loss(missing=missing)(prediction, points).backward()
+        assert prediction.grad.isfinite().all()
+        assert bool(prediction.grad[1, 2].abs().sum() > 0) == moved
+        assert prediction.grad[0].abs().sum() > 0
+
+
+def test_all_missing_is_zero_not_nan():
+    prediction, points = example(2)
+    loss = HeatmapL2Loss()(prediction.requires_grad_(), torch.full_like(points, float("nan")))
+    loss.backward()
+    assert loss == 0 and prediction.grad.abs().max() == 0
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_gradcheck(dims):
+    torch.manual_seed(0)
+    prediction = torch.randn(1, 2, *(4,) * dims, dtype=torch.float64, requires_grad=True)
+    points = torch.rand(1, 2, dims, dtype=torch.float64) * 3
+    assert torch.autograd.gradcheck(lambda p: HeatmapL2Loss()(p, points), (prediction,))
+
+
+def test_half_precision_does_not_overflow():
+    prediction = torch.full((1, 1, 256, 256), 60.0, dtype=torch.float16)
+    loss = HeatmapL2Loss(reduction="sum")(prediction, torch.tensor([[[1e4, 1e4]]]))
+    # 65536 voxels of 3600 are far above the largest half
+    assert loss == pytest.approx(65536 * 3600)
+
+
+def test_meta_tensors_give_a_plain_loss():
+    prediction, points = example(2)
+    loss = HeatmapL2Loss()(MetaTensor(prediction), MetaTensor(points[:, None]))
+    assert type(loss) is torch.Tensor
+    assert torch.allclose(loss, HeatmapL2Loss()(prediction, points))
+
+
+@pytest.mark.parametrize("arguments", [{"missing": "skip"}, {"reduction": "median"}])
+def test_bad_arguments(arguments):
+    with pytest.raises(ValueError):
+        HeatmapL2Loss(**arguments)

@@ -1,0 +1,160 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Heatmap transforms: types, spaces, the reference image, and the way there and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.data import CacheDataset, MetaTensor
+from monai.transforms import Compose, GenerateHeatmap, Resized, SpatialCropd
+
+from monai_landmarks.transforms import HeatmapToLandmarks, HeatmapToLandmarksd, LandmarksToHeatmap, LandmarksToHeatmapd
+
+POINTS = {2: [[10.25, 20.5], [30.75, 12.0]], 3: [[10.25, 20.5, 9.75], [20.5, 12.0, 15.25]]}
+SHAPE = {2: (40, 48), 3: (32, 40, 28)}
+AFFINE = np.array([[0.0, -0.5, 0.0, 12.0], [0.8, 0.0, 0.0, -30.0], [0.0, 0.0, 2.0, 5.0], [0.0, 0.0, 0.0, 1.0]])
+
+
+def to_world(index, affine=AFFINE):
+    index = np.asarray(index)
+    padded = np.zeros((len(index), 3))
+    padded[:, : index.shape[1]] = index
+    return (padded @ affine[:3, :3].T + affine[:3, 3])[:, : index.shape[1]]
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("kind", [np.array, torch.tensor, lambda p: MetaTensor(torch.tensor(p), affine=torch.eye(4) * 2)])
+@pytest.mark.parametrize("channel_axis", [False, True])
+def test_types_are_kept_and_the_round_trip_is_exact(dims, kind, channel_axis):
+    points = kind(POINTS[dims])
+    heatmaps = LandmarksToHeatmap(sigma=2.0)(points[None] if channel_axis else points, spatial_shape=SHAPE[dims])
+    assert type(heatmaps) is type(points)
+    assert heatmaps.shape == (2, *SHAPE[dims])
+    if isinstance(points, MetaTensor):
+        assert torch.equal(heatmaps.affine, points.affine)
+    found = HeatmapToLandmarks()(heatmaps)
+    assert np.allclose(np.asarray(found), POINTS[dims], atol=1e-3)
+    assert isinstance(found, np.ndarray) == isinstance(points, np.ndarray)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_agrees_with_monai_where_monai_is_exact(dims):
+    # on whole voxels MONAI's rounding changes nothing; its truncated, integrated kernel differs by a percent or so
+    points = torch.tensor(POINTS[dims]).round()
+    ours = LandmarksToHeatmap(sigma=3.0)(points, spatial_shape=SHAPE[dims])
+    theirs = GenerateHeatmap(sigma=3.0)(points, spatial_shape=SHAPE[dims])
+    assert (ours - theirs).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_score_and_covariance_on_request(dims):
+    heatmaps = LandmarksToHeatmap(sigma=2.0, amplitude=3.0)(torch.tensor(POINTS[dims]), spatial_shape=SHAPE[dims])
+    points, score, covariance = HeatmapToLandmarks(return_score=True, return_covariance=True)(heatmaps)
+    assert torch.equal(score, heatmaps.flatten(1).amax(1))
+    assert torch.allclose(covariance, 4 * torch.eye(dims).expand(2, dims, dims), atol=1e-2)
+
+
+def test_batches():
+    heatmaps = LandmarksToHeatmap(sigma=2.0)(torch.tensor(POINTS[2]), spatial_shape=SHAPE[2])
+    points = HeatmapToLandmarks(spatial_dims=2)(torch.stack([heatmaps, heatmaps.flip(0)]))
+    assert points.shape == (2, 2, 2) and torch.allclose(points[0], points[1].flip(0))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_sigma_in_mm_follows_the_spacing(dims):
+    spacing = (0.5, 2.0, 1.0)[:dims]
+    points = torch.tensor(POINTS[dims])
+    in_mm = LandmarksToHeatmap(sigma=2.0, unit="mm")(points, SHAPE[dims], spacing=spacing)
+    in_voxels = LandmarksToHeatmap(sigma=[[2.0 / s for s in spacing]])(points, SHAPE[dims])
+    assert torch.allclose(in_mm, in_voxels, atol=1e-6)
+    affine = torch.diag(torch.tensor([*spacing, *[1.0] * (4 - dims)], dtype=torch.float64))
+    from_affine = LandmarksToHeatmap(sigma=2.0, unit="mm")(MetaTensor(points, affine=affine), SHAPE[dims])
+    assert torch.allclose(from_affine.as_tensor(), in_voxels, atol=1e-6)
+
+
+def test_sigma_in_mm_without_a_spacing_is_refused():
+    with pytest.raises(ValueError, match="spacing"):
+        LandmarksToHeatmap(sigma=2.0, unit="mm")(torch.zeros(1, 2), (8, 8))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("space", ["world", "index"])
+def test_dictionary_round_trip_through_the_world(dims, space):
+    image = MetaTensor(torch.zeros(1, *SHAPE[dims]), affine=torch.as_tensor(AFFINE))
+    index = POINTS[dims] + [[float("nan")] * dims]
+    label = to_world(index)[None] if space == "world" else np.array(index)[None]
+    points = MetaTensor(torch.as_tensor(label), affine=torch.eye(4) if space == "world" else image.affine)
+    data = LandmarksToHeatmapd("label", sigma=2.0, ref_image_keys="image")({"image": image, "label": points})
+    assert data["label_heatmap"].shape == (3, *SHAPE[dims])
+    assert torch.equal(data["label_heatmap"].affine, image.affine)
+    data = HeatmapToLandmarksd("label_heatmap", ref_image_keys="image", points_keys="found")(data)
+    assert data["found"].shape == (1, 3, dims)
+    assert torch.equal(data["found"].affine, torch.eye(4, dtype=torch.float64))
+    assert np.allclose(data["found"][0].numpy(), to_world(index), atol=2e-3, equal_nan=True)
+    assert data["label_heatmap_score"].tolist()[2] == 0
+    # a rotated, anisotropic grid: the covariance in mm has the spacings squared, along the axes the affine leads to
+    linear = AFFINE[:dims, :dims]
+    assert np.allclose(data["label_heatmap_covariance"][0].numpy(), 4 * linear @ linear.T, atol=0.05)
+
+
+def test_dictionary_index_space():
+    image = MetaTensor(torch.zeros(1, *SHAPE[2]), affine=torch.as_tensor(AFFINE))
+    heatmaps = LandmarksToHeatmap(sigma=2.0)(torch.tensor(POINTS[2]), SHAPE[2])
+    data = HeatmapToLandmarksd("pred", ref_image_keys="image", space="index")({"pred": heatmaps, "image": image})
+    assert torch.equal(data["pred_points"].affine, image.affine)
+    assert np.allclose(data["pred_points"][0].numpy(), POINTS[2], atol=1e-3)
+
+
+def test_shape_is_that_of_the_image_as_it_is_now():
+    image = MetaTensor(torch.zeros(1, 64, 80), affine=torch.eye(4), meta={"spatial_shape": (64, 80)})
+    points = MetaTensor(torch.tensor([[[30.0, 40.0]]]), affine=torch.eye(4))
+    pipeline = Compose(
+        [
+            Resized("image", (32, 40), mode="bilinear"),
+            SpatialCropd("image", roi_start=(4, 8), roi_end=(28, 40)),
+            LandmarksToHeatmapd("label", sigma=2.0, ref_image_keys="image"),
+        ]
+    )
+    data = pipeline({"image": image, "label": points})
+    assert data["label_heatmap"].shape == (1, 24, 32)
+    # resizing maps x to (x + 1/2) / 2 - 1/2, cropping subtracts the start
+    expected = (torch.tensor([30.0, 40.0]) + 0.5) / 2 - 0.5 - torch.tensor([4.0, 8.0])
+    assert torch.allclose(HeatmapToLandmarks()(data["label_heatmap"])[0], expected, atol=1e-3)
+
+
+def test_heatmaps_are_not_cached():
+    items = [{"image": MetaTensor(torch.zeros(1, 32, 32), affine=torch.eye(4)), "label": torch.tensor([[8.0, 9.0]])}]
+    dataset = CacheDataset(items, Compose([LandmarksToHeatmapd("label", ref_image_keys="image")]), progress=False)
+    assert "label_heatmap" not in dataset._cache[0]
+    assert dataset[0]["label_heatmap"].shape == (1, 32, 32)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: LandmarksToHeatmap(sigma=0.0),
+        lambda: LandmarksToHeatmap(unit="cm"),
+        lambda: LandmarksToHeatmap(amplitude=0),
+        lambda: LandmarksToHeatmap(dtype=np.int32),
+        lambda: LandmarksToHeatmap()(np.zeros((2, 2))),
+        lambda: LandmarksToHeatmap()(np.zeros((2, 2, 2)), (8, 8)),
+        lambda: LandmarksToHeatmapd("label"),
+        lambda: LandmarksToHeatmapd(["a", "b"], heatmap_keys="c", spatial_shape=(8, 8)),
+        lambda: HeatmapToLandmarksd("pred", space="voxel"),
+        lambda: HeatmapToLandmarksd("pred")({"pred": torch.zeros(1, 8, 8)}),
+    ],
+)
+def test_bad_arguments(make):
+    with pytest.raises(ValueError):
+        make()
