@@ -1,0 +1,44 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The benchmarks run; what they measure decides nothing here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def test_benchmark_runs():
+    command = [sys.executable, str(BENCHMARKS / "benchmark_transforms.py"), "--quick"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    for limit in ("torch.full", "torch.amax", "grid_sample", "forward and backward alone"):
+        assert limit in result.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory of the CPU is asked from Linux")
+def test_peak_memory_sees_torch(monkeypatch):
+    """One array of 64 MiB, and three of them at once, within 10 % for whatever else the process does."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from measure import peak_memory
+
+    size = 2**24
+    for arrays, run in ((1, lambda: torch.ones(size)), (3, lambda: torch.ones(size) + torch.ones(size))):
+        measured = peak_memory(run)
+        assert measured is not None
+        assert abs(measured / (4 * size * arrays) - 1) < 0.1
