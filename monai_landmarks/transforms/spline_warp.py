@@ -25,6 +25,7 @@ Source: the augmentation of Payer et al., Medical Image Analysis 54 (2019), whic
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -155,7 +156,8 @@ class SplineWarp:
         field = self.control[None]
         for axis, size in enumerate(self.control.shape[:-1]):
             basis = _cubic(tau[:, axis, None] - _abscissae(size))
-            field = (basis[:, None] @ field.reshape(len(field), size, -1)).reshape(len(u), *field.shape[2:])
+            rest = field.shape[2:]
+            field = (basis[:, None] @ field.reshape(len(field), size, math.prod(rest))).reshape(len(u), *rest)
         return field
 
     def __call__(self, points: np.ndarray) -> np.ndarray:

@@ -42,14 +42,13 @@ def _limits(ranges: Ranges, count: int, name: str) -> np.ndarray:
     """``ranges`` of ``count`` parameters as an array (count, 2) of lower and upper limits."""
     if ranges is None:
         return np.zeros((count, 2))
-    if np.ndim(ranges) == 0 or (count == 1 and np.shape(ranges) == (2,)):  # type: ignore[arg-type]
-        ranges = [ranges] * count  # type: ignore[list-item]
-    entries = ensure_tuple(ranges)
-    if len(entries) != count or any(np.shape(e) not in ((), (2,)) for e in entries):
-        raise ValueError(
-            f"{name} must be a number or {count} numbers or (low, high) pairs for this image, got {ranges}."
-        )
-    limits = np.array([(-abs(e), abs(e)) if np.ndim(e) == 0 else e for e in entries], dtype=np.float64)
+    entries: Sequence[Any] = ranges if isinstance(ranges, Sequence) else [ranges] * count
+    if count == 1 and len(entries) == 2:
+        entries = [entries]
+    shapes = [len(entry) if isinstance(entry, Sequence) else 0 for entry in entries]
+    if len(entries) != count or not set(shapes) <= {0, 2}:
+        raise ValueError(f"{name} must be a number or {count} numbers or (low, high) pairs for this image, got {ranges}.")
+    limits = np.array([(-abs(e), abs(e)) if n == 0 else e for e, n in zip(entries, shapes)], dtype=np.float64)
     if (limits[:, 0] > limits[:, 1]).any():
         raise ValueError(f"{name}: a lower limit is above its upper limit in {ranges}.")
     return limits
