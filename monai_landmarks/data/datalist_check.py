@@ -157,6 +157,10 @@ def _is_positive(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value) and value > 0
 
 
+def _is_point(point: Any) -> bool:
+    return isinstance(point, list) and all(value is None or isinstance(value, (int, float)) for value in point)
+
+
 def _read_label(label: Any, folder: Path, template: LandmarkSet) -> LandmarkSet:
     if isinstance(label, str):
         landmarks = read_landmarks(folder / label)
@@ -167,6 +171,9 @@ def _read_label(label: Any, folder: Path, template: LandmarkSet) -> LandmarkSet:
     if not isinstance(label, list) or len(label) != len(template):
         count = f"{len(label)} points" if isinstance(label, list) else repr(label)
         raise ValueError(f"label is {count}; expected {len(template)} points, one for each name.")
+    for name, point in zip(template.names, label):
+        if not _is_point(point) or len(point) != len(label[0]):
+            raise ValueError(f"landmark {name!r} is {point!r}; expected [x, y] or [x, y, z], null where missing.")
     points = [[math.nan if value is None else value for value in point] for point in label]
     return LandmarkSet(template.names, np.array(points), template.coordinate_system)
 

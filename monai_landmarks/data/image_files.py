@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +75,7 @@ def read_geometry(
         (spacing x * x, spacing y * y, 0), where ITK and 3D Slicer have it.
     """
     is_picture = not has_spacing(path)
-    loader = LoadImage(reader="PILReader" if is_picture else None, image_only=True, ensure_channel_first=True)
-    image = loader(os.fspath(path))
+    image = _loader("PILReader" if is_picture else None)(os.fspath(path))
     if is_picture:
         x, y = (1.0, 1.0) if spacing is None else spacing
         return tuple(image.shape[1:]), np.diag([-x, -y, 1.0, 1.0])
@@ -85,6 +85,12 @@ def read_geometry(
 def relative_path(path: str | os.PathLike, folder: str | os.PathLike | None) -> str:
     """The path as seen from a folder, with forward slashes; the absolute path if the folder is None."""
     return os.path.abspath(path) if folder is None else Path(os.path.relpath(path, folder)).as_posix()
+
+
+@cache
+def _loader(reader: str | None) -> LoadImage:
+    # made once, because MONAI sets up all of its readers for each
+    return LoadImage(reader=reader, image_only=True, ensure_channel_first=True)
 
 
 def _suffix(path: str | os.PathLike) -> str:
