@@ -25,7 +25,7 @@ from .landmark_io import (
     write_landmarks,
 )
 from .landmark_set import CoordinateSystem, LandmarkSet
-from .phantom import hand_phantom, write_hand_phantom
+from .phantom import hand_phantom, spine_phantom, write_hand_phantom, write_spine_phantom
 from .safe_files import atomic_write
 from .split import split_images
 
@@ -49,7 +49,9 @@ __all__ = [
     "register_format",
     "save_datalist",
     "split_images",
+    "spine_phantom",
     "write_hand_phantom",
     "write_landmark_table",
     "write_landmarks",
+    "write_spine_phantom",
 ]

@@ -12,8 +12,23 @@
 
 from __future__ import annotations
 
-from .hand import hand_phantom, hand_spacing
-from .hand_skeleton import HAND_LANDMARKS
-from .write import write_hand_phantom
+from .hand import hand_phantom, hand_spacing, place_hand, render_hand
+from .hand_anatomy import HAND_LANDMARKS, HandPose, hand_skeleton
+from .spine import spine_phantom
+from .spine_anatomy import SPINE_LANDMARKS, SPINE_PAIRS
+from .write import write_hand_phantom, write_spine_phantom
 
-__all__ = ["HAND_LANDMARKS", "hand_phantom", "hand_spacing", "write_hand_phantom"]
+__all__ = [
+    "HAND_LANDMARKS",
+    "SPINE_LANDMARKS",
+    "SPINE_PAIRS",
+    "HandPose",
+    "hand_phantom",
+    "hand_skeleton",
+    "hand_spacing",
+    "place_hand",
+    "render_hand",
+    "spine_phantom",
+    "write_hand_phantom",
+    "write_spine_phantom",
+]

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from monai_landmarks.data.landmark_set import CoordinateSystem, LandmarkSet
-from monai_landmarks.data.phantom.hand_skeleton import HAND_LANDMARKS, HandPose, Skeleton, hand_skeleton
+from monai_landmarks.data.phantom.hand_anatomy import HAND_LANDMARKS, HandPose, Skeleton, hand_skeleton
 from monai_landmarks.data.phantom.radiograph import Canvas, blur, smoothstep
 
 __all__ = ["hand_phantom", "hand_spacing", "place_hand", "render_hand"]
@@ -160,8 +160,8 @@ def hand_phantom(
     spacing = hand_spacing(size) if spacing is None else spacing
     skeleton = place_hand(
         hand_skeleton(HandPose.random(rng)),
-        extent=np.asarray(size) * spacing,
-        center=rng.uniform(0.1, 0.9, 2),
+        extent=[n * spacing for n in size],
+        center=rng.uniform(0.1, 0.9, 2).tolist(),
         scale=rng.uniform(0.86, 1.06),
         rotation=float(np.clip(rng.normal(0, 7), -18, 18)),
     )

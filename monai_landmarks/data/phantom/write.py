@@ -15,22 +15,26 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 from monai.utils import optional_import
 from PIL import Image
 
-from monai_landmarks.data.csv_format import write_landmark_table
+from monai_landmarks.data.landmark_io import write_landmark_table, write_landmarks
 from monai_landmarks.data.landmark_set import LandmarkSet
 from monai_landmarks.data.phantom.hand import hand_phantom, hand_spacing
-from monai_landmarks.data.phantom.hand_skeleton import HAND_LANDMARKS
+from monai_landmarks.data.phantom.hand_anatomy import HAND_LANDMARKS
+from monai_landmarks.data.phantom.spine import spine_phantom
+from monai_landmarks.data.phantom.spine_anatomy import SPINE_LANDMARKS, SPINE_PAIRS
 from monai_landmarks.data.safe_files import atomic_write
 
 tqdm, _ = optional_import("tqdm", name="tqdm")
 
-__all__ = ["write_hand_phantom"]
+__all__ = ["write_hand_phantom", "write_spine_phantom"]
 
 VERSION = 1  # of the pictures: a phantom written by another version is not the same and is written anew
 
@@ -100,6 +104,13 @@ def _is_complete(datalist: Path, parameters: dict[str, Any]) -> bool:
     return content.get("phantom") == parameters and all((datalist.parent / name).exists() for name in files)
 
 
+def _drop(found: LandmarkSet, missing_fraction: float, seed: int, index: int) -> LandmarkSet:
+    """Round to 4 digits, as the files have it, and make some landmarks missing."""
+    points = found.points.round(4)
+    points[np.random.default_rng([seed, index, 1]).random(len(points)) < missing_fraction] = np.nan
+    return replace(found, points=points)
+
+
 def write_hand_phantom(
     folder: str | os.PathLike,
     num_images: int = 200,
@@ -141,11 +152,9 @@ def write_hand_phantom(
         name = f"images/hand_{index:04d}.png"
         with atomic_write(root / name) as path:
             Image.fromarray(np.rint(image.T * 255).astype(np.uint8)).save(path)
-        points = found.points.round(4)
-        points[np.random.default_rng([seed, index, 1]).random(len(points)) < missing_fraction] = np.nan
-        label = [point if point[0] == point[0] else [None, None] for point in points.tolist()]
-        item = {"image": name, "label": label, "spacing": [spacing, spacing]}
-        return item, LandmarkSet(found.names, points, found.coordinate_system)
+        found = _drop(found, missing_fraction, seed, index)
+        label = [[None, None] if gone else point for point, gone in zip(found.points.tolist(), found.missing)]
+        return {"image": name, "label": label, "spacing": [spacing, spacing]}, found
 
     parameters = {
         "kind": "hand",
@@ -158,4 +167,68 @@ def write_hand_phantom(
         "missing_fraction": missing_fraction,
     }
     landmarks = {"names": HAND_LANDMARKS, "pairs": [], "coordinate_system": "index"}
+    return write_phantom(folder, parameters, landmarks, write_image)
+
+
+def write_spine_phantom(
+    folder: str | os.PathLike,
+    num_images: int = 40,
+    seed: int = 0,
+    *,
+    size: Sequence[int] = (64, 64, 96),
+    spacing: Sequence[float] = (2.0, 2.0, 2.0),
+    oblique: float = 0.0,
+    crop: float = 0.0,
+    validation_fraction: float = 0.15,
+    testing_fraction: float = 0.15,
+    missing_fraction: float = 0.0,
+) -> Path:
+    """Write schematic CTs of the lumbar spine (NIfTI) with their landmarks (``.mrk.json``, world RAS).
+
+    Deterministic and done only once, as ``write_hand_phantom`` is.
+
+    Args:
+        folder: where to write ``images/``, ``points/``, ``landmarks.csv`` (long form, RAS) and ``datalist.json``.
+        num_images: number of images, training first, then validation and testing.
+        seed: start of all random draws.
+        size: voxels along the three axes.
+        spacing: voxel size, mm.
+        oblique: the image axes are turned against the patient's by up to this many degrees.
+        crop: probability that the field of view cuts off one to two vertebrae, whose landmarks are then missing.
+        validation_fraction: part of the images that is for validation.
+        testing_fraction: part of the images that is for testing.
+        missing_fraction: probability that a landmark is missing from the files, though it is visible.
+
+    Returns:
+        path of ``datalist.json``; its labels are paths of the landmark files.
+
+    Raises:
+        ValueError: if the number or the fractions make no sense.
+    """
+    size, spacing = tuple(int(n) for n in size), tuple(float(s) for s in spacing)
+
+    def write_image(root: Path, index: int) -> tuple[dict[str, Any], LandmarkSet]:
+        volume, affine, found = spine_phantom(np.random.default_rng([seed, index]), size, spacing, oblique, crop)
+        stem = f"spine_{index:04d}"
+        with atomic_write(root / f"images/{stem}.nii.gz") as path:
+            image = nib.Nifti1Image(volume, affine)
+            image.header.set_xyzt_units("mm")
+            nib.save(image, path)
+        found = _drop(found, missing_fraction, seed, index)
+        write_landmarks(root / f"points/{stem}.mrk.json", found)
+        return {"image": f"images/{stem}.nii.gz", "label": f"points/{stem}.mrk.json"}, found
+
+    parameters = {
+        "kind": "spine",
+        "num_images": num_images,
+        "seed": seed,
+        "size": size,
+        "spacing": spacing,
+        "oblique": oblique,
+        "crop": crop,
+        "validation_fraction": validation_fraction,
+        "testing_fraction": testing_fraction,
+        "missing_fraction": missing_fraction,
+    }
+    landmarks = {"names": SPINE_LANDMARKS, "pairs": SPINE_PAIRS, "coordinate_system": "RAS"}
     return write_phantom(folder, parameters, landmarks, write_image)

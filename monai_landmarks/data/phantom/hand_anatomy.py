@@ -16,7 +16,7 @@ toward the fingers. Every landmark is a point of a bone's outline, so it is exac
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,110 +34,53 @@ GIRTH = np.array([1.08, 1.02, 1.03, 0.96, 0.88])
 BASE = np.array([[27.2, 30.6], [12.2, 34], [1.2, 35.6], [-9.4, 34], [-19, 31.7]])
 JOINT_GAP = 1.7
 
+# fmt: off
 # outlines of the short bones and of the forearm; every point lies on the drawn border, those with a name are landmarks
-CARPALS: dict[str, list[tuple[float, float] | tuple[float, float, str]]] = {
+CARPALS: dict[str, list[tuple]] = {
     "scaphoid": [
-        (4.1, 5.9, "scaphoid_proximal"),
-        (9.9, 3.9),
-        (16.1, 7.3),
-        (20.6, 13.1),
-        (21.1, 17.8, "scaphoid_distal"),
-        (16.6, 18.9),
-        (11.4, 15.4),
-        (6.7, 12),
+        (3.6, 5.3, "scaphoid_proximal"), (9.7, 3.2), (16.2, 6.8), (21, 12.9), (21.5, 17.8, "scaphoid_distal"),
+        (16.8, 19), (11.3, 15.3), (6.4, 11.7),
     ],
     "lunate": [
-        (-4.6, 1.4, "lunate_proximal"),
-        (0.5, 2.6),
-        (3.3, 6.5),
-        (2.9, 11.4),
-        (-1.1, 9.9),
-        (-5.1, 10.1),
-        (-9.2, 11.8),
-        (-10.7, 7.5),
-        (-9, 3),
+        (-4.6, 0.8, "lunate_proximal"), (0.7, 2.1), (3.6, 6.2), (3.2, 11.3), (-1, 9.7), (-5.2, 9.9), (-9.5, 11.7),
+        (-11.1, 7.2), (-9.3, 2.5),
     ],
     "triquetrum": [
-        (-11.8, 5.8),
-        (-17.6, 5.4),
-        (-22.3, 8.5, "triquetrum_ulnar"),
-        (-21.7, 14.1),
-        (-17, 16.8),
-        (-12.9, 14.1),
-        (-11.1, 10),
+        (-11.6, 5.3), (-17.7, 4.8), (-22.6, 8.1, "triquetrum_ulnar"), (-22, 14), (-17, 16.8), (-12.7, 14),
+        (-10.8, 9.7),
     ],
-    "pisiform": [(-20.1, 9.4), (-15.4, 8.8), (-13.4, 12.5), (-15.7, 16.8), (-20.1, 16.6), (-22.2, 13)],
+    "pisiform": [
+        (-20.1, 9.4), (-15.4, 8.8), (-13.4, 12.5), (-15.7, 16.8), (-20.1, 16.6), (-22.2, 13),
+    ],
     "hamate": [
-        (-8.7, 13.1, "hamate_proximal"),
-        (-6.4, 18.8),
-        (-5.5, 25.6),
-        (-5.7, 31.3),
-        (-12, 32.6),
-        (-18.8, 29.7),
-        (-20.6, 24.2),
-        (-16.2, 18.3),
+        (-8.5, 12.5, "hamate_proximal"), (-6.1, 18.5), (-5.2, 25.7), (-5.4, 31.7), (-12, 33), (-19.2, 30),
+        (-21, 24.2), (-16.4, 18),
     ],
     "capitate": [
-        (-2.1, 11.1, "capitate_proximal"),
-        (3.3, 13.6),
-        (5.4, 18.8),
-        (6.7, 26.2),
-        (6.5, 32.4),
-        (0.8, 34.3),
-        (-4.2, 32.6),
-        (-4.8, 25.1),
-        (-5.6, 17.8),
-        (-5.2, 13.4),
+        (-2.2, 10.5, "capitate_proximal"), (3.5, 13.2), (5.7, 18.6), (7, 26.4), (6.8, 32.9), (0.8, 34.9),
+        (-4.4, 33.1), (-5, 25.2), (-5.9, 17.6), (-5.5, 12.9),
     ],
-    "trapezoid": [(8.3, 19.9), (13.7, 20.2), (16.8, 24.8), (15.8, 31.4), (11.5, 33), (7.8, 31), (7.2, 25.4)],
+    "trapezoid": [
+        (8.1, 19.6), (13.8, 19.9), (17.1, 24.7), (16, 31.6), (11.5, 33.3), (7.6, 31.2), (7, 25.3),
+    ],
     "trapezium": [
-        (16.6, 20.4),
-        (21.5, 19.3),
-        (26.8, 21.9, "trapezium_radial"),
-        (28.3, 26.7),
-        (22.5, 29.7),
-        (17.6, 30.9),
-        (17.8, 26),
+        (16.4, 20.2), (21.5, 19), (27.1, 21.7, "trapezium_radial"), (28.6, 26.8), (22.5, 29.9), (17.4, 31.2),
+        (17.6, 26.1),
     ],
 }
-FOREARM: dict[str, list[tuple[float, float] | tuple[float, float, str]]] = {
+FOREARM: dict[str, list[tuple]] = {
     "radius": [
-        (19.8, 7.8, "radius_styloid"),
-        (14, 4.2),
-        (7, 1.2),
-        (0, -0.2),
-        (-6, -0.6),
-        (-11.2, -1.2, "radius_ulnar_corner"),
-        (-11, -6.6),
-        (-6.5, -17.6),
-        (-3.8, -36),
-        (-4.2, -80),
-        (3, -110),
-        (9.8, -80),
-        (10.6, -38),
-        (15, -20.6),
-        (19, -10.6, "radius_radial_tubercle"),
-        (19.6, -1.6),
-        (21.3, 4.2),
+        (19.8, 8.5, "radius_styloid"), (14, 4.9), (7, 1.9), (0, 0.5), (-6, 0.1), (-11.2, -0.5, "radius_ulnar_corner"),
+        (-11, -5.9), (-6.5, -16.9), (-3.8, -36), (-4.2, -80), (3, -110), (9.8, -80), (10.6, -38), (15, -19.9),
+        (19, -9.9, "radius_radial_tubercle"), (19.6, -0.9), (21.3, 4.9),
     ],
     "ulna": [
-        (-13, -5.8, "ulna_head_radial"),
-        (-13.2, -10.1),
-        (-15.4, -19.6),
-        (-16, -38),
-        (-15.4, -80),
-        (-20, -110),
-        (-25, -80),
-        (-25.6, -40),
-        (-26.2, -20.6),
-        (-27.6, -10.6, "ulna_head_ulnar"),
-        (-27, -3.1),
-        (-26.2, 3, "ulna_styloid"),
-        (-23.8, -1),
-        (-19.5, -2.6),
-        (-15.6, -3),
+        (-13, -5.1, "ulna_head_radial"), (-13.2, -9.4), (-15.4, -18.9), (-16, -38), (-15.4, -80), (-20, -110),
+        (-25, -80), (-25.6, -40), (-26.2, -19.9), (-27.6, -9.9, "ulna_head_ulnar"), (-27, -2.4),
+        (-26.2, 3.7, "ulna_styloid"), (-23.8, -0.3), (-19.5, -1.9), (-15.6, -2.3),
     ],
 }
+# fmt: on
 
 HAND_LANDMARKS: tuple[str, ...] = (
     *(point[2] for outline in (*FOREARM.values(), *CARPALS.values()) for point in outline if len(point) == 3),
@@ -194,8 +137,8 @@ class HandPose:
             girth=float(np.clip(rng.normal(1, 0.06), 0.86, 1.16)),
             direction=direction,
             flexion=np.minimum(tilt, 30),
-            wrist=float(np.clip(rng.normal(0, 4), -9, 9)),
-            shape=np.clip(rng.normal(0, 0.35, (len(CARPALS), 2)), -0.8, 0.8),
+            wrist=float(np.clip(rng.normal(0, 3), -7, 7)),
+            shape=np.clip(rng.normal(0, 0.25, (len(CARPALS), 2)), -0.6, 0.6),
             soft=float(np.clip(rng.normal(1, 0.06), 0.88, 1.15)),
             growth_plates=float(max(rng.uniform(-1.2, 1), 0)),
         )
