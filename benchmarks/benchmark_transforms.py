@@ -84,7 +84,7 @@ def heatmaps(num_landmarks: int, shape: tuple[int, ...], device: str, repeats: i
     }
     compare(f"Encode: points to heatmaps, {what}", encoders, device, repeats)
 
-    maps = encode(points, spatial_shape=shape)
+    maps = torch.as_tensor(encode(points, spatial_shape=shape))
     maps = maps + 0.01 * torch.randn_like(maps)
     decoders: dict[str, Callable[[], Any]] = {
         "torch.amax (limit)": partial(torch.amax, maps, dim=tuple(range(1, maps.ndim))),
@@ -103,8 +103,8 @@ def warp(num_landmarks: int, shape: tuple[int, ...], device: str, repeats: int) 
     ours = RandLandmarkWarp(10, angles, 0.1, elastic_range=5, units="voxel", prob=1.0)
     peer: Any
     if len(shape) == 2:
-        spacing, magnitude = tuple(n // 4 for n in shape), (0, 1)
-        peer = Rand2DElastic(spacing, magnitude, prob=1.0, rotate_range=0.2, translate_range=10, device=image.device)
+        spacing = (shape[0] / 4, shape[1] / 4)
+        peer = Rand2DElastic(spacing, (0, 1), prob=1.0, rotate_range=0.2, translate_range=10, device=image.device)
     else:
         peer = Rand3DElastic((5, 6), (0, 1), prob=1.0, rotate_range=angles, translate_range=10, device=image.device)
     candidates: dict[str, Callable[[], Any]] = {
@@ -167,8 +167,10 @@ def main(device: str = "cpu", threads: int | None = None, quick: bool = False) -
     for num_landmarks, shape in ((3, (32, 24)), (3, (16, 12, 20))) if quick else ((37, (512, 512)), (25, (96, 96, 96))):
         heatmaps(num_landmarks, shape, device, repeats)
         warp(num_landmarks, shape, device, repeats)
-    training_step(num_landmarks=3 if quick else 37, features=4 if quick else 128, size=64 if quick else 256, device=device,
-                  repeats=1 if quick else 3)  # fmt: skip
+    if quick:
+        training_step(num_landmarks=3, features=4, size=64, device=device, repeats=1)
+    else:
+        training_step(num_landmarks=37, features=128, size=256, device=device, repeats=3)
 
 
 if __name__ == "__main__":
