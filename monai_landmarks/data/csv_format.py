@@ -44,6 +44,7 @@ from .safe_files import atomic_write, naming_file, read_text
 __all__ = ["read_csv", "read_landmark_table", "write_csv", "write_landmark_table"]
 
 _AXES = ("x", "y", "z")
+_RESERVED = {"image", "landmark", "score", *_AXES}
 
 
 class _Record(NamedTuple):
@@ -157,7 +158,9 @@ def _parse_pairs(stated: dict[str, str]) -> tuple[tuple[str, str], ...]:
 
 def _parse_header(line: int, header: list[str]) -> dict[str, int]:
     columns = {name.lower(): i for i, name in enumerate(header)}
-    if len({*header}) != len(header):
+    # names of landmarks may differ in case alone, and a spreadsheet program may leave empty columns behind
+    named = [name.lower() if name.lower() in _RESERVED else name for name in header if name]
+    if len({*named}) != len(named):
         raise ValueError(f"line {line}: a column name occurs twice in the header {','.join(header)!r}.")
     if not ({"landmark", "x", "y"} <= set(columns) or ("image" in columns and "landmark" not in columns)):
         raise ValueError(

@@ -77,8 +77,8 @@ def test_coordinate_system_can_be_given_but_not_contradicted(tmp_path):
 def test_other_columns_are_ignored(tmp_path):
     path = write(tmp_path / "a.csv", "patient,image,i,landmark,y,x\n7,1,0,a,2,1\n")
     assert read_landmark_table(path)["1"].points.tolist() == [[1, 2]]
-    path = write(tmp_path / "b.csv", "image,age,a_y,a_x\n1,50,2,1\n")
-    assert read_landmark_table(path)["1"].points.tolist() == [[1, 2]]
+    path = write(tmp_path / "b.csv", "image,age,a_y,a_x,A_x,A_y,,\n1,50,2,1,3,4,,\n")
+    assert read_landmark_table(path)["1"].points.tolist() == [[1, 2], [3, 4]]
 
 
 def test_one_set_keeps_its_image(tmp_path):
@@ -98,6 +98,7 @@ MALFORMED = [
     ("name,x,y\na,1,2\n", "line 1: the header is 'name,x,y'; expected"),
     ("image;landmark;x;y\n", "line 1: the header"),
     ("image,landmark,x,x,y\n", "occurs twice"),
+    ("image,landmark,X,x,y\n", "occurs twice"),
     ("image,landmark,x,y\n1,a,1,2\n1,b,one,2\n", "line 3: column 'x' is 'one'; expected a number"),
     ("image,landmark,x,y\n1,a,1_0,2\n", "line 2: column 'x' is '1_0'"),
     ("image,landmark,x,y\n1,a,inf,2\n", "line 2: column 'x' is 'inf'"),
