@@ -63,10 +63,9 @@ def spine_phantom(
     found = {name: point for vertebra in vertebrae for name, point in vertebra.landmarks.items()}
     points = np.array([found[name] for name in SPINE_LANDMARKS])
     affine = _field_of_view(points, size, spacing, oblique, crop, rng)
+    origin = rng.uniform(-60, 60, 3).round(1)  # the scanner's is not in L3
     volume = _scan(vertebrae, pose, size, affine, rng)
 
-    # the scanner's origin is somewhere else than in L3
-    origin = rng.uniform(-60, 60, 3).round(1)
     affine[:3, 3] += origin
     affine = affine.astype(np.float32).astype(np.float64)  # a NIfTI header has single precision
     world = points + origin

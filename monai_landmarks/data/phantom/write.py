@@ -21,8 +21,8 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from monai.utils import optional_import
 from PIL import Image
+from tqdm import tqdm
 
 from monai_landmarks.data.landmark_io import write_landmark_table, write_landmarks
 from monai_landmarks.data.landmark_set import LandmarkSet
@@ -31,8 +31,6 @@ from monai_landmarks.data.phantom.hand_anatomy import HAND_LANDMARKS
 from monai_landmarks.data.phantom.spine import spine_phantom
 from monai_landmarks.data.phantom.spine_anatomy import SPINE_LANDMARKS, SPINE_PAIRS
 from monai_landmarks.data.safe_files import atomic_write
-
-tqdm, _ = optional_import("tqdm", name="tqdm")
 
 __all__ = ["write_hand_phantom", "write_spine_phantom"]
 
