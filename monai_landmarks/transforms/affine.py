@@ -37,8 +37,8 @@ class EnsureWorldAffine(Transform):
 
     * A 3x3 affine (2-D images of MONAI's ITKReader and NrrdReader, 2-D lazy mode) becomes 4x4: MONAI's point transforms
       fail on 3x3.
-    * Photographic formats (PNG, JPEG, BMP, TIFF through MONAI's PILReader) say nothing of the world: MONAI leaves the identity
-      and no ``space``. Slicer and ITK put pixel (x, y) at LPS (s_x x, s_y y), so the affine becomes diag(-s_x, -s_y, 1, 1).
+    * Photographic formats (PNG, JPEG, BMP, TIFF through MONAI's PILReader) say nothing of the world: MONAI leaves the identity.
+      Slicer and ITK put pixel (x, y) at LPS (s_x x, s_y y), so the affine becomes diag(-s_x, -s_y, 1, 1).
       Without this a point saved for Slicer would lie mirrored, outside the picture.
     * ``spacing`` is for files that do not know theirs. These are the photographic ones, and all whose spacing is exactly 1,
       which is what readers put where the file has none.
@@ -84,7 +84,7 @@ class EnsureWorldAffine(Transform):
         scale = np.ones(4)
         if image.meta.get(_SETTLED):  # a spacing is the file's: it must not undo the resampling that came since
             _update(image)
-        elif image.meta.get(MetaKeys.SPACE) is None:
+        elif _is_photographic(image):
             scale[:dims] = 1.0 if wanted is None else wanted
             _update(image, left=_LPS @ np.diag(scale))
         else:
@@ -130,12 +130,19 @@ def _update(image: MetaTensor, left: np.ndarray | None = None, right: np.ndarray
         )
 
 
+def _is_photographic(image: MetaTensor) -> bool:
+    """Whether PILReader read it: it gives no ``space``, but MetaTensor adds one at the next copy, so its own keys tell."""
+    return image.meta.get(MetaKeys.SPACE) is None or image.meta.keys() >= {"format", "mode", "width", "height"}
+
+
 def _new_meta(img: NdarrayOrTensor) -> MetaTensor:
-    """The same values with a meta dictionary of its own; without ``space`` where the input has no meta."""
-    if isinstance(img, MetaTensor):
-        return MetaTensor(img.as_tensor(), meta=dict(img.meta), applied_operations=img.applied_operations)
-    image = MetaTensor(convert_to_tensor(img, track_meta=False))
-    image.meta[MetaKeys.SPACE] = None
+    """The same values with a meta dictionary of its own; without ``space`` where the input has none."""
+    if not isinstance(img, MetaTensor):
+        image = MetaTensor(convert_to_tensor(img, track_meta=False))
+        image.meta[MetaKeys.SPACE] = None
+        return image
+    image = MetaTensor(img.as_tensor(), meta=dict(img.meta), applied_operations=img.applied_operations)
+    image.meta[MetaKeys.SPACE] = img.meta.get(MetaKeys.SPACE)  # the constructor fills it in
     return image
 
 

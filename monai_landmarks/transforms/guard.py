@@ -21,7 +21,7 @@ from __future__ import annotations
 import inspect
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from monai import transforms as mt
@@ -113,11 +113,7 @@ def refuse_unfollowed_warps(
 
 
 def _uses_area(transform: Any) -> bool:
-    inner = next(
-        (getattr(transform, n) for n in ("resizer", "zoomer", "rand_zoom") if hasattr(transform, n)), transform
-    )
-    modes: Iterable[Any] = [*ensure_tuple(getattr(transform, "mode", ())), *ensure_tuple(getattr(inner, "mode", ()))]
-    return any(str(getattr(mode, "value", mode)) == "area" for mode in modes)
+    return any(str(getattr(mode, "value", mode)) == "area" for mode in ensure_tuple(transform.mode))
 
 
 def check_running_chain(transform: Any, image_keys: KeysCollection) -> None:

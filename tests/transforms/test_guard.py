@@ -1,0 +1,161 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A chain that would leave the landmarks behind is refused, however MONAI runs it."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai import transforms as mt
+from monai.data import CacheDataset, DataLoader, Dataset, MetaTensor, PersistentDataset
+
+from monai_landmarks.transforms import (
+    LandmarksToIndexd,
+    LoadLandmarksd,
+    RandLandmarkWarpd,
+    refuse_unfollowed_warps,
+)
+
+ELASTIC = {"spacing": (20, 20), "magnitude_range": (1, 2), "prob": 1.0}
+UNFOLLOWED: list[Callable[[Any], Any]] = [
+    lambda key: mt.Rand2DElasticd(key, **ELASTIC),
+    lambda key: mt.Rand3DElasticd(key, (3, 5), (1, 2)),
+    lambda key: mt.RandGridDistortiond(key),
+    lambda key: mt.GridDistortiond(key, num_cells=2, distort_steps=[(1.0,) * 3] * 2),
+    lambda key: mt.RandSimulateLowResolutiond(key),
+    lambda key: mt.RandSmoothDeformd(key, spatial_size=(32, 32), rand_size=(4, 4)),
+    lambda key: mt.Transposed(key, (0, 2, 1)),
+    lambda key: mt.GridSplitd(key),
+    lambda key: mt.RandGridPatchd(key, patch_size=(8, 8)),
+]
+NESTS: list[Callable[[Any], Any]] = [
+    lambda t: mt.Compose([t]),
+    lambda t: mt.Compose([mt.Identityd("image"), mt.Compose([mt.Compose([t])])]),
+    lambda t: mt.Compose([mt.OneOf([mt.Identityd("image"), t])]),
+    lambda t: mt.Compose([mt.SomeOf([mt.Identityd("image"), t])]),
+    lambda t: mt.Compose([mt.RandomOrder([mt.Identityd("image"), t])]),
+    lambda t: [mt.Identityd("image"), t],
+]
+
+
+def source(with_image: bool = True) -> dict[str, Any]:
+    return {"image": MetaTensor(torch.rand(1, 32, 32)), "label": [[3.0, 4.0], [5.0, 6.0]], "mask": torch.rand(1, 32, 32)}
+
+
+@pytest.mark.parametrize("nest", NESTS)
+@pytest.mark.parametrize("make", UNFOLLOWED)
+def test_refused_by_name_with_an_alternative(make: Callable, nest: Callable) -> None:
+    transform = make(("mask", "image"))
+    with pytest.raises(ValueError, match=f"{type(transform).__name__} moves the content of 'image'.*Use "):
+        refuse_unfollowed_warps(nest(transform))
+    refuse_unfollowed_warps(nest(make("mask")))  # images without landmarks may be moved as one likes
+    with pytest.raises(ValueError, match="Use"):
+        refuse_unfollowed_warps(nest(make("mask")), image_keys="mask")
+
+
+@pytest.mark.parametrize("transform", [mt.Rand2DElastic(**ELASTIC), mt.RandGridDistortion(), mt.Transpose((0, 2, 1))])
+def test_array_transforms_are_refused(transform: mt.Transform) -> None:
+    with pytest.raises(ValueError, match=type(transform).__name__):
+        refuse_unfollowed_warps(mt.Compose([transform]))
+
+
+def test_reason_these_leave_no_trace() -> None:
+    # what makes the guard necessary: content moved, and neither affine nor record say so
+    image = MetaTensor(torch.rand(1, 32, 32))
+    moved = mt.Rand2DElastic(**ELASTIC)(image)
+    assert not torch.allclose(moved.as_tensor(), image.as_tensor())
+    assert torch.equal(moved.affine, image.affine) and not moved.applied_operations
+
+
+def test_affine_type_chain_passes() -> None:
+    chain = [mt.RandAffined("image", prob=1.0), mt.RandFlipd("image"), RandLandmarkWarpd(), mt.RandGaussianSmoothd("image")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        refuse_unfollowed_warps(mt.Compose(chain))
+
+
+@pytest.mark.parametrize("make", [lambda **k: mt.Resized("image", (8, 8), **k), lambda **k: mt.Zoomd("image", 1.2, **k),
+                                  lambda **k: mt.RandZoomd("image", **k)])  # fmt: skip
+def test_area_interpolation_is_warned_of(make: Callable) -> None:
+    with pytest.warns(UserWarning, match='mode "area"'):
+        refuse_unfollowed_warps(mt.Compose([make()]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        refuse_unfollowed_warps(mt.Compose([make(mode="bilinear")]))
+
+
+def chain(*more: Any, lazy: bool = False) -> mt.Compose:
+    return mt.Compose([LoadLandmarksd(), mt.RandFlipd("image", 1.0, 0), *more, LandmarksToIndexd()], lazy=lazy)
+
+
+def loop(dataset: Dataset, workers: int = 0) -> None:
+    for _ in DataLoader(dataset, batch_size=2, num_workers=workers):
+        pass
+
+
+RUNS: dict[str, Callable[[mt.Compose, Path], Any]] = {
+    "plain": lambda c, folder: c(source()),
+    "Dataset": lambda c, folder: loop(Dataset([source()] * 2, c)),
+    "CacheDataset": lambda c, folder: loop(CacheDataset([source()] * 2, c, num_workers=2, progress=False)),
+    "PersistentDataset": lambda c, folder: loop(PersistentDataset([source()] * 2, c, cache_dir=folder)),
+    "workers": lambda c, folder: loop(Dataset([source()] * 2, c), workers=2),
+    "pickled": lambda c, folder: pickle.loads(pickle.dumps(c))(source()),
+    "nested": lambda c, folder: mt.Compose([c, mt.Identityd("image")])(source()),
+}
+
+
+def causes(error: BaseException | None) -> str:
+    text = ""
+    while error is not None:
+        text, error = text + str(error), error.__cause__
+    return text
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["eager", "lazy"])
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_running_chain_is_refused(run: Callable, lazy: bool, tmp_path: Path) -> None:
+    with pytest.raises(Exception) as info:  # MONAI wraps errors of a chain in RuntimeErrors
+        run(chain(mt.OneOf([mt.Rand2DElasticd("image", **ELASTIC)]), lazy=lazy), tmp_path)
+    assert "Rand2DElasticd moves the content of 'image'" in causes(info.value)
+    run(chain(mt.Rand2DElasticd("mask", **ELASTIC), lazy=lazy), tmp_path)
+    run(chain(RandLandmarkWarpd(elastic_range=2, prob=1.0), lazy=lazy), tmp_path)
+
+
+def test_elastic_around_a_chain_that_loads() -> None:
+    with pytest.raises(RuntimeError) as info:
+        mt.Compose([mt.Compose([LoadLandmarksd()]), mt.Compose([mt.Rand2DElasticd("image", **ELASTIC)])])(source())
+    assert "Rand2DElasticd" in causes(info.value)
+
+
+def test_elastic_in_a_chain_that_only_converts() -> None:
+    # loaded and cached elsewhere: the conversion to index is the last chance
+    loaded = LoadLandmarksd()(source())
+    with pytest.raises(RuntimeError) as info:
+        mt.Compose([mt.Rand2DElasticd("image", **ELASTIC), LandmarksToIndexd()])(loaded)
+    assert "Rand2DElasticd" in causes(info.value)
+
+
+def test_a_foreign_chain_on_the_stack_does_not_matter() -> None:
+    # a Compose that runs the landmarks' chain inside a function does not hold it: not its business
+    inner = chain()
+    outer = mt.Compose([mt.Lambda(lambda item: inner(item)), mt.Rand2DElasticd("mask", **ELASTIC)])
+    np.testing.assert_allclose(outer(source())["label"][0, 0], [28.0, 4.0])
+
+
+def test_alone_it_runs() -> None:
+    assert LoadLandmarksd()(source())["label"].shape == (1, 2, 2)
