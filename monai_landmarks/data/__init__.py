@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from .bundle_metadata import bundle_landmark_names
 from .datalist import build_datalist, datalist_item, load_landmark_datalist, load_landmark_definition, save_datalist
 from .datalist_check import DatalistError, check_datalist, datalist_problems
 from .isbi2015 import ISBI2015_LANDMARKS, isbi2015_datalist
@@ -36,6 +37,7 @@ __all__ = [
     "LandmarkSet",
     "atomic_write",
     "build_datalist",
+    "bundle_landmark_names",
     "check_datalist",
     "datalist_item",
     "datalist_problems",

@@ -14,7 +14,8 @@
 from __future__ import annotations
 
 from .heatmap_l2 import HeatmapL2Loss
+from .parameter_groups import parameter_groups
 from .scn import SCNLoss
 from .targets import GaussianTarget, as_batch_points
 
-__all__ = ["GaussianTarget", "HeatmapL2Loss", "SCNLoss", "as_batch_points"]
+__all__ = ["GaussianTarget", "HeatmapL2Loss", "SCNLoss", "as_batch_points", "parameter_groups"]

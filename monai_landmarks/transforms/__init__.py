@@ -15,6 +15,7 @@ from __future__ import annotations
 from .affine import EnsureWorldAffine, EnsureWorldAffineD, EnsureWorldAffined, EnsureWorldAffineDict
 from .flip import RandLandmarkFlip, RandLandmarkFlipD, RandLandmarkFlipd, RandLandmarkFlipDict
 from .guard import check_running_chain, refuse_unfollowed_warps
+from .gray import ToGray, ToGrayD, ToGrayd, ToGrayDict
 from .heatmap import (
     HeatmapToLandmarks,
     HeatmapToLandmarksD,
@@ -92,4 +93,8 @@ __all__ = [
     "points_as_rows",
     "refuse_unfollowed_warps",
     "spacing_of",
+    "ToGray",
+    "ToGrayD",
+    "ToGrayDict",
+    "ToGrayd",
 ]

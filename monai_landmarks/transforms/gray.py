@@ -1,0 +1,84 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Color images, such as radiographs exported as RGB, as single-channel ones."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.config import KeysCollection, NdarrayOrTensor
+from monai.transforms import MapTransform, Transform
+from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
+
+__all__ = ["ToGray", "ToGrayD", "ToGrayDict", "ToGrayd"]
+
+# luma weights of ITU-R BT.601, those of Pillow's "L" mode
+_LUMA = (0.299, 0.587, 0.114)
+
+
+class ToGray(Transform):
+    """
+    One channel from a gray image (1 channel), gray with alpha (2), RGB (3) or RGB with alpha (4).
+
+    The alpha channel is dropped. Color becomes luma (ITU-R BT.601). A single channel is returned as it is.
+
+    Raises:
+        ValueError: for any other number of channels.
+
+    Example:
+        >>> ToGray()(torch.ones(3, 4, 5)).shape
+        torch.Size([1, 4, 5])
+    """
+
+    backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
+
+    def __call__(self, image: NdarrayOrTensor) -> NdarrayOrTensor:
+        """(C, *spatial) to (1, *spatial), float32 where colors were mixed, else the input's type."""
+        channels = image.shape[0]
+        if channels == 1:
+            return image
+        if channels == 2:
+            return image[:1]
+        if channels not in (3, 4):
+            raise ValueError(f"expected 1 to 4 channels (gray or RGB, with or without alpha), got shape {tuple(image.shape)}.")
+        color = convert_to_tensor(image, track_meta=False)[:3].to(torch.float32)
+        luma = torch.tensor(_LUMA, device=color.device).view(3, *[1] * (color.ndim - 1))
+        gray = (color * luma).sum(dim=0, keepdim=True)
+        return convert_to_dst_type(gray, image, dtype=torch.float32)[0]
+
+
+class ToGrayd(MapTransform):
+    """
+    Dictionary form of :class:`ToGray`.
+
+    Args:
+        keys: images.
+        allow_missing_keys: do not raise when an image is missing.
+    """
+
+    backend = ToGray.backend
+
+    def __init__(self, keys: KeysCollection = "image", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.converter = ToGray()
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Convert the images of ``data``."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.converter(d[key])
+        return d
+
+
+ToGrayD = ToGrayDict = ToGrayd
