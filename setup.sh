@@ -28,7 +28,8 @@ find_python() {
     return 1
 }
 
-if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+# pip's script, not python -m pip: it fails, too, in an environment that was moved from where it was made
+if ! "$venv/bin/pip" --version >/dev/null 2>&1; then
     python=$(find_python)
     say "making $venv with $("$python" --version) ($(command -v "$python"))"
     "$python" -m venv --clear "$venv"
