@@ -154,14 +154,14 @@ def save_datalist(path: str | os.PathLike, datalist: Mapping[str, Any]) -> None:
 
 
 def load_landmark_datalist(
-    path: str | os.PathLike, section: str = "training", base_dir: str | os.PathLike | None = None
+    path: str | os.PathLike | Mapping[str, Any], section: str = "training", base_dir: str | os.PathLike | None = None
 ) -> list[dict[str, Any]]:
     """Items of one section of a datalist, ready for ``LoadImaged`` and ``LoadLandmarksd``.
 
     Args:
-        path: the datalist's JSON file.
+        path: the datalist's JSON file, or what it holds.
         section: ``"training"``, ``"validation"``, ``"testing"`` or another one of the file.
-        base_dir: folder which the paths are relative to; by default that of the JSON file.
+        base_dir: folder which the paths are relative to; by default that of the JSON file, or the working directory.
 
     Returns:
         dictionaries with ``image`` (absolute path), ``label`` (absolute path of a landmark file, or a list of points
@@ -171,13 +171,14 @@ def load_landmark_datalist(
     Raises:
         ValueError: if the file is no datalist or has no such section.
     """
-    with naming_file(path):
-        datalist = json.loads(read_text(path))
+    in_memory = isinstance(path, Mapping)
+    with naming_file("datalist" if in_memory else path):
+        datalist = path if in_memory else json.loads(read_text(path))
         sections = [key for key, value in datalist.items() if isinstance(value, list)]
         if section not in sections:
             raise ValueError(f"no section {section!r}; there are {sections}.")
         system = datalist.get("landmarks", {}).get("coordinate_system", CoordinateSystem.INDEX.value)
-    folder = os.path.abspath(Path(path).parent if base_dir is None else base_dir)
+    folder = os.path.abspath(base_dir if base_dir is not None else "." if in_memory else Path(path).parent)
     items = []
     for entry in datalist[section]:
         item = {**entry, "image": os.path.normpath(os.path.join(folder, entry["image"]))}
