@@ -14,6 +14,9 @@ from __future__ import annotations
 
 from .landmark_report import LandmarkReport
 from .landmark_saver import LandmarkSaver
+from .overlay_saver import OverlaySaver
 from .resume_training import ResumeTraining
+from .training_curve import TrainingCurve
+from .training_progress import TrainingProgress
 
-__all__ = ["LandmarkReport", "LandmarkSaver", "ResumeTraining"]
+__all__ = ["LandmarkReport", "LandmarkSaver", "OverlaySaver", "ResumeTraining", "TrainingCurve", "TrainingProgress"]

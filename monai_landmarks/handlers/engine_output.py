@@ -30,13 +30,35 @@ else:
     Engine, _ = optional_import("ignite.engine", IgniteInfo.OPT_IMPORT_VERSION, min_version, "Engine", as_type="base")
     Events, _ = optional_import("ignite.engine", IgniteInfo.OPT_IMPORT_VERSION, min_version, "Events")
 
-__all__ = ["Engine", "Events", "file_stem", "gather", "image_path", "is_main_process", "output_items", "take", "world"]
+__all__ = [
+    "Engine",
+    "Events",
+    "file_stem",
+    "gather",
+    "image_path",
+    "is_main_process",
+    "loss_of",
+    "output_items",
+    "take",
+    "world",
+]
 
 
 def output_items(engine: Engine) -> list[dict[str, Any]]:
     """The cases of the current iteration, one dictionary each, whether the engine decollates or not."""
     output = engine.state.output
     return list(output) if isinstance(output, list) else decollate_batch(output)
+
+
+def loss_of(engine: Engine, loss_key: str) -> float | None:
+    """The loss of the current iteration; None where the engine has none."""
+    output = engine.state.output
+    if isinstance(output, (list, tuple)) and output:
+        output = output[0]  # MONAI repeats the loss of the batch in each of its cases
+    loss = output.get(loss_key) if isinstance(output, dict) else output
+    if isinstance(loss, torch.Tensor):
+        loss = loss.detach().float().mean().item()
+    return float(loss) if isinstance(loss, (int, float)) else None
 
 
 def take(item: dict[str, Any], key: str, handler: object) -> Any:
@@ -53,12 +75,23 @@ def take(item: dict[str, Any], key: str, handler: object) -> Any:
     return item[key]
 
 
-def world(points: torch.Tensor, what: str) -> torch.Tensor:
-    """Points (N, D) in world mm, float64 on the CPU, from (N, D) or (1, N, D) points in any space that MONAI tracks."""
+def world(points: torch.Tensor, image: Any, what: str) -> torch.Tensor:
+    """Points in world mm.
+
+    Args:
+        points: (N, D) or (1, N, D). A `MetaTensor` goes through its own affine; a plain tensor is index points of the image.
+        image: the image of the points; where it has no affine either, plain points are taken as they stand.
+        what: name of the points, for the error.
+
+    Returns:
+        (N, D), float64, on the CPU.
+    """
+    if isinstance(image, MetaTensor) and not isinstance(points, MetaTensor):
+        points = MetaTensor(torch.as_tensor(points), affine=image.affine)
     points = world_points(points).detach().cpu().double()
     if points.ndim == 3 and len(points) == 1:
         points = points[0]
-    if points.ndim != 2:
+    if points.ndim != 2 or points.shape[-1] not in (2, 3):
         raise ValueError(f"{what} must be points of shape (N, D) or (1, N, D), got {tuple(points.shape)}.")
     return points
 

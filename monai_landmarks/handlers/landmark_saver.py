@@ -16,12 +16,15 @@ import csv
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from monai.utils import CommonKeys
+from monai.data import MetaTensor
+from monai.data.utils import to_affine_nd
+from monai.utils import CommonKeys, MetaKeys
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet, atomic_write, write_landmark_table, write_landmarks
 
@@ -33,7 +36,8 @@ __all__ = ["LandmarkSaver", "distinct_names"]
 class _Case(NamedTuple):
     image: str
     name: str  # under which this rank has written it
-    landmarks: LandmarkSet
+    landmarks: LandmarkSet  # RAS
+    affine: np.ndarray  # of the image file: pixel index to RAS
     std: np.ndarray | None  # (N, D), standard deviation along the world axes in mm
 
 
@@ -43,6 +47,9 @@ class LandmarkSaver:
     After each iteration every image has its ``<name>.mrk.json`` in ``output_dir``; at the end ``table`` holds all of all
     ranks: one row a landmark, with its score. Images of the same name in different folders get the names of the folders
     in front, so that none overwrites another.
+
+    The points are in mm. PNG, JPEG and BMP files do not hold their spacing: where it was given to the pipeline, give it to
+    Slicer's *Volumes* module, too, and image and points fall together.
 
     Args:
         output_dir: folder for the files.
@@ -54,6 +61,8 @@ class LandmarkSaver:
         image_key: image that gives the name.
         formats: suffixes of the files for each image; any that `monai_landmarks.data.write_landmarks` knows.
         table: name of the table; None for none.
+        table_coordinate_system: of the table: ``"RAS"``, ``"LPS"``, or ``"index"``: pixels of the image file. By default
+            pixels for 2-D images and RAS for 3-D ones. The table says which.
     """
 
     def __init__(
@@ -66,6 +75,7 @@ class LandmarkSaver:
         image_key: str = CommonKeys.IMAGE,
         formats: Sequence[str] = ("mrk.json",),
         table: str | None = "predictions.csv",
+        table_coordinate_system: CoordinateSystem | str | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.names = tuple(names)
@@ -75,6 +85,7 @@ class LandmarkSaver:
         self.image_key = image_key
         self.formats = (formats,) if isinstance(formats, str) else tuple(formats)
         self.table = table
+        self.table_coordinate_system = table_coordinate_system and CoordinateSystem(table_coordinate_system)
         self._cases: dict[str, _Case] = {}
         self._taken: set[str] = set()
 
@@ -94,10 +105,10 @@ class LandmarkSaver:
     def _save(self, engine: Engine) -> None:
         for item in output_items(engine):
             image = image_path(item, self.image_key) or f"case_{engine.state.rank}_{len(self._cases)}"
-            landmarks, std = self._landmarks(item, image), self._std(item)
-            name = self._free_name(image)
-            self._write(name, landmarks)
-            self._cases[image] = _Case(image, name, landmarks, std)
+            affine = _file_affine(item.get(self.image_key))
+            case = _Case(image, self._free_name(image), self._landmarks(item, image), affine, self._std(item))
+            self._write(case.name, case)
+            self._cases[image] = case
 
     def _free_name(self, image: str) -> str:
         """A name for now, which no other image of this rank has."""
@@ -110,7 +121,7 @@ class LandmarkSaver:
         return name
 
     def _landmarks(self, item: dict, image: str) -> LandmarkSet:
-        points = world(take(item, self.pred_key, self), self.pred_key).numpy()
+        points = world(take(item, self.pred_key, self), item.get(self.image_key), self.pred_key).numpy()
         if len(points) != len(self.names):
             raise ValueError(
                 f"{self.pred_key!r} of {image} has {len(points)} points, but there are {len(self.names)} names."
@@ -128,7 +139,11 @@ class LandmarkSaver:
         covariance = covariance.reshape(len(self.names), *covariance.shape[-2:])
         return covariance.diagonal(dim1=-2, dim2=-1).sqrt().numpy()
 
-    def _write(self, name: str, landmarks: LandmarkSet) -> None:
+    def _write(self, name: str, case: _Case) -> None:
+        landmarks = case.landmarks
+        if landmarks.spatial_dims == 2 and case.affine[2, 3] != 0:  # a single slice that has its place in a volume
+            z = np.where(landmarks.missing, np.nan, case.affine[2, 3])
+            landmarks = replace(landmarks, points=np.column_stack([landmarks.points, z]))
         for suffix in self.formats:
             write_landmarks(self.output_dir / f"{name}.{suffix.lstrip('.')}", landmarks)
 
@@ -139,10 +154,16 @@ class LandmarkSaver:
         cases = {case.image: case for case in sorted(gathered, key=lambda case: case.image)}
         self._settle_names(gathered, list(cases.values()))
         if self.table is not None:
-            write_landmark_table(self.output_dir / self.table, {image: case.landmarks for image, case in cases.items()})
+            rows = {image: self._table_landmarks(case) for image, case in cases.items()}
+            write_landmark_table(self.output_dir / self.table, rows)
             if self.covariance_key is not None:
                 self._write_std(list(cases.values()))
         engine.logger.info(f"wrote the landmarks of {len(cases)} images to {self.output_dir}")
+
+    def _table_landmarks(self, case: _Case) -> LandmarkSet:
+        default = CoordinateSystem.INDEX if case.landmarks.spatial_dims == 2 else CoordinateSystem.RAS
+        system = self.table_coordinate_system or default
+        return case.landmarks.to_index(case.affine) if system == CoordinateSystem.INDEX else case.landmarks.to(system)
 
     def _settle_names(self, gathered: list[_Case], cases: list[_Case]) -> None:
         """Names must not depend on the order of the images or on the ranks: only now all are known."""
@@ -150,7 +171,7 @@ class LandmarkSaver:
         written = Counter(case.name for case in gathered)
         for case, name in zip(cases, names):
             if case.name != name or written[name] > 1:
-                self._write(name, case.landmarks)
+                self._write(name, case)
         for stale in set(written) - set(names):
             for suffix in self.formats:
                 (self.output_dir / f"{stale}.{suffix.lstrip('.')}").unlink(missing_ok=True)
@@ -164,6 +185,14 @@ class LandmarkSaver:
                 for case in cases:
                     for name, std in zip(self.names, np.asarray(case.std)):
                         table.writerow([case.image, name, *(f"{value:.4f}" for value in std)])
+
+
+def _file_affine(image: Any) -> np.ndarray:
+    """Affine of the image as its file has it, before any resampling; 4x4."""
+    if not isinstance(image, MetaTensor):
+        return np.eye(4)
+    affine = image.meta.get(MetaKeys.ORIGINAL_AFFINE)
+    return np.asarray(to_affine_nd(3, np.asarray(image.affine if affine is None else affine, dtype=np.float64)))
 
 
 def distinct_names(paths: Sequence[str]) -> list[str]:

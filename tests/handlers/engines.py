@@ -30,11 +30,13 @@ def make_cases(count=5, folders=("a",), size=16, dims=2, seed=0):
     cases = []
     for i in range(count):
         path = f"/data/{folders[i % len(folders)]}/case{i // len(folders)}.png"
-        image = MetaTensor(torch.rand(1, *(size,) * dims), affine=AFFINE, meta={"filename_or_obj": path})
+        image = MetaTensor(
+            torch.as_tensor(rng.rand(1, *(size,) * dims)).float(), affine=AFFINE.clone(), meta={"filename_or_obj": path}
+        )
         index = torch.as_tensor(rng.uniform(2, size - 2, (1, len(NAMES), dims)))
         if i == 1:
             index[0, 2] = float("nan")
-        cases.append({"image": image, "label": MetaTensor(index, affine=AFFINE), "number": i})
+        cases.append({"image": image, "label": MetaTensor(index, affine=AFFINE.clone()), "number": i})
     return cases
 
 

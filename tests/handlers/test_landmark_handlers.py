@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from engines import NAMES, make_cases, make_evaluator
+from ignite.engine import Engine
 from monai.data import MetaTensor
 from monai.engines.utils import IterationEvents
 from monai.handlers import IgniteMetricHandler, MetricsSaver, StatsHandler, from_engine
@@ -115,10 +116,12 @@ def test_saver(tmp_path, dims):
         offset[:2] = 0.6 * i, 0.8 * i
         linear = case["label"].affine[:dims, :dims].numpy()
         expected = np.nan_to_num(case["label"][0].numpy() @ linear.T, nan=1.0) + offset
+        row = table[f"/data/a/case{i}.png"]
+        assert row.coordinate_system == ("index" if dims == 2 else "RAS")
         for landmarks in (
             read_landmarks(tmp_path / f"case{i}.mrk.json").to("RAS").with_spatial_dims(dims),
             read_landmarks(tmp_path / f"case{i}.fcsv").to("RAS").with_spatial_dims(dims),
-            table[f"/data/a/case{i}.png"],
+            row.to_world(case["image"].affine.numpy()),
         ):
             assert landmarks.names == NAMES
             np.testing.assert_allclose(landmarks.points, expected, atol=1e-3)
@@ -148,6 +151,25 @@ def test_a_landmark_that_was_not_found_is_missing_in_the_file(tmp_path):
     evaluator.add_event_handler(IterationEvents.MODEL_COMPLETED, lose)
     evaluator.run(1)
     assert read_landmarks(tmp_path / "case0.mrk.json").missing.tolist() == [False, True, True]
+
+
+def test_plain_points_are_pixels_of_the_image_and_the_table_of_its_file(tmp_path):
+    """The image was resampled from 0.25 mm to 0.5 mm and is a slice at z = 7 mm."""
+    case = make_cases(1)[0]
+    original = np.diag([-0.25, -0.25, 1.0, 1.0])
+    case["image"].affine[2, 3] = original[2, 3] = 7.0
+    case["image"].meta["original_affine"] = original
+    case["image"].affine[0, 3] = 1.0
+
+    case["pred_points"] = torch.tensor([[10.0, 4.0]] * 3)
+
+    engine = Engine(lambda engine, batch: batch)
+    LandmarkSaver(tmp_path, NAMES).attach(engine)
+    engine.run([[case]])
+    world = read_landmarks(tmp_path / "case0.mrk.json").to("RAS").points
+    np.testing.assert_allclose(world[0], [1.0 - 5.0, -2.0, 7.0], atol=1e-3)
+    table = read_landmark_table(tmp_path / "predictions.csv")["/data/a/case0.png"]
+    np.testing.assert_allclose(table.points[0], [16.0, 8.0], atol=1e-3)
 
 
 def test_names_must_fit(tmp_path):

@@ -22,7 +22,7 @@ import torch.multiprocessing as mp
 from engines import NAMES, make_cases, make_evaluator
 from monai.handlers import IgniteMetricHandler, from_engine
 
-from monai_landmarks.handlers import LandmarkReport, LandmarkSaver
+from monai_landmarks.handlers import LandmarkReport, LandmarkSaver, OverlaySaver
 from monai_landmarks.metrics import OutlierMetric, PointErrorMetric, SuccessDetectionRateMetric
 
 
@@ -35,7 +35,7 @@ def evaluate(cases, folder):
         "sdr": ignite_metric(SuccessDetectionRateMetric(2.5)),
         "outliers": ignite_metric(OutlierMetric(2.5)),
     }
-    handlers = [LandmarkReport(folder, NAMES), LandmarkSaver(folder, NAMES)]
+    handlers = [LandmarkReport(folder, NAMES), LandmarkSaver(folder, NAMES), OverlaySaver(folder, num_images=3)]
     evaluator = make_evaluator(cases, handlers, additional)
     evaluator.run(1)
     return evaluator.state.metrics
@@ -64,6 +64,6 @@ def test_two_processes(tmp_path):
         for name, value in metrics.items():
             torch.testing.assert_close(value, expected[name], msg=f"{name} of rank {rank}")
     files = sorted(path.name for path in one.iterdir())
-    assert len(files) == 5 + 1 + 3 and sorted(path.name for path in two.iterdir()) == files
+    assert len(files) == 5 + 1 + 3 + 4 and sorted(path.name for path in two.iterdir()) == files
     same, different, failed = filecmp.cmpfiles(one, two, files, shallow=False)
     assert sorted(same) == files, f"{different} {failed}"

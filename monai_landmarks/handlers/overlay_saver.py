@@ -1,0 +1,186 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Pictures of an evaluation: predicted and true landmarks over some of its images."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.data.utils import to_affine_nd
+from monai.utils import CommonKeys
+
+from monai_landmarks.data import atomic_write
+from monai_landmarks.metrics import image_specific_error, point_error
+from monai_landmarks.visualize import LandmarkView, draw_views, landmark_view
+
+from .engine_output import Engine, Events, file_stem, gather, image_path, is_main_process, output_items, take, world
+
+__all__ = ["OverlaySaver"]
+
+_SELECTIONS = ("spread", "worst", "first")
+
+
+class _Case(NamedTuple):
+    image: str
+    error: float  # mean over its landmarks in mm; NaN without truth
+    rank: int
+    number: int  # of its view on that rank
+
+
+class OverlaySaver:
+    """Draw predicted landmarks, and the true ones where there are, over some images of an evaluation.
+
+    At the end of an epoch ``overlays.png`` shows the chosen images side by side, and ``overlay_<number>_<image>.png``
+    each of them; a volume as three planes through the middle of its landmarks.
+
+    Args:
+        output_dir: folder for the pictures.
+        num_images: how many.
+        select: ``"spread"``: from the worst image over the median to the best, ``"worst"``: those with the largest mean
+            error, ``"first"``: by name. Without truth it is always ``"first"``.
+        pred_key: predicted points in the evaluator's output, (1, N, D) or (N, D).
+        label_key: true points, likewise; None, or a key that is not there, for none.
+        image_key: image to draw on. It must carry its affine, which leads from world points to its pixels.
+        covariance_key: covariances (N, D, D) in mm^2, drawn as ellipses of two standard deviations; None for none.
+        center: of a volume, see `monai_landmarks.visualize.landmark_view`.
+        max_size: pixels kept on the longer side of an image.
+        single: whether each image also gets a picture of its own.
+        columns: images in a row of ``overlays.png``.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        num_images: int = 4,
+        select: str = "spread",
+        pred_key: str = "pred_points",
+        label_key: str | None = CommonKeys.LABEL,
+        image_key: str = CommonKeys.IMAGE,
+        covariance_key: str | None = None,
+        center: int | None = None,
+        max_size: int = 800,
+        single: bool = True,
+        columns: int | None = None,
+    ) -> None:
+        if select not in _SELECTIONS:
+            raise ValueError(f"select must be one of {', '.join(_SELECTIONS)}, got {select!r}.")
+        self.output_dir = Path(output_dir)
+        self.num_images = num_images
+        self.select = select
+        self.pred_key = pred_key
+        self.label_key = label_key
+        self.image_key = image_key
+        self.covariance_key = covariance_key
+        self.center = center
+        self.max_size = max_size
+        self.single = single
+        self.columns = columns
+        self._cases: list[_Case] = []
+        self._views: list[LandmarkView] = []
+        self._drawn: list[Path] = []
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: the evaluator.
+        """
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
+
+    def _start(self, _engine: Engine) -> None:
+        self._cases, self._views = [], []
+
+    def _collect(self, engine: Engine) -> None:
+        for item in output_items(engine):
+            image = take(item, self.image_key, self)
+            pred = world(take(item, self.pred_key, self), image, self.pred_key)
+            truth = item.get(self.label_key) if self.label_key is not None else None
+            truth = None if truth is None else world(truth, image, str(self.label_key))
+            error = torch.nan if truth is None else float(image_specific_error(_finite(point_error(pred, truth))))
+            number = len(self._views)
+            name = image_path(item, self.image_key) or f"case_{engine.state.rank}_{number}"
+            to_index = _to_index(image, pred.shape[-1])
+            view = landmark_view(
+                image,
+                to_index(pred),
+                None if truth is None else to_index(truth),
+                covariance=self._covariance(item, image, pred.shape[-1]),
+                title=file_stem(name) + (f": {error:.2f} mm" if error == error else ""),
+                center=self.center,
+                max_size=self.max_size,
+            )
+            self._views.append(view)
+            self._cases.append(_Case(name, error, engine.state.rank, number))
+
+    def _covariance(self, item: dict, image: Any, dims: int) -> np.ndarray | None:
+        if self.covariance_key is None:
+            return None
+        inverse = np.linalg.inv(_affine(image)[:dims, :dims])
+        covariance = torch.as_tensor(take(item, self.covariance_key, self)).detach().cpu().double().numpy()
+        return inverse @ covariance.reshape(-1, dims, dims) @ inverse.T
+
+    def _finish(self, engine: Engine) -> None:
+        chosen = self._choose(gather(self._cases))
+        mine = [(case.image, self._views[case.number]) for case in chosen if case.rank == engine.state.rank]
+        views = dict(gather(mine))
+        self._views = []
+        if not views or not is_main_process():
+            return
+        for path in self._drawn:
+            path.unlink(missing_ok=True)
+        shown = [(case.image, views[case.image]) for case in chosen]
+        self._drawn = [self._draw([view for _, view in shown], "overlays", self.columns)]
+        if self.single and len(shown) > 1:
+            for i, (image, view) in enumerate(shown):
+                self._drawn.append(self._draw([view], f"overlay_{i + 1:02d}_{file_stem(image)}", 1))
+        engine.logger.info(f"drew the landmarks of {len(shown)} images: {self._drawn[0]}")
+
+    def _choose(self, cases: list[_Case]) -> list[_Case]:
+        cases = sorted({case.image: case for case in cases}.values(), key=lambda case: case.image)
+        known = [case for case in cases if case.error == case.error]
+        if self.select == "first" or not known:
+            return cases[: self.num_images]
+        known.sort(key=lambda case: -case.error)
+        count = min(self.num_images, len(known))
+        if self.select == "worst" or count < 2:
+            return known[:count]
+        return [known[round(i * (len(known) - 1) / (count - 1))] for i in range(count)]
+
+    def _draw(self, views: list[LandmarkView], name: str, columns: int | None) -> Path:
+        planes = len(views[0].planes)
+        width = 9.0 if planes > 1 else 2.4 * (columns or min(len(views), 4)) if len(views) > 1 else 4.0
+        path = self.output_dir / f"{name}.png"
+        with atomic_write(path) as temporary:
+            draw_views(views, columns, width).savefig(temporary)
+        return path
+
+
+def _finite(errors: torch.Tensor) -> torch.Tensor:
+    """A missed landmark does not make its image the worst of all: it cannot be drawn."""
+    return errors.masked_fill(errors.isinf(), torch.nan)
+
+
+def _affine(image: Any) -> np.ndarray:
+    return (
+        np.asarray(to_affine_nd(3, image.affine.cpu().double().numpy())) if isinstance(image, MetaTensor) else np.eye(4)
+    )
+
+
+def _to_index(image: Any, dims: int) -> Any:
+    affine = _affine(image)
+    linear, offset = affine[:dims, :dims], affine[:dims, 3]
+    return lambda points: np.linalg.solve(linear, (points.numpy() - offset).T).T

@@ -1,0 +1,28 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Pictures of landmarks, heatmaps, trainings and errors: matplotlib figures, made without pyplot's global state."""
+
+from __future__ import annotations
+
+from .curves import draw_error_boxplot, draw_sdr_curve, draw_training_curve
+from .heatmap_figure import draw_heatmaps
+from .landmark_view import LandmarkView, draw_landmarks, draw_views, landmark_view
+
+__all__ = [
+    "LandmarkView",
+    "draw_error_boxplot",
+    "draw_heatmaps",
+    "draw_landmarks",
+    "draw_sdr_curve",
+    "draw_training_curve",
+    "draw_views",
+    "landmark_view",
+]

@@ -1,0 +1,141 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Curves and boxes: how a training went, and how large its errors are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from monai.utils import optional_import
+
+from .figure import COLORS, Figure, quiet_axes, to_array
+
+LogFormatter, _ = optional_import("matplotlib.ticker", name="LogFormatter")
+
+__all__ = ["draw_error_boxplot", "draw_sdr_curve", "draw_training_curve"]
+
+_LINES = ("#1f6fb4", "#c8501e", "#2f8f5b", "#8a4fb0", "#b0902a")
+
+
+def draw_training_curve(
+    epochs: Any, loss: Any, metric: Any = None, metric_name: str = "validation error", lower_is_better: bool = True
+) -> Figure:
+    """Draw the loss over the epochs, and below it a validation metric with its best value marked.
+
+    Args:
+        epochs: (T,), whole or not.
+        loss: (T,); NaN where it is not known. On a logarithmic axis where it is positive.
+        metric: (T,); NaN where there was no validation.
+        metric_name: label of the lower panel, whose axis is logarithmic where the metric changes much.
+        lower_is_better: which end of the metric is its best.
+    """
+    epochs, loss = to_array(epochs), to_array(loss)
+    metric = np.full(epochs.shape, np.nan) if metric is None else to_array(metric)
+    validated = np.isfinite(metric)
+    figure = Figure(figsize=(6.0, 4.2 if validated.any() else 2.4), dpi=150, layout="constrained")
+    panels = np.atleast_1d(figure.subplots(2 if validated.any() else 1, 1, sharex=True))
+    known = np.isfinite(loss)
+    panels[0].plot(epochs[known], loss[known], color=_LINES[0], linewidth=1.2, marker="." if known.sum() < 3 else "")
+    if known.any() and loss[known].min() > 0:
+        panels[0].set_yscale("log")
+    panels[0].set_ylabel("training loss", fontsize=8)
+    if validated.any():
+        x, y = epochs[validated], metric[validated]
+        panels[1].plot(x, y, color=_LINES[1], linewidth=1.2, marker="o", markersize=2.5)
+        best = int(np.argmin(y) if lower_is_better else np.argmax(y))
+        panels[1].plot(x[best], y[best], "o", markersize=6, markerfacecolor="none", color="0.2", markeredgewidth=1)
+        panels[1].set_title(f"best {y[best]:.3g} at epoch {x[best]:g}", fontsize=8, loc="right", pad=3)
+        panels[1].set_ylabel(metric_name, fontsize=8)
+        if y.min() > 0 and y.max() > 5 * y.min():
+            panels[1].set_yscale("log")
+            panels[1].yaxis.set_major_formatter(LogFormatter())
+            panels[1].yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
+        else:
+            panels[1].set_ylim(bottom=min(0, y.min()))
+    panels[-1].set_xlabel("epoch", fontsize=8)
+    for axes in panels:
+        quiet_axes(axes)
+        axes.tick_params(which="minor", labelsize=7, color="0.8")
+    return figure
+
+
+def draw_sdr_curve(
+    errors: Any, thresholds: Sequence[float] = (2.0, 2.5, 3.0, 4.0), radius: float | None = None, unit: str = "mm"
+) -> Figure:
+    """Draw the success detection rate over the radius: the share of landmarks with an error of at most r.
+
+    Args:
+        errors: of any shape, as from `monai_landmarks.metrics.point_error`: NaN does not count, inf is never found. Or a
+            mapping from a name to such errors, for one line a method.
+        thresholds: radii that are marked, with the rate of the first line.
+        radius: greatest radius drawn; by default twice the greatest threshold.
+        unit: of the errors.
+    """
+    lines = dict(errors) if isinstance(errors, Mapping) else {"": errors}
+    radius = radius or 2 * max(thresholds)
+    figure = Figure(figsize=(5.0, 3.2), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    quiet_axes(axes)
+    for i, (name, values) in enumerate(lines.items()):
+        values = to_array(values).ravel()
+        values = np.sort(values[~np.isnan(values)])
+        if not len(values):
+            continue
+        x = np.concatenate([[0.0], values[values <= radius], [radius]])
+        found = np.arange(len(values[values <= radius]) + 1)
+        y = 100 * np.concatenate([found, found[-1:]]) / len(values)
+        axes.step(x, y, where="post", color=_LINES[i % len(_LINES)], linewidth=1.4, label=name)
+        if i == 0:
+            rates = [100 * np.mean(values <= r) for r in thresholds]
+            axes.plot(thresholds, rates, "o", markersize=3.5, color=_LINES[0])
+            for r, rate in zip(thresholds, rates):
+                axes.annotate(
+                    f"{rate:.1f} %", (r, rate), xytext=(-5, 3), textcoords="offset points", fontsize=7, color=_LINES[0],
+                    ha="right",
+                )  # fmt: skip
+    axes.set_xlim(0, radius)
+    axes.set_ylim(0, 102)
+    axes.set_xlabel(f"radius r [{unit}]", fontsize=8)
+    axes.set_ylabel("landmarks with error <= r [%]", fontsize=8)
+    if len(lines) > 1:
+        axes.legend(fontsize=8, frameon=False, loc="lower right")
+    return figure
+
+
+def draw_error_boxplot(errors: Any, names: Sequence[str] | None = None, unit: str = "mm") -> Figure:
+    """Draw the errors of each landmark as a box: median, quartiles, whiskers from 5 to 95 %, and the mean as a dot.
+
+    Args:
+        errors: (B, N) as from `monai_landmarks.metrics.point_error`; only finite ones are drawn.
+        names: of the N landmarks.
+        unit: of the errors.
+    """
+    errors = to_array(errors)
+    names = [str(n) for n in range(errors.shape[1])] if names is None else list(names)
+    figure = Figure(figsize=(6.0, 0.9 + 0.19 * len(names)), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    quiet_axes(axes)
+    axes.grid(False, axis="y")
+    axes.boxplot(
+        [column[np.isfinite(column)] for column in errors.T], orientation="horizontal", whis=(5, 95), widths=0.6,
+        showfliers=False, showmeans=True, patch_artist=True,
+        boxprops={"facecolor": "#d6e6f4", "edgecolor": COLORS["line"], "linewidth": 0.8},
+        medianprops={"color": COLORS["line"], "linewidth": 1.4},
+        whiskerprops={"color": COLORS["line"], "linewidth": 0.8}, capprops={"color": COLORS["line"], "linewidth": 0.8},
+        meanprops={"marker": "o", "markersize": 3, "markerfacecolor": COLORS["line2"], "markeredgecolor": "none"},
+    )  # fmt: skip
+    axes.set_yticks(range(1, len(names) + 1), names, fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"point error [{unit}]", fontsize=8)
+    return figure

@@ -1,0 +1,293 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Landmarks over their image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from monai.data import MetaTensor
+from monai.utils import optional_import
+
+from .figure import COLORS, Figure, to_array
+
+Ellipse, _ = optional_import("matplotlib.patches", name="Ellipse")
+withStroke, _ = optional_import("matplotlib.patheffects", name="withStroke")  # noqa: N816
+
+__all__ = ["LandmarkView", "draw_landmarks", "draw_views", "landmark_view"]
+
+_PLANES_3D = ((0, 1), (0, 2), (1, 2))  # (horizontal, vertical) axes
+_AXIS_NAMES = "xyz"
+
+
+@dataclass
+class _Plane:
+    image: np.ndarray  # (rows, columns), uint8, as it is shown
+    extent: tuple[float, float, float, float]  # left, right, bottom, top in pixels
+    aspect: float
+    pred: np.ndarray  # (N, 2), (horizontal, vertical) in pixels
+    truth: np.ndarray | None
+    covariance: np.ndarray | None  # (N, 2, 2)
+    opacity: np.ndarray  # (N,)
+    title: str = ""
+
+    @property
+    def width(self) -> float:
+        """In pixels of the horizontal axis."""
+        return self.extent[1] - self.extent[0]
+
+    @property
+    def height(self) -> float:
+        """In the same unit."""
+        return abs(self.extent[3] - self.extent[2]) * self.aspect
+
+
+@dataclass
+class LandmarkView:
+    """What is to be seen of one image and its landmarks: small, without the image's volume."""
+
+    planes: list[_Plane]
+    title: str = ""
+    names: tuple[str, ...] | None = None
+
+
+def landmark_view(
+    image: Any,
+    points: Any,
+    truth: Any = None,
+    names: Sequence[str] | None = None,
+    covariance: Any = None,
+    title: str = "",
+    center: int | Sequence[float] | None = None,
+    spacing: float | Sequence[float] | None = None,
+    max_size: int | None = None,
+) -> LandmarkView:
+    """Cut what is to be drawn out of an image.
+
+    Args:
+        image: (C, X, Y[, Z]) or (X, Y[, Z]), in MONAI's index order: x runs to the right, y down. Channels are averaged.
+        points: predicted index points, (N, D) or (1, N, D); NaN is not drawn.
+        truth: true index points, likewise.
+        names: written beside the points, for a figure of a few landmarks.
+        covariance: (N, D, D) in pixels^2, drawn as an ellipse of two standard deviations.
+        title: above the image.
+        center: for a volume, where its three planes cross: a point, or the number of a landmark. By default in the middle
+            of the true points, or else of the predicted ones. Points fade with their distance from a plane.
+        spacing: size of a pixel along each axis; by default from the affine of a `MetaTensor`, otherwise 1.
+        max_size: a plane with more pixels on a side is averaged down to about that, to keep the view small.
+
+    Raises:
+        ValueError: when image and points have a different number of dimensions.
+    """
+    pred = _rows(points)
+    true = None if truth is None else _rows(truth)
+    dims = pred.shape[-1]
+    affine = np.eye(4)
+    if isinstance(image, MetaTensor):
+        affine = to_array(image.affine)
+        affine = affine[0] if affine.ndim == 3 else affine
+    image = to_array(image)
+    if image.ndim == dims + 1:
+        image = image.mean(axis=0)
+    if image.ndim != dims:
+        raise ValueError(f"an image of shape {image.shape} cannot hold points of {dims} dimensions.")
+    steps = (
+        np.linalg.norm(affine[:dims, :dims], axis=0) if spacing is None else np.broadcast_to(to_array(spacing), (dims,))
+    )
+    covariance = None if covariance is None else to_array(covariance).reshape(len(pred), dims, dims)
+    low, high = np.percentile(image, (0.5, 99.5))
+    levels = (255 * np.clip((image - low) / max(high - low, 1e-9), 0, 1)).astype(np.uint8)
+
+    planes = []
+    if dims == 2:
+        planes.append(_cut(levels, pred, true, covariance, (0, 1), None, steps, False, max_size))
+    else:
+        cross = _center(center, pred, true, image.shape)
+        for axes in _PLANES_3D:
+            upward = affine[axes[1], axes[1]] >= 0  # anterior and superior are at the top
+            planes.append(_cut(levels, pred, true, covariance, axes, cross, steps, upward, max_size))
+    return LandmarkView(planes, title, None if names is None else tuple(names))
+
+
+def draw_landmarks(image: Any, points: Any, truth: Any = None, width: float | None = None, **options: Any) -> Figure:
+    """Draw predicted landmarks over their image, with the true ones and the error between them.
+
+    Args:
+        image: see `landmark_view`, as for ``points``, ``truth`` and the options ``names``, ``covariance``, ``title``,
+            ``center``, ``spacing`` and ``max_size``.
+        points: see there.
+        truth: see there.
+        width: of the figure in inches; by default 4 for an image, 9 for the three planes of a volume.
+        options: see there.
+
+    Returns:
+        A matplotlib figure; ``figure.savefig(path)`` writes it.
+
+    Example:
+        >>> figure = draw_landmarks(np.zeros((1, 64, 48)), [[10.0, 20.0]], [[12.0, 21.0]])
+    """
+    view = landmark_view(image, points, truth, **options)
+    return draw_views([view], columns=1, width=width or (4.0 if len(view.planes) == 1 else 9.0))
+
+
+def draw_views(views: Sequence[LandmarkView], columns: int | None = None, width: float = 9.0) -> Figure:
+    """Draw several images with their landmarks side by side.
+
+    Args:
+        views: from `landmark_view`.
+        columns: images in a row; by default all up to four in one row, and volumes below each other.
+        width: of the figure in inches.
+    """
+    each = max(len(view.planes) for view in views)
+    columns = columns or (1 if each > 1 else min(len(views), 4))
+    rows = math.ceil(len(views) / columns)
+    # the planes of a volume share one scale, and a row is as high as its highest plane
+    shares = np.array([plane.width for plane in views[0].planes] * columns)
+    widths = (width - 0.2) * shares / shares.sum()
+    picture = max(plane.height / plane.width * w for view in views for plane, w in zip(view.planes, widths))
+    head = 0.24 if any(view.title or plane.title for view in views for plane in view.planes) else 0.05
+    height = rows * (picture + head) + 0.34
+    figure = Figure(figsize=(width, height), dpi=150)
+    panels = figure.subplots(rows, columns * each, squeeze=False, width_ratios=shares.tolist())
+    figure.subplots_adjust(
+        left=0.1 / width, right=1 - 0.1 / width, bottom=0.32 / height, top=1 - head / height,
+        wspace=0.04, hspace=(head + 0.02) / picture,
+    )  # fmt: skip
+    for axes in panels.flat:
+        axes.set_axis_off()
+    for i, view in enumerate(views):
+        for k, plane in enumerate(view.planes):
+            axes = panels[i // columns, (i % columns) * each + k]
+            _draw_plane(axes, plane, view.names, min(widths))
+            title = ", ".join(t for t in ((view.title if k == 0 else ""), plane.title) if t)
+            axes.set_title(title, fontsize=7, pad=3)
+    handles, labels = _legend(panels)
+    figure.legend(
+        handles, labels, loc="lower center", ncols=len(labels), fontsize=7, facecolor="0.25", labelcolor="w",
+        edgecolor="none", borderaxespad=0.3, handletextpad=0.3, columnspacing=1.4,
+    )  # fmt: skip
+    return figure
+
+
+def _cut(
+    levels: np.ndarray,
+    pred: np.ndarray,
+    truth: np.ndarray | None,
+    covariance: np.ndarray | None,
+    axes: tuple[int, int],
+    cross: np.ndarray | None,
+    steps: np.ndarray,
+    upward: bool,
+    max_size: int | None,
+) -> _Plane:
+    """The plane of the two axes through ``cross``; rows of the shown image run along the second axis."""
+    title, opacity = "", np.ones(len(pred))
+    if cross is not None:
+        through = 3 - sum(axes)
+        at = int(round(cross[through]))
+        levels = np.take(levels, at, axis=through)
+        distance = np.abs(pred[:, through] - cross[through]) / levels.shape[0]
+        opacity = np.clip(1 - 2 * np.nan_to_num(distance), 0.25, 1)
+        title = f"{_AXIS_NAMES[axes[0]]}{_AXIS_NAMES[axes[1]]}, {_AXIS_NAMES[through]} = {at}"
+    columns, rows = levels.shape
+    bottom, top = (-0.5, rows - 0.5) if upward else (rows - 0.5, -0.5)
+    pick = list(axes)
+    return _Plane(
+        image=_shrunk(levels, max_size).T,
+        extent=(-0.5, columns - 0.5, bottom, top),
+        aspect=float(steps[axes[1]] / steps[axes[0]]),
+        pred=pred[:, pick],
+        truth=None if truth is None else truth[:, pick],
+        covariance=None if covariance is None else covariance[:, pick][:, :, pick],
+        opacity=opacity,
+        title=title,
+    )
+
+
+def _shrunk(levels: np.ndarray, max_size: int | None) -> np.ndarray:
+    block = -(-max(levels.shape) // max_size) if max_size else 1
+    if block == 1:
+        return levels
+    columns, rows = (size // block for size in levels.shape)
+    blocks = levels[: columns * block, : rows * block].reshape(columns, block, rows, block)
+    return blocks.mean(axis=(1, 3)).astype(np.uint8)
+
+
+def _draw_plane(axes: Any, plane: _Plane, names: Sequence[str] | None, panel: float) -> None:
+    left, right, bottom, top = plane.extent
+    axes.imshow(
+        plane.image, cmap="gray", vmin=0, vmax=255, extent=plane.extent, aspect=plane.aspect,
+        origin="upper" if bottom > top else "lower", interpolation="antialiased",
+    )  # fmt: skip
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+    size = float(np.clip(1.1 * panel, 1.8, 4.0))  # of a marker, in points
+    if plane.truth is not None:
+        for p, t, alpha in zip(plane.pred, plane.truth, plane.opacity):
+            axes.plot(*zip(p, t), color=COLORS["error"], linewidth=0.35 * size, alpha=alpha, zorder=2)
+            axes.plot(
+                *t, "o", markersize=1.7 * size, markerfacecolor="none", color=COLORS["truth"], markeredgewidth=0.3 * size,
+                alpha=alpha, zorder=3,
+            )  # fmt: skip
+        axes.plot([], [], "o", markerfacecolor="none", color=COLORS["truth"], markersize=5, label="truth")
+    if plane.covariance is not None:
+        for p, covariance, alpha in zip(plane.pred, plane.covariance, plane.opacity):
+            if np.isfinite(p).all() and np.isfinite(covariance).all():
+                values, vectors = np.linalg.eigh(covariance)
+                spread = 4 * np.sqrt(np.maximum(values, 0))  # diameters at two standard deviations
+                angle = math.degrees(math.atan2(vectors[1, 1], vectors[0, 1]))
+                axes.add_patch(
+                    Ellipse(p, spread[1], spread[0], angle=angle, fill=False, color=COLORS["pred"], lw=0.7, alpha=alpha)
+                )
+    for p, alpha in zip(plane.pred, plane.opacity):
+        axes.plot(*p, "o", markersize=size, color=COLORS["pred"], markeredgewidth=0, alpha=alpha, zorder=4)
+    axes.plot([], [], "o", color=COLORS["pred"], markersize=3.5, label="predicted")
+    for name, p in zip(names or (), plane.pred):
+        if np.isfinite(p).all():
+            axes.annotate(
+                name, p, xytext=(1.5 * size, 0), textcoords="offset points", fontsize=5.5, color="w", va="center", zorder=5,
+                path_effects=[withStroke(linewidth=1.2, foreground="0.15")], annotation_clip=True,
+            )  # fmt: skip
+
+
+def _legend(panels: np.ndarray) -> tuple[list, list[str]]:
+    """One entry a kind of mark."""
+    entries: dict[str, Any] = {}
+    for axes in panels.flat:
+        for handle, label in zip(*axes.get_legend_handles_labels()):
+            entries.setdefault(label, handle)
+    return list(entries.values()), list(entries)
+
+
+def _rows(points: Any) -> np.ndarray:
+    rows = to_array(points)
+    rows = rows[0] if rows.ndim == 3 and len(rows) == 1 else rows
+    if rows.ndim != 2 or rows.shape[1] not in (2, 3):
+        raise ValueError(f"points must have shape (N, D) or (1, N, D) with D 2 or 3, got {rows.shape}.")
+    return rows
+
+
+def _center(
+    center: int | Sequence[float] | None, pred: np.ndarray, truth: np.ndarray | None, shape: tuple[int, ...]
+) -> np.ndarray:
+    known = pred if truth is None or np.isnan(truth).all() else truth
+    if center is None:
+        cross = np.nanmean(known, axis=0) if not np.isnan(known).all() else np.array(shape) / 2
+    elif isinstance(center, int):
+        cross = known[center]
+    else:
+        cross = to_array(center)
+    cross = np.where(np.isfinite(cross), cross, np.array(shape) / 2)
+    return np.clip(cross, 0, np.array(shape) - 1)

@@ -1,0 +1,149 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Overlays, curve and progress of MONAI engines."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+import pytest
+import torch
+from engines import Regressor, make_cases, make_evaluator, make_trainer
+from ignite.engine import Events
+from monai.handlers import ValidationHandler
+
+from monai_landmarks.handlers import OverlaySaver, ResumeTraining, TrainingCurve, TrainingProgress
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize(
+    "select, expected", [("spread", ["case4", "case2", "case0"]), ("worst", ["case4", "case3", "case2"])]
+)
+def test_overlays(tmp_path, dims, select, expected):
+    saver = OverlaySaver(tmp_path, num_images=3, select=select, covariance_key="pred_covariance")
+    evaluator = make_evaluator(make_cases(dims=dims), [saver])
+    evaluator.run(1)
+    evaluator.run(2)
+    names = [f"overlay_0{i + 1}_{name}.png" for i, name in enumerate(expected)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "overlays.png"])
+
+
+def test_overlays_lie_on_the_image(tmp_path, monkeypatch):
+    """Prediction in the world, truth in pixels: both come to the pixels of the image."""
+    views = []
+    monkeypatch.setattr("monai_landmarks.handlers.overlay_saver.draw_views", lambda v, *_: views.extend(v) or _Figure())
+    cases = make_cases(2)
+    make_evaluator(cases, [OverlaySaver(tmp_path, single=False)]).run(1)
+    plane = next(view for view in views if view.title == "case1: 1.00 mm").planes[0]
+    np.testing.assert_allclose(plane.truth, cases[1]["label"][0].numpy())
+    offset = np.array([0.6, 0.8]) / -0.5  # mm to pixels
+    np.testing.assert_allclose(plane.pred[:2], plane.truth[:2] + offset)
+
+
+class _Figure:
+    def savefig(self, path):
+        path.write_bytes(b"")
+
+
+def test_overlays_without_truth(tmp_path):
+    saver = OverlaySaver(tmp_path, num_images=2, label_key=None, single=False)
+    make_evaluator(make_cases(), [saver]).run(1)
+    assert [path.name for path in tmp_path.iterdir()] == ["overlays.png"]
+    with pytest.raises(ValueError, match="spread, worst, first"):
+        OverlaySaver(tmp_path, select="best")
+
+
+def read(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def training(folder, max_epochs, stop_at=None, curve_first=True, progress=()):
+    torch.manual_seed(0)
+    network = Regressor()
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    evaluator = make_evaluator(make_cases(), network=network)
+    curve = TrainingCurve(folder / "curve.png", evaluator, seconds=1e-9 if curve_first else 60)
+    handlers = [curve, ValidationHandler(1, evaluator)]
+    resume = ResumeTraining({"model": network, "optimizer": optimizer}, folder, evaluator)
+    handlers = [resume, *(handlers if curve_first else handlers[::-1]), *progress]
+    trainer = make_trainer(make_cases(), network, optimizer, max_epochs, handlers)
+    if stop_at is not None:
+        trainer.add_event_handler(
+            Events.ITERATION_COMPLETED, lambda engine: engine.terminate() if engine.state.iteration == stop_at else None
+        )
+    return trainer, evaluator
+
+
+@pytest.mark.parametrize("curve_first", [True, False])
+def test_curve_goes_on_after_resuming(tmp_path, curve_first):
+    losses = {}
+
+    def collect(engine):
+        losses.setdefault(engine.state.epoch, []).append(float(engine.state.output[0]["loss"]))
+
+    for max_epochs, stop_at in ((5, 8), (5, None)):  # three iterations an epoch: stopped in the third
+        trainer, _ = training(tmp_path, max_epochs, stop_at, curve_first)
+        trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: losses.pop(engine.state.epoch, None))
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, collect)
+        trainer.run()
+    rows = read(tmp_path / "curve.csv")
+    assert [(float(row["epoch"]), int(row["iteration"])) for row in rows] == [(e, 3 * e) for e in range(1, 6)]
+    for row in rows:
+        assert float(row["loss"]) == pytest.approx(np.mean(losses[float(row["epoch"])]), rel=1e-4)
+        assert float(row["metric"]) == pytest.approx(29 / 14, rel=1e-4)
+    assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+def test_a_new_training_starts_a_new_curve(tmp_path):
+    training(tmp_path, 2, curve_first=False)[0].run()
+    (tmp_path / "training_state.pt").unlink()
+    training(tmp_path, 1, curve_first=False)[0].run()
+    assert len(read(tmp_path / "curve.csv")) == 1
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_lines(tmp_path):
+    stream = io.StringIO()
+    trainer, evaluator = training(tmp_path, 2, curve_first=False)
+    TrainingProgress(evaluator, stream=stream, seconds=0).attach(trainer)
+    trainer.run()
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 7
+    assert lines[0].startswith("training: iteration 1/6 (17 %), epoch 1/2, loss ") and "left" in lines[0]
+    assert "val_mre 2.071" in lines[3] and "left" not in lines[-1]
+    stream = io.StringIO()
+    trainer, evaluator = training(tmp_path, 4, curve_first=False)  # resumed
+    TrainingProgress(evaluator, stream=stream, seconds=0).attach(trainer)
+    trainer.run()
+    assert stream.getvalue().startswith("training: iteration 7/12 (58 %), epoch 3/4")
+
+
+def test_progress_bar(tmp_path):
+    stream = Terminal()
+    trainer, evaluator = training(tmp_path, 2, curve_first=False)
+    TrainingProgress(evaluator, stream=stream).attach(trainer)
+    trainer.run()
+    last = stream.getvalue().rstrip().split("\r")[-1]
+    assert "100%" in last and "6/6" in last and "val_mre 2.071" in last and "left" in last
+
+
+def test_progress_of_an_evaluation():
+    stream = io.StringIO()
+    evaluator = make_evaluator(make_cases(), [TrainingProgress(stream=stream, seconds=0, desc="evaluation")])
+    evaluator.run(1)
+    assert stream.getvalue().splitlines()[0].startswith("evaluation: iteration 1/3 (33 %), 0:00 elapsed")

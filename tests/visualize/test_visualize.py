@@ -1,0 +1,167 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What the figures show: where pixels and points lie, not how they look."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from monai.data import MetaTensor
+
+from monai_landmarks.visualize import (
+    draw_error_boxplot,
+    draw_heatmaps,
+    draw_landmarks,
+    draw_sdr_curve,
+    draw_training_curve,
+    draw_views,
+    landmark_view,
+)
+
+
+def drawn(figure, tmp_path):
+    """The pixels of a figure."""
+    path = tmp_path / "figure.png"
+    figure.savefig(path)
+    assert path.stat().st_size > 1000
+    from PIL import Image
+
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+
+def test_x_runs_right_and_y_down():
+    image = np.zeros((1, 60, 40))
+    image[0, 33, 7] = 1.0
+    view = landmark_view(image, [[33.0, 7.0]])
+    plane = view.planes[0]
+    row, column = np.unravel_index(plane.image.argmax(), plane.image.shape)
+    assert (column, row) == (33, 7) and plane.image.shape == (40, 60)
+    left, right, bottom, top = plane.extent
+    assert (left, right) == (-0.5, 59.5) and bottom > top  # pixel centers at whole numbers, the first row at the top
+    assert plane.pred.tolist() == [[33.0, 7.0]]
+
+
+@pytest.mark.parametrize("center", [None, 0, (12.0, 9.0, 5.0)])
+def test_planes_of_a_volume_go_through_the_center(center):
+    volume = torch.zeros(1, 20, 16, 12)
+    volume[0, 12, 9, 5] = 1.0
+    points = torch.tensor([[12.0, 9.0, 5.0]])
+    view = landmark_view(
+        MetaTensor(volume, affine=torch.diag(torch.tensor([1.0, 2.0, 3.0, 1.0]))), points, center=center
+    )
+    assert len(view.planes) == 3
+    for plane, (horizontal, vertical), aspect in zip(view.planes, ((12, 9), (12, 5), (9, 5)), (2.0, 3.0, 1.5)):
+        row, column = np.unravel_index(plane.image.argmax(), plane.image.shape)
+        assert (column, row) == (horizontal, vertical) and plane.pred.tolist() == [[horizontal, vertical]]
+        assert plane.extent[2] < plane.extent[3]  # anterior and superior at the top
+        assert plane.aspect == pytest.approx(aspect) and plane.opacity.tolist() == [1.0]
+
+
+def test_points_fade_with_their_distance_from_a_plane():
+    points = np.array([[5.0, 5.0, 2.0], [5.0, 5.0, 8.0]])
+    view = landmark_view(np.random.rand(10, 10, 10), points, center=0)
+    assert view.planes[0].opacity[0] == 1 and view.planes[0].opacity[1] < 0.5
+    assert (view.planes[1].opacity == 1).all()
+
+
+def test_a_large_image_is_averaged_down_and_points_keep_their_place():
+    image = np.random.RandomState(0).rand(64, 48)
+    view = landmark_view(image, [[60.0, 10.0]], max_size=20)
+    assert view.planes[0].image.shape == (12, 16)
+    assert view.planes[0].extent[:2] == (-0.5, 63.5)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_colors_of_the_marks_are_in_the_picture(tmp_path, dims):
+    rng = np.random.RandomState(1)
+    points = rng.uniform(4, 20, (5, dims))
+    truth = points + 2
+    points[0], truth[1] = np.nan, np.nan
+    covariance = np.stack([np.eye(dims)] * 5)
+    figure = draw_landmarks(
+        rng.rand(1, *(24,) * dims),
+        points[None],
+        truth[None],
+        names=list("abcde"),
+        covariance=covariance,
+        title="a case",
+    )
+    assert isinstance(figure, Figure)
+    pixels = drawn(figure, tmp_path)
+    for color in ((255, 122, 26), (34, 199, 232), (255, 225, 77)):
+        assert (np.abs(pixels - color).max(axis=-1) < 12).sum() > 5
+    without = drawn(draw_landmarks(rng.rand(1, *(24,) * dims), np.full((2, dims), np.nan)), tmp_path)
+    assert (np.abs(without[:-60] - (34, 199, 232)).max(axis=-1) < 12).sum() == 0
+
+
+def test_views_side_by_side(tmp_path):
+    views = [landmark_view(np.random.rand(30, 40), [[5.0, 5.0]], title=str(i)) for i in range(5)]
+    assert len(draw_views(views, columns=3).axes) == 6
+    volumes = [landmark_view(np.random.rand(8, 8, 8), [[5.0, 5.0, 5.0]]) for i in range(2)]
+    figure = draw_views(volumes)
+    assert len(figure.axes) == 6
+    drawn(figure, tmp_path)
+
+
+def test_wrong_shapes_are_refused():
+    with pytest.raises(ValueError, match="cannot hold points of 2"):
+        landmark_view(np.zeros((1, 4, 4, 4)), np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="points must have shape"):
+        landmark_view(np.zeros((4, 4)), np.zeros((2, 3, 2)))
+    with pytest.raises(ValueError, match="same size"):
+        draw_heatmaps(np.zeros((4, 4)), np.zeros((2, 5, 4)))
+
+
+@pytest.mark.parametrize("shape", [(24, 16), (24, 16, 8)])
+@pytest.mark.parametrize("low", [0.0, -1.0])
+def test_heatmaps(tmp_path, shape, low):
+    heatmaps = torch.rand(7, *shape) * (1 - low) + low
+    heatmaps[3] = 0
+    figure = draw_heatmaps(torch.rand(1, *shape), heatmaps, names=list("abcdefg"), columns=4, share_scale=low < 0)
+    assert len(figure.axes) == 8 and figure.axes[2].get_title() == "c"
+    drawn(figure, tmp_path)
+
+
+def test_sdr_curve_goes_through_the_rates():
+    errors = np.array([[0.5, 1.0, np.nan], [3.0, np.inf, 1.0]])
+    figure = draw_sdr_curve(errors, thresholds=(1.0, 2.0), unit="px")
+    steps, marks = figure.axes[0].get_lines()
+    assert marks.get_ydata().tolist() == [60.0, 60.0]
+    assert steps.get_ydata()[-1] == 80.0 and steps.get_xdata()[-1] == 4.0
+    assert len(draw_sdr_curve({"a": errors, "b": np.full(3, np.nan)}).axes[0].get_lines()) == 2
+
+
+def test_curves_and_boxes(tmp_path):
+    nan = np.nan
+    for loss, metric in (
+        ([3.0, 2.0, nan], [nan, 9.0, 1.0]),
+        ([1.0, -2.0, 0.0], [nan, 2.0, 1.5]),
+        ([1.0, 2.0, 3.0], None),
+    ):
+        drawn(draw_training_curve([1, 2, 3], loss, metric), tmp_path)
+    figure = draw_training_curve([1, 2, 3], [1, 1, 1], [2.0, 1.0, 1.5])
+    assert figure.axes[1].get_title(loc="right") == "best 1 at epoch 2"
+    errors = np.random.rand(6, 3)
+    errors[0, 1], errors[1, 1], errors[:, 2] = nan, np.inf, nan
+    drawn(draw_error_boxplot(errors, ["a", "b", "c"]), tmp_path)
+    drawn(draw_error_boxplot(errors), tmp_path)
+
+
+def test_pyplot_is_not_touched():
+    assert "monai_landmarks.visualize" in sys.modules
+    import monai_landmarks.visualize as package
+
+    for module in vars(package).values():
+        assert getattr(module, "__name__", "") != "matplotlib.pyplot"
