@@ -36,6 +36,7 @@ __all__ = [
     "file_stem",
     "gather",
     "image_path",
+    "is_best",
     "is_main_process",
     "loss_of",
     "output_items",
@@ -121,6 +122,11 @@ def gather(rows: list[Any]) -> list[Any]:
     of_rank: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(of_rank, rows)
     return [row for rows in of_rank for row in rows]
+
+
+def is_best(engine: Engine) -> bool:
+    """Whether this evaluation is the best so far by its key metric; always, where there is none."""
+    return engine.state.key_metric_name is None or engine.state.best_metric_epoch == engine.state.epoch
 
 
 def is_main_process() -> bool:

@@ -21,7 +21,7 @@ from monai.utils import CommonKeys
 
 from monai_landmarks.metrics import ErrorReport, points_error_batch
 
-from .engine_output import Engine, Events, gather, image_path, is_main_process, output_items, take
+from .engine_output import Engine, Events, gather, image_path, is_best, is_main_process, output_items, take
 
 __all__ = ["LandmarkReport"]
 
@@ -43,6 +43,8 @@ class LandmarkReport:
         space: ``"index"`` takes coordinates as they stand instead; say ``unit="px"`` then.
         strict: as in `ErrorReport`.
         log_table: whether the table goes to the engine's logger.
+        best_only: write only when the evaluator's key metric is the best so far: during a training the files then belong to
+            the model that is kept.
 
     The last `ErrorReport` is the handler's ``report``.
     """
@@ -59,6 +61,7 @@ class LandmarkReport:
         space: str = "world",
         strict: bool = False,
         log_table: bool = True,
+        best_only: bool = False,
     ) -> None:
         self.output_dir = output_dir
         self.names = names
@@ -70,6 +73,7 @@ class LandmarkReport:
         self.space = space
         self.strict = strict
         self.log_table = log_table
+        self.best_only = best_only
         self.report: ErrorReport | None = None
         self._rows: list[tuple[str | None, torch.Tensor]] = []
 
@@ -92,6 +96,8 @@ class LandmarkReport:
             self._rows.append((image_path(item, self.image_key), error.detach().cpu().double()))
 
     def _finish(self, engine: Engine) -> None:
+        if self.best_only and not is_best(engine):
+            return
         rows = gather(self._rows)
         if not rows:
             return

@@ -28,7 +28,18 @@ from monai.utils import CommonKeys, MetaKeys
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet, atomic_write, write_landmark_table, write_landmarks
 
-from .engine_output import Engine, Events, file_stem, gather, image_path, is_main_process, output_items, take, world
+from .engine_output import (
+    Engine,
+    Events,
+    file_stem,
+    gather,
+    image_path,
+    is_best,
+    is_main_process,
+    output_items,
+    take,
+    world,
+)
 
 __all__ = ["LandmarkSaver", "distinct_names"]
 
@@ -63,6 +74,8 @@ class LandmarkSaver:
         table: name of the table; None for none.
         table_coordinate_system: of the table: ``"RAS"``, ``"LPS"``, or ``"index"``: pixels of the image file. By default
             pixels for 2-D images and RAS for 3-D ones. The table says which.
+        best_only: write only when the evaluator's key metric is the best so far: during a training the files then belong to
+            the model that is kept.
     """
 
     def __init__(
@@ -76,6 +89,7 @@ class LandmarkSaver:
         formats: Sequence[str] = ("mrk.json",),
         table: str | None = "predictions.csv",
         table_coordinate_system: CoordinateSystem | str | None = None,
+        best_only: bool = False,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.names = tuple(names)
@@ -86,6 +100,7 @@ class LandmarkSaver:
         self.formats = (formats,) if isinstance(formats, str) else tuple(formats)
         self.table = table
         self.table_coordinate_system = table_coordinate_system and CoordinateSystem(table_coordinate_system)
+        self.best_only = best_only
         self._cases: dict[str, _Case] = {}
         self._taken: set[str] = set()
 
@@ -107,7 +122,8 @@ class LandmarkSaver:
             image = image_path(item, self.image_key) or f"case_{engine.state.rank}_{len(self._cases)}"
             affine = _file_affine(item.get(self.image_key))
             case = _Case(image, self._free_name(image), self._landmarks(item, image), affine, self._std(item))
-            self._write(case.name, case)
+            if not self.best_only:
+                self._write(case.name, case)
             self._cases[image] = case
 
     def _free_name(self, image: str) -> str:
@@ -148,6 +164,8 @@ class LandmarkSaver:
             write_landmarks(self.output_dir / f"{name}.{suffix.lstrip('.')}", landmarks)
 
     def _finish(self, engine: Engine) -> None:
+        if self.best_only and not is_best(engine):
+            return
         gathered = gather(list(self._cases.values()))
         if not gathered or not is_main_process():
             return
@@ -170,7 +188,7 @@ class LandmarkSaver:
         names = distinct_names([case.image for case in cases])
         written = Counter(case.name for case in gathered)
         for case, name in zip(cases, names):
-            if case.name != name or written[name] > 1:
+            if self.best_only or case.name != name or written[name] > 1:
                 self._write(name, case)
         for stale in set(written) - set(names):
             for suffix in self.formats:

@@ -26,7 +26,18 @@ from monai_landmarks.data import atomic_write
 from monai_landmarks.metrics import image_specific_error, point_error
 from monai_landmarks.visualize import LandmarkView, draw_views, landmark_view
 
-from .engine_output import Engine, Events, file_stem, gather, image_path, is_main_process, output_items, take, world
+from .engine_output import (
+    Engine,
+    Events,
+    file_stem,
+    gather,
+    image_path,
+    is_best,
+    is_main_process,
+    output_items,
+    take,
+    world,
+)
 
 __all__ = ["OverlaySaver"]
 
@@ -59,6 +70,8 @@ class OverlaySaver:
         max_size: pixels kept on the longer side of an image.
         single: whether each image also gets a picture of its own.
         columns: images in a row of ``overlays.png``.
+        best_only: write only when the evaluator's key metric is the best so far: during a training the files then belong to
+            the model that is kept.
     """
 
     def __init__(
@@ -74,6 +87,7 @@ class OverlaySaver:
         max_size: int = 800,
         single: bool = True,
         columns: int | None = None,
+        best_only: bool = False,
     ) -> None:
         if select not in _SELECTIONS:
             raise ValueError(f"select must be one of {', '.join(_SELECTIONS)}, got {select!r}.")
@@ -88,6 +102,7 @@ class OverlaySaver:
         self.max_size = max_size
         self.single = single
         self.columns = columns
+        self.best_only = best_only
         self._cases: list[_Case] = []
         self._views: list[LandmarkView] = []
         self._drawn: list[Path] = []
@@ -134,6 +149,8 @@ class OverlaySaver:
         return inverse @ covariance.reshape(-1, dims, dims) @ inverse.T
 
     def _finish(self, engine: Engine) -> None:
+        if self.best_only and not is_best(engine):
+            return
         chosen = self._choose(gather(self._cases))
         mine = [(case.image, self._views[case.number]) for case in chosen if case.rank == engine.state.rank]
         views = dict(gather(mine))

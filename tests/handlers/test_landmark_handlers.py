@@ -25,7 +25,7 @@ from monai.engines.utils import IterationEvents
 from monai.handlers import IgniteMetricHandler, MetricsSaver, StatsHandler, from_engine
 
 from monai_landmarks.data import read_landmark_table, read_landmarks
-from monai_landmarks.handlers import LandmarkReport, LandmarkSaver
+from monai_landmarks.handlers import LandmarkReport, LandmarkSaver, OverlaySaver
 from monai_landmarks.handlers.landmark_saver import distinct_names
 from monai_landmarks.metrics import (
     ImageSpecificErrorMetric,
@@ -170,6 +170,29 @@ def test_plain_points_are_pixels_of_the_image_and_the_table_of_its_file(tmp_path
     np.testing.assert_allclose(world[0], [1.0 - 5.0, -2.0, 7.0], atol=1e-3)
     table = read_landmark_table(tmp_path / "predictions.csv")["/data/a/case0.png"]
     np.testing.assert_allclose(table.points[0], [16.0, 8.0], atol=1e-3)
+
+
+def test_best_only(tmp_path):
+    """Five cases at 0 to 4 mm, then at 1 to 5 mm, which is worse, then at -1 to 3 mm."""
+    cases = make_cases()
+    handlers = [
+        LandmarkReport(tmp_path, NAMES, best_only=True, log_table=False),
+        LandmarkSaver(tmp_path, NAMES, best_only=True),
+        OverlaySaver(tmp_path, num_images=2, best_only=True, single=False),
+    ]
+    evaluator = make_evaluator(cases, handlers)
+    means = []
+    for epoch, shift in enumerate((0, 1, -1)):
+        for i, case in enumerate(cases):
+            case["number"] = i + shift
+        evaluator.run(epoch + 1)
+        mean = next(float(row["value"]) for row in read(tmp_path / "metrics.csv") if row["metric"] == "MRE")
+        means.append(mean)
+        written = read_landmarks(tmp_path / "case4.mrk.json").to("RAS").points[0, :2]
+        distance = np.linalg.norm(written - -0.5 * cases[4]["label"][0, 0].numpy())
+        assert distance == pytest.approx((4, 4, 3)[epoch], abs=1e-3)
+    assert means == pytest.approx([29 / 14, 29 / 14, (3 * 1 + 0 + 3 * 1 + 3 * 2 + 3 * 3) / 14], abs=1e-4)
+    assert len(list(tmp_path.iterdir())) == 3 + 5 + 1 + 1
 
 
 def test_names_must_fit(tmp_path):
