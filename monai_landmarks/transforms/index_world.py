@@ -43,7 +43,10 @@ __all__ = [
 def _image_affine(img: Any) -> torch.Tensor:
     affine = affine_of(img)
     if affine is None:
-        raise ValueError("The image of the landmarks has no affine; load it as a MetaTensor, see EnsureWorldAffined.")
+        raise ValueError(
+            "The image of the landmarks has no affine. Load it as a MetaTensor, see EnsureWorldAffined; a PersistentDataset "
+            "keeps affines only with track_meta=True, weights_only=False."
+        )
     return torch.from_numpy(affine)
 
 

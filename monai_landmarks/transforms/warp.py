@@ -47,7 +47,9 @@ def _limits(ranges: Ranges, count: int, name: str) -> np.ndarray:
         entries = [entries]
     shapes = [len(entry) if isinstance(entry, Sequence) else 0 for entry in entries]
     if len(entries) != count or not set(shapes) <= {0, 2}:
-        raise ValueError(f"{name} must be a number or {count} numbers or (low, high) pairs for this image, got {ranges}.")
+        raise ValueError(
+            f"{name} must be a number or {count} numbers or (low, high) pairs for this image, got {ranges}."
+        )
     limits = np.array([(-abs(e), abs(e)) if n == 0 else e for e, n in zip(entries, shapes)], dtype=np.float64)
     if (limits[:, 0] > limits[:, 1]).any():
         raise ValueError(f"{name}: a lower limit is above its upper limit in {ranges}.")

@@ -29,7 +29,9 @@ AFFINE = torch.tensor([[-0.5, 0.0, 0.0, 9.0], [0.0, 0.8, 0.0, -3.0], [0.0, 0.0, 
 @pytest.mark.parametrize("axis", [0, 1, 2, (0, 1), (0, 1, 2)])
 @pytest.mark.parametrize("shape", [(30, 26), (20, 22, 24)], ids=["2d", "3d"])
 @pytest.mark.parametrize("space", ["index", "world"])
-def test_points_follow_and_partners_change_places(shape: tuple[int, ...], axis: int | tuple[int, ...], space: str) -> None:
+def test_points_follow_and_partners_change_places(
+    shape: tuple[int, ...], axis: int | tuple[int, ...], space: str
+) -> None:
     axes = (axis,) if isinstance(axis, int) else axis
     if max(axes) >= len(shape):
         pytest.skip("a 2-D image has no third axis")

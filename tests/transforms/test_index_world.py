@@ -22,7 +22,13 @@ from blobs import blob_image, centroids, inner_points
 from monai import transforms as mt
 from monai.data import MetaTensor
 
-from monai_landmarks.transforms import EnsureWorldAffined, LandmarksToIndex, LandmarksToIndexd, LandmarksToWorld, LandmarksToWorldd
+from monai_landmarks.transforms import (
+    EnsureWorldAffined,
+    LandmarksToIndex,
+    LandmarksToIndexd,
+    LandmarksToWorld,
+    LandmarksToWorldd,
+)
 from monai_landmarks.transforms.spaces import affine_4x4
 
 SHAPE = (48, 40, 44)
@@ -52,7 +58,9 @@ MOVES: dict[str, Any] = {
     "rot90": lambda n: mt.Rotate90d(KEY, 1, (0, 1)),
     "rotate": lambda n: mt.Rotated(KEY, 0.3 if n == 2 else (0.3, -0.2, 0.1), keep_size=False),
     "rotate keep": lambda n: mt.Rotated(KEY, 0.3 if n == 2 else (0.3, -0.2, 0.1)),
-    "affine": lambda n: mt.Affined(KEY, rotate_params=[0.2] * (1 if n == 2 else 3), translate_params=[2.5, -1.5, 1][:n]),
+    "affine": lambda n: mt.Affined(
+        KEY, rotate_params=[0.2] * (1 if n == 2 else 3), translate_params=[2.5, -1.5, 1][:n]
+    ),
     "random affine": lambda n: mt.RandAffined(KEY, prob=1.0, rotate_range=0.3, shear_range=0.1, scale_range=0.1),
     "zoom": lambda n: mt.Zoomd(KEY, 1.3, mode="bilinear" if n == 2 else "trilinear"),
     "zoom out": lambda n: mt.Zoomd(KEY, 0.8, mode="bilinear" if n == 2 else "trilinear", keep_size=False),

@@ -118,4 +118,6 @@ def test_gentle_fields_are_left_alone() -> None:
 )
 def test_bad_arguments(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        SplineWarp(**{"spatial_shape": (9, 9), "spacing": (1, 1), "matrix": np.eye(2), "translation": np.zeros(2), **arguments})
+        SplineWarp(
+            **{"spatial_shape": (9, 9), "spacing": (1, 1), "matrix": np.eye(2), "translation": np.zeros(2), **arguments}
+        )

@@ -193,7 +193,9 @@ def test_determinism_and_probability() -> None:
 def test_draws_are_uniform_in_their_range() -> None:
     image, point = torch.zeros(1, 65, 65), torch.tensor([[32.0, 32.0]])
     warp = RandLandmarkWarp(translate_range=[(2, 5), 3], units="voxel", prob=1.0).set_random_state(0)
-    moves = torch.cat([warp.warp_points(point, image) - point for _ in range(500) if warp.randomize(image) is None]).numpy()
+    moves = torch.cat(
+        [warp.warp_points(point, image) - point for _ in range(500) if warp.randomize(image) is None]
+    ).numpy()
     assert moves[:, 0].min() >= 2 and moves[:, 0].max() <= 5 and abs(moves[:, 0].mean() - 3.5) < 0.15
     assert moves[:, 1].min() >= -3 and moves[:, 1].max() <= 3 and abs(moves[:, 1].std() - 3 / math.sqrt(3)) < 0.15
 
@@ -239,7 +241,9 @@ def test_dictionary_probability_and_missing_keys() -> None:
         RandLandmarkWarpd(**ALL, prob=1.0)({"image": item["image"]})
     only_image = RandLandmarkWarpd(**ALL, prob=1.0, allow_missing_keys=True)({"image": item["image"]})
     assert set(only_image) == {"image"}
-    assert RandLandmarkWarpd(**ALL, prob=1.0, allow_missing_keys=True)({"label": item["label"]})["label"] is item["label"]
+    assert (
+        RandLandmarkWarpd(**ALL, prob=1.0, allow_missing_keys=True)({"label": item["label"]})["label"] is item["label"]
+    )
 
 
 @pytest.mark.parametrize(
