@@ -20,10 +20,10 @@ import pytest
 import torch
 from blobs import blob_image, centroids, inner_points
 from monai.data import MetaTensor
-from monai.transforms import Compose, Randomizable
+from monai.transforms import Compose, Flipd, RandAffined, Randomizable
 from scipy.ndimage import map_coordinates
 
-from monai_landmarks.transforms import RandLandmarkWarp, RandLandmarkWarpd
+from monai_landmarks.transforms import LandmarksToIndexd, RandLandmarkFlipd, RandLandmarkWarp, RandLandmarkWarpd
 
 SHAPES = [(96, 80), (40, 36, 44)]
 ALL: dict[str, Any] = {
@@ -231,6 +231,27 @@ def test_dictionary_images_share_one_warp() -> None:
     assert result["other"] == 3 and torch.equal(item["image"], blobs)  # the item given is not changed
     again = Compose([warp]).set_random_state(1)(item)
     assert torch.equal(again["image"], result["image"]) and torch.equal(again["label"], result["label"])
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["eager", "lazy"])
+@pytest.mark.parametrize("shape", SHAPES, ids=["2d", "3d"])
+def test_between_monai_transforms(shape: tuple[int, ...], lazy: bool) -> None:
+    # pending moves are applied before the warp, and in 2-D they leave a 3x3 affine
+    affine = oblique(shape)
+    points = inner_points(shape, 4, seed=3)
+    item = {
+        "image": MetaTensor(blob_image(points, shape, 1.5), affine=torch.from_numpy(affine)),
+        "label": MetaTensor(torch.from_numpy(to_world(points, affine))[None], affine=torch.eye(4)),
+    }
+    chain = [
+        RandAffined("image", prob=1.0, rotate_range=0.2, padding_mode="zeros"),
+        RandLandmarkWarpd(**{**ALL, "elastic_range": 1}, prob=1.0),
+        RandLandmarkFlipd(spatial_axis=1, prob=1.0),
+        Flipd("image", 0),
+        LandmarksToIndexd(),
+    ]
+    result = Compose(chain, lazy=lazy).set_random_state(2)(item)
+    assert np.abs(centroids(result["image"]) - result["label"][0].numpy()).max() < 0.06
 
 
 def test_dictionary_probability_and_missing_keys() -> None:
