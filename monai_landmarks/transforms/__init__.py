@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from .affine import EnsureWorldAffine, EnsureWorldAffineD, EnsureWorldAffined, EnsureWorldAffineDict
 from .flip import RandLandmarkFlip, RandLandmarkFlipD, RandLandmarkFlipd, RandLandmarkFlipDict
-from .guard import check_running_chain, refuse_unfollowed_warps
 from .gray import ToGray, ToGrayD, ToGrayd, ToGrayDict
+from .guard import check_running_chain, refuse_unfollowed_warps
 from .heatmap import (
     HeatmapToLandmarks,
     HeatmapToLandmarksD,
