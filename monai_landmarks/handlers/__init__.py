@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from .distributed import finish_distributed, local_device, start_distributed
 from .landmark_report import LandmarkReport
 from .landmark_saver import LandmarkSaver
 from .overlay_saver import OverlaySaver
@@ -19,4 +20,14 @@ from .resume_training import ResumeTraining
 from .training_curve import TrainingCurve
 from .training_progress import TrainingProgress
 
-__all__ = ["LandmarkReport", "LandmarkSaver", "OverlaySaver", "ResumeTraining", "TrainingCurve", "TrainingProgress"]
+__all__ = [
+    "LandmarkReport",
+    "LandmarkSaver",
+    "OverlaySaver",
+    "ResumeTraining",
+    "TrainingCurve",
+    "TrainingProgress",
+    "finish_distributed",
+    "local_device",
+    "start_distributed",
+]

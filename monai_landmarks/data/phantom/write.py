@@ -21,6 +21,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from filelock import FileLock
 from PIL import Image
 from tqdm import tqdm
 
@@ -61,6 +62,9 @@ def write_phantom(
 ) -> Path:
     """Write ``num_images`` images, a table of their landmarks and, last of all, the datalist.
 
+    Of several processes that ask for the same phantom, as in a training on several devices, one writes it and the others
+    wait for it.
+
     Args:
         folder: where to write.
         parameters: what determines the phantom, JSON types; a datalist that records the same is left as it is.
@@ -74,11 +78,24 @@ def write_phantom(
     datalist = folder / "datalist.json"
     parameters = json.loads(json.dumps({**parameters, "version": VERSION}))
     belongs = sections(*(parameters[key] for key in ("num_images", "validation_fraction", "testing_fraction")))
-    if datalist.exists():
-        if _is_complete(datalist, parameters):
-            return datalist
-        datalist.unlink()  # an interrupted run must not leave a datalist that speaks of other images
+    if _is_complete(datalist, parameters):
+        return datalist
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".writing.lock"):
+        if not _is_complete(datalist, parameters):  # another process may have written it meanwhile
+            datalist.unlink(missing_ok=True)  # an interrupted run must not leave a datalist that speaks of other images
+            _write_all(datalist, parameters, landmarks, belongs, write_image)
+    return datalist
 
+
+def _write_all(
+    datalist: Path,
+    parameters: dict[str, Any],
+    landmarks: dict[str, Any],
+    belongs: Sequence[str],
+    write_image: Callable[[Path, int], tuple[dict[str, Any], LandmarkSet]],
+) -> None:
+    folder = datalist.parent
     content: dict[str, Any] = {"phantom": parameters, "landmarks": landmarks}
     content.update({section: [] for section in ("training", "validation", "testing")})
     table: dict[str, LandmarkSet] = {}
@@ -89,13 +106,12 @@ def write_phantom(
     write_landmark_table(folder / "landmarks.csv", table)
     with atomic_write(datalist) as path:
         path.write_text(json.dumps(content, indent=1) + "\n")
-    return datalist
 
 
 def _is_complete(datalist: Path, parameters: dict[str, Any]) -> bool:
     try:
         content = json.loads(datalist.read_text())
-    except ValueError:
+    except (FileNotFoundError, ValueError):
         return False
     items = [item for section in ("training", "validation", "testing") for item in content.get(section, [])]
     files = [item["image"] for item in items] + [item["label"] for item in items if isinstance(item["label"], str)]
