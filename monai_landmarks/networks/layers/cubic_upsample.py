@@ -52,16 +52,15 @@ class CubicUpsample(nn.Module):
         self.padding = (3 * factor) // 2
         self.register_buffer("kernel", _cubic_kernel(position, a).float(), persistent=False)
 
+    def _matrix(self, size: int, dtype: torch.dtype) -> torch.Tensor:
+        """(size, factor * size): row i is what cell i alone becomes."""
+        cells = torch.eye(size, dtype=dtype, device=self.kernel.device)[:, None]
+        kernel = self.kernel.to(dtype).view(1, 1, -1)
+        return F.conv_transpose1d(cells, kernel, None, self.factor, self.padding)[:, 0]
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Upsample ``x`` one axis after the other."""
-        batch, channels = x.shape[0], x.shape[1]
-        x = x.flatten(0, 1).unsqueeze(1)
-        for axis in range(self.spatial_dims):
-            shape, stride, padding = [1] * (self.spatial_dims + 2), [1] * self.spatial_dims, [0] * self.spatial_dims
-            shape[axis + 2], stride[axis], padding[axis] = -1, self.factor, self.padding
-            kernel = self.kernel.to(x.dtype).view(shape)
-            if self.spatial_dims == 2:
-                x = F.conv_transpose2d(x, kernel, None, stride, padding)
-            else:
-                x = F.conv_transpose3d(x, kernel, None, stride, padding)
-        return x.squeeze(1).unflatten(0, (batch, channels))
+        # a product with a small matrix: on a CPU many times faster than a transposed convolution of all maps
+        for axis in range(2, 2 + self.spatial_dims):
+            x = (x.movedim(axis, -1) @ self._matrix(x.shape[axis], x.dtype)).movedim(-1, axis)
+        return x
