@@ -13,7 +13,9 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -278,7 +280,21 @@ def test_interrupted_phantom_leaves_no_datalist(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(write, "hand_phantom", stop)
     with pytest.raises(KeyboardInterrupt):
         write_hand_phantom(tmp_path, 3, size=(48, 48))
-    assert not datalist.exists() and not list(tmp_path.rglob(".*"))
+    assert not datalist.exists() and {path.name for path in tmp_path.rglob(".*")} <= {".writing.lock"}
+
+
+def test_of_several_writers_one_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_hand_phantom(tmp_path, 3, seed=1, size=(48, 48))  # an older phantom, which must not be taken for the new one
+    calls, start = [], Barrier(4)
+    monkeypatch.setattr(write, "hand_phantom", lambda *a: calls.append(a) or hand_phantom(*a))
+
+    def ask(_: int) -> list[Any]:
+        start.wait()
+        return json.loads(write_hand_phantom(tmp_path, 3, size=(48, 48)).read_text())["training"]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(ask, range(4)))
+    assert len(calls) == 3 and found == found[:1] * 4
 
 
 @pytest.mark.parametrize(
