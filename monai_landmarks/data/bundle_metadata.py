@@ -40,7 +40,9 @@ def bundle_landmark_names(metadata: str | os.PathLike, output: str = "pred") -> 
         try:
             channels = content["network_data_format"]["outputs"][output]["channel_def"]
         except (KeyError, TypeError) as error:
-            raise ValueError(f"there is no network_data_format.outputs.{output}.channel_def: {error} is absent.") from None
+            raise ValueError(
+                f"there is no network_data_format.outputs.{output}.channel_def: {error} is absent."
+            ) from None
         expected = [str(i) for i in range(len(channels))]
         if sorted(channels, key=int) != expected:
             raise ValueError(f"channel_def must number the landmarks 0 to {len(channels) - 1}, got {list(channels)}.")

@@ -132,10 +132,7 @@ def _fit_gaussian(
         residual = ((window.values - model) ** 2 * window.inside).sum(dim=1)
         better = residual < best_residual
         best_residual = torch.where(better, residual, best_residual)
-        best = (
-            torch.where(better[:, None], offset, best[0]),
-            torch.where(better[:, None, None], covariance, best[1]),
-        )
+        best = (torch.where(better[:, None], offset, best[0]), torch.where(better[:, None, None], covariance, best[1]))
         if step == iterations:
             break
         weight = model**2 * window.inside

@@ -60,22 +60,27 @@ def target_and_weight(
     return maps, weight.to(heatmaps.device)
 
 
-def squared_error_per_map(heatmaps: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+def squared_error_per_map(heatmaps: torch.Tensor, maps: torch.Tensor, voxel_weight: torch.Tensor | None = None):
     """Sum over the voxels of each map, (B, N), in float32 at least: a sum over a million voxels is too much for half."""
-    difference = (heatmaps if heatmaps.dtype == torch.float64 else heatmaps.float()) - maps
-    return difference.square().flatten(2).sum(dim=-1)
+    squared = ((heatmaps if heatmaps.dtype == torch.float64 else heatmaps.float()) - maps).square()
+    if voxel_weight is not None:
+        squared = squared * voxel_weight
+    return squared.flatten(2).sum(dim=-1)
 
 
 class HeatmapL2Loss(_Loss):
     r"""
-    Squared error between heatmaps, :math:`\sum_x (h_n(x) - t_n(x))^2`.
+    Squared error between heatmaps, :math:`\sum_x w_n(x) (h_n(x) - t_n(x))^2`.
 
     Args:
         target: makes the target maps when the loss is called with points. Default: sigma 3 voxels, peak 1. A peak of
             1 on a large image is easily drowned by the background; 10 to 100 trains better.
         missing: what a NaN landmark means. ``"ignore"``: its position is unknown, it adds nothing to the loss.
             ``"absent"``: it is known not to be in the image, its target is a flat zero map.
-        reduction: ``"mean"`` over all voxels of the maps that count, ``"sum"``, or ``"none"``: (B, N) sums per map,
+        foreground_weight: f in :math:`w_n(x) = 1 + f\, t_n(x) / a` with the target's peak a: how much more a voxel at
+            the landmark counts than one in the background. At 0 all count alike, and a network may stay flat for long,
+            because a flat map is almost right almost everywhere.
+        reduction: ``"mean"`` over all voxels of the maps that count (weights are not divided out), ``"sum"``, or ``"none"``: (B, N) sums per map,
             zero for maps that do not count.
 
     Example:
@@ -90,9 +95,13 @@ class HeatmapL2Loss(_Loss):
         self,
         target: GaussianTarget | None = None,
         missing: str = "ignore",
+        foreground_weight: float = 0.0,
         reduction: LossReduction | str = LossReduction.MEAN,
     ) -> None:
         super().__init__(reduction=LossReduction(reduction).value)
+        if foreground_weight < 0:
+            raise ValueError(f"foreground_weight must not be negative, got {foreground_weight}.")
+        self.foreground_weight = foreground_weight
         self.target = target or GaussianTarget()
         self.missing = check_missing(missing)
 
@@ -107,7 +116,11 @@ class HeatmapL2Loss(_Loss):
         """
         input, target = plain_tensor(input), plain_tensor(target)
         maps, weight = target_and_weight(input, target, self.target, self.missing)
-        per_map = squared_error_per_map(input, maps) * weight
+        voxel_weight = None
+        if self.foreground_weight > 0:
+            peak = maps.flatten(2).amax(dim=-1).clamp(min=torch.finfo(maps.dtype).tiny)
+            voxel_weight = 1 + self.foreground_weight * maps / peak.view(*peak.shape, *[1] * (maps.ndim - 2))
+        per_map = squared_error_per_map(input, maps, voxel_weight) * weight
         if self.reduction == LossReduction.SUM.value:
             return per_map.sum()
         if self.reduction == LossReduction.MEAN.value:

@@ -20,7 +20,9 @@ import torch.nn as nn
 __all__ = ["parameter_groups"]
 
 
-def parameter_groups(network: nn.Module, loss: nn.Module | None = None, weight_decay: float = 0.0) -> list[dict[str, Any]]:
+def parameter_groups(
+    network: nn.Module, loss: nn.Module | None = None, weight_decay: float = 0.0
+) -> list[dict[str, Any]]:
     """
     Parameter groups for a torch optimizer: weight decay on kernels only.
 

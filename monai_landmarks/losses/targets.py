@@ -19,7 +19,7 @@ import torch
 import torch.nn as nn
 from monai.data import MetaTensor
 
-from ..heatmaps import expand_sigma, gaussian_heatmaps
+from monai_landmarks.heatmaps import expand_sigma, gaussian_heatmaps
 
 __all__ = ["GaussianTarget", "as_batch_points", "plain_tensor"]
 

@@ -51,7 +51,9 @@ class ToGray(Transform):
         if channels == 2:
             return image[:1]
         if channels not in (3, 4):
-            raise ValueError(f"expected 1 to 4 channels (gray or RGB, with or without alpha), got shape {tuple(image.shape)}.")
+            raise ValueError(
+                f"expected 1 to 4 channels (gray or RGB, with or without alpha), got shape {tuple(image.shape)}."
+            )
         color = convert_to_tensor(image, track_meta=False)[:3].to(torch.float32)
         luma = torch.tensor(_LUMA, device=color.device).view(3, *[1] * (color.ndim - 1))
         gray = (color * luma).sum(dim=0, keepdim=True)

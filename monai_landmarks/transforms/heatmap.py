@@ -32,7 +32,8 @@ from monai.utils import (
     get_equivalent_dtype,
 )
 
-from ..heatmaps import decode_heatmaps, expand_sigma, gaussian_heatmaps
+from monai_landmarks.heatmaps import decode_heatmaps, expand_sigma, gaussian_heatmaps
+
 from .spaces import affine_of, points_as_index, spacing_of
 
 __all__ = [
@@ -325,9 +326,7 @@ class HeatmapToLandmarksd(MapTransform):
         self.score_keys = names(score_keys, "score")
         self.covariance_keys = names(covariance_keys, "covariance")
         self.ref_image_keys = ensure_tuple_rep(ref_image_keys, len(self.keys))
-        self.decoder = HeatmapToLandmarks(
-            method, threshold, return_score=True, return_covariance=True, radius=radius
-        )
+        self.decoder = HeatmapToLandmarks(method, threshold, return_score=True, return_covariance=True, radius=radius)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Add points, scores and covariances to ``data``."""

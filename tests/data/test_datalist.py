@@ -312,4 +312,6 @@ def test_items_of_a_datalist_in_memory_are_those_of_its_file(pictures):
     # built without an output, the paths are absolute, so both ways lead to the same images
     datalist = build_datalist(pictures / "images", pictures / "landmarks.csv", spacing=1.0)
     save_datalist(pictures / "datalist.json", datalist)
-    assert load_landmark_datalist(datalist, "training") == load_landmark_datalist(pictures / "datalist.json", "training")
+    assert load_landmark_datalist(datalist, "training") == load_landmark_datalist(
+        pictures / "datalist.json", "training"
+    )

@@ -39,7 +39,9 @@ def test_equals_the_sum_written_out(dims, missing, device):
         for n in range(3):
             known = not points[b, n].isnan().any()
             if known or missing == "absent":
-                map_ = target(points[b, n : n + 1], SHAPE[dims])[0] if known else torch.zeros(SHAPE[dims], device=device)
+                map_ = (
+                    target(points[b, n : n + 1], SHAPE[dims])[0] if known else torch.zeros(SHAPE[dims], device=device)
+                )
                 expected[b, n] = ((prediction[b, n] - map_) ** 2).sum()
                 voxels += map_.numel()
     losses = {r: HeatmapL2Loss(target, missing, reduction=r)(prediction, points).cpu() for r in ("none", "sum", "mean")}
@@ -57,6 +59,17 @@ def test_heatmaps_and_points_give_the_same(dims, missing):
     maps[1, 2] = float("nan")  # a missing landmark as a map
     loss = HeatmapL2Loss(target, missing)
     assert torch.allclose(loss(prediction, maps), loss(prediction, points))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_foreground_weight(dims):
+    # everywhere 1 off: the sum is that of the weights, voxels plus f times the target's mass over its peak
+    point = torch.full((1, 1, dims), 4.0)
+    target = GaussianTarget(sigma=1.0, amplitude=5.0)
+    maps = target(point, (9,) * dims)
+    for f in (0.0, 3.0):
+        loss = HeatmapL2Loss(target, foreground_weight=f, reduction="sum")(maps + 1, point)
+        assert loss == pytest.approx(float(maps.numel() + f * maps.sum() / 5.0), rel=1e-5)
 
 
 def test_unknown_landmarks_get_no_gradient_and_absent_ones_do():
@@ -98,7 +111,7 @@ def test_meta_tensors_give_a_plain_loss():
     assert torch.allclose(loss, HeatmapL2Loss()(prediction, points))
 
 
-@pytest.mark.parametrize("arguments", [{"missing": "skip"}, {"reduction": "median"}])
+@pytest.mark.parametrize("arguments", [{"missing": "skip"}, {"reduction": "median"}, {"foreground_weight": -1.0}])
 def test_bad_arguments(arguments):
     with pytest.raises(ValueError):
         HeatmapL2Loss(**arguments)

@@ -98,7 +98,9 @@ def test_formula(dims):
                 if known:
                     grid = torch.stack(torch.meshgrid(*[torch.arange(10.0)] * dims, indexing="ij"), -1)
                     squared = ((grid - points[b, n]) ** 2).sum(-1)
-                    target = gamma / (math.sqrt(2 * math.pi) * sigma[n]) ** dims * torch.exp(-squared / (2 * sigma[n] ** 2))
+                    target = (
+                        gamma / (math.sqrt(2 * math.pi) * sigma[n]) ** dims * torch.exp(-squared / (2 * sigma[n] ** 2))
+                    )
                     total += 0.5 * ((prediction[b, n] - target) ** 2).sum() + 0.5 * alpha * sigma[n] ** 2
                 elif missing == "absent":
                     total += 0.5 * (prediction[b, n] ** 2).sum()

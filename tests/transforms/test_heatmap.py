@@ -34,7 +34,9 @@ def to_world(index, affine=AFFINE):
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("kind", [np.array, torch.tensor, lambda p: MetaTensor(torch.tensor(p), affine=torch.eye(4) * 2)])
+@pytest.mark.parametrize(
+    "kind", [np.array, torch.tensor, lambda p: MetaTensor(torch.tensor(p), affine=torch.eye(4) * 2)]
+)
 @pytest.mark.parametrize("channel_axis", [False, True])
 def test_types_are_kept_and_the_round_trip_is_exact(dims, kind, channel_axis):
     points = kind(POINTS[dims])

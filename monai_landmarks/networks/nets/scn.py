@@ -24,7 +24,7 @@ from monai.networks.blocks import ADN
 from monai.networks.layers.factories import Conv, Pool
 from monai.networks.nets import BasicUNet
 
-from ..layers.cubic_upsample import CubicUpsample
+from monai_landmarks.networks.layers.cubic_upsample import CubicUpsample
 
 __all__ = ["SCN"]
 
@@ -59,8 +59,13 @@ def _truncated_normal_(weight: torch.Tensor, std: float | None = None) -> None:
 
 
 def _conv(
-    spatial_dims: int, in_channels: int, out_channels: int, kernel: int, padding_mode: str, init_std: float | None = None
-) -> nn.Module:
+    spatial_dims: int,
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    padding_mode: str,
+    init_std: float | None = None,
+) -> nn.Conv2d | nn.Conv3d:
     conv = Conv[Conv.CONV, spatial_dims](
         in_channels, out_channels, kernel_size=kernel, padding=kernel // 2, padding_mode=padding_mode
     )
@@ -163,16 +168,12 @@ class _OtherLandmarksConv(nn.Module):
     def __init__(self, spatial_dims: int, num_landmarks: int, kernel: int, padding_mode: str, init_std: float) -> None:
         super().__init__()
         self.conv = _conv(spatial_dims, num_landmarks, num_landmarks, kernel, padding_mode, init_std)
+        self.others: torch.Tensor
         others = 1 - torch.eye(num_landmarks)
         self.register_buffer("others", others.view(num_landmarks, num_landmarks, *[1] * spatial_dims), persistent=False)
-        self.spatial_dims = spatial_dims
-        self.padding = kernel // 2
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight = self.conv.weight * self.others
-        if self.spatial_dims == 2:
-            return F.conv2d(x, weight, self.conv.bias, padding=self.padding)
-        return F.conv3d(x, weight, self.conv.bias, padding=self.padding)
+        return self.conv._conv_forward(x, self.conv.weight * self.others, self.conv.bias)
 
 
 class SCN(nn.Module):
@@ -269,7 +270,10 @@ class SCN(nn.Module):
             head_kernel, poolings = 5, 0
             widths = [in_channels, *[features] * 3]
             body = nn.Sequential(
-                *[_conv_act(spatial_dims, i, o, 5, padding_mode, norm, dropout, "relu") for i, o in zip(widths, widths[1:])]
+                *[
+                    _conv_act(spatial_dims, i, o, 5, padding_mode, norm, dropout, "relu")
+                    for i, o in zip(widths, widths[1:])
+                ]
             )
         elif local_appearance == "unet":
             head_features, poolings = unet_features[-1], 4
@@ -280,17 +284,19 @@ class SCN(nn.Module):
             merge = "add" if local_appearance == "additive" else "concat"
             body = _ConstantWidthUNet(spatial_dims, in_channels, features, levels, merge, dropout, padding_mode, norm)
         self.local_appearance = nn.Sequential(
-            body, _conv(spatial_dims, head_features, num_landmarks, head_kernel, padding_mode="zeros", init_std=head_init_std)
+            body,
+            _conv(
+                spatial_dims, head_features, num_landmarks, head_kernel, padding_mode="zeros", init_std=head_init_std
+            ),
         )
 
         self.coarsen = Pool[Pool.AVG, spatial_dims](self.spatial_factor)
         if form == "miccai2016":
-            self.spatial_configuration = nn.Sequential(
-                _OtherLandmarksConv(spatial_dims, num_landmarks, spatial_kernel, padding_mode, head_init_std)
-            )
+            others = _OtherLandmarksConv(spatial_dims, num_landmarks, spatial_kernel, padding_mode, head_init_std)
+            spatial_head = others.conv
+            self.spatial_configuration = nn.Sequential(others)
             mode = "bilinear" if spatial_dims == 2 else "trilinear"
             self.refine: nn.Module = nn.Upsample(scale_factor=self.spatial_factor, mode=mode, align_corners=False)
-            spatial_head = self.spatial_configuration[0].conv
         else:
             widths = [num_landmarks, *[features] * 3]
             spatial_head = _conv(spatial_dims, features, num_landmarks, spatial_kernel, padding_mode, head_init_std)
@@ -303,6 +309,7 @@ class SCN(nn.Module):
                 nn.Tanh(),
             )
             self.refine = CubicUpsample(spatial_dims, self.spatial_factor)
+        assert spatial_head.bias is not None
         nn.init.constant_(spatial_head.bias, spatial_bias)
         self.stride = math.lcm(2**poolings, self.spatial_factor)
         self.smallest_coarse = 1 if padding_mode == "zeros" else spatial_kernel // 2 + 1

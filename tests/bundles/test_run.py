@@ -1,0 +1,169 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Training, evaluation and inference of each bundle leave what they should, and predictions lie in the image's own space."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from monai.networks.layers import GaussianFilter
+from PIL import Image
+from small_bundles import NETWORK, SIZE, metadata, run, table, training_size, workflow
+
+from monai_landmarks.data import bundle_landmark_names, load_landmark_datalist, read_landmark_table, read_landmarks
+from monai_landmarks.heatmaps import decode_heatmaps
+from monai_landmarks.networks.nets import SCN
+
+
+def names_of(root: Path) -> list[str]:
+    return bundle_landmark_names(root / "configs" / "metadata.json")
+
+
+def trained_network(root: Path) -> torch.nn.Module:
+    """The network, made without the configuration; its weights fit by name, without a prefix."""
+    options = {key: value for key, value in NETWORK.items() if key != "_target_"}
+    network = SCN(**{**options, "num_landmarks": len(names_of(root))})
+    network.load_state_dict(torch.load(root / "models" / "model.pt", weights_only=True))
+    return network.eval()
+
+
+def predict_by_hand(network: torch.nn.Module, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Points (N, 2) in pixels of the file, and scores (N,), with the arithmetic written out and no transform of ours."""
+    pixels = np.asarray(Image.open(path)).astype(np.float64)
+    if pixels.ndim == 3:
+        pixels = pixels[..., :3] @ [0.299, 0.587, 0.114]
+    image = pixels.T  # axes x, y
+    low, high = np.percentile(image, [5, 95])
+    image = torch.from_numpy(2 * (image - low) / (high - low) - 1).float()[None, None]
+    old = np.array(image.shape[2:])
+    new = np.round(old * max(SIZE) / old.max()).astype(int)
+    blur = np.maximum((old / new - 1) / 2, 0)
+    if blur.any():
+        image = GaussianFilter(2, blur.tolist())(image)
+    image = F.interpolate(image, size=new.tolist(), mode="bilinear", align_corners=False)
+    before = (np.array(SIZE) - new) // 2
+    after = np.array(SIZE) - new - before
+    image = F.pad(image, [before[1], after[1], before[0], after[0]], mode="replicate")
+    with torch.no_grad():
+        points, score, _ = decode_heatmaps(network(image)[0], spatial_dims=2)
+    return (points.numpy() - before + 0.5) * old / new - 0.5, score.numpy()
+
+
+def assert_pictures(folder: Path, count: int) -> None:
+    """``overlays.png`` and a picture an image, all readable."""
+    pictures = sorted(folder.glob("*.png"))
+    assert len(pictures) == count + 1 and folder / "overlays.png" in pictures
+    for picture in pictures:
+        assert_picture(picture)
+
+
+def assert_picture(path: Path) -> None:
+    with Image.open(path) as picture:
+        assert min(picture.size) > 100 and np.ptp(np.asarray(picture.convert("L"))) > 100
+
+
+def test_training(trained: Path) -> None:
+    names = names_of(trained)
+    out, validation = trained / "eval", load_landmark_datalist(datalist(trained), "validation")
+    curve = table(out / "training_curve.csv")
+    assert [row["epoch"] for row in curve] == [str(epoch) for epoch in range(1, 25)]
+    losses = [float(row["loss"]) for row in curve]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    assert_picture(out / "training_curve.png")
+    # the tables are those of the model that is kept: the best of the two validations
+    metrics = {row["metric"]: float(row["value"]) for row in table(out / "metrics.csv")}
+    best = min(float(row["metric"]) for row in curve if row["metric"])
+    assert metrics["MRE"] == pytest.approx(best, abs=1e-3) and metrics["images"] == len(validation)
+    assert [row["landmark"] for row in table(out / "errors_per_landmark.csv")] == names
+    assert len(table(out / "errors_per_image.csv")) == len(validation)
+    assert_pictures(out / "overlays", min(4, len(validation)))
+    for item in validation:
+        assert read_landmarks(out / "predictions" / f"{Path(item['image']).stem}.mrk.json").names == tuple(names)
+    assert len(read_landmark_table(out / "predictions" / "predictions.csv")) == len(validation)
+    state = torch.load(trained / "models" / "training_state.pt", weights_only=True)
+    assert {"model", "loss", "optimizer", "lr_scheduler", "trainer"} <= set(state)
+    trained_network(trained)
+
+
+def datalist(root: Path) -> Path | dict:
+    return workflow(root, "train", **training_size(root)).parser.get_parsed_content("datalist")
+
+
+def test_evaluation(trained: Path, tmp_path: Path) -> None:
+    flow = run(trained, "train", "evaluate", output_dir=str(tmp_path), **training_size(trained))
+    assert not flow.check_properties()
+    testing = load_landmark_datalist(datalist(trained), "testing")
+    network, expected = trained_network(trained), []
+    predictions = read_landmark_table(tmp_path / "predictions" / "predictions.csv")
+    for item in testing:
+        points, scores = predict_by_hand(network, Path(item["image"]))
+        truth = np.array([[np.nan] * 2 if p is None else p for p in item["label"]], dtype=float)
+        expected.append(np.linalg.norm((points - truth) * item["spacing"], axis=1))
+        found = predictions[item["image"]]
+        np.testing.assert_allclose(found.points, points, atol=0.05)
+        np.testing.assert_allclose(found.scores, scores, rtol=1e-3)
+    metrics = {row["metric"]: float(row["value"]) for row in table(tmp_path / "metrics.csv")}
+    assert metrics["images"] == len(testing) and metrics["MRE"] == pytest.approx(np.nanmean(expected), abs=0.02)
+    assert_pictures(tmp_path / "overlays", min(8, len(testing)))
+
+
+@pytest.mark.parametrize("spacing", [None, 0.5])
+def test_inference(trained: Path, tmp_path: Path, spacing: float | None) -> None:
+    source = Path(load_landmark_datalist(datalist(trained), "testing")[0]["image"])
+    images, out = tmp_path / "images", tmp_path / "out"
+    (images / "more").mkdir(parents=True)
+    shutil.copy(source, images / "as it is.png")
+    picture = Image.open(source)
+    width, height = picture.size
+    color = picture.resize((2 * width + 15, int(2.5 * height)), Image.Resampling.BICUBIC).convert("RGB")
+    color.save(images / "more" / "large.png")
+    flow = run(trained, "inference", dataset_dir=str(images), output_dir=str(out), spacing=spacing)
+    assert not flow.check_properties()
+    rows, names, network = read_landmark_table(out / "predictions.csv"), names_of(trained), trained_network(trained)
+    assert len(rows) == 2 and {path.name for path in out.glob("*.json")} == {"as it is.mrk.json", "large.mrk.json"}
+    for name, landmarks in rows.items():
+        points, scores = predict_by_hand(network, Path(name))
+        assert landmarks.names == tuple(names) and str(landmarks.coordinate_system) == "index"
+        np.testing.assert_allclose(landmarks.points, points, atol=0.05)
+        np.testing.assert_allclose(landmarks.scores, scores, rtol=1e-3)
+        # most lie in the image; only the replicated border beside it could hold others
+        inside = ((points > -0.5) & (points < np.array(Image.open(name).size) - 0.5)).all(axis=1)
+        assert inside.mean() > 0.9
+        # Slicer's file: LPS in mm, which for a picture is its pixel times its spacing
+        markup = json.loads((out / f"{Path(name).stem}.mrk.json").read_text())["markups"][0]
+        assert markup["coordinateSystem"] == "LPS"
+        assert [point["label"] for point in markup["controlPoints"]] == names
+        position = np.array([point["position"] for point in markup["controlPoints"]])
+        np.testing.assert_allclose(position, np.c_[points * (spacing or 1), np.zeros(len(points))], atol=0.05)
+    assert_pictures(out / "overlays", 2)
+
+
+def test_inference_without_images_or_weights_says_so(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="no such folder"):
+        run(trained, "inference", dataset_dir=str(tmp_path / "absent"), output_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("configs", [("train",), ("train", "evaluate"), ("inference",)], ids="+".join)
+def test_properties(trained: Path, tmp_path: Path, configs: tuple[str, ...]) -> None:
+    """Everything that MONAI says a bundle of its kind must have is there, and can be made."""
+    options = {"dataset_dir": str(trained / "data" / "images")} if configs == ("inference",) else training_size(trained)
+    flow = workflow(trained, *configs, output_dir=str(tmp_path), **options)
+    flow.initialize()
+    assert not flow.check_properties()
+    assert flow.version == metadata(trained.name)["version"]
+    assert flow.bundle_root == str(trained)
