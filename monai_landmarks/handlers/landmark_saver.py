@@ -48,7 +48,8 @@ class _Case(NamedTuple):
     image: str
     name: str  # under which this rank has written it
     landmarks: LandmarkSet  # RAS
-    affine: np.ndarray  # of the image file: pixel index to RAS
+    affine: np.ndarray | None  # of the image file: pixel index to RAS
+    plane: float  # world z of a 2-D image
     std: np.ndarray | None  # (N, D), standard deviation along the world axes in mm
 
 
@@ -120,8 +121,15 @@ class LandmarkSaver:
     def _save(self, engine: Engine) -> None:
         for item in output_items(engine):
             image = image_path(item, self.image_key) or f"case_{engine.state.rank}_{len(self._cases)}"
-            affine = _file_affine(item.get(self.image_key))
-            case = _Case(image, self._free_name(image), self._landmarks(item, image), affine, self._std(item))
+            landmarks, affine = self._landmarks(item, image), _file_affine(item.get(self.image_key))
+            if affine is None and self.table is not None and self._system(landmarks) == CoordinateSystem.INDEX:
+                raise ValueError(
+                    f"{image} was transformed and does not tell the affine of its file, so that there is no way to the "
+                    "file's pixels for the table. Put EnsureWorldAffined right after LoadImaged, or use "
+                    "table_coordinate_system='RAS'."
+                )
+            plane = _plane(item.get(self.image_key))
+            case = _Case(image, self._free_name(image), landmarks, affine, plane, self._std(item))
             if not self.best_only:
                 self._write(case.name, case)
             self._cases[image] = case
@@ -157,8 +165,8 @@ class LandmarkSaver:
 
     def _write(self, name: str, case: _Case) -> None:
         landmarks = case.landmarks
-        if landmarks.spatial_dims == 2 and case.affine[2, 3] != 0:  # a single slice that has its place in a volume
-            z = np.where(landmarks.missing, np.nan, case.affine[2, 3])
+        if landmarks.spatial_dims == 2 and case.plane != 0:  # a single slice that has its place in a volume
+            z = np.where(landmarks.missing, np.nan, case.plane)
             landmarks = replace(landmarks, points=np.column_stack([landmarks.points, z]))
         for suffix in self.formats:
             write_landmarks(self.output_dir / f"{name}.{suffix.lstrip('.')}", landmarks)
@@ -178,10 +186,16 @@ class LandmarkSaver:
                 self._write_std(list(cases.values()))
         engine.logger.info(f"wrote the landmarks of {len(cases)} images to {self.output_dir}")
 
+    def _system(self, landmarks: LandmarkSet) -> CoordinateSystem:
+        default = CoordinateSystem.INDEX if landmarks.spatial_dims == 2 else CoordinateSystem.RAS
+        return CoordinateSystem(self.table_coordinate_system or default)
+
     def _table_landmarks(self, case: _Case) -> LandmarkSet:
-        default = CoordinateSystem.INDEX if case.landmarks.spatial_dims == 2 else CoordinateSystem.RAS
-        system = self.table_coordinate_system or default
-        return case.landmarks.to_index(case.affine) if system == CoordinateSystem.INDEX else case.landmarks.to(system)
+        system = self._system(case.landmarks)
+        if system != CoordinateSystem.INDEX:
+            return case.landmarks.to(system)
+        assert case.affine is not None
+        return case.landmarks.to_index(case.affine)
 
     def _settle_names(self, gathered: list[_Case], cases: list[_Case]) -> None:
         """Names must not depend on the order of the images or on the ranks: only now all are known."""
@@ -205,12 +219,18 @@ class LandmarkSaver:
                         table.writerow([case.image, name, *(f"{value:.4f}" for value in std)])
 
 
-def _file_affine(image: Any) -> np.ndarray:
-    """Affine of the image as its file has it, before any resampling; 4x4."""
+def _file_affine(image: Any) -> np.ndarray | None:
+    """Affine of the image as its file has it, before any resampling, 4x4; None where that is not known any more."""
     if not isinstance(image, MetaTensor):
         return np.eye(4)
     affine = image.meta.get(MetaKeys.ORIGINAL_AFFINE)
+    if affine is None and image.applied_operations:
+        return None
     return np.asarray(to_affine_nd(3, np.asarray(image.affine if affine is None else affine, dtype=np.float64)))
+
+
+def _plane(image: Any) -> float:
+    return float(to_affine_nd(3, image.affine.cpu().double().numpy())[2, 3]) if isinstance(image, MetaTensor) else 0.0
 
 
 def distinct_names(paths: Sequence[str]) -> list[str]:

@@ -23,6 +23,7 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 from monai.engines.utils import IterationEvents
 from monai.handlers import IgniteMetricHandler, MetricsSaver, StatsHandler, from_engine
+from monai.transforms import Resize
 
 from monai_landmarks.data import read_landmark_table, read_landmarks
 from monai_landmarks.handlers import LandmarkReport, LandmarkSaver, OverlaySaver
@@ -170,6 +171,22 @@ def test_plain_points_are_pixels_of_the_image_and_the_table_of_its_file(tmp_path
     np.testing.assert_allclose(world[0], [1.0 - 5.0, -2.0, 7.0], atol=1e-3)
     table = read_landmark_table(tmp_path / "predictions.csv")["/data/a/case0.png"]
     np.testing.assert_allclose(table.points[0], [16.0, 8.0], atol=1e-3)
+
+
+@pytest.mark.parametrize("table", [None, "RAS"])
+def test_pixels_of_a_file_whose_affine_is_not_known_are_refused(tmp_path, table):
+    case = make_cases(1)[0]
+    case["image"] = Resize((8, 8), mode="bilinear")(case["image"])
+    case["pred_points"] = torch.tensor([[4.0, 4.0]] * 3)
+    engine = Engine(lambda engine, batch: batch)
+    LandmarkSaver(tmp_path, NAMES, table_coordinate_system=table).attach(engine)
+    if table is None:
+        with pytest.raises(ValueError, match="case0.png was transformed .* EnsureWorldAffined"):
+            engine.run([[case]])
+    else:
+        engine.run([[case]])
+        found = read_landmark_table(tmp_path / "predictions.csv")["/data/a/case0.png"].points
+        np.testing.assert_allclose(found[0], [-4.25, -4.25], atol=1e-3)
 
 
 def test_best_only(tmp_path):

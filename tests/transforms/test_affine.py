@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, Flip, LoadImage, LoadImaged, Resized, SqueezeDim
+from monai.transforms import Compose, Flip, LoadImage, LoadImaged, Resized, Spacingd, SqueezeDim
 
 from monai_landmarks.transforms import EnsureWorldAffine, EnsureWorldAffined, spacing_of
 
@@ -124,6 +124,15 @@ def test_input_is_not_changed_and_values_are_shared() -> None:
     # savers and inverses go back to the affine of the file
     np.testing.assert_allclose(result.meta["original_affine"], result.affine.numpy())
     assert result.meta["space"] == "RAS"
+
+
+def test_a_picture_that_was_resampled_still_tells_the_affine_of_its_file(tmp_path: Path) -> None:
+    load = [LoadImaged("image", ensure_channel_first=True), EnsureWorldAffined(spacing=0.1)]
+    image = Compose([*load, Spacingd("image", 0.3, mode="bilinear"), EnsureWorldAffined()])(
+        {"image": write(tmp_path / "a.png")}
+    )["image"]
+    np.testing.assert_allclose(image.meta["original_affine"], np.diag([-0.1, -0.1, 1, 1]))
+    np.testing.assert_allclose(spacing_of(image, 2), 0.3)
 
 
 def test_after_a_transform_the_pixels_keep_their_world(tmp_path: Path) -> None:
