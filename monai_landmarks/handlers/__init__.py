@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from .distributed import finish_distributed, local_device, start_distributed
+from .distributed import finish_distributed, local_device, start_distributed, wrap_distributed
 from .landmark_report import LandmarkReport
 from .landmark_saver import LandmarkSaver
 from .overlay_saver import OverlaySaver
@@ -30,4 +30,5 @@ __all__ = [
     "finish_distributed",
     "local_device",
     "start_distributed",
+    "wrap_distributed",
 ]

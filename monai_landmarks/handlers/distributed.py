@@ -17,8 +17,9 @@ import os
 
 import torch
 import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["finish_distributed", "local_device", "start_distributed"]
+__all__ = ["finish_distributed", "local_device", "start_distributed", "wrap_distributed"]
 
 
 def local_device() -> torch.device:
@@ -51,3 +52,13 @@ def finish_distributed() -> None:
     """Leave the process group."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def wrap_distributed(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """
+    A network or a loss on the device of this process, whose gradients are averaged over all processes.
+
+    A module without trainable parameters, such as most losses, has nothing to average and is only moved.
+    """
+    module = module.to(device)
+    return DistributedDataParallel(module) if any(p.requires_grad for p in module.parameters()) else module
