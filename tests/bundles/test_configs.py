@@ -1,0 +1,145 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The configurations name what there is, hold no program, agree with each other, and have what MONAI requires."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import monai
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from monai.utils.module import locate
+from small_bundles import BUNDLES, SOURCE, metadata, small, training_size, workflow
+
+CONFIGS = [path for path in sorted(SOURCE.glob("*/configs/*.json")) if path.name != "metadata.json"]
+# of a configuration that is given alone; all others change one of these
+WHOLE = ("train", "inference")
+# expressions put references together; whatever decides or repeats belongs into the package, where it can be tested
+EXPRESSION = (
+    ast.Expression | ast.Name | ast.Attribute | ast.Call | ast.keyword | ast.Constant | ast.List | ast.BinOp | ast.Add
+) | (ast.Mult | ast.Load)
+TEST_OF_DEVICE = "torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')"  # MONAI's own habit
+TEST_OF_RANK = "torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank() > 0"
+
+
+def strings(config: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """All strings in a configuration, each with the key it stands under."""
+    if isinstance(config, dict):
+        for name, value in config.items():
+            yield from strings(value, name)
+    elif isinstance(config, list):
+        for value in config:
+            yield from strings(value, key)
+    elif isinstance(config, str):
+        yield key, config
+
+
+def named(path: Path) -> str:
+    return f"{path.parents[1].name}/{path.stem}"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=named)
+def test_targets_are_there(path: Path) -> None:
+    locator = ConfigParser().locator
+    for key, value in strings(json.loads(path.read_text())):
+        if key == "_target_":
+            module = locator.get_component_module_name(value) if "." not in value else ""
+            target = locate(f"{module}.{value}" if module else value)
+            assert callable(target), value
+            assert target.__module__.split(".")[0] in ("monai", "monai_landmarks", "torch"), value
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=named)
+def test_expressions_only_put_references_together(path: Path) -> None:
+    for _, value in strings(json.loads(path.read_text())):
+        if not value.startswith("$") or value[1:] in (TEST_OF_DEVICE, TEST_OF_RANK):
+            continue
+        tree = ast.parse(re.sub(r"@[\w#:]+", "reference", value[1:]), mode="eval")
+        for node in ast.walk(tree):
+            assert isinstance(node, EXPRESSION), f"{type(node).__name__} in {value}"
+            if isinstance(node, ast.Name):
+                known = node.id in ("reference", "monai", "torch") or hasattr(builtins, node.id)
+                assert known and node.id not in ("eval", "exec", "__import__"), f"{node.id} in {value}"
+            if isinstance(node, ast.Attribute) and ast.unparse(node).split(".")[0] in ("monai", "torch"):
+                value_of(ast.unparse(node))
+
+
+def value_of(name: str) -> Any:
+    """What a dotted name in a configuration means; fails where there is no such thing."""
+    found: Any = {"monai": monai, "torch": torch}[name.split(".")[0]]
+    for part in name.split(".")[1:]:
+        found = getattr(found, part)
+    return found
+
+
+def test_train_and_inference_agree() -> None:
+    for bundle in BUNDLES:
+        train, inference = (json.loads((SOURCE / bundle / f"configs/{name}.json").read_text()) for name in WHOLE)
+        for key in ("network_def", "network", "names", "spatial_size", "device", "amp"):
+            assert train[key] == inference[key], f"{bundle}: {key}"
+        assert train["validate"]["postprocessing"] == inference["postprocessing"], bundle
+        assert train["validate"]["inferer"] == inference["inferer"], bundle
+        expected = [
+            transform
+            for transform in train["train"]["deterministic_transforms"]
+            if transform["_target_"] != "monai_landmarks.transforms.LoadLandmarksd"
+        ]
+        assert inference["preprocessing"]["transforms"] == expected, bundle
+
+
+def test_bundles_differ_only_where_they_should() -> None:
+    first, *others = (SOURCE / bundle / "configs" for bundle in BUNDLES)
+    for other in others:
+        for name in ("evaluate.json", "multi_gpu_train.json", "tensorboard.json", "logging.conf"):
+            assert (first / name).read_text() == (other / name).read_text(), name
+
+
+VARIANTS = [path for path in CONFIGS if "network_def" in json.loads(path.read_text())]
+
+
+@pytest.mark.parametrize("path", [path for path in VARIANTS if path.stem not in WHOLE], ids=named)
+def test_variants_can_be_built(path: Path) -> None:
+    """A file that changes the network or the training makes a network with a heatmap for each landmark."""
+    root = path.parents[1]
+    for whole in WHOLE:
+        parser = ConfigParser()
+        parser.read_config([root / "configs" / f"{whole}.json", path])
+        parser.update({"bundle_root": str(root)})
+        with torch.device("meta"):
+            network = parser.get_parsed_content("network_def")
+            assert network(torch.empty(1, 1, 256, 256)).shape == (1, len(parser.get_parsed_content("names")), 256, 256)
+    parser = ConfigParser()
+    parser.read_config([root / "configs" / "train.json", path])
+    parser.update({"bundle_root": str(root), "network_def": small(root)["network_def"]})
+    parser.update({"lr_scheduler#total_steps": 10} if "total_steps" in parser["lr_scheduler"] else {})
+    optimizer, scheduler = (parser.get_parsed_content(key) for key in ("optimizer", "lr_scheduler"))
+    optimizer.step()
+    scheduler.step()
+
+
+@pytest.mark.parametrize("configs", [("train",), ("train", "evaluate"), ("inference",)], ids="+".join)
+def test_properties(trained: Path, tmp_path: Path, configs: tuple[str, ...]) -> None:
+    """Everything that MONAI says a bundle of its kind must have is there, and can be made."""
+    options = training_size(trained) if "train" in configs else {"dataset_dir": str(trained / "data")}
+    flow = workflow(trained, *configs, output_dir=str(tmp_path), **options)
+    flow.initialize()
+    assert not flow.check_properties()
+    assert flow.version == metadata(trained.name)["version"]
+    assert flow.bundle_root == str(trained)
