@@ -154,13 +154,15 @@ def save_datalist(path: str | os.PathLike, datalist: Mapping[str, Any]) -> None:
 
 
 def load_landmark_datalist(
-    path: str | os.PathLike | Mapping[str, Any], section: str = "training", base_dir: str | os.PathLike | None = None
+    path: str | os.PathLike | Mapping[str, Any],
+    section: str | Sequence[str] = "training",
+    base_dir: str | os.PathLike | None = None,
 ) -> list[dict[str, Any]]:
     """Items of one section of a datalist, ready for ``LoadImaged`` and ``LoadLandmarksd``.
 
     Args:
         path: the datalist's JSON file, or what it holds.
-        section: ``"training"``, ``"validation"``, ``"testing"`` or another one of the file.
+        section: ``"training"``, ``"validation"``, ``"testing"`` or another one of the file; or several.
         base_dir: folder which the paths are relative to; by default that of the JSON file, or the working directory.
 
     Returns:
@@ -175,12 +177,14 @@ def load_landmark_datalist(
     with naming_file("datalist" if in_memory else path):
         datalist = path if in_memory else json.loads(read_text(path))
         sections = [key for key, value in datalist.items() if isinstance(value, list)]
-        if section not in sections:
-            raise ValueError(f"no section {section!r}; there are {sections}.")
+        wanted = [section] if isinstance(section, str) else list(section)
+        unknown = [name for name in wanted if name not in sections]
+        if unknown:
+            raise ValueError(f"no section {unknown[0]!r}; there are {sections}.")
         system = datalist.get("landmarks", {}).get("coordinate_system", CoordinateSystem.INDEX.value)
     folder = os.path.abspath(base_dir if base_dir is not None else "." if in_memory else Path(path).parent)
     items = []
-    for entry in datalist[section]:
+    for entry in (entry for name in wanted for entry in datalist[name]):
         item = {**entry, "image": os.path.normpath(os.path.join(folder, entry["image"]))}
         if isinstance(entry.get("label"), str):
             item["label"] = os.path.normpath(os.path.join(folder, entry["label"]))

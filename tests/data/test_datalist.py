@@ -315,3 +315,11 @@ def test_items_of_a_datalist_in_memory_are_those_of_its_file(pictures):
     assert load_landmark_datalist(datalist, "training") == load_landmark_datalist(
         pictures / "datalist.json", "training"
     )
+
+
+def test_several_sections_follow_each_other(pictures):
+    datalist = build_datalist(pictures / "images", pictures / "landmarks.csv", spacing=1.0, val_fraction=0.2)
+    both = load_landmark_datalist(datalist, ["validation", "training"])
+    assert both == load_landmark_datalist(datalist, "validation") + load_landmark_datalist(datalist, "training")
+    with pytest.raises(ValueError, match="no section 'test'"):
+        load_landmark_datalist(datalist, ["training", "test"])
