@@ -67,6 +67,11 @@ def small(root: Path, **more: Any) -> dict[str, Any]:
     return overrides
 
 
+def option(key: str, value: Any) -> tuple[str, str]:
+    """An override as it is written on the command line."""
+    return f"--{key}", value if isinstance(value, str) else repr(value)
+
+
 def workflow(root: Path, *configs: str, workflow_type: str | None = None, tracking: str | None = None, **overrides: Any):
     """The workflow of some configuration files, such as ``"train", "evaluate"``."""
     return ConfigWorkflow(

@@ -1,0 +1,63 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A training goes on where it stopped, and does not lose the best model of before."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from small_bundles import BUNDLES, copy_bundle, run, table, training_size
+
+
+@pytest.mark.parametrize("bundle", BUNDLES[-1:])
+def test_goes_on(bundle: str, tmp_path: Path) -> None:
+    root = copy_bundle(bundle, tmp_path)
+    curve, state, model = root / "eval/training_curve.csv", root / "models/training_state.pt", root / "models/model.pt"
+    # the schedule is laid out for the whole training; it is stopped after two epochs of it
+    steps = {"lr_scheduler#total_steps": 1000}
+    run(root, "train", **training_size(root, epochs=2), **steps)
+    first = table(curve)
+    assert [row["epoch"] for row in first] == ["1", "2"]
+    rate = torch.load(state, weights_only=True)["optimizer"]["param_groups"][0]["lr"]
+
+    flow = run(root, "train", resume=True, **training_size(root, epochs=3), **steps)
+    assert [row["epoch"] for row in table(curve)] == ["1", "2", "3"] and table(curve)[:2] == first
+    after = torch.load(state, weights_only=True)
+    assert after["trainer"]["epoch"] == 3 and after["optimizer"]["param_groups"][0]["lr"] > rate
+    assert len([path for path in model.parent.iterdir() if path.name.startswith("model")]) == 1
+    assert flow.evaluator.state.best_metric == pytest.approx(min(float(row["metric"]) for row in table(curve)), rel=1e-4)
+
+    # a training that is complete says so and changes nothing; without resume it starts anew
+    written = state.read_bytes()
+    run(root, "train", resume=True, **training_size(root, epochs=3), **steps)
+    assert state.read_bytes() == written
+    run(root, "train", **training_size(root, epochs=1), **steps)
+    assert [row["epoch"] for row in table(curve)] == ["1"]
+    assert torch.load(state, weights_only=True)["trainer"]["epoch"] == 1
+
+
+def test_best_model_is_kept(trained: Path, tmp_path: Path) -> None:
+    root = tmp_path / trained.name
+    shutil.copytree(trained, root)
+    kept = (root / "models/model.pt").read_bytes()
+    before = [float(row["metric"]) for row in table(root / "eval/training_curve.csv") if row["metric"]]
+    # spoil it by a learning rate that grows a thousandfold each step
+    growing = {"_target_": "torch.optim.lr_scheduler.StepLR", "optimizer": "@optimizer", "step_size": 1, "gamma": 1000}
+    report = (root / "eval/metrics.csv").read_bytes()
+    flow = run(root, "train", resume=True, **training_size(root, epochs=25), lr_scheduler=growing)
+    last = table(root / "eval/training_curve.csv")[-1]
+    assert last["epoch"] == "25" and float(last["metric"] or "inf") > min(before)
+    assert flow.evaluator.state.best_metric == pytest.approx(min(before), rel=1e-4)
+    assert (root / "models/model.pt").read_bytes() == kept and (root / "eval/metrics.csv").read_bytes() == report

@@ -1,0 +1,93 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A training and an evaluation by two processes come to what one process comes to."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from small_bundles import copy_bundle, option, run, small, table
+
+BUNDLE = "hand_xray_landmarks_scn"
+
+
+def command_line(root: Path, run_id: str, *configs: str, **overrides) -> list[str]:
+    """``python -m monai.bundle run`` with its arguments as a user writes them."""
+    files = [str(root / "configs" / f"{config}.json") for config in configs]
+    arguments = {"bundle_root": str(root), "config_file": files, **small(root, **overrides)}
+    return ["-m", "monai.bundle", "run", run_id, *(part for key, value in arguments.items() for part in option(key, value))]
+
+
+def torchrun(folder: Path, arguments: list[str]) -> str:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    return done.stdout
+
+
+def metrics(folder: Path) -> dict[str, float]:
+    return {row["metric"]: float(row["value"]) for row in table(folder / "metrics.csv")}
+
+
+# 24 images for training, 5 for validation and 5 for testing, which halve unevenly
+DATA = {"datalist#num_images": 34, "datalist#validation_fraction": 0.15, "datalist#testing_fraction": 0.15}
+
+
+def evaluate_alone(root: Path, folder: Path, section: str) -> dict[str, float]:
+    run(root, "train", "evaluate", section=section, output_dir=str(folder), **DATA)
+    return metrics(folder)
+
+
+def assert_same_files(one: Path, two: Path, images: int) -> None:
+    names = ["metrics.csv", "errors_per_landmark.csv", "errors_per_image.csv", "predictions/predictions.csv"]
+    names += [str(path.relative_to(two)) for path in sorted((two / "predictions").glob("*.mrk.json"))]
+    assert len(names) == 4 + images
+    assert sorted(filecmp.cmpfiles(one, two, names, shallow=False)[0]) == sorted(names)
+
+
+def test_training_and_evaluation(tmp_path: Path) -> None:
+    root = copy_bundle(BUNDLE, tmp_path)  # without data: both processes ask for the phantom at once
+    torchrun(tmp_path, command_line(root, "training", "train", "multi_gpu_train", max_epochs=3, val_interval=1, **DATA))
+    datalist = json.loads((root / "data/datalist.json").read_text())
+    assert [len(datalist[section]) for section in ("training", "validation", "testing")] == [24, 5, 5]
+    curve = table(root / "eval/training_curve.csv")
+    # two processes, batches of two: six iterations an epoch
+    assert [row["iteration"] for row in curve] == ["6", "12", "18"]
+    state = torch.load(root / "models/model.pt", weights_only=True)
+    assert not any(name.startswith("module.") for name in state)
+
+    # what was written at the best epoch, for the model that is kept, against one process
+    one = evaluate_alone(root, tmp_path / "validation", "validation")
+    two = metrics(root / "eval")
+    assert two == pytest.approx(one, abs=1e-5) and two["images"] == 5
+    assert two["MRE"] == pytest.approx(min(float(row["metric"]) for row in curve), abs=1e-4)
+    assert_same_files(root / "eval", tmp_path / "validation", 5)
+
+    torchrun(tmp_path, command_line(root, "evaluating", "train", "evaluate", "multi_gpu_train", **DATA))
+    one, two = evaluate_alone(root, tmp_path / "testing", "testing"), metrics(root / "eval/testing")
+    assert two == pytest.approx(one, abs=1e-5) and two["images"] == 5
+    assert_same_files(root / "eval/testing", tmp_path / "testing", 5)
+
+
+def test_one_process_without_torchrun_is_told_what_to_do(tmp_path: Path) -> None:
+    root = copy_bundle(BUNDLE, tmp_path)
+    with pytest.raises(Exception) as error:
+        run(root, "train", "multi_gpu_train", **DATA)
+    assert "torchrun --standalone" in str(error.value.__cause__)
