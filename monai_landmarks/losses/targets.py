@@ -100,7 +100,8 @@ class GaussianTarget(nn.Module):
     def sigma(self) -> torch.Tensor:
         """Sigma as it is used, in the form in which it was given."""
         raw = self.raw_sigma
-        return raw + (raw.clamp(min=self.min_sigma) - raw).detach() if raw.requires_grad else raw
+        # the value first: added to a very negative number it would be rounded away
+        return raw.detach().clamp(min=self.min_sigma) + (raw - raw.detach()) if raw.requires_grad else raw
 
     def sigma_table(self, num_landmarks: int, spatial_dims: int) -> torch.Tensor:
         """Sigma per landmark and axis, (N, D)."""
