@@ -72,7 +72,9 @@ def option(key: str, value: Any) -> tuple[str, str]:
     return f"--{key}", value if isinstance(value, str) else repr(value)
 
 
-def workflow(root: Path, *configs: str, workflow_type: str | None = None, tracking: str | None = None, **overrides: Any):
+def workflow(
+    root: Path, *configs: str, workflow_type: str | None = None, tracking: str | None = None, **overrides: Any
+):
     """The workflow of some configuration files, such as ``"train", "evaluate"``."""
     return ConfigWorkflow(
         [str(root / "configs" / f"{config}.json") for config in configs],

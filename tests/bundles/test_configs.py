@@ -36,7 +36,9 @@ EXPRESSION = (
     ast.Expression | ast.Name | ast.Attribute | ast.Call | ast.keyword | ast.Constant | ast.List | ast.BinOp | ast.Add
 ) | (ast.Mult | ast.Load)
 TEST_OF_DEVICE = "torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')"  # MONAI's own habit
-TEST_OF_RANK = "torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank() > 0"
+TEST_OF_RANK = (
+    "torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank() > 0"
+)
 
 
 def strings(config: Any, key: str = "") -> Iterator[tuple[str, str]]:
@@ -92,14 +94,13 @@ def value_of(name: str) -> Any:
 def test_train_and_inference_agree() -> None:
     for bundle in BUNDLES:
         train, inference = (json.loads((SOURCE / bundle / f"configs/{name}.json").read_text()) for name in WHOLE)
-        for key in ("network_def", "network", "names", "spatial_size", "device", "amp"):
+        for key in ("network_def", "network", "names", "spatial_size", "normalization", "device", "amp"):
             assert train[key] == inference[key], f"{bundle}: {key}"
         assert train["validate"]["postprocessing"] == inference["postprocessing"], bundle
         assert train["validate"]["inferer"] == inference["inferer"], bundle
+        load = "monai_landmarks.transforms.LoadLandmarksd"
         expected = [
-            transform
-            for transform in train["train"]["deterministic_transforms"]
-            if transform["_target_"] != "monai_landmarks.transforms.LoadLandmarksd"
+            t for t in train["train"]["deterministic_transforms"] if not (isinstance(t, dict) and t["_target_"] == load)
         ]
         assert inference["preprocessing"]["transforms"] == expected, bundle
 

@@ -90,7 +90,11 @@ def test_versions_are_those_tested(bundle: str) -> None:
     content = metadata(bundle)
     packages = dict(content["required_packages_version"])
     assert packages.pop("monai_landmarks") == monai_landmarks.__version__
-    packages |= {"monai": content["monai_version"], "torch": content["pytorch_version"], "numpy": content["numpy_version"]}
+    packages |= {
+        "monai": content["monai_version"],
+        "torch": content["pytorch_version"],
+        "numpy": content["numpy_version"],
+    }
     assert packages == {name: PINS[canonicalize_name(name)] for name in packages}
 
 

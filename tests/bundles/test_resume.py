@@ -37,7 +37,9 @@ def test_goes_on(bundle: str, tmp_path: Path) -> None:
     after = torch.load(state, weights_only=True)
     assert after["trainer"]["epoch"] == 3 and after["optimizer"]["param_groups"][0]["lr"] > rate
     assert len([path for path in model.parent.iterdir() if path.name.startswith("model")]) == 1
-    assert flow.evaluator.state.best_metric == pytest.approx(min(float(row["metric"]) for row in table(curve)), rel=1e-4)
+    assert flow.evaluator.state.best_metric == pytest.approx(
+        min(float(row["metric"]) for row in table(curve)), rel=1e-4
+    )
 
     # a training that is complete says so and changes nothing; without resume it starts anew
     written = state.read_bytes()

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from monai.networks.layers import GaussianFilter
 from PIL import Image
-from small_bundles import NETWORK, SIZE, run, table, training_size, workflow
+from small_bundles import NETWORK, SIZE, copy_bundle, run, table, training_size, workflow
 
 from monai_landmarks.data import bundle_landmark_names, load_landmark_datalist, read_landmark_table, read_landmarks
 from monai_landmarks.heatmaps import decode_heatmaps
@@ -114,6 +114,17 @@ def test_training(trained: Path) -> None:
 
 def datalist(root: Path) -> Path | dict:
     return workflow(root, "train", **training_size(root)).parser.get_parsed_content("datalist")
+
+
+def test_training_on_all_images(tmp_path: Path) -> None:
+    """Nothing is left to choose a model by: the last one is kept, and validation belongs to the training."""
+    root = copy_bundle("ceph_xray_landmarks_scn", tmp_path)
+    flow = run(root, "train", "all_training_images", **training_size(root, epochs=1))
+    sections = [len(load_landmark_datalist(datalist(root), section)) for section in ("training", "validation")]
+    assert len(flow.train_dataset) == sum(sections) > sections[0] > 0
+    kept = torch.load(root / "models" / "model.pt", weights_only=True)
+    torch.testing.assert_close(kept, dict(flow.network_def.state_dict()), rtol=0, atol=0)
+    assert (root / "eval" / "training_part" / "metrics.csv").is_file()
 
 
 def test_evaluation(trained: Path, tmp_path: Path) -> None:

@@ -31,7 +31,13 @@ def command_line(root: Path, run_id: str, *configs: str, **overrides) -> list[st
     """``python -m monai.bundle run`` with its arguments as a user writes them."""
     files = [str(root / "configs" / f"{config}.json") for config in configs]
     arguments = {"bundle_root": str(root), "config_file": files, **small(root, **overrides)}
-    return ["-m", "monai.bundle", "run", run_id, *(part for key, value in arguments.items() for part in option(key, value))]
+    return [
+        "-m",
+        "monai.bundle",
+        "run",
+        run_id,
+        *(part for key, value in arguments.items() for part in option(key, value)),
+    ]
 
 
 def torchrun(folder: Path, arguments: list[str]) -> str:
