@@ -20,6 +20,8 @@ import torch
 __all__ = ["DecodedLandmarks", "decode_heatmaps"]
 
 _METHODS = ("gaussian", "centroid", "argmax")
+# the fit ends when no center (voxels) and no covariance (square voxels) has changed by more than this
+_CONVERGED = 1e-3
 
 
 class DecodedLandmarks(NamedTuple):
@@ -75,7 +77,7 @@ def _moments(window: _Windows, peak: torch.Tensor) -> tuple[torch.Tensor, torch.
     weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
     offset = weight @ window.offsets
     deviation = window.offsets - offset[:, None]
-    return offset, torch.einsum("mp,mpi,mpj->mij", weight, deviation, deviation)
+    return offset, (deviation * weight[..., None]).transpose(1, 2) @ deviation
 
 
 def _isotropic_width(window: _Windows, peak: torch.Tensor) -> torch.Tensor:
@@ -124,16 +126,17 @@ def _fit_gaussian(
     best = (offset, covariance)
     best_residual = torch.full_like(peak, math.inf)
     low, high = 0.3**2, (4.0 * radius) ** 2
+    moved = math.inf
     for step in range(iterations + 1):
         precision = torch.linalg.inv(covariance)
         deviation = window.offsets - offset[:, None]
-        exponent = -0.5 * torch.einsum("mpi,mij,mpj->mp", deviation, precision, deviation)
+        exponent = -0.5 * ((deviation @ precision) * deviation).sum(dim=-1)
         model = amplitude[:, None] * torch.exp(exponent)
         residual = ((window.values - model) ** 2 * window.inside).sum(dim=1)
         better = residual < best_residual
         best_residual = torch.where(better, residual, best_residual)
         best = (torch.where(better[:, None], offset, best[0]), torch.where(better[:, None, None], covariance, best[1]))
-        if step == iterations:
+        if step == iterations or moved < _CONVERGED:
             break
         weight = model**2 * window.inside
         # weight * response, written so that a vanishing model divides nothing
@@ -148,10 +151,11 @@ def _fit_gaussian(
         curvature = curvature + curvature.transpose(1, 2)
         eigenvalues, vectors = torch.linalg.eigh(torch.nan_to_num(curvature))
         eigenvalues = eigenvalues.clamp(min=1 / high, max=1 / low)
-        covariance = (vectors / eigenvalues[:, None, :]) @ vectors.transpose(1, 2)
+        last, covariance = covariance, (vectors / eigenvalues[:, None, :]) @ vectors.transpose(1, 2)
         slope = torch.nan_to_num(q[:, 1 : 1 + dims]) / radius
-        offset = (covariance @ slope[:, :, None])[:, :, 0]
+        previous, offset = offset, (covariance @ slope[:, :, None])[:, :, 0]
         offset = offset.clamp(min=-radius / 2, max=radius / 2)
+        moved = float(torch.maximum((offset - previous).abs().max(), (covariance - last).abs().max()))
         log_amplitude = torch.nan_to_num(q[:, 0]) + 0.5 * (slope * (covariance @ slope[:, :, None])[:, :, 0]).sum(dim=1)
         log_peak = peak.log()
         amplitude = torch.minimum(torch.maximum(log_amplitude, log_peak - 1), log_peak + 1).exp()
@@ -179,7 +183,7 @@ def decode_heatmaps(
         threshold: a landmark whose maximum is not above it is absent: NaN point and covariance. None decodes always.
         radius: how far around the maximum the refinement looks, in voxels. Default 8 in 2-D and 6 in 3-D, right for
             peaks with a sigma of about 0.7 to 5 voxels.
-        iterations: of the Gaussian fit.
+        iterations: at most so many of the Gaussian fit; two are enough for Gaussian peaks without noise.
 
     Returns:
         :class:`DecodedLandmarks`. The covariance is that of the fitted Gaussian (``"gaussian"``) or of the mass above
