@@ -123,9 +123,8 @@ def _update(image: MetaTensor, left: np.ndarray | None = None, right: np.ndarray
 
     original = image.meta.get(MetaKeys.ORIGINAL_AFFINE)
     if original is None and not image.applied_operations and not image.pending_operations:
-        original = (
-            image.affine.numpy()
-        )  # PILReader does not state it; without it, no way leads back to the file's pixels
+        # PILReader does not state it; without it, no way leads back to the pixels of the file
+        original = image.affine.numpy()
     image.affine = product(image.affine)
     if original is not None:
         # kept as the array type the reader chose
