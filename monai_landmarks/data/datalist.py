@@ -167,8 +167,8 @@ def load_landmark_datalist(
 
     Returns:
         dictionaries with ``image`` (absolute path), ``label`` (absolute path of a landmark file, or a list of points
-        with None where missing), for a list of points ``label_coordinate_system``, and what else the item holds, such as
-        ``spacing``.
+        with None where missing), for a list of points ``label_coordinate_system`` and ``label_names``, and what else the
+        item holds, such as ``spacing``.
 
     Raises:
         ValueError: if the file is no datalist or has no such section.
@@ -181,7 +181,7 @@ def load_landmark_datalist(
         unknown = [name for name in wanted if name not in sections]
         if unknown:
             raise ValueError(f"no section {unknown[0]!r}; there are {sections}.")
-        system = datalist.get("landmarks", {}).get("coordinate_system", CoordinateSystem.INDEX.value)
+        definition = datalist.get("landmarks", {})
     folder = os.path.abspath(base_dir if base_dir is not None else "." if in_memory else Path(path).parent)
     items = []
     for entry in (entry for name in wanted for entry in datalist[name]):
@@ -189,7 +189,9 @@ def load_landmark_datalist(
         if isinstance(entry.get("label"), str):
             item["label"] = os.path.normpath(os.path.join(folder, entry["label"]))
         elif "label" in entry:
-            item["label_coordinate_system"] = system
+            item["label_coordinate_system"] = definition.get("coordinate_system", CoordinateSystem.INDEX.value)
+            if "names" in definition:
+                item["label_names"] = definition["names"]
         items.append(item)
     return items
 

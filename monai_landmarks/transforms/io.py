@@ -82,6 +82,7 @@ class LoadLandmarks(Transform):
         source: PathLike | LandmarkSet | Rows | np.ndarray,
         img: NdarrayOrTensor | None = None,
         coordinate_system: CoordinateSystem | str | None = None,
+        row_names: Sequence[str] | None = None,
     ) -> MetaTensor:
         """
         Args:
@@ -89,6 +90,7 @@ class LoadLandmarks(Transform):
                 or NaN stands for a missing landmark.
             img: channel-first image as it was loaded; gives the number of axes, and the affine for points in pixels.
             coordinate_system: of rows, in place of the constructor's.
+            row_names: the landmark of each row; None: those of ``names``, in that order.
 
         Returns:
             MetaTensor (1, N, D) float64 with affine ``eye(4)``.
@@ -97,7 +99,7 @@ class LoadLandmarks(Transform):
             ValueError: names that are not wanted, a wrong number of rows or coordinates, 3-D points off the plane of a 2-D
                 image, pixels without an image or with one that was already transformed.
         """
-        landmarks, where = self._read(source, coordinate_system)
+        landmarks, where = self._read(source, coordinate_system, row_names)
         if landmarks.coordinate_system == CoordinateSystem.INDEX:
             landmarks = landmarks.to_world(_loaded_affine(img, where))
         points = landmarks.to(CoordinateSystem.RAS).points
@@ -106,34 +108,37 @@ class LoadLandmarks(Transform):
         return MetaTensor(torch.from_numpy(points.copy())[None], affine=torch.eye(4, dtype=torch.float64))
 
     def _read(
-        self, source: PathLike | LandmarkSet | Rows | np.ndarray, coordinate_system: CoordinateSystem | str | None
+        self,
+        source: PathLike | LandmarkSet | Rows | np.ndarray,
+        coordinate_system: CoordinateSystem | str | None,
+        row_names: Sequence[str] | None,
     ) -> tuple[LandmarkSet, str]:
         """The landmarks wanted and, for messages, where they come from."""
-        if isinstance(source, (str, os.PathLike, LandmarkSet)):
-            if isinstance(source, LandmarkSet):
-                landmarks, where = source, f"landmarks of {source.image}" if source.image else "landmark set"
-            else:
-                landmarks, where = read_landmarks(source), os.fspath(source)
-            if self.names is None:
-                return landmarks, where
-            unknown = [name for name in landmarks.names if name not in self.names]
-            if unknown and self.strict:
-                raise ValueError(
-                    f"{where}: landmarks {unknown} are not among the names wanted, {list(self.names)}. "
-                    "Correct the file or the names, or use strict=False to leave them out."
-                )
-            return landmarks.reorder(self.names), where
-        points = _rows(source)
-        if self.names is not None and len(points) != len(self.names):
-            raise ValueError(f"{len(points)} rows of coordinates are given for {len(self.names)} landmark names.")
-        names = self.names or tuple(str(i) for i in range(len(points)))
-        return (
-            LandmarkSet(names, points, CoordinateSystem(coordinate_system or self.coordinate_system)),
-            "rows of coordinates",
-        )
+        if isinstance(source, LandmarkSet):
+            landmarks, where = source, f"landmarks of {source.image}" if source.image else "landmark set"
+        elif isinstance(source, (str, os.PathLike)):
+            landmarks, where = read_landmarks(source), os.fspath(source)
+        else:
+            points = _rows(source)
+            names = tuple(row_names or self.names or (str(i) for i in range(len(points))))
+            if len(points) != len(names):
+                raise ValueError(f"{len(points)} rows of coordinates are given for {len(names)} landmark names.")
+            landmarks = LandmarkSet(names, points, CoordinateSystem(coordinate_system or self.coordinate_system))
+            where = "rows of coordinates"
+        if self.names is None:
+            return landmarks, where
+        unknown = [name for name in landmarks.names if name not in self.names]
+        if unknown and self.strict:
+            raise ValueError(
+                f"{where}: landmarks {unknown} are not among the names wanted, {list(self.names)}. "
+                "Correct the file or the names, or use strict=False to leave them out."
+            )
+        return landmarks.reorder(self.names), where
 
 
 def _rows(source: Rows | np.ndarray) -> np.ndarray:
+    if source is None:
+        raise ValueError("The item has no landmarks (None); expected a landmark file, or rows with None where missing.")
     rows: list[Any] = list(points_as_rows(source)) if isinstance(source, (np.ndarray, torch.Tensor)) else list(source)
     sizes = {len(row) for row in rows if row is not None}
     if len(sizes) > 1 or not sizes <= {2, 3}:
@@ -193,6 +198,8 @@ class LoadLandmarksd(MapTransform):
         strict: see :class:`LoadLandmarks`.
         coordinate_system: of rows, where the item does not state it.
         coordinate_system_key: where the item states it; None: ``"<key>_coordinate_system"``.
+        names_key: where the item states the landmark of each row; None: ``"<key>_names"``. It is taken out of the item, as
+            it is of no use in a batch. Rows without names are those of ``names``, in that order.
         allow_missing_keys: do not raise an error where landmarks are missing from the item.
     """
 
@@ -204,11 +211,13 @@ class LoadLandmarksd(MapTransform):
         strict: bool = True,
         coordinate_system: CoordinateSystem | str = CoordinateSystem.INDEX,
         coordinate_system_key: str | None = None,
+        names_key: str | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.ref_image_keys = ensure_tuple_rep(ref_image_keys, len(self.keys))
         self.coordinate_system_key = coordinate_system_key
+        self.names_key = names_key
         self.loader = LoadLandmarks(names, strict, coordinate_system)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -229,7 +238,8 @@ class LoadLandmarksd(MapTransform):
             if ref_key not in d:
                 raise KeyError(f"The image {ref_key!r} of the landmarks {key!r} is not in the item; load it first.")
             system_key = self.coordinate_system_key or f"{key}_coordinate_system"
-            d[key] = self.loader(d[key], d[ref_key], d.get(system_key))
+            row_names = d.pop(self.names_key or f"{key}_names", None)
+            d[key] = self.loader(d[key], d[ref_key], d.get(system_key), row_names)
         return d
 
 

@@ -81,6 +81,7 @@ def test_build_from_table(pictures):
     loaded = load_landmark_datalist(output, "validation")
     assert [os.path.samefile(a["image"], output.parent / b["image"]) for a, b in zip(loaded, datalist["validation"])]
     assert all(os.path.isabs(item["image"]) and item["label_coordinate_system"] == "index" for item in loaded)
+    assert all(item["label_names"] == ["a", "b"] for item in loaded)
     assert load_landmark_definition(output) == datalist["landmarks"]
     monai = load_decathlon_datalist(output, is_segmentation=True, data_list_key="validation")
     assert [item["label"] for item in monai] == [item["label"] for item in loaded]
@@ -116,7 +117,8 @@ def test_build_from_landmark_files(tmp_path, suffix, system):
     ]  # NIfTI holds its spacing
     assert datalist["landmarks"] == {"names": ["a", "b"], "pairs": [["a", "b"]], "coordinate_system": system}
     item, _ = load_landmark_datalist(tmp_path / "datalist.json")
-    assert item["label"] == str(tmp_path / f"case.0{suffix}") and "label_coordinate_system" not in item
+    assert item["label"] == str(tmp_path / f"case.0{suffix}")  # a file states these itself
+    assert "label_coordinate_system" not in item and "label_names" not in item
     assert load_landmark_datalist(tmp_path / "datalist.json", base_dir="/data")[0]["image"] == "/data/case.0.nii.gz"
 
 

@@ -73,6 +73,21 @@ def test_coordinate_system_of_rows(png: Path, rows: Any, system: str, sign: floa
     np.testing.assert_allclose(stated["label"][0].numpy(), sign * PIXELS)
 
 
+def test_names_of_rows(png: Path) -> None:
+    """Rows in another order than the names wanted are sorted, and those of other landmarks are refused."""
+    image = load(png, ROWS)["image"]
+    item = {"image": image, "label": ROWS[::-1], "label_names": NAMES[::-1]}
+    loaded = LoadLandmarksd(names=NAMES)(item)
+    np.testing.assert_array_equal(loaded["label"], LoadLandmarks(names=NAMES)(ROWS, image))
+    assert "label_names" not in loaded and "label_names" in item
+    fewer = LoadLandmarksd(names=NAMES)({"image": image, "label": ROWS[:1], "label_names": NAMES[:1]})["label"]
+    assert fewer.shape == (1, 3, 2) and fewer[0, 1:].isnan().all()
+    with pytest.raises(ValueError, match=r"\['d'\] are not among"):
+        LoadLandmarksd(names=NAMES)({"image": image, "label": ROWS, "label_names": ("a", "b", "d")})
+    with pytest.raises(ValueError, match="no landmarks"):
+        LoadLandmarksd(names=NAMES)({"image": image, "label": None})
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".mrk.json", ".fcsv"])
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("system", ["RAS", "LPS", "index"])
