@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import monai
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
@@ -103,6 +105,25 @@ def test_train_and_inference_agree() -> None:
             t for t in train["train"]["deterministic_transforms"] if not (isinstance(t, dict) and t["_target_"] == load)
         ]
         assert inference["preprocessing"]["transforms"] == expected, bundle
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_radiographs_of_one_slice(bundle: str, tmp_path: Path) -> None:
+    """A DICOM radiograph, or a NIfTI image with one slice, is a volume to its reader and a picture to the network."""
+    pixels = np.random.default_rng(0).integers(0, 255, (90, 120, 1)).astype(np.int16)
+    nib.save(nib.Nifti1Image(pixels, np.diag([-0.2, -0.3, 1.0, 1.0])), tmp_path / "a.nii.gz")
+    sitk = pytest.importorskip("SimpleITK")
+    volume = sitk.GetImageFromArray(pixels.T)
+    volume.SetSpacing((0.2, 0.3, 1.0))
+    sitk.WriteImage(volume, str(tmp_path / "a.dcm"))
+    parser = ConfigParser()
+    parser.read_config(SOURCE / bundle / "configs" / "inference.json")
+    parser.update({"bundle_root": str(SOURCE / bundle)})
+    preprocessing, size = (parser.get_parsed_content(key) for key in ("preprocessing", "spatial_size"))
+    nifti, dicom = (preprocessing({"image": str(tmp_path / name)})["image"] for name in ("a.nii.gz", "a.dcm"))
+    assert nifti.shape == dicom.shape == (1, *size)
+    torch.testing.assert_close(nifti.as_tensor(), dicom.as_tensor(), atol=1e-3, rtol=0)
+    torch.testing.assert_close(nifti.affine, dicom.affine, atol=1e-3, rtol=0)
 
 
 def test_bundles_differ_only_where_they_should() -> None:
