@@ -67,7 +67,7 @@ def read_geometry(
     """Read an image through MONAI's ``LoadImage`` and tell where it lies.
 
     Args:
-        path: image file. Pictures are read with ``PILReader``, whose axes are (x, y).
+        path: image file.
         spacing: (x, y) pixel size of a picture in mm, 1 if not given; not used for other formats.
 
     Returns:
@@ -75,7 +75,7 @@ def read_geometry(
         (spacing x * x, spacing y * y, 0), where ITK and 3D Slicer have it.
     """
     is_picture = not has_spacing(path)
-    image = _loader("PILReader" if is_picture else None)(os.fspath(path))
+    image = _loader()(os.fspath(path))
     if is_picture:
         x, y = (1.0, 1.0) if spacing is None else spacing
         return tuple(image.shape[1:]), np.diag([-x, -y, 1.0, 1.0])
@@ -88,9 +88,9 @@ def relative_path(path: str | os.PathLike, folder: str | os.PathLike | None) -> 
 
 
 @cache
-def _loader(reader: str | None) -> LoadImage:
+def _loader() -> LoadImage:
     # made once, because MONAI sets up all of its readers for each
-    return LoadImage(reader=reader, image_only=True, ensure_channel_first=True)
+    return LoadImage(image_only=True, ensure_channel_first=True)
 
 
 def _suffix(path: str | os.PathLike) -> str:

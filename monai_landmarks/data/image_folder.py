@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from .image_files import find_images
+from .image_files import find_images, has_spacing
 
 __all__ = ["image_folder_items"]
 
@@ -27,15 +27,18 @@ def image_folder_items(images: str | os.PathLike, spacing: float | list[float] |
 
     Args:
         images: folder or file.
-        spacing: pixel size in mm (one number or one per axis) of PNG, JPEG, BMP and TIFF files, which have none of their
-            own. Without it a pixel counts as 1 mm, as it does in 3D Slicer.
+        spacing: pixel size in mm (one number or one per axis) of PNG, JPEG, BMP and TIFF files, which have none that can be
+            trusted. Files of other formats in the folder keep their own. Without it a pixel counts as 1 mm.
 
     Returns:
-        one dictionary per image with ``image``, its absolute path, and ``spacing`` where given.
+        one dictionary per image with ``image``, its absolute path, and ``spacing`` where given and needed.
 
     Raises:
         ValueError: when there is no such folder or file, or no image in it.
     """
     files = [images] if os.path.isfile(images) else find_images(images)
-    extra = {} if spacing is None else {"spacing": spacing}
-    return [{"image": os.path.abspath(file), **extra} for file in files]
+    items: list[dict[str, Any]] = [{"image": os.path.abspath(file)} for file in files]
+    for item in items:
+        if spacing is not None and not has_spacing(item["image"]):
+            item["spacing"] = spacing
+    return items

@@ -60,8 +60,9 @@ class LandmarkSaver:
     ranks: one row a landmark, with its score. Images of the same name in different folders get the names of the folders
     in front, so that none overwrites another.
 
-    The points are in mm. PNG, JPEG and BMP files do not hold their spacing: where it was given to the pipeline, give it to
-    Slicer's *Volumes* module, too, and image and points fall together.
+    The points are in mm. PNG, JPEG, BMP and TIFF files do not hold their spacing, at most a print resolution, which Slicer
+    takes for it in JPEG and TIFF. Give the pipeline's spacing (1 mm if it has none) to Slicer's *Volumes* module, too, and
+    image and points fall together.
 
     Args:
         output_dir: folder for the files.

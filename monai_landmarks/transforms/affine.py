@@ -22,6 +22,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import MetaKeys, SpaceKeys, convert_to_tensor, ensure_tuple_rep
 
+from monai_landmarks.data.image_files import has_spacing
+
 from .spaces import affine_4x4, spacing_of
 
 __all__ = ["EnsureWorldAffine", "EnsureWorldAffineD", "EnsureWorldAffineDict", "EnsureWorldAffined"]
@@ -40,8 +42,9 @@ class EnsureWorldAffine(Transform):
     * Photographic formats (PNG, JPEG, BMP, TIFF through MONAI's PILReader) say nothing of the world: MONAI leaves the identity.
       Slicer and ITK put pixel (x, y) at LPS (s_x x, s_y y), so the affine becomes diag(-s_x, -s_y, 1, 1).
       Without this a point saved for Slicer would lie mirrored, outside the picture.
-    * ``spacing`` is for files that do not know theirs. These are the photographic ones, and all whose spacing is exactly 1,
-      which is what readers put where the file has none.
+    * ``spacing`` is for files that do not know theirs. These are the photographic ones, also those with a print resolution
+      (which ITK takes for the spacing of a TIFF), and all whose spacing is exactly 1, which is what readers put where the
+      file has none.
 
     Args:
         spacing: distance of pixel centers in mm, one number or one per axis; None: 1 mm where the file knows nothing.
@@ -90,8 +93,8 @@ class EnsureWorldAffine(Transform):
         else:
             known = spacing_of(image, dims)
             if wanted is not None and not np.allclose(known, wanted, rtol=1e-3):
-                if not np.array_equal(known, np.ones(dims)) and not self.override:
-                    name = image.meta.get("filename_or_obj", "an image")
+                name = str(image.meta.get("filename_or_obj", "an image"))
+                if not np.array_equal(known, np.ones(dims)) and has_spacing(name) and not self.override:
                     raise ValueError(
                         f"{name}: the file's spacing is {known.round(6).tolist()} mm, but {wanted.tolist()} was given. "
                         "Correct one of them, or use override=True to trust the one given."

@@ -28,6 +28,8 @@ def test_folder_and_file(tmp_path):
     items = image_folder_items(tmp_path, spacing=[0.5, 0.5])
     assert [item["image"] for item in items] == [str(tmp_path / "b.png"), str(tmp_path / "sub" / "a.jpg")]
     assert all(item["spacing"] == [0.5, 0.5] for item in items)
+    (tmp_path / "c.dcm").touch()  # a format that knows its spacing
+    assert ["spacing" in item for item in image_folder_items(tmp_path, spacing=0.5)] == [True, False, True]
     assert image_folder_items(tmp_path / "b.png") == [{"image": str(tmp_path / "b.png")}]
     with pytest.raises(ValueError, match="no such folder"):
         image_folder_items(tmp_path / "nowhere")

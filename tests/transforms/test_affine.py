@@ -19,6 +19,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Flip, LoadImage, LoadImaged, Resized, Spacingd, SqueezeDim
+from PIL import Image
 
 from monai_landmarks.transforms import EnsureWorldAffine, EnsureWorldAffined, spacing_of
 
@@ -91,6 +92,14 @@ def test_a_different_spacing_is_refused(tmp_path: Path) -> None:
         EnsureWorldAffine(0.1)(image)
     np.testing.assert_allclose(EnsureWorldAffine((0.5, 0.25))(image).pixdim.numpy()[:2], (0.5, 0.25))
     np.testing.assert_allclose(EnsureWorldAffine(0.1, override=True)(image).pixdim.numpy()[:2], (0.1, 0.1), atol=1e-9)
+
+
+def test_a_print_resolution_is_no_spacing(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.zeros(SHAPE[::-1], np.uint8)).save(path, dpi=(72, 72))
+    image = LoadImage(ensure_channel_first=True)(path)
+    assert not np.allclose(image.pixdim.numpy(), 1)  # or the test would show nothing
+    np.testing.assert_allclose(EnsureWorldAffine(0.1)(image).affine.diagonal()[:2], (-0.1, -0.1))
 
 
 @pytest.mark.parametrize("spacing", [0.0, -1.0, (1.0, 1.0, 1.0)])
