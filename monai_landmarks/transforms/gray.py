@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
+from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 
@@ -25,6 +26,8 @@ __all__ = ["ToGray", "ToGrayD", "ToGrayDict", "ToGrayd"]
 
 # luma weights of ITU-R BT.601, those of Pillow's "L" mode
 _LUMA = (0.299, 0.587, 0.114)
+# what PILReader leaves as it is in the file: numbers of colors, amounts of ink
+_NO_LIGHT = ("P", "PA", "CMYK")
 
 
 class ToGray(Transform):
@@ -34,7 +37,7 @@ class ToGray(Transform):
     The alpha channel is dropped. Color becomes luma (ITU-R BT.601). A single channel is returned as it is.
 
     Raises:
-        ValueError: for any other number of channels.
+        ValueError: for any other number of channels, and for palette and CMYK pictures, whose numbers are no brightness.
 
     Example:
         >>> ToGray()(torch.ones(3, 4, 5)).shape
@@ -46,6 +49,11 @@ class ToGray(Transform):
     def __call__(self, image: NdarrayOrTensor) -> NdarrayOrTensor:
         """(C, *spatial) to (1, *spatial), float32 where colors were mixed, else the input's type."""
         channels = image.shape[0]
+        if isinstance(image, MetaTensor) and image.meta.get("mode") in _NO_LIGHT:
+            raise ValueError(
+                f"{image.meta.get('filename_or_obj', 'an image')}: a picture of mode {image.meta['mode']} has no brightness in "
+                "its pixels; save it as gray or RGB."
+            )
         if channels == 1:
             return image
         if channels == 2:

@@ -293,7 +293,8 @@ class HeatmapToLandmarksd(MapTransform):
         allow_missing_keys: do not raise when a key is missing.
 
     Raises:
-        ValueError: when world points are asked for and neither image nor heatmaps have an affine.
+        ValueError: when world points are asked for and neither image nor heatmaps have an affine, or when the image has
+            another grid than the heatmaps.
     """
 
     backend = HeatmapToLandmarks.backend
@@ -335,6 +336,11 @@ class HeatmapToLandmarksd(MapTransform):
             d, self.points_keys, self.score_keys, self.covariance_keys, self.ref_image_keys
         ):
             heatmaps = d[key]
+            if ref_key is not None and tuple(d[ref_key].shape[1:]) != tuple(heatmaps.shape[1:]):
+                raise ValueError(
+                    f"'{key}' of shape {tuple(heatmaps.shape)} does not lie on the grid of '{ref_key}', "
+                    f"{tuple(d[ref_key].shape)}: its affine would lead to wrong points."
+                )
             points, score, covariance = (convert_to_tensor(r) for r in self.decoder(heatmaps))
             affine = affine_of(heatmaps if ref_key is None else d[ref_key])
             points = points.to(torch.float64)

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import LoadImage
 from PIL import Image
 
 from monai_landmarks.transforms import ToGray, ToGrayd
@@ -42,3 +43,12 @@ def test_affine_is_kept():
 def test_other_channels_are_refused():
     with pytest.raises(ValueError, match="channels"):
         ToGray()(np.zeros((5, 4, 4)))
+
+
+@pytest.mark.parametrize("mode, suffix", [("P", ".png"), ("CMYK", ".jpg")])
+def test_numbers_that_are_no_brightness_are_refused(tmp_path, mode, suffix):
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (6, 5, 3), dtype=np.uint8)).convert(mode).save(path)
+    image = LoadImage(ensure_channel_first=True)(path)
+    with pytest.raises(ValueError, match=f"a{suffix}.*mode {mode}"):
+        ToGray()(image)

@@ -155,6 +155,10 @@ def test_heatmaps_are_not_cached():
         lambda: LandmarksToHeatmapd(["a", "b"], heatmap_keys="c", spatial_shape=(8, 8)),
         lambda: HeatmapToLandmarksd("pred", space="voxel"),
         lambda: HeatmapToLandmarksd("pred")({"pred": torch.zeros(1, 8, 8)}),
+        # heatmaps of half the image's resolution
+        lambda: HeatmapToLandmarksd("pred", ref_image_keys="image")(
+            {"pred": torch.zeros(1, 8, 8), "image": MetaTensor(torch.zeros(1, 16, 16))}
+        ),
     ],
 )
 def test_bad_arguments(make):
