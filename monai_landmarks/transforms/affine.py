@@ -161,6 +161,8 @@ def _squeeze(image: MetaTensor) -> MetaTensor:
         )
     result = MetaTensor(image.as_tensor()[..., 0], meta=image.meta, applied_operations=image.applied_operations)
     result.affine = torch.from_numpy(affine)
+    # or it could not be batched with images that were pictures from the start
+    result.meta[MetaKeys.SPATIAL_SHAPE] = np.asarray(result.shape[1:])
     return result
 
 

@@ -27,7 +27,9 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from monai.data import list_data_collate
 from monai.utils.module import locate
+from PIL import Image
 from small_bundles import BUNDLES, SOURCE, metadata, small, training_size, workflow
 
 CONFIGS = [path for path in sorted(SOURCE.glob("*/configs/*.json")) if path.name != "metadata.json"]
@@ -120,10 +122,14 @@ def test_radiographs_of_one_slice(bundle: str, tmp_path: Path) -> None:
     parser.read_config(SOURCE / bundle / "configs" / "inference.json")
     parser.update({"bundle_root": str(SOURCE / bundle)})
     preprocessing, size = (parser.get_parsed_content(key) for key in ("preprocessing", "spatial_size"))
-    nifti, dicom = (preprocessing({"image": str(tmp_path / name)})["image"] for name in ("a.nii.gz", "a.dcm"))
+    Image.fromarray(pixels[..., 0].T.astype(np.uint8)).save(tmp_path / "a.png")
+    items = [preprocessing({"image": str(tmp_path / name)}) for name in ("a.nii.gz", "a.dcm", "a.png")]
+    nifti, dicom, _ = (item["image"] for item in items)
     assert nifti.shape == dicom.shape == (1, *size)
     torch.testing.assert_close(nifti.as_tensor(), dicom.as_tensor(), atol=1e-3, rtol=0)
     torch.testing.assert_close(nifti.affine, dicom.affine, atol=1e-3, rtol=0)
+    for mixed in (items, items[::-1]):  # a folder may hold both, and pictures
+        assert list_data_collate(mixed)["image"].shape == (3, 1, *size)
 
 
 def test_bundles_differ_only_where_they_should() -> None:
