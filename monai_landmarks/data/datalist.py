@@ -175,7 +175,7 @@ def load_landmark_datalist(
     """
     in_memory = isinstance(path, Mapping)
     with naming_file("datalist" if in_memory else path):
-        datalist = path if in_memory else json.loads(read_text(path))
+        datalist = path if in_memory else _read(path)
         sections = [key for key, value in datalist.items() if isinstance(value, list)]
         wanted = [section] if isinstance(section, str) else list(section)
         unknown = [name for name in wanted if name not in sections]
@@ -203,10 +203,17 @@ def load_landmark_definition(path: str | os.PathLike) -> dict[str, Any]:
         ValueError: if the file is no datalist of landmarks.
     """
     with naming_file(path):
-        definition = json.loads(read_text(path)).get("landmarks")
+        definition = _read(path).get("landmarks")
         if not isinstance(definition, dict) or "names" not in definition:
             raise ValueError("no 'landmarks' with 'names'; expected a datalist of landmarks.")
     return {"pairs": [], "coordinate_system": CoordinateSystem.INDEX.value, **definition}
+
+
+def _read(path: str | os.PathLike) -> dict[str, Any]:
+    datalist = json.loads(read_text(path))
+    if not isinstance(datalist, dict):
+        raise ValueError("not a JSON object; expected a datalist with sections such as 'training'.")
+    return datalist
 
 
 def _match_table(

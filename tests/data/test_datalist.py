@@ -254,6 +254,9 @@ def test_bad_files(tmp_path):
     assert datalist_problems(path) == [
         "not a JSON object; expected one with 'landmarks' and sections such as 'training'."
     ]
+    for load in (load_landmark_datalist, load_landmark_definition):
+        with pytest.raises(ValueError, match=r"d\.json: not a JSON object"):
+            load(path)
     path.write_text('{"training": [], "landmarks": {}}')
     with pytest.raises(ValueError, match=r"d\.json: no section 'testing'; there are \['training'\]"):
         load_landmark_datalist(path, "testing")
