@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from .distributed import finish_distributed, local_device, start_distributed, wrap_distributed
+from .gradient_clipping import GradientClipping
 from .landmark_report import LandmarkReport
 from .landmark_saver import LandmarkSaver
 from .overlay_saver import OverlaySaver
@@ -21,6 +22,7 @@ from .training_curve import TrainingCurve
 from .training_progress import TrainingProgress
 
 __all__ = [
+    "GradientClipping",
     "LandmarkReport",
     "LandmarkSaver",
     "OverlaySaver",
