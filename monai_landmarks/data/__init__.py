@@ -16,6 +16,7 @@ from __future__ import annotations
 from .bundle_metadata import bundle_landmark_names
 from .datalist import build_datalist, datalist_item, load_landmark_datalist, load_landmark_definition, save_datalist
 from .datalist_check import DatalistError, check_datalist, datalist_problems
+from .image_files import image_stem
 from .image_folder import image_folder_items
 from .isbi2015 import ISBI2015_LANDMARKS, isbi2015_datalist
 from .landmark_io import (
@@ -44,6 +45,7 @@ __all__ = [
     "datalist_problems",
     "hand_phantom",
     "image_folder_items",
+    "image_stem",
     "isbi2015_datalist",
     "landmark_suffix",
     "load_landmark_datalist",

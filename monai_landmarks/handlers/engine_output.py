@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,7 +32,6 @@ else:
 __all__ = [
     "Engine",
     "Events",
-    "file_stem",
     "gather",
     "image_path",
     "is_best",
@@ -102,17 +100,6 @@ def image_path(item: dict[str, Any], image_key: str) -> str | None:
     image = item.get(image_key)
     path = image.meta.get(ImageMetaKey.FILENAME_OR_OBJ) if isinstance(image, MetaTensor) else None
     return os.fspath(path) if isinstance(path, (str, os.PathLike)) and os.fspath(path) else None
-
-
-def file_stem(path: str) -> str:
-    """Name of an image file without folder and suffix.
-
-    Example:
-        >>> file_stem("scans/case.01.nii.gz"), file_stem("a/b.png")
-        ('case.01', 'b')
-    """
-    name = Path(path).name
-    return Path(name[: -len(".gz")] if name.lower().endswith(".gz") else name).stem
 
 
 def gather(rows: list[Any]) -> list[Any]:

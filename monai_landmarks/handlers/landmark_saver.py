@@ -26,20 +26,16 @@ from monai.data import MetaTensor
 from monai.data.utils import to_affine_nd
 from monai.utils import CommonKeys, MetaKeys
 
-from monai_landmarks.data import CoordinateSystem, LandmarkSet, atomic_write, write_landmark_table, write_landmarks
-
-from .engine_output import (
-    Engine,
-    Events,
-    file_stem,
-    gather,
-    image_path,
-    is_best,
-    is_main_process,
-    output_items,
-    take,
-    world,
+from monai_landmarks.data import (
+    CoordinateSystem,
+    LandmarkSet,
+    atomic_write,
+    image_stem,
+    write_landmark_table,
+    write_landmarks,
 )
+
+from .engine_output import Engine, Events, gather, image_path, is_best, is_main_process, output_items, take, world
 
 __all__ = ["LandmarkSaver", "distinct_names"]
 
@@ -139,7 +135,7 @@ class LandmarkSaver:
         """A name for now, which no other image of this rank has."""
         if image in self._cases:
             return self._cases[image].name
-        stem = name = file_stem(image)
+        stem = name = image_stem(image)
         while name in self._taken:
             name = f"{stem}_{len(self._taken)}"
         self._taken.add(name)
@@ -243,11 +239,11 @@ def distinct_names(paths: Sequence[str]) -> list[str]:
         >>> distinct_names(["left/hand.png", "right/hand.png", "right/foot.png"])
         ['left_hand', 'right_hand', 'foot']
     """
-    stems = Counter((Path(path).parent, file_stem(path)) for path in paths)
+    stems = Counter((Path(path).parent, image_stem(path)) for path in paths)
     parts = []
     for path in map(Path, paths):  # a.png beside a.jpg keep their suffixes
-        alone = stems[path.parent, file_stem(str(path))] == 1
-        parts.append((*path.parent.parts, file_stem(str(path)) if alone else path.name.replace(".", "_")))
+        alone = stems[path.parent, image_stem(str(path))] == 1
+        parts.append((*path.parent.parts, image_stem(str(path)) if alone else path.name.replace(".", "_")))
     depth = [1] * len(paths)
     while True:
         names = ["_".join(part.strip("/\\:") for part in p[-d:]) for p, d in zip(parts, depth)]

@@ -22,22 +22,11 @@ from monai.data import MetaTensor
 from monai.data.utils import to_affine_nd
 from monai.utils import CommonKeys
 
-from monai_landmarks.data import atomic_write
+from monai_landmarks.data import atomic_write, image_stem
 from monai_landmarks.metrics import image_specific_error, point_error
 from monai_landmarks.visualize import LandmarkView, draw_views, landmark_view
 
-from .engine_output import (
-    Engine,
-    Events,
-    file_stem,
-    gather,
-    image_path,
-    is_best,
-    is_main_process,
-    output_items,
-    take,
-    world,
-)
+from .engine_output import Engine, Events, gather, image_path, is_best, is_main_process, output_items, take, world
 
 __all__ = ["OverlaySaver"]
 
@@ -134,7 +123,7 @@ class OverlaySaver:
                 to_index(pred),
                 None if truth is None else to_index(truth),
                 covariance=self._covariance(item, image, pred.shape[-1]),
-                title=file_stem(name) + (f": {error:.2f} mm" if error == error else ""),
+                title=image_stem(name) + (f": {error:.2f} mm" if error == error else ""),
                 center=self.center,
                 max_size=self.max_size,
             )
@@ -163,7 +152,7 @@ class OverlaySaver:
         self._drawn = [self._draw([view for _, view in shown], "overlays", self.columns)]
         if self.single and len(shown) > 1:
             for i, (image, view) in enumerate(shown):
-                self._drawn.append(self._draw([view], f"overlay_{i + 1:02d}_{file_stem(image)}", 1))
+                self._drawn.append(self._draw([view], f"overlay_{i + 1:02d}_{image_stem(image)}", 1))
         engine.logger.info(f"drew the landmarks of {len(shown)} images: {self._drawn[0]}")
 
     def _choose(self, cases: list[_Case]) -> list[_Case]:

@@ -213,6 +213,12 @@ def decode_heatmaps(
     work = torch.float32 if maps.device.type == "mps" else torch.float64
     result_dtype = torch.float64 if maps.dtype == torch.float64 else torch.float32
     radius = radius or (8 if spatial_dims == 2 else 6)
+    if maps.numel() == 0:
+        if 0 in spatial:
+            raise ValueError(f"heatmaps of shape {tuple(heatmaps.shape)} have an empty spatial axis.")
+        shape = (*lead, spatial_dims)
+        empty = maps.new_zeros(shape, dtype=result_dtype)
+        return DecodedLandmarks(empty, maps.new_zeros(lead), empty[..., None].expand(*shape, spatial_dims))
 
     center, score = _find_maxima(maps)
     peak = score.to(work)

@@ -60,7 +60,9 @@ def target_and_weight(
     return maps, weight.to(heatmaps.device)
 
 
-def squared_error_per_map(heatmaps: torch.Tensor, maps: torch.Tensor, voxel_weight: torch.Tensor | None = None):
+def squared_error_per_map(
+    heatmaps: torch.Tensor, maps: torch.Tensor, voxel_weight: torch.Tensor | None = None
+) -> torch.Tensor:
     """Sum over the voxels of each map, (B, N), in float32 at least: a sum over a million voxels is too much for half."""
     squared = ((heatmaps if heatmaps.dtype == torch.float64 else heatmaps.float()) - maps).square()
     if voxel_weight is not None:
@@ -80,8 +82,8 @@ class HeatmapL2Loss(_Loss):
         foreground_weight: f in :math:`w_n(x) = 1 + f\, t_n(x) / a` with the target's peak a: how much more a voxel at
             the landmark counts than one in the background. At 0 all count alike, and a network may stay flat for long,
             because a flat map is almost right almost everywhere.
-        reduction: ``"mean"`` over all voxels of the maps that count (weights are not divided out), ``"sum"``, or ``"none"``: (B, N) sums per map,
-            zero for maps that do not count.
+        reduction: ``"mean"`` over all voxels of the maps that count (weights are not divided out), ``"sum"``, or
+            ``"none"``: (B, N) sums per map, zero for maps that do not count.
 
     Example:
         >>> loss = HeatmapL2Loss(GaussianTarget(sigma=2.0, amplitude=10.0))

@@ -162,3 +162,10 @@ def test_maps_smaller_than_the_window(shape):
 def test_bad_arguments(arguments):
     with pytest.raises(ValueError):
         decode_heatmaps(**{"heatmaps": torch.zeros(1, 8, 8), "spatial_dims": 2, **arguments})
+
+
+@pytest.mark.parametrize("shape", [(0, 8, 9), (2, 0, 8, 9), (0, 3, 8, 9)])
+def test_no_maps_give_no_points(shape):
+    decoded = decode_heatmaps(torch.zeros(shape), spatial_dims=2)
+    assert decoded.points.shape == (*shape[:-2], 2)
+    assert decoded.score.shape == shape[:-2] and decoded.covariance.shape == (*shape[:-2], 2, 2)
