@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MADE_BY_RUNNING = ("eval", "models", "__pycache__")
+MADE_BY_RUNNING = {"monai_landmarks": ("__pycache__",), "bundles": ("data", "eval", "models", "__pycache__")}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def wheel(tmp_path_factory):
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     for name in ("monai_landmarks", "bundles"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns(*MADE_BY_RUNNING))
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns(*MADE_BY_RUNNING[name]))
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", "dist", "."]
     result = subprocess.run(build, cwd=source, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -44,7 +44,7 @@ def shipped_files(folder):
     return {
         str(p.relative_to(ROOT / folder))
         for p in (ROOT / folder).rglob("*")
-        if p.is_file() and not set(MADE_BY_RUNNING) & set(p.relative_to(ROOT).parts)
+        if p.is_file() and not set(MADE_BY_RUNNING[folder]) & set(p.relative_to(ROOT / folder).parts)
     }
 
 

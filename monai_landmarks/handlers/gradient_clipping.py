@@ -29,14 +29,14 @@ class GradientClipping:
 
     Args:
         optimizer: whose parameters are clipped; that of the trainer.
-        max_norm: largest Euclidean norm of the gradient.
+        max_norm: largest Euclidean norm of the gradient; None clips nothing, so that a configuration can leave it open.
 
     Raises:
         ValueError: for a norm that is not positive.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, max_norm: float) -> None:
-        if max_norm <= 0:
+    def __init__(self, optimizer: torch.optim.Optimizer, max_norm: float | None) -> None:
+        if max_norm is not None and max_norm <= 0:
             raise ValueError(f"max_norm must be positive, got {max_norm}.")
         self.optimizer = optimizer
         self.max_norm = max_norm
@@ -46,9 +46,11 @@ class GradientClipping:
         Args:
             engine: a MONAI trainer.
         """
-        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._clip)
+        if self.max_norm is not None:
+            engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._clip)
 
     def _clip(self, engine: Engine) -> None:
+        assert self.max_norm is not None
         scaler = getattr(engine, "scaler", None)
         if scaler is not None:
             # under mixed precision the gradients still carry the loss scale; the step then does not unscale them again

@@ -21,7 +21,7 @@ from monai.engines import SupervisedTrainer
 from monai_landmarks.handlers import GradientClipping
 
 
-@pytest.mark.parametrize("max_norm,scale", [(0.5, 0.1), (100.0, 1.0)])
+@pytest.mark.parametrize("max_norm,scale", [(0.5, 0.1), (100.0, 1.0), (None, 1.0)])
 def test_a_step_is_not_longer_than_the_norm_allows(max_norm, scale):
     # loss = 5 w on a single weight: the gradient is 5, and a step of SGD with learning rate 1 shows it
     network = torch.nn.Linear(1, 1, bias=False)
