@@ -119,46 +119,51 @@ def _fit_gaussian(
     products = (basis[:, :, None] * basis[:, None, :]).flatten(1)
     num_terms = basis.shape[1]
     rows, cols = torch.triu_indices(dims, dims, device=basis.device)
+    # of the symmetric matrix, a term x_i x_j with i < j holds both halves
+    halves = torch.where(rows == cols, 0.5, 1.0).to(basis)
+    inside = window.inside.to(basis)
 
     offset, _ = _moments(window, peak)
     covariance = torch.diag_embed((_isotropic_width(window, peak) ** 2)[:, None].expand(-1, dims))
-    amplitude = peak
+    log_peak = peak.log()
+    log_amplitude = log_peak
     best = (offset, covariance)
     best_residual = torch.full_like(peak, math.inf)
     low, high = 0.3**2, (4.0 * radius) ** 2
     moved = math.inf
     for step in range(iterations + 1):
         precision = torch.linalg.inv(covariance)
-        deviation = window.offsets - offset[:, None]
-        exponent = -0.5 * ((deviation @ precision) * deviation).sum(dim=-1)
-        model = amplitude[:, None] * torch.exp(exponent)
-        residual = ((window.values - model) ** 2 * window.inside).sum(dim=1)
+        slope = (precision @ offset[:, :, None])[:, :, 0]
+        constant = log_amplitude - 0.5 * (slope * offset).sum(dim=1)
+        q = torch.cat([constant[:, None], radius * slope, -(radius**2) * halves * precision[:, rows, cols]], dim=1)
+        log_model = q @ basis.T
+        model = log_model.exp() * inside
+        error = window.values - model
+        residual = error.square().sum(dim=1)
         better = residual < best_residual
         best_residual = torch.where(better, residual, best_residual)
         best = (torch.where(better[:, None], offset, best[0]), torch.where(better[:, None, None], covariance, best[1]))
         if step == iterations or moved < _CONVERGED:
             break
-        weight = model**2 * window.inside
         # weight * response, written so that a vanishing model divides nothing
-        response = weight * (amplitude.log()[:, None] + exponent) + model * (window.values - model) * window.inside
+        weight = model.square()
+        response = weight * log_model + model * error
         normal = (weight @ products).reshape(-1, num_terms, num_terms)
         damping = 1e-9 * normal.diagonal(dim1=1, dim2=2).amax(dim=1)
         normal = normal + torch.diag_embed(damping[:, None].expand(-1, num_terms))
-        q = torch.linalg.solve(normal, response @ basis)
+        q = torch.nan_to_num(torch.linalg.solve(normal, response @ basis))
         # read center, covariance and amplitude off the polynomial
         curvature = torch.zeros_like(covariance)
         curvature[:, rows, cols] = -q[:, 1 + dims :] / radius**2
-        curvature = curvature + curvature.transpose(1, 2)
-        eigenvalues, vectors = torch.linalg.eigh(torch.nan_to_num(curvature))
+        eigenvalues, vectors = torch.linalg.eigh(curvature + curvature.transpose(1, 2))
         eigenvalues = eigenvalues.clamp(min=1 / high, max=1 / low)
         last, covariance = covariance, (vectors / eigenvalues[:, None, :]) @ vectors.transpose(1, 2)
-        slope = torch.nan_to_num(q[:, 1 : 1 + dims]) / radius
+        slope = q[:, 1 : 1 + dims] / radius
         previous, offset = offset, (covariance @ slope[:, :, None])[:, :, 0]
+        log_amplitude = q[:, 0] + 0.5 * (slope * offset).sum(dim=1)
+        log_amplitude = torch.minimum(torch.maximum(log_amplitude, log_peak - 1), log_peak + 1)
         offset = offset.clamp(min=-radius / 2, max=radius / 2)
         moved = float(torch.maximum((offset - previous).abs().max(), (covariance - last).abs().max()))
-        log_amplitude = torch.nan_to_num(q[:, 0]) + 0.5 * (slope * (covariance @ slope[:, :, None])[:, :, 0]).sum(dim=1)
-        log_peak = peak.log()
-        amplitude = torch.minimum(torch.maximum(log_amplitude, log_peak - 1), log_peak + 1).exp()
     return best
 
 
@@ -229,9 +234,10 @@ def decode_heatmaps(
     window = window._replace(values=torch.where(refinable[:, None], torch.nan_to_num(window.values), 1.0))
     usable_peak = torch.where(refinable, peak, torch.ones_like(peak))
 
-    offset, covariance = _moments(window, usable_peak)
     if method == "gaussian":
         offset, covariance = _fit_gaussian(window, usable_peak, radius, iterations)
+    else:
+        offset, covariance = _moments(window, usable_peak)
     if method == "argmax":
         offset = torch.zeros_like(offset)
     points = center.to(work) + torch.where(refinable[:, None], offset, torch.zeros_like(offset))
