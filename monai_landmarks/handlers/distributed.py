@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import torch
 import torch.distributed as dist
@@ -49,8 +50,12 @@ def start_distributed() -> None:
 
 
 def finish_distributed() -> None:
-    """Leave the process group."""
+    """Leave the process group, all processes together: one that leaves early can break the others' connections."""
     if dist.is_initialized():
+        dist.barrier()
+        # gloo's threads let go of the last exchange a moment after it is over; an interpreter that ends in that moment
+        # is aborted, although all its work is done
+        time.sleep(0.5)
         dist.destroy_process_group()
 
 
