@@ -10,3 +10,9 @@
 # limitations under the License.
 
 """Networks that turn images into landmark heatmaps."""
+
+from __future__ import annotations
+
+from .encoders import Encoder, make_encoder
+
+__all__ = ["Encoder", "make_encoder"]

@@ -13,7 +13,8 @@
 
 from __future__ import annotations
 
+from .farnet import FARNet
 from .localization_unet import LocalizationUNet
 from .scn import SCN
 
-__all__ = ["LocalizationUNet", "SCN"]
+__all__ = ["FARNet", "LocalizationUNet", "SCN"]
