@@ -13,9 +13,20 @@
 
 from __future__ import annotations
 
+from .coarse_to_fine import CoarseToFineLoss
+from .exponential_weighted_center import EWCLoss, ExponentialWeightedCenterLoss
 from .heatmap_l2 import HeatmapL2Loss
 from .parameter_groups import parameter_groups
 from .scn import SCNLoss
 from .targets import GaussianTarget, as_batch_points
 
-__all__ = ["GaussianTarget", "HeatmapL2Loss", "SCNLoss", "as_batch_points", "parameter_groups"]
+__all__ = [
+    "CoarseToFineLoss",
+    "EWCLoss",
+    "ExponentialWeightedCenterLoss",
+    "GaussianTarget",
+    "HeatmapL2Loss",
+    "SCNLoss",
+    "as_batch_points",
+    "parameter_groups",
+]

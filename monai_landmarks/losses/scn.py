@@ -17,8 +17,8 @@ import torch
 from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
-from .heatmap_l2 import check_missing, squared_error_per_map, target_and_weight
 from .targets import GaussianTarget, plain_tensor
+from .voxelwise import check_missing, in_loss_precision, target_and_weight
 
 __all__ = ["SCNLoss"]
 
@@ -114,7 +114,7 @@ class SCNLoss(_Loss):
         if target.shape == input.shape:
             raise ValueError("SCNLoss makes its targets itself: pass index points (B, N, D), not heatmaps.")
         maps, weight = target_and_weight(input, target, self.target, self.missing)
-        per_map = 0.5 * squared_error_per_map(input, maps) * weight
+        per_map = 0.5 * (in_loss_precision(input) - maps).square().flatten(2).sum(dim=-1) * weight
         if self.learn_sigma:
             present = (~target.isnan().any(dim=-1)).reshape(per_map.shape).to(per_map)
             per_map = per_map + 0.5 * self.sigma_weight * self.sigma.square() * present

@@ -1,0 +1,137 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What losses that compare heatmaps voxel by voxel have in common: targets, missing landmarks, reduction."""
+
+from __future__ import annotations
+
+import torch
+from monai.utils import LossReduction
+from torch.nn.modules.loss import _Loss
+
+from .targets import GaussianTarget, as_batch_points, plain_tensor
+
+__all__ = ["VoxelwiseLoss", "check_missing", "in_loss_precision", "target_and_weight"]
+
+_MISSING = ("ignore", "absent")
+
+
+def check_missing(missing: str) -> str:
+    """Return ``missing`` if it is one of the two meanings, else raise ValueError."""
+    if missing not in _MISSING:
+        raise ValueError(f"missing must be 'ignore' or 'absent', got {missing!r}.")
+    return missing
+
+
+def in_loss_precision(heatmaps: torch.Tensor) -> torch.Tensor:
+    """In float32 at least: a sum over a million voxels is too much for half."""
+    return heatmaps if heatmaps.dtype == torch.float64 else heatmaps.float()
+
+
+def target_and_weight(
+    heatmaps: torch.Tensor, target: torch.Tensor, make_target: GaussianTarget, missing: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    The target maps, and which maps the loss counts.
+
+    Args:
+        heatmaps: predictions (B, N, *spatial).
+        target: index points (B, N, D) or (B, 1, N, D), NaN where missing; or maps of the shape of ``heatmaps``, where a
+            map with a NaN is missing.
+        make_target: turns points into maps.
+        missing: ``"ignore"``: the position is unknown, the map counts not at all. ``"absent"``: the landmark is known
+            not to be in the image, its target is flat zero.
+
+    Returns:
+        target maps (B, N, *spatial) without NaN, and weights (B, N), 0 or 1.
+    """
+    if target.shape == heatmaps.shape:
+        unknown = target.flatten(2).isnan().any(dim=-1)
+        maps = torch.nan_to_num(target) * ~unknown.view(*unknown.shape, *[1] * (target.ndim - 2))
+        maps = maps.to(heatmaps.device, torch.float32)
+    else:
+        points = as_batch_points(target, heatmaps)
+        unknown = points.isnan().any(dim=-1)
+        maps = make_target(points, heatmaps.shape[2:])
+    weight = torch.ones_like(unknown, dtype=torch.float32) if missing == "absent" else (~unknown).float()
+    return maps, weight.to(heatmaps.device)
+
+
+class VoxelwiseLoss(_Loss):
+    """
+    A sum over the voxels of each map; a subclass says in ``voxel_loss`` what a voxel adds.
+
+    Args:
+        target: makes the target maps when the loss is called with points. Default: sigma 3 voxels, peak 1.
+        missing: what a NaN landmark means. ``"ignore"``: its position is unknown, it adds nothing to the loss.
+            ``"absent"``: it is known not to be in the image, its target is a flat zero map.
+        reduction: ``"mean"`` over all voxels of the maps that count (weights are not divided out), ``"sum"``, or
+            ``"none"``: (B, N) sums per map, zero for maps that do not count.
+
+    Raises:
+        ValueError: for an unknown ``missing`` or ``reduction``; for targets whose peak is not 1, where
+            ``unit_targets`` says that the formula needs it.
+    """
+
+    unit_targets = False
+
+    def __init__(
+        self,
+        target: GaussianTarget | None = None,
+        missing: str = "ignore",
+        reduction: LossReduction | str = LossReduction.MEAN,
+    ) -> None:
+        super().__init__(reduction=LossReduction(reduction).value)
+        self.target = target or GaussianTarget()
+        self.missing = check_missing(missing)
+        if self.unit_targets and (self.target.normalize != "peak" or self.target.amplitude != 1):
+            raise ValueError(
+                f"{type(self).__name__} raises a number to the power of the target, so the target's peak must be 1; got "
+                f"normalize={self.target.normalize!r}, amplitude={self.target.amplitude}. "
+                "Use GaussianTarget(sigma, normalize='peak', amplitude=1.0)."
+            )
+
+    def voxel_loss(self, heatmaps: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+        """What each voxel adds, from predictions and targets (B, N, *spatial) in float32 at least."""
+        raise NotImplementedError
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            input: predicted heatmaps (B, N, *spatial).
+            target: index points (B, N, D) or (B, 1, N, D), or target heatmaps of the shape of ``input``. NaN is missing.
+
+        Returns:
+            A scalar, or (B, N) for ``reduction="none"``.
+
+        Raises:
+            ValueError: for points that do not belong to the heatmaps; for target heatmaps outside [0, 1], where the
+                formula needs that.
+        """
+        input, target = plain_tensor(input), plain_tensor(target)
+        maps, weight = target_and_weight(input, target, self.target, self.missing)
+        if self.unit_targets and target.shape == input.shape:
+            self._check_unit(maps.detach())
+        per_map = self.voxel_loss(in_loss_precision(input), maps).flatten(2).sum(dim=-1) * weight
+        if self.reduction == LossReduction.SUM.value:
+            return per_map.sum()
+        if self.reduction == LossReduction.MEAN.value:
+            return per_map.sum() / (weight.sum() * maps[0, 0].numel()).clamp(min=1)
+        return per_map
+
+    def _check_unit(self, maps: torch.Tensor) -> None:
+        # resampled maps are off by rounding
+        low, high = (float(v) for v in maps.aminmax())
+        if low < -1e-3 or high > 1 + 1e-3:
+            raise ValueError(
+                f"{type(self).__name__} needs target heatmaps in [0, 1], got values from {low:.4g} to {high:.4g}: "
+                "divide them by their peak."
+            )
