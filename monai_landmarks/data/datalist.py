@@ -36,8 +36,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .csv_format import read_landmark_table
 from .datalist_check import check_datalist
+from .formats.csv_format import read_landmark_table
 from .image_files import find_images, has_spacing, image_stem, relative_path
 from .landmark_io import landmark_suffix, read_landmarks
 from .landmark_set import CoordinateSystem, LandmarkSet

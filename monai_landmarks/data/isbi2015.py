@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from .csv_format import read_landmark_table
 from .csv_rows import parse_number
 from .datalist import datalist_item, save_datalist
 from .datalist_check import check_datalist
+from .formats.csv_format import read_landmark_table
 from .image_files import find_images, image_stem, read_geometry, relative_path
 from .landmark_set import CoordinateSystem, LandmarkSet
 from .safe_files import naming_file, read_text

@@ -26,11 +26,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from .csv_format import read_csv, read_landmark_table, write_csv, write_landmark_table
+from .formats.csv_format import read_csv, read_landmark_table, write_csv, write_landmark_table
+from .formats.slicer_fcsv import read_fcsv, write_fcsv
+from .formats.slicer_markups import read_markups, write_markups
 from .landmark_set import LandmarkSet
 from .safe_files import atomic_write, naming_file
-from .slicer_fcsv import read_fcsv, write_fcsv
-from .slicer_markups import read_markups, write_markups
 
 __all__ = [
     "landmark_suffix",

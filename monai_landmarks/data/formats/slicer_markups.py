@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from .landmark_set import CoordinateSystem, LandmarkSet
-from .safe_files import read_text
+from monai_landmarks.data.landmark_set import CoordinateSystem, LandmarkSet
+from monai_landmarks.data.safe_files import read_text
 
 __all__ = ["SCHEMA_URL", "format_score", "parse_score", "read_markups", "require_slicer_space", "write_markups"]
 

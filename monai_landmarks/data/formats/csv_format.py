@@ -37,9 +37,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .csv_rows import format_number, parse_number, split_rows
-from .landmark_set import CoordinateSystem, LandmarkSet
-from .safe_files import atomic_write, naming_file, read_text
+from monai_landmarks.data.csv_rows import format_number, parse_number, split_rows
+from monai_landmarks.data.landmark_set import CoordinateSystem, LandmarkSet
+from monai_landmarks.data.safe_files import atomic_write, naming_file, read_text
 
 __all__ = ["read_csv", "read_landmark_table", "write_csv", "write_landmark_table"]
 

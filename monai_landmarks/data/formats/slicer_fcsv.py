@@ -19,9 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .csv_rows import format_number, is_missing, parse_number, split_rows
-from .landmark_set import CoordinateSystem, LandmarkSet
-from .safe_files import read_text
+from monai_landmarks.data.csv_rows import format_number, is_missing, parse_number, split_rows
+from monai_landmarks.data.landmark_set import CoordinateSystem, LandmarkSet
+from monai_landmarks.data.safe_files import read_text
+
 from .slicer_markups import format_score, parse_score, require_slicer_space
 
 __all__ = ["read_fcsv", "write_fcsv"]
