@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from .adaptive_wing import AdaptiveWingLoss
 from .coarse_to_fine import CoarseToFineLoss
 from .exponential_weighted_center import EWCLoss, ExponentialWeightedCenterLoss
 from .heatmap_l2 import HeatmapL2Loss
@@ -21,6 +22,7 @@ from .scn import SCNLoss
 from .targets import GaussianTarget, as_batch_points
 
 __all__ = [
+    "AdaptiveWingLoss",
     "CoarseToFineLoss",
     "EWCLoss",
     "ExponentialWeightedCenterLoss",

@@ -47,7 +47,7 @@ class CoarseToFineLoss(nn.Module):
     with a forward hook: while the network is in training mode, the layer's last output is kept until the loss is called.
     So call the loss once after each training pass of the network, before the next pass. The network is watched, not held:
     it is no part of this module, and wrapping it, as ``DistributedDataParallel`` does, changes nothing. When the loss
-    goes, so does the hook.
+    goes, so does the hook. A network can be copied, pickled, compiled and scripted as before.
 
     A point x of the fine grid is at (x + 1/2) / stride - 1/2 on the coarse one. In the published scheme sigma is 10
     pixels on both grids, twice as wide in mm on the coarse one: the default here, where both terms are the same loss.
@@ -113,7 +113,7 @@ class CoarseToFineLoss(nn.Module):
             target: index points (B, N, D) or (B, 1, N, D) on the fine grid, NaN where missing.
 
         Returns:
-            The weighted sum of both terms. Only the fine one where this loss or the network is in evaluation mode.
+            The weighted sum of both terms. Only the fine one where this loss or the layer is in evaluation mode.
 
         Raises:
             ValueError: for target heatmaps, which cannot be moved to the coarse grid exactly; for coarse heatmaps whose
