@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from .aasce import AASCE_LANDMARKS, AASCE_PAIRS, aasce_datalist
 from .bundle_metadata import bundle_landmark_names
 from .datalist import build_datalist, datalist_item, load_landmark_datalist, load_landmark_definition, save_datalist
 from .datalist_check import DatalistError, check_datalist, datalist_problems
@@ -33,10 +34,13 @@ from .safe_files import atomic_write
 from .split import split_images
 
 __all__ = [
+    "AASCE_LANDMARKS",
+    "AASCE_PAIRS",
     "CoordinateSystem",
     "DatalistError",
     "ISBI2015_LANDMARKS",
     "LandmarkSet",
+    "aasce_datalist",
     "atomic_write",
     "build_datalist",
     "bundle_landmark_names",
