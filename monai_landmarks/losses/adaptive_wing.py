@@ -95,9 +95,10 @@ class AdaptiveWingLoss(VoxelwiseLoss):
         exponent = self.alpha - maps
         r = torch.pow(self.theta / self.epsilon, exponent)
         slope = self.omega * r / (1 + r) * exponent / self.theta
-        # the wing up to theta and the line beyond it, without C: no difference of large numbers
+        # the wing up to theta plus the line beyond it: the form without C, in which no large numbers cancel
         wing = self.omega * torch.log1p((error.clamp(max=self.theta) / self.epsilon) ** exponent)
-        loss = wing + slope * (error - self.theta).clamp(min=0)
+        # at theta itself the gradient is that of the clamp above; relu has none there, a second clamp would double it
+        loss = wing + slope * F.relu(error - self.theta)
         if self.foreground_weight > 0:
             dilate = F.max_pool2d if maps.ndim == 4 else F.max_pool3d
             loss = loss * (1 + self.foreground_weight * (dilate(maps, 3, stride=1, padding=1) >= 0.2))
