@@ -15,7 +15,14 @@ from __future__ import annotations
 
 from .aasce import AASCE_LANDMARKS, AASCE_PAIRS, aasce_datalist
 from .bundle_metadata import bundle_landmark_names
-from .datalist import build_datalist, datalist_item, load_landmark_datalist, load_landmark_definition, save_datalist
+from .datalist import (
+    build_datalist,
+    datalist_item,
+    load_landmark_datalist,
+    load_landmark_definition,
+    load_landmark_pairs,
+    save_datalist,
+)
 from .datalist_check import DatalistError, check_datalist, datalist_problems
 from .image_files import image_stem
 from .image_folder import image_folder_items
@@ -54,6 +61,7 @@ __all__ = [
     "landmark_suffix",
     "load_landmark_datalist",
     "load_landmark_definition",
+    "load_landmark_pairs",
     "read_landmark_table",
     "read_landmarks",
     "register_format",

@@ -44,7 +44,14 @@ from .landmark_set import CoordinateSystem, LandmarkSet
 from .safe_files import atomic_write, naming_file, read_text
 from .split import split_images
 
-__all__ = ["build_datalist", "datalist_item", "load_landmark_datalist", "load_landmark_definition", "save_datalist"]
+__all__ = [
+    "build_datalist",
+    "datalist_item",
+    "load_landmark_datalist",
+    "load_landmark_definition",
+    "load_landmark_pairs",
+    "save_datalist",
+]
 
 
 def build_datalist(
@@ -168,7 +175,7 @@ def load_landmark_datalist(
     Returns:
         dictionaries with ``image`` (absolute path), ``label`` (absolute path of a landmark file, or a list of points
         with None where missing), for a list of points ``label_coordinate_system`` and ``label_names``, and what else the
-        item holds, such as ``spacing``.
+        item holds, such as ``spacing``; in lists of numbers, null becomes NaN.
 
     Raises:
         ValueError: if the file is no datalist or has no such section.
@@ -185,7 +192,8 @@ def load_landmark_datalist(
     folder = os.path.abspath(base_dir if base_dir is not None else "." if in_memory else Path(path).parent)
     items = []
     for entry in (entry for name in wanted for entry in datalist[name]):
-        item = {**entry, "image": os.path.normpath(os.path.join(folder, entry["image"]))}
+        item = {key: value if key == "label" else _number_list(value) for key, value in entry.items()}
+        item["image"] = os.path.normpath(os.path.join(folder, entry["image"]))
         if isinstance(entry.get("label"), str):
             item["label"] = os.path.normpath(os.path.join(folder, entry["label"]))
         elif "label" in entry:
@@ -196,17 +204,40 @@ def load_landmark_datalist(
     return items
 
 
-def load_landmark_definition(path: str | os.PathLike) -> dict[str, Any]:
+def load_landmark_definition(path: str | os.PathLike | Mapping[str, Any]) -> dict[str, Any]:
     """What a datalist says of its landmarks: ``names``, ``pairs`` and ``coordinate_system``.
+
+    Args:
+        path: the datalist's JSON file, or what it holds.
 
     Raises:
         ValueError: if the file is no datalist of landmarks.
     """
-    with naming_file(path):
-        definition = _read(path).get("landmarks")
+    in_memory = isinstance(path, Mapping)
+    with naming_file("datalist" if in_memory else path):
+        definition = (path if in_memory else _read(path)).get("landmarks")
         if not isinstance(definition, dict) or "names" not in definition:
             raise ValueError("no 'landmarks' with 'names'; expected a datalist of landmarks.")
     return {"pairs": [], "coordinate_system": CoordinateSystem.INDEX.value, **definition}
+
+
+def load_landmark_pairs(path: str | os.PathLike | Mapping[str, Any]) -> list[list[str]]:
+    """The left-right pairs that a datalist declares, as ``RandLandmarkFlipd`` takes them.
+
+    Args:
+        path: the datalist's JSON file, or what it holds.
+
+    Returns:
+        pairs of names; none where the datalist declares none.
+
+    Raises:
+        ValueError: if the file is no datalist of landmarks.
+
+    Example:
+        >>> load_landmark_pairs({"landmarks": {"names": ["left eye", "right eye"], "pairs": [["left eye", "right eye"]]}})
+        [['left eye', 'right eye']]
+    """
+    return [list(pair) for pair in load_landmark_definition(path)["pairs"]]
 
 
 def _read(path: str | os.PathLike) -> dict[str, Any]:
@@ -277,6 +308,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(part) for key, part in value.items()}
     return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def _number_list(value: Any) -> Any:
+    """A list of numbers with NaN where JSON has null, so that items can be batched; anything else as it is."""
+    if not isinstance(value, list) or not all(part is None or isinstance(part, (int, float)) for part in value):
+        return value
+    return [math.nan if part is None else part for part in value]
 
 
 def _dump(value: Any) -> str:

@@ -28,6 +28,7 @@ from monai_landmarks.data import (
     datalist_problems,
     load_landmark_datalist,
     load_landmark_definition,
+    load_landmark_pairs,
     save_datalist,
     split_images,
     write_landmark_table,
@@ -82,7 +83,9 @@ def test_build_from_table(pictures):
     assert [os.path.samefile(a["image"], output.parent / b["image"]) for a, b in zip(loaded, datalist["validation"])]
     assert all(os.path.isabs(item["image"]) and item["label_coordinate_system"] == "index" for item in loaded)
     assert all(item["label_names"] == ["a", "b"] for item in loaded)
-    assert load_landmark_definition(output) == datalist["landmarks"]
+    assert load_landmark_definition(output) == load_landmark_definition(datalist) == datalist["landmarks"]
+    assert load_landmark_pairs(output) == load_landmark_pairs(datalist) == [["a", "b"]]
+    assert load_landmark_pairs({"landmarks": {"names": ["a", "b"]}}) == []
     monai = load_decathlon_datalist(output, is_segmentation=True, data_list_key="validation")
     assert [item["label"] for item in monai] == [item["label"] for item in loaded]
     assert [item["image"] for item in monai] == [item["image"] for item in loaded]
