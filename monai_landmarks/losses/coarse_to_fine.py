@@ -65,10 +65,10 @@ class CoarseToFineLoss(nn.Module):
             stride that is not positive.
 
     Example:
+        >>> from collections import OrderedDict
         >>> from monai_landmarks.losses import EWCLoss, GaussianTarget
-        >>> network = nn.Sequential()
-        >>> network.add_module("coarse", nn.Sequential(nn.Conv2d(1, 3, 2, stride=2), nn.Identity()))
-        >>> network.add_module("fine", nn.Upsample(scale_factor=2))
+        >>> layers = OrderedDict(coarse=nn.Conv2d(1, 3, 2, stride=2), fine=nn.Upsample(scale_factor=2))
+        >>> network = nn.Sequential(layers)
         >>> loss = CoarseToFineLoss(EWCLoss(GaussianTarget(sigma=10.0)), network)
         >>> heatmaps = network(torch.zeros(2, 1, 32, 24))
         >>> loss(heatmaps, torch.rand(2, 3, 2) * 20).backward()
@@ -86,8 +86,7 @@ class CoarseToFineLoss(nn.Module):
         super().__init__()
         if len(weights) != 2 or min(weights) < 0:
             raise ValueError(f"weights must be two numbers, not negative, got {weights}.")
-        stride = torch.as_tensor(coarse_stride, dtype=torch.float32)
-        if not bool((stride > 0).all()):
+        if not (min(coarse_stride) if isinstance(coarse_stride, Sequence) else coarse_stride) > 0:
             raise ValueError(f"coarse_stride must be positive, got {coarse_stride}.")
         try:
             watched = network.get_submodule(layer)
@@ -120,10 +119,11 @@ class CoarseToFineLoss(nn.Module):
                 size is not that of the fine ones divided by ``coarse_stride``.
             RuntimeError: in training, when the network has made no coarse heatmaps since the last call.
         """
+        # taken before anything can fail, so that no graph is left behind
+        coarse_maps, self._coarse_maps = self._coarse_maps, None
         input, target = plain_tensor(input), plain_tensor(target)
         if target.shape == input.shape:
             raise ValueError("CoarseToFineLoss needs points on both grids: pass index points (B, N, D), not heatmaps.")
-        coarse_maps, self._coarse_maps = self._coarse_maps, None
         layer = self._layer() if self._layer else None
         fine = self.fine_weight * self.fine(input, target)
         if not self.training or (layer is not None and not layer.training):
@@ -135,16 +135,18 @@ class CoarseToFineLoss(nn.Module):
                 "or of a loss, such as the replicas of DataParallel, is not connected."
             )
         coarse_maps = plain_tensor(coarse_maps)
-        stride = torch.as_tensor(self.coarse_stride, dtype=target.dtype, device=target.device)
-        self._check_grid(input.shape[2:], coarse_maps.shape[2:])
+        coarse_points = self._on_coarse_grid(target, input.shape[2:], coarse_maps.shape[2:])
         coarse = self.fine if self.coarse is None else self.coarse
-        return fine + self.coarse_weight * coarse(coarse_maps, (target + 0.5) / stride - 0.5)
+        return fine + self.coarse_weight * coarse(coarse_maps, coarse_points)
 
-    def _check_grid(self, fine: torch.Size, coarse: torch.Size) -> None:
-        stride = torch.as_tensor(self.coarse_stride, dtype=torch.float32).expand(len(fine)).tolist()
+    def _on_coarse_grid(self, points: torch.Tensor, fine: torch.Size, coarse: torch.Size) -> torch.Tensor:
+        """Index points of a fine grid of that size, on the coarse grid."""
+        stride = self.coarse_stride if isinstance(self.coarse_stride, Sequence) else [self.coarse_stride] * len(fine)
         # a size that the stride does not divide is rounded up or down
-        if len(fine) != len(coarse) or any(abs(f - s * c) >= s for f, s, c in zip(fine, stride, coarse)):
+        fits = (abs(f - s * c) < s for f, s, c in zip(fine, stride, coarse))
+        if not (len(stride) == len(fine) == len(coarse) and all(fits)):
             raise ValueError(
                 f"coarse heatmaps of size {tuple(coarse)} are not those of size {tuple(fine)} at coarse_stride "
                 f"{self.coarse_stride}: set coarse_stride to that of the layer."
             )
+        return (points + 0.5) / torch.tensor(stride, dtype=torch.float32, device=points.device) - 0.5
