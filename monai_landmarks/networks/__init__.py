@@ -14,5 +14,6 @@
 from __future__ import annotations
 
 from .encoders import Encoder, make_encoder
+from .pretrained import load_pretrained
 
-__all__ = ["Encoder", "make_encoder"]
+__all__ = ["Encoder", "load_pretrained", "make_encoder"]

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from os import PathLike
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -23,17 +25,17 @@ from monai.networks.layers.utils import get_norm_layer
 from monai.networks.nets import DenseNet, ResNet
 from monai.utils import optional_import
 
+from .pretrained import load_pretrained
+
 __all__ = ["Encoder", "make_encoder"]
 
-models, _ = optional_import("torchvision.models")
-
-_DENSENETS = {
+_DENSENETS: dict[str, dict[str, Any]] = {
     "densenet": {},
     "densenet121": {"block_config": (6, 12, 24, 16)},
     "densenet169": {"block_config": (6, 12, 32, 32)},
     "densenet201": {"block_config": (6, 12, 48, 32)},
 }
-_RESNETS = {
+_RESNETS: dict[str, dict[str, Any]] = {
     "resnet18": {"block": "basic", "layers": [2, 2, 2, 2]},
     "resnet34": {"block": "basic", "layers": [3, 4, 6, 3]},
     "resnet50": {"block": "bottleneck", "layers": [3, 4, 6, 3]},
@@ -69,65 +71,59 @@ class Encoder(nn.Module):
         return taps
 
 
-def _part(network: nn.Module, *names: str) -> nn.Sequential:
+def _part(network: nn.Module, *names: str) -> nn.Module:
     """Some children of a network, in this order and under their own names."""
     return nn.Sequential(OrderedDict((name, network.get_submodule(name)) for name in names))
 
 
-def _densenet(spatial_dims: int, in_channels: int, **options) -> tuple[list[nn.Module], list[int]]:
-    network = DenseNet(spatial_dims=spatial_dims, in_channels=in_channels, out_channels=1, **options).features
-    names = [name for name, _ in network.named_children() if name.startswith("denseblock")]
-    channels = [network.get_submodule("conv0").out_channels]
-    stages = [_part(network, "conv0")]
-    for number, name in enumerate(names):
+def _densenet(spatial_dims: int, in_channels: int, **options: Any) -> tuple[list[nn.Module], list[int]]:
+    network: Any = DenseNet(spatial_dims=spatial_dims, in_channels=in_channels, out_channels=1, **options).features
+    blocks = [name for name, _ in network.named_children() if name.startswith("denseblock")]
+    stages, channels = [_part(network, "conv0")], [network.conv0.out_channels]
+    width = channels[0]
+    for number, name in enumerate(blocks):
         before = ("norm0", "relu0", "pool0") if number == 0 else (f"transition{number}",)
-        last = ("norm5",) if number == len(names) - 1 else ()
+        last = ("norm5",) if number == len(blocks) - 1 else ()
         stages.append(_part(network, *before, name, *last))
-        width = channels[0] if number == 0 else channels[-1] // 2
-        channels.append(width + sum(layer.layers.conv2.out_channels for layer in network.get_submodule(name)))
+        width += sum(layer.layers.conv2.out_channels for layer in network.get_submodule(name))
+        channels.append(width)
+        width //= 2  # by the next transition
     return stages, channels
 
 
-def _resnet(spatial_dims: int, in_channels: int, **options) -> tuple[list[nn.Module], list[int]]:
-    options = {"block_inplanes": [64, 128, 256, 512], **options}
+def _resnet(spatial_dims: int, in_channels: int, **options: Any) -> tuple[list[nn.Module], list[int]]:
     # the stride of the first convolution and the shortcuts without bias are torchvision's, so that its weights fit
-    network = ResNet(
-        spatial_dims=spatial_dims,
-        n_input_channels=in_channels,
-        conv1_t_stride=2,
-        bias_downsample=False,
-        feed_forward=False,
-        **options,
-    )
-    stages = [_part(network, "conv1"), _part(network, "bn1", "act", "maxpool", "layer1")]
-    stages += [_part(network, name) for name in ("layer2", "layer3", "layer4")]
-    channels = [network.conv1.out_channels]
-    for layer in (network.layer1, network.layer2, network.layer3, network.layer4):
-        channels.append((layer[-1].conv3 if hasattr(layer[-1], "conv3") else layer[-1].conv2).out_channels)
-    return stages, channels
+    options = {"block_inplanes": [64, 128, 256, 512], "conv1_t_stride": 2, "bias_downsample": False, **options}
+    network: Any = ResNet(spatial_dims=spatial_dims, n_input_channels=in_channels, feed_forward=False, **options)
+    layers = ("layer1", "layer2", "layer3", "layer4")
+    stages = [_part(network, "conv1"), _part(network, "bn1", "act", "maxpool", layers[0])]
+    stages += [_part(network, name) for name in layers[1:]]
+    blocks = [network.get_submodule(name)[-1] for name in layers]
+    last = [getattr(block, "conv3", block.conv2) for block in blocks]
+    return stages, [network.conv1.out_channels, *[conv.out_channels for conv in last]]
 
 
 def _vgg(name: str, in_channels: int) -> tuple[list[nn.Module], list[int]]:
+    models, _ = optional_import("torchvision.models")
     network = getattr(models, name)(weights=None).features
-    if in_channels != network[0].in_channels:
+    if in_channels != 3:
         network[0] = nn.Conv2d(in_channels, network[0].out_channels, kernel_size=3, padding=1)
-    # each stage begins with the pooling that halves the resolution; what comes before the first is at full resolution
+    # a stage ends before the next pooling; only the first has two levels, at full and at half of the resolution
     groups: list[list[str]] = [[]]
-    channels: list[int] = []
-    width = in_channels
     for key, layer in network.named_children():
-        if isinstance(layer, nn.MaxPool2d) and channels:
-            groups.append([])
         if isinstance(layer, nn.MaxPool2d):
-            channels.append(width)
+            groups.append([])
         groups[-1].append(key)
-        width = getattr(layer, "out_channels", width)
-    channels = [*channels[1:], width]
+    groups[:2] = [groups[0] + groups[1]]
+    channels: list[int] = []
+    for group in groups:
+        convs = [layer for layer in map(network.get_submodule, group) if isinstance(layer, nn.Conv2d)]
+        channels.append(convs[-1].out_channels if convs else channels[-1])
     return [_part(network, *group) for group in groups], channels
 
 
 def _replace_batch_norm(module: nn.Module, norm: str | tuple, spatial_dims: int) -> None:
-    """MONAI's ResNet has no such argument for its blocks; replacing afterwards does the same for every encoder."""
+    """Once the network is built, because MONAI's ResNet does not hand its argument on to the blocks."""
     for name, child in module.named_children():
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
             setattr(module, name, get_norm_layer(norm, spatial_dims, child.num_features))
@@ -136,31 +132,40 @@ def _replace_batch_norm(module: nn.Module, norm: str | tuple, spatial_dims: int)
 
 
 def make_encoder(
-    backbone: str | tuple[str, dict],
+    backbone: str | Sequence,
     spatial_dims: int,
     in_channels: int,
     num_stages: int = 5,
     norm: str | tuple = "batch",
+    weights: str | PathLike | None = None,
 ) -> Encoder:
     """
-    An encoder from MONAI's networks, or torchvision's for VGG.
+    An encoder whose stages can be tapped, from MONAI's DenseNet or ResNet, or from torchvision's VGG.
+
+    The taps are the output of the first convolution, before its normalization; then the output of each block of layers.
+    DenseNet's last includes the normalization that follows, without activation. VGG's are the last feature maps at each
+    resolution.
 
     Args:
-        backbone: name of a network, or the name and arguments of MONAI's class: ``("densenet", {"init_features": 32,
-            "growth_rate": 16, "block_config": (3, 6, 12, 8)})``.
+        backbone: ``"densenet121"``, 169 or 201, ``"resnet18"``, 34, 50, 101 or 152, ``"vgg16"`` or 19. Or a name with
+            arguments of MONAI's class, where the name may also be ``"densenet"``: ``("densenet", {"init_features": 32,
+            "growth_rate": 16, "block_config": (3, 6, 12, 8)})``, ``("resnet18", {"widen_factor": 0.5})``.
         spatial_dims: 2 or 3; VGG only 2.
         in_channels: channels of the image.
-        num_stages: how many stages, counted from the finest; each halves the resolution.
-        norm: what stands in place of batch normalization, in MONAI's notation.
+        num_stages: how many stages, from the finest; each halves the resolution.
+        norm: what stands in place of batch normalization, in MONAI's notation. VGG has none.
+        weights: None, ``"imagenet"`` (2-D), or the path of a file; see :func:`load_pretrained`.
 
     Raises:
-        ValueError: for an unknown name, or more stages than the network has.
+        ValueError: for an unknown name, more stages than the network has, or ImageNet weights in 3-D.
         OptionalImportError: for VGG without torchvision.
 
     Example:
         >>> encoder = make_encoder("resnet18", spatial_dims=2, in_channels=1)
         >>> encoder.channels
         (64, 64, 128, 256, 512)
+        >>> [tuple(tap.shape) for tap in encoder(torch.zeros(1, 1, 64, 96))][-1]
+        (1, 512, 2, 3)
     """
     name, options = (backbone, {}) if isinstance(backbone, str) else backbone
     if name in _DENSENETS:
@@ -168,13 +173,18 @@ def make_encoder(
     elif name in _RESNETS:
         stages, channels = _resnet(spatial_dims, in_channels, **{**_RESNETS[name], **options})
     elif name in _VGGS and spatial_dims == 2:
-        stages, channels = _vgg(name, in_channels)
+        stages, channels = _vgg(name, in_channels, **options)
     else:
         known = (*_DENSENETS, *_RESNETS, *(_VGGS if spatial_dims == 2 else ()))
-        raise ValueError(f"no backbone {name!r} in {spatial_dims}-D, choose one of {known}.")
-    if num_stages > len(stages):
-        raise ValueError(f"{name} has {len(stages)} stages, {num_stages} were asked for; choose a smaller num_stages.")
+        raise ValueError(f"there is no backbone {name!r} in {spatial_dims}-D, only {known}.")
+    if not 1 <= num_stages <= len(stages):
+        raise ValueError(f"{name} has {len(stages)} stages, num_stages={num_stages} does not fit.")
     encoder = Encoder(stages[:num_stages], channels[:num_stages])
     if norm != "batch":
         _replace_batch_norm(encoder, norm, spatial_dims)
+    if weights is not None:
+        if weights == "imagenet" and spatial_dims != 2:
+            raise ValueError("ImageNet weights are for 2-D: set weights to None or to a file for 3-D.")
+        dropped = [key for stage in stages[num_stages:] for key in stage.state_dict()]
+        load_pretrained(encoder, weights, name, unneeded=dropped)
     return encoder

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from .batch_statistics_norm import BatchStatisticsNorm
 from .cubic_upsample import CubicUpsample
 
-__all__ = ["CubicUpsample"]
+__all__ = ["BatchStatisticsNorm", "CubicUpsample"]

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from os import PathLike
 
 import torch
 import torch.nn as nn
@@ -23,6 +24,7 @@ from monai.networks.blocks import Convolution
 from monai.networks.layers.factories import Conv
 
 from monai_landmarks.networks.encoders import make_encoder
+from monai_landmarks.networks.layers.batch_statistics_norm import BatchStatisticsNorm
 
 __all__ = ["FARNet"]
 
@@ -40,8 +42,8 @@ def _upsample(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return F.interpolate(x, size=like.shape[2:], mode=mode, align_corners=False)
 
 
-class _ImageStatistics(nn.Module):
-    """Gray images to three equal channels; from each channel its mean is subtracted, and what is left divided."""
+class _ImageNetStatistics(nn.Module):
+    """Gray or RGB images to three channels with the means and standard deviations of ImageNet taken out."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,6 +54,20 @@ class _ImageStatistics(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return (x - self.mean) / self.std
+
+
+def _input_statistics(name: str | None, spatial_dims: int, in_channels: int) -> nn.Module:
+    possible = spatial_dims == 2 and in_channels in (1, 3)
+    if name is None or (name == "auto" and not possible):
+        return nn.Identity()
+    if name not in ("auto", "imagenet"):
+        raise ValueError(f"input_statistics must be 'auto', 'imagenet' or None, got {name!r}.")
+    if not possible:
+        raise ValueError(
+            f"input_statistics='imagenet' is for 2-D images of 1 or 3 channels, not {spatial_dims}-D ones of {in_channels}: "
+            "set it to None."
+        )
+    return _ImageNetStatistics()
 
 
 class _Aggregation(nn.Module):
@@ -103,6 +119,28 @@ class _Aggregation(nn.Module):
         return x
 
 
+class _Head(nn.Module):
+    """
+    A 3x3 convolution to as many channels, and a 1x1 convolution to the heatmaps.
+
+    Nothing stands between the two, so that together they are one 3x3 convolution to the heatmaps. That one is computed,
+    from the weights of both: at full resolution it is the largest part of the network otherwise.
+    """
+
+    def __init__(self, spatial_dims: int, in_channels: int, num_landmarks: int, init_std: float | None) -> None:
+        super().__init__()
+        conv_type = Conv[Conv.CONV, spatial_dims]
+        self.conv = conv_type(in_channels, in_channels, kernel_size=3, padding=1, bias=False)
+        self.project = conv_type(in_channels, num_landmarks, kernel_size=1)
+        if init_std is not None:
+            nn.init.normal_(self.project.weight, std=init_std)
+            nn.init.zeros_(self.project.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = self.project.weight.flatten(1).matmul(self.conv.weight.flatten(1))
+        return self.conv._conv_forward(x, weight.unflatten(1, self.conv.weight.shape[1:]), self.project.bias)
+
+
 class _Refinement(nn.Module):
     """The image, the features and the coarse heatmaps together, at full resolution."""
 
@@ -121,32 +159,49 @@ class FARNet(nn.Module):
 
     A backbone gives features at five resolutions. Three paths aggregate them, up, down and up again, into features and
     coarse heatmaps at half of the resolution. The refinement sees both, and the image, at full resolution and gives the
-    heatmaps. Both are supervised in training; ``forward`` gives the fine heatmaps only, and the coarse ones are the
-    output of the submodule ``coarse``, where a loss can tap them with a forward hook.
+    fine heatmaps, which ``forward`` returns. In training the coarse heatmaps are supervised as well: they are the output
+    of the submodule ``coarse``, where a loss finds them with a forward hook (:class:`~monai_landmarks.losses.
+    CoarseToFineLoss`).
+
+    In 2-D with ``densenet121`` the layers are those of the authors' code, 61.2 million parameters of which 54.3 are
+    outside the backbone, without what changes nothing there: unused layers, and biases that a later layer takes out or
+    has itself.
+    The paper is 2-D only. The 3-D form is an extension of it: MONAI's encoders in 3-D, no width above 256, instance
+    normalization, leaky ReLU.
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         num_landmarks: N.
         backbone: name of an encoder, or name and arguments, as :func:`~monai_landmarks.networks.make_encoder` takes it.
-        features: width of the aggregation; all others are in proportion to it.
-        max_features: none is wider than this. No limit in 2-D, 256 in 3-D.
-        num_stages: 5, or 4 without the deepest stage of the backbone.
+            The paper compares densenet121, densenet169, resnet101, resnet152, vgg16 and vgg19.
+        weights: of the backbone. None for a random start; ``"imagenet"`` for torchvision's, in 2-D; or the path of a
+            file. See :func:`~monai_landmarks.networks.load_pretrained`.
+        features: width of the aggregation, a multiple of 8. All others are in proportion to it, from an eighth of it for
+            the image in the refinement to eight times as much on the deepest grid.
+        max_features: none of these is wider. No limit in 2-D, 256 in 3-D.
+        num_stages: 5, or 4 without the deepest stage of the backbone, for smaller images.
         norm: normalization outside the backbone, in MONAI's notation: batch in 2-D, instance in 3-D. Instance
-            normalization has scale and shift unless the notation says otherwise.
-        backbone_norm: that of the backbone, likewise.
+            normalization given by its name alone has a learned scale and shift.
+        backbone_norm: that of the backbone, likewise. Pre-trained weights expect batch normalization.
         act: activation outside the backbone, in MONAI's notation: ReLU in 2-D, leaky ReLU in 3-D.
-        stem_kernel: kernel size of the convolution that sees the image in the refinement. 3 as drawn in the paper; the
-            authors' code has 1.
-        input_statistics: ``"imagenet"`` takes images in [0, 1], gray (expanded to three channels) or RGB, and applies
-            the means and standard deviations of ImageNet inside the network. None gives the image to the backbone as it
-            is. ``"auto"`` is ``"imagenet"`` in 2-D for images of one or three channels, else None.
-        head_init_std: standard deviation of the initial weights of both heads; None is torch's default.
+        stem_kernel: size of the convolution that sees the image in the refinement. 3 as drawn in the paper; the authors'
+            code has 1.
+        input_statistics: ``"imagenet"`` is for 2-D images in [0, 1], gray or RGB: inside the network gray is expanded to
+            three channels, and the means and standard deviations of ImageNet are applied, as pre-trained weights expect
+            it. With None the backbone sees the image as it is; the first convolution of pre-trained weights for images
+            of one channel is then the sum over the three. ``"auto"`` is ``"imagenet"`` where that is possible, else
+            None.
+        batch_statistics: at test time batch normalization uses the statistics of the batch, not the running ones, as
+            the authors' code does in effect. For training with one image a batch, where the running ones fit badly.
+        head_init_std: standard deviation of the initial weights of the last convolution of both heads; their bias is
+            then zero. None is torch's default.
 
     Shape:
-        (B, in_channels, *spatial) to (B, num_landmarks, *spatial). A size that the stride does not divide is padded
-        with the border value at its far end, and the result is cropped. Coarse maps: (B, num_landmarks, *ceil(spatial /
-        2)); their index i lies at index 2i + 0.5 of the image.
+        (B, in_channels, *spatial) to (B, num_landmarks, *spatial). A size that the stride, 32 or 16, does not divide is
+        padded with the border value at its far end, and the result is cropped. Each axis is at least as long as the
+        stride, one is longer. Coarse heatmaps are (B, num_landmarks, *ceil(spatial / 2)), their index i is at index
+        2i + 0.5 of the image.
 
     Raises:
         ValueError: for an unknown option, and for images of another channel count or too small for the deepest stage.
@@ -162,8 +217,8 @@ class FARNet(nn.Module):
         spatial_dims: int,
         in_channels: int,
         num_landmarks: int,
-        backbone: str | tuple[str, dict] = "densenet121",
-        weights: str | None = None,
+        backbone: str | Sequence = "densenet121",
+        weights: str | PathLike | None = None,
         features: int = 256,
         max_features: int | None = None,
         num_stages: int = 5,
@@ -172,6 +227,7 @@ class FARNet(nn.Module):
         act: str | tuple | None = None,
         stem_kernel: int = 3,
         input_statistics: str | None = "auto",
+        batch_statistics: bool = False,
         head_init_std: float | None = None,
     ) -> None:
         super().__init__()
@@ -179,46 +235,38 @@ class FARNet(nn.Module):
             raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
         if num_stages not in (4, 5):
             raise ValueError(f"num_stages must be 4 or 5, got {num_stages}.")
-        if features % 8 != 0:
-            raise ValueError(f"features must be a multiple of 8, got {features}.")
-        norm = _affine(norm or ("batch" if spatial_dims == 2 else "instance"))
-        backbone_norm = _affine(backbone_norm or ("batch" if spatial_dims == 2 else "instance"))
+        if stem_kernel % 2 == 0:
+            raise ValueError(f"stem_kernel must be odd, got {stem_kernel}.")
+        max_features = max_features or (8 * features if spatial_dims == 2 else 256)
+        widths = [min(features << level, max_features) for level in range(num_stages - 1)]
+        if widths[0] % 8 != 0:
+            raise ValueError(f"features and max_features must be multiples of 8, got {features} and {max_features}.")
+        default_norm = "batch" if spatial_dims == 2 else "instance"
+        norm, backbone_norm = _affine(norm or default_norm), _affine(backbone_norm or default_norm)
         act = act or ("relu" if spatial_dims == 2 else "leakyrelu")
-        max_features = max_features or (256 if spatial_dims == 3 else 8 * features)
-        if input_statistics == "auto":
-            input_statistics = "imagenet" if spatial_dims == 2 and in_channels in (1, 3) else None
-        if weights is not None:
-            raise NotImplementedError("weights")
+
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
         self.stride = 2**num_stages
-        self.statistics: nn.Module = nn.Identity()
-        if input_statistics == "imagenet":
-            self.statistics = _ImageStatistics()
-            in_channels = 3
+        self.statistics = _input_statistics(input_statistics, spatial_dims, in_channels)
+        seen_channels = in_channels if isinstance(self.statistics, nn.Identity) else 3
+        self.backbone = make_encoder(backbone, spatial_dims, seen_channels, num_stages, backbone_norm, weights)
 
         def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Module:
             return Convolution(
                 spatial_dims, inputs, outputs, stride, kernel, adn_ordering="NA", act=act, norm=norm, bias=False
             )
 
-        def head(inputs: int) -> nn.Sequential:
-            conv_type = Conv[Conv.CONV, spatial_dims]
-            layers = [conv_type(inputs, inputs, 3, padding=1), conv_type(inputs, num_landmarks, 1)]
-            if head_init_std is not None:
-                for layer in layers:
-                    nn.init.normal_(layer.weight, std=head_init_std)
-                    nn.init.zeros_(layer.bias)
-            return nn.Sequential(*layers)
-
-        self.backbone = make_encoder(backbone, spatial_dims, in_channels, num_stages, backbone_norm)
-        widths = [min(features << level, max_features) for level in range(num_stages - 1)]
-        half, quarter = widths[0] // 2, widths[0] // 4
+        half, quarter, eighth = (widths[0] // divisor for divisor in (2, 4, 8))
         self.aggregation = _Aggregation(conv, self.backbone.channels, widths, (half, quarter))
-        self.coarse_head = head(quarter)
+        self.coarse_head = _Head(spatial_dims, quarter, num_landmarks, head_init_std)
         self.coarse = nn.Identity()
-        stem = conv(in_channels, quarter // 2, stem_kernel)
-        self.refinement = _Refinement(stem, head(quarter + quarter // 2 + num_landmarks))
+        merged = quarter + eighth + num_landmarks
+        self.refinement = _Refinement(
+            conv(seen_channels, eighth, stem_kernel), _Head(spatial_dims, merged, num_landmarks, head_init_std)
+        )
+        if batch_statistics:
+            BatchStatisticsNorm.convert(self)
 
     def _padding(self, x: torch.Tensor) -> list[int]:
         """What the image lacks to a multiple of the stride, in the order of ``F.pad``."""

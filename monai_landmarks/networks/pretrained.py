@@ -1,0 +1,184 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Pre-trained weights of an encoder, from torchvision's files or the user's, matched by name and never executed."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn as nn
+from monai.utils import optional_import
+
+__all__ = ["load_pretrained"]
+
+logger = logging.getLogger(__name__)
+
+_IMAGENET_URL = "https://download.pytorch.org/models/"
+# the end of a name is the beginning of the file's SHA-256
+_IMAGENET_FILES = {
+    "densenet121": "densenet121-a639ec97.pth",
+    "densenet169": "densenet169-b2777c0a.pth",
+    "densenet201": "densenet201-c1103571.pth",
+    "resnet18": "resnet18-f37072fd.pth",
+    "resnet34": "resnet34-b627a593.pth",
+    "resnet50": "resnet50-0676ba61.pth",
+    "resnet101": "resnet101-63fe2227.pth",
+    "resnet152": "resnet152-394f9c45.pth",
+    "vgg16": "vgg16-397923af.pth",
+    "vgg19": "vgg19-dcbb9e9d.pth",
+}
+# where a training left the weights in a checkpoint
+_CHECKPOINT_ENTRIES = ("state_dict", "model")
+# what wrappers and networks put before an encoder's own names
+_PREFIXES = re.compile(r"^(?:(?:module|model|net|network|backbone|encoder|features|stages\.\d+)\.)+")
+# "denselayer1.norm1" is also "denselayer1.norm.1" in older files, and "denselayer1.layers.norm1" in MONAI's network
+_DENSE_LAYER = re.compile(r"(denselayer\d+)\.(?:layers\.)?(norm|conv)\.?([12])\.")
+_CLASSIFIER = re.compile(r"^(?:classifier|class_layers|fc)\.")
+# how much of a backbone a file must hold
+_LEAST_MATCHED = 0.99
+_SHOWN = 8
+
+
+def _plain_name(name: str) -> str:
+    """The name that torchvision's newest files have, without what stands before the encoder's part."""
+    return _DENSE_LAYER.sub(r"\1.\2\3.", _PREFIXES.sub("", name))
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}"
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a file, by name."""
+    try:
+        if path.suffix == ".safetensors":
+            load_file, _ = optional_import("safetensors.torch", name="load_file")
+            content: Any = load_file(path)
+        else:
+            # refuses whatever is not plain data, before any of it runs
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, ImportError):
+        raise
+    except Exception as error:  # a damaged file fails in any way
+        raise ValueError(
+            f"{path} could not be read as weights: it is damaged, not a file of weights, or holds more than tensors and "
+            f"plain data, which is not loaded because it could run code. Save the network's state_dict(). ({error})"
+        ) from error
+    for entry in _CHECKPOINT_ENTRIES:
+        if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
+            content = content[entry]
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not weights by name. Save the state_dict().")
+    return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+
+
+def _imagenet_file(backbone: str) -> Path | None:
+    """The file in the cache of torch.hub, downloaded if need be; None, with a warning, where that cannot be done."""
+    if backbone not in _IMAGENET_FILES:
+        raise ValueError(
+            f"no ImageNet weights are known for backbone {backbone!r}, only for {tuple(_IMAGENET_FILES)}. Use one of "
+            "these, or a file of weights."
+        )
+    name = _IMAGENET_FILES[backbone]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if not path.is_file():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            begin_of_hash = path.stem.rpartition("-")[2]
+            torch.hub.download_url_to_file(_IMAGENET_URL + name, str(path), hash_prefix=begin_of_hash)
+        except (OSError, RuntimeError) as error:  # no network or not writable; not the file that it should be
+            warnings.warn(
+                f"no ImageNet weights for {backbone}, the backbone keeps its random start: {_IMAGENET_URL + name} could "
+                f"not be downloaded ({error}). Put that file at {path}, or set TORCH_HOME to a folder with "
+                f"hub/checkpoints/{name}, or give the path of the file as weights. This is harmless where a trained "
+                "network is loaded afterwards."
+            )
+            return None
+    return path
+
+
+def load_pretrained(
+    encoder: nn.Module, weights: str | PathLike, backbone: str = "", unneeded: Iterable[str] = ()
+) -> None:
+    """
+    Load the weights of an encoder from a file, matched by name.
+
+    Both namings of DenseNet's layers are known, and files of classifiers, segmentation networks or whole checkpoints,
+    where names have a prefix such as ``module.``, ``features.`` or ``backbone.``. An encoder for images of one channel
+    takes the first convolution of a file for more as its sum over the channels. Nothing in a file is ever executed.
+
+    Args:
+        encoder: what gets the weights.
+        weights: ``"imagenet"`` for torchvision's (IMAGENET1K_V1), from the cache of ``torch.hub`` or downloaded into it;
+            where that is impossible there is a warning, and the encoder stays as it is. Or the path of a file of
+            ``torch.save`` or safetensors.
+        backbone: name of the encoder's network.
+        unneeded: names of weights that may well be in the file, but that the encoder does not want.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: for a file that is no file of weights or that of another network, fitting less than 99 % of the
+            encoder; for an unknown backbone.
+        OptionalImportError: for a safetensors file without that package.
+
+    Warns:
+        UserWarning: weights of the encoder that are not in the file or have another shape there, and weights in the
+            file that have no place in the encoder. A classifier's are not mentioned.
+    """
+    if weights == "imagenet":
+        path = _imagenet_file(backbone)
+        if path is None:
+            return
+    else:
+        path = Path(weights)
+        if not path.is_file():
+            raise FileNotFoundError(f"no file of weights at {path}: weights is None, 'imagenet' or the path of a file.")
+    own = encoder.state_dict()
+    # counters of batches are not in older files, and nothing depends on them
+    keys = {_plain_name(key): key for key in own if not key.endswith("num_batches_tracked")}
+    held: dict[str, torch.Tensor] = {}
+    for name, tensor in _read(path).items():
+        plain = _plain_name(name)
+        if plain in held and plain in keys:
+            raise ValueError(f"{path} has more than one {plain!r}: save the backbone's state_dict() alone.")
+        if not name.endswith("num_batches_tracked"):
+            held[plain] = tensor
+    first, key = next(iter(keys.items()))
+    if first in held and own[key].shape[1] == 1:
+        held[first] = held[first].sum(dim=1, keepdim=True)
+
+    matched = {key: held[name] for name, key in keys.items() if name in held and held[name].shape == own[key].shape}
+    unused = held.keys() - keys.keys() - {_plain_name(name) for name in unneeded}
+    unmatched = {
+        "not in the file": [name for name in keys if name not in held],
+        "of another shape in the file": [name for name, k in keys.items() if name in held and k not in matched],
+        "in the file only": sorted(name for name in unused if not _CLASSIFIER.match(name)),
+    }
+    unmatched = {kind: names for kind, names in unmatched.items() if names}
+    for kind, names in unmatched.items():
+        logger.info(f"{path}, weights {kind}: {', '.join(names)}")
+    report = "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in unmatched.items())
+    summary = f"{len(matched)} of {len(keys)} weights of the backbone {backbone} are in {path}"
+    if len(matched) < _LEAST_MATCHED * len(keys):
+        raise ValueError(f"only {summary}: this is another network's file, choose its backbone. Weights {report}.")
+    if report:
+        warnings.warn(f"{summary}. Weights {report}.")
+    encoder.load_state_dict(matched, strict=False)
