@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from .cobb import CobbAngleMetric, angle_smape, cobb_angles
 from .detection_rate import OutlierMetric, SuccessDetectionRateMetric
 from .error_report import ErrorReport
 from .functional import image_specific_error, outlier_count, point_error, success_detection_rate, world_points
@@ -19,12 +20,15 @@ from .landmark_metric import LandmarkMetric, error_is_lower, points_error_batch
 from .point_error_metric import ImageSpecificErrorMetric, PointErrorMetric
 
 __all__ = [
+    "CobbAngleMetric",
     "ErrorReport",
     "ImageSpecificErrorMetric",
     "LandmarkMetric",
     "OutlierMetric",
     "PointErrorMetric",
     "SuccessDetectionRateMetric",
+    "angle_smape",
+    "cobb_angles",
     "error_is_lower",
     "image_specific_error",
     "outlier_count",

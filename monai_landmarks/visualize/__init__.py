@@ -12,12 +12,14 @@
 
 from __future__ import annotations
 
+from .cobb_figure import draw_cobb_angles
 from .curves import draw_error_boxplot, draw_sdr_curve, draw_training_curve
 from .heatmap_figure import draw_heatmaps
 from .landmark_view import LandmarkView, draw_landmarks, draw_views, landmark_view
 
 __all__ = [
     "LandmarkView",
+    "draw_cobb_angles",
     "draw_error_boxplot",
     "draw_heatmaps",
     "draw_landmarks",
