@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +24,45 @@ import numpy as np
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
-from monai_landmarks.data.isbi2015 import ISBI2015_LANDMARKS
+from monai_landmarks.data import AASCE_LANDMARKS, ISBI2015_LANDMARKS
 
 SOURCE = Path(__file__).parents[2] / "bundles"
 BUNDLES = sorted(path.parents[1].name for path in SOURCE.glob("*/configs/train.json"))
 
-NETWORK = {
-    "_target_": "monai_landmarks.networks.nets.SCN",
-    "spatial_dims": 2,
-    "in_channels": 1,
-    "num_landmarks": "$len(@names)",
-    "local_appearance": "unet",
-    "unet_features": [8, 8, 8, 8, 8, 8],
-    "features": 8,
-    "spatial_kernel": 5,
-    "norm": "instance",
-    "spatial_bias": 1.0,
-    "head_init_std": 0.01,
+# by the last word of the bundle's name; given whole, so that the tests do not depend on the size that a bundle trains
+NETWORKS = {
+    "scn": {
+        "_target_": "monai_landmarks.networks.nets.SCN",
+        "spatial_dims": 2,
+        "in_channels": 1,
+        "num_landmarks": "$len(@names)",
+        "local_appearance": "unet",
+        "unet_features": [8, 8, 8, 8, 8, 8],
+        "features": 8,
+        "spatial_kernel": 5,
+        "norm": "instance",
+        "spatial_bias": 1.0,
+        "head_init_std": 0.01,
+    },
+    "farnet": {
+        "_target_": "monai_landmarks.networks.nets.FARNet",
+        "spatial_dims": 2,
+        "in_channels": 1,
+        "num_landmarks": "$len(@names)",
+        "backbone": ["densenet", {"init_features": 8, "growth_rate": 8, "block_config": [1, 1, 1, 1]}],
+        "features": 16,
+        "norm": "instance",
+        "backbone_norm": "instance",
+        "input_statistics": None,
+        "head_init_std": 0.01,
+    },
 }
 SIZE = [64, 64]
-# the network is given whole, so that the tests do not depend on which one a bundle trains
-SMALL = {"spatial_size": SIZE, "network_def": NETWORK, "batch_size": 2}
+
+
+def network_def(bundle: str) -> dict[str, Any]:
+    """The network of a test of this bundle, as a configuration."""
+    return NETWORKS[bundle.rsplit("_", 1)[1]]
 
 
 def metadata(bundle: str) -> dict[str, Any]:
@@ -54,17 +73,17 @@ def copy_bundle(bundle: str, folder: Path) -> Path:
     """A copy without what earlier runs have left; its data is made or written on the spot."""
     root = folder / bundle
     shutil.copytree(SOURCE / bundle, root, ignore=shutil.ignore_patterns("models", "eval", "data"))
-    if bundle.startswith("ceph"):
-        write_ceph_data(root / "data")
+    data = bundle.split("_", 1)[0]
+    if data in WRITERS:
+        WRITERS[data](root / "data")
     return root
 
 
 def small(root: Path, **more: Any) -> dict[str, Any]:
     """Overrides of a configuration, for `workflow` or, as JSON, for the command line."""
-    overrides = {"bundle_root": str(root), **SMALL, **more}
-    if root.name.startswith("ceph"):
-        overrides["dataset_dir"] = overrides.get("dataset_dir", str(root / "data"))
-    return overrides
+    overrides = {"bundle_root": str(root), "spatial_size": SIZE, "network_def": network_def(root.name), "batch_size": 2}
+    # where the copy has its data; a phantom is made there, too
+    return {**overrides, "dataset_dir": str(root / "data"), **more}
 
 
 def option(key: str, value: Any) -> tuple[str, str]:
@@ -96,7 +115,7 @@ def run(root: Path, *configs: str, **overrides: Any) -> ConfigWorkflow:
 
 def training_size(root: Path, images: int = 10, epochs: int = 2, val_interval: int = 1) -> dict[str, Any]:
     """Overrides for a training of some seconds; a phantom of 10 images has 6 for training, 2 and 2 for the rest."""
-    phantom = {} if root.name.startswith("ceph") else {"datalist#num_images": images}
+    phantom = {"datalist#num_images": images} if root.name.startswith("hand") else {}
     return {"max_epochs": epochs, "val_interval": val_interval, **phantom}
 
 
@@ -106,28 +125,65 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def write_ceph_data(folder: Path, size: tuple[int, int] = (77, 96)) -> None:
-    """A folder as `isbi2015_datalist` reads it, with 19 bright spots on each image for landmarks."""
+    """A folder as `isbi2015_datalist` reads it."""
     random = np.random.default_rng(0)
-    x, y = np.mgrid[: size[0], : size[1]]
     template = random.uniform(0.15, 0.85, (19, 2)) * size
-    brightness = random.uniform(0.3, 1.0, 19)
-    (folder / "images").mkdir(parents=True)
     splits = ["train"] * 8 + ["test1"] * 2 + ["test2"]
-    tables: dict[str, list[list[Any]]] = {"": [], "_senior": [], "_junior": [], "_challenge": []}
-    for number, _ in enumerate(splits, 1):
-        points = template + random.normal(0, 2, 2) + random.normal(0, 1, template.shape)
+    names = [f"{number:03d}.png" for number, _ in enumerate(splits, 1)]
+    tables = {"": 0.0, "_senior": -0.25, "_junior": 0.25, "_challenge": -0.25}
+    points = _write_spots(folder, names, template, size, random)
+    for name, shift in tables.items():
+        _write_points(folder / f"landmarks{name}.csv", names, ISBI2015_LANDMARKS, points + shift)
+    _write_table(folder / "splits.csv", ["image", "split"], zip(names, splits))
+
+
+def write_aasce_data(folder: Path, size: tuple[int, int] = (50, 120)) -> None:
+    """A folder as `aasce_datalist` reads it: 17 vertebrae of four corners, one below the other."""
+    corners = np.array([[-6.0, -2.0], [6.0, -2.0], [-6.0, 2.0], [6.0, 2.0]])
+    centers = np.stack([np.full(17, 25.0), np.linspace(10, 110, 17)], axis=1)
+    splits = ["train"] * 12 + ["test"] * 2
+    names = [f"{number:03d}.jpg" for number, _ in enumerate(splits)]
+    template = (centers[:, None] + corners).reshape(-1, 2)
+    points = _write_spots(folder, names, template, size, np.random.default_rng(0), jitter=0.2)
+    _write_points(folder / "landmarks.csv", names, AASCE_LANDMARKS, points)
+    header = ["image", "split", "original_file", "cobb1", "cobb2", "cobb3"]
+    rows = [
+        [name, split, f"made-1th-02-Jan-2017-{300 + patient} A AP.jpg", 20.0, 10.0, 5.0]
+        for patient, (name, split) in enumerate(zip(names, splits))
+    ]
+    _write_table(folder / "splits.csv", header, rows)
+
+
+WRITERS = {"ceph": write_ceph_data, "spine": write_aasce_data}
+
+
+def _write_spots(
+    folder: Path,
+    names: list[str],
+    template: np.ndarray,
+    size: tuple[int, int],
+    random: np.random.Generator,
+    jitter: float = 1.0,
+) -> np.ndarray:
+    """Images with a bright spot at each landmark, and their points, (images, N, 2)."""
+    x, y = np.mgrid[: size[0], : size[1]]
+    brightness = random.uniform(0.3, 1.0, len(template))
+    (folder / "images").mkdir(parents=True)
+    found = []
+    for name in names:
+        points = template + random.normal(0, 2, 2) + random.normal(0, jitter, template.shape)
         spots = [b * np.exp(-((x - px) ** 2 + (y - py) ** 2) / 8) for b, (px, py) in zip(brightness, points)]
-        Image.fromarray((np.max(spots, axis=0).T * 255).astype(np.uint8)).save(folder / f"images/{number:03d}.png")
-        for name, shift in {"": 0.0, "_senior": -0.25, "_junior": 0.25, "_challenge": -0.25}.items():
-            tables[name] += [
-                [f"{number:03d}.png", landmark, *(point + shift)] for landmark, point in zip(ISBI2015_LANDMARKS, points)
-            ]
-    for name, rows in tables.items():
-        _write_table(folder / f"landmarks{name}.csv", ["image", "landmark", "x", "y"], rows)
-    _write_table(folder / "splits.csv", ["image", "split"], [[f"{n:03d}.png", s] for n, s in enumerate(splits, 1)])
+        Image.fromarray((np.max(spots, axis=0).T * 255).astype(np.uint8)).save(folder / "images" / name)
+        found.append(points)
+    return np.array(found)
 
 
-def _write_table(path: Path, header: list[str], rows: list[list[Any]]) -> None:
+def _write_points(path: Path, images: list[str], names: Sequence[str], points: np.ndarray) -> None:
+    rows = [[image, name, *xy] for image, one in zip(images, points) for name, xy in zip(names, one)]
+    _write_table(path, ["image", "landmark", "x", "y"], rows)
+
+
+def _write_table(path: Path, header: list[str], rows: Iterable[Iterable[Any]]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)

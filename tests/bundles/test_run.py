@@ -23,11 +23,11 @@ import torch
 import torch.nn.functional as F
 from monai.networks.layers import GaussianFilter
 from PIL import Image
-from small_bundles import NETWORK, SIZE, copy_bundle, run, table, training_size, workflow
+from small_bundles import BUNDLES, SIZE, SOURCE, copy_bundle, network_def, run, table, training_size, workflow
 
 from monai_landmarks.data import bundle_landmark_names, load_landmark_datalist, read_landmark_table, read_landmarks
 from monai_landmarks.heatmaps import decode_heatmaps
-from monai_landmarks.networks.nets import SCN
+from monai_landmarks.networks import nets
 
 
 def names_of(root: Path) -> list[str]:
@@ -36,8 +36,8 @@ def names_of(root: Path) -> list[str]:
 
 def trained_network(root: Path) -> torch.nn.Module:
     """The network, made without the configuration; its weights fit by name, without a prefix."""
-    options = {key: value for key, value in NETWORK.items() if key != "_target_"}
-    network = SCN(**{**options, "num_landmarks": len(names_of(root))})
+    options = {**network_def(root.name), "num_landmarks": len(names_of(root))}
+    network = getattr(nets, options.pop("_target_").rsplit(".", 1)[1])(**options)
     network.load_state_dict(torch.load(root / "models" / "model.pt", weights_only=True))
     return network.eval()
 
@@ -51,12 +51,12 @@ def standardize(image: np.ndarray) -> np.ndarray:
     return (image - image.mean()) / image.std()
 
 
-NORMALIZATION = {"hand_xray_landmarks_scn": percentiles, "ceph_xray_landmarks_scn": standardize}
+NORMALIZATION = {"hand": percentiles, "ceph": standardize, "spine": standardize}
 
 
 def predict_by_hand(root: Path, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Points (N, 2) in pixels of the file, and scores (N,), with the arithmetic written out and no transform of ours."""
-    network, normalize = trained_network(root), NORMALIZATION[root.name]
+    network, normalize = trained_network(root), NORMALIZATION[root.name.split("_")[0]]
     pixels = np.asarray(Image.open(path)).astype(np.float64)
     if pixels.ndim == 3:
         pixels = pixels[..., :3] @ [0.299, 0.587, 0.114]
@@ -116,9 +116,12 @@ def datalist(root: Path) -> Path | dict:
     return workflow(root, "train", **training_size(root)).parser.get_parsed_content("datalist")
 
 
-def test_training_on_all_images(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "bundle", [b for b in BUNDLES if (SOURCE / b / "configs" / "all_training_images.json").is_file()]
+)
+def test_training_on_all_images(bundle: str, tmp_path: Path) -> None:
     """Nothing is left to choose a model by: the last one is kept, and validation belongs to the training."""
-    root = copy_bundle("ceph_xray_landmarks_scn", tmp_path)
+    root = copy_bundle(bundle, tmp_path)
     flow = run(root, "train", "all_training_images", **training_size(root, epochs=1))
     sections = [len(load_landmark_datalist(datalist(root), section)) for section in ("training", "validation")]
     assert len(flow.train_dataset) == sum(sections) > sections[0] > 0
