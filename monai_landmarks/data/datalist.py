@@ -37,9 +37,8 @@ from pathlib import Path
 from typing import Any
 
 from .datalist_check import check_datalist
-from .formats.csv_format import read_landmark_table
 from .image_files import find_images, has_spacing, image_stem, relative_path
-from .landmark_io import landmark_suffix, read_landmarks
+from .landmark_io import find_landmark_files, read_landmark_table, read_landmarks
 from .landmark_set import CoordinateSystem, LandmarkSet
 from .safe_files import atomic_write, naming_file, read_text
 from .split import split_images
@@ -274,10 +273,7 @@ def _match_files(folder: Path, files: list[Path]) -> dict[Path, Path]:
             raise ValueError(f"{file} and {images[image_stem(file)]} have the same stem; expected distinct names.")
         images[image_stem(file)] = file
     labels: dict[Path, Path] = {}
-    for label in sorted(folder.rglob("*")):
-        suffix = landmark_suffix(label)
-        if suffix is None or label.name.startswith("."):
-            continue
+    for label, suffix in find_landmark_files(folder).items():
         image = images.get(label.name[: -len(suffix)])
         if image is None:
             raise ValueError(f"{label}: no image of this name; expected the landmark file to be named as its image.")

@@ -24,38 +24,16 @@ from typing import Any
 
 import numpy as np
 
-from .csv_rows import parse_number
 from .datalist import datalist_item, save_datalist
 from .datalist_check import check_datalist
-from .formats.csv_format import read_landmark_table
+from .formats.isbi2015_text import ISBI2015_LANDMARKS
 from .image_files import find_images, image_stem, read_geometry, relative_path
+from .landmark_io import read_landmark_table, read_landmarks
 from .landmark_set import CoordinateSystem, LandmarkSet
 from .safe_files import naming_file, read_text
 from .split import split_images
 
 __all__ = ["ISBI2015_LANDMARKS", "isbi2015_datalist"]
-
-ISBI2015_LANDMARKS = (
-    "sella",
-    "nasion",
-    "orbitale",
-    "porion",
-    "subspinale_A",
-    "supramentale_B",
-    "pogonion",
-    "menton",
-    "gnathion",
-    "gonion",
-    "incision_inferius",
-    "incision_superius",
-    "upper_lip",
-    "lower_lip",
-    "subnasale",
-    "soft_tissue_pogonion",
-    "posterior_nasal_spine",
-    "anterior_nasal_spine",
-    "articulare",
-)
 
 _ANNOTATORS = ("mean", "senior", "junior", "challenge")
 _FILM_WIDTH = 193.5  # mm; 1935 pixels of 0.1 mm in the official images
@@ -177,21 +155,10 @@ def _find_folder(root: Path, name: str) -> Path:
 
 
 def _read_points(path: Path) -> np.ndarray:
-    """The 19 points (19, 2) of one official annotation file; the lines after them class the patient."""
+    """The 19 points (19, 2) of one official annotation file."""
     if not path.is_file():
         raise ValueError(f"{path}: no such annotation file.")
-    count = len(ISBI2015_LANDMARKS)
-    with naming_file(path):
-        lines = read_text(path).splitlines()[:count]
-        if len(lines) < count:
-            raise ValueError(f"{len(lines)} lines; expected {count} lines 'x,y'.")
-        points = []
-        for number, line in enumerate(lines, 1):
-            cells = [cell.strip() for cell in line.split(",")]
-            if len(cells) != 2 or not all(cells):
-                raise ValueError(f"line {number}: {line!r}; expected 'x,y'.")
-            points.append([parse_number(cell, number, axis) for cell, axis in zip(cells, "xy")])
-    return np.array(points)
+    return read_landmarks(path, format="isbi2015").points
 
 
 def _spacing(image: Path, official: bool) -> float:

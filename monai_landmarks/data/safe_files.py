@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_write", "naming_file", "read_text"]
+__all__ = ["atomic_write", "naming_file", "read_lines", "read_text"]
 
 
 @contextmanager
@@ -61,3 +61,12 @@ def naming_file(path: str | os.PathLike) -> Iterator[None]:
 def read_text(path: str | os.PathLike) -> str:
     """The text of a UTF-8 file, with or without byte order mark; line ends become ``\\n``."""
     return Path(path).read_text(encoding="utf-8-sig")
+
+
+def read_lines(path: str | os.PathLike) -> list[str]:
+    """The lines of a UTF-8 file, each with its line end.
+
+    Only a line end parts them, and not what ``str.splitlines`` takes for one besides, which a name may hold.
+    """
+    with open(path, encoding="utf-8-sig") as file:
+        return file.readlines()

@@ -75,8 +75,8 @@ def test_longest_suffix_wins(tmp_path, monkeypatch):
 
 
 def test_unknown_suffix_and_absent_file(tmp_path):
-    with pytest.raises(ValueError, match=r"a\.txt: no landmark format has this suffix; known are .*'\.csv'"):
-        read_landmarks("a.txt")
+    with pytest.raises(ValueError, match=r"a\.doc: no landmark format has this suffix; known are .*'\.csv'"):
+        read_landmarks("a.doc")
     with pytest.raises(FileNotFoundError):
         read_landmarks(tmp_path / "a.csv")
     with pytest.raises(ValueError, match="begins with a dot"):

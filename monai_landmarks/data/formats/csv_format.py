@@ -30,8 +30,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,9 +38,11 @@ import numpy as np
 
 from monai_landmarks.data.csv_rows import format_number, parse_number, split_rows
 from monai_landmarks.data.landmark_set import CoordinateSystem, LandmarkSet
-from monai_landmarks.data.safe_files import atomic_write, naming_file, read_text
+from monai_landmarks.data.safe_files import read_lines
 
-__all__ = ["read_csv", "read_landmark_table", "write_csv", "write_landmark_table"]
+from .landmark_sets import common_set
+
+__all__ = ["read_csv_table", "write_csv", "write_csv_table"]
 
 _AXES = ("x", "y", "z")
 _RESERVED = {"image", "landmark", "score", *_AXES}
@@ -55,34 +56,30 @@ class _Record(NamedTuple):
     score: float
 
 
-def read_landmark_table(
-    path: str | os.PathLike, coordinate_system: CoordinateSystem | str | None = None
-) -> dict[str, LandmarkSet]:
-    """Read the landmarks of many images from a CSV in long or wide form.
+def read_csv_table(
+    path: Path, coordinate_system: CoordinateSystem | str | None = None
+) -> dict[str | None, LandmarkSet]:
+    """Read the landmarks of one image or of many from a CSV in any of the three forms.
 
     Args:
         path: the CSV file.
         coordinate_system: of a file which does not state its own; one which states another is an error.
 
     Returns:
-        the landmark set of each image, in the order of the file. All have the same names: a landmark which other
-        images have and this one does not is missing (NaN).
+        the landmark set of each image, in the order of the file; the key is None where there is no column for the image.
+        All have the same names: a landmark which other images have and this one does not is missing (NaN).
 
     Raises:
-        ValueError: if the file is malformed, with file, line and what was expected.
+        ValueError: if the file is malformed, with line and what was expected.
     """
-    with naming_file(path):
-        sets = _parse(read_text(path), coordinate_system)
-        if None in sets:
-            raise ValueError("no column 'image', so this is the landmark set of one image; use read_landmarks.")
-        return {str(image): landmark_set for image, landmark_set in sets.items()}
+    return _parse(read_lines(path), coordinate_system)
 
 
-def write_landmark_table(path: str | os.PathLike, sets: Mapping[str, LandmarkSet], form: str = "long") -> None:
+def write_csv_table(path: Path, sets: Mapping[str, LandmarkSet], form: str = "long") -> None:
     """Write the landmarks of many images to a CSV.
 
     Args:
-        path: the CSV file; it is written whole or not at all.
+        path: the CSV file.
         sets: the landmark set of each image.
         form: ``"long"``, one row a landmark, or ``"wide"``, one row an image.
 
@@ -91,18 +88,8 @@ def write_landmark_table(path: str | os.PathLike, sets: Mapping[str, LandmarkSet
     """
     if form not in ("long", "wide"):
         raise ValueError(f"form is {form!r}; expected 'long' or 'wide'.")
-    common = _common(list(sets.values()))
-    rows = (_long_rows if form == "long" else _wide_rows)(sets, common)
-    with atomic_write(path) as temporary:
-        _write_rows(temporary, common, rows)
-
-
-def read_csv(path: Path) -> LandmarkSet:
-    """Read the landmark set of one image from a CSV in any of the three forms."""
-    sets = _parse(read_text(path), None)
-    if len(sets) != 1:
-        raise ValueError(f"holds {len(sets)} images; read it with read_landmark_table, which gives each its own set.")
-    return next(iter(sets.values()))
+    common = common_set(list(sets.values()))
+    _write_rows(path, common, (_long_rows if form == "long" else _wide_rows)(sets, common))
 
 
 def write_csv(path: Path, landmark_set: LandmarkSet) -> None:
@@ -113,8 +100,7 @@ def write_csv(path: Path, landmark_set: LandmarkSet) -> None:
     _write_rows(path, landmark_set, rows)
 
 
-def _parse(text: str, default: CoordinateSystem | str | None) -> dict[str | None, LandmarkSet]:
-    lines = text.splitlines(keepends=True)
+def _parse(lines: list[str], default: CoordinateSystem | str | None) -> dict[str | None, LandmarkSet]:
     start = next((i for i, line in enumerate(lines) if line.strip() and line.lstrip()[0] != "#"), len(lines))
     stated = _parse_comments(lines[:start])
     rows = list(split_rows(lines[start:], start + 1))
@@ -247,22 +233,6 @@ def _assemble(
         image: LandmarkSet(tuple(names), points[image], system, pairs, image, scores[image] if has_score else None)
         for image in points
     }
-
-
-def _common(sets: Sequence[LandmarkSet]) -> LandmarkSet:
-    """What the sets of a table share: all names, no points, coordinate system, all pairs, scores if any has them."""
-    if not sets:
-        raise ValueError("no landmark sets to write; expected at least one.")
-    systems = {landmark_set.coordinate_system.value for landmark_set in sets}
-    if len(systems) > 1:
-        raise ValueError(f"the landmark sets are in {sorted(systems)}; expected one coordinate system. Use .to(...).")
-    dims = {landmark_set.spatial_dims for landmark_set in sets}
-    if len(dims) > 1:
-        raise ValueError("some landmark sets are 2-D and some 3-D; expected one dimension.")
-    names = tuple(dict.fromkeys(name for landmark_set in sets for name in landmark_set.names))
-    pairs = tuple(dict.fromkeys(pair for landmark_set in sets for pair in landmark_set.pairs))
-    scores = np.full(len(names), np.nan) if any(landmark_set.scores is not None for landmark_set in sets) else None
-    return LandmarkSet(names, np.full((len(names), dims.pop()), np.nan), sets[0].coordinate_system, pairs, None, scores)
 
 
 def _long_rows(sets: Mapping[str, LandmarkSet], common: LandmarkSet) -> list[list[str]]:

@@ -15,17 +15,19 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from monai_landmarks.data.csv_rows import format_number, is_missing, parse_number, split_rows
 from monai_landmarks.data.landmark_set import CoordinateSystem, LandmarkSet
-from monai_landmarks.data.safe_files import read_text
+from monai_landmarks.data.safe_files import read_lines
 
-from .slicer_markups import format_score, parse_score, require_slicer_space
+from .landmark_sets import require_world
+from .slicer_markups import format_score, parse_score
 
-__all__ = ["read_fcsv", "write_fcsv"]
+__all__ = ["read_fcsv", "write_fcsv", "write_point_list"]
 
 _COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID".split(",")
 _SLICER3_COLUMNS = "label,x,y,z,sel,vis".split(",")
@@ -44,7 +46,7 @@ def read_fcsv(path: Path) -> LandmarkSet:
     Raises:
         ValueError: if the file is malformed, with the line and what was expected.
     """
-    lines = read_text(path).splitlines(keepends=True)
+    lines = read_lines(path)
     header = _read_header(lines)
     system = _SYSTEMS.get(header.get("coordinatesystem", "RAS").upper())
     if system is None:
@@ -94,19 +96,24 @@ def write_fcsv(path: Path, landmark_set: LandmarkSet) -> None:
     Raises:
         ValueError: if the points are pixel index.
     """
-    require_slicer_space(landmark_set)
+    scores = [math.nan] * len(landmark_set) if landmark_set.scores is None else landmark_set.scores
+    write_point_list(path, landmark_set, landmark_set.names, [format_score(score) for score in scores])
+
+
+def write_point_list(path: Path, landmark_set: LandmarkSet, labels: Sequence[str], descriptions: Sequence[str]) -> None:
+    """Write the points of a landmark set under labels and with descriptions of one's own."""
+    require_world(landmark_set, "3D Slicer's files")
     points = landmark_set.with_spatial_dims(3).points
-    scores = [math.nan] * len(points) if landmark_set.scores is None else landmark_set.scores
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.write("# Markups fiducial file version = 5.6\n")
         file.write(f"# CoordinateSystem = {landmark_set.coordinate_system}\n")
         file.write(f"# columns = {','.join(_COLUMNS)}\n")
         writer = csv.writer(file, lineterminator="\n")
-        for i, (name, point, score) in enumerate(zip(landmark_set.names, points, scores)):
+        for i, (label, point, description) in enumerate(zip(labels, points, descriptions)):
             position = [format_number(value, missing="nan") for value in point]
             status = "0" if math.isnan(point[0]) else _DEFINED
             # identity orientation; visible, selected, not locked
-            writer.writerow([i + 1, *position, *"0001110", name, format_score(score), "", status, 0])
+            writer.writerow([i + 1, *position, *"0001110", label, description, "", status, 0])
 
 
 def _read_header(lines: list[str]) -> dict[str, str]:

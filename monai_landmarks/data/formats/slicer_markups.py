@@ -20,10 +20,13 @@ from typing import Any
 
 import numpy as np
 
+from monai_landmarks.data.json_values import load_json, read_coordinates, short
 from monai_landmarks.data.landmark_set import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.safe_files import read_text
 
-__all__ = ["SCHEMA_URL", "format_score", "parse_score", "read_markups", "require_slicer_space", "write_markups"]
+from .landmark_sets import require_world
+
+__all__ = ["SCHEMA_URL", "format_score", "is_markups", "parse_score", "read_markups", "write_markups"]
 
 SCHEMA_URL = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
@@ -37,6 +40,11 @@ _UNITS_IN_MM = {"mm": 1.0, "um": 1e-3}
 _SCORE_KEY = "score="
 
 
+def is_markups(content: Any) -> bool:
+    """Whether JSON is a markups file."""
+    return isinstance(content, dict) and isinstance(content.get("markups"), list)
+
+
 def read_markups(path: Path) -> LandmarkSet:
     """Read the point lists of a markups file as one landmark set.
 
@@ -47,13 +55,10 @@ def read_markups(path: Path) -> LandmarkSet:
     Raises:
         ValueError: if the file is malformed, holds nodes but no point list, or uses a label twice.
     """
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"line {error.lineno}: not valid JSON ({error.msg}); the file may be cut short.") from error
-    nodes = content.get("markups") if isinstance(content, dict) else None
-    if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
+    content = load_json(read_text(path))
+    if not is_markups(content) or not all(isinstance(node, dict) for node in content["markups"]):
         raise ValueError("no list 'markups'; expected a markups file of 3D Slicer.")
+    nodes = content["markups"]
     lists = [(i, node) for i, node in enumerate(nodes) if node.get("type") in _POINT_LIST_TYPES]
     if nodes and not lists:
         types = sorted({str(node.get("type")) for node in nodes})
@@ -89,7 +94,7 @@ def write_markups(path: Path, landmark_set: LandmarkSet) -> None:
     Raises:
         ValueError: if the points are pixel index.
     """
-    require_slicer_space(landmark_set)
+    require_world(landmark_set, "3D Slicer's files")
     points = landmark_set.with_spatial_dims(3).points
     scores = [math.nan] * len(points) if landmark_set.scores is None else landmark_set.scores
     control_points = []
@@ -120,14 +125,6 @@ def write_markups(path: Path, landmark_set: LandmarkSet) -> None:
     path.write_text(json.dumps(content, indent=4, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def require_slicer_space(landmark_set: LandmarkSet) -> None:
-    """Raise ValueError if the points are pixel index, which Slicer's files cannot say."""
-    if landmark_set.coordinate_system == CoordinateSystem.INDEX:
-        raise ValueError(
-            "the points are pixel index, and 3D Slicer's files hold world points in mm; use to_world(affine) first."
-        )
-
-
 def format_score(score: float) -> str:
     """A score as the description of a control point; empty if it is NaN."""
     return "" if math.isnan(score) else f"{_SCORE_KEY}{float(score)!r}"
@@ -154,8 +151,8 @@ def _coordinate_system(node: dict[str, Any], where: str) -> CoordinateSystem:
 def _unit_in_mm(node: dict[str, Any], where: str) -> float:
     units = node.get("coordinateUnits") or "mm"
     code = units[0] if isinstance(units, list) else units
-    if code not in _UNITS_IN_MM:
-        raise ValueError(f"{where}: coordinateUnits is {units!r}; expected one of {list(_UNITS_IN_MM)}.")
+    if not isinstance(code, str) or code not in _UNITS_IN_MM:
+        raise ValueError(f"{where}: coordinateUnits is {short(units)}; expected one of {list(_UNITS_IN_MM)}.")
     return _UNITS_IN_MM[code]
 
 
@@ -168,10 +165,6 @@ def _read_point(point: Any, where: str) -> tuple[str, np.ndarray, float]:
     # where a position is undefined Slicer writes an empty string, and where there is none it takes it as undefined
     if status in _MISSING_STATUS or "position" not in point:
         return label, np.full(3, np.nan), score
-    position = point["position"]
     if status != "defined":
-        raise ValueError(f"{where} ({label!r}): positionStatus is {status!r}; expected 'defined' or 'undefined'.")
-    is_point = isinstance(position, list) and len(position) == 3
-    if not is_point or not all(type(value) in (int, float) and math.isfinite(value) for value in position):
-        raise ValueError(f"{where} ({label!r}): position is {position!r}; expected three numbers.")
-    return label, np.array(position, dtype=np.float64), score
+        raise ValueError(f"{where} ({label!r}): positionStatus is {short(status)}; expected 'defined' or 'undefined'.")
+    return label, np.array(read_coordinates(point["position"], 3, f"{where} ({label!r}): position")), score
