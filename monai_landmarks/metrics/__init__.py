@@ -16,8 +16,10 @@ from .cobb import CobbAngleMetric, angle_smape, cobb_angles
 from .detection_rate import OutlierMetric, SuccessDetectionRateMetric
 from .error_report import ErrorReport
 from .functional import image_specific_error, outlier_count, point_error, success_detection_rate, world_points
+from .identification import identification
 from .landmark_metric import LandmarkMetric, error_is_lower, points_error_batch
 from .point_error_metric import ImageSpecificErrorMetric, PointErrorMetric
+from .statistics import PairedComparison, bootstrap_interval, compare_errors, signed_rank_test
 
 __all__ = [
     "CobbAngleMetric",
@@ -25,15 +27,20 @@ __all__ = [
     "ImageSpecificErrorMetric",
     "LandmarkMetric",
     "OutlierMetric",
+    "PairedComparison",
     "PointErrorMetric",
     "SuccessDetectionRateMetric",
     "angle_smape",
+    "bootstrap_interval",
     "cobb_angles",
+    "compare_errors",
     "error_is_lower",
+    "identification",
     "image_specific_error",
     "outlier_count",
     "point_error",
     "points_error_batch",
+    "signed_rank_test",
     "success_detection_rate",
     "world_points",
 ]

@@ -1,0 +1,134 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Intervals and tests, against closed forms, all choices of signs counted out, scipy, and simulation."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from monai_landmarks.metrics import bootstrap_interval, compare_errors, signed_rank_test
+
+NAN, INF = float("nan"), float("inf")
+
+
+def means(sample):
+    return np.nanmean(sample.reshape(*sample.shape[:2], -1), axis=(1, 2))
+
+
+def two_sided(differences):
+    """The definition: every choice of signs, ranks by scipy."""
+    differences = np.array([d for d in differences if d != 0])
+    ranks = stats.rankdata(np.abs(differences))
+    observed = ranks[differences > 0].sum()
+    sums = np.array([sum(r for r, positive in zip(ranks, signs) if positive) for signs in product((0, 1), repeat=len(ranks))])
+    return min(1.0, 2 * min((sums <= observed).mean(), (sums >= observed).mean()))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_signed_rank_with_ties_and_zeros_counts_every_choice_of_signs(seed):
+    differences = np.random.default_rng(seed).integers(-4, 6, 11)
+    assert signed_rank_test(differences) == pytest.approx(two_sided(differences), abs=1e-12)
+    assert signed_rank_test(-differences) == pytest.approx(two_sided(differences), abs=1e-12)
+    assert signed_rank_test([NAN, *differences]) == signed_rank_test(differences)
+
+
+@pytest.mark.parametrize("count", [3, 20, 60, 300])
+def test_signed_rank_as_scipy(count):
+    differences = np.random.default_rng(count).normal(0.2, 1, count)
+    expected = stats.wilcoxon(differences, method="exact").pvalue
+    assert signed_rank_test(differences) == pytest.approx(expected, rel=1e-9)
+
+
+def test_signed_rank_closed_forms():
+    assert signed_rank_test(np.arange(1, 11)) == pytest.approx(2 * 0.5**10)
+    assert signed_rank_test([]) == signed_rank_test([0.0, 0.0]) == signed_rank_test([1.0]) == 1.0
+    assert signed_rank_test([1.0, -1.0]) == 1.0
+
+
+@pytest.mark.parametrize("statistic", ["mean", "median"])
+def test_bootstrap_as_scipy(statistic):
+    values = np.random.default_rng(3).lognormal(0, 1, 40)
+    function = getattr(np, statistic)
+    ours = bootstrap_interval(values, lambda sample: function(sample, axis=1), resamples=20000)
+    theirs = stats.bootstrap((values,), function, n_resamples=20000, method="BCa", rng=np.random.default_rng(1))
+    width = np.ptp(ours)
+    np.testing.assert_allclose(ours, theirs.confidence_interval, atol=0.04 * width)
+    percentiles = stats.bootstrap((values,), function, n_resamples=20000, method="percentile", rng=np.random.default_rng(1))
+    if statistic == "mean":  # the correction is what makes the difference: it moves both ends up for a long upper tail
+        assert (ours > np.array(percentiles.confidence_interval) + 0.03 * width).all()
+
+
+def test_bootstrap_covers_the_true_mean():
+    """Of many samples of 30 images, as many intervals hold the mean as theory says: a bit fewer than 95 %."""
+    rng = np.random.default_rng(0)
+    runs, held = 300, 0
+    for run in range(runs):
+        # landmarks of an image belong together: four of them are not four times as much to know
+        values = rng.normal(2.0, 1.0, (30, 1)) + rng.normal(0, 0.2, (30, 4))
+        low, high = bootstrap_interval(values, means, resamples=300, seed=run)
+        held += low <= 2.0 <= high
+    # the resampled means spread by std / sqrt(n), and not by that of the t distribution
+    expected = 1 - 2 * stats.t.sf(1.96 * np.sqrt(29 / 30), 29)
+    assert abs(held / runs - expected) < 3 * np.sqrt(expected * (1 - expected) / runs)
+
+
+def test_images_are_drawn_and_not_landmarks():
+    """Landmarks that repeat their image's error add nothing: the interval stays as wide as that of the images."""
+    images = np.random.default_rng(1).normal(2, 1, (25, 1))
+    one = bootstrap_interval(images, means)
+    many = bootstrap_interval(np.repeat(images, 50, axis=1), means)
+    np.testing.assert_allclose(one, many, atol=1e-12)
+
+
+def test_bootstrap_shapes_seeds_and_edges():
+    values = np.random.default_rng(2).random((12, 5))
+    columns = bootstrap_interval(values, lambda sample: sample.mean(axis=1))
+    assert columns.shape == (2, 5) and (columns[0] < values.mean(0)).all() and (values.mean(0) < columns[1]).all()
+    single = bootstrap_interval(values[:, 1], lambda sample: sample.mean(axis=1))
+    np.testing.assert_allclose(columns[:, 1], single, rtol=1e-12)
+    assert (columns != bootstrap_interval(values, lambda sample: sample.mean(axis=1), seed=1)).any()
+    np.testing.assert_allclose(bootstrap_interval(np.ones((5, 2)), means), [1, 1])
+    assert np.isnan(bootstrap_interval(np.ones((1, 2)), means)).all()
+    assert np.isnan(bootstrap_interval(np.full((4, 1), NAN), lambda sample: sample[:, 0, 0])).all()
+    wider = bootstrap_interval(values[:, 0], lambda sample: sample.mean(axis=1), confidence=0.99)
+    assert wider[0] < columns[0, 0] and wider[1] > columns[1, 0]
+    for wrong in ({"confidence": 95}, {"confidence": 0}, {"resamples": 0}):
+        with pytest.raises(ValueError, match="expected one between 0 and 1"):
+            bootstrap_interval(values, means, **wrong)
+
+
+def test_large_samples_are_drawn_in_parts(monkeypatch):
+    values = np.random.default_rng(2).random((12, 5))
+    whole = bootstrap_interval(values, means)
+    monkeypatch.setattr("monai_landmarks.metrics.statistics._CHUNK", 7)
+    np.testing.assert_array_equal(bootstrap_interval(values, means), whole)
+
+
+def test_compare_errors():
+    first = np.array([[1.0, 3.0], [2.0, INF], [NAN, 1.0], [NAN, NAN], [1.0, 1.0]])
+    second = np.array([[2.0, 4.0], [1.0, 9.0], [NAN, 1.5], [NAN, NAN], [INF, INF]])
+    result = compare_errors(first, second)
+    difference = np.array([1.0, -1.0, 0.5])  # the fourth has no truth, of the fifth the second found nothing
+    assert (result.images, result.first_better, result.second_better) == (3, 2, 1)
+    assert result.first == pytest.approx((2 + 2 + 1) / 3) and result.second == pytest.approx((3 + 1 + 1.5) / 3)
+    assert result.difference == pytest.approx(difference.mean())
+    assert result.p_value == pytest.approx(two_sided(difference))
+    np.testing.assert_array_equal([result.low, result.high], bootstrap_interval(difference, lambda s: s.mean(axis=1)))
+    swapped = compare_errors(second, first)
+    assert swapped.difference == pytest.approx(-result.difference) and swapped.p_value == result.p_value
+    nothing = compare_errors(first[3:4], second[3:4])
+    assert nothing.images == 0 and np.isnan(nothing.p_value)
+    with pytest.raises(ValueError, match=r"\(5, 2\) and \(4, 2\)"):
+        compare_errors(first, second[:4])
