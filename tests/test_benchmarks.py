@@ -24,11 +24,22 @@ from measure import peak_memory
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-def test_benchmark_runs():
-    command = [sys.executable, str(BENCHMARKS / "benchmark_transforms.py"), "--quick"]
+LIMITS = {
+    "benchmark_transforms.py": ("torch.full", "torch.amax", "grid_sample"),
+    "benchmark_networks.py": ("target maps stored", "torch.matmul"),
+}
+
+
+def test_every_benchmark_is_run():
+    assert {path.name for path in BENCHMARKS.glob("benchmark_*.py")} == set(LIMITS)
+
+
+@pytest.mark.parametrize("script", LIMITS)
+def test_benchmark_runs(script):
+    command = [sys.executable, str(BENCHMARKS / script), "--quick"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    for limit in ("torch.full", "torch.amax", "grid_sample", "forward and backward alone"):
+    for limit in LIMITS[script]:
         assert limit in result.stdout
 
 

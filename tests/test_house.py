@@ -34,7 +34,7 @@ CODE_FOLDERS = ("monai_landmarks", "bundles", "tests", "notebooks", "benchmarks"
 # the licence header, as this file has it
 HEADER = Path(__file__).read_text().partition("\n\n")[0]
 # installed name of a requirement, where the import has another
-IMPORT_NAMES = {"pytorch-ignite": "ignite", "pillow": "PIL", "simpleitk": "SimpleITK"}
+IMPORT_NAMES = {"pytorch-ignite": "ignite", "pillow": "PIL", "pyyaml": "yaml", "simpleitk": "SimpleITK"}
 
 
 def python_files(*folders):
@@ -190,7 +190,7 @@ def test_all_names_exist(name):
 def test_imports_without_optional_packages():
     """MONAI's own habit: what only some users need must not be needed to import the package."""
     blocked = ["ignite", "matplotlib", "itk", "SimpleITK", "pandas", "scipy", "skimage", "pydicom"]
-    blocked += ["mlflow", "tensorboard", "onnx", "onnxruntime", "jsonschema", "fire"]
+    blocked += ["mlflow", "tensorboard", "onnx", "onnxruntime", "jsonschema", "fire", "yaml"]
     program = f"""
 import importlib, sys
 class Block:

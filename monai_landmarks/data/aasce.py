@@ -24,6 +24,7 @@ import logging
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -121,8 +122,11 @@ def aasce_datalist(
     base = None if output is None else Path(output).parent
     found = {section: _plausible(read(root, *names)) for section, names in _SECTIONS.items()}
     if not found["training"]:
-        raise ValueError(f"{root}: no training image in it.")
+        raise ValueError(f"{root}: no training image in it whose landmarks can be right; the log names those left out.")
     names = {f"{_patient(spine)}/{spine.file}": spine for spine in found["training"]}
+    if len(names) < len(found["training"]):
+        twice = [file for file, count in Counter(spine.file for spine in found["training"]).items() if count > 1]
+        raise ValueError(f"{root}: {twice[0]!r} is the original file of more than one training image; expected one.")
     validation, training = split_images(list(names), [val_fraction], seed, group_pattern=r"^\w+/")
     parts = {
         "training": [names[name] for name in training],
@@ -246,8 +250,8 @@ def _read_numbers(path: Path, columns: int, rows: int) -> list[list[float]]:
         if len(table) != rows:
             raise ValueError(f"{len(table)} rows; expected {rows}, one for each image of filenames.csv.")
         for line, cells in table:
-            if len(cells) != columns:
-                raise ValueError(f"line {line}: {len(cells)} columns; expected {columns}.")
+            if len(cells) != columns or "" in cells:
+                raise ValueError(f"line {line}: {len([c for c in cells if c])} numbers; expected {columns}.")
         return [[parse_number(cell, line, str(i + 1)) for i, cell in enumerate(cells)] for line, cells in table]
 
 

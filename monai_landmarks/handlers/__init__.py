@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from .cobb_report import CobbReport
 from .distributed import finish_distributed, local_device, start_distributed, wrap_distributed
 from .gradient_clipping import GradientClipping
 from .landmark_report import LandmarkReport
@@ -22,6 +23,7 @@ from .training_curve import TrainingCurve
 from .training_progress import TrainingProgress
 
 __all__ = [
+    "CobbReport",
     "GradientClipping",
     "LandmarkReport",
     "LandmarkSaver",

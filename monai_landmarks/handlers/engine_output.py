@@ -15,10 +15,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from monai.data import MetaTensor, decollate_batch
-from monai.utils import IgniteInfo, ImageMetaKey, min_version, optional_import
+from monai.data.utils import to_affine_nd
+from monai.utils import IgniteInfo, ImageMetaKey, MetaKeys, min_version, optional_import
 
 from monai_landmarks.metrics import world_points
 
@@ -32,6 +34,8 @@ else:
 __all__ = [
     "Engine",
     "Events",
+    "batch_items",
+    "file_affine",
     "gather",
     "image_path",
     "is_best",
@@ -45,8 +49,16 @@ __all__ = [
 
 def output_items(engine: Engine) -> list[dict[str, Any]]:
     """The cases of the current iteration, one dictionary each, whether the engine decollates or not."""
-    output = engine.state.output
-    return list(output) if isinstance(output, list) else decollate_batch(output)
+    return _items(engine.state.output)
+
+
+def batch_items(engine: Engine) -> list[dict[str, Any]]:
+    """The cases of the current iteration as the data loader gave them, with what the engine's output leaves out."""
+    return _items(engine.state.batch)
+
+
+def _items(batch: Any) -> list[dict[str, Any]]:
+    return list(batch) if isinstance(batch, list) else decollate_batch(batch)
 
 
 def loss_of(engine: Engine, loss_key: str) -> float | None:
@@ -100,6 +112,16 @@ def image_path(item: dict[str, Any], image_key: str) -> str | None:
     image = item.get(image_key)
     path = image.meta.get(ImageMetaKey.FILENAME_OR_OBJ) if isinstance(image, MetaTensor) else None
     return os.fspath(path) if isinstance(path, (str, os.PathLike)) and os.fspath(path) else None
+
+
+def file_affine(image: Any) -> np.ndarray | None:
+    """Affine of the image as its file has it, before any resampling, 4x4; None where that is not known any more."""
+    if not isinstance(image, MetaTensor):
+        return np.eye(4)
+    affine = image.meta.get(MetaKeys.ORIGINAL_AFFINE)
+    if affine is None and image.applied_operations:
+        return None
+    return np.asarray(to_affine_nd(3, np.asarray(image.affine if affine is None else affine, dtype=np.float64)))
 
 
 def gather(rows: list[Any]) -> list[Any]:

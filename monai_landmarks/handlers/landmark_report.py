@@ -16,6 +16,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from monai.utils import CommonKeys
 
@@ -29,8 +30,9 @@ __all__ = ["LandmarkReport"]
 class LandmarkReport:
     """Write the errors of an evaluation as tables, and show them in the log.
 
-    When the evaluator's epoch is completed, ``metrics.csv`` (MRE, std, median, SDR, outliers, IPE),
-    ``errors_per_landmark.csv`` and ``errors_per_image.csv`` lie in ``output_dir``. They hold the cases of all ranks.
+    When the evaluator's epoch is completed, ``metrics.csv`` (MRE, std, median, SDR, outliers, IPE, and the evaluator's
+    additional metrics that are single numbers), ``errors_per_landmark.csv`` and ``errors_per_image.csv`` lie in
+    ``output_dir``. They hold the cases of all ranks.
 
     Args:
         output_dir: folder of the tables.
@@ -103,7 +105,13 @@ class LandmarkReport:
             return
         images = [path or f"case {i}" for i, (path, _) in enumerate(rows)]
         self.report = ErrorReport(
-            torch.stack([error for _, error in rows]), self.names, images, self.thresholds, self.unit, self.strict
+            torch.stack([error for _, error in rows]),
+            self.names,
+            images,
+            self.thresholds,
+            self.unit,
+            self.strict,
+            _additional_metrics(engine),
         )
         if not is_main_process():
             return
@@ -118,3 +126,9 @@ class LandmarkReport:
                 f"{len(twice)} images were evaluated more than once, among them {twice[0]}. Under distributed evaluation "
                 "use a DistributedSampler with even_divisible=False, so that no case is repeated to even out the ranks."
             )
+
+
+def _additional_metrics(engine: Engine) -> list[tuple[str, float, str]]:
+    """The evaluator's metrics beside the key metric, as rows of the summary; their names tell their units."""
+    metrics = ((name, value) for name, value in engine.state.metrics.items() if name != engine.state.key_metric_name)
+    return [(name, float(value), "") for name, value in metrics if np.ndim(value) == 0]

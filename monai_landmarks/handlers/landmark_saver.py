@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.data.utils import to_affine_nd
-from monai.utils import CommonKeys, MetaKeys
+from monai.utils import CommonKeys
 
 from monai_landmarks.data import (
     CoordinateSystem,
@@ -35,7 +35,18 @@ from monai_landmarks.data import (
     write_landmarks,
 )
 
-from .engine_output import Engine, Events, gather, image_path, is_best, is_main_process, output_items, take, world
+from .engine_output import (
+    Engine,
+    Events,
+    file_affine,
+    gather,
+    image_path,
+    is_best,
+    is_main_process,
+    output_items,
+    take,
+    world,
+)
 
 __all__ = ["LandmarkSaver", "distinct_names"]
 
@@ -118,7 +129,7 @@ class LandmarkSaver:
     def _save(self, engine: Engine) -> None:
         for item in output_items(engine):
             image = image_path(item, self.image_key) or f"case_{engine.state.rank}_{len(self._cases)}"
-            landmarks, affine = self._landmarks(item, image), _file_affine(item.get(self.image_key))
+            landmarks, affine = self._landmarks(item, image), file_affine(item.get(self.image_key))
             if affine is None and self.table is not None and self._system(landmarks) == CoordinateSystem.INDEX:
                 raise ValueError(
                     f"{image} was transformed and does not tell the affine of its file, so that there is no way to the "
@@ -214,16 +225,6 @@ class LandmarkSaver:
                 for case in cases:
                     for name, std in zip(self.names, np.asarray(case.std)):
                         table.writerow([case.image, name, *(f"{value:.4f}" for value in std)])
-
-
-def _file_affine(image: Any) -> np.ndarray | None:
-    """Affine of the image as its file has it, before any resampling, 4x4; None where that is not known any more."""
-    if not isinstance(image, MetaTensor):
-        return np.eye(4)
-    affine = image.meta.get(MetaKeys.ORIGINAL_AFFINE)
-    if affine is None and image.applied_operations:
-        return None
-    return np.asarray(to_affine_nd(3, np.asarray(image.affine if affine is None else affine, dtype=np.float64)))
 
 
 def _plane(image: Any) -> float:

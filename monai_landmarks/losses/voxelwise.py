@@ -94,7 +94,7 @@ class VoxelwiseLoss(_Loss):
         self.missing = check_missing(missing)
         if self.unit_targets and (self.target.normalize != "peak" or self.target.amplitude != 1):
             raise ValueError(
-                f"{type(self).__name__} raises a number to the power of the target, so the target's peak must be 1; got "
+                f"{type(self).__name__} has the target in an exponent, so the target's peak must be 1; got "
                 f"normalize={self.target.normalize!r}, amplitude={self.target.amplitude}. "
                 "Use GaussianTarget(sigma, normalize='peak', amplitude=1.0)."
             )

@@ -49,6 +49,7 @@ class ErrorReport:
         thresholds: radii of the success detection rate and the outlier counts, in ``unit``.
         unit: of the errors: ``"mm"``, ``"px"``.
         strict: whether a landmark exactly at a threshold is lost.
+        further: ``(metric, value, unit)`` rows of other measurements, for the end of the summary.
 
     Raises:
         ValueError: when names or images do not fit the errors.
@@ -65,6 +66,7 @@ class ErrorReport:
     thresholds: Sequence[float] = (2.0, 2.5, 3.0, 4.0)
     unit: str = "mm"
     strict: bool = False
+    further: Sequence[tuple[str, float, str]] = ()
     _errors: torch.Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -99,7 +101,7 @@ class ErrorReport:
             ("IPE std", float(known_std(per_image)), self.unit),
             ("IPE median", float(known_median(per_image)), self.unit),
         ]
-        return rows
+        return rows + list(self.further)
 
     def per_landmark(self) -> list[dict[str, str | float]]:
         """One row a landmark: number with truth, missed ones, mean, std, median, max, SDR in percent."""

@@ -167,6 +167,8 @@ def make_encoder(
         >>> [tuple(tap.shape) for tap in encoder(torch.zeros(1, 1, 64, 96))][-1]
         (1, 512, 2, 3)
     """
+    if weights == "imagenet" and spatial_dims != 2:
+        raise ValueError("ImageNet weights are for 2-D: set weights to None or to a file for 3-D.")
     name, options = (backbone, {}) if isinstance(backbone, str) else backbone
     if name in _DENSENETS:
         stages, channels = _densenet(spatial_dims, in_channels, **{**_DENSENETS[name], **options})
@@ -183,8 +185,6 @@ def make_encoder(
     if norm != "batch":
         _replace_batch_norm(encoder, norm, spatial_dims)
     if weights is not None:
-        if weights == "imagenet" and spatial_dims != 2:
-            raise ValueError("ImageNet weights are for 2-D: set weights to None or to a file for 3-D.")
         dropped = [key for stage in stages[num_stages:] for key in stage.state_dict()]
         load_pretrained(encoder, weights, name, unneeded=dropped)
     return encoder

@@ -90,6 +90,17 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
 
 
+def _by_plain_name(state: dict[str, torch.Tensor], path: Path, wanted: Iterable[str]) -> dict[str, torch.Tensor]:
+    named: dict[str, torch.Tensor] = {}
+    for key, tensor in state.items():
+        name = _plain_name(key)
+        if name in named and name in wanted:
+            raise ValueError(f"{path} has more than one {name!r}: save the backbone's state_dict() alone.")
+        if not key.endswith("num_batches_tracked"):
+            named[name] = tensor
+    return named
+
+
 def _imagenet_file(backbone: str) -> Path | None:
     """The file in the cache of torch.hub, downloaded if need be; None, with a warning, where that cannot be done."""
     if backbone not in _IMAGENET_FILES:
@@ -154,13 +165,7 @@ def load_pretrained(
     own = encoder.state_dict()
     # counters of batches are not in older files, and nothing depends on them
     keys = {_plain_name(key): key for key in own if not key.endswith("num_batches_tracked")}
-    held: dict[str, torch.Tensor] = {}
-    for name, tensor in _read(path).items():
-        plain = _plain_name(name)
-        if plain in held and plain in keys:
-            raise ValueError(f"{path} has more than one {plain!r}: save the backbone's state_dict() alone.")
-        if not name.endswith("num_batches_tracked"):
-            held[plain] = tensor
+    held = _by_plain_name(_read(path), path, keys)
     first, key = next(iter(keys.items()))
     if first in held and own[key].shape[1] == 1:
         held[first] = held[first].sum(dim=1, keepdim=True)
@@ -169,7 +174,7 @@ def load_pretrained(
     unused = held.keys() - keys.keys() - {_plain_name(name) for name in unneeded}
     unmatched = {
         "not in the file": [name for name in keys if name not in held],
-        "of another shape in the file": [name for name, k in keys.items() if name in held and k not in matched],
+        "of another shape in the file": [name for name, key in keys.items() if name in held and key not in matched],
         "in the file only": sorted(name for name in unused if not _CLASSIFIER.match(name)),
     }
     unmatched = {kind: names for kind, names in unmatched.items() if names}
@@ -178,7 +183,10 @@ def load_pretrained(
     report = "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in unmatched.items())
     summary = f"{len(matched)} of {len(keys)} weights of the backbone {backbone} are in {path}"
     if len(matched) < _LEAST_MATCHED * len(keys):
-        raise ValueError(f"only {summary}: this is another network's file, choose its backbone. Weights {report}.")
+        raise ValueError(
+            f"only {summary}: it seems to be another network's, choose the backbone that it was made with. Weights "
+            f"{report}."
+        )
     if report:
         warnings.warn(f"{summary}. Weights {report}.")
     encoder.load_state_dict(matched, strict=False)

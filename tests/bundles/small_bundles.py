@@ -141,7 +141,7 @@ def write_aasce_data(folder: Path, size: tuple[int, int] = (50, 120)) -> None:
     """A folder as `aasce_datalist` reads it: 17 vertebrae of four corners, one below the other."""
     corners = np.array([[-6.0, -2.0], [6.0, -2.0], [-6.0, 2.0], [6.0, 2.0]])
     centers = np.stack([np.full(17, 25.0), np.linspace(10, 110, 17)], axis=1)
-    splits = ["train"] * 12 + ["test"] * 2
+    splits = ["train"] * 8 + ["test"] * 2
     names = [f"{number:03d}.jpg" for number, _ in enumerate(splits)]
     template = (centers[:, None] + corners).reshape(-1, 2)
     points = _write_spots(folder, names, template, size, np.random.default_rng(0), jitter=0.2)

@@ -250,10 +250,10 @@ def test_the_hook_goes_with_the_loss():
     gc.collect()
     assert len(network.coarse._forward_hooks) == 1
     kept(network(image), points)
-    gone = weakref.ref(network)
+    gone = weakref.ref(network), weakref.ref(network.coarse)
     del network
     gc.collect()
-    assert gone() is None
+    assert gone[0]() is None and gone[1]() is None
 
 
 def test_a_watched_network_can_be_scripted():

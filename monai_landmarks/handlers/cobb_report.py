@@ -1,0 +1,173 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Cobb angles of an evaluation of spines."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from monai.data import MetaTensor
+from monai.utils import CommonKeys, MetaKeys
+
+from monai_landmarks.data import atomic_write
+from monai_landmarks.metrics import angle_smape, cobb_angles
+from monai_landmarks.visualize import draw_cobb_angles
+
+from .engine_output import (
+    Engine,
+    Events,
+    batch_items,
+    file_affine,
+    gather,
+    image_path,
+    is_best,
+    is_main_process,
+    output_items,
+    take,
+    world,
+)
+
+__all__ = ["CobbReport"]
+
+
+class _Case(NamedTuple):
+    image: str | None
+    pred: list[float]  # three angles in degrees
+    truth: list[float]
+
+
+class CobbReport:
+    """Cobb angles of the predicted vertebra corners beside the true ones, as a table, a picture and metrics.
+
+    When the evaluator has completed, ``cobb_angles.csv`` (an image a row: predicted angles, true ones, differences) and
+    ``cobb_angles.png`` lie in ``output_dir``. The evaluator's metrics ``<name>_mae_degrees`` (mean absolute error of all
+    angles), ``<name>1_mae_degrees`` to ``<name>3_mae_degrees``, and ``<name>_smape_percent`` hold the errors. An angle that is
+    not known, or for which a corner was not found, does not count. Tables and metrics hold the cases of all ranks.
+
+    Give it as one of the evaluator's additional metrics, ``{"cobb": CobbReport(...)}``, and `LandmarkReport` has its metrics
+    in ``metrics.csv``; or as one of its handlers.
+
+    The angles are measured in the pixels of the image file, whose second axis must run downward, as in all pictures: see
+    `monai_landmarks.metrics.cobb_angles`.
+
+    Args:
+        output_dir: folder of the table and the picture.
+        truth_key: three true angles in degrees in the evaluator's batch or output, such as the ``cobb_angles`` of
+            `monai_landmarks.data.aasce_datalist`; None: those of the true corners.
+        pred_key: predicted corners, (1, 4 V, 2) or (4 V, 2), in world mm or as a `MetaTensor` whose affine leads there.
+        label_key: true corners, likewise, where ``truth_key`` is None.
+        image_key: image that gives the name, the way to the pixels of its file, and their number of rows.
+        best_only: write only when the evaluator's key metric is the best so far: during a training the files then belong to
+            the model that is kept.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        truth_key: str | None = "cobb_angles",
+        pred_key: str = "pred_points",
+        label_key: str = CommonKeys.LABEL,
+        image_key: str = CommonKeys.IMAGE,
+        best_only: bool = False,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.truth_key = truth_key
+        self.pred_key = pred_key
+        self.label_key = label_key
+        self.image_key = image_key
+        self.best_only = best_only
+        self.name = "cobb"
+        self._own_cases: list[_Case] = []
+        self._cases: list[_Case] = []
+
+    def attach(self, engine: Engine, name: str = "cobb") -> None:
+        """
+        Args:
+            engine: the evaluator.
+            name: what the names of the metrics begin with.
+        """
+        self.name = name
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._measure)
+        engine.add_event_handler(Events.COMPLETED, self._write)  # only then it is known whether this was the best
+
+    def _start(self, _engine: Engine) -> None:
+        self._own_cases = []
+
+    def _collect(self, engine: Engine) -> None:
+        for loaded, output in zip(batch_items(engine), output_items(engine)):
+            item = {**loaded, **output}
+            truth = self._angles(item, self.label_key) if self.truth_key is None else take(item, self.truth_key, self)
+            pred = self._angles(item, self.pred_key)
+            self._own_cases.append(_Case(image_path(item, self.image_key), pred, [float(angle) for angle in truth]))
+
+    def _angles(self, item: dict[str, Any], key: str) -> list[float]:
+        image = take(item, self.image_key, self)
+        points = world(take(item, key, self), image, key)
+        affine = file_affine(image)
+        if affine is None:
+            raise ValueError(
+                f"{image_path(item, self.image_key)} was transformed and does not tell the affine of its file, so that there"
+                " is no way to the file's pixels, in which the angles are measured. Put EnsureWorldAffined right after"
+                " LoadImaged."
+            )
+        matrix = torch.as_tensor(affine)
+        index = torch.linalg.solve(matrix[:2, :2], (points - matrix[:2, 3]).mT).mT
+        return cobb_angles(index, _rows(image)).tolist()
+
+    def _measure(self, engine: Engine) -> None:
+        self._cases = sorted(gather(self._own_cases), key=lambda case: case.image or "")
+        if not self._cases:
+            return
+        pred, truth = self._tensors()
+        error = (pred - truth).abs()
+        values = [error.nanmean(), *error.nanmean(0), angle_smape(pred, truth).nanmean()]
+        engine.state.metrics.update(zip(self._metrics, (value.item() for value in values)))
+
+    @property
+    def _metrics(self) -> list[str]:
+        return [f"{self.name}{number}_mae_degrees" for number in ("", 1, 2, 3)] + [f"{self.name}_smape_percent"]
+
+    def _tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.tensor([case.pred for case in self._cases]), torch.tensor([case.truth for case in self._cases])
+
+    def _write(self, engine: Engine) -> None:
+        if not self._cases or not is_main_process() or (self.best_only and not is_best(engine)):
+            return
+        with atomic_write(self.output_dir / "cobb_angles.csv") as temporary:
+            with open(temporary, "w", encoding="utf-8", newline="") as file:
+                table = csv.writer(file, lineterminator="\n")
+                table.writerow(["image", *(f"{kind}_cobb{i}" for kind in ("pred", "true", "error") for i in (1, 2, 3))])
+                for case in self._cases:
+                    errors = [pred - truth for pred, truth in zip(case.pred, case.truth)]
+                    cells = ("" if angle != angle else f"{angle:.3f}" for angle in (*case.pred, *case.truth, *errors))
+                    table.writerow([case.image, *cells])
+        pred, truth = self._tensors()
+        with atomic_write(self.output_dir / "cobb_angles.png") as temporary:
+            draw_cobb_angles(pred, truth).savefig(temporary)
+        mean, first, second, third, smape = (engine.state.metrics[metric] for metric in self._metrics)
+        engine.logger.info(
+            f"Cobb angles of {len(self._cases)} images: mean absolute error {mean:.2f} degrees"
+            f" (first {first:.2f}, second {second:.2f}, third {third:.2f}), SMAPE {smape:.2f} %\n"
+            f"  table and picture in {self.output_dir}: cobb_angles.csv, cobb_angles.png"
+        )
+
+
+def _rows(image: torch.Tensor) -> int:
+    """Number of rows of the image file."""
+    shape = image.meta.get(MetaKeys.SPATIAL_SHAPE) if isinstance(image, MetaTensor) else None
+    return int(image.shape[2] if shape is None else shape[1])

@@ -1,0 +1,348 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Expressions over landmarks: what a clinical measurement is, as text.
+
+The language is a small part of Python's: names of landmarks and of other measurements, numbers, ``+ - * /``, parentheses,
+and the functions below. It is parsed by Python's ``ast`` and nothing else of Python is let through, so an expression
+from a stranger's file can compute a number and do nothing else. ::
+
+    distance(a, b)                            mm      between two points
+    angle(a, b, c)                            degree  at b, 0 to 180
+    angle_between(line(a, b), line(c, d))     degree  between two directions, 0 to 180
+    point_line_distance(p, line(a, b))        mm      from the line, which has no ends
+    midpoint(a, b, ...)                       point   the mean of two or more, wherever a landmark can stand
+    abs(x), min(x, y, ...), max(x, y, ...)            of the unit of what they are given
+    cobb(1), cobb(2), cobb(3)                 degree  Cobb angles of a spine
+
+``distance``, ``angle_between`` and ``point_line_distance`` take a further ``line(e, f)`` that gives them a sign: negative
+where what is measured leads against the direction from e to f. As that direction is one of the anatomy, the sign does not
+depend on the order of the image's axes, nor on where the patient looks in the image. ``cobb`` takes all landmarks, which
+are four corners of each vertebra; see :func:`monai_landmarks.metrics.cobb_angles`. A landmark whose name is no Python name
+is quoted: ``distance('R MB', 'L MB')``.
+
+Every expression has a unit, which is worked out from its parts: millimeters cannot be added to degrees, and the ratio of
+two distances has none.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from monai_landmarks.metrics import cobb_angles
+
+from . import geometry
+
+__all__ = ["UNITS", "Scope", "Term", "compile_expressions", "did_you_mean", "evaluate", "unit_text"]
+
+Unit = tuple[int, int]  # powers of mm and of degree
+
+UNITS: dict[str, Unit] = {"mm": (1, 0), "degree": (0, 1), "ratio": (0, 0)}
+"""Units that a measurement can have."""
+
+MAX_LENGTH = 1000  # characters of an expression
+MAX_DEPTH = 40  # of parts within parts, and of measurements that need one another
+
+_KINDS = {"point": "a landmark", "line": "a line, as line(a, b)", "number": "a number"}
+
+
+class Scope(NamedTuple):
+    """What an expression can see: the points (..., N, D), and the values (...) of measurements that come before it."""
+
+    points: torch.Tensor
+    values: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Term:
+    """A compiled expression, or a part of one. It holds no closure, so it can be pickled.
+
+    Args:
+        kind: ``"point"``, ``"line"`` or ``"number"``.
+        unit: powers of mm and degree of a number; None for one that adapts to its neighbor, such as the 90 in ``x - 90``.
+        function: what computes it.
+        arguments: of the function: terms, which are computed first, and anything else, which is passed on.
+        needs_scope: whether the function takes the scope before its arguments.
+    """
+
+    kind: str
+    unit: Unit | None
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+    needs_scope: bool = False
+
+    def __call__(self, scope: Scope) -> Any:
+        """Compute it: a point (..., D), a line, or a number (...)."""
+        arguments = [argument(scope) if isinstance(argument, Term) else argument for argument in self.arguments]
+        return self.function(scope, *arguments) if self.needs_scope else self.function(*arguments)
+
+
+def compile_expressions(expressions: Mapping[str, str], landmarks: Sequence[str]) -> dict[str, Term]:
+    """Compile the expressions of measurements, which may name each other.
+
+    Args:
+        expressions: name of the measurement to its expression.
+        landmarks: names of the landmarks in the order of their points.
+
+    Returns:
+        name to a term of kind ``"number"``; each measurement comes after those that it names.
+
+    Raises:
+        ValueError: if an expression is malformed, names what is not there, has units that do not fit, or needs itself. The
+            message begins with ``measurements.NAME.expression``.
+    """
+    compiler = _Compiler(expressions, landmarks)
+    for name in expressions:
+        compiler.measurement(name)
+    return compiler.done
+
+
+def evaluate(terms: Mapping[str, Term], points: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Values (...) of compiled measurements, from points (..., N, D) of a floating type, NaN where missing.
+
+    Example:
+        >>> terms = compile_expressions({"half": "width / 2", "width": "distance(a, b)"}, ["a", "b"])
+        >>> evaluate(terms, torch.tensor([[0.0, 0.0], [3.0, 4.0]]))
+        {'width': tensor(5.), 'half': tensor(2.5000)}
+    """
+    scope = Scope(points, {})
+    for name, term in terms.items():
+        scope.values[name] = term(scope).expand(points.shape[:-2])
+    return scope.values
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'nasion'?"`` if a known name is near, nothing otherwise."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+@dataclass(frozen=True)
+class _Function:
+    """What a function takes and gives: kinds of its arguments, of one that may follow, and whether the last repeats."""
+
+    compute: Callable[..., Any]
+    takes: tuple[str, ...]
+    gives: str = "number"
+    unit: Unit | None = None  # None: of the unit of its arguments
+    optional: tuple[str, ...] = ()
+    repeats: bool = False
+
+    def kinds(self, count: int) -> tuple[str, ...] | None:
+        """The kinds of ``count`` arguments; None if it does not take so many."""
+        most = len(self.takes) + len(self.optional)
+        if count < len(self.takes) or (count > most and not self.repeats):
+            return None
+        return ((*self.takes, *self.optional) + self.takes[-1:] * (count - most))[:count]
+
+
+def _minimum(*values: torch.Tensor) -> torch.Tensor:
+    return torch.stack(torch.broadcast_tensors(*values)).amin(dim=0)
+
+
+def _maximum(*values: torch.Tensor) -> torch.Tensor:
+    return torch.stack(torch.broadcast_tensors(*values)).amax(dim=0)
+
+
+def _landmark(scope: Scope, index: int) -> torch.Tensor:
+    return scope.points[..., index, :]
+
+
+def _measurement(scope: Scope, name: str) -> torch.Tensor:
+    return scope.values[name]
+
+
+def _constant(scope: Scope, value: float) -> torch.Tensor:
+    return scope.points.new_tensor(value)
+
+
+def _cobb(scope: Scope, number: int) -> torch.Tensor:
+    return cobb_angles(scope.points)[..., number - 1]
+
+
+_MM, _DEGREE = UNITS["mm"], UNITS["degree"]
+
+_FUNCTIONS = {
+    "line": _Function(geometry.line, ("point", "point"), gives="line"),
+    "midpoint": _Function(geometry.midpoint, ("point", "point"), gives="point", repeats=True),
+    "distance": _Function(geometry.distance, ("point", "point"), unit=_MM, optional=("line",)),
+    "angle": _Function(geometry.angle, ("point", "point", "point"), unit=_DEGREE),
+    "angle_between": _Function(geometry.angle_between, ("line", "line"), unit=_DEGREE, optional=("line",)),
+    "point_line_distance": _Function(geometry.point_line_distance, ("point", "line"), unit=_MM, optional=("line",)),
+    "abs": _Function(torch.abs, ("number",)),
+    "min": _Function(_minimum, ("number", "number"), repeats=True),
+    "max": _Function(_maximum, ("number", "number"), repeats=True),
+}
+
+_OPERATORS: dict[type, Callable[..., Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+
+
+class _Compiler:
+    """Compiles measurements on demand, as they name each other."""
+
+    def __init__(self, expressions: Mapping[str, str], landmarks: Sequence[str]) -> None:
+        self.expressions = expressions
+        self.index = {name: i for i, name in enumerate(landmarks)}
+        self.done: dict[str, Term] = {}
+        self.under_way: list[str] = []
+
+    def measurement(self, name: str) -> Term:
+        if name not in self.done:
+            place = f"measurements.{name}.expression"
+            chain = " -> ".join([*self.under_way, name])
+            if name in self.under_way:
+                raise ValueError(f"{place}: needs itself: {chain}.")
+            if len(self.under_way) == MAX_DEPTH:
+                raise ValueError(f"{place}: more than {MAX_DEPTH} measurements need one another: {chain}.")
+            self.under_way.append(name)
+            try:
+                self.done[name] = self.compile(_parse(self.expressions[name]), "number", MAX_DEPTH)
+            except _ExpressionError as fault:
+                raise ValueError(f"{place}: {fault}") from None
+            self.under_way.pop()
+        return self.done[name]
+
+    def compile(self, node: ast.expr, wanted: str, depth: int) -> Term:
+        if depth == 0:
+            raise _ExpressionError(
+                f"parts lie within parts more than {MAX_DEPTH} deep; make a measurement of a part and name it."
+            )
+        if isinstance(node, ast.Name) or (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+            term = self.name(node.id if isinstance(node, ast.Name) else str(node.value), wanted)
+        elif isinstance(node, ast.Constant):
+            term = Term("number", None, _constant, (_number(node),), needs_scope=True)
+        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.UAdd, ast.USub)):
+            part = self.compile(node.operand, "number", depth - 1)
+            sign = operator.neg if isinstance(node.op, ast.USub) else operator.pos
+            term = Term("number", part.unit, sign, (part,))
+        elif isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+            term = self.operation(node, depth)
+        elif isinstance(node, ast.Call):
+            term = self.call(node, depth)
+        else:
+            raise _ExpressionError(
+                f"{_text(node)} is not allowed; expected landmarks, numbers, + - * / and {_functions()}."
+            )
+        if term.kind != wanted:
+            raise _ExpressionError(f"{_text(node)} is a {term.kind}; expected {_KINDS[wanted]}.")
+        return term
+
+    def name(self, name: str, wanted: str) -> Term:
+        if name in self.index:
+            return Term("point", None, _landmark, (self.index[name],), needs_scope=True)
+        if name in self.expressions:
+            return Term("number", self.measurement(name).unit, _measurement, (name,), needs_scope=True)
+        what, known = ("measurement", self.expressions) if wanted == "number" else ("landmark", self.index)
+        raise _ExpressionError(f"unknown {what} {name!r}{did_you_mean(name, known) or '.'}")
+
+    def operation(self, node: ast.BinOp, depth: int) -> Term:
+        left, right = (self.compile(part, "number", depth - 1) for part in (node.left, node.right))
+        if isinstance(node.op, (ast.Add, ast.Sub)):
+            unit = _common_unit(node, [left, right])
+        elif left.unit is None and right.unit is None:
+            unit = None
+        else:
+            sign = 1 if isinstance(node.op, ast.Mult) else -1
+            (a, b), (c, d) = left.unit or (0, 0), right.unit or (0, 0)
+            unit = (a + sign * c, b + sign * d)
+        return Term("number", unit, _OPERATORS[type(node.op)], (left, right))
+
+    def call(self, node: ast.Call, depth: int) -> Term:
+        if not isinstance(node.func, ast.Name):
+            raise _ExpressionError(f"{_text(node)} is not allowed; expected a call of {_functions()}.")
+        name = node.func.id
+        if name == "cobb":
+            return self.cobb(node)
+        if name not in _FUNCTIONS:
+            hint = did_you_mean(name, [*_FUNCTIONS, "cobb"])
+            raise _ExpressionError(f"unknown function {name!r}" + (hint or f"; expected one of {_functions()}."))
+        function = _FUNCTIONS[name]
+        kinds = function.kinds(len(node.args))
+        if kinds is None or node.keywords:
+            form = ", ".join([*function.takes, *(f"[{kind}]" for kind in function.optional)])
+            raise _ExpressionError(f"{_text(node)}: expected {name}({form}{', ...' if function.repeats else ''}).")
+        arguments = [self.compile(part, kind, depth - 1) for part, kind in zip(node.args, kinds)]
+        unit = function.unit
+        if unit is None and function.gives == "number":
+            unit = _common_unit(node, arguments)
+        return Term(function.gives, unit, function.compute, tuple(arguments))
+
+    def cobb(self, node: ast.Call) -> Term:
+        numbers = [part.value for part in node.args if isinstance(part, ast.Constant) and type(part.value) is int]
+        if len(node.args) != 1 or node.keywords or not set(numbers) & {1, 2, 3}:
+            raise _ExpressionError(f"{_text(node)}: expected cobb(1), cobb(2) or cobb(3).")
+        if len(self.index) < 8 or len(self.index) % 4:
+            raise _ExpressionError(
+                f"{_text(node)}: takes 4 corners of each of 2 or more vertebrae, got {len(self.index)} landmarks."
+            )
+        return Term("number", _DEGREE, _cobb, tuple(numbers), needs_scope=True)
+
+
+class _ExpressionError(ValueError):
+    """Something wrong in an expression, said without its name."""
+
+
+def _parse(text: str) -> ast.expr:
+    if len(text) > MAX_LENGTH:
+        raise _ExpressionError(f"{len(text)} characters; expected at most {MAX_LENGTH}.")
+    try:
+        return ast.parse(text.strip(), mode="eval").body
+    except SyntaxError as error:
+        raise _ExpressionError(f"{text!r} is no expression ({error.msg}).") from None
+    except (ValueError, RecursionError, MemoryError) as error:  # a null byte, or nested beyond what the parser can hold
+        raise _ExpressionError(f"not an expression that can be read ({error or type(error).__name__}).") from None
+
+
+def _number(node: ast.Constant) -> float:
+    value = node.value
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15:
+        return float(value)
+    raise _ExpressionError(f"{_text(node)} is not allowed; expected a number below 1e15.")
+
+
+def _common_unit(node: ast.expr, terms: Sequence[Term]) -> Unit | None:
+    units = {term.unit for term in terms} - {None}
+    if len(units) > 1:
+        raise _ExpressionError(
+            f"{_text(node)} mixes {' and '.join(sorted(unit_text(unit) for unit in units if unit))}."
+        )
+    return units.pop() if units else None
+
+
+def unit_text(unit: Unit) -> str:
+    """A unit in words: ``"mm"``, ``"degree"``, ``"ratio"``, ``"mm^2"``."""
+    powers = [f"{name}^{power}" if power != 1 else name for name, power in zip(("mm", "degree"), unit) if power]
+    return " ".join(powers) or "ratio"
+
+
+def _functions() -> str:
+    return ", ".join([*_FUNCTIONS, "cobb"])
+
+
+def _text(node: ast.AST) -> str:
+    """The expression of a node, for a message."""
+    try:
+        text = ast.unparse(node)
+    except RecursionError:
+        return "a part"
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,295 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A landmark schema: what the landmarks of an anatomy are called and mean, and what is measured with them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from monai_landmarks.data import CoordinateSystem, LandmarkSet
+from monai_landmarks.metrics import world_points
+
+from .expression import UNITS, Term, compile_expressions, did_you_mean, evaluate, unit_text
+
+__all__ = ["Landmark", "LandmarkSchema", "Measurement", "MeasurementClass"]
+
+
+@dataclass(frozen=True)
+class Landmark:
+    """One landmark.
+
+    Args:
+        name: as in the files and in the expressions.
+        abbreviation: the short name, such as ``"ANS"``.
+        definition: where it lies.
+        group: one of the schema's groups, such as a bone or a ray of the hand.
+        color: ``"#rrggbb"``, in place of its group's.
+        sigma_mm: width of its target heatmap in mm, where the anatomy suggests one.
+    """
+
+    name: str
+    abbreviation: str | None = None
+    definition: str | None = None
+    group: str | None = None
+    color: str | None = None
+    sigma_mm: float | None = None
+
+
+@dataclass(frozen=True)
+class MeasurementClass:
+    """A range of a measurement that has a name. A bound that is None does not bound.
+
+    Args:
+        name: what such a value means, for example ``"class II"``.
+        at_least: the value is this or more.
+        at_most: the value is this or less.
+        above: the value is more than this.
+        below: the value is less than this.
+    """
+
+    name: str
+    at_least: float | None = None
+    at_most: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def holds(self, values: torch.Tensor) -> torch.Tensor:
+        """Which of the values lie in the range; NaN lies in none."""
+        inside = ~values.isnan()
+        bounds = ((self.at_least, torch.ge), (self.at_most, torch.le), (self.above, torch.gt), (self.below, torch.lt))
+        for bound, compare in bounds:
+            if bound is not None:
+                inside = inside & compare(values, bound)
+        return inside
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A clinical measurement.
+
+    Args:
+        name: its name, by which other expressions may use it.
+        expression: how it follows from the landmarks; see :mod:`monai_landmarks.schema.expression`.
+        unit: ``"mm"``, ``"degree"`` or ``"ratio"``; the expression must have it.
+        definition: what it is and tells.
+        classes: ranges with a name. They are numbered from 1 and a value belongs to the first that holds it.
+    """
+
+    name: str
+    expression: str
+    unit: str
+    definition: str | None = None
+    classes: tuple[MeasurementClass, ...] = ()
+
+
+@dataclass(frozen=True)
+class LandmarkSchema:
+    """Landmarks with their meaning, their left-right pairs, chains and groups, and the measurements made with them.
+
+    Args:
+        name: of the schema.
+        spatial_dims: 2 or 3.
+        landmarks: N landmarks; their order is the order of the points.
+        pairs: (left, right) names of landmarks which change places when the image is mirrored.
+        chains: name to landmarks that follow each other along an anatomical structure.
+        groups: name to color, ``"#rrggbb"``.
+        measurements: what is measured.
+        description: of the schema, one paragraph.
+        source: where landmarks and measurements are published.
+
+    Raises:
+        ValueError: if a name occurs twice or is not known, a color or a unit is none, or an expression is malformed. The
+            message says where: ``measurements.ANB.expression: unknown landmark 'nasoin'; did you mean 'nasion'?``
+
+    Example:
+        >>> schema = LandmarkSchema("eyes", 2, (Landmark("left"), Landmark("right")), pairs=(("left", "right"),),
+        ...     measurements=(Measurement("apart", "distance(left, right)", "mm"),))
+        >>> schema.measure(np.array([[0.0, 0.0], [30.0, 40.0]]))["apart"].item()
+        50.0
+    """
+
+    name: str
+    spatial_dims: int
+    landmarks: tuple[Landmark, ...]
+    pairs: tuple[tuple[str, str], ...] = ()
+    chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+    measurements: tuple[Measurement, ...] = ()
+    description: str | None = None
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.spatial_dims not in (2, 3):
+            raise ValueError(f"spatial_dims: is {self.spatial_dims!r}; expected 2 or 3.")
+        if not self.landmarks or not all(name.strip() for name in self.names):
+            raise ValueError(
+                "landmarks: there is none, or one without a name; expected at least one, each with a name."
+            )
+        _check_distinct("landmarks", self.names)
+        _check_distinct("measurements", [m.name for m in self.measurements], taken=self.names)
+        for group, color in self.groups.items():
+            _check_color(f"groups.{group}", color)
+        for landmark in self.landmarks:
+            self._check_landmark(landmark, f"landmarks.{landmark.name}")
+        self._check_names()
+        for measurement in self.measurements:
+            _check_measurement(measurement, self._terms[measurement.name])
+
+    @property
+    def names(self) -> list[str]:
+        """The N names, in the order of the points."""
+        return [landmark.name for landmark in self.landmarks]
+
+    @property
+    def colors(self) -> list[str | None]:
+        """Color of each landmark, ``"#rrggbb"``: its own, or that of its group."""
+        return [mark.color or (self.groups[mark.group] if mark.group else None) for mark in self.landmarks]
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+    def landmark_set(self, points: np.ndarray, coordinate_system: CoordinateSystem | str, **known: Any) -> LandmarkSet:
+        """A set with the names and pairs of this schema.
+
+        Args:
+            points: (N, D), NaN where missing.
+            coordinate_system: of the points.
+            known: what else the set has, such as ``image`` and ``scores``.
+        """
+        return LandmarkSet(tuple(self.names), points, CoordinateSystem(coordinate_system), pairs=self.pairs, **known)
+
+    @classmethod
+    def from_datalist_definition(
+        cls, definition: Mapping[str, Any], spatial_dims: int, name: str = "landmarks"
+    ) -> LandmarkSchema:
+        """A schema of what a datalist says of its landmarks: names and pairs; a first version to write more into."""
+        landmarks = tuple(Landmark(str(landmark)) for landmark in definition["names"])
+        pairs = tuple((str(left), str(right)) for left, right in definition.get("pairs", []))
+        return cls(name, spatial_dims, landmarks, pairs=pairs)
+
+    def to_datalist_definition(self, coordinate_system: CoordinateSystem | str = "index") -> dict[str, Any]:
+        """The ``landmarks`` of a datalist: ``names``, ``pairs`` and ``coordinate_system``."""
+        return {
+            "names": self.names,
+            "pairs": [list(pair) for pair in self.pairs],
+            "coordinate_system": CoordinateSystem(coordinate_system).value,
+        }
+
+    def measure(self, points: Any, spacing: float | Sequence[float] | None = None) -> dict[str, Any]:
+        """The values of all measurements.
+
+        Args:
+            points: (..., N, D) in mm, in the order of the names, NaN where missing. A tensor or an array; a MONAI
+                ``MetaTensor`` goes through its own affine to world mm.
+            spacing: of index points: size of a pixel in mm, one number or one an axis, or a tensor (..., D) that
+                broadcasts against the points. Without it the distances of index points are in pixels, and angles are
+                wrong where pixels are not square.
+
+        Returns:
+            name of the measurement to values (...), of the type and on the device that the points have; NaN where one
+            of its landmarks is missing.
+
+        Raises:
+            ValueError: if the shape is not (..., N, D).
+        """
+        is_tensor = isinstance(points, torch.Tensor)
+        # a copy, as torch takes neither read-only nor reversed arrays
+        known = world_points(points) if is_tensor else torch.tensor(np.ascontiguousarray(points, dtype=np.float64))
+        if known.ndim < 2 or known.shape[-2:] != (len(self), self.spatial_dims):
+            raise ValueError(
+                f"points have the shape {tuple(known.shape)}; {self.name} expects (..., {len(self)}, {self.spatial_dims})."
+            )
+        known = known.to(torch.promote_types(known.dtype, torch.float32))
+        known = known.masked_fill(~known.isfinite(), torch.nan)
+        if spacing is not None:
+            known = known * torch.as_tensor(spacing, dtype=known.dtype, device=known.device)
+        values = evaluate(self._terms, known)
+        return {m.name: values[m.name] if is_tensor else values[m.name].numpy() for m in self.measurements}
+
+    def classify(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """To which class of its measurement each value belongs.
+
+        Args:
+            values: what :meth:`measure` returns, or some of it.
+
+        Returns:
+            name of each measurement that has classes to integers (...): number of the class, from 1; 0 where the value
+            is NaN or in no class.
+        """
+        numbers: dict[str, Any] = {}
+        for measurement in self.measurements:
+            if measurement.classes and measurement.name in values:
+                value = values[measurement.name]
+                number = _class_numbers(torch.as_tensor(value), measurement.classes)
+                numbers[measurement.name] = number if isinstance(value, torch.Tensor) else number.numpy()
+        return numbers
+
+    @cached_property
+    def _terms(self) -> dict[str, Term]:
+        return compile_expressions({m.name: m.expression for m in self.measurements}, self.names)
+
+    def _check_landmark(self, landmark: Landmark, place: str) -> None:
+        if landmark.group is not None and landmark.group not in self.groups:
+            raise ValueError(
+                f"{place}.group: unknown group {landmark.group!r}{did_you_mean(landmark.group, self.groups) or '.'}"
+            )
+        if landmark.color is not None:
+            _check_color(f"{place}.color", landmark.color)
+        if landmark.sigma_mm is not None and not 0 < landmark.sigma_mm < float("inf"):
+            raise ValueError(f"{place}.sigma_mm: is {landmark.sigma_mm}; expected a number of mm above 0.")
+
+    def _check_names(self) -> None:
+        """That pairs and chains name landmarks, and none twice."""
+        in_pairs = [name for pair in self.pairs for name in pair]
+        for place, names in (("pairs", in_pairs), *((f"chains.{key}", chain) for key, chain in self.chains.items())):
+            for name in names:
+                if name not in self.names:
+                    raise ValueError(f"{place}: unknown landmark {name!r}{did_you_mean(name, self.names) or '.'}")
+            _check_distinct(place, names)
+
+
+def _check_distinct(place: str, names: Sequence[str], taken: Sequence[str] = ()) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{place}: {twice[0]!r} is there more than once; expected it once.")
+    both = [name for name in names if name in taken]
+    if both:
+        raise ValueError(f"{place}: {both[0]!r} is the name of a landmark; expected another name.")
+
+
+def _check_color(place: str, color: str) -> None:
+    if not re.fullmatch("#[0-9a-fA-F]{6}", color):
+        raise ValueError(f"{place}: {color!r} is no color; expected '#rrggbb' with hexadecimal digits.")
+
+
+def _check_measurement(measurement: Measurement, term: Term) -> None:
+    place = f"measurements.{measurement.name}"
+    if measurement.unit not in UNITS:
+        raise ValueError(f"{place}.unit: unknown unit {measurement.unit!r}; expected one of {', '.join(UNITS)}.")
+    if term.unit is not None and term.unit != UNITS[measurement.unit]:
+        raise ValueError(f"{place}.unit: is {measurement.unit!r}, but the expression gives {unit_text(term.unit)!r}.")
+    _check_distinct(f"{place}.classes", [c.name for c in measurement.classes])
+
+
+def _class_numbers(values: torch.Tensor, classes: Sequence[MeasurementClass]) -> torch.Tensor:
+    numbers = torch.zeros(values.shape, dtype=torch.long, device=values.device)
+    for number, measurement_class in enumerate(classes, 1):
+        numbers = torch.where((numbers == 0) & measurement_class.holds(values), number, numbers)
+    return numbers

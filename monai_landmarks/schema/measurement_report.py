@@ -1,0 +1,168 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""How far clinical measurements are off when they are made with predicted landmarks, or by another observer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .landmark_schema import LandmarkSchema
+
+__all__ = ["MeasurementComparison", "MeasurementReport", "compare_measurements"]
+
+
+@dataclass(frozen=True, eq=False)
+class MeasurementComparison:
+    """One measurement in many images, predicted and true.
+
+    Args:
+        name: of the measurement.
+        unit: of the measurement and its errors.
+        errors: (n,) predicted minus true value, of the images that have both.
+        missed: number of images that have a true value but no predicted one.
+        classes: K names of the measurement's classes.
+        confusion: (K, K + 1) number of images by true class (row) and predicted class (column); the last column counts
+            those whose predicted value is missing or in no class. Images whose true value is in no class do not count.
+    """
+
+    name: str
+    unit: str
+    errors: torch.Tensor
+    missed: int
+    classes: tuple[str, ...]
+    confusion: torch.Tensor
+
+    @property
+    def bias(self) -> float:
+        """Mean error: positive where predictions are too large. NaN without images, as below."""
+        return float(self.errors.mean())
+
+    @property
+    def mean_absolute_error(self) -> float:
+        """Mean of the errors without their sign."""
+        return float(self.errors.abs().mean())
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the errors, divided by n."""
+        return float(((self.errors - self.errors.mean()) ** 2).mean().sqrt())
+
+    @property
+    def agreement(self) -> float:
+        """Share of the images, in [0, 1], whose predicted class is the true one."""
+        return float(self.confusion.diagonal().sum() / self.confusion.sum())
+
+    @property
+    def mean_class_agreement(self) -> float:
+        """The same share of the images of each class, averaged over the classes that occur: a rare class counts as much."""
+        counts = self.confusion.sum(dim=1)
+        return float((self.confusion.diagonal()[counts > 0] / counts[counts > 0]).mean())
+
+    def row(self) -> dict[str, str | float]:
+        """A row for a table; agreements in percent, NaN where the measurement has no classes."""
+        return {
+            "measurement": self.name,
+            "unit": self.unit,
+            "n": len(self.errors),
+            "missed": self.missed,
+            "mean_absolute_error": self.mean_absolute_error,
+            "bias": self.bias,
+            "std": self.std,
+            "agreement_percent": 100 * self.agreement,
+            "mean_class_agreement_percent": 100 * self.mean_class_agreement,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class MeasurementReport:
+    """The measurements of a schema, predicted and true.
+
+    Args:
+        comparisons: name to comparison, in the order of the schema.
+    """
+
+    comparisons: dict[str, MeasurementComparison]
+
+    def __getitem__(self, name: str) -> MeasurementComparison:
+        return self.comparisons[name]
+
+    def rows(self) -> list[dict[str, str | float]]:
+        """One row a measurement, as `MeasurementComparison.row` gives it."""
+        return [comparison.row() for comparison in self.comparisons.values()]
+
+    def __str__(self) -> str:
+        width = max(len("measurement"), *(len(name) for name in self.comparisons))
+        heads = "".join(f"{head:>10}" for head in ("unit", "n", "missed", "MAE", "bias", "std", "agree %", "by class"))
+        lines = [f"{'measurement':<{width}}{heads}"]
+        for row in self.rows():
+            name, unit, n, missed, *numbers = row.values()
+            cells = "".join(f"{number:>10.2f}" if number == number else f"{'':>10}" for number in numbers)
+            lines.append(f"{name:<{width}}{unit:>10}{n:>10}{missed:>10}{cells}".rstrip())
+        return "\n".join(lines)
+
+
+def compare_measurements(
+    schema: LandmarkSchema, predicted: Any, true: Any, spacing: float | Sequence[float] | None = None
+) -> MeasurementReport:
+    """Compare the measurements made with predicted landmarks to those made with the true ones.
+
+    Args:
+        schema: what is measured.
+        predicted: points (..., N, D), as in :meth:`LandmarkSchema.measure`.
+        true: points of the same shape; those of another observer to compare two observers.
+        spacing: as in :meth:`LandmarkSchema.measure`.
+
+    Returns:
+        the errors of each measurement and, where it has classes, how often both agree on the class: the success
+        classification rate of the ISBI 2015 challenge.
+
+    Raises:
+        ValueError: if the shapes differ, or do not fit the schema.
+
+    Example:
+        >>> from monai_landmarks.schema import load_landmark_schema
+        >>> schema = load_landmark_schema("lumbar_5")
+        >>> true = torch.stack([torch.zeros(5), torch.zeros(5), -35 * torch.arange(5.0)], dim=1)
+        >>> print(compare_measurements(schema, 1.1 * true, true))
+        measurement        unit         n    missed       MAE      bias       std   agree %  by class
+        lumbar_length        mm         1         0     14.00     14.00      0.00
+    """
+    if tuple(predicted.shape) != tuple(true.shape):
+        raise ValueError(
+            f"predicted points have the shape {tuple(predicted.shape)} and true ones {tuple(true.shape)}; expected the same."
+        )
+    values = [schema.measure(points, spacing) for points in (predicted, true)]
+    numbers = [schema.classify(known) for known in values]
+    comparisons = {}
+    for measurement in schema.measurements:
+        pred, target = (torch.as_tensor(known[measurement.name]).flatten().double().cpu() for known in values)
+        both = ~pred.isnan() & ~target.isnan()
+        count = len(measurement.classes)
+        confusion = torch.zeros(count, count + 1, dtype=torch.long)
+        if count:
+            of_pred, of_target = (torch.as_tensor(known[measurement.name]).flatten().cpu() for known in numbers)
+            # class 0, no class, becomes the last column, and its row is cut off
+            pairs = ((of_target - 1) % (count + 1)) * (count + 1) + (of_pred - 1) % (count + 1)
+            confusion = torch.bincount(pairs, minlength=(count + 1) ** 2).view(count + 1, count + 1)[:-1]
+        comparisons[measurement.name] = MeasurementComparison(
+            measurement.name,
+            measurement.unit,
+            errors=(pred - target)[both],
+            missed=int((pred.isnan() & ~target.isnan()).sum()),
+            classes=tuple(known.name for known in measurement.classes),
+            confusion=confusion,
+        )
+    return MeasurementReport(comparisons)

@@ -1,0 +1,161 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Cobb angles in an evaluation that loads, resizes and batches pictures as a bundle does."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedEvaluator
+from monai.handlers import IgniteMetricHandler, from_engine
+from monai.transforms import Compose, LoadImaged, Resized
+from PIL import Image
+
+from monai_landmarks.handlers import CobbReport, LandmarkReport
+from monai_landmarks.metrics import PointErrorMetric, cobb_angles, error_is_lower
+from monai_landmarks.transforms import EnsureWorldAffined, LoadLandmarksd
+
+NAN = float("nan")
+HEIGHTS = (300, 120, 200)
+
+
+def bent_spine(tilts=(10, -10, 25, -30, 10), height=16.0):
+    """Corners (20, 2) of five vertebrae, whose sides are upright."""
+    y = height * np.arange(5)[:, None] + np.array([0, 0, 8.0, 8.0]) + 20
+    y[:, 1::2] += 20 * np.tan(np.deg2rad(tilts))[:, None]
+    x = 10 + np.array([0, 20.0, 0, 20.0]) + np.array([0, 4, 0, -4, 0])[:, None]
+    return np.stack([x, y], axis=-1).reshape(20, 2)
+
+
+def changed(item):
+    """Stands for decoding: the last vertebra of each spine is predicted level, and a corner of the third image is lost."""
+    points = item["label"].clone()
+    points[0, [17, 19], 1] = points[0, [16, 18], 1]
+    if "case_2" in item["image"].meta["filename_or_obj"]:
+        points[0, 3] = NAN
+    item["pred_points"] = points
+    return item
+
+
+@pytest.fixture
+def cases(tmp_path):
+    """Pictures of different heights: the same spine is in the upper half of one and in the lower half of another."""
+    items = []
+    for i, height in enumerate(HEIGHTS):
+        path = tmp_path / f"case_{i}.png"
+        Image.new("L", (40, height)).save(path)
+        angles = cobb_angles(torch.tensor(bent_spine()), height).tolist()
+        items.append({"image": str(path), "label": bent_spine().tolist(), "spacing": [0.5, 0.5], "cobb_angles": angles})
+    items[1]["cobb_angles"][2] = NAN
+    return items
+
+
+def evaluate(cases, report, further=(), name="cobb"):
+    load = [
+        LoadImaged("image", ensure_channel_first=True),
+        EnsureWorldAffined("image"),
+        LoadLandmarksd("label", ref_image_keys="image"),
+        Resized("image", (32, 64), mode="bilinear"),
+    ]
+    metric = IgniteMetricHandler(metric_fn=PointErrorMetric(), output_transform=from_engine(["pred_points", "label"]))
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(Dataset(cases, Compose(load)), batch_size=2),
+        network=torch.nn.Identity(),
+        postprocessing=changed,
+        key_val_metric={"val_mre": metric},
+        additional_metrics={name: report},
+        metric_cmp_fn=error_is_lower,
+        val_handlers=list(further),
+    )
+    evaluator.run(1)
+    return evaluator
+
+
+def read(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def numbers(row, kind):
+    return [float(row[f"{kind}_cobb{i}"] or "nan") for i in (1, 2, 3)]
+
+
+def test_angles_in_a_bundle_like_evaluation(cases, tmp_path, caplog):
+    out = tmp_path / "eval"
+    with caplog.at_level(logging.INFO):
+        evaluator = evaluate(cases, CobbReport(out), [LandmarkReport(out)])
+    level = bent_spine((10, -10, 25, -30, 0))
+    expected = np.array([cobb_angles(torch.tensor(level), height).tolist() for height in HEIGHTS])
+    assert abs(expected[0] - expected[1]).max() > 5  # or the height would not matter here
+    expected[2] = NAN
+    truth = np.array([case["cobb_angles"] for case in cases])
+    rows = read(out / "cobb_angles.csv")
+    assert [Path(row["image"]).name for row in rows] == ["case_0.png", "case_1.png", "case_2.png"]
+    for kind, values in (("pred", expected), ("true", truth), ("error", expected - truth)):
+        np.testing.assert_allclose([numbers(row, kind) for row in rows], values, atol=6e-4, rtol=0)
+    error = abs(expected - truth)
+    first = 100 * error[0].sum() / (expected + truth)[0].sum()
+    metrics = evaluator.state.metrics
+    assert metrics["cobb_mae_degrees"] == pytest.approx(np.nanmean(error), abs=1e-3)
+    assert [metrics[f"cobb{i}_mae_degrees"] for i in (1, 2, 3)] == pytest.approx(np.nanmean(error, axis=0), abs=1e-3)
+    assert metrics["cobb_smape_percent"] == pytest.approx(first, abs=1e-3)
+    assert np.nanmean(error) == pytest.approx(10 / 5)  # only the third angle of the first image differs
+    summary = {row["metric"]: float(row["value"]) for row in read(out / "metrics.csv")}
+    assert summary["cobb_mae_degrees"] == pytest.approx(np.nanmean(error), abs=1e-3)
+    assert "val_mre" not in summary and summary["MRE"] == pytest.approx(metrics["val_mre"], abs=1e-4)
+    assert f"Cobb angles of 3 images: mean absolute error {np.nanmean(error):.2f} degrees" in caplog.text
+    with Image.open(out / "cobb_angles.png") as picture:
+        assert np.asarray(picture.convert("L")).std() > 5
+
+
+def test_truth_from_the_corners(cases, tmp_path):
+    evaluator = evaluate(cases, CobbReport(tmp_path / "eval", truth_key=None), name="spine")
+    rows = read(tmp_path / "eval" / "cobb_angles.csv")
+    expected = [cobb_angles(torch.tensor(bent_spine()), height).tolist() for height in HEIGHTS]
+    np.testing.assert_allclose([numbers(row, "true") for row in rows], expected, atol=6e-4, rtol=0)
+    assert set(evaluator.state.metrics) >= {"spine_mae_degrees", "spine2_mae_degrees", "spine_smape_percent"}
+
+
+def test_only_the_best(cases, tmp_path):
+    report = CobbReport(tmp_path / "eval", best_only=True)
+    evaluator = evaluate(cases, report)
+    table = tmp_path / "eval" / "cobb_angles.csv"
+    assert table.is_file()
+    table.unlink()
+    evaluator.run(2)  # as good as before, which is not better
+    assert not table.exists() and "cobb_mae_degrees" in evaluator.state.metrics
+    evaluator.state.best_metric = 1e9
+    evaluator.run(3)
+    assert len(read(table)) == 3  # of this evaluation alone
+
+
+def test_as_a_handler(cases, tmp_path):
+    class Nothing:
+        def attach(self, engine, name):
+            pass
+
+    evaluator = evaluate(cases, Nothing(), [CobbReport(tmp_path / "eval")])
+    assert len(read(tmp_path / "eval" / "cobb_angles.csv")) == 3 and evaluator.state.metrics["cobb_mae_degrees"] > 0
+
+
+def test_it_says_what_is_lacking(cases, tmp_path):
+    for case in cases:
+        del case["cobb_angles"]
+    with pytest.raises(KeyError, match="CobbReport needs 'cobb_angles'"):
+        evaluate(cases, CobbReport(tmp_path / "eval"))
