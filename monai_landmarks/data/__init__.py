@@ -15,16 +15,18 @@ from __future__ import annotations
 
 from .aasce import AASCE_LANDMARKS, AASCE_PAIRS, aasce_datalist
 from .bundle_metadata import bundle_landmark_names
+from .data_check import CheckedImage, DataCheck, check_data
 from .datalist import (
     build_datalist,
     datalist_item,
     load_landmark_datalist,
     load_landmark_definition,
     load_landmark_pairs,
+    make_datalists,
     save_datalist,
 )
 from .datalist_check import DatalistError, check_datalist, datalist_problems
-from .image_files import image_stem
+from .image_files import image_stem, read_image
 from .image_folder import image_folder_items
 from .isbi2015 import ISBI2015_LANDMARKS, isbi2015_datalist
 from .landmark_io import (
@@ -36,24 +38,35 @@ from .landmark_io import (
     write_landmarks,
 )
 from .landmark_set import CoordinateSystem, LandmarkSet
+from .name_index import NameIndex
+from .pairing import LandmarkCase, Pairing, pair_landmarks
 from .phantom import hand_phantom, spine_phantom, write_hand_phantom, write_spine_phantom
 from .safe_files import atomic_write
-from .split import split_images
+from .side_tables import read_groups, read_pairs
+from .split import fold_images, group_images, split_images
 
 __all__ = [
     "AASCE_LANDMARKS",
     "AASCE_PAIRS",
+    "CheckedImage",
     "CoordinateSystem",
+    "DataCheck",
     "DatalistError",
     "ISBI2015_LANDMARKS",
+    "LandmarkCase",
     "LandmarkSet",
+    "NameIndex",
+    "Pairing",
     "aasce_datalist",
     "atomic_write",
     "build_datalist",
     "bundle_landmark_names",
+    "check_data",
     "check_datalist",
     "datalist_item",
     "datalist_problems",
+    "fold_images",
+    "group_images",
     "hand_phantom",
     "image_folder_items",
     "image_stem",
@@ -62,8 +75,13 @@ __all__ = [
     "load_landmark_datalist",
     "load_landmark_definition",
     "load_landmark_pairs",
+    "make_datalists",
+    "pair_landmarks",
+    "read_groups",
+    "read_image",
     "read_landmark_table",
     "read_landmarks",
+    "read_pairs",
     "register_format",
     "save_datalist",
     "split_images",

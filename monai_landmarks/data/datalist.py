@@ -36,12 +36,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .datalist_check import check_datalist
-from .image_files import find_images, has_spacing, image_stem, relative_path
-from .landmark_io import find_landmark_files, read_landmark_table, read_landmarks
+from .datalist_check import DatalistError, check_datalist
+from .image_files import has_spacing, relative_path
 from .landmark_set import CoordinateSystem, LandmarkSet
+from .pairing import LandmarkCase, pair_landmarks
 from .safe_files import atomic_write, naming_file, read_text
-from .split import split_images
+from .split import fold_images, group_images, split_images
 
 __all__ = [
     "build_datalist",
@@ -49,6 +49,7 @@ __all__ = [
     "load_landmark_datalist",
     "load_landmark_definition",
     "load_landmark_pairs",
+    "make_datalists",
     "save_datalist",
 ]
 
@@ -62,6 +63,7 @@ def build_datalist(
     test_fraction: float = 0.0,
     seed: int = 0,
     group_pattern: str | None = None,
+    groups: Mapping[str, str] | None = None,
     pairs: Sequence[Sequence[str]] | None = None,
     spacing: float | Sequence[float] | None = None,
     coordinate_system: CoordinateSystem | str | None = None,
@@ -71,18 +73,20 @@ def build_datalist(
 
     Args:
         images: a folder of images, searched with the folders in it, or the images themselves.
-        landmarks: a table of many images (CSV, long or wide form), whose images are found by path, name or name without
-            suffix; or a folder of landmark files, each named as its image but for the suffix.
+        landmarks: a table of many images (such as a CSV in long or wide form), whose images are found by path, name or
+            name without suffix; a folder of landmark files, each named as its image but for the suffix; or a table that
+            names the landmark file of each image; see :func:`pair_landmarks`.
         output: where to write the datalist; image paths become relative to it. Without it they are absolute.
         val_fraction: part of the images to draw for validation.
         test_fraction: part of the images to draw for testing.
         seed: the same seed draws the same images.
         group_pattern: regular expression which tells from an image's path in the folder (or the path given) what must
             stay together, such as the patient; see :func:`split_images`.
+        groups: what must stay together, by the image's path in the folder (or the path given), instead of a pattern.
         pairs: (left, right) names of landmarks which change places when the image is mirrored. By default those which
             the landmark files state.
         spacing: pixel size in mm, one number or (x, y), of images whose format does not hold it; 1 to work in pixels.
-        coordinate_system: of a table which does not state its own.
+        coordinate_system: of landmark files which do not state their own.
         check: read every image and check the datalist before anything is written, see :func:`check_datalist`.
 
     Returns:
@@ -90,39 +94,97 @@ def build_datalist(
         warning.
 
     Raises:
-        ValueError: if landmarks have no image, or a file is malformed.
-        DatalistError: if the check finds faults; it lists them all.
+        ValueError: if there is no image or no landmark file, or the images cannot be split so.
+        DatalistError: if landmarks have no image, a file is malformed, or the check finds faults; it lists them all.
     """
-    files = find_images(images)
-    root = Path(images) if isinstance(images, (str, os.PathLike)) else None
+    pairing = pair_landmarks(images, landmarks, coordinate_system)
+    if pairing.faults or pairing.absent:
+        raise DatalistError(os.fspath(landmarks), [*pairing.faults, *pairing.absent])
+    if pairing.unlabeled:
+        count = len(pairing.unlabeled) + len(pairing.cases)
+        warnings.warn(
+            f"{len(pairing.unlabeled)} of {count} images have no landmarks and are left out: {_some(pairing.unlabeled)}."
+        )
     base = None if output is None else Path(output).parent
-    is_table = not Path(landmarks).is_dir()
-    sets: dict[Path, LandmarkSet] = {}
-    labels: dict[Path, Path] = {}
-    if is_table:
-        sets = _match_table(read_landmark_table(landmarks, coordinate_system), files, root, landmarks)
-    else:
-        labels = _match_files(Path(landmarks), files)
-        sets = {image: read_landmarks(label) for image, label in labels.items()}
-    without = [file for file in files if file not in sets]
-    if without:
-        warnings.warn(f"{len(without)} of {len(files)} images have no landmarks and are left out: {_some(without)}.")
-    definition = _define(list(sets.values()), pairs)
-    items = {}
-    for image in files:
-        if image in sets:
-            label = relative_path(labels[image], base) if image in labels else sets[image].reorder(definition["names"])
-            name = image.relative_to(root).as_posix() if root else str(image)
-            items[name] = datalist_item(relative_path(image, base), label, None if has_spacing(image) else spacing)
-    parts = split_images(list(items), [val_fraction, test_fraction], seed, group_pattern)
-    datalist: dict[str, Any] = {"landmarks": definition}
-    for section, part in zip(("training", "validation", "testing"), (parts[2], parts[0], parts[1])):
-        datalist[section] = [items[image] for image in part]
+    names = [case.name for case in pairing.cases]
+    [datalist] = make_datalists(
+        pairing.cases,
+        base,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        seed=seed,
+        groups=groups or group_images(names, group_pattern),
+        pairs=pairs,
+        spacing=spacing,
+        inline=coordinate_system is not None,
+    )
     if check:
         check_datalist(datalist, base)
     if output is not None:
         save_datalist(output, datalist)
     return datalist
+
+
+def make_datalists(
+    cases: Sequence[LandmarkCase],
+    base_dir: str | os.PathLike | None = None,
+    *,
+    val_fraction: float = 0.0,
+    test_fraction: float = 0.0,
+    folds: int = 0,
+    seed: int = 0,
+    groups: Mapping[str, str] | None = None,
+    pairs: Sequence[Sequence[str]] | None = None,
+    spacing: float | Sequence[float] | None = None,
+    inline: bool = False,
+) -> list[dict[str, Any]]:
+    """Make a datalist of images with landmarks, or one for each fold of a cross-validation.
+
+    Args:
+        cases: from :func:`pair_landmarks`.
+        base_dir: folder which the paths are to be relative to; without it they are absolute.
+        val_fraction: part of the images to draw for validation; not used with folds.
+        test_fraction: part of the images to draw for testing.
+        folds: if not 0, their number. Each fold is the validation section of one datalist, and in training in the others;
+            what was drawn for testing is in the testing section of all.
+        seed: the same seed draws the same images.
+        groups: of the images by the name of the case; what is of one group stays together.
+        pairs: see :func:`build_datalist`.
+        spacing: see :func:`build_datalist`.
+        inline: whether points stand in the datalist even where an image has a landmark file of its own.
+
+    Returns:
+        the datalists: one, or one a fold.
+
+    Raises:
+        ValueError: if the images cannot be split so, or points in index and in world coordinates would stand side by side.
+    """
+    definition = _define([case.landmarks for case in cases], pairs)
+    listed = [case for case in cases if inline or case.key is not None]
+    if listed:
+        definition["coordinate_system"] = listed[0].landmarks.coordinate_system.value
+    items = {}
+    for case in cases:
+        label: LandmarkSet | str = relative_path(case.source, base_dir)
+        if inline or case.key is not None:
+            label = case.landmarks.to(definition["coordinate_system"]).reorder(definition["names"])
+        image = relative_path(case.image, base_dir)
+        items[case.name] = datalist_item(image, label, None if has_spacing(case.image) else spacing)
+    if folds:
+        testing, rest = split_images(list(items), [test_fraction], seed, groups=groups)
+        validations = fold_images(rest, folds, seed, groups)
+    else:
+        *drawn, _ = split_images(list(items), [val_fraction, test_fraction], seed, groups=groups)
+        validations, testing = drawn[:1], drawn[1]
+    datalists = []
+    for validation in validations:
+        elsewhere = {*validation, *testing}
+        training = [name for name in items if name not in elsewhere]
+        datalist: dict[str, Any] = {"landmarks": definition}
+        for section, part in (("training", training), ("validation", validation), ("testing", testing)):
+            datalist[section] = [items[name] for name in part]
+        datalists.append(datalist)
+    return datalists
 
 
 def datalist_item(
@@ -244,45 +306,6 @@ def _read(path: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(datalist, dict):
         raise ValueError("not a JSON object; expected a datalist with sections such as 'training'.")
     return datalist
-
-
-def _match_table(
-    table: dict[str, LandmarkSet], files: list[Path], root: Path | None, source: str | os.PathLike
-) -> dict[Path, LandmarkSet]:
-    known: dict[str, list[Path]] = {}
-    for file in files:
-        keys = {str(file), file.name, image_stem(file), *([file.relative_to(root).as_posix()] if root else [])}
-        for key in keys:
-            known.setdefault(key, []).append(file)
-    absent = [image for image in table if image not in known]
-    if absent:
-        raise ValueError(f"{source}: {len(absent)} images of the table are not among the images: {_some(absent)}.")
-    sets: dict[Path, LandmarkSet] = {}
-    for image, landmark_set in table.items():
-        matches = known[image]
-        if len(matches) > 1 or matches[0] in sets:
-            raise ValueError(f"{source}: {image!r} fits more than one image or row; expected a path that fits one.")
-        sets[matches[0]] = landmark_set
-    return sets
-
-
-def _match_files(folder: Path, files: list[Path]) -> dict[Path, Path]:
-    images: dict[str, Path] = {}
-    for file in files:
-        if image_stem(file) in images:
-            raise ValueError(f"{file} and {images[image_stem(file)]} have the same stem; expected distinct names.")
-        images[image_stem(file)] = file
-    labels: dict[Path, Path] = {}
-    for label, suffix in find_landmark_files(folder).items():
-        image = images.get(label.name[: -len(suffix)])
-        if image is None:
-            raise ValueError(f"{label}: no image of this name; expected the landmark file to be named as its image.")
-        if image in labels:
-            raise ValueError(f"{label}: {labels[image]} holds landmarks of the same image; expected one file.")
-        labels[image] = label
-    if not labels:
-        raise ValueError(f"{folder}: no landmark file in it.")
-    return labels
 
 
 def _define(sets: list[LandmarkSet], pairs: Sequence[Sequence[str]] | None) -> dict[str, Any]:

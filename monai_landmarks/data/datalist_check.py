@@ -24,13 +24,13 @@ import numpy as np
 from monai.utils import optional_import
 
 from .image_files import has_spacing, read_geometry
-from .landmark_io import read_landmarks
+from .landmark_rows import read_past_faults
 from .landmark_set import LandmarkSet
 from .safe_files import naming_file, read_text
 
 tqdm, has_tqdm = optional_import("tqdm", name="tqdm")
 
-__all__ = ["DatalistError", "check_datalist", "datalist_problems"]
+__all__ = ["DatalistError", "check_datalist", "datalist_problems", "first_line", "index_points", "point_faults"]
 
 _LABELED_SECTIONS = ("training", "validation")
 
@@ -138,15 +138,15 @@ def _item_faults(
         if section in _LABELED_SECTIONS:
             faults.append("no 'label'; expected points or a landmark file.")
     elif template is not None:
-        try:
-            landmarks = _read_label(item["label"], folder, template)
-        except (OSError, TypeError, ValueError) as error:
-            faults.append(_first_line(error))
+        landmarks, label_faults = _read_label(item["label"], folder, template)
+        faults += label_faults
     try:
         shape, affine = read_geometry(path, spacing)
     except Exception as error:  # readers raise whatever they like
-        return [*faults, f"the image cannot be read: {_first_line(error)}"]
-    return faults if landmarks is None else faults + _point_faults(landmarks, shape, affine)
+        return [*faults, f"the image cannot be read: {first_line(error)}"]
+    if landmarks is not None:
+        faults += [fault for _, fault in point_faults(landmarks, shape, affine)]
+    return faults
 
 
 def _is_spacing(spacing: Any) -> bool:
@@ -161,41 +161,72 @@ def _is_point(point: Any) -> bool:
     return isinstance(point, list) and all(value is None or isinstance(value, (int, float)) for value in point)
 
 
-def _read_label(label: Any, folder: Path, template: LandmarkSet) -> LandmarkSet:
+def _read_label(label: Any, folder: Path, template: LandmarkSet) -> tuple[LandmarkSet | None, list[str]]:
+    """The landmarks of a label, None where they cannot be made out, and all that is wrong with them."""
     if isinstance(label, str):
-        landmarks = read_landmarks(folder / label)
+        sets, faults = read_past_faults(folder / label)
+        if len(sets) != 1:
+            return None, faults or [f"label {label}: holds {len(sets)} images; expected the landmarks of this one."]
+        landmarks = next(iter(sets.values()))
         unknown = [name for name in landmarks.names if name not in template.names]
         if unknown:
-            raise ValueError(f"label {label}: landmarks {unknown} are not among the names of the datalist.")
-        return landmarks
+            faults.append(f"label {label}: landmarks {unknown} are not among the names of the datalist.")
+        return (None if faults else landmarks), faults
     if not isinstance(label, list) or len(label) != len(template):
         count = f"{len(label)} points" if isinstance(label, list) else repr(label)
-        raise ValueError(f"label is {count}; expected {len(template)} points, one for each name.")
-    for name, point in zip(template.names, label):
-        if not _is_point(point) or len(point) != len(label[0]):
-            raise ValueError(f"landmark {name!r} is {point!r}; expected [x, y] or [x, y, z], null where missing.")
+        return None, [f"label is {count}; expected {len(template)} points, one for each name."]
+    dims = next((len(point) for point in label if _is_point(point)), 0)
+    faults = [
+        f"landmark {name!r} is {point!r}; expected [x, y] or [x, y, z], null where missing."
+        for name, point in zip(template.names, label)
+        if not _is_point(point) or len(point) != dims
+    ]
+    if faults:
+        return None, faults
     points = [[math.nan if value is None else value for value in point] for point in label]
-    return LandmarkSet(template.names, np.array(points), template.coordinate_system)
+    try:
+        return LandmarkSet(template.names, np.array(points), template.coordinate_system), []
+    except (TypeError, ValueError) as error:
+        return None, [first_line(error)]
 
 
-def _point_faults(landmarks: LandmarkSet, shape: tuple[int, ...], affine: np.ndarray) -> list[str]:
+def index_points(landmarks: LandmarkSet, shape: tuple[int, ...], affine: np.ndarray) -> LandmarkSet:
+    """Landmarks as pixel index of an image, with as many dimensions as the image has.
+
+    Args:
+        landmarks: in any coordinate system.
+        shape: of the image, spatial. A radiograph in DICOM is a volume of one slice, for which 2-D points do.
+        affine: of the image, 4x4.
+
+    Raises:
+        ValueError: if image and points differ in their dimensions.
+    """
     dims = len(shape)
     while dims > 2 and shape[dims - 1] == 1 and dims > landmarks.spatial_dims:
-        dims -= 1  # a radiograph in DICOM is a volume of one slice
+        dims -= 1
+    landmarks = landmarks.with_spatial_dims(dims) if dims < landmarks.spatial_dims else landmarks
+    if landmarks.spatial_dims != dims:
+        raise ValueError(f"the points are {landmarks.spatial_dims}-D, but the image is {dims}-D with shape {shape}.")
+    return landmarks.to_index(affine)
+
+
+def point_faults(landmarks: LandmarkSet, shape: tuple[int, ...], affine: np.ndarray) -> list[tuple[str | None, str]]:
+    """What is wrong with points in their image, each with the name of the landmark, or None where it is all of them."""
     try:
-        index = landmarks.with_spatial_dims(dims) if dims < landmarks.spatial_dims else landmarks
-        if index.spatial_dims != dims:
-            return [f"the points are {index.spatial_dims}-D, but the image is {dims}-D with shape {shape}."]
-        points = index.to_index(affine).points
+        points = index_points(landmarks, shape, affine).points
     except ValueError as error:
-        return [str(error)]
-    last = np.array(shape[:dims]) - 0.5
+        return [(None, str(error))]
+    last = np.array(shape[: points.shape[1]]) - 0.5
     return [
-        f"landmark {name!r} is at index {np.round(point, 2).tolist()}, outside the image of shape {shape}."
+        (
+            name,
+            f"landmark {name!r} is at index {np.round(point, 2).tolist()}, outside the image of shape {tuple(shape)}.",
+        )
         for name, point in zip(landmarks.names, points)
         if (point < -0.5).any() or (point > last).any()
     ]
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an exception says, in one line."""
     return str(error).strip().split("\n")[0] or type(error).__name__

@@ -22,7 +22,7 @@ import numpy as np
 from monai.data.utils import to_affine_nd
 from monai.transforms import LoadImage
 
-__all__ = ["find_images", "has_spacing", "image_stem", "read_geometry", "relative_path"]
+__all__ = ["find_images", "has_spacing", "image_stem", "image_suffix", "read_geometry", "read_image", "relative_path"]
 
 # pictures, read with PIL: a pixel has no size in mm, or none that can be trusted
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -40,7 +40,7 @@ def find_images(images: str | os.PathLike | Iterable[str | os.PathLike]) -> list
     folder = Path(images)
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder; expected a folder of images.")
-    found = [file for file in sorted(folder.rglob("*")) if _suffix(file) and not file.name.startswith(".")]
+    found = [file for file in sorted(folder.rglob("*")) if image_suffix(file) and not file.name.startswith(".")]
     if not found:
         raise ValueError(f"{folder}: no image in it; expected {', '.join(_PICTURE_SUFFIXES + _VOLUME_SUFFIXES)}.")
     return found
@@ -53,7 +53,7 @@ def image_stem(path: str | os.PathLike) -> str:
     'case.1'
     """
     name = Path(path).name
-    return name[: len(name) - len(_suffix(name))]
+    return name[: len(name) - len(image_suffix(name))]
 
 
 def has_spacing(path: str | os.PathLike) -> bool:
@@ -61,9 +61,7 @@ def has_spacing(path: str | os.PathLike) -> bool:
     return not Path(path).name.lower().endswith(_PICTURE_SUFFIXES)
 
 
-def read_geometry(
-    path: str | os.PathLike, spacing: Sequence[float] | None = None
-) -> tuple[tuple[int, ...], np.ndarray]:
+def read_image(path: str | os.PathLike, spacing: Sequence[float] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Read an image through MONAI's ``LoadImage`` and tell where it lies.
 
     Args:
@@ -71,15 +69,22 @@ def read_geometry(
         spacing: (x, y) pixel size of a picture in mm, 1 if not given; not used for other formats.
 
     Returns:
-        spatial shape, and the 4x4 affine from pixel index to RAS world in mm. Pixel (x, y) of a picture lies at LPS
-        (spacing x * x, spacing y * y, 0), where ITK and 3D Slicer have it.
+        the image (C, *spatial), and the 4x4 affine from pixel index to RAS world in mm. Pixel (x, y) of a picture lies
+        at LPS (spacing x * x, spacing y * y, 0), where ITK and 3D Slicer have it.
     """
-    is_picture = not has_spacing(path)
     image = _loader()(os.fspath(path))
-    if is_picture:
+    if not has_spacing(path):
         x, y = (1.0, 1.0) if spacing is None else spacing
-        return tuple(image.shape[1:]), np.diag([-x, -y, 1.0, 1.0])
-    return tuple(image.shape[1:]), np.asarray(to_affine_nd(3, np.asarray(image.affine, dtype=np.float64)))
+        return np.asarray(image), np.diag([-x, -y, 1.0, 1.0])
+    return np.asarray(image), np.asarray(to_affine_nd(3, np.asarray(image.affine, dtype=np.float64)))
+
+
+def read_geometry(
+    path: str | os.PathLike, spacing: Sequence[float] | None = None
+) -> tuple[tuple[int, ...], np.ndarray]:
+    """Spatial shape and affine of an image, see :func:`read_image`."""
+    image, affine = read_image(path, spacing)
+    return image.shape[1:], affine
 
 
 def relative_path(path: str | os.PathLike, folder: str | os.PathLike | None) -> str:
@@ -93,6 +98,7 @@ def _loader() -> LoadImage:
     return LoadImage(image_only=True, ensure_channel_first=True)
 
 
-def _suffix(path: str | os.PathLike) -> str:
+def image_suffix(path: str | os.PathLike) -> str:
+    """The suffix of an image format that a file name ends in, in lower case; empty if it has none of them."""
     name = Path(path).name.lower()
     return next((suffix for suffix in _VOLUME_SUFFIXES + _PICTURE_SUFFIXES if name.endswith(suffix)), "")

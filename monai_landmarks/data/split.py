@@ -15,13 +15,17 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-__all__ = ["split_images"]
+__all__ = ["fold_images", "group_images", "split_images"]
 
 
 def split_images(
-    images: Sequence[str], fractions: Sequence[float], seed: int = 0, group_pattern: str | None = None
+    images: Sequence[str],
+    fractions: Sequence[float],
+    seed: int = 0,
+    group_pattern: str | None = None,
+    groups: Mapping[str, str] | None = None,
 ) -> list[list[str]]:
     """Draw parts of a set of images.
 
@@ -32,6 +36,7 @@ def split_images(
         seed: the same seed draws the same parts.
         group_pattern: regular expression which is searched in every name. Images with the same match (with the same
             first bracket, if it has brackets) belong together, for example to one patient, and stay together.
+        groups: the group of each image, instead of a pattern.
 
     Returns:
         the parts in the order of ``fractions``, and last the images that are in none of them; each in the order of
@@ -46,23 +51,72 @@ def split_images(
     """
     if any(fraction < 0 for fraction in fractions) or sum(fractions) >= 1:
         raise ValueError(f"fractions are {list(fractions)}; expected numbers from 0 whose sum is below 1.")
-    groups: dict[str, list[str]] = {}
-    for image in images:
-        groups.setdefault(_group(image, group_pattern), []).append(image)
-    order = sorted(groups)
-    random.Random(seed).shuffle(order)
+    members = _members(images, groups or group_images(images, group_pattern))
+    order = _shuffled(members, seed)
     parts = []
     for fraction in fractions:
         size = max(1, round(fraction * len(images))) if fraction > 0 else 0
         part: list[str] = []
         while len(part) < size and order:
-            part += groups[order.pop()]
+            part += members[order.pop()]
         parts.append(part)
-    rest = [image for group in order for image in groups[group]]
+    rest = [image for group in order for image in members[group]]
     if images and not rest:
-        raise ValueError(f"{len(images)} images in {len(groups)} groups leave nothing over besides {list(fractions)}.")
-    place = {image: i for i, image in enumerate(images)}
-    return [sorted(part, key=place.__getitem__) for part in (*parts, rest)]
+        raise ValueError(f"{len(images)} images in {len(members)} groups leave nothing over besides {list(fractions)}.")
+    return [_in_order(part, images) for part in (*parts, rest)]
+
+
+def fold_images(
+    images: Sequence[str], folds: int, seed: int = 0, groups: Mapping[str, str] | None = None
+) -> list[list[str]]:
+    """Share images out among folds of about the same size, for cross-validation.
+
+    Args:
+        images: image names. Their order has no influence on what is drawn.
+        folds: their number.
+        seed: the same seed draws the same folds.
+        groups: the group of each image; the images of a group stay together.
+
+    Returns:
+        the images of each fold, in the order of ``images``; each image is in one fold.
+
+    Raises:
+        ValueError: if there are not as many groups as folds.
+
+    Example:
+        >>> fold_images(["1", "2", "3", "4"], 2, seed=1, groups={"1": "a", "2": "a", "3": "b", "4": "c"})
+        [['1', '2'], ['3', '4']]
+    """
+    members = _members(images, groups or group_images(images))
+    if folds < 2 or len(members) < folds:
+        raise ValueError(f"{len(images)} images in {len(members)} groups cannot be shared out among {folds} folds.")
+    parts: list[list[str]] = [[] for _ in range(folds)]
+    for group in sorted(_shuffled(members, seed), key=lambda group: -len(members[group])):
+        min(parts, key=len).extend(members[group])  # the largest first, so that small ones even the folds out
+    return [_in_order(part, images) for part in parts]
+
+
+def group_images(images: Sequence[str], group_pattern: str | None = None) -> dict[str, str]:
+    """The group of each image by a pattern, see `split_images`; without one, each is a group of its own."""
+    return {image: _group(image, group_pattern) for image in images}
+
+
+def _members(images: Sequence[str], groups: Mapping[str, str]) -> dict[str, list[str]]:
+    members: dict[str, list[str]] = {}
+    for image in images:
+        members.setdefault(groups[image], []).append(image)
+    return members
+
+
+def _shuffled(members: Mapping[str, list[str]], seed: int) -> list[str]:
+    order = sorted(members)
+    random.Random(seed).shuffle(order)
+    return order
+
+
+def _in_order(part: list[str], images: Sequence[str]) -> list[str]:
+    chosen = set(part)
+    return [image for image in images if image in chosen]
 
 
 def _group(image: str, pattern: str | None) -> str:

@@ -61,7 +61,9 @@ def bootstrap_interval(
         True
     """
     if not 0 < confidence < 1 or resamples < 1:
-        raise ValueError(f"confidence is {confidence}, resamples {resamples}; expected one between 0 and 1, and at least 1.")
+        raise ValueError(
+            f"confidence is {confidence}, resamples {resamples}; expected one between 0 and 1, and at least 1."
+        )
     values = np.asarray(values)
     observed = np.asarray(statistic(values[None]), dtype=np.float64)[0]
     count = len(values)
@@ -70,9 +72,7 @@ def bootstrap_interval(
     draws = np.random.default_rng(seed).integers(0, count, (resamples, count))
     left_out = np.arange(count - 1) + (np.arange(count - 1) >= np.arange(count)[:, None])
     drawn, jackknife = (_in_chunks(values, statistic, rows).reshape(len(rows), -1) for rows in (draws, left_out))
-    ends = [
-        _bca(*column, confidence) for column in zip(observed.reshape(-1), drawn.T, jackknife.T)
-    ]  # a statistic each
+    ends = [_bca(*column, confidence) for column in zip(observed.reshape(-1), drawn.T, jackknife.T)]  # a statistic each
     return np.array(ends).T.reshape(2, *observed.shape)
 
 
@@ -155,7 +155,7 @@ def compare_errors(
     means = [np.where(both, errors, 0)[known].sum(axis=1) / both[known].sum(axis=1) for errors in (first, second)]
     difference = means[1] - means[0]
     if len(difference) == 0:
-        return PairedComparison(0, *[np.nan] * 5, 0, 0, np.nan)
+        return PairedComparison(0, np.nan, np.nan, np.nan, np.nan, np.nan, 0, 0, np.nan)
     low, high = bootstrap_interval(difference, lambda sample: sample.mean(axis=1), confidence, resamples, seed)
     return PairedComparison(
         images=len(difference),

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from .cobb_figure import draw_cobb_angles
+from .contact_sheet import draw_contact_sheet
 from .curves import draw_error_boxplot, draw_sdr_curve, draw_training_curve
 from .heatmap_figure import draw_heatmaps
 from .landmark_view import LandmarkView, draw_landmarks, draw_views, landmark_view
@@ -20,6 +21,7 @@ from .landmark_view import LandmarkView, draw_landmarks, draw_views, landmark_vi
 __all__ = [
     "LandmarkView",
     "draw_cobb_angles",
+    "draw_contact_sheet",
     "draw_error_boxplot",
     "draw_heatmaps",
     "draw_landmarks",

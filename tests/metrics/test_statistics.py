@@ -32,7 +32,9 @@ def two_sided(differences):
     differences = np.array([d for d in differences if d != 0])
     ranks = stats.rankdata(np.abs(differences))
     observed = ranks[differences > 0].sum()
-    sums = np.array([sum(r for r, positive in zip(ranks, signs) if positive) for signs in product((0, 1), repeat=len(ranks))])
+    sums = np.array(
+        [sum(r for r, positive in zip(ranks, signs) if positive) for signs in product((0, 1), repeat=len(ranks))]
+    )
     return min(1.0, 2 * min((sums <= observed).mean(), (sums >= observed).mean()))
 
 
@@ -65,7 +67,9 @@ def test_bootstrap_as_scipy(statistic):
     theirs = stats.bootstrap((values,), function, n_resamples=20000, method="BCa", rng=np.random.default_rng(1))
     width = np.ptp(ours)
     np.testing.assert_allclose(ours, theirs.confidence_interval, atol=0.04 * width)
-    percentiles = stats.bootstrap((values,), function, n_resamples=20000, method="percentile", rng=np.random.default_rng(1))
+    percentiles = stats.bootstrap(
+        (values,), function, n_resamples=20000, method="percentile", rng=np.random.default_rng(1)
+    )
     if statistic == "mean":  # the correction is what makes the difference: it moves both ends up for a long upper tail
         assert (ours > np.array(percentiles.confidence_interval) + 0.03 * width).all()
 

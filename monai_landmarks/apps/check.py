@@ -1,0 +1,126 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""``monai-landmarks check``: is this data fit for a training?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .console import FOLDER, PATH, SPACING, SYSTEM, text_table
+
+if TYPE_CHECKING:
+    from monai_landmarks.data import DataCheck
+
+__all__ = ["check"]
+
+
+@click.command(short_help="Check images and landmarks, and write the datalist of a training.")
+@click.argument("images", type=PATH)
+@click.argument("landmarks", type=PATH)
+@click.option("--out", type=FOLDER, default="checked", show_default=True, help="Folder for what is written.")
+@click.option(
+    "--spacing", type=SPACING, help="Pixel size in mm of pictures (PNG, JPEG, BMP, TIFF); 1 to work in pixels."
+)
+@click.option("--coordinate-system", type=SYSTEM, help="Of landmark files that do not state their own.")
+@click.option("--pairs", type=PATH, help="CSV whose first two columns name left and right landmarks.")
+@click.option("--partial", is_flag=True, help="Leave out landmarks without an image; otherwise they are a fault.")
+@click.option(
+    "--val-fraction", type=click.FloatRange(0, 1), default=0.2, show_default=True, help="Drawn for validation."
+)
+@click.option("--test-fraction", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Drawn for testing.")
+@click.option("--folds", type=click.IntRange(2), help="Write one datalist a fold of a cross-validation.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed draws the same images.")
+@click.option("--group-pattern", help="What is found by this regular expression in an image's path stays together.")
+@click.option("--group-column", help="Images with the same value in this column stay together.")
+@click.option("--group-table", type=PATH, help="CSV with the group column and a column 'image'; by default LANDMARKS.")
+@click.option("--sheet", type=click.IntRange(0), default=24, show_default=True, help="Images on the contact sheet.")
+def check(images: Path, landmarks: Path, out: Path, **options: Any) -> None:
+    """Read all IMAGES and LANDMARKS, say what there is and everything that is wrong, and write what a training needs.
+
+    IMAGES is a folder of PNG, JPEG, TIFF, DICOM, NIfTI, NRRD or MHA files. LANDMARKS is a table of many images, a folder
+    of landmark files that are named as their images, or a CSV with the columns 'image' and 'landmarks' that tells which
+    file belongs to which image.
+
+    In the folder --out it draws contact_sheet.png, a landmark in the same color on every image, and, if there is no fault,
+    writes datalist.json with a training and a validation section (with --folds: datalist_fold0.json and so on).
+
+    The exit code is 0 if a training may start, and 1 if not.
+    """
+    from monai_landmarks.data import check_data
+
+    from .contact_sheet import write_contact_sheet
+
+    if images.is_dir() and images.resolve() in [out.resolve(), *out.resolve().parents]:
+        raise click.UsageError(f"--out {out} lies in {images}, where the contact sheet would be taken for an image.")
+    if options["group_table"] and not options["group_column"]:
+        raise click.UsageError("--group-table needs --group-column.")
+    result = check_data(
+        images,
+        landmarks,
+        spacing=options["spacing"],
+        coordinate_system=options["coordinate_system"],
+        partial=options["partial"],
+    )
+    _show(result)
+    if drawn := write_contact_sheet(result, out / "contact_sheet.png", options["sheet"]):
+        click.echo(f"\n{out / 'contact_sheet.png'}: {len(drawn)} of {len(result.images)} images")
+    if result.faults:
+        click.echo(f"\n{len(result.faults)} faults: no datalist was written.", err=True)
+        sys.exit(1)
+    _write_datalists(result, landmarks, out, options)
+
+
+def _show(result: DataCheck) -> None:
+    for heading, text in result.summary():
+        click.echo(f"{heading:<12} {text}")
+    count = len(result.images)
+    short = [
+        {"landmark": name, "present": number, "missing": count - number}
+        for name, number in result.counts().items()
+        if number < count
+    ]
+    if short:
+        click.echo(f"\n{text_table(short)}")
+    for heading, sentences in (("notes", result.notes), ("faults", result.faults)):
+        if sentences:
+            click.echo("\n".join(["", f"{heading}:", *(f"  - {sentence}" for sentence in sentences)]))
+
+
+def _write_datalists(result: DataCheck, landmarks: Path, out: Path, options: dict[str, Any]) -> None:
+    from monai_landmarks.data import group_images, make_datalists, read_groups, read_pairs, save_datalist
+
+    names = [case.name for case in result.pairing.cases]
+    if options["group_column"]:
+        groups = read_groups(options["group_table"] or landmarks, options["group_column"], names)
+    else:
+        groups = group_images(names, options["group_pattern"])
+    datalists = make_datalists(
+        result.pairing.cases,
+        out,
+        val_fraction=options["val_fraction"],
+        test_fraction=options["test_fraction"],
+        folds=options["folds"] or 0,
+        seed=options["seed"],
+        groups=groups,
+        pairs=read_pairs(options["pairs"], result.names) if options["pairs"] else None,
+        spacing=options["spacing"],
+        inline=options["coordinate_system"] is not None,
+    )
+    for fold, datalist in enumerate(datalists):
+        path = out / (f"datalist_fold{fold}.json" if options["folds"] else "datalist.json")
+        save_datalist(path, datalist)
+        sizes = ", ".join(f"{len(datalist[section])} {section}" for section in ("training", "validation", "testing"))
+        click.echo(f"{path}: {sizes}")

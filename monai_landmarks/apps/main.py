@@ -1,0 +1,66 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The program ``monai-landmarks``.
+
+A command is one file of this folder: a ``click`` command that calls a public function, added below. Its file imports
+torch and MONAI inside of functions only, so that the help and the other commands do not wait for them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import click
+
+from monai_landmarks import __version__
+
+from .check import check
+from .evaluate import evaluate
+
+__all__ = ["program"]
+
+
+class _Program(click.Group):
+    """Turns exceptions into one line on stderr and exit code 1; click's own are exit code 2 for wrong usage."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if ctx.params["verbose"]:
+                raise
+            # ValueError and OSError say what is wrong with the input; anything else is not foreseen
+            foreseen = isinstance(error, (ValueError, OSError, ImportError))
+            kind = "" if foreseen else f"{type(error).__name__}: "
+            more = "" if foreseen else f" (monai-landmarks --verbose {ctx.invoked_subcommand} ... shows where)"
+            raise click.ClickException(f"{kind}{error}{more}") from error
+
+
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="monai-landmarks")
+@click.option(
+    "--verbose",
+    is_flag=True,
+    envvar="MONAI_LANDMARKS_VERBOSE",
+    help="Show the traceback of an error, and warnings of other packages.",
+)
+def program(verbose: bool) -> None:
+    """Anatomical landmarks: from your own images and points to errors in mm."""
+    if not verbose:
+        warnings.simplefilter("ignore")
+
+
+program.add_command(check)
+program.add_command(evaluate)

@@ -1,0 +1,91 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Tables that stand beside the landmarks: which images belong together, and which landmarks are left and right."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from .csv_rows import split_rows
+from .name_index import NameIndex
+from .safe_files import naming_file, read_lines
+
+__all__ = ["read_groups", "read_pairs", "read_rows"]
+
+
+def read_groups(path: str | os.PathLike, column: str, images: Sequence[str]) -> dict[str, str]:
+    """Read which images belong together, such as those of one patient.
+
+    Args:
+        path: CSV with a column ``image``, which may be the table of the landmarks: an image may have many rows.
+        column: the column that names the group, in any case.
+        images: paths or names of the images; see :class:`NameIndex`.
+
+    Returns:
+        the group of each image.
+
+    Raises:
+        ValueError: if there is no such column, an image has no row, or rows of an image contradict each other.
+    """
+    index, groups = NameIndex(images), {}
+    with naming_file(path):
+        (first, header), *rows = read_rows(path) or [(1, [])]
+        columns = [name.lower() for name in header]
+        if "image" not in columns or column.lower() not in columns:
+            raise ValueError(f"line {first}: no columns 'image' and {column!r} in {','.join(header)!r}.")
+        for line, cells in rows:
+            if len(cells) != len(header):
+                raise ValueError(f"line {line}: {len(cells)} columns; expected {len(header)}.")
+            group = cells[columns.index(column.lower())]
+            for image in index.find(cells[columns.index("image")])[:1]:
+                if groups.setdefault(image, group) != group:
+                    raise ValueError(f"line {line}: {column} of {image} is {group!r}, but {groups[image]!r} before.")
+        absent = [image for image in images if not groups.get(image)]
+        if absent:
+            raise ValueError(f"{len(absent)} images have no {column!r}, such as {absent[0]}.")
+    return groups
+
+
+def read_pairs(path: str | os.PathLike, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Read which landmarks change places when an image is mirrored.
+
+    Args:
+        path: CSV whose first two columns hold the (left, right) names of a pair, with or without a header. A pair that is
+            there in both orders counts once, and a landmark that is its own partner is none.
+        names: of all landmarks.
+
+    Returns:
+        the pairs.
+
+    Raises:
+        ValueError: if a row names a landmark that is not there.
+    """
+    pairs: list[tuple[str, str]] = []
+    with naming_file(path):
+        for number, (line, cells) in enumerate(read_rows(path)):
+            known = [cell in names for cell in cells[:2]]
+            if number == 0 and not any(known):
+                continue
+            if known != [True, True]:
+                raise ValueError(f"line {line}: {cells[:2]} are not two names of landmarks.")
+            left, right = cells[:2]
+            if left != right and (left, right) not in pairs and (right, left) not in pairs:
+                pairs.append((left, right))
+    return pairs
+
+
+def read_rows(path: str | os.PathLike) -> list[tuple[int, list[str]]]:
+    """Line and cells of each row of a CSV, the header first; lines that begin with # are passed over."""
+    lines = ["\n" if line.lstrip().startswith("#") else line for line in read_lines(Path(path))]
+    return list(split_rows(lines))
