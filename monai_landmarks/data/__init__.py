@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from .aasce import AASCE_LANDMARKS, AASCE_PAIRS, aasce_datalist
 from .bundle_metadata import bundle_landmark_names
+from .convert import Conversion, ConversionFault, ConvertedFile, convert_landmarks
 from .datalist import (
     build_datalist,
     datalist_item,
@@ -28,6 +29,9 @@ from .image_files import image_stem
 from .image_folder import image_folder_items
 from .isbi2015 import ISBI2015_LANDMARKS, isbi2015_datalist
 from .landmark_io import (
+    LandmarkFormat,
+    find_landmark_files,
+    landmark_formats,
     landmark_suffix,
     read_landmark_table,
     read_landmarks,
@@ -43,21 +47,28 @@ from .split import split_images
 __all__ = [
     "AASCE_LANDMARKS",
     "AASCE_PAIRS",
+    "Conversion",
+    "ConversionFault",
+    "ConvertedFile",
     "CoordinateSystem",
     "DatalistError",
     "ISBI2015_LANDMARKS",
+    "LandmarkFormat",
     "LandmarkSet",
     "aasce_datalist",
     "atomic_write",
     "build_datalist",
     "bundle_landmark_names",
     "check_datalist",
+    "convert_landmarks",
     "datalist_item",
     "datalist_problems",
+    "find_landmark_files",
     "hand_phantom",
     "image_folder_items",
     "image_stem",
     "isbi2015_datalist",
+    "landmark_formats",
     "landmark_suffix",
     "load_landmark_datalist",
     "load_landmark_definition",
@@ -66,8 +77,8 @@ __all__ = [
     "read_landmarks",
     "register_format",
     "save_datalist",
-    "split_images",
     "spine_phantom",
+    "split_images",
     "write_hand_phantom",
     "write_landmark_table",
     "write_landmarks",
