@@ -140,7 +140,7 @@ for axis, title, shown in zip(axes, (f"target: {names[-1]}", "weight"), (target,
     axis.axis("off")
 axes[2].plot(range(-8, 9), target[around][:, 8], "o-", color="tab:blue", label="target")
 axes[2].plot(range(-8, 9), weight[around][:, 8] / pixel_loss.alpha, "o-", color="tab:orange", label="weight / alpha")
-axes[2].set_xlabel("pixels from the landmark")
+axes[2].set_xlabel("pixels from the one nearest to the landmark")
 axes[2].legend()
 plt.show()
 
