@@ -29,7 +29,7 @@ from torch.nn.functional import mse_loss
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.utils.flop_counter import FlopCounterMode
 
-from monai_landmarks.losses import CoarseToFineLoss, EWCLoss, GaussianTarget, HeatmapL2Loss, SCNLoss
+from monai_landmarks.losses import AdaptiveWingLoss, CoarseToFineLoss, EWCLoss, GaussianTarget, HeatmapL2Loss, SCNLoss
 from monai_landmarks.networks.nets import SCN, FARNet, LocalizationUNet
 
 SIGMA = 10.0  # of FARNet's targets, as published
@@ -162,6 +162,7 @@ def losses(num_landmarks: int, shape: tuple[int, int], device: str, repeats: int
         "SCNLoss from points": partial(run, SCNLoss(num_landmarks, 2).to(device), points[None]),
         "EWCLoss, target maps stored": partial(run, exponential, stored),
         "EWCLoss from points": partial(run, exponential, points[None]),
+        "AdaptiveWingLoss from points": partial(run, AdaptiveWingLoss(GaussianTarget(SIGMA)).to(device), points[None]),
         "MONAI GenerateHeatmap and mse_loss": encode_and_run,
     }
     title = f"Loss and its gradient: {num_landmarks} maps of {' x '.join(map(str, shape))}, float32"

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from .aasce import AASCE_LANDMARKS, AASCE_PAIRS, aasce_datalist
 from .bundle_metadata import bundle_landmark_names
+from .convert import Conversion, ConversionFault, ConvertedFile, convert_landmarks
 from .data_check import CheckedImage, DataCheck, check_data
 from .datalist import (
     build_datalist,
@@ -30,6 +31,9 @@ from .image_files import image_stem, read_image
 from .image_folder import image_folder_items
 from .isbi2015 import ISBI2015_LANDMARKS, isbi2015_datalist
 from .landmark_io import (
+    LandmarkFormat,
+    find_landmark_files,
+    landmark_formats,
     landmark_suffix,
     read_landmark_table,
     read_landmarks,
@@ -49,11 +53,15 @@ __all__ = [
     "AASCE_LANDMARKS",
     "AASCE_PAIRS",
     "CheckedImage",
+    "Conversion",
+    "ConversionFault",
+    "ConvertedFile",
     "CoordinateSystem",
     "DataCheck",
     "DatalistError",
     "ISBI2015_LANDMARKS",
     "LandmarkCase",
+    "LandmarkFormat",
     "LandmarkSet",
     "NameIndex",
     "Pairing",
@@ -63,14 +71,17 @@ __all__ = [
     "bundle_landmark_names",
     "check_data",
     "check_datalist",
+    "convert_landmarks",
     "datalist_item",
     "datalist_problems",
+    "find_landmark_files",
     "fold_images",
     "group_images",
     "hand_phantom",
     "image_folder_items",
     "image_stem",
     "isbi2015_datalist",
+    "landmark_formats",
     "landmark_suffix",
     "load_landmark_datalist",
     "load_landmark_definition",
@@ -84,8 +95,8 @@ __all__ = [
     "read_pairs",
     "register_format",
     "save_datalist",
-    "split_images",
     "spine_phantom",
+    "split_images",
     "write_hand_phantom",
     "write_landmark_table",
     "write_landmarks",

@@ -17,7 +17,7 @@ import csv
 import math
 from collections.abc import Iterator
 
-__all__ = ["format_number", "is_missing", "parse_number", "split_rows"]
+__all__ = ["format_number", "is_missing", "is_number", "parse_number", "split_rows"]
 
 _MISSING = {"", "nan", "na", "n/a", "null", "none"}
 
@@ -37,6 +37,14 @@ def split_rows(lines: list[str], first_line: int = 1) -> Iterator[tuple[int, lis
 def is_missing(cell: str) -> bool:
     """Whether a cell says that there is no value: blank, nan, na, null or none."""
     return cell.lower() in _MISSING
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell holds a finite number."""
+    try:
+        return not math.isnan(parse_number(cell.strip(), 0, ""))
+    except ValueError:
+        return False
 
 
 def parse_number(cell: str, line: int, column: str) -> float:

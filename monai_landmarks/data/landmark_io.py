@@ -66,9 +66,12 @@ from .safe_files import atomic_write, naming_file, read_text
 __all__ = [
     "LandmarkFormat",
     "find_landmark_files",
+    "format_to_read",
+    "format_to_write",
     "landmark_format",
     "landmark_formats",
     "landmark_suffix",
+    "read_landmark_sets",
     "read_landmark_table",
     "read_landmarks",
     "register_format",
@@ -214,19 +217,50 @@ def read_landmarks(
         FileNotFoundError: if there is no such file.
         ValueError: if the format is unknown or the file is malformed, with file, row and what was expected.
     """
-    found = _format_to_read(path, format)
-    if found.reader is None and found.table_reader is None:
+    sets = read_landmark_sets(path, format=format, names=names, image=image)
+    if len(sets) != 1:
+        raise ValueError(
+            f"{os.fspath(path)}: holds {len(sets)} images; read it with read_landmark_table, which gives each its own set."
+        )
+    return next(iter(sets.values()))
+
+
+def read_landmark_sets(
+    path: str | os.PathLike,
+    *,
+    format: str | None = None,
+    names: Sequence[str] | None = None,
+    image: str | os.PathLike | None = None,
+    coordinate_system: CoordinateSystem | str | None = None,
+) -> dict[str | None, LandmarkSet]:
+    """Read a file of one image or of many.
+
+    Args:
+        path: the file.
+        format: see :func:`read_landmarks`.
+        names: see :func:`read_landmarks`.
+        image: see :func:`read_landmarks`.
+        coordinate_system: of a file which does not state its own; one which states another is an error.
+
+    Returns:
+        the landmark set of each image, in the order of the file; the key is None for that of a file which holds one.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the format is unknown or the file is malformed, with file, row and what was expected.
+    """
+    asked = None if coordinate_system is None else CoordinateSystem(coordinate_system)
+    found = format_to_read(path, format)
+    reader = found.table_reader or found.reader
+    if reader is None:
         raise ValueError(f"{os.fspath(path)}: this format can be written, but not read.")
     with naming_file(path):
-        if found.reader is not None:
-            return _call(found.reader, Path(path), names=names, image=image)
-        assert found.table_reader is not None
-        sets = _call(found.table_reader, Path(path), names=names)
-        if len(sets) != 1:
-            raise ValueError(
-                f"holds {len(sets)} images; read it with read_landmark_table, which gives each its own set."
-            )
-        return next(iter(sets.values()))
+        result = _call(reader, Path(path), names=names, image=image, coordinate_system=asked)
+        sets: dict[str | None, LandmarkSet] = {None: result} if isinstance(result, LandmarkSet) else dict(result)
+        others = {landmark_set.coordinate_system.value for landmark_set in sets.values()} - {asked and asked.value}
+        if asked is not None and others:
+            raise ValueError(f"holds points in {others.pop()}, but {asked} was asked for.")
+    return sets
 
 
 def write_landmarks(
@@ -250,7 +284,7 @@ def write_landmarks(
     Raises:
         ValueError: if the format is unknown or cannot hold the landmarks.
     """
-    found = _format_to_write(path, format)
+    found = format_to_write(path, format)
     if found.writer is None and found.table_writer is None:
         raise ValueError(f"{os.fspath(path)}: this format can be read, but not written.")
     with naming_file(path), atomic_write(path) as temporary:
@@ -288,21 +322,12 @@ def read_landmark_table(
         FileNotFoundError: if there is no such file.
         ValueError: if the file is malformed, with file, line and what was expected.
     """
-    found = _format_to_read(path, format)
-    if found.table_reader is None:
+    sets = read_landmark_sets(path, format=format, names=names, coordinate_system=coordinate_system)
+    if None in sets:
         raise ValueError(
-            f"{os.fspath(path)}: files of this format hold the landmark set of one image; use read_landmarks."
+            f"{os.fspath(path)}: holds the landmark set of one image, and no column or entry names it; use read_landmarks."
         )
-    with naming_file(path):
-        sets = _call(found.table_reader, Path(path), names=names, coordinate_system=coordinate_system)
-        if None in sets:
-            raise ValueError("no column 'image', so this is the landmark set of one image; use read_landmarks.")
-        stated = {landmark_set.coordinate_system for landmark_set in sets.values()}
-        if coordinate_system is not None and stated - {CoordinateSystem(coordinate_system)}:
-            raise ValueError(
-                f"holds points in {stated.pop()}, but {CoordinateSystem(coordinate_system)} was asked for."
-            )
-        return dict(sets)
+    return {str(image): landmark_set for image, landmark_set in sets.items()}
 
 
 def write_landmark_table(
@@ -326,7 +351,7 @@ def write_landmark_table(
         ValueError: if the format is unknown or holds one image a file; if the sets differ in coordinate system or
             dimension, or contradict each other on pairs.
     """
-    found = _format_to_write(path, format)
+    found = format_to_write(path, format)
     if found.table_writer is None:
         raise ValueError(
             f"{os.fspath(path)}: files of this format hold the landmark set of one image; use write_landmarks."
@@ -344,7 +369,13 @@ def _call(function: Callable[..., Any], *args: Any, names: Sequence[str] | None 
     return function(*args, **{key: value for key, value in given.items() if key in known and value is not None})
 
 
-def _format_to_read(path: str | os.PathLike, name: str | None) -> LandmarkFormat:
+def format_to_read(path: str | os.PathLike, name: str | None = None) -> LandmarkFormat:
+    """The format of a file: the one named, or the one that its suffix and, if need be, what it holds tell.
+
+    Raises:
+        FileNotFoundError: if formats share the suffix, and there is no such file.
+        ValueError: if the format is unknown, or no format or several fit what the file holds.
+    """
     if name is not None:
         return landmark_format(name, path)
     candidates = _sharing(path)
@@ -368,7 +399,12 @@ def _format_to_read(path: str | os.PathLike, name: str | None) -> LandmarkFormat
     return fitting[0] if fitting or usual is None else usual
 
 
-def _format_to_write(path: str | os.PathLike, name: str | None) -> LandmarkFormat:
+def format_to_write(path: str | os.PathLike, name: str | None = None) -> LandmarkFormat:
+    """The format in which to write a file: the one named, or the usual one of its suffix.
+
+    Raises:
+        ValueError: if the format is unknown, or formats share the suffix and none is the usual one.
+    """
     if name is not None:
         return landmark_format(name, path)
     candidates = _sharing(path)

@@ -21,6 +21,8 @@ from pathlib import Path
 
 __all__ = ["atomic_write", "naming_file", "read_lines", "read_text"]
 
+_MAX_MESSAGE = 1000
+
 
 @contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
@@ -55,7 +57,10 @@ def naming_file(path: str | os.PathLike) -> Iterator[None]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{os.fspath(path)}: byte {error.start} is not UTF-8 text.") from error
     except ValueError as error:
-        raise ValueError(f"{os.fspath(path)}: {error}") from error
+        message = str(error)
+        if len(message) > _MAX_MESSAGE:  # a damaged file may have cells and names of any length
+            message = f"{message[: _MAX_MESSAGE // 2]} [...] {message[-_MAX_MESSAGE // 2 :]}"
+        raise ValueError(f"{os.fspath(path)}: {message}") from error
 
 
 def read_text(path: str | os.PathLike) -> str:

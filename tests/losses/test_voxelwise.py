@@ -18,6 +18,7 @@ import torch
 from monai.data import MetaTensor
 
 from monai_landmarks.losses import AdaptiveWingLoss, EWCLoss, GaussianTarget, HeatmapL2Loss
+from monai_landmarks.losses.voxelwise import VoxelwiseLoss
 
 SHAPE = {2: (12, 14), 3: (8, 9, 10)}
 LOSSES = [HeatmapL2Loss, EWCLoss, AdaptiveWingLoss]
@@ -100,6 +101,16 @@ def test_small_dtypes_are_summed_in_float32(kind, dtype):
     assert float(value) == pytest.approx(65536 * float(loss(prediction[..., :1, :1], far)), rel=1e-5)
     value.backward()
     assert prediction.grad.dtype == dtype and prediction.grad.isfinite().all()
+
+
+def test_a_loss_of_the_prediction_alone_sees_float32():
+    class Sum(VoxelwiseLoss):
+        def voxel_loss(self, heatmaps, maps):
+            return heatmaps
+
+    prediction = torch.full((1, 1, 256, 256), 60.0, dtype=torch.float16)
+    assert Sum(reduction="sum")(prediction, torch.tensor([[[1.0, 2.0]]])) == 65536 * 60
+    assert Sum()(prediction.double(), torch.tensor([[[1.0, 2.0]]])).dtype == torch.float64
 
 
 @pytest.mark.parametrize("kind", LOSSES)

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from monai.data import MetaTensor
 
 from monai_landmarks.visualize import (
+    draw_cobb_angles,
     draw_error_boxplot,
     draw_heatmaps,
     draw_landmarks,
@@ -157,6 +158,21 @@ def test_curves_and_boxes(tmp_path):
     errors[0, 1], errors[1, 1], errors[:, 2] = nan, np.inf, nan
     drawn(draw_error_boxplot(errors, ["a", "b", "c"]), tmp_path)
     drawn(draw_error_boxplot(errors), tmp_path)
+
+
+def test_cobb_angles_over_the_true_ones(tmp_path):
+    nan = np.nan
+    pred = np.array([[42.0, 10.0, 0.0], [30.0, nan, 20.0], [61.0, 5.0, 8.0]])
+    target = np.array([[40.0, 10.0, nan], [33.0, 20.0, 20.0], [60.0, 7.0, 9.0]])
+    figure = draw_cobb_angles(torch.as_tensor(pred), target)
+    drawn(figure, tmp_path)
+    for panel, count, error in zip(figure.axes, (3, 2, 2), ("2.0", "1.0", "0.5")):
+        assert panel.get_title(loc="left").endswith(f"n = {count}, mean absolute error {error}°")
+        assert len(panel.get_lines()[-1].get_xdata()) == count
+        assert panel.get_xlim() == panel.get_ylim() == (0, 70)
+    first = figure.axes[0].get_lines()[-1]
+    assert first.get_xdata().tolist() == target[:, 0].tolist() and first.get_ydata().tolist() == pred[:, 0].tolist()
+    assert "unknown" in draw_cobb_angles(np.full((2, 3), nan), target[:2]).axes[0].get_title(loc="left")
 
 
 def test_pyplot_is_not_touched():

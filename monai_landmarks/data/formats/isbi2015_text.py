@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_landmarks.data.csv_rows import format_number, parse_number
+from monai_landmarks.data.csv_rows import format_number, is_number, parse_number
 from monai_landmarks.data.landmark_set import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.safe_files import read_lines
 
@@ -51,7 +51,7 @@ ISBI2015_LANDMARKS = (
 def is_isbi2015(text: str) -> bool:
     """Whether the first line of text is ``x,y``."""
     cells = text.lstrip().partition("\n")[0].split(",")
-    return len(cells) == 2 and all(cell.strip().replace(".", "", 1).isdecimal() for cell in cells)
+    return len(cells) == 2 and all(is_number(cell) for cell in cells)
 
 
 def read_isbi2015(path: Path) -> LandmarkSet:

@@ -158,13 +158,13 @@ def _read_volume(path: Path) -> np.ndarray:
     size = path.stat().st_size
     try:
         image: Any = nib.load(path)
-        shape, dtype = image.shape, image.header.get_data_dtype()
+        needed = math.prod(image.shape) * image.get_data_dtype().itemsize
         # a damaged header must not make anyone ask for all of the memory
-        if math.prod(shape) * dtype.itemsize > size * _MAX_COMPRESSION:
-            raise ValueError(f"the header says {shape}, which is more than {size} bytes can hold.")
-        volume = np.asarray(image.dataobj)
+        volume = np.asarray(image.dataobj) if needed <= size * _MAX_COMPRESSION else None
     except Exception as error:  # nibabel raises errors of many kinds for a damaged file
         raise ValueError(f"cannot be read as a NIfTI label map ({error}).") from error
+    if volume is None:
+        raise ValueError(f"the header says the shape is {image.shape}, which is more than {size} bytes can hold.")
     while volume.ndim > 3 and volume.shape[-1] == 1:
         volume = volume[..., 0]
     if volume.ndim not in (2, 3) or volume.dtype.kind not in "iuf":

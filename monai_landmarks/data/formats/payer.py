@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_landmarks.data.csv_rows import format_number, is_missing, parse_number, split_rows
+from monai_landmarks.data.csv_rows import format_number, is_missing, is_number, parse_number, split_rows
 from monai_landmarks.data.landmark_set import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.safe_files import read_lines
 
@@ -43,7 +43,7 @@ _MIN_NUMBERS = 8  # fewer after the first cell may be anything, such as a name a
 def is_payer(text: str) -> bool:
     """Whether text begins as such a table: a row of many numbers after the first cell."""
     cells = text.lstrip().partition("\n")[0].split(",")[1:]
-    return len(cells) >= _MIN_NUMBERS and all(is_missing(cell.strip()) or _is_number(cell) for cell in cells)
+    return len(cells) >= _MIN_NUMBERS and all(is_missing(cell.strip()) or is_number(cell) for cell in cells)
 
 
 def read_payer(
@@ -105,11 +105,3 @@ def _dims(width: int, names: Sequence[str] | None) -> int:
         points = " or ".join(f"{width // dims} {dims}-D points" for dims in possible) or "whole points"
         raise ValueError(f"{width} numbers a row, which may be {points}; give the names of the points, which tell.")
     return possible[0]
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        parse_number(cell.strip(), 1, "")
-    except ValueError:
-        return False
-    return True
