@@ -67,6 +67,8 @@ def check(images: Path, landmarks: Path, out: Path, **options: Any) -> None:
         raise click.UsageError(f"--out {out} lies in {images}, where the contact sheet would be taken for an image.")
     if options["group_table"] and not options["group_column"]:
         raise click.UsageError("--group-table needs --group-column.")
+    if options["group_column"] and not options["group_table"] and landmarks.is_dir():
+        raise click.UsageError("--group-column needs --group-table, because LANDMARKS is a folder.")
     result = check_data(
         images,
         landmarks,

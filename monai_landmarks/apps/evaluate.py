@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,22 +87,32 @@ def evaluate(predictions: Path, landmarks: Path, out: Path | None, **options: An
     titles = {"second_annotator": "second annotator", "compare": str(options["compare"])}
     for name, (other, paired) in result.comparisons.items():
         _show_comparison(result, other, paired, titles[name])
-    for note in result.notes:
-        click.echo(f"note: {note}", err=True)
     if out is not None:
         paths = result.write(out)
         click.echo(f"\n{out}: {', '.join(str(path.relative_to(out)) for path in paths)}")
 
 
 def _show(result: Evaluation) -> None:
-    click.echo(f"{len(result.images)} images, {len(result.names)} landmarks, errors in {result.unit}\n")
-    click.echo(_with_intervals(result.summary(), result.confidence))
-    rows = [{key: value for key, value in row.items() if not key.startswith("mean_")} for row in result.per_landmark()]
-    click.echo(f"\n{text_table(rows)}")
-    images = sorted(result.per_image(), key=lambda row: -row["mean"])
+    click.echo(f"{len(result.images)} images, {len(result.names)} landmarks, errors in {result.unit}")
+    for note in result.notes:
+        click.echo(f"note: {note}")
+    click.echo(f"\n{_with_intervals(result.summary(), result.confidence)}")
+    click.echo(f"\n{text_table([_landmark_row(row, result) for row in result.per_landmark()])}")
+    # an image of which nothing was found has no mean, and comes first
+    images = sorted(result.per_image(), key=lambda row: -row["mean"] if row["mean"] == row["mean"] else -math.inf)
     shown = [{"image": row["image"], "mean": row["mean"]} for row in images[:_SHOWN_IMAGES]]
     which = f"the {len(shown)} images with the largest mean error" if len(images) > len(shown) else "all images"
     click.echo(f"\n{which}\n{text_table(shown)}")
+
+
+def _landmark_row(row: dict[str, Any], result: Evaluation) -> dict[str, Any]:
+    """With headings that are short enough for a terminal."""
+    sign = "<" if result.strict else "<="
+    headings = {
+        f"sdr_{radius:g}{result.unit}_percent": f"{sign}{radius:g} {result.unit} %" for radius in result.thresholds
+    }
+    headings["identified_percent"] = "identified %"
+    return {headings.get(key, key): value for key, value in row.items() if not key.startswith("mean_")}
 
 
 def _with_intervals(rows: list[dict[str, Any]], confidence: float) -> str:
@@ -120,13 +131,13 @@ def _with_intervals(rows: list[dict[str, Any]], confidence: float) -> str:
 
 
 def _show_comparison(result: Evaluation, other: Evaluation, paired: PairedComparison, title: str) -> None:
-    click.echo(f"\n{title}, on {paired.images} images that both have\n")
-    wanted = [row["metric"] for row in other.summary() if row["low"] == row["low"]]
-    click.echo(_with_intervals([row for row in other.summary() if row["metric"] in wanted], other.confidence))
+    rows = [row for row in other.summary() if row["low"] == row["low"]]
+    click.echo(f"\n{title}, {len(other.images)} images\n\n{_with_intervals(rows, other.confidence)}")
     unit = result.unit
     click.echo(
-        f"\nmean error of an image: {paired.first:.3f} {unit} here, {paired.second:.3f} {unit} there;"
-        f" difference {paired.difference:+.3f} {unit} ({paired.low:+.3f} .. {paired.high:+.3f})\n"
-        f"smaller here in {paired.first_better} images, there in {paired.second_better};"
-        f" Wilcoxon's signed-rank test p = {paired.p_value:.3g}"
+        f"\nmean error of an image, of {paired.images} that both have: {paired.first:.3f} {unit} (predictions),"
+        f" {paired.second:.3f} {unit} ({title})\n"
+        f"difference {paired.difference:+.3f} {unit} ({paired.low:+.3f} .. {paired.high:+.3f}); smaller in"
+        f" {paired.first_better} images (predictions), in {paired.second_better} ({title})\n"
+        f"Wilcoxon's signed-rank test: p = {paired.p_value:.3g}"
     )

@@ -240,8 +240,10 @@ def _read_datalist(
     content: dict[str, Any] = load_json(read_text(path))
     pairs = tuple(tuple(pair) for pair in load_landmark_definition(path)["pairs"])
     sections = [section] if section else [key for key, value in content.items() if isinstance(value, list)]
+    items = load_landmark_datalist(path, sections)
+    folder = os.path.commonpath([os.path.dirname(item["image"]) or "." for item in items]) if items else ""
     result = {}
-    for item in load_landmark_datalist(path, sections):
+    for item in items:
         label = item.get("label")
         if isinstance(label, str):
             [landmarks] = read_landmark_sets(label).values()
@@ -250,7 +252,7 @@ def _read_datalist(
             landmarks = LandmarkSet(item["label_names"], points, item["label_coordinate_system"], pairs)
         else:
             continue
-        result[item["image"]] = ImageLandmarks(
+        result[Path(os.path.relpath(item["image"], folder)).as_posix()] = ImageLandmarks(
             landmarks, ImageGeometry(Path(item["image"]), item.get("spacing", spacing))
         )
     return result

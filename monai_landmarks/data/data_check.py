@@ -175,7 +175,7 @@ def _check_image(case: LandmarkCase, spacing: list[float] | None, rows: Landmark
     if unknown and case.landmarks.coordinate_system != CoordinateSystem.INDEX:
         return result, notes  # where the points are in the image depends on the spacing
     for name, fault in point_faults(case.landmarks, result.shape, affine):
-        result.faults.append(f"{rows.where(case.key, name)}: {fault[:-1]} {case.name}.")
+        result.faults.append(f"{rows.where(case.key, name)}: {fault[:-1]}: {case.name}.")
     try:
         result.points = index_points(case.landmarks, result.shape, affine)
     except ValueError:  # which is among the faults

@@ -60,7 +60,8 @@ def read_past_faults(
             lines[faulty - 1] = "\n"
             copy.write_text("".join(lines), encoding="utf-8")
             try:
-                return read_landmark_sets(copy, coordinate_system=coordinate_system), faults
+                sets = read_landmark_sets(copy, coordinate_system=coordinate_system)
+                return sets, sorted(faults, key=lambda fault: _faulty_line(fault, path))
             except ValueError as error:
                 faults.append(_sentence(error).replace(str(copy), str(path), 1))
     return {}, [*faults, f"{path}: there may be more faults; these are the first {_MOST_FAULTS}."]

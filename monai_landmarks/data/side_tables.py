@@ -62,7 +62,7 @@ def read_pairs(path: str | os.PathLike, names: Sequence[str]) -> list[tuple[str,
 
     Args:
         path: CSV whose first two columns hold the (left, right) names of a pair, with or without a header. A pair that is
-            there in both orders counts once, and a landmark that is its own partner is none.
+            there in both orders counts once; a landmark that is its own partner, or has a blank for it, is none.
         names: of all landmarks.
 
     Returns:
@@ -76,6 +76,8 @@ def read_pairs(path: str | os.PathLike, names: Sequence[str]) -> list[tuple[str,
         for number, (line, cells) in enumerate(read_rows(path)):
             known = [cell in names for cell in cells[:2]]
             if number == 0 and not any(known):
+                continue
+            if known == [True, False] and not cells[1]:
                 continue
             if known != [True, True]:
                 raise ValueError(f"line {line}: {cells[:2]} are not two names of landmarks.")

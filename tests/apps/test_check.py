@@ -1,0 +1,183 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""``monai-landmarks check`` from a folder to a datalist that a training can read."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from monai_landmarks.apps.contact_sheet import write_contact_sheet
+from monai_landmarks.apps.main import program
+from monai_landmarks.data import (
+    check_data,
+    check_datalist,
+    load_landmark_datalist,
+    write_hand_phantom,
+    write_spine_phantom,
+)
+
+
+def check(*args):
+    return CliRunner().invoke(program, ["check", *map(str, args)])
+
+
+@pytest.fixture(scope="module")
+def hand(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hand")
+    write_hand_phantom(folder, 8, size=(48, 48))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def spine(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("spine")
+    write_spine_phantom(folder, 3, size=(24, 24, 36), spacing=(5, 5, 5))
+    return folder
+
+
+def test_phantom_to_datalist(hand, tmp_path):
+    result = check(
+        hand / "images", hand / "landmarks.csv", "--spacing", "0.9", "--val-fraction", 0.25, "--out", tmp_path
+    )
+    assert result.exit_code == 0, result.output
+    assert "images       8, 8 of them with landmarks" in result.stdout and "spacing      0.9 x 0.9 mm" in result.stdout
+    assert f"{tmp_path / 'datalist.json'}: 6 training, 2 validation, 0 testing" in result.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["contact_sheet.png", "datalist.json"]
+    check_datalist(tmp_path / "datalist.json")
+    phantom = {
+        item["image"]: item
+        for s in ("training", "validation", "testing")
+        for item in load_landmark_datalist(hand / "datalist.json", s)
+    }
+    for section in ("training", "validation"):
+        for item in load_landmark_datalist(tmp_path / "datalist.json", section):
+            np.testing.assert_array_equal(item["label"], phantom[item["image"]]["label"])
+            assert item["spacing"] == [0.9, 0.9]
+    assert (
+        check(
+            hand / "images", hand / "landmarks.csv", "--spacing", "0.9", "--val-fraction", 0.25, "--out", tmp_path
+        ).exit_code
+        == 0
+    )
+
+
+def test_the_pixel_size_of_pictures_must_be_given(hand, tmp_path):
+    result = check(hand / "images", hand / "landmarks.csv", "--out", tmp_path)
+    assert result.exit_code == 1
+    assert result.stdout.count("  - ") == 1 and "the pixel size of 8 images" in result.stdout
+    assert result.stderr == "\n1 faults: no datalist was written.\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["contact_sheet.png"]
+
+
+def test_folds_by_a_column(hand, tmp_path):
+    names = sorted(path.name for path in (hand / "images").iterdir())
+    (tmp_path / "patients.csv").write_text(
+        "image,patient\n" + "".join(f"{name},{i // 2}\n" for i, name in enumerate(names))
+    )
+    (tmp_path / "pairs.csv").write_text("radius_styloid,ulna_styloid\n")
+    arguments = [hand / "images", hand / "landmarks.csv", "--spacing", 1, "--folds", 3, "--test-fraction", 0.25]
+    arguments += [
+        "--group-column",
+        "patient",
+        "--group-table",
+        tmp_path / "patients.csv",
+        "--pairs",
+        tmp_path / "pairs.csv",
+    ]
+    result = check(*arguments, "--sheet", 0, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"datalist_fold{k}.json" for k in range(3)]
+    folds = [json.loads((tmp_path / "out" / f"datalist_fold{k}.json").read_text()) for k in range(3)]
+    parts = [
+        {
+            s: {names.index(item["image"].rsplit("/")[-1]) for item in fold[s]}
+            for s in ("training", "validation", "testing")
+        }
+        for fold in folds
+    ]
+    testing = parts[0]["testing"]
+    assert len(testing) == 2 and all(part["testing"] == testing for part in parts)
+    assert set.union(*(part["validation"] for part in parts)) | testing == set(range(8))
+    assert sum(len(part["validation"]) for part in parts) == 6
+    for part in parts:
+        assert part["training"] == set(range(8)) - part["validation"] - testing
+        patients = [{i // 2 for i in part[s]} for s in part]
+        assert sum(map(len, patients)) == len(set.union(*patients))
+    assert folds[0]["landmarks"]["pairs"] == [["radius_styloid", "ulna_styloid"]]
+
+
+def test_volumes_with_a_file_each(spine, tmp_path):
+    result = check(spine / "images", spine / "points", "--out", tmp_path, "--group-pattern", r"_(\d+)")
+    assert result.exit_code == 0, result.output
+    assert "size         24 x 24 x 36" in result.stdout and "orientation  RAS" in result.stdout
+    check_datalist(tmp_path / "datalist.json")
+    [item] = load_landmark_datalist(tmp_path / "datalist.json", "validation")
+    assert item["label"].endswith(".mrk.json")
+    with Image.open(tmp_path / "contact_sheet.png") as sheet:
+        assert sheet.size[0] == 1800
+
+
+def test_real_radiographs(hand9_root, tmp_path):
+    """The table is of pictures that are not all there."""
+    arguments = [hand9_root / "images", hand9_root / "landmarks.csv", "--spacing", 1, "--out", tmp_path / "out"]
+    with open(hand9_root / "landmarks.csv") as file:
+        named = {line.partition(",")[0] for line in file} - {"image"}
+    absent = named - {path.name for path in (hand9_root / "images").iterdir()}
+    result = check(*arguments)
+    assert result.exit_code == bool(absent) and result.stdout.count("is not among the images") == len(absent)
+    assert check(*arguments, "--partial").exit_code == 0
+    check_datalist(tmp_path / "out" / "datalist.json")
+
+
+def test_wrong_usage(hand, tmp_path):
+    images, table = hand / "images", hand / "landmarks.csv"
+    for arguments, message in (
+        ([images, table, "--out", images / "checked"], "would be taken for an image"),
+        ([images, table, "--group-table", table, "--out", tmp_path], "--group-table needs --group-column"),
+        ([images, images, "--group-column", "patient", "--out", tmp_path], "--group-column needs --group-table"),
+        ([images, table, "--spacing", "wide"], "no size of a pixel"),
+        ([images, table, "--folds", 1], "not in the range"),
+    ):
+        result = check(*arguments)
+        assert result.exit_code == 2 and message in result.stderr
+    result = check(images, table, "--spacing", 1, "--sheet", 0, "--out", tmp_path, "--group-pattern", "patient")
+    assert result.exit_code == 1 and "Error: group pattern 'patient' is not found" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_sheet_shows_points_at_their_places(tmp_path):
+    """On dark pictures: dots in the colors of the landmarks."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(5):
+        pixels = np.zeros((40, 40), np.uint8)
+        pixels[0, 0] = i + 1  # no two are the same
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    rows = "".join(f"{i},a,10,30\n{i},b,30,10\n{i},c,{70 if i == 3 else 20},20\n" for i in range(5))
+    (tmp_path / "t.csv").write_text(f"image,landmark,x,y\n{rows}")
+    result = check_data(folder, tmp_path / "t.csv", spacing=1)
+    assert write_contact_sheet(result, tmp_path / "all.png") == [f"{i}.png" for i in range(5)]
+    assert write_contact_sheet(result, tmp_path / "two.png", 2) == ["0.png", "3.png"]  # the faulty one comes first
+    assert write_contact_sheet(result, tmp_path / "none.png", 0) == [] and not (tmp_path / "none.png").exists()
+    with Image.open(tmp_path / "two.png") as sheet:
+        pixels = np.asarray(sheet.convert("RGB")).astype(int)
+    dark = (pixels.sum(axis=2) < 40)[:, : pixels.shape[1] // 2]  # the first of two tiles, and some letters
+    rows, columns = (np.flatnonzero(dark.mean(axis=axis) > 0.3) for axis in (1, 0))
+    tile = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    for color, (x, y) in {(255, 0, 41): (10, 30), (255, 0, 191): (20, 20)}.items():  # first and last of the color map
+        found = np.argwhere(np.abs(tile - color).sum(axis=2) < 60)
+        center = found.mean(axis=0) / tile.shape[:2] * 40 - 0.5
+        np.testing.assert_allclose(center, [y, x], atol=0.5)

@@ -1,0 +1,172 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What is wrong with a data set is found, all of it, and what is right is not."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from monai_landmarks.data import LandmarkSet, check_data, write_landmark_table, write_landmarks
+
+NAN = float("nan")
+
+
+def picture(path, size=(30, 20), mode="L"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(abs(hash(path.name)) % 1000).integers(0, 255, (size[1], size[0]), np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Twelve pictures of 30x20 pixels with two landmarks; the third has one."""
+    table = {}
+    for i in range(12):
+        picture(tmp_path / f"images/{i:02d}.png")
+        table[f"{i:02d}"] = LandmarkSet(("a", "b"), [[29.5, i], [NAN, NAN] if i == 3 else [-0.5, 19.5]], "index")
+    write_landmark_table(tmp_path / "t.csv", table)
+    return tmp_path
+
+
+def append(folder, text):
+    with open(folder / "t.csv", "a") as file:
+        file.write(text)
+
+
+def test_nothing_is_wrong(pictures):
+    check = check_data(pictures / "images", pictures / "t.csv", spacing=(0.5, 0.25))
+    assert check.faults == check.notes == []
+    assert check.counts() == {"a": 12, "b": 11}
+    summary = dict(check.summary())
+    assert summary["images"] == "12, 12 of them with landmarks" and summary["formats"] == ".png"
+    assert summary["size"] == "30 x 20" and summary["spacing"] == "0.5 x 0.25 mm" and summary["coordinates"] == "index"
+    assert summary["landmarks"] == "2: a, b" and summary["points"] == "23, 1 missing"
+    np.testing.assert_array_equal(check.images[5].points.points, [[29.5, 5], [-0.5, 19.5]])
+
+
+def test_every_fault_is_found(pictures):
+    images, table = pictures / "images", pictures / "t.csv"
+    append(pictures, "02,c,1,x\n02,d,30.6,3\n05,d,1,-0.6\n99,a,1,2\n")  # lines 27 to 30
+    (images / "01.png").write_bytes(b"\x89PNG cut")
+    nib.save(nib.Nifti1Image(np.full((4, 5, 6), np.nan, np.float32), np.eye(4)), images / "v.nii.gz")
+    append(pictures, "v,a,1,2\n")
+    faults = check_data(images, table).faults
+    expected = [
+        (f"{table}: line 27: ", "'y' is 'x'; expected a number"),
+        (f"{table}: line 30: ", "'99' is not among the images"),
+        ("the pixel size of 11 images, such as 00.png, is not known", "or 1 to work in pixels"),
+        (f"{images / '01.png'}: ", "cannot be read"),
+        (f"{table}: line 28: ", "'d' is at index [30.6, 3.0], outside the image of shape (30, 20): 02.png"),
+        (f"{table}: line 29: ", "'d' is at index [1.0, -0.6], outside the image of shape (30, 20): 05.png"),
+        (f"{images / 'v.nii.gz'}: ", "120 pixels are not finite numbers"),
+        (f"{table}: line 31: ", "the points are 2-D, but the image is 3-D with shape (4, 5, 6): v.nii.gz"),
+    ]
+    assert len(faults) == len(expected), "\n".join(faults)
+    for fault, (start, part) in zip(faults, expected):
+        assert fault.startswith(start) and part in fault
+    partial = check_data(images, table, spacing=1, partial=True)
+    assert len(partial.faults) == len(expected) - 2
+    assert any("'99' is not among" in note for note in partial.notes)
+
+
+def test_notes(pictures):
+    images = pictures / "images"
+    append(pictures, "01,A ,1,2\n01,rare,3,4\n")
+    picture(images / "04.png", mode="RGB")
+    picture(images / "unlabeled.png")
+    Image.fromarray(np.full((20, 30), 7, np.uint8)).save(images / "06.png")
+    (images / "08.png").write_bytes((images / "07.png").read_bytes())
+    check = check_data(images, pictures / "t.csv", spacing=1)
+    assert check.faults == []
+    assert check.notes == [
+        f"{images / 'unlabeled.png'}: has no landmarks and is left out.",
+        "landmark 'A' has a point in 1 of 12 images only.",
+        "landmark 'rare' has a point in 1 of 12 images only.",
+        "landmarks ['a', 'A'] are taken for different ones; their names differ in case or spaces only.",
+        "1 images have not 1 channels as most have, such as 04.png.",
+        f"{images / '06.png'}: all pixels are 7.",
+        f"{images / '08.png'}: the same image as {images / '07.png'}.",
+    ]
+    assert dict(check.summary())["channels"] == "1 (11), 3 (1)"
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_volumes_in_the_world(tmp_path, suffix):
+    """Points in LPS mm, images with axes to the left, anterior and superior: only their index is compared."""
+    affine = np.array([[-2.0, 0, 0, 30], [0, 1.5, 0, -7], [0, 0, 3, 4], [0, 0, 0, 1]])
+    if suffix != ".nii.gz":
+        itk = pytest.importorskip("itk")
+    for i in range(2):
+        pixels = np.arange(8 * 9 * 10, dtype=np.int16).reshape(8, 9, 10) + i
+        index = LandmarkSet(("a", "b"), [[1.25, 2, 3], [7.6 if i else 7.4, 0, 9]], "index")
+        write_landmarks(tmp_path / f"points/{i}.mrk.json", index.to_world(affine).to("LPS"))
+        (tmp_path / "images").mkdir(exist_ok=True)
+        if suffix == ".nii.gz":
+            nib.save(nib.Nifti1Image(pixels, affine), tmp_path / f"images/{i}{suffix}")
+        else:
+            image = itk.image_from_array(np.ascontiguousarray(pixels.transpose()))
+            flip = np.diag([-1.0, -1, 1, 1]) @ affine  # RAS to LPS
+            image.SetOrigin(flip[:3, 3])
+            image.SetSpacing(np.linalg.norm(flip[:3, :3], axis=0))
+            image.SetDirection(flip[:3, :3] / np.linalg.norm(flip[:3, :3], axis=0))
+            itk.imwrite(image, str(tmp_path / f"images/{i}{suffix}"))
+    check = check_data(tmp_path / "images", tmp_path / "points")
+    [fault] = check.faults
+    assert fault.startswith(f"{tmp_path / 'points/1.mrk.json'}: landmark 'b' is at index [7.6, 0.0, 9.0], outside")
+    summary = dict(check.summary())
+    assert (summary["size"], summary["spacing"], summary["orientation"]) == ("8 x 9 x 10", "2 x 1.5 x 3 mm", "LAS")
+    assert summary["coordinates"] == "LPS"
+    np.testing.assert_allclose(check.images[0].points.points, [[1.25, 2, 3], [7.4, 0, 9]], atol=1e-4)
+
+
+def test_pictures_beside_volumes(pictures):
+    nib.save(nib.Nifti1Image(np.arange(120, dtype=np.int16).reshape(4, 5, 6), np.eye(4)), pictures / "images" / "v.nii")
+    (pictures / "points").mkdir()
+    for i in range(2):
+        write_landmarks(pictures / f"points/{i:02d}.csv", LandmarkSet(("a",), [[1, 2]], "index"))
+    write_landmarks(pictures / "points/v.csv", LandmarkSet(("a",), [[1, 2, 3]], "index"))
+    [fault] = check_data(pictures / "images", pictures / "points", spacing=1).faults
+    assert fault == "00.png is 2-D and v.nii is 3-D; expected images of one dimension."
+
+
+def test_world_points_of_pictures_wait_for_the_spacing(pictures):
+    for i in range(12):
+        write_landmarks(pictures / f"p/{i:02d}.mrk.json", LandmarkSet(("a",), [[29.0 * 0.2, 3.0 * 0.2]], "LPS"))
+    [fault] = check_data(pictures / "images", pictures / "p").faults
+    assert "the pixel size of 12 images" in fault
+    check = check_data(pictures / "images", pictures / "p", spacing=0.2)
+    assert check.faults == []
+    np.testing.assert_allclose(check.images[0].points.points, [[29, 3]])
+    assert len(check_data(pictures / "images", pictures / "p", spacing=0.1).faults) == 12  # as far again, outside
+
+
+def test_a_radiograph_in_dicom(tmp_path):
+    """A volume of one slice, whose points are 2-D and whose pixel size is in the file."""
+    itk = pytest.importorskip("itk")
+    pixels = np.random.default_rng(0).integers(0, 1000, (1, 12, 16)).astype(np.uint16)
+    image = itk.image_from_array(pixels)
+    image.SetSpacing([0.4, 0.5, 1.0])
+    (tmp_path / "images").mkdir()
+    itk.imwrite(image, str(tmp_path / "images" / "1.dcm"))
+    (tmp_path / "t.csv").write_text("image,landmark,x,y\n1.dcm,a,15.4,11.4\n1.dcm,b,3,11.6\n")
+    check = check_data(tmp_path / "images", tmp_path / "t.csv")
+    [fault] = check.faults
+    assert "line 3: landmark 'b' is at index [3.0, 11.6], outside the image of shape (16, 12, 1): 1.dcm" in fault
+    assert dict(check.summary())["spacing"].startswith("0.4 x 0.5 x ")
+    np.testing.assert_array_equal(check.images[0].points.points, [[15.4, 11.4], [3, 11.6]])
+
+
+def test_real_pictures(hand9_root):
+    check = check_data(hand9_root / "images", hand9_root / "landmarks.csv", spacing=0.3, partial=True)
+    assert check.faults == [] and len(check.images) == 6 and set(check.counts().values()) == {6}

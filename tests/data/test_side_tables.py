@@ -1,0 +1,61 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+from __future__ import annotations
+
+import pytest
+
+from monai_landmarks.data import read_groups, read_pairs
+
+IMAGES = ["x/1.png", "x/2.png", "y/3.png"]
+
+
+def test_groups_of_a_table_of_landmarks(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text(
+        "# coordinate_system=index\nimage,landmark,x,y,Patient\n1,a,1,2,p\n1,b,1,2,p\n2.png,a,1,2,p\ny/3.png,a,1,2,q\n"
+    )
+    assert read_groups(table, "patient", IMAGES) == {"x/1.png": "p", "x/2.png": "p", "y/3.png": "q"}
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "line 1: no columns 'image' and 'patient'"),
+        ("\nimage,person\n1,p", "line 2: no columns 'image' and 'patient' in 'image,person'"),
+        ("image,patient\n1,p\n2,q", "1 images have no 'patient', such as y/3.png"),
+        ("image,patient\n1,p\n2,q\n3,\n", "1 images have no 'patient', such as y/3.png"),
+        ("image,patient\n1,p\n2,q\n3,r\n1,q", "line 5: patient of x/1.png is 'q', but 'p' before"),
+        ("image,patient\n1,p\n2\n3,r", "line 3: 1 columns; expected 2"),
+    ],
+)
+def test_wrong_groups(tmp_path, text, message):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(ValueError, match=rf"t\.csv: {message}"):
+        read_groups(tmp_path / "t.csv", "patient", IMAGES)
+
+
+def test_pairs(tmp_path):
+    table = tmp_path / "pairs.csv"
+    table.write_text("landmark,mirror,residual\na,a,0.1\nb,c,0.2\nc,b,0.2\nd,e,0\nf,,\n")
+    assert read_pairs(table, list("abcdef")) == [("b", "c"), ("d", "e")]
+    table.write_text("b,c\nd,e\n")  # without a header
+    assert read_pairs(table, list("abcde")) == [("b", "c"), ("d", "e")]
+    for text, line in (("b,c\nd,f\n", 2), ("b,f\n", 1), ("left,right\nb\n", 2)):
+        table.write_text(text)
+        with pytest.raises(ValueError, match=rf"pairs\.csv: line {line}: .* are not two names of landmarks"):
+            read_pairs(table, list("abcde"))
+
+
+def test_pairs_of_real_data(mouse_skull_ct_root):
+    names = [f"LM{n:02d}" for n in range(1, 52) if n not in (23, 26, 34, 35, 45, 48)]
+    pairs = read_pairs(mouse_skull_ct_root / "mirror_pairs.csv", names)
+    assert ("LM02", "LM03") in pairs and len({name for pair in pairs for name in pair}) == 2 * len(pairs)
