@@ -191,6 +191,8 @@ def test_what_to_change_for_a_small_image():
     with pytest.raises(ValueError, match=r"\[32, 32\] is too small.*32 times coarser.*num_stages=4"):
         small()(torch.zeros(1, 1, 32, 32))
     assert small(num_stages=4)(torch.zeros(1, 1, 32, 32)).shape == (1, 3, 32, 32)
+    with pytest.raises(ValueError, match=r"16 times coarser.*larger image\.$"):
+        small(num_stages=4)(torch.zeros(1, 1, 16, 16))
 
 
 def test_gray_is_rgb_with_equal_channels():
