@@ -30,7 +30,7 @@ from monai_landmarks.data import (
     load_landmark_datalist,
     load_landmark_definition,
 )
-from monai_landmarks.data.image_files import find_images, has_spacing, read_geometry
+from monai_landmarks.data.image_files import find_images, has_spacing, read_header
 from monai_landmarks.data.json_values import load_json
 from monai_landmarks.data.landmark_io import find_landmark_files, read_landmark_sets
 from monai_landmarks.data.safe_files import read_text
@@ -63,7 +63,7 @@ class ImageGeometry:
     def affine(self) -> np.ndarray | None:
         """Pixel index to RAS mm, 4x4; None if neither an image nor a spacing is known."""
         if self.image is not None and has_spacing(self.image):
-            return read_geometry(self.image)[1]
+            return read_header(self.image)[1]
         if self.spacing is None:
             return None
         steps = np.ones(3)

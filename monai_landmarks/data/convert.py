@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .image_files import find_images, image_stem, read_geometry
+from .image_files import find_images, image_stem, read_header
 from .landmark_io import (
     LandmarkFormat,
     find_landmark_files,
@@ -92,7 +92,8 @@ def convert_landmarks(
     Points keep their coordinate system where the new format can hold it. Between pixel index and the world they are
     converted through their images. A file is written whole or not at all. Into a folder goes what can be converted, whatever
     is wrong with other files; a single file is written only if there is no fault at all. Files which are there already are
-    replaced, but never a source.
+    replaced, but never a source. Scores, left-right pairs and missing landmarks are kept where the new format has a place for
+    them, see the format's own module.
 
     Args:
         source: a file, or a folder that is searched with the folders in it.
@@ -246,12 +247,7 @@ class _Images:
 
     def geometry(self, image: Path) -> tuple[tuple[int, ...], np.ndarray]:
         """Spatial shape and affine of an image."""
-        try:
-            return read_geometry(image, self._spacing)
-        except Exception as error:  # readers raise whatever they like
-            raise ValueError(
-                f"{image}: the image cannot be read ({str(error).strip().partition(chr(10))[0]})."
-            ) from error
+        return read_header(image, self._spacing)
 
 
 def _in_space(case: _Case, wanted: CoordinateSystem | None, target: LandmarkFormat, known: _Images) -> _Case:

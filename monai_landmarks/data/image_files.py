@@ -17,12 +17,23 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 from monai.data.utils import to_affine_nd
 from monai.transforms import LoadImage
 
-__all__ = ["find_images", "has_spacing", "image_stem", "image_suffix", "read_geometry", "read_image", "relative_path"]
+__all__ = [
+    "find_images",
+    "has_spacing",
+    "image_stem",
+    "image_suffix",
+    "read_geometry",
+    "read_header",
+    "read_image",
+    "relative_path",
+]
 
 # pictures, read with PIL: a pixel has no size in mm, or none that can be trusted
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -85,6 +96,23 @@ def read_geometry(
     """Spatial shape and affine of an image, see :func:`read_image`."""
     image, affine = read_image(path, spacing)
     return image.shape[1:], affine
+
+
+def read_header(path: str | os.PathLike, spacing: Sequence[float] | None = None) -> tuple[tuple[int, ...], np.ndarray]:
+    """The same as :func:`read_geometry`, but without the voxels where the image is a NIfTI volume.
+
+    Raises:
+        ValueError: if the image cannot be read.
+    """
+    try:
+        if Path(path).name.lower().endswith((".nii.gz", ".nii")):
+            image: Any = nib.load(path)
+            if len(image.shape) == 3:
+                return tuple(image.shape), np.asarray(image.affine, dtype=np.float64)
+        return read_geometry(path, spacing)
+    except Exception as error:  # readers raise whatever they like
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(f"the image {os.fspath(path)} cannot be read ({reason}).") from error
 
 
 def relative_path(path: str | os.PathLike, folder: str | os.PathLike | None) -> str:

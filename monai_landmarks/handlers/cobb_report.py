@@ -46,7 +46,7 @@ __all__ = ["CobbReport"]
 class _Case(NamedTuple):
     image: str | None
     pred: list[float]  # three angles in degrees
-    truth: list[float]
+    truth: list[float]  # likewise; empty where there is no truth
 
 
 class CobbReport:
@@ -56,6 +56,8 @@ class CobbReport:
     ``cobb_angles.png`` lie in ``output_dir``. The evaluator's metrics ``<name>_mae_degrees`` (mean absolute error of all
     angles), ``<name>1_mae_degrees`` to ``<name>3_mae_degrees``, and ``<name>_smape_percent`` hold the errors. An angle that is
     not known, or for which a corner was not found, does not count. Tables and metrics hold the cases of all ranks.
+    Where nothing is known to compare with, as in inference, the table has the predicted angles alone: give None for both
+    ``truth_key`` and ``label_key``.
 
     Give it as one of the evaluator's additional metrics, ``{"cobb": CobbReport(...)}``, and `LandmarkReport` has its metrics
     in ``metrics.csv``; or as one of its handlers.
@@ -68,7 +70,7 @@ class CobbReport:
         truth_key: three true angles in degrees in the evaluator's batch or output, such as the ``cobb_angles`` of
             `monai_landmarks.data.aasce_datalist`; None: those of the true corners.
         pred_key: predicted corners, (1, 4 V, 2) or (4 V, 2), in world mm or as a `MetaTensor` whose affine leads there.
-        label_key: true corners, likewise, where ``truth_key`` is None.
+        label_key: true corners, likewise, where ``truth_key`` is None; None: there is no truth.
         image_key: image that gives the name, the way to the pixels of its file, and their number of rows.
         best_only: write only when the evaluator's key metric is the best so far: during a training the files then belong to
             the model that is kept.
@@ -79,7 +81,7 @@ class CobbReport:
         output_dir: str | os.PathLike,
         truth_key: str | None = "cobb_angles",
         pred_key: str = "pred_points",
-        label_key: str = CommonKeys.LABEL,
+        label_key: str | None = CommonKeys.LABEL,
         image_key: str = CommonKeys.IMAGE,
         best_only: bool = False,
     ) -> None:
@@ -111,9 +113,24 @@ class CobbReport:
     def _collect(self, engine: Engine) -> None:
         for loaded, output in zip(batch_items(engine), output_items(engine)):
             item = {**loaded, **output}
-            truth = self._angles(item, self.label_key) if self.truth_key is None else take(item, self.truth_key, self)
-            pred = self._angles(item, self.pred_key)
-            self._own_cases.append(_Case(image_path(item, self.image_key), pred, [float(angle) for angle in truth]))
+            pred, truth = self._angles(item, self.pred_key), self._true_angles(item)
+            self._own_cases.append(_Case(image_path(item, self.image_key), pred, truth))
+
+    @property
+    def _has_truth(self) -> bool:
+        return self.truth_key is not None or self.label_key is not None
+
+    def _true_angles(self, item: dict[str, Any]) -> list[float]:
+        """Three angles in degrees, or an empty list."""
+        if self.truth_key is None:
+            return [] if self.label_key is None else self._angles(item, self.label_key)
+        if self.truth_key not in item:
+            raise KeyError(
+                f"{type(self).__name__} needs {self.truth_key!r}, three true angles in degrees, of each item of the datalist,"
+                f" which has {sorted(item)}. Add them there, or set truth_key to None (null in a configuration) to compare"
+                " with the angles of the true corners."
+            )
+        return [float(angle) for angle in item[self.truth_key]]
 
     def _angles(self, item: dict[str, Any], key: str) -> list[float]:
         image = take(item, self.image_key, self)
@@ -131,7 +148,7 @@ class CobbReport:
 
     def _measure(self, engine: Engine) -> None:
         self._cases = sorted(gather(self._own_cases), key=lambda case: case.image or "")
-        if not self._cases:
+        if not self._cases or not self._has_truth:
             return
         pred, truth = self._tensors()
         error = (pred - truth).abs()
@@ -148,23 +165,26 @@ class CobbReport:
     def _write(self, engine: Engine) -> None:
         if not self._cases or not is_main_process() or (self.best_only and not is_best(engine)):
             return
+        kinds = ("pred", "true", "error") if self._has_truth else ("pred",)
         with atomic_write(self.output_dir / "cobb_angles.csv") as temporary:
             with open(temporary, "w", encoding="utf-8", newline="") as file:
                 table = csv.writer(file, lineterminator="\n")
-                table.writerow(["image", *(f"{kind}_cobb{i}" for kind in ("pred", "true", "error") for i in (1, 2, 3))])
+                table.writerow(["image", *(f"{kind}_cobb{i}" for kind in kinds for i in (1, 2, 3))])
                 for case in self._cases:
                     errors = [pred - truth for pred, truth in zip(case.pred, case.truth)]
                     cells = ("" if angle != angle else f"{angle:.3f}" for angle in (*case.pred, *case.truth, *errors))
                     table.writerow([case.image, *cells])
-        pred, truth = self._tensors()
-        with atomic_write(self.output_dir / "cobb_angles.png") as temporary:
-            draw_cobb_angles(pred, truth).savefig(temporary)
-        mean, first, second, third, smape = (engine.state.metrics[metric] for metric in self._metrics)
-        engine.logger.info(
-            f"Cobb angles of {len(self._cases)} images: mean absolute error {mean:.2f} degrees"
-            f" (first {first:.2f}, second {second:.2f}, third {third:.2f}), SMAPE {smape:.2f} %\n"
-            f"  table and picture in {self.output_dir}: cobb_angles.csv, cobb_angles.png"
-        )
+        summary, files = f"Cobb angles of {len(self._cases)} images", "cobb_angles.csv"
+        if self._has_truth:
+            with atomic_write(self.output_dir / "cobb_angles.png") as temporary:
+                draw_cobb_angles(*self._tensors()).savefig(temporary)
+            mean, first, second, third, smape = (engine.state.metrics[metric] for metric in self._metrics)
+            summary += (
+                f": mean absolute error {mean:.2f} degrees (first {first:.2f}, second {second:.2f}, third {third:.2f}),"
+                f" SMAPE {smape:.2f} %"
+            )
+            files += ", cobb_angles.png"
+        engine.logger.info(f"{summary}\n  in {self.output_dir}: {files}")
 
 
 def _rows(image: torch.Tensor) -> int:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from monai_landmarks.data import CoordinateSystem, LandmarkSet
+from monai_landmarks.data import CoordinateSystem
 from monai_landmarks.metrics import world_points
 
 from .expression import UNITS, Term, compile_expressions, did_you_mean, evaluate, unit_text
@@ -164,16 +164,6 @@ class LandmarkSchema:
 
     def __len__(self) -> int:
         return len(self.landmarks)
-
-    def landmark_set(self, points: np.ndarray, coordinate_system: CoordinateSystem | str, **known: Any) -> LandmarkSet:
-        """A set with the names and pairs of this schema.
-
-        Args:
-            points: (N, D), NaN where missing.
-            coordinate_system: of the points.
-            known: what else the set has, such as ``image`` and ``scores``.
-        """
-        return LandmarkSet(tuple(self.names), points, CoordinateSystem(coordinate_system), pairs=self.pairs, **known)
 
     @classmethod
     def from_datalist_definition(

@@ -47,7 +47,7 @@ from .landmark_schema import Landmark, LandmarkSchema, Measurement, MeasurementC
 
 __all__ = ["json_schema_path", "load_landmark_schema", "parse_landmark_schema", "shipped_schemas"]
 
-yaml, has_yaml = optional_import("yaml")
+yaml, _ = optional_import("yaml")
 
 _FOLDER = Path(__file__).parent
 _YAML_SUFFIXES = (".yaml", ".yml")
@@ -129,8 +129,14 @@ def _read_json(path: Path) -> Any:
 def _read_yaml(path: Path) -> Any:
     try:
         return yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise ValueError(f"not YAML ({error}).") from error
+    except (
+        yaml.YAMLError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+    ) as error:  # the tag !!bool is enough
+        raise ValueError(f"not YAML that can be read ({error}).") from error
 
 
 def _without_duplicates(items: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -25,8 +25,15 @@ from monai.networks.layers import GaussianFilter
 from PIL import Image
 from small_bundles import BUNDLES, SIZE, SOURCE, copy_bundle, network_def, run, table, training_size, workflow
 
-from monai_landmarks.data import bundle_landmark_names, load_landmark_datalist, read_landmark_table, read_landmarks
+from monai_landmarks.data import (
+    LandmarkSet,
+    bundle_landmark_names,
+    load_landmark_datalist,
+    read_landmark_table,
+    read_landmarks,
+)
 from monai_landmarks.heatmaps import decode_heatmaps
+from monai_landmarks.metrics import cobb_angles
 from monai_landmarks.networks import nets
 
 
@@ -127,7 +134,9 @@ def test_training_on_all_images(bundle: str, tmp_path: Path) -> None:
     assert len(flow.train_dataset) == sum(sections) > sections[0] > 0
     kept = torch.load(root / "models" / "model.pt", weights_only=True)
     torch.testing.assert_close(kept, dict(flow.network_def.state_dict()), rtol=0, atol=0)
+    # what is measured on images of the training does not lie where a validation leaves its tables
     assert (root / "eval" / "training_part" / "metrics.csv").is_file()
+    assert [path.name for path in (root / "eval").glob("*.csv")] == ["training_curve.csv"]
 
 
 def test_evaluation(trained: Path, tmp_path: Path) -> None:
@@ -177,6 +186,20 @@ def test_inference(trained: Path, tmp_path: Path, spacing: float | None) -> None
         position = sign * np.array([point["position"] for point in markup["controlPoints"]])
         np.testing.assert_allclose(position, np.c_[points * (spacing or 1), np.zeros(len(points))], atol=0.05)
     assert_pictures(out / "overlays", 2)
+    if "spine" in trained.name:
+        assert_cobb_angles(out, rows)
+
+
+def assert_cobb_angles(folder: Path, predictions: dict[str, LandmarkSet]) -> None:
+    """``cobb_angles.csv`` holds the angles of the points that were written, and nothing of a truth."""
+    rows = table(folder / "cobb_angles.csv")
+    assert {row["image"] for row in rows} == set(predictions)
+    for row in rows:
+        name = row.pop("image")
+        with Image.open(name) as picture:
+            expected = cobb_angles(torch.tensor(predictions[name].points), picture.height)
+        assert list(row) == ["pred_cobb1", "pred_cobb2", "pred_cobb3"] and expected.isfinite().all()
+        np.testing.assert_allclose([float(angle) for angle in row.values()], expected, atol=0.1)
 
 
 def test_inference_without_images_says_so(trained: Path, tmp_path: Path) -> None:

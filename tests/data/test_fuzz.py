@@ -12,7 +12,7 @@
 
 """Damaged landmark files: every one gives a ValueError that names it, or landmarks; and nothing else is left behind.
 
-``MONAI_LANDMARKS_FUZZ`` is the number of inputs, 2000 if it is not set; 20000 take a few minutes::
+``MONAI_LANDMARKS_FUZZ`` is the number of inputs, 2000 if it is not set; 20000 take a minute::
 
     MONAI_LANDMARKS_FUZZ=20000 pytest tests/data/test_fuzz.py
 """
@@ -20,6 +20,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 from pathlib import Path
 
@@ -76,6 +77,34 @@ WORDS = [
     b'# pairs=[["a"]]',
     b"=cmd|' /C calc'!A0",
     b"x" * 200_000,
+]
+
+VALUES = [
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    NAN,
+    -np.inf,
+    10**400,
+    "",
+    "a",
+    "1",
+    "../../up",
+    "\ud800",
+    "x\x00y",
+    [],
+    [[]],
+    [None],
+    ["a", "a"],
+    [1, 2],
+    [1, 2, 3],
+    [True, 1, 2],
+    {},
+    {"a": 1},
+    {"label": "a"},
+    {"": [1, 2, 3]},
 ]
 
 
@@ -155,6 +184,23 @@ def encode_otherwise(data, random):
     return text.encode(("utf-16", "utf-32", "utf-8-sig", "latin-1")[random.randint(4)], errors="replace")
 
 
+def replace_value(data, random):
+    """A value of a JSON file, whichever, by one of another kind."""
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        return put_word(data, random)
+    holders = [[content]]
+    for holder in holders:
+        values = holder.values() if isinstance(holder, dict) else holder
+        holders += [value for value in values if isinstance(value, (dict, list))]
+    holder = holders[random.randint(len(holders))]
+    keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
+    if keys:
+        holder[keys[random.randint(len(keys))]] = VALUES[random.randint(len(VALUES))]
+    return json.dumps(holders[0][0]).encode()
+
+
 def damage_inside(data, random):
     """What is packed is damaged before it is packed, or nothing but the packing would ever be read."""
     if data[:2] != b"\x1f\x8b":
@@ -174,6 +220,7 @@ ACCIDENTS = (
     drop_line,
     repeat_part,
     encode_otherwise,
+    replace_value,
     damage_inside,
 )
 

@@ -285,7 +285,7 @@ def test_picture_lies_where_itk_has_it(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
 def test_volume_lies_where_itk_has_it(tmp_path, suffix):
-    from monai_landmarks.data.image_files import read_geometry
+    from monai_landmarks.data.image_files import read_geometry, read_header
 
     image = SimpleITK.GetImageFromArray(np.zeros((4, 5, 6), np.float32))
     image.SetSpacing((0.5, 2, 3))
@@ -296,3 +296,5 @@ def test_volume_lies_where_itk_has_it(tmp_path, suffix):
     assert shape == (6, 5, 4)
     world = LandmarkSet(("a",), [[1, 2, 3]], "index").to_world(affine).to("LPS")
     np.testing.assert_allclose(world.points[0], image.TransformIndexToPhysicalPoint((1, 2, 3)), atol=1e-5)
+    by_header = read_header(tmp_path / f"a{suffix}")
+    assert by_header[0] == shape and np.array_equal(by_header[1], affine)

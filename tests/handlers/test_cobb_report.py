@@ -157,5 +157,19 @@ def test_as_a_handler(cases, tmp_path):
 def test_it_says_what_is_lacking(cases, tmp_path):
     for case in cases:
         del case["cobb_angles"]
-    with pytest.raises(KeyError, match="CobbReport needs 'cobb_angles'"):
+    with pytest.raises(KeyError, match="CobbReport needs 'cobb_angles'.*truth_key to None"):
         evaluate(cases, CobbReport(tmp_path / "eval"))
+
+
+def test_predicted_angles_alone(cases, tmp_path, caplog):
+    out = tmp_path / "eval"
+    with caplog.at_level(logging.INFO):
+        evaluator = evaluate(cases, CobbReport(out, truth_key=None, label_key=None))
+    rows = read(out / "cobb_angles.csv")
+    level = torch.tensor(bent_spine((10, -10, 25, -30, 0)))
+    expected = [cobb_angles(level, height).tolist() for height in HEIGHTS[:2]] + [[NAN] * 3]
+    np.testing.assert_allclose([numbers(row, "pred") for row in rows], expected, atol=6e-4, rtol=0)
+    assert list(rows[0]) == ["image", "pred_cobb1", "pred_cobb2", "pred_cobb3"]
+    assert [path.name for path in out.iterdir()] == ["cobb_angles.csv"]
+    assert not any(name.startswith("cobb") for name in evaluator.state.metrics)
+    assert "Cobb angles of 3 images\n" in caplog.text

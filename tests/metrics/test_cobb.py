@@ -129,7 +129,10 @@ def test_middle_of_the_points_or_of_the_image():
     points = spine(BENT[1])
     middle = (points[:, 1].min() + points[:, 1].max()).item()
     torch.testing.assert_close(cobb_angles(points), cobb_angles(points, middle + 1))
-    assert (cobb_angles(points, 300) - cobb_angles(points, 2000)).abs().max() > 4
+    # the ends of the main curve are the vertebrae 7 and 12; the middle of rows 0 to h - 1 is (h - 1) / 2
+    ends = points.reshape(17, 4, 2)[[7, 12], 2:, 1].mean().item()
+    assert cobb_angles(points, 2 * ends + 1.1)[2].item() == pytest.approx(35)
+    assert cobb_angles(points, 2 * ends + 0.9)[2].item() == pytest.approx(20)
 
 
 def test_missing_corner():

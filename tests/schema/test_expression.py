@@ -139,7 +139,14 @@ def test_the_opposite_direction_changes_the_sign(call):
 
 def test_batches_and_missing_landmarks():
     terms = compile_expressions(
-        {"near": "distance(a, b)", "far": "distance(c, d)", "both": "max(near, far)", "5": "5"}, NAMES
+        {
+            "near": "distance(a, b)",
+            "far": "distance(c, d)",
+            "both": "max(near, far)",
+            "least": "min(near, far)",
+            "5": "5",
+        },
+        NAMES,
     )
     batch = points().repeat(2, 3, 1, 1)
     batch[1, 2, NAMES.index("b")] = torch.nan
@@ -148,7 +155,8 @@ def test_batches_and_missing_landmarks():
     assert {name: tuple(known.shape) for name, known in found.items()} == dict.fromkeys(terms, (2, 3))
     assert found["near"].isnan().nonzero().tolist() == [[1, 2]]
     assert found["far"].isnan().nonzero().tolist() == [[0, 1]]
-    assert found["both"].isnan().nonzero().tolist() == [[0, 1], [1, 2]]
+    for name in ("both", "least"):
+        assert found[name].isnan().nonzero().tolist() == [[0, 1], [1, 2]]
     assert (found["near"][~found["near"].isnan()] == 4).all() and (found["5"] == 5).all()
 
 

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_landmarks.data.image_files import read_geometry
+from monai_landmarks.data.image_files import read_header
 from monai_landmarks.data.json_values import load_json, read_coordinates, short
 from monai_landmarks.data.landmark_set import LandmarkSet
 from monai_landmarks.data.safe_files import read_text
@@ -98,7 +98,7 @@ def write_coco(
     images = {} if images is None else images
     entries, annotations = [], []
     for number, (name, landmark_set) in enumerate(sets.items(), 1):
-        size = read_geometry(images[name])[0][:2] if name in images else ()
+        size = read_header(images[name])[0][:2] if name in images else ()
         entries.append({"id": number, "file_name": name, **dict(zip(("width", "height"), size))})
         annotations.append(_annotation(number, landmark_set.with_spatial_dims(2).reorder(common.names)))
     category = {

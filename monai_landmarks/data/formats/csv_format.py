@@ -37,6 +37,7 @@ from typing import NamedTuple
 import numpy as np
 
 from monai_landmarks.data.csv_rows import format_number, parse_number, split_rows
+from monai_landmarks.data.json_values import load_json
 from monai_landmarks.data.landmark_set import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.safe_files import read_lines
 
@@ -137,7 +138,7 @@ def _parse_comments(lines: list[str]) -> dict[str, str]:
 
 def _parse_pairs(stated: dict[str, str]) -> tuple[tuple[str, str], ...]:
     try:
-        return tuple((left, right) for left, right in json.loads(stated.get("pairs", "[]")))
+        return tuple((left, right) for left, right in load_json(stated.get("pairs", "[]")))
     except (TypeError, ValueError) as error:
         raise ValueError(f"pairs is {stated['pairs']!r}; expected such as [[\"left eye\", \"right eye\"]].") from error
 

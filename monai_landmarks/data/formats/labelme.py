@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_landmarks.data.image_files import read_geometry, relative_path
+from monai_landmarks.data.image_files import read_header, relative_path
 from monai_landmarks.data.json_values import load_json, read_coordinates
 from monai_landmarks.data.landmark_set import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.safe_files import read_text
@@ -95,7 +95,7 @@ def write_labelme(path: Path, landmark_set: LandmarkSet, image: str | os.PathLik
     """
     require_index(landmark_set, "LabelMe's files")
     landmark_set = landmark_set.with_spatial_dims(2)
-    width, height = (None, None) if image is None else read_geometry(image)[0][:2]
+    width, height = (None, None) if image is None else read_header(image)[0][:2]
     shapes = [
         {
             "label": name,

@@ -33,7 +33,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from monai_landmarks.data.image_files import read_geometry
+from monai_landmarks.data.image_files import read_header
 from monai_landmarks.data.json_values import load_json, read_coordinates, short
 from monai_landmarks.data.landmark_set import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.safe_files import atomic_write, naming_file, read_text
@@ -89,7 +89,7 @@ def write_label_cubes(path: Path, landmark_set: LandmarkSet, image: str | os.Pat
             overlap, the JSON file above has no label for a name, or there is no image.
     """
     require_index(landmark_set, "label maps")
-    shape, affine = read_geometry(require_image(image, "a label map has the shape and affine of the image"))
+    shape, affine = read_header(require_image(image, "a label map has the shape and affine of the image"))
     table, source = _find_names(path)
     own = path.absolute().with_name(_NAME_FILES[0])
     new = [name for name in landmark_set.names if name not in table]

@@ -30,7 +30,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from monai_landmarks.data.image_files import read_geometry
+from monai_landmarks.data.image_files import read_header
 from monai_landmarks.data.json_values import load_json, read_coordinates, short
 from monai_landmarks.data.landmark_set import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.safe_files import read_text
@@ -95,7 +95,7 @@ def read_verse(path: Path, image: str | os.PathLike | None = None) -> LandmarkSe
             raise ValueError(f"[{i}]: label {label} ({name}) is in the file already; expected distinct labels.")
         points[name] = _read_centroid(entry, f"[{i}] ({name})")
     image = require_image(image, "VerSe's centroids count voxels along directions that only the image places")
-    shape, affine = read_geometry(image)
+    shape, affine = read_header(image)
     if len(shape) != 3:
         raise ValueError(f"the image {os.fspath(image)} has the shape {shape}; expected a volume.")
     array = np.reshape(list(points.values()), (-1, 3))
@@ -118,7 +118,7 @@ def write_verse(path: Path, landmark_set: LandmarkSet, image: str | os.PathLike 
     if landmark_set.spatial_dims != 3:
         raise ValueError("the points are 2-D; expected 3-D points of a volume.")
     image = require_image(image, "VerSe's files state the directions of the image")
-    entries: list[dict[str, Any]] = [{"direction": list(nib.aff2axcodes(read_geometry(image)[1]))}]
+    entries: list[dict[str, Any]] = [{"direction": list(nib.aff2axcodes(read_header(image)[1]))}]
     for name, point, missing in zip(landmark_set.names, landmark_set.points.tolist(), landmark_set.missing):
         if not missing:
             entries.append({"label": VERSE_LANDMARKS.index(name) + 1, **dict(zip("XYZ", point))})

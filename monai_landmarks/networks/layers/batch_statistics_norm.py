@@ -65,9 +65,10 @@ class BatchStatisticsNorm(nn.modules.batchnorm._BatchNorm):
             The network, or this layer in place of a batch normalization.
         """
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            layer = cls(module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats)
-            layer.load_state_dict(module.state_dict())
-            return layer.train(module.training)
+            # the same parameters and buffers: an optimizer that has them already stays right
+            layer = cls(module.num_features)
+            layer.__dict__.update(module.__dict__)
+            return layer
         for name, child in module.named_children():
             setattr(module, name, cls.convert(child))
         return module

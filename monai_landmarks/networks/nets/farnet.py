@@ -109,6 +109,7 @@ class _Aggregation(nn.Module):
             skip = taps[len(taps) - 2 - level]
             x = conv(torch.cat([_upsample(x, skip), skip], dim=1))
             going_up.append(x)
+        # the last way up meets these in reverse, the finest tap at its end
         going_down = [taps[0], x]
         for level, (down, merge) in enumerate(zip(self.down, self.merge)):
             x = merge(torch.cat([down(x), going_up[len(going_up) - 2 - level]], dim=1))
@@ -160,14 +161,13 @@ class FARNet(nn.Module):
     A backbone gives features at five resolutions. Three paths aggregate them, up, down and up again, into features and
     coarse heatmaps at half of the resolution. The refinement sees both, and the image, at full resolution and gives the
     fine heatmaps, which ``forward`` returns. In training the coarse heatmaps are supervised as well: they are the output
-    of the submodule ``coarse``, where a loss finds them with a forward hook (:class:`~monai_landmarks.losses.
-    CoarseToFineLoss`).
+    of the submodule ``coarse``, where a loss such as ``monai_landmarks.losses.CoarseToFineLoss`` finds them with a
+    forward hook.
 
-    In 2-D with ``densenet121`` the layers are those of the authors' code, 61.2 million parameters of which 54.3 are
-    outside the backbone, without what changes nothing there: unused layers, and biases that a later layer takes out or
-    has itself.
-    The paper is 2-D only. The 3-D form is an extension of it: MONAI's encoders in 3-D, no width above 256, instance
-    normalization, leaky ReLU.
+    In 2-D with ``densenet121`` the layers are those of the authors' code, without what changes nothing: unused layers,
+    and biases that a later layer takes out or has itself. That makes 61.2 million parameters, 54.3 of them outside the
+    backbone. The paper is 2-D only. The 3-D form is an extension of it, not published: MONAI's encoders in 3-D, no width
+    above 256, instance normalization, leaky ReLU.
 
     Args:
         spatial_dims: 2 or 3.
@@ -269,7 +269,7 @@ class FARNet(nn.Module):
             BatchStatisticsNorm.convert(self)
 
     def _padding(self, x: torch.Tensor) -> list[int]:
-        """What the image lacks to a multiple of the stride, in the order of ``F.pad``."""
+        """What the image lacks to a multiple of the stride, in the order of ``F.pad``; refuses images that do not fit."""
         if x.dim() != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
             raise ValueError(
                 f"the image has shape {list(x.shape)}, but the network was made for {self.in_channels} channels and "
@@ -285,9 +285,10 @@ class FARNet(nn.Module):
                 cells = 0
             padding += [0, missing]
         if cells < 2:
+            advice = " or num_stages=4, which drops the deepest stage" if self.stride > 16 else ""
             raise ValueError(
                 f"the image size {list(x.shape[2:])} is too small: the deepest stage is {self.stride} times coarser, each "
-                "axis must be that long and one longer. Use a larger image, or num_stages=4 to drop the deepest stage."
+                f"axis must be that long and one longer. Use a larger image{advice}."
             )
         return padding
 
