@@ -125,6 +125,23 @@ def test_build_from_landmark_files(tmp_path, suffix, system):
     assert load_landmark_datalist(tmp_path / "datalist.json", base_dir="/data")[0]["image"] == "/data/case.0.nii.gz"
 
 
+def test_build_from_files_that_are_told_by_what_they_hold(tmp_path):
+    """Points of LabelMe and elastix lie beside their images, among other files of the same suffixes."""
+    landmarks = LandmarkSet(("1", "2"), [[1, 2], [7, 8]], "index")
+    for name, suffix, format in (("a", ".json", "labelme"), ("b", ".txt", "elastix")):
+        Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / f"{name}.png")
+        write_landmarks(tmp_path / f"{name}{suffix}", landmarks, format=format)
+    (tmp_path / "settings.json").write_text("{}")
+    (tmp_path / "README.txt").write_text("Read me.")
+    datalist = build_datalist(tmp_path, tmp_path, tmp_path / "datalist.json", spacing=0.5)
+    assert [item["label"] for item in items(datalist)] == ["a.json", "b.txt"]
+    # what is written stands among them, and is no landmark file either
+    assert build_datalist(tmp_path, tmp_path, tmp_path / "datalist.json", spacing=0.5) == datalist
+    (tmp_path / "a.json").write_text((tmp_path / "a.json").read_text()[:50])
+    with pytest.raises(ValueError, match=r"a\.json: line \d+: not valid JSON"):
+        build_datalist(tmp_path, tmp_path, spacing=0.5)
+
+
 def test_slicer_points_of_pictures(pictures):
     """2-D points are 3-D in Slicer's files, and lie where ITK has the pixel: at LPS (spacing x, spacing y, 0)."""
     (pictures / "points").mkdir()

@@ -1,0 +1,65 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Networks in half precision, on the CPU, too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.inferers import Inferer, SimpleInferer
+
+__all__ = ["AutocastInferer"]
+
+
+class AutocastInferer(Inferer):
+    """
+    Run the network under autocast, on whatever device the image is, and give its heatmaps in float32.
+
+    MONAI's engines have ``amp`` for this, on CUDA only, and with a gradient scaler. bfloat16 needs none: it has the range
+    of float32. It pays on processors with bfloat16 arithmetic (AVX-512 BF16, AMX) and on GPUs of the last years.
+
+    Args:
+        inferer: how the network is run; MONAI's ``SimpleInferer`` if None.
+        dtype: of the arithmetic, ``torch.bfloat16`` or ``"bfloat16"``.
+        enabled: False runs the inferer as it is.
+
+    Raises:
+        ValueError: for a dtype that is not a floating-point type of torch.
+
+    Example:
+        >>> AutocastInferer()(torch.zeros(1, 1, 8, 8), torch.nn.Conv2d(1, 2, 1)).dtype
+        torch.float32
+    """
+
+    def __init__(
+        self, inferer: Inferer | None = None, dtype: torch.dtype | str = torch.bfloat16, enabled: bool = True
+    ) -> None:
+        super().__init__()
+        found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+        if not isinstance(found, torch.dtype) or not found.is_floating_point:
+            raise ValueError(f"dtype must be a floating-point type of torch, such as 'bfloat16', got {dtype!r}.")
+        self.inferer = SimpleInferer() if inferer is None else inferer
+        self.dtype = found
+        self.enabled = enabled
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """(B, C, *spatial) to heatmaps (B, N, *spatial), float32 where autocast made less of them."""
+        if not self.enabled:
+            return self.inferer(inputs, network, *args, **kwargs)
+        with torch.autocast(inputs.device.type, dtype=self.dtype):
+            heatmaps = self.inferer(inputs, network, *args, **kwargs)
+        return heatmaps.float() if heatmaps.dtype in (torch.bfloat16, torch.float16) else heatmaps
