@@ -13,13 +13,17 @@
 
 from __future__ import annotations
 
+import configparser
 import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import pytest
+
+from monai_landmarks.apps.main import program
 
 ROOT = Path(__file__).parents[1]
 MADE_BY_RUNNING = {"monai_landmarks": ("__pycache__",), "bundles": ("data", "eval", "models", "__pycache__")}
@@ -64,3 +68,12 @@ def test_bundles_are_found_in_the_installed_wheel(wheel, tmp_path):
     command = [sys.executable, "-S", "-c", program]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout.split() == [str(tmp_path / "monai_landmarks" / "bundles" / name) for name in bundles]
+
+
+def test_the_wheel_installs_the_program(wheel):
+    archive = zipfile.ZipFile(wheel)
+    (listed,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
+    config = configparser.ConfigParser()
+    config.read_string(archive.read(listed).decode())
+    (script,) = EntryPoints(EntryPoint(*item, "console_scripts") for item in config["console_scripts"].items())
+    assert script.name == "monai-landmarks" and script.load() is program

@@ -80,7 +80,7 @@ def check(images: Path, landmarks: Path, out: Path, **options: Any) -> None:
     if drawn := write_contact_sheet(result, out / "contact_sheet.png", options["sheet"]):
         click.echo(f"\n{out / 'contact_sheet.png'}: {len(drawn)} of {len(result.images)} images")
     if result.faults:
-        click.echo(f"\n{len(result.faults)} faults: no datalist was written.", err=True)
+        click.echo(f"\nNo datalist was written, because of the faults ({len(result.faults)}).", err=True)
         sys.exit(1)
     _write_datalists(result, landmarks, out, options)
 

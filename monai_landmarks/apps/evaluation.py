@@ -236,7 +236,7 @@ def evaluate_predictions(
         if not common:
             raise ValueError(f"{other}: no image of it is among those of {predictions}.")
         if len(common) < len(chosen):
-            result.notes.append(f"{name}: {len(chosen) - len(common)} of {len(chosen)} images are not in {other}.")
+            result.notes.append(f"{name}: {other} lacks {len(chosen) - len(common)} of {len(chosen)} images.")
         compared = _evaluate(others, common, settings)
         rows = [result.images.index(image) for image in compared.images]
         columns = [result.names.index(landmark) for landmark in compared.names]
@@ -291,21 +291,21 @@ def _notes(
     notes = []
     absent = [name for name in truth if name not in found]
     if absent:
-        counted = "count as missed" if len(chosen) == len(truth) else "do not count"
-        notes.append(f"{len(absent)} of {len(truth)} images have no predictions and {counted}: {_some(absent)}.")
+        counted = "counted as missed" if len(chosen) == len(truth) else "not counted"
+        notes.append(f"without predictions and {counted}: {len(absent)} of {len(truth)} images ({_some(absent)}).")
     if unknown:
-        notes.append(f"{len(unknown)} images have predictions but no truth: {_some(unknown)}.")
+        notes.append(f"predicted, but without truth: {_some(unknown)}.")
     extra = dict.fromkeys(name for landmarks in found.values() for name in landmarks.names if name not in result.names)
     if extra:
-        notes.append(f"{len(extra)} predicted landmarks are not among the true ones: {_some(list(extra))}.")
+        notes.append(f"predicted landmarks that are not among the true ones: {_some(list(extra))}.")
     never = [name for name, errors in zip(result.names, result.errors.T) if not np.isfinite(errors).any()]
     if never:
-        notes.append(f"{len(never)} landmarks were found in no image: {_some(never)}.")
+        notes.append(f"landmarks that were found in no image: {_some(never)}.")
     return notes
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _found(errors: np.ndarray) -> np.ndarray:

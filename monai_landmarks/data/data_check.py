@@ -191,7 +191,7 @@ def _common_faults(images: list[CheckedImage]) -> list[str]:
     unknown = [image.case.name for image in images if image.shape and image.spacing is None]
     if unknown:
         faults.append(
-            f"the pixel size of {len(unknown)} images, such as {unknown[0]}, is not known: pictures hold none that can be"
+            f"the pixel size is not known of {len(unknown)} pictures, such as {unknown[0]}: they hold none that can be"
             " trusted. Give the spacing in mm, or 1 to work in pixels."
         )
     by_dims: dict[int, str] = {}
@@ -219,7 +219,7 @@ def _common_notes(check: DataCheck) -> list[str]:
     if len(channels) > 1:
         usual = channels.most_common(1)[0][0]
         others = [image.case.name for image in check.images if image.shape and image.channels != usual]
-        notes.append(f"{len(others)} images have not {usual} channels as most have, such as {others[0]}.")
+        notes.append(f"most images have {usual} channels, but {len(others)} not, such as {others[0]}.")
     return notes
 
 

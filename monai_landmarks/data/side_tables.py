@@ -53,7 +53,7 @@ def read_groups(path: str | os.PathLike, column: str, images: Sequence[str]) -> 
                     raise ValueError(f"line {line}: {column} of {image} is {group!r}, but {groups[image]!r} before.")
         absent = [image for image in images if not groups.get(image)]
         if absent:
-            raise ValueError(f"{len(absent)} images have no {column!r}, such as {absent[0]}.")
+            raise ValueError(f"no {column!r} of {absent[0]}" + (f" and {len(absent) - 1} more." if absent[1:] else "."))
     return groups
 
 

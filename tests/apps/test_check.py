@@ -77,8 +77,8 @@ def test_phantom_to_datalist(hand, tmp_path):
 def test_the_pixel_size_of_pictures_must_be_given(hand, tmp_path):
     result = check(hand / "images", hand / "landmarks.csv", "--out", tmp_path)
     assert result.exit_code == 1
-    assert result.stdout.count("  - ") == 1 and "the pixel size of 8 images" in result.stdout
-    assert result.stderr == "\n1 faults: no datalist was written.\n"
+    assert result.stdout.count("  - ") == 1 and "the pixel size is not known of 8 pictures, such as hand_0000.png" in result.stdout
+    assert result.stderr == "\nNo datalist was written, because of the faults (1).\n"
     assert [path.name for path in tmp_path.iterdir()] == ["contact_sheet.png"]
 
 

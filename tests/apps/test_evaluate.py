@@ -121,7 +121,7 @@ def test_pixels_become_mm_where_their_size_is_known(files, truth, known_by):
     if known_by != "spacing":
         part = evaluate_predictions(folder / "pred.csv", path, section="validation", **FEW)
         np.testing.assert_allclose(part.errors, errors[2:] * scale)
-        assert part.notes == ["2 images have predictions but no truth: /elsewhere/0.png, /elsewhere/1.png."]
+        assert part.notes == ["predicted, but without truth: /elsewhere/0.png, /elsewhere/1.png."]
 
 
 @pytest.mark.parametrize("spacing", [SPACING, (0.5, 0.25)])
@@ -170,7 +170,7 @@ def test_what_a_bundle_writes(tmp_path):
         result = evaluate_predictions(tmp_path / "out", truth, **FEW)
         np.testing.assert_allclose(result.errors, np.array(expected) * scale, rtol=1e-4)
         assert result.unit == unit
-        assert [note[:40] for note in result.notes] == ["2 of 4 images have no predictions and do"]
+        assert [note[:57] for note in result.notes] == ["without predictions and not counted: 2 of 4 images (hand_"]
 
 
 def test_volumes(tmp_path):
@@ -208,13 +208,13 @@ def test_images_without_predictions(files, truth):
     result = evaluate_predictions(folder / "few.csv", folder / "truth.csv", **FEW)
     assert result.errors.shape == (4, 3) and result.errors[0].tolist() == [0, INF, INF]
     assert result.notes == [
-        "2 of 6 images have no predictions and do not count: 4.png, 5.png.",
-        "1 images have predictions but no truth: unknown.png.",
-        "1 predicted landmarks are not among the true ones: x.",
+        "without predictions and not counted: 2 of 6 images (4.png, 5.png).",
+        "predicted, but without truth: unknown.png.",
+        "predicted landmarks that are not among the true ones: x.",
     ]
     every = evaluate_predictions(folder / "few.csv", folder / "truth.csv", all_images=True, **FEW)
     assert every.errors.shape == (6, 3) and np.isinf(every.errors[4:]).all()
-    assert every.notes[0] == "2 of 6 images have no predictions and count as missed: 4.png, 5.png."
+    assert every.notes[0] == "without predictions and counted as missed: 2 of 6 images (4.png, 5.png)."
     np.testing.assert_array_equal(every.errors[:4], result.errors)
 
 
@@ -241,7 +241,7 @@ def test_tables_and_comparisons(files, truth):
     assert result.exit_code == 0, result.output
     text = result.stdout
     found = errors[np.isfinite(errors)] * SPACING
-    assert text.startswith("6 images, 3 landmarks, errors in mm\nnote: compare: 1 of 6 images are not in")
+    assert text.startswith(f"6 images, 3 landmarks, errors in mm\nnote: compare: {folder / 'other.csv'} lacks 1 of 6 images.\n")
     assert f"MRE                    {found.mean():.2f}  mm" in text and "<=1 mm %  <=2 mm %" in text
     assert "second annotator, 6 images" in text and "other.csv, 5 images" in text
 

@@ -65,7 +65,7 @@ def test_every_fault_is_found(pictures):
     expected = [
         (f"{table}: line 27: ", "'y' is 'x'; expected a number"),
         (f"{table}: line 30: ", "'99' is not among the images"),
-        ("the pixel size of 11 images, such as 00.png, is not known", "or 1 to work in pixels"),
+        ("the pixel size is not known of 11 pictures, such as 00.png", "or 1 to work in pixels"),
         (f"{images / '01.png'}: ", "cannot be read"),
         (f"{table}: line 28: ", "'d' is at index [30.6, 3.0], outside the image of shape (30, 20): 02.png"),
         (f"{table}: line 29: ", "'d' is at index [1.0, -0.6], outside the image of shape (30, 20): 05.png"),
@@ -94,7 +94,7 @@ def test_notes(pictures):
         "landmark 'A' has a point in 1 of 12 images only.",
         "landmark 'rare' has a point in 1 of 12 images only.",
         "landmarks ['a', 'A'] are taken for different ones; their names differ in case or spaces only.",
-        "1 images have not 1 channels as most have, such as 04.png.",
+        "most images have 1 channels, but 1 not, such as 04.png.",
         f"{images / '06.png'}: all pixels are 7.",
         f"{images / '08.png'}: the same image as {images / '07.png'}.",
     ]
@@ -142,13 +142,13 @@ def test_pictures_beside_volumes(pictures):
 
 def test_world_points_of_pictures_wait_for_the_spacing(pictures):
     for i in range(12):
-        write_landmarks(pictures / f"p/{i:02d}.mrk.json", LandmarkSet(("a",), [[29.0 * 0.2, 3.0 * 0.2]], "LPS"))
+        write_landmarks(pictures / f"p/{i:02d}.mrk.json", LandmarkSet(("a",), [[29.0 * 2, 3.0 * 2]], "LPS"))
     [fault] = check_data(pictures / "images", pictures / "p").faults
-    assert "the pixel size of 12 images" in fault
-    check = check_data(pictures / "images", pictures / "p", spacing=0.2)
+    assert "the pixel size is not known of 12 pictures" in fault
+    check = check_data(pictures / "images", pictures / "p", spacing=2)
     assert check.faults == []
     np.testing.assert_allclose(check.images[0].points.points, [[29, 3]])
-    assert len(check_data(pictures / "images", pictures / "p", spacing=0.1).faults) == 12  # as far again, outside
+    assert len(check_data(pictures / "images", pictures / "p", spacing=1).faults) == 12  # as far again, outside
 
 
 def test_a_radiograph_in_dicom(tmp_path):
