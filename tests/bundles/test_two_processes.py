@@ -56,8 +56,8 @@ def metrics(folder: Path) -> dict[str, float]:
 DATA = {"datalist#num_images": 34, "datalist#validation_fraction": 0.15, "datalist#testing_fraction": 0.15}
 
 
-def evaluate_alone(root: Path, folder: Path, section: str) -> dict[str, float]:
-    run(root, "train", "evaluate", section=section, output_dir=str(folder), **DATA)
+def evaluate_alone(root: Path, folder: Path, section: str, **data: float) -> dict[str, float]:
+    run(root, "train", "evaluate", section=section, output_dir=str(folder), **data)
     return metrics(folder)
 
 
@@ -80,16 +80,28 @@ def test_training_and_evaluation(tmp_path: Path) -> None:
     assert not any(name.startswith("module.") for name in state)
 
     # what was written at the best epoch, for the model that is kept, against one process
-    one = evaluate_alone(root, tmp_path / "validation", "validation")
+    one = evaluate_alone(root, tmp_path / "validation", "validation", **DATA)
     two = metrics(root / "eval")
     assert two == pytest.approx(one, abs=1e-5) and two["images"] == 5
     assert two["MRE"] == pytest.approx(min(float(row["metric"]) for row in curve), abs=1e-4)
     assert_same_files(root / "eval", tmp_path / "validation", 5)
 
     torchrun(tmp_path, command_line(root, "evaluating", "train", "evaluate", "multi_gpu_train", **DATA))
-    one, two = evaluate_alone(root, tmp_path / "testing", "testing"), metrics(root / "eval/testing")
+    one, two = evaluate_alone(root, tmp_path / "testing", "testing", **DATA), metrics(root / "eval/testing")
     assert two == pytest.approx(one, abs=1e-5) and two["images"] == 5
     assert_same_files(root / "eval/testing", tmp_path / "testing", 5)
+
+
+def test_coarse_heatmaps_and_cobb_angles(tmp_path: Path) -> None:
+    """Coarse heatmaps reach their loss through the wrapped network; angles are gathered from both processes."""
+    root, data = copy_bundle("spine_xray_landmarks_farnet", tmp_path), {"datalist#val_fraction": 0.4}
+    torchrun(tmp_path, command_line(root, "training", "train", "multi_gpu_train", max_epochs=2, val_interval=1, **data))
+    # five images for training, two processes, batches of two
+    assert [row["iteration"] for row in table(root / "eval/training_curve.csv")] == ["2", "4"]
+    one, two = evaluate_alone(root, tmp_path / "validation", "validation", **data), metrics(root / "eval")
+    assert two["images"] == len(table(root / "eval/cobb_angles.csv")) == 3
+    # other batches round otherwise
+    assert two == pytest.approx(one, rel=1e-4, abs=1e-4) and two["cobb_mae_degrees"] > 0
 
 
 def test_one_process_without_torchrun_is_told_what_to_do(tmp_path: Path) -> None:
