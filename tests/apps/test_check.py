@@ -77,7 +77,10 @@ def test_phantom_to_datalist(hand, tmp_path):
 def test_the_pixel_size_of_pictures_must_be_given(hand, tmp_path):
     result = check(hand / "images", hand / "landmarks.csv", "--out", tmp_path)
     assert result.exit_code == 1
-    assert result.stdout.count("  - ") == 1 and "the pixel size is not known of 8 pictures, such as hand_0000.png" in result.stdout
+    assert (
+        result.stdout.count("  - ") == 1
+        and "the pixel size is not known of 8 pictures, such as hand_0000.png" in result.stdout
+    )
     assert result.stderr == "\nNo datalist was written, because of the faults (1).\n"
     assert [path.name for path in tmp_path.iterdir()] == ["contact_sheet.png"]
 
@@ -159,12 +162,12 @@ def test_wrong_usage(hand, tmp_path):
 
 
 def test_the_sheet_shows_points_at_their_places(tmp_path):
-    """On dark pictures: dots in the colors of the landmarks."""
+    """On dark pictures with a bright corner: the corner, and dots in the colors of the landmarks."""
     folder = tmp_path / "images"
     folder.mkdir()
     for i in range(5):
         pixels = np.zeros((40, 40), np.uint8)
-        pixels[0, 0] = i + 1  # no two are the same
+        pixels[32:38, 2 : 7 + i] = 250  # no two are the same
         Image.fromarray(pixels).save(folder / f"{i}.png")
     rows = "".join(f"{i},a,10,30\n{i},b,30,10\n{i},c,{70 if i == 3 else 20},20\n" for i in range(5))
     (tmp_path / "t.csv").write_text(f"image,landmark,x,y\n{rows}")
@@ -177,7 +180,8 @@ def test_the_sheet_shows_points_at_their_places(tmp_path):
     dark = (pixels.sum(axis=2) < 40)[:, : pixels.shape[1] // 2]  # the first of two tiles, and some letters
     rows, columns = (np.flatnonzero(dark.mean(axis=axis) > 0.3) for axis in (1, 0))
     tile = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    for color, (x, y) in {(255, 0, 41): (10, 30), (255, 0, 191): (20, 20)}.items():  # first and last of the color map
+    # the corner of the first picture, the first and the last of the color map
+    for color, (x, y) in {(255, 255, 255): (4, 34.5), (255, 0, 41): (10, 30), (255, 0, 191): (20, 20)}.items():
         found = np.argwhere(np.abs(tile - color).sum(axis=2) < 60)
         center = found.mean(axis=0) / tile.shape[:2] * 40 - 0.5
         np.testing.assert_allclose(center, [y, x], atol=0.5)

@@ -241,7 +241,9 @@ def test_tables_and_comparisons(files, truth):
     assert result.exit_code == 0, result.output
     text = result.stdout
     found = errors[np.isfinite(errors)] * SPACING
-    assert text.startswith(f"6 images, 3 landmarks, errors in mm\nnote: compare: {folder / 'other.csv'} lacks 1 of 6 images.\n")
+    assert text.startswith(
+        f"6 images, 3 landmarks, errors in mm\nnote: compare: {folder / 'other.csv'} lacks 1 of 6 images.\n"
+    )
     assert f"MRE                    {found.mean():.2f}  mm" in text and "<=1 mm %  <=2 mm %" in text
     assert "second annotator, 6 images" in text and "other.csv, 5 images" in text
 
