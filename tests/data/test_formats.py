@@ -262,6 +262,12 @@ def test_payer_files(tmp_path):
         read_landmark_table(tmp_path / "a.csv")
     world = read_landmark_table(tmp_path / "a.csv", names=list("abcd"))["1"]
     assert world == LandmarkSet(tuple("abcd"), np.arange(12).reshape(4, 3), "LPS", image="1")
+    write_landmark_table(tmp_path / "b.csv", {"1": world.to("RAS")}, format="payer")
+    assert read_landmark_table(tmp_path / "b.csv", names=list("abcd"))["1"] == world
+    for dims, system in ((2, "LPS"), (3, "index")):  # which the file would not tell
+        with pytest.raises(ValueError, match=rf"tables of {dims}-D points hold"):
+            sets = {"1": LandmarkSet(("a",), np.zeros((1, dims)), system)}
+            write_landmark_table(tmp_path / "c.csv", sets, format="payer")
 
 
 def test_real_payer_table(hand_landmarks_root):
