@@ -282,6 +282,15 @@ def test_isbi2015_file():
     assert landmarks.points.tolist() == [[835 + 11 * i, 996 - 7 * i] for i in range(19)]
 
 
+def test_isbi2015_holds_all_points_and_no_others(tmp_path):
+    points = np.ones((19, 2))
+    points[3] = NAN
+    with pytest.raises(ValueError, match=r"\['porion'\] are missing, and annotations of the challenge cannot leave"):
+        write_landmarks(tmp_path / "a.txt", LandmarkSet(ISBI2015_LANDMARKS, points, "index"), format="isbi2015")
+    with pytest.raises(ValueError, match=r"\['chin'\] are no landmarks of the ISBI 2015 challenge"):
+        write_landmarks(tmp_path / "a.txt", LandmarkSet(("chin",), [[1, 2]], "index"), format="isbi2015")
+
+
 def test_afids_file(tmp_path):
     landmarks = read_landmarks(example("afids.fcsv"))
     assert landmarks.names == AFIDS_LANDMARKS and landmarks.coordinate_system == "RAS"
