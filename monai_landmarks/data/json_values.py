@@ -33,7 +33,7 @@ def load_json(text: str) -> Any:
     except json.JSONDecodeError as error:
         raise ValueError(f"line {error.lineno}: not valid JSON ({error.msg}); the file may be cut short.") from error
     except RecursionError as error:
-        raise ValueError("the JSON is nested too deeply for a landmark file.") from error
+        raise ValueError("the JSON is nested too deeply.") from error
 
 
 def is_number(value: Any) -> bool:

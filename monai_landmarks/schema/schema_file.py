@@ -32,7 +32,6 @@ and checks a schema while it is written. Reading a file needs no validator::
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,6 +39,7 @@ from typing import Any
 
 from monai.utils import optional_import
 
+from monai_landmarks.data.json_values import load_json
 from monai_landmarks.data.safe_files import naming_file, read_text
 
 from .expression import did_you_mean
@@ -123,7 +123,7 @@ def parse_landmark_schema(content: Any) -> LandmarkSchema:
 
 
 def _read_json(path: Path) -> Any:
-    return json.loads(read_text(path), object_pairs_hook=_without_duplicates)
+    return load_json(read_text(path))
 
 
 def _read_yaml(path: Path) -> Any:
@@ -137,15 +137,6 @@ def _read_yaml(path: Path) -> Any:
         TypeError,
     ) as error:  # the tag !!bool is enough
         raise ValueError(f"not YAML that can be read ({error}).") from error
-
-
-def _without_duplicates(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(items)
-    if len(result) < len(items):
-        keys = [key for key, _ in items]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} is there more than once in one object; expected it once.")
-    return result
 
 
 # A reader takes a value and its place in the file, and gives what it means, or raises an error that names the place.

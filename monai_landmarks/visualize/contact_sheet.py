@@ -20,7 +20,7 @@ import numpy as np
 from monai.utils import optional_import
 
 from .figure import Figure
-from .landmark_view import LandmarkView
+from .landmark_view import LandmarkView, draw_image
 
 colormaps, _ = optional_import("matplotlib", name="colormaps")
 withStroke, _ = optional_import("matplotlib.patheffects", name="withStroke")  # noqa: N816
@@ -90,13 +90,7 @@ def draw_contact_sheet(
 
 
 def _draw(axes: Any, plane: Any, colors: np.ndarray, panel: float) -> None:
-    left, right, bottom, top = plane.extent
-    axes.imshow(
-        plane.image, cmap="gray", vmin=0, vmax=255, extent=plane.extent, aspect=plane.aspect,
-        origin="upper" if bottom > top else "lower", interpolation="antialiased",
-    )  # fmt: skip
-    axes.set_xlim(left, right)
-    axes.set_ylim(bottom, top)
+    draw_image(axes, plane)
     size = float(np.clip(1.5 * panel, 2.0, 4.5))  # of a marker, in points
     for i, (point, alpha) in enumerate(zip(plane.pred, plane.opacity)):
         if np.isfinite(point).all():

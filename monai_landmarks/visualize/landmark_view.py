@@ -26,7 +26,7 @@ from .figure import COLORS, Figure, to_array
 Ellipse, _ = optional_import("matplotlib.patches", name="Ellipse")
 withStroke, _ = optional_import("matplotlib.patheffects", name="withStroke")  # noqa: N816
 
-__all__ = ["LandmarkView", "draw_landmarks", "draw_views", "landmark_view"]
+__all__ = ["LandmarkView", "draw_image", "draw_landmarks", "draw_views", "landmark_view"]
 
 _PLANES_3D = ((0, 1), (0, 2), (1, 2))  # (horizontal, vertical) axes
 _AXIS_NAMES = "xyz"
@@ -225,7 +225,8 @@ def _shrunk(levels: np.ndarray, max_size: int | None) -> np.ndarray:
     return blocks.mean(axis=(1, 3)).astype(np.uint8)
 
 
-def _draw_plane(axes: Any, plane: _Plane, names: Sequence[str] | None, panel: float) -> None:
+def draw_image(axes: Any, plane: _Plane) -> None:
+    """The image of a plane, in gray, with the axes at its edges."""
     left, right, bottom, top = plane.extent
     axes.imshow(
         plane.image, cmap="gray", vmin=0, vmax=255, extent=plane.extent, aspect=plane.aspect,
@@ -233,6 +234,10 @@ def _draw_plane(axes: Any, plane: _Plane, names: Sequence[str] | None, panel: fl
     )  # fmt: skip
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
+
+
+def _draw_plane(axes: Any, plane: _Plane, names: Sequence[str] | None, panel: float) -> None:
+    draw_image(axes, plane)
     size = float(np.clip(1.1 * panel, 1.8, 4.0))  # of a marker, in points
     if plane.truth is not None:
         for p, t, alpha in zip(plane.pred, plane.truth, plane.opacity):
