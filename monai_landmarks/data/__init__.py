@@ -45,6 +45,7 @@ from .landmark_set import CoordinateSystem, LandmarkSet
 from .name_index import NameIndex
 from .pairing import LandmarkCase, Pairing, pair_landmarks
 from .phantom import hand_phantom, spine_phantom, write_hand_phantom, write_spine_phantom
+from .readable_loader import ReadableDataLoader, UnreadableImage
 from .safe_files import atomic_write
 from .side_tables import read_groups, read_pairs
 from .split import fold_images, group_images, split_images
@@ -65,6 +66,8 @@ __all__ = [
     "LandmarkSet",
     "NameIndex",
     "Pairing",
+    "ReadableDataLoader",
+    "UnreadableImage",
     "aasce_datalist",
     "atomic_write",
     "build_datalist",
