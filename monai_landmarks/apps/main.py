@@ -26,6 +26,7 @@ import click
 from monai_landmarks import __version__
 
 from .check import check
+from .convert import convert
 from .evaluate import evaluate
 from .predict import predict
 
@@ -67,5 +68,6 @@ def program(verbose: bool) -> None:
 
 
 program.add_command(check)
+program.add_command(convert)
 program.add_command(evaluate)
 program.add_command(predict)

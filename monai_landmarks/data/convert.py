@@ -135,6 +135,8 @@ def convert_landmarks(
         raise ValueError(
             f"{destination}: the name ends in no suffix of a landmark format, so it is a folder; give destination_format."
         )
+    if target.writer is None and target.table_writer is None:
+        raise ValueError(f"files of format {target.name!r} can be read, but not written.")
     wanted = None if coordinate_system is None else CoordinateSystem(coordinate_system)
     known = _Images(images, spacing)
     files = dict(_source_files(source, source_format))
