@@ -34,6 +34,7 @@ FORMATS = (
     "fcsv",
     "isbi2015",
     "labelme",
+    "mml",
     "mrk.json",
     "napari",
     "nnlandmark",
@@ -85,6 +86,7 @@ def convert(source: Path, destination: Path, spacing: float | tuple[float, ...] 
     fcsv             .fcsv        point list of 3D Slicer, its older format
     isbi2015         .txt         annotation of the ISBI 2015 cephalograms
     labelme          .json        points drawn in LabelMe
+    mml              _label.npy   mandibular molar landmarks; can only be read
     mrk.json         .mrk.json    point list of 3D Slicer
     napari           .csv         points layer of napari
     nnlandmark       .nii.gz      label map with a cube a landmark

@@ -27,6 +27,7 @@ from monai_landmarks import __version__
 
 from .check import check
 from .convert import convert
+from .datasets import datasets
 from .evaluate import evaluate
 from .predict import predict
 
@@ -69,5 +70,6 @@ def program(verbose: bool) -> None:
 
 program.add_command(check)
 program.add_command(convert)
+program.add_command(datasets)
 program.add_command(evaluate)
 program.add_command(predict)

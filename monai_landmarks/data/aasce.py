@@ -50,7 +50,7 @@ from .landmark_set import CoordinateSystem, LandmarkSet
 from .safe_files import naming_file, read_text
 from .split import split_images
 
-__all__ = ["AASCE_LANDMARKS", "AASCE_PAIRS", "aasce_datalist"]
+__all__ = ["AASCE_LANDMARKS", "AASCE_PAIRS", "aasce_datalist", "read_aasce_part"]
 
 logger = logging.getLogger(__name__)
 
@@ -119,9 +119,8 @@ def aasce_datalist(
         DatalistError: if the check finds faults.
     """
     root = Path(root)
-    read = _read_tables if (root / "splits.csv").is_file() else _read_official
     base = None if output is None else Path(output).parent
-    found = {section: _plausible(read(root, *names)) for section, names in _SECTIONS.items()}
+    found = {section: _plausible(_read_part(root, section)) for section in _SECTIONS}
     if not found["training"]:
         raise ValueError(f"{root}: no training image in it whose landmarks can be right; the log names those left out.")
     names = {f"{_patient(spine)}/{spine.file}": spine for spine in found["training"]}
@@ -146,6 +145,16 @@ def aasce_datalist(
     if output is not None:
         save_datalist(output, datalist)
     return datalist
+
+
+def read_aasce_part(root: Path, section: str) -> dict[str, str | None]:
+    """What cannot be right about each image of a section (training, testing), in either layout; None where nothing is."""
+    return {spine.path.name: _fault(spine) for spine in _read_part(root, section)}
+
+
+def _read_part(root: Path, section: str) -> list[_Spine]:
+    read = _read_tables if (root / "splits.csv").is_file() else _read_official
+    return read(root, *_SECTIONS[section])
 
 
 def _item(spine: _Spine, base: Path | None) -> dict[str, Any]:

@@ -38,8 +38,8 @@ from .landmark_set import CoordinateSystem, LandmarkSet
 
 __all__ = ["Conversion", "ConversionFault", "ConvertedFile", "convert_landmarks"]
 
-# how the names of landmark files and of their images end where a data set tells them apart so: VerSe, nnU-Net
-_IMAGE_ENDINGS = (("_seg-subreg_ctd", "_ct"), ("_seg-vert_ctd", "_ct"), ("", "_0000"))
+# how the names of landmark files and of their images end where a data set tells them apart so: VerSe, nnU-Net, molars
+_IMAGE_ENDINGS = (("_seg-subreg_ctd", "_ct"), ("_seg-vert_ctd", "_ct"), ("", "_0000"), ("", "_volume"))
 _PLANE_TOLERANCE = 1e-3  # pixels, by which points of a 2-D image may be off its plane
 
 

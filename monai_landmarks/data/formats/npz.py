@@ -31,7 +31,7 @@ from numpy.lib import format as npy
 
 from monai_landmarks.data.landmark_set import CoordinateSystem, LandmarkSet
 
-__all__ = ["read_npz", "write_npz"]
+__all__ = ["read_array", "read_npz", "write_npz"]
 
 _MOST_BYTES = 1 << 26  # of one array; a small file may hold one that unpacks to more than any memory
 _KINDS = {"names": "U", "points": "fiu", "coordinate_system": "U", "scores": "fiu", "image": "U", "pairs": "U"}
@@ -89,20 +89,26 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
             for key in _KINDS:
                 if f"{key}.npy" in archive.namelist():
                     with archive.open(f"{key}.npy") as file:
-                        arrays[key] = _read_array(file.read(_MOST_BYTES + 1))
+                        arrays[key] = read_array(file.read(_MOST_BYTES + 1))
     except Exception as error:  # of the archive, its compression, or the header of an array
         raise ValueError(f"no archive of arrays that can be read ({error}).") from error
     return arrays
 
 
-def _read_array(data: bytes) -> np.ndarray:
-    """One array, whose header may ask for any amount of memory."""
+def read_array(data: bytes) -> np.ndarray:
+    """One array from the bytes of a ``.npy`` file, whose header may ask for any amount of memory.
+
+    Raises:
+        ValueError: if they are none, or one of Python objects, or a very large one.
+    """
     file = io.BytesIO(data)
-    version = npy.read_magic(file)
-    shape, _, dtype = npy.read_array_header_1_0(file) if version == (1, 0) else npy.read_array_header_2_0(file)
-    if len(data) > _MOST_BYTES or int(np.prod([int(size) for size in shape], dtype=object)) * dtype.itemsize > len(
-        data
-    ):
-        raise ValueError(f"an array of shape {shape} is too large")
-    file.seek(0)
-    return np.asarray(npy.read_array(file, allow_pickle=False))
+    try:
+        version = npy.read_magic(file)
+        shape, _, dtype = npy.read_array_header_1_0(file) if version == (1, 0) else npy.read_array_header_2_0(file)
+        size = int(np.prod([int(count) for count in shape], dtype=object)) * dtype.itemsize
+        if len(data) > _MOST_BYTES or size > len(data):
+            raise ValueError(f"an array of shape {shape} is too large")
+        file.seek(0)
+        return np.asarray(npy.read_array(file, allow_pickle=False))
+    except Exception as error:  # of the header, or of what it says
+        raise ValueError(f"no array that can be read ({error}).") from error
