@@ -119,11 +119,12 @@ def _workflow(bundle: Path, formats: Sequence[str], **overrides: Any) -> ConfigW
         if not path.is_file():
             raise ValueError(f"{bundle}: no bundle that can predict, for it has no configs/{path.name}.")
     with naming_file(config):
+        disabled = logging.root.manager.disable
         logging.disable(logging.WARNING)  # or it warns that it leaves logging alone, as it is asked to
         try:
             flow = ConfigWorkflow(str(config), workflow_type="infer", logging_file=False, bundle_root=str(bundle))
         finally:
-            logging.disable(logging.NOTSET)
+            logging.disable(disabled)
         missing = [key for key in (*_NEEDED, *overrides) if key not in flow.parser]
         handlers = flow.parser["handlers"] if "handlers" in flow.parser else []
         savers = [i for i, handler in enumerate(handlers) if _is_saver(handler)]

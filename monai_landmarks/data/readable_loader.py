@@ -41,7 +41,8 @@ class ReadableDataLoader:
     """Batches of the items of a dataset, without those that cannot be read.
 
     One damaged file among many does not end an inference: it is named in the log, with the reason, and the next item that
-    can be read takes its place in the batch. An item is read when all transforms of the dataset went well.
+    can be read takes its place in the batch. An item is read when all transforms of the dataset went well. Entries that only
+    some items of a batch have, such as the spacing that only pictures are told, are not in the batch.
 
     As an engine's data loader it has no length, because only the end tells how many items can be read; its
     ``__length_hint__`` is the largest number of batches that there can be.
@@ -83,7 +84,7 @@ class ReadableDataLoader:
 
     def __iter__(self) -> Iterator[Any]:
         self.unreadable = []
-        batch: list[Any] = []
+        batch: list[dict[str, Any]] = []
         # a worker hands over an item or the reason why there is none: only the main process knows of all
         for item in DataLoader(_Attempts(self.dataset, self.image_key), batch_size=None, num_workers=self.num_workers):
             if isinstance(item, UnreadableImage):
@@ -92,10 +93,10 @@ class ReadableDataLoader:
                 continue
             batch.append(item)
             if len(batch) == self.batch_size:
-                yield list_data_collate(batch)
+                yield _collate(batch)
                 batch = []
         if batch:
-            yield list_data_collate(batch)
+            yield _collate(batch)
         if len(self.unreadable) == len(self.dataset):
             named = [f"{image}: {reason}" for image, reason in self.unreadable[:_MOST_NAMED]]
             raise ValueError("\n  - ".join([f"none of the {len(self.dataset)} images can be read:", *named]))
@@ -121,6 +122,11 @@ class _Attempts(Dataset):
         data = getattr(self.dataset, "data", None)
         item = data[index] if data is not None else None
         return str(item[self.image_key]) if isinstance(item, dict) and self.image_key in item else f"item {index}"
+
+
+def _collate(items: list[dict[str, Any]]) -> Any:
+    common = [key for key in items[0] if all(key in item for item in items)]
+    return list_data_collate([{key: item[key] for key in common} for item in items])
 
 
 def _reason(error: BaseException) -> str:

@@ -107,6 +107,22 @@ def test_points_are_where_the_spots_are(name, tmp_path):
     assert set(result.written) == {path for path in out.rglob("*") if path.is_file()}
 
 
+def test_pictures_and_slices_share_a_batch(tmp_path):
+    """Only the pictures are told their spacing; a slice knows where it lies."""
+    root, images, out = spot_bundle(tmp_path), tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    picture = spot((90, 120), (40.3, 70.6))
+    picture.save(images / "a.png")
+    affine = np.array([[-0.2, 0, 0, 10], [0, -0.2, 0, 20], [0, 0, 1, 30], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(np.asarray(picture).T[..., None], affine), images / "b.nii")
+    result = predict_landmarks(root, images, out, spacing=(0.5, 0.5), device="cpu", batch_size=2)
+    assert not result.unreadable
+    expected = {"a": [-0.5 * 40.3, -0.5 * 70.6, 0], "b": [10 - 0.2 * 40.3, 20 - 0.2 * 70.6, 30]}
+    for name, point in expected.items():
+        landmarks = read_landmarks(out / f"{name}.mrk.json").to("RAS")
+        np.testing.assert_allclose(landmarks.points, np.tile(point, (19, 1)), atol=0.1)
+
+
 def test_the_rest_is_done_when_an_image_cannot_be_read(tmp_path):
     root, images, out = spot_bundle(tmp_path), write_spots(tmp_path / "images"), tmp_path / "out"
     cut = (images / "a.png").read_bytes()
