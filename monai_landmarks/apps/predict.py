@@ -38,6 +38,13 @@ __all__ = ["predict"]
     show_default=True,
     help="Of the files, one an image; may be given several times. csv: no more than the table of all images.",
 )
+@click.option(
+    "--config",
+    "configs",
+    type=PATH,
+    multiple=True,
+    help="More configuration after inference.json, such as a unet.json.",
+)
 @click.option("--checkpoint", type=PATH, help="The weights, if not models/model.pt of the bundle.")
 @click.option("--device", help="Such as cpu or cuda:1; by default the first GPU if there is one.")
 @click.option("--spacing", type=SPACING, help="Pixel size in mm of pictures (PNG, JPEG, BMP, TIFF); else 1.")

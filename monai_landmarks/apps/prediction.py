@@ -51,6 +51,7 @@ def predict_landmarks(
     out: str | os.PathLike,
     formats: Sequence[str] = ("mrk.json",),
     *,
+    configs: Sequence[str | os.PathLike] = (),
     checkpoint: str | os.PathLike | None = None,
     device: str | None = None,
     spacing: float | Sequence[float] | None = None,
@@ -72,6 +73,7 @@ def predict_landmarks(
         out: folder for ``predictions.csv``, ``predictions_std.csv`` (uncertainty), a file an image in each of the formats,
             and what the bundle draws. Images of the same name in different folders get files of different names.
         formats: of the files, among ``mrk.json``, ``fcsv`` and ``npz``; ``csv`` is the table, which is always written.
+        configs: more configuration files, read after ``inference.json``, such as the one with which the bundle was trained.
         checkpoint: the weights, if not those that the configuration names.
         device: such as ``cpu`` or ``cuda:1``, if not the configuration's.
         spacing: pixel size in mm of pictures, one number or one per axis; without it a pixel counts as 1 mm.
@@ -94,7 +96,7 @@ def predict_landmarks(
     overrides: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if device is not None:
         overrides["device"] = _device(device)
-    flow = _workflow(Path(bundle), formats, dataset_dir=str(images), output_dir=str(out), **overrides)
+    flow = _workflow(Path(bundle), configs, formats, dataset_dir=str(images), output_dir=str(out), **overrides)
     weights = Path(flow.parser.get_parsed_content("checkpoint"))
     _check_weights(weights)
     before = _snapshot(out)
@@ -112,7 +114,9 @@ def predict_landmarks(
     return Prediction(tuple(written), tuple(getattr(loader, "unreadable", ())))
 
 
-def _workflow(bundle: Path, formats: Sequence[str], **overrides: Any) -> ConfigWorkflow:
+def _workflow(
+    bundle: Path, configs: Sequence[str | os.PathLike], formats: Sequence[str], **overrides: Any
+) -> ConfigWorkflow:
     """The initialized inference of a bundle."""
     config = bundle / "configs" / "inference.json"
     for path in (config, config.with_name("metadata.json")):
@@ -122,7 +126,8 @@ def _workflow(bundle: Path, formats: Sequence[str], **overrides: Any) -> ConfigW
         disabled = logging.root.manager.disable
         logging.disable(logging.WARNING)  # or it warns that it leaves logging alone, as it is asked to
         try:
-            flow = ConfigWorkflow(str(config), workflow_type="infer", logging_file=False, bundle_root=str(bundle))
+            files = [str(path) for path in (config, *configs)]
+            flow = ConfigWorkflow(files, workflow_type="infer", logging_file=False, bundle_root=str(bundle))
         finally:
             logging.disable(disabled)
         missing = [key for key in (*_NEEDED, *overrides) if key not in flow.parser]

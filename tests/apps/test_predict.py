@@ -248,6 +248,20 @@ def test_wrong_use(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_more_configuration(tmp_path):
+    """As a bundle has it for the variants that it can be trained in."""
+    root, images = spot_bundle(tmp_path), write_spots(tmp_path / "images")
+    variant = root / "configs" / "variant.json"
+    variant.write_text(json.dumps({"network_def": NETWORK}))
+    change(root, network_def={**NETWORK, "out_channels": 7})
+    with pytest.raises(ValueError, match="not those of the network"):
+        predict_landmarks(root, images / "a.png", tmp_path / "out", device="cpu")
+    done = invoke(root, images / "a.png", "--out", tmp_path / "out", "--device", "cpu", "--config", variant)
+    assert done.exit_code == 0, done.stderr
+    [landmarks] = read_landmark_table(tmp_path / "out" / "predictions.csv").values()
+    np.testing.assert_allclose(landmarks.points[0], SPOTS["a.png"][1], atol=0.1)
+
+
 def test_weights_of_another_place(tmp_path):
     root, images = spot_bundle(tmp_path), write_spots(tmp_path / "images")
     (root / "models" / "model.pt").rename(tmp_path / "best.pt")
