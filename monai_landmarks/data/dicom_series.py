@@ -77,10 +77,8 @@ def _series(folder: Path) -> list[list[str]]:
 
 
 def _are_slices(files: list[str]) -> bool:
-    if len(files) < 2:
-        return False
-    first, second = (_position(file) for file in files[:2])
-    return first is not None and second is not None and first != second
+    positions = {_position(file) for file in files[:2]}
+    return len(positions) == 2 and None not in positions
 
 
 def _position(file: str) -> str | None:

@@ -38,8 +38,10 @@ def test_folder_and_file(tmp_path):
         image_folder_items(tmp_path / "nowhere")
 
 
-def write_dicom(folder: Path, volume: np.ndarray, series: str, positions: bool = True, suffix: str = ".dcm") -> None:
-    """One file for each slice [..., k], 3 mm apart; without positions they are radiographs."""
+def write_dicom(
+    folder: Path, volume: np.ndarray, series: str, positions: bool = True, suffix: str = ".dcm", gap: float = 3
+) -> None:
+    """One file for each slice [..., k], with a gap in mm between them; without positions they are radiographs."""
     sitk = pytest.importorskip("SimpleITK")
     folder.mkdir(parents=True, exist_ok=True)
     for k in range(volume.shape[2]):
@@ -47,7 +49,7 @@ def write_dicom(folder: Path, volume: np.ndarray, series: str, positions: bool =
         tags = {"0008|0060": "CT", "0020|000e": f"1.2.3.{series}", "0020|000d": "1.2.3", "0020|0013": str(k)}
         tags["0008|0018"] = f"1.2.3.{series}.{k}"
         if positions:
-            tags |= {"0020|0032": f"0\\0\\{3 * k}", "0020|0037": "1\\0\\0\\0\\1\\0"}
+            tags |= {"0020|0032": f"0\\0\\{gap * k}", "0020|0037": "1\\0\\0\\0\\1\\0"}
         else:
             tags["0008|0060"] = "DX"
         for key, value in tags.items():
@@ -68,9 +70,10 @@ def test_a_dicom_series_is_one_image(tmp_path, suffix):
     volume = np.random.default_rng(0).integers(0, 1000, (12, 10, 4)).astype(np.int16)
     write_dicom(tmp_path / "head" / "ct", volume, "1", suffix=suffix)
     write_dicom(tmp_path / "hands", volume[..., :2], "2", positions=False, suffix=suffix)  # two views of a series
+    write_dicom(tmp_path / "twice", volume[..., :2], "3", suffix=suffix, gap=0)  # at the same place: no volume
     Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "picture.png")
     hands = [f"hands/2_{k}{suffix}" for k in range(2)]
-    assert paths(tmp_path) == [*hands, "head/ct", "picture.png"]
+    assert paths(tmp_path) == [*hands, "head/ct", "picture.png", *(f"twice/3_{k}{suffix}" for k in range(2))]
     assert paths(tmp_path / "head" / "ct") == ["."]
     [item] = image_folder_items(tmp_path / "head" / "ct")
     image = LoadImage(image_only=True)(item["image"])

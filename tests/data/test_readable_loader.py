@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import io
 from operator import length_hint
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,24 @@ def test_an_engine_sees_each_image_once(broken, capsys):
     # of the largest number of batches at first, and of those that there were at the end
     assert lines[0].startswith("run: iteration 1/5 (20 %)")
     assert lines[iterations].startswith(f"run: iteration {iterations}/{iterations} (100 %)")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_progress_bar_ends_full():
+    stream = Terminal()
+    SupervisedEvaluator(
+        torch.device("cpu"),
+        numbers({0, 1, 2, 3, 7}, batch_size=2),
+        torch.nn.Identity(),
+        iteration_update=lambda engine, batch: {},
+        val_handlers=[TrainingProgress(stream=stream, desc="run")],
+    ).run()
+    shown = stream.getvalue().rstrip().split("\r")
+    assert any("/5 " in bar for bar in shown) and "100%" in shown[-1] and " 3/3 " in shown[-1]
 
 
 def test_reasons_are_those_of_the_reader(tmp_path: Path):
