@@ -57,7 +57,9 @@ def choose_flip(pairs: Sequence[Sequence[str]], symmetric: bool = False) -> Choi
         return Choice(0.5, f"{len(pairs)} left-right pairs are declared, which change places")
     if symmetric:
         return Choice(0.5, "the anatomy is said to be symmetric, with all landmarks in the middle")
-    return Choice(0.0, "no left-right pair is declared, so a mirrored image would have wrong names")
+    return Choice(
+        0.0, "no left-right pair is declared; where all landmarks lie in the plane of symmetry, --symmetric mirrors"
+    )
 
 
 def warp_config(translate: Any, rotate: Any, scale: float, elastic: float) -> dict[str, Any]:

@@ -13,8 +13,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +39,8 @@ def describe(summary: DataSummary) -> list[tuple[str, str]]:
     count = ", ".join(f"{number} for {section}" for number, section in zip(summary.counts, SECTIONS))
     return [
         ("images", f"{summary.spatial_dims}-D, {count}"),
-        ("size", f"{_most(summary.sizes)} voxels"),
-        ("spacing", f"{_most(summary.spacings)} {summary.unit}"),
+        ("size", f"{_range(summary.sizes)} voxels"),
+        ("spacing", "not known: a pixel counts as 1 mm" if summary.in_pixels else f"{_range(summary.spacings)} mm"),
         ("landmarks", f"{len(summary.names)}, up to {_product(summary.point_extent)} {summary.unit} apart"),
         ("pairs", f"{len(summary.pairs)} left-right pairs"),
     ]
@@ -88,10 +87,10 @@ def _product(values: Iterable[float]) -> str:
     return " x ".join(f"{value:.4g}" for value in values)
 
 
-def _most(values: Iterable[tuple[float, ...]]) -> str:
-    """The most frequent value, and how many others there are."""
-    counts = Counter(_product(value) for value in values).most_common()
-    return counts[0][0] if len(counts) == 1 else f"{counts[0][0]} and {len(counts) - 1} others"
+def _range(values: Sequence[Sequence[float]]) -> str:
+    """The smallest and the largest along each axis, one number where they are the same."""
+    axes = [(f"{min(axis):.4g}", f"{max(axis):.4g}") for axis in zip(*values)]
+    return " x ".join(low if low == high else f"{low}-{high}" for low, high in axes)
 
 
 _PICTURES = """Each image is made as large as fits into the grid and padded at its border; nothing is cut off. PNG, JPEG, BMP and TIFF files say nothing of the size of a pixel that could be trusted: `--spacing` gives it to inference in mm."""

@@ -93,8 +93,10 @@ def measure_training(network_def: Mapping[str, Any], num_cached: int = 0) -> Tra
         num_cached: images that are kept on the same device as the network works on.
 
     Example:
-        >>> network = {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 4, "kernel_size": 1}
-        >>> memory = measure_training(network | {"spatial_dims": 2, "num_landmarks": 4})  # doctest: +SKIP
+        >>> network = {"_target_": "monai_landmarks.networks.nets.LocalizationUNet", "spatial_dims": 2, "in_channels": 1}
+        >>> memory = measure_training({**network, "num_landmarks": 4})
+        >>> memory.needed(256 * 256, batch_size=2) < 2**30
+        True
     """
     dims, maps = network_def["spatial_dims"], network_def["num_landmarks"]
     side = 256 if dims == 2 else 64

@@ -17,9 +17,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import MapTransform, Resize, ResizeWithPadOrCrop, Transform
-from monai.utils import TransformBackends
+from monai.utils import TransformBackends, convert_to_tensor
 
 from .spaces import spacing_of
 
@@ -58,7 +59,7 @@ class FitToGrid(Transform):
             raise ValueError(f"spacing must be positive, got {spacing}.")
         self.pad = ResizeWithPadOrCrop(self.spatial_size, mode=padding_mode)
 
-    def __call__(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
+    def __call__(self, img: NdarrayOrTensor) -> torch.Tensor:
         """
         Args:
             img: channel-first image (C, n_1, ..., n_D); its affine tells its spacing, 1 mm without one.
@@ -78,7 +79,7 @@ class FitToGrid(Transform):
         resize = Resize(size, mode="bilinear" if dims == 2 else "trilinear", anti_aliasing=True)
         # nothing is to be undone: points come back through the affine
         with resize.trace_transform(False), self.pad.trace_transform(False):
-            return self.pad(resize(img))
+            return self.pad(resize(convert_to_tensor(img, track_meta=True)))
 
 
 class FitToGridd(MapTransform):
