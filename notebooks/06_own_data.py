@@ -24,6 +24,8 @@
 # %% [markdown]
 # ## Setup imports
 
+from __future__ import annotations
+
 # %%
 import csv
 import json
@@ -96,7 +98,9 @@ monai_landmarks(
 
 # %%
 logging.disable(logging.INFO)
-run(run_id="training", init_id="initialize", bundle_root=str(bundle), config_file=str(bundle / "configs" / "train.json"))
+run(
+    run_id="training", init_id="initialize", bundle_root=str(bundle), config_file=str(bundle / "configs" / "train.json")
+)
 display(Image(str(bundle / "eval" / "training_curve.png")))
 
 # %% [markdown]
@@ -122,7 +126,9 @@ for axis, item in zip(axes, validation):
     name = Path(item["image"]).stem
     axis.imshow(plt.imread(images / f"{name}.png"), cmap="gray")
     for where, marker, label in ((points, "o", "true"), (folder / "found", "x", "found")):
-        positions = [p["position"] for p in json.loads((where / f"{name}.mrk.json").read_text())["markups"][0]["controlPoints"]]
+        positions = [
+            p["position"] for p in json.loads((where / f"{name}.mrk.json").read_text())["markups"][0]["controlPoints"]
+        ]
         x, y, _ = np.array(positions).T / spacing
         axis.plot(x, y, marker, markersize=4, label=label)
     axis.axis("off")

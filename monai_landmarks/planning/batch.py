@@ -21,17 +21,14 @@ from .machine import Machine, TrainingMemory
 
 __all__ = ["choose_batch_size", "choose_max_epochs", "choose_val_interval"]
 
-_LARGEST = {2: 4, 3: 2}
-# training steps after which the bundles' small networks are nearly as good as they get, see their README
-_STEPS = {"cpu": 1400, "cuda": 9000}
 _VALIDATIONS = 12
 
 
 def choose_batch_size(
-    summary: DataSummary, machine: Machine, memory: TrainingMemory, spatial_size: Sequence[int]
+    summary: DataSummary, machine: Machine, memory: TrainingMemory, spatial_size: Sequence[int], largest: int
 ) -> Choice:
-    """Images a batch: 4 in 2-D, 2 in 3-D, fewer where memory or images are few."""
-    voxels, largest = math.prod(spatial_size), _LARGEST[summary.spatial_dims]
+    """Images a batch: as many as the method is used with, fewer where memory or images are few."""
+    voxels = math.prod(spatial_size)
     wanted = min(largest, summary.counts[0])
     batch_size = next((n for n in range(wanted, 1, -1) if memory.needed(voxels, n) <= machine.memory), 1)
     needed, at_hand = (f"{size / 2**30:.2g} GiB" for size in (memory.needed(voxels, batch_size), machine.memory))
@@ -43,9 +40,8 @@ def choose_batch_size(
     return Choice(batch_size, why if wanted == largest else f"no more images to learn from; {why}")
 
 
-def choose_max_epochs(summary: DataSummary, machine: Machine, batch_size: int) -> Choice:
-    """Epochs, from a number of steps."""
-    steps = _STEPS[machine.device]
+def choose_max_epochs(summary: DataSummary, batch_size: int, steps: int) -> Choice:
+    """Epochs, from a number of training steps."""
     epochs = math.ceil(steps / math.ceil(summary.counts[0] / batch_size))
     return Choice(epochs, f"about {steps} steps; look at the training curve, and give more if it still falls")
 

@@ -23,9 +23,6 @@ from .machine import Machine, TrainingMemory
 
 __all__ = ["choose_resampling", "choose_spacing", "choose_spatial_size", "covered_extent", "voxel_limit"]
 
-# voxels of an image with which a training ends within an hour or two on two CPU cores, or in a night on a GPU
-_PATIENCE = {("cpu", 2): 256 * 320, ("cuda", 2): 512 * 640, ("cpu", 3): 64 * 64 * 80, ("cuda", 3): 128**3}
-
 
 def choose_resampling(summary: DataSummary) -> Choice:
     """Whether a voxel has the same size in all images, ``"spacing"``, or all images fill the grid, ``"fit"``."""
@@ -41,9 +38,8 @@ def covered_extent(summary: DataSummary, resampling: str) -> np.ndarray:
     return np.median(extents, axis=0) if resampling == "fit" else extents.max(axis=0)
 
 
-def voxel_limit(summary: DataSummary, machine: Machine, memory: TrainingMemory) -> tuple[int, str]:
-    """The largest number of voxels, and what sets it."""
-    patience = _PATIENCE[machine.device, summary.spatial_dims]
+def voxel_limit(machine: Machine, memory: TrainingMemory, patience: int) -> tuple[int, str]:
+    """The largest number of voxels, which memory or patience sets, and the reason in words."""
     fits = memory.voxels_in(machine.memory)
     if fits < patience:
         return fits, f"what one image a batch may have in {machine.memory / 2**30:.1f} GiB"

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The methods that a bundle can be made for: one function that fills in what only this method has, and one line below."""
+"""The methods that a bundle can be made for: what only this method has is filled in by its functions, and one entry below names them."""
 
 from __future__ import annotations
 
@@ -40,6 +40,10 @@ class Method:
         network: changes the configuration of the bundle's network to given dimensions and width.
         fill: makes the choices that only this method has, and changes the bundle's configuration with them. It is given
             the configuration of training or inference and what has been chosen, among it sigma and size of the grid.
+        voxels: of an image with which a training ends within an hour or two on two CPU cores, or a night on a GPU, by device
+            and dimensions.
+        steps: of a training after which the network is nearly as good as it gets, by device; see the bundle's README.
+        batch_size: images a batch, by dimensions.
         learns_sigma: sigma is a parameter of the loss.
     """
 
@@ -48,6 +52,9 @@ class Method:
     multiple: dict[int, int]
     network: Callable[[dict[str, Any], int, int], None]
     fill: Callable[[dict[str, Any], Choices, DataSummary, LandmarkSchema | None], None]
+    voxels: dict[tuple[str, int], int]
+    steps: dict[str, int]
+    batch_size: dict[int, int]
     learns_sigma: bool = False
 
 
@@ -105,7 +112,29 @@ def fill_farnet(config: dict[str, Any], choices: Choices, summary: DataSummary, 
     config["sigma"] = [[value] for value in sigma] if isinstance(sigma, list) else sigma
 
 
+_VOLUMES = {("cpu", 3): 64 * 64 * 80, ("cuda", 3): 128**3}
+
 METHODS = {
-    "scn": Method("SCN", "ceph_xray_landmarks_scn", {2: 32, 3: 16}, scn_network, fill_scn, learns_sigma=True),
-    "farnet": Method("FARNet", "ceph_xray_landmarks_farnet", {2: 32, 3: 32}, farnet_network, fill_farnet),
+    "scn": Method(
+        "SCN",
+        "ceph_xray_landmarks_scn",
+        {2: 32, 3: 16},
+        scn_network,
+        fill_scn,
+        voxels={("cpu", 2): 256 * 320, ("cuda", 2): 512 * 640, **_VOLUMES},
+        steps={"cpu": 1400, "cuda": 9000},
+        batch_size={2: 4, 3: 2},
+        learns_sigma=True,
+    ),
+    # finer, because its features are on half of the grid
+    "farnet": Method(
+        "FARNet",
+        "ceph_xray_landmarks_farnet",
+        {2: 32, 3: 32},
+        farnet_network,
+        fill_farnet,
+        voxels={("cpu", 2): 384 * 480, ("cuda", 2): 640 * 800, **_VOLUMES},
+        steps={"cpu": 2000, "cuda": 9000},
+        batch_size={2: 2, 3: 2},
+    ),
 }

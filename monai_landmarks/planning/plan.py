@@ -113,21 +113,23 @@ def _choose_common(
     memory = measure_training(measured, 0 if machine.on_gpu else sum(summary.counts[:2]))
 
     resampling = choose("resampling", lambda: choose_resampling(summary))
-    limit = voxel_limit(summary, machine, memory)
+    limit = voxel_limit(machine, memory, method.voxels[machine.device, dims])
     size = choose(
         "spatial_size",
         lambda: choose_spatial_size(summary, resampling, method.multiple[dims], limit, choices.given.get("spacing_mm")),
     )
     _check_size(size, dims)
     spacing = choose("spacing_mm", lambda: choose_spacing(summary, resampling, size))
-    batch_size = choose("batch_size", lambda: choose_batch_size(summary, machine, memory, size))
+    batch_size = choose(
+        "batch_size", lambda: choose_batch_size(summary, machine, memory, size, method.batch_size[dims])
+    )
     choose("sigma_mm", lambda: choose_sigma(summary.names, size, spacing, schema, method.learns_sigma, unit))
     choose("translate", lambda: choose_translate(size, spacing, unit))
     choose("rotate", choose_rotate)
     choose("scale", choose_scale)
     choose("elastic", lambda: choose_elastic(size, spacing, unit))
     choose("flip", lambda: choose_flip(summary.pairs, symmetric))
-    max_epochs = choose("max_epochs", lambda: choose_max_epochs(summary, machine, batch_size))
+    max_epochs = choose("max_epochs", lambda: choose_max_epochs(summary, batch_size, method.steps[machine.device]))
     choose("val_interval", lambda: choose_val_interval(max_epochs))
 
 

@@ -20,7 +20,7 @@ from .choice import Choice
 
 __all__ = ["choose_sigma", "sigma_in_voxels"]
 
-_PART = 0.01  # of the longest side of the grid; the published settings have 0.5 to 1.6 %
+_PART = 0.008  # of the longest side of the grid; the settings of the bundles have 0.5 to 1.3 %
 _VOXELS = 2.0  # a narrower Gaussian is poorly sampled
 
 
@@ -53,7 +53,7 @@ def choose_sigma(
         return Choice(
             values[0] if len(set(values)) == 1 else values, f"of the schema{rest}; not changed by the training"
         )
-    rule = f"{voxels:.3g} voxels, 1 % of the longest side and not below {_VOXELS:.0f}"
+    rule = f"{voxels:.3g} voxels, {100 * _PART:g} % of the longest side and not below {_VOXELS:.0f}"
     return Choice(sigma, f"{rule}; a start, the loss learns it for each landmark" if learned else rule)
 
 
