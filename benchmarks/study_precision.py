@@ -64,8 +64,8 @@ METHODS: dict[str, Callable[[int, int], PrecisionController]] = {
     "learned (SCN)": lambda seed, count: PrecisionController(),
     "calibrated": lambda seed, count: CalibratedSigma(2),
     # what the parts of the search are for
-    "search, error only": lambda seed, count: search(seed, count, objective=PrecisionObjective(2, calibration=0.0)),
-    "random, no early stop": lambda seed, count: search(seed, count, RandomAgent, stop_rules=()),
+    "search by error only": lambda seed, count: search(seed, count, objective=PrecisionObjective(2, calibration=0.0)),
+    "random without early stop": lambda seed, count: search(seed, count, RandomAgent, stop_rules=()),
 }
 
 
