@@ -44,6 +44,7 @@ class Method:
             and dimensions.
         steps: of a training after which the network is nearly as good as it gets, by device; see the bundle's README.
         batch_size: images a batch, by dimensions.
+        smallest_sigma: in voxels; a narrower target is poorly sampled.
         learns_sigma: sigma is a parameter of the loss.
     """
 
@@ -55,6 +56,7 @@ class Method:
     voxels: dict[tuple[str, int], int]
     steps: dict[str, int]
     batch_size: dict[int, int]
+    smallest_sigma: float
     learns_sigma: bool = False
 
 
@@ -124,6 +126,7 @@ METHODS = {
         voxels={("cpu", 2): 256 * 320, ("cuda", 2): 512 * 640, **_VOLUMES},
         steps={"cpu": 1400, "cuda": 9000},
         batch_size={2: 4, 3: 2},
+        smallest_sigma=2.5,
         learns_sigma=True,
     ),
     # finer, because its features are on half of the grid
@@ -136,5 +139,6 @@ METHODS = {
         voxels={("cpu", 2): 384 * 480, ("cuda", 2): 640 * 800, **_VOLUMES},
         steps={"cpu": 2000, "cuda": 9000},
         batch_size={2: 2, 3: 2},
+        smallest_sigma=2.0,
     ),
 }

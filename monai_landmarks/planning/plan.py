@@ -123,7 +123,12 @@ def _choose_common(
     batch_size = choose(
         "batch_size", lambda: choose_batch_size(summary, machine, memory, size, method.batch_size[dims])
     )
-    choose("sigma_mm", lambda: choose_sigma(summary.names, size, spacing, schema, method.learns_sigma, unit))
+    choose(
+        "sigma_mm",
+        lambda: choose_sigma(
+            summary.names, size, spacing, method.smallest_sigma, schema, learned=method.learns_sigma, unit=unit
+        ),
+    )
     choose("translate", lambda: choose_translate(size, spacing, unit))
     choose("rotate", choose_rotate)
     choose("scale", choose_scale)
