@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata
-from summaries import GIB
+from summaries import GIB, volumes
 
 from monai_landmarks.data import load_landmark_datalist, read_item_landmarks, write_hand_phantom, write_spine_phantom
 from monai_landmarks.planning import (
@@ -161,6 +161,20 @@ def test_preprocessing_keeps_points_and_turns_volumes(written):
         assert ((points > -0.5) & (points < np.array(size) - 0.5)).all()
         world = points @ affine[:dims, :dims].T + affine[:dims, 3]
         np.testing.assert_allclose(world, truth[item["image"].meta["filename_or_obj"]], atol=1e-3)
+
+
+def test_volumes_of_any_orientation_are_turned(tmp_path):
+    """Left and right are along the first axis of the grid, where images are mirrored."""
+    datalist = volumes(tmp_path)
+    plan = make_plan(summarize_datalist(datalist), "scn", Machine("cpu", 8 * GIB), given=SMALL)
+    flow = workflow(write_bundle(tmp_path / "b", plan, datalist), "inference")
+    flow.initialize()
+    shapes = set()
+    for item in load_landmark_datalist(datalist, ["training", "validation"]):
+        image = flow.parser.get_parsed_content("preprocessing")({"image": item["image"]})["image"]
+        assert nib.aff2axcodes(image.affine.numpy()) == ("R", "A", "S")
+        shapes.add(tuple(image.shape[1:]))
+    assert shapes == {tuple(plan.choices["spatial_size"].value)}
 
 
 @pytest.mark.parametrize("configs", [("train",), ("train", "evaluate"), ("inference",)], ids="+".join)
