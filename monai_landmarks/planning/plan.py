@@ -126,7 +126,7 @@ def _choose_common(
     choose(
         "sigma_mm",
         lambda: choose_sigma(
-            summary.names, size, spacing, method.smallest_sigma, schema, learned=method.learns_sigma, unit=unit
+            summary.names, size, spacing, method.smallest_sigma, schema, note=method.sigma_note, unit=unit
         ),
     )
     choose("translate", lambda: choose_translate(size, spacing, unit))
@@ -135,7 +135,7 @@ def _choose_common(
     choose("elastic", lambda: choose_elastic(size, spacing, unit))
     choose("flip", lambda: choose_flip(summary.pairs, symmetric))
     max_epochs = choose("max_epochs", lambda: choose_max_epochs(summary, batch_size, method.steps[machine.device]))
-    choose("val_interval", lambda: choose_val_interval(max_epochs))
+    choose("val_interval", lambda: choose_val_interval(max_epochs, method.validates_each_epoch))
 
 
 def _check_size(size: Any, dims: int) -> None:

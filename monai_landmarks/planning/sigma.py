@@ -29,7 +29,7 @@ def choose_sigma(
     spacing: float,
     smallest: float,
     schema: LandmarkSchema | None = None,
-    learned: bool = False,
+    note: str = "",
     unit: str = "mm",
 ) -> Choice:
     """Sigma of the targets in mm, one number or one for each landmark.
@@ -40,7 +40,7 @@ def choose_sigma(
         spacing: of the grid, in mm.
         smallest: in voxels.
         schema: whose ``sigma_mm`` are taken where it has them.
-        learned: the loss takes it as a start, and learns it.
+        note: what becomes of it in the training.
         unit: what a length is called.
     """
     voxels = max(smallest, _PART * max(spatial_size))
@@ -51,11 +51,9 @@ def choose_sigma(
         values = [by_name.get(name, sigma) for name in names]
         every = len(said) == len(names)
         rest = "" if every else f", {sigma} {unit} for the {len(names) - len(said)} without one"
-        return Choice(
-            values[0] if len(set(values)) == 1 else values, f"of the schema{rest}; not changed by the training"
-        )
+        return Choice(values[0] if len(set(values)) == 1 else values, f"of the schema{rest}")
     rule = f"{voxels:.3g} voxels, {100 * _PART:g} % of the longest side and not below {smallest:g}"
-    return Choice(sigma, f"{rule}; a start, the loss learns it for each landmark" if learned else rule)
+    return Choice(sigma, f"{rule}; {note}" if note else rule)
 
 
 def sigma_in_voxels(sigma_mm: float | Sequence[float], spacing: float) -> float | list[float]:
