@@ -12,14 +12,29 @@
 
 from __future__ import annotations
 
-from .decode import DecodedLandmarks, decode_heatmaps
+from .decode import (
+    DecodedLandmarks,
+    Neighborhoods,
+    check_decoding,
+    cut_neighborhoods,
+    decode_heatmaps,
+    decode_neighborhoods,
+    find_maxima,
+    neighborhood_radius,
+)
 from .encode import expand_sigma, gaussian_factors, gaussian_heatmaps, outer_product
 
 __all__ = [
     "DecodedLandmarks",
+    "Neighborhoods",
+    "check_decoding",
+    "cut_neighborhoods",
     "decode_heatmaps",
+    "decode_neighborhoods",
     "expand_sigma",
+    "find_maxima",
     "gaussian_factors",
     "gaussian_heatmaps",
+    "neighborhood_radius",
     "outer_product",
 ]

@@ -62,4 +62,6 @@ class AutocastInferer(Inferer):
             return self.inferer(inputs, network, *args, **kwargs)
         with torch.autocast(inputs.device.type, dtype=self.dtype):
             heatmaps = self.inferer(inputs, network, *args, **kwargs)
-        return heatmaps.float() if heatmaps.dtype in (torch.bfloat16, torch.float16) else heatmaps
+        # an inferer that ends in points gives those in full precision
+        is_half = isinstance(heatmaps, torch.Tensor) and heatmaps.dtype in (torch.bfloat16, torch.float16)
+        return heatmaps.float() if is_half else heatmaps
