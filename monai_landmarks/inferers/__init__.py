@@ -15,5 +15,7 @@
 from __future__ import annotations
 
 from .autocast import AutocastInferer
+from .landmark import LandmarkInferer
+from .sliding_window import SlidingWindowLandmarkInferer
 
-__all__ = ["AutocastInferer"]
+__all__ = ["AutocastInferer", "LandmarkInferer", "SlidingWindowLandmarkInferer"]

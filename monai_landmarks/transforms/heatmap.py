@@ -32,7 +32,7 @@ from monai.utils import (
     get_equivalent_dtype,
 )
 
-from monai_landmarks.heatmaps import decode_heatmaps, expand_sigma, gaussian_heatmaps
+from monai_landmarks.heatmaps import DecodedLandmarks, decode_heatmaps, expand_sigma, gaussian_heatmaps
 
 from .spaces import affine_of, points_as_index, spacing_of
 
@@ -285,7 +285,9 @@ class HeatmapToLandmarksd(MapTransform):
     Dictionary form of :class:`HeatmapToLandmarks`, which also takes the points to the world.
 
     Args:
-        keys: heatmaps (N, *spatial), such as a network's ``"pred"`` after decollation.
+        keys: heatmaps (N, *spatial), such as a network's ``"pred"`` after decollation. Or what an inferer that ends in
+            points gives in their place: ``points`` (N, D) in index coordinates of the image, ``score`` (N,), and
+            ``covariance`` (N, D, D); then ``method`` and ``radius`` are the inferer's.
         points_keys: where the points go, (1, N, D) MetaTensor; default ``"{key}_points"``.
         score_keys: where the scores go, (N,); default ``"{key}_score"``.
         covariance_keys: where the covariances go, (N, D, D); default ``"{key}_covariance"``.
@@ -345,12 +347,14 @@ class HeatmapToLandmarksd(MapTransform):
             d, self.points_keys, self.score_keys, self.covariance_keys, self.ref_image_keys
         ):
             heatmaps = d[key]
-            if ref_key is not None and tuple(d[ref_key].shape[1:]) != tuple(heatmaps.shape[1:]):
+            has_maps = not isinstance(heatmaps, Mapping)
+            if has_maps and ref_key is not None and tuple(d[ref_key].shape[1:]) != tuple(heatmaps.shape[1:]):
                 raise ValueError(
                     f"'{key}' of shape {tuple(heatmaps.shape)} does not lie on the grid of '{ref_key}', "
                     f"{tuple(d[ref_key].shape)}: its affine would lead to wrong points."
                 )
-            points, score, covariance = (convert_to_tensor(r) for r in self.decoder(heatmaps))
+            decoded = self.decoder(heatmaps) if has_maps else self._present(heatmaps)
+            points, score, covariance = (convert_to_tensor(r) for r in decoded)
             affine = affine_of(heatmaps if ref_key is None else d[ref_key])
             points = points.to(torch.float64)
             points_affine = torch.eye(4, dtype=torch.float64) if affine is None else torch.as_tensor(affine)
@@ -369,6 +373,15 @@ class HeatmapToLandmarksd(MapTransform):
             d[score_key] = score
             d[covariance_key] = covariance
         return d
+
+    def _present(self, found: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Points, score and covariance from an inferer, without what is not above the threshold."""
+        points, score, covariance = (found[name] for name in DecodedLandmarks._fields)
+        if self.decoder.threshold is not None:
+            absent = ~(score > self.decoder.threshold)
+            points = points.masked_fill(absent[:, None], torch.nan)
+            covariance = covariance.masked_fill(absent[:, None, None], torch.nan)
+        return points, score, covariance
 
 
 LandmarksToHeatmapD = LandmarksToHeatmapDict = LandmarksToHeatmapd
