@@ -74,8 +74,9 @@ class LandmarkSaver:
     Args:
         output_dir: folder for the files.
         names: names of the N landmarks.
-        pred_key: predicted points in the evaluator's output, (1, N, D) or (N, D), in world mm or as a `MetaTensor` whose
-            affine leads there. A landmark that was not found is NaN.
+        pred_key: predicted points in the evaluator's output, (1, N, D) or (N, D): a `MetaTensor` whose affine leads to world
+            mm, as `HeatmapToLandmarksd` makes it, or a plain tensor of index points of the image. A landmark that was not
+            found is NaN.
         score_key: scores (N,) of the landmarks; None, or a key that is not there, for none.
         covariance_key: covariances (N, D, D) in mm^2: writes their standard deviations to ``<table>_std.csv``.
         image_key: image that gives the name.
