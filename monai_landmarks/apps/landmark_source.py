@@ -205,7 +205,7 @@ def _read_kinds(path: Path, coordinate_system: str | None) -> dict[str, dict[str
         files = [
             (file, suffix)
             for file, suffix in find_landmark_files(path).items()
-            if file.name not in _NO_LANDMARKS and not file.name.endswith("_std.csv")
+            if file.name not in _NO_LANDMARKS
         ]
         if not files:
             raise ValueError(f"{path}: no landmark file in it.")

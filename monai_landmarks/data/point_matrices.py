@@ -65,22 +65,22 @@ def check_matrices(matrices: Any, points: np.ndarray, names: Sequence[str], what
             f"{what} has shape {result.shape}; expected {(*points.shape, points.shape[1])}, a matrix for each landmark."
         )
     result[np.isnan(points).any(axis=1)] = np.nan
-    for name, matrix in zip(names, result):
-        if not np.isnan(matrix).all() and not _is_covariance(matrix):
-            raise ValueError(
-                f"{what} of landmark {name!r} is {matrix.tolist()}; expected a symmetric matrix without negative"
-                " eigenvalues, or all NaN if unknown."
-            )
+    wrong = ~(np.isnan(result).all(axis=(1, 2)) | _are_covariances(result))
+    if wrong.any():
+        n = int(np.argmax(wrong))
+        raise ValueError(
+            f"{what} of landmark {names[n]!r} is {result[n].tolist()}; expected a symmetric matrix without negative"
+            " eigenvalues, or all NaN if unknown."
+        )
     result = 0.5 * result + 0.5 * result.swapaxes(1, 2)
     result.setflags(write=False)
     return result
 
 
-def _is_covariance(matrix: np.ndarray) -> bool:
-    if not np.isfinite(matrix).all():
-        return False
-    greatest = np.abs(matrix).max()
-    if greatest == 0:
-        return True
-    unit = matrix / greatest
-    return bool(np.abs(unit - unit.T).max() <= _TOLERANCE and np.linalg.eigvalsh(unit).min() >= -_TOLERANCE)
+def _are_covariances(matrices: np.ndarray) -> np.ndarray:
+    finite = np.asarray(np.isfinite(matrices).all(axis=(1, 2)))
+    units = np.where(finite[:, None, None], matrices, 0.0)
+    greatest = np.abs(units).max(axis=(1, 2), keepdims=True, initial=0)
+    units = units / np.where(greatest > 0, greatest, 1.0)
+    symmetric = np.abs(units - units.swapaxes(1, 2)).max(axis=(1, 2), initial=0) <= _TOLERANCE
+    return np.asarray(finite & symmetric & (np.linalg.eigvalsh(units)[:, 0] >= -_TOLERANCE))

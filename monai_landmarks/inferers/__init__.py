@@ -15,5 +15,6 @@
 from __future__ import annotations
 
 from .autocast import AutocastInferer
+from .ensemble import DropoutEnsembleInferer, FlipEnsembleInferer
 
-__all__ = ["AutocastInferer"]
+__all__ = ["AutocastInferer", "DropoutEnsembleInferer", "FlipEnsembleInferer"]

@@ -47,7 +47,7 @@ def parse_descriptions(descriptions: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: if the regions of the points state different coverages.
     """
-    words = [dict(word.partition("=")[::2] for word in str(text).split()[::-1]) for text in descriptions]
+    words = [_parse_words(text) for text in descriptions]
     result: dict[str, Any] = {}
     scores = np.array([_number(found.get("score", "")) for found in words])
     if not np.isnan(scores).all():
@@ -77,6 +77,14 @@ def _words(landmarks: LandmarkSet, n: int) -> list[str]:
         words.append(f"coverage={landmarks.coverage!r} within_mm={landmarks.region_radius[n]:.3g}")
         words.append(f"region_mm2={_entries(landmarks.regions[n])}")
     return words
+
+
+def _parse_words(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for word in str(text).split():
+        key, _, value = word.partition("=")
+        found.setdefault(key, value)
+    return found
 
 
 def _entries(matrix: np.ndarray) -> str:
