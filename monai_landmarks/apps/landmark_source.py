@@ -93,7 +93,7 @@ def read_truth(
     Args:
         path: a landmark file of many images or of one, a folder of landmark files, or a datalist.
         section: of the datalist; all of its sections if not given.
-        images: folder of the images, to know their pixel size.
+        images: folder of the images, or a datalist that names them, to know their pixel size.
         spacing: pixel size in mm of pictures, where a datalist does not say it.
         coordinate_system: of landmark files which do not state their own.
 
@@ -106,8 +106,8 @@ def read_truth(
     path = Path(path)
     if _is_datalist(path):
         return _read_datalist(path, section, spacing)
-    files = [] if images is None else [str(file) for file in find_images(images)]
-    index = NameIndex(files)
+    spacings = {} if images is None else _image_spacings(Path(images), spacing)
+    index = NameIndex(list(spacings))
     result = {}
     for kind in _read_kinds(path, coordinate_system).values():
         for name, landmarks in kind.items():
@@ -116,7 +116,8 @@ def read_truth(
             found = index.find(name)
             if len(found) > 1:
                 raise ValueError(f"{path}: {name!r} fits more than one image: {', '.join(found)}.")
-            result[name] = ImageLandmarks(landmarks, ImageGeometry(Path(found[0]) if found else None, spacing))
+            geometry = ImageGeometry(Path(found[0]), spacings[found[0]]) if found else ImageGeometry(None, spacing)
+            result[name] = ImageLandmarks(landmarks, geometry)
     return result
 
 
@@ -169,8 +170,8 @@ def match_landmarks(
 
 def in_one_space(
     first: LandmarkSet, second: LandmarkSet, geometry: ImageGeometry
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """The points of two landmark sets of an image where distances can be measured between them.
+) -> tuple[LandmarkSet, LandmarkSet, str]:
+    """Two landmark sets of an image where distances can be measured between them.
 
     Args:
         first: in any coordinate system.
@@ -178,7 +179,8 @@ def in_one_space(
         geometry: of the image.
 
     Returns:
-        both points (N, D), and their unit: mm, or px where the size of a pixel is not known or is 1.
+        both sets, 2-D where both lie in the plane z = 0, and the unit of their points: mm, or px where the size of a pixel is
+        not known or is 1.
 
     Raises:
         ValueError: if one is in pixels and the other in the world, and nothing leads from one to the other.
@@ -186,15 +188,25 @@ def in_one_space(
     indexed = [landmarks.coordinate_system == CoordinateSystem.INDEX for landmarks in (first, second)]
     if first.spatial_dims != second.spatial_dims:  # 3D Slicer's files hold 3-D points of 2-D images, too
         first, second = (landmarks.with_spatial_dims(3) for landmarks in (first, second))
-    if all(indexed) and geometry.in_pixels:
-        return first.points, second.points, "px"
-    affine = geometry.affine() if any(indexed) else np.eye(4)
-    if affine is None:
-        raise ValueError(
-            "some points are pixels and others mm; give the images, or the spacing of pictures, to compare them."
-        )
-    points = [landmarks.to_world(affine).points for landmarks in (first, second)]
-    return points[0], points[1], "px" if any(indexed) and geometry.in_pixels else "mm"
+    if not (all(indexed) and geometry.in_pixels):
+        affine = geometry.affine() if any(indexed) else np.eye(4)
+        if affine is None:
+            raise ValueError(
+                "some points are pixels and others mm; give the images, or the spacing of pictures, to compare them."
+            )
+        first, second = (landmarks.to_world(affine) for landmarks in (first, second))
+    if not any(np.nan_to_num(landmarks.points[:, 2:]).any() for landmarks in (first, second)):
+        first, second = (landmarks.with_spatial_dims(2) for landmarks in (first, second))
+    return first, second, "px" if any(indexed) and geometry.in_pixels else "mm"
+
+
+def _image_spacings(images: Path, spacing: float | Sequence[float] | None) -> dict[str, float | Sequence[float] | None]:
+    """The images of a folder or a datalist, and the pixel sizes of those that are pictures."""
+    if not _is_datalist(images):
+        return {str(file): spacing for file in find_images(images)}
+    content: dict[str, Any] = load_json(read_text(images))
+    sections = [key for key, value in content.items() if isinstance(value, list)]
+    return {item["image"]: item.get("spacing", spacing) for item in load_landmark_datalist(images, sections)}
 
 
 def _read_kinds(path: Path, coordinate_system: str | None) -> dict[str, dict[str, LandmarkSet]]:
@@ -202,11 +214,7 @@ def _read_kinds(path: Path, coordinate_system: str | None) -> dict[str, dict[str
     if not path.is_dir():
         files: Iterable[tuple[Path, str]] = [(path, landmark_suffix(path) or "")]
     else:
-        files = [
-            (file, suffix)
-            for file, suffix in find_landmark_files(path).items()
-            if file.name not in _NO_LANDMARKS
-        ]
+        files = [(file, suffix) for file, suffix in find_landmark_files(path).items() if file.name not in _NO_LANDMARKS]
         if not files:
             raise ValueError(f"{path}: no landmark file in it.")
     kinds: dict[str, dict[str, LandmarkSet]] = {}

@@ -45,7 +45,7 @@ def common_set(sets: Sequence[LandmarkSet]) -> LandmarkSet:
         raise ValueError("some landmark sets are 2-D and some 3-D; expected one dimension.")
     names = tuple(dict.fromkeys(name for landmark_set in sets for name in landmark_set.names))
     pairs = tuple(dict.fromkeys(pair for landmark_set in sets for pair in landmark_set.pairs))
-    coverages = {landmark_set.coverage for landmark_set in sets} - {None}
+    coverages = {landmark_set.coverage for landmark_set in sets if landmark_set.coverage is not None}
     if len(coverages) > 1:
         raise ValueError(f"the regions of the landmark sets state the coverages {sorted(coverages)}; expected one.")
     points = np.full((len(names), dims.pop()), np.nan)
