@@ -26,6 +26,7 @@ from monai_landmarks import __version__
 
 from .check import check
 from .evaluate import evaluate
+from .report import report
 
 __all__ = ["program"]
 
@@ -64,3 +65,4 @@ def program(verbose: bool) -> None:
 
 program.add_command(check)
 program.add_command(evaluate)
+program.add_command(report)
