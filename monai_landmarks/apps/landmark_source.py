@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from monai_landmarks.data.json_values import load_json
 from monai_landmarks.data.landmark_io import find_landmark_files, read_landmark_sets
 from monai_landmarks.data.safe_files import read_text
 
-__all__ = ["ImageGeometry", "ImageLandmarks", "in_one_space", "match_landmarks", "read_truth"]
+__all__ = ["ImageGeometry", "ImageLandmarks", "in_one_space", "landmark_files", "match_landmarks", "read_truth"]
 
 # what is written beside predictions and holds no points
 _NO_LANDMARKS = ("metrics.csv", "errors_per_landmark.csv", "errors_per_image.csv")
@@ -209,16 +209,24 @@ def _image_spacings(images: Path, spacing: float | Sequence[float] | None) -> di
     return {item["image"]: item.get("spacing", spacing) for item in load_landmark_datalist(images, sections)}
 
 
+def landmark_files(path: Path) -> dict[Path, str]:
+    """The landmark files of a folder, or the one file, each with its suffix; without what is written beside predictions.
+
+    Raises:
+        ValueError: if there is none in the folder.
+    """
+    if not path.is_dir():
+        return {path: landmark_suffix(path) or ""}
+    files = {file: suffix for file, suffix in find_landmark_files(path).items() if file.name not in _NO_LANDMARKS}
+    if not files:
+        raise ValueError(f"{path}: no landmark file in it.")
+    return files
+
+
 def _read_kinds(path: Path, coordinate_system: str | None) -> dict[str, dict[str, LandmarkSet]]:
     """Landmark sets by what their image is called, for each table and for the files of each suffix."""
-    if not path.is_dir():
-        files: Iterable[tuple[Path, str]] = [(path, landmark_suffix(path) or "")]
-    else:
-        files = [(file, suffix) for file, suffix in find_landmark_files(path).items() if file.name not in _NO_LANDMARKS]
-        if not files:
-            raise ValueError(f"{path}: no landmark file in it.")
     kinds: dict[str, dict[str, LandmarkSet]] = {}
-    for file, suffix in files:
+    for file, suffix in landmark_files(path).items():
         sets = read_landmark_sets(file, coordinate_system=coordinate_system)
         stem = file.relative_to(path).as_posix() if path.is_dir() else file.name
         for key, landmarks in sets.items():

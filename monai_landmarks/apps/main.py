@@ -24,6 +24,7 @@ import click
 
 from monai_landmarks import __version__
 
+from .calibrate import calibrate
 from .check import check
 from .evaluate import evaluate
 from .report import report
@@ -63,6 +64,7 @@ def program(verbose: bool) -> None:
         warnings.simplefilter("ignore")
 
 
+program.add_command(calibrate)
 program.add_command(check)
 program.add_command(evaluate)
 program.add_command(report)
