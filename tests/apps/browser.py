@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import select
@@ -49,18 +50,22 @@ class Page:
     """
 
     def __init__(self, path, profile, width=1280, dark=False):
+        browser = find_browser()
         self.requests, self.complaints = [], []
         self._number, self._buffer = 0, b""
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
-        # the protocol is at file descriptors 3 and 4 of the browser
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_browser, from_browser)]
         self._process = subprocess.Popen(
-            ["sh", "-c", f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}', find_browser(), "--headless=new",
-             "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-             "--disable-background-networking", "--disable-extensions", f"--user-data-dir={profile}", "about:blank"],
-            pass_fds=(to_browser, from_browser), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
+            [browser, "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu",
+             "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking", "--disable-extensions",
+             f"--user-data-dir={profile}", "about:blank"],
+            # the protocol is at file descriptors 3 and 4 of the browser
+            preexec_fn=lambda: [os.dup2(end, number) for number, end in enumerate(ends, 3)],
+            pass_fds=(3, 4), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
+        for end in ends:
+            os.close(end)
         os.close(to_browser)
         os.close(from_browser)
         try:
