@@ -53,8 +53,8 @@ def predict(bundle: Path, images: Path, out: Path, formats: tuple[str, ...], **o
     """Find the landmarks of IMAGES with a trained BUNDLE; no true landmarks are needed.
 
     IMAGES is a folder, a file, or the folder of a DICOM series. The table predictions.csv has all points in the space of
-    their image, with scores; predictions_std.csv has their uncertainty in mm. An image that cannot be read is named, and the
-    others are done.
+    their image, with scores and covariances; the files for Slicer have the uncertainty in mm. An image that cannot be read
+    is named, and the others are done.
 
     A bundle is configuration that runs Python, by MONAI's design: run one of a stranger as you would run a program of a
     stranger. Weights are loaded as numbers alone and cannot run anything.

@@ -90,21 +90,19 @@ def test_points_are_where_the_spots_are(name, tmp_path):
     result = predict_landmarks(root, images, out, ["mrk.json", "fcsv"], spacing=0.5, device="cpu", batch_size=3)
     table = read_landmark_table(out / "predictions.csv")
     names = bundle_landmark_names(root / "configs" / "metadata.json")
-    for image, (_, point) in SPOTS.items():
+    for image, (size, point) in SPOTS.items():
         landmarks = table[str(images / image)]
         assert landmarks.names == tuple(names)
         np.testing.assert_allclose(landmarks.points, np.tile(point, (len(names), 1)), atol=0.1)
         assert (landmarks.scores > 0).all()
+        # the uncertainty is the width of the spot, here in pixels, in files for Slicer in mm
+        width = max(size) / 20
+        np.testing.assert_allclose(np.diagonal(landmarks.covariances, 0, 1, 2) ** 0.5, width, rtol=0.3)
         for suffix in ("mrk.json", "fcsv"):
             slicer = read_landmarks(out / f"{image.removesuffix('.png').replace('/', '_')}.{suffix}").to("LPS")
             np.testing.assert_allclose(slicer.points, [[0.5 * x for x in point] + [0]] * len(names), atol=0.1)
-    lines = (out / "predictions_std.csv").read_text().splitlines()
-    assert len(lines) == 1 + len(SPOTS) * len(names)
-    for line in lines[1:]:
-        image, _, *std = line.split(",")
-        # that of the spot, in mm along the axes of the world
-        width = 0.5 * max(SPOTS[str(Path(image).relative_to(images))][0]) / 20
-        np.testing.assert_allclose(np.array(std, float), width, rtol=0.3)
+            in_plane = np.diagonal(slicer.covariances, 0, 1, 2)[:, :2]
+            np.testing.assert_allclose(in_plane**0.5, 0.5 * width, rtol=0.3)
     assert not result.unreadable
     assert set(result.written) == {path for path in out.rglob("*") if path.is_file()}
 
@@ -148,7 +146,7 @@ def test_the_rest_is_done_when_an_image_cannot_be_read(tmp_path):
     again = invoke(root, images / "left" / "b.png", "--out", tmp_path / "one", "--device", "cpu", "--format", "csv")
     assert again.exit_code == 0, again.stderr
     paths = [Path(line).name for line in again.stdout.splitlines()]
-    assert paths == ["overlays.png", "predictions.csv", "predictions_std.csv"]
+    assert paths == ["overlays.png", "predictions.csv"]
     [one] = read_landmark_table(tmp_path / "one" / "predictions.csv").values()
     both = read_landmark_table(out / "predictions.csv")[str(images / "left" / "b.png")]
     np.testing.assert_allclose(one.points, both.points, atol=1e-4)

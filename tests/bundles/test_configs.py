@@ -143,7 +143,9 @@ def test_bundles_differ_only_where_they_should() -> None:
         assert evaluations[0] == evaluations[1]
 
 
-@pytest.mark.parametrize("path", [path for path in CONFIGS if "backbone_weights" in json.loads(path.read_text())], ids=named)
+@pytest.mark.parametrize(
+    "path", [path for path in CONFIGS if "backbone_weights" in json.loads(path.read_text())], ids=named
+)
 def test_a_trained_network_needs_no_weights_to_start_from(path: Path) -> None:
     """Pre-trained weights are looked for, and perhaps downloaded, where a training starts and nowhere else."""
     configs = path.parent
