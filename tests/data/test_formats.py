@@ -495,10 +495,10 @@ def test_npz_needs_numpy_alone(tmp_path):
     assert read_landmarks(tmp_path / "1.npz") == landmarks
 
 
-def forged(header):
-    """A member of an archive whose header says this, followed by 8 bytes."""
+def forged(header, data=bytes(8)):
+    """A member of an archive whose header says this."""
     text = header.ljust(117) + "\n"
-    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + bytes(8)
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + data
 
 
 NPZ = {"names": np.array(["a"]), "points": np.zeros((1, 2)), "coordinate_system": np.array("RAS")}
@@ -517,6 +517,10 @@ NPZ = {"names": np.array(["a"]), "points": np.zeros((1, 2)), "coordinate_system"
         ({"names": np.array(["a"], dtype=object)}, "no archive of arrays that can be read"),
         ({"points": forged("{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999, 2)}")}, "is too large"),
         ({"points": forged("{'descr': '<f8', 'fortran_order': False, 'shape': 9**9**9}")}, "no archive of arrays"),
+        (
+            {"names": forged("{'descr': '<U2', 'fortran_order': False, 'shape': (1,)}", b"\xff" * 8)},
+            "no archive of arrays",
+        ),
         ({"points": bytes(1 << 27)}, "no archive of arrays that can be read"),
     ],
 )

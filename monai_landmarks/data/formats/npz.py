@@ -22,6 +22,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,14 @@ def read_array(data: bytes) -> np.ndarray:
         if len(data) > _MOST_BYTES or size > len(data):
             raise ValueError(f"an array of shape {shape} is too large")
         file.seek(0)
-        return np.asarray(npy.read_array(file, allow_pickle=False))
+        array = np.asarray(npy.read_array(file, allow_pickle=False))
+        if array.dtype.kind == "U" and (_codes(array) > sys.maxunicode).any():
+            raise ValueError("its text is of no characters")
     except Exception as error:  # of the header, or of what it says
         raise ValueError(f"no array that can be read ({error}).") from error
+    return array
+
+
+def _codes(text: np.ndarray) -> np.ndarray:
+    """The numbers of the characters in an array of text."""
+    return np.frombuffer(text.astype(text.dtype.newbyteorder("=")).tobytes(), np.uint32)
