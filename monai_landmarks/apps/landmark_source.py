@@ -29,6 +29,7 @@ from monai_landmarks.data import (
     landmark_suffix,
     load_landmark_datalist,
     load_landmark_definition,
+    read_item_landmarks,
 )
 from monai_landmarks.data.image_files import find_images, has_spacing, read_header
 from monai_landmarks.data.json_values import load_json
@@ -238,19 +239,14 @@ def _read_datalist(
     path: Path, section: str | None, spacing: float | Sequence[float] | None
 ) -> dict[str, ImageLandmarks]:
     content: dict[str, Any] = load_json(read_text(path))
-    pairs = tuple(tuple(pair) for pair in load_landmark_definition(path)["pairs"])
+    pairs = load_landmark_definition(path)["pairs"]
     sections = [section] if section else [key for key, value in content.items() if isinstance(value, list)]
     items = load_landmark_datalist(path, sections)
     folder = os.path.commonpath([os.path.dirname(item["image"]) or "." for item in items]) if items else ""
     result = {}
     for item in items:
-        label = item.get("label")
-        if isinstance(label, str):
-            [landmarks] = read_landmark_sets(label).values()
-        elif label is not None:
-            points = np.array([[np.nan if value is None else value for value in point] for point in label])
-            landmarks = LandmarkSet(item["label_names"], points, item["label_coordinate_system"], pairs)
-        else:
+        landmarks = read_item_landmarks(item, pairs)
+        if landmarks is None:
             continue
         result[Path(os.path.relpath(item["image"], folder)).as_posix()] = ImageLandmarks(
             landmarks, ImageGeometry(Path(item["image"]), item.get("spacing", spacing))

@@ -29,6 +29,7 @@ from .check import check
 from .convert import convert
 from .datasets import datasets
 from .evaluate import evaluate
+from .init import init
 from .predict import predict
 
 __all__ = ["program"]
@@ -72,4 +73,5 @@ program.add_command(check)
 program.add_command(convert)
 program.add_command(datasets)
 program.add_command(evaluate)
+program.add_command(init)
 program.add_command(predict)

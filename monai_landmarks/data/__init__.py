@@ -24,6 +24,7 @@ from .datalist import (
     load_landmark_definition,
     load_landmark_pairs,
     make_datalists,
+    read_item_landmarks,
     save_datalist,
 )
 from .datalist_check import DatalistError, check_datalist, datalist_problems
@@ -101,6 +102,7 @@ __all__ = [
     "public_dataset",
     "read_groups",
     "read_image",
+    "read_item_landmarks",
     "read_landmark_table",
     "read_landmarks",
     "read_pairs",

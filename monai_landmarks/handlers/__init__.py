@@ -19,6 +19,7 @@ from .landmark_report import LandmarkReport
 from .landmark_saver import LandmarkSaver
 from .overlay_saver import OverlaySaver
 from .resume_training import ResumeTraining
+from .target_precision import TargetPrecision
 from .training_curve import TrainingCurve
 from .training_progress import TrainingProgress
 
@@ -29,6 +30,7 @@ __all__ = [
     "LandmarkSaver",
     "OverlaySaver",
     "ResumeTraining",
+    "TargetPrecision",
     "TrainingCurve",
     "TrainingProgress",
     "finish_distributed",

@@ -13,6 +13,13 @@
 from __future__ import annotations
 
 from .decode import DecodedLandmarks, decode_heatmaps
-from .encode import expand_sigma, gaussian_heatmaps
+from .encode import expand_sigma, gaussian_factors, gaussian_heatmaps, outer_product
 
-__all__ = ["DecodedLandmarks", "decode_heatmaps", "expand_sigma", "gaussian_heatmaps"]
+__all__ = [
+    "DecodedLandmarks",
+    "decode_heatmaps",
+    "expand_sigma",
+    "gaussian_factors",
+    "gaussian_heatmaps",
+    "outer_product",
+]

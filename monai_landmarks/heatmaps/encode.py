@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["expand_sigma", "gaussian_heatmaps"]
+__all__ = ["expand_sigma", "gaussian_factors", "gaussian_heatmaps", "outer_product"]
 
 
 def expand_sigma(sigma: Any, num_landmarks: int, spatial_dims: int) -> torch.Tensor:
@@ -73,6 +73,86 @@ def _axis_profiles(points: torch.Tensor, sigma: torch.Tensor, axis: int, size: i
     return torch.exp(-0.5 * ((grid - points[..., axis, None]) / sigma[..., axis, None]) ** 2)
 
 
+def gaussian_factors(
+    points: torch.Tensor,
+    spatial_shape: Sequence[int],
+    sigma: Any = 3.0,
+    normalize: str = "peak",
+    amplitude: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+) -> list[torch.Tensor]:
+    """
+    The factors of :func:`gaussian_heatmaps`: a Gaussian in D dimensions is a product of one in each.
+
+    Whoever needs the heatmaps in parts only, makes them from these as :func:`outer_product` does, and stores none.
+
+    Args:
+        points: as for :func:`gaussian_heatmaps`, as all other arguments.
+        spatial_shape: D sizes.
+        sigma: standard deviation in voxels. May carry a gradient.
+        normalize: ``"peak"`` or ``"mass"``.
+        amplitude: the first factor has it.
+        dtype: floating-point type of the result. The factors are computed in float64.
+
+    Returns:
+        D tensors (..., N, size of the axis).
+
+    Raises:
+        ValueError: as :func:`gaussian_heatmaps`.
+    """
+    spatial_dims = points.shape[-1] if points.ndim > 1 else 0
+    if spatial_dims not in (2, 3):
+        raise ValueError(f"points must have shape (..., N, 2) or (..., N, 3), got {tuple(points.shape)}.")
+    if len(spatial_shape) != spatial_dims:
+        raise ValueError(f"spatial_shape {tuple(spatial_shape)} has not the {spatial_dims} axes of the points.")
+    if normalize not in ("peak", "mass"):
+        raise ValueError(f"normalize must be 'peak' or 'mass', got {normalize!r}.")
+    # MPS has no float64
+    work = torch.float32 if points.device.type == "mps" else torch.float64
+    sigma = expand_sigma(sigma, points.shape[-2], spatial_dims).to(device=points.device, dtype=work)
+    if not bool((sigma > 0).all()):
+        raise ValueError(f"sigma must be positive, got a smallest value of {float(sigma.detach().min())}.")
+
+    missing = points.isnan().any(dim=-1, keepdim=True)
+    centers = torch.where(missing, torch.zeros_like(points), points).to(work)
+    # half precision has gradual underflow in hardware, and too little range for this
+    smallest = torch.finfo(torch.float32 if dtype == torch.float16 else dtype).tiny ** (1 / spatial_dims)
+    factors = []
+    for axis, size in enumerate(spatial_shape):
+        factor = _axis_profiles(centers, sigma, axis, int(size))
+        factors.append(torch.where(factor < smallest, torch.zeros_like(factor), factor))
+    scale = torch.full_like(sigma[..., 0], amplitude)
+    if normalize == "mass":
+        scale = scale / ((2 * math.pi) ** (spatial_dims / 2) * sigma.prod(dim=-1))
+    factors[0] = factors[0] * torch.where(missing, torch.zeros_like(scale[..., None]), scale[..., None])
+
+    return [factor.to(dtype) for factor in factors]
+
+
+def outer_product(factors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """
+    Maps that are products of one factor per axis.
+
+    Args:
+        factors: D = 2 or 3 tensors (..., N, size of the axis), as :func:`gaussian_factors` gives them or cut from those.
+
+    Returns:
+        (..., N, *sizes). Every element is rounded in the same way whatever part of the axes the factors hold.
+
+    Example:
+        >>> factors = gaussian_factors(torch.tensor([[10.25, 20.5]]), (32, 48), sigma=2.0)
+        >>> rows = outer_product([factors[0][:, 8:12], factors[1]])
+        >>> torch.equal(rows, gaussian_heatmaps(torch.tensor([[10.25, 20.5]]), (32, 48), sigma=2.0)[:, 8:12])
+        True
+    """
+    # the small product first: the full output is written once, by the last multiplication
+    *outer, last = factors
+    if len(outer) == 2:
+        last = outer[1][..., :, None] * last[..., None, :]
+        return outer[0][..., :, None, None] * last[..., None, :, :]
+    return outer[0][..., :, None] * last[..., None, :]
+
+
 def gaussian_heatmaps(
     points: torch.Tensor,
     spatial_shape: Sequence[int],
@@ -114,35 +194,4 @@ def gaussian_heatmaps(
         >>> maps.shape, tuple(int(i) for i in torch.unravel_index(maps.argmax(), maps.shape))[1:]
         (torch.Size([1, 32, 48]), (10, 20))
     """
-    spatial_dims = points.shape[-1] if points.ndim > 1 else 0
-    if spatial_dims not in (2, 3):
-        raise ValueError(f"points must have shape (..., N, 2) or (..., N, 3), got {tuple(points.shape)}.")
-    if len(spatial_shape) != spatial_dims:
-        raise ValueError(f"spatial_shape {tuple(spatial_shape)} has not the {spatial_dims} axes of the points.")
-    if normalize not in ("peak", "mass"):
-        raise ValueError(f"normalize must be 'peak' or 'mass', got {normalize!r}.")
-    # MPS has no float64
-    work = torch.float32 if points.device.type == "mps" else torch.float64
-    sigma = expand_sigma(sigma, points.shape[-2], spatial_dims).to(device=points.device, dtype=work)
-    if not bool((sigma > 0).all()):
-        raise ValueError(f"sigma must be positive, got a smallest value of {float(sigma.detach().min())}.")
-
-    missing = points.isnan().any(dim=-1, keepdim=True)
-    centers = torch.where(missing, torch.zeros_like(points), points).to(work)
-    # half precision has gradual underflow in hardware, and too little range for this
-    smallest = torch.finfo(torch.float32 if dtype == torch.float16 else dtype).tiny ** (1 / spatial_dims)
-    factors = []
-    for axis, size in enumerate(spatial_shape):
-        factor = _axis_profiles(centers, sigma, axis, int(size))
-        factors.append(torch.where(factor < smallest, torch.zeros_like(factor), factor))
-    scale = torch.full_like(sigma[..., 0], amplitude)
-    if normalize == "mass":
-        scale = scale / ((2 * math.pi) ** (spatial_dims / 2) * sigma.prod(dim=-1))
-    factors[0] = factors[0] * torch.where(missing, torch.zeros_like(scale[..., None]), scale[..., None])
-
-    # the small product first: the full output is written once, by the last multiplication
-    *outer, last = [f.to(dtype) for f in factors]
-    if spatial_dims == 3:
-        last = outer[1][..., :, None] * last[..., None, :]
-        return outer[0][..., :, None, None] * last[..., None, :, :]
-    return outer[0][..., :, None] * last[..., None, :]
+    return outer_product(gaussian_factors(points, spatial_shape, sigma, normalize, amplitude, dtype))

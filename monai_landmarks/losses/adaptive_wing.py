@@ -88,8 +88,9 @@ class AdaptiveWingLoss(VoxelwiseLoss):
             raise ValueError(f"foreground_weight must not be negative, got {foreground_weight}.")
         self.omega, self.epsilon, self.alpha, self.theta = omega, epsilon, alpha, theta
         self.foreground_weight = foreground_weight
+        self.whole_maps = foreground_weight > 0
 
-    def voxel_loss(self, heatmaps: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    def voxel_loss(self, heatmaps: torch.Tensor, maps: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
         """Adaptive wing of each voxel."""
         error = (heatmaps - maps).abs()
         exponent = self.alpha - maps

@@ -13,12 +13,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from monai.utils import LossReduction
 
 from .targets import GaussianTarget
+from .voxel_sum import Slopes
 from .voxelwise import VoxelwiseLoss
 
 __all__ = ["EWCLoss", "ExponentialWeightedCenterLoss"]
@@ -80,9 +82,15 @@ class ExponentialWeightedCenterLoss(VoxelwiseLoss):
             raise ValueError(f"alpha must be at least 1, so that no voxel counts less near the landmark, got {alpha}.")
         self.alpha = alpha
 
-    def voxel_loss(self, heatmaps: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    def voxel_loss(self, heatmaps: torch.Tensor, maps: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
         """Exponentially weighted squared error of each voxel."""
         return torch.pow(self.alpha, maps) * (heatmaps - maps).square()
+
+    def voxel_slopes(self, heatmaps: torch.Tensor, maps: torch.Tensor, peak: torch.Tensor, of_target: bool) -> Slopes:
+        """Derivatives of :meth:`voxel_loss`."""
+        error = heatmaps - maps
+        slope = 2 * torch.pow(self.alpha, maps) * error
+        return Slopes(slope, slope * (0.5 * math.log(self.alpha) * error - 1) if of_target else None)
 
     @torch.no_grad()
     def weight_share(self, spatial_shape: Sequence[int], num_landmarks: int = 1) -> float:

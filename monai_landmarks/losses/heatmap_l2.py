@@ -17,6 +17,7 @@ import torch
 from monai.utils import LossReduction
 
 from .targets import GaussianTarget
+from .voxel_sum import Slopes
 from .voxelwise import VoxelwiseLoss
 
 __all__ = ["HeatmapL2Loss"]
@@ -57,10 +58,26 @@ class HeatmapL2Loss(VoxelwiseLoss):
             raise ValueError(f"foreground_weight must not be negative, got {foreground_weight}.")
         self.foreground_weight = foreground_weight
 
-    def voxel_loss(self, heatmaps: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    def voxel_loss(self, heatmaps: torch.Tensor, maps: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
         """Weighted squared error of each voxel."""
         squared = (heatmaps - maps).square()
         if self.foreground_weight > 0:
-            peak = maps.flatten(2).amax(dim=-1).clamp(min=torch.finfo(maps.dtype).tiny)
-            squared = squared * (1 + self.foreground_weight * maps / peak.view(*peak.shape, *[1] * (maps.ndim - 2)))
+            squared = squared * (1 + self.foreground_weight * maps / _divisor(peak))
         return squared
+
+    def voxel_slopes(self, heatmaps: torch.Tensor, maps: torch.Tensor, peak: torch.Tensor, of_target: bool) -> Slopes:
+        """Derivatives of :meth:`voxel_loss`."""
+        error = heatmaps - maps
+        if self.foreground_weight == 0:
+            return Slopes(2 * error, -2 * error if of_target else None)
+        peak = _divisor(peak)
+        slope = 2 * (1 + self.foreground_weight * maps / peak) * error
+        if not of_target:
+            return Slopes(slope)
+        of_weight = self.foreground_weight / peak * error.square()
+        return Slopes(slope, of_weight - slope, -of_weight * maps / peak)
+
+
+def _divisor(peak: torch.Tensor) -> torch.Tensor:
+    """The peak, or 1 where there is no target."""
+    return torch.where(peak > 0, peak, torch.ones_like(peak))

@@ -18,12 +18,13 @@ from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
 from .targets import GaussianTarget, plain_tensor
-from .voxelwise import check_missing, in_loss_precision, target_and_weight
+from .voxel_sum import Slopes, VoxelTerm
+from .voxelwise import check_missing, sum_per_map
 
 __all__ = ["SCNLoss"]
 
 
-class SCNLoss(_Loss):
+class SCNLoss(_Loss, VoxelTerm):
     r"""
     Squared heatmap error plus a penalty on the learned sigma of each landmark (Payer et al., MedIA 2019).
 
@@ -98,6 +99,15 @@ class SCNLoss(_Loss):
             return (ratio / (4 * torch.pi)) ** 0.25
         return (1.5 * ratio / (4 * torch.pi) ** 1.5) ** 0.2
 
+    def voxel_loss(self, heatmaps: torch.Tensor, maps: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
+        """Half of the squared error of each voxel."""
+        return 0.5 * (heatmaps - maps).square()
+
+    def voxel_slopes(self, heatmaps: torch.Tensor, maps: torch.Tensor, peak: torch.Tensor, of_target: bool) -> Slopes:
+        """Derivatives of :meth:`voxel_loss`."""
+        error = heatmaps - maps
+        return Slopes(error, -error if of_target else None)
+
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """
         Args:
@@ -113,8 +123,7 @@ class SCNLoss(_Loss):
         input, target = plain_tensor(input), plain_tensor(target)
         if target.shape == input.shape:
             raise ValueError("SCNLoss makes its targets itself: pass index points (B, N, D), not heatmaps.")
-        maps, weight = target_and_weight(input, target, self.target, self.missing)
-        per_map = 0.5 * (in_loss_precision(input) - maps).square().flatten(2).sum(dim=-1) * weight
+        per_map, _ = sum_per_map(self, input, target, self.target, self.missing)
         if self.learn_sigma:
             present = (~target.isnan().any(dim=-1)).reshape(per_map.shape).to(per_map)
             per_map = per_map + 0.5 * self.sigma_weight * self.sigma.square() * present
@@ -122,5 +131,5 @@ class SCNLoss(_Loss):
             return per_map
         total = per_map.sum() / len(input)
         if self.reduction == LossReduction.MEAN.value:
-            total = total / (self.num_landmarks * maps[0, 0].numel())
+            total = total / (self.num_landmarks * input.shape[2:].numel())
         return total

@@ -19,7 +19,7 @@ import torch
 import torch.nn as nn
 from monai.data import MetaTensor
 
-from monai_landmarks.heatmaps import expand_sigma, gaussian_heatmaps
+from monai_landmarks.heatmaps import expand_sigma, gaussian_factors, outer_product
 
 __all__ = ["GaussianTarget", "as_batch_points", "plain_tensor"]
 
@@ -107,6 +107,12 @@ class GaussianTarget(nn.Module):
         """Sigma per landmark and axis, (N, D)."""
         return expand_sigma(self.sigma, num_landmarks, spatial_dims)
 
+    def factors(
+        self, points: torch.Tensor, spatial_shape: torch.Size | tuple[int, ...], dtype: torch.dtype = torch.float32
+    ) -> list[torch.Tensor]:
+        """The targets as factors along each axis, D tensors (..., N, size); for losses that store no targets."""
+        return gaussian_factors(points, spatial_shape, self.sigma, self.normalize, self.amplitude, dtype)
+
     def forward(self, points: torch.Tensor, spatial_shape: torch.Size | tuple[int, ...]) -> torch.Tensor:
         """(..., N, D) index points to (..., N, *spatial_shape) targets, float32; NaN points give zero maps."""
-        return gaussian_heatmaps(points, spatial_shape, self.sigma, self.normalize, self.amplitude)
+        return outer_product(self.factors(points, spatial_shape))

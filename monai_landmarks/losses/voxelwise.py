@@ -18,8 +18,9 @@ from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
 from .targets import GaussianTarget, as_batch_points, plain_tensor
+from .voxel_sum import VoxelTerm, in_loss_precision, loss_dtype, sum_over_voxels
 
-__all__ = ["VoxelwiseLoss", "check_missing", "in_loss_precision", "target_and_weight"]
+__all__ = ["VoxelwiseLoss", "check_missing", "sum_per_map"]
 
 _MISSING = ("ignore", "absent")
 
@@ -31,43 +32,48 @@ def check_missing(missing: str) -> str:
     return missing
 
 
-def in_loss_precision(heatmaps: torch.Tensor) -> torch.Tensor:
-    """In float32 at least: a sum over a million voxels is too much for half."""
-    return heatmaps if heatmaps.dtype == torch.float64 else heatmaps.float()
-
-
-def target_and_weight(
-    heatmaps: torch.Tensor, target: torch.Tensor, make_target: GaussianTarget, missing: str
+def sum_per_map(
+    term: VoxelTerm, heatmaps: torch.Tensor, target: torch.Tensor, make_target: GaussianTarget, missing: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    The target maps, and which maps the loss counts.
+    Sum of a term over the voxels of each map, and which maps the loss counts.
 
     Args:
+        term: what a voxel adds.
         heatmaps: predictions (B, N, *spatial).
-        target: index points (B, N, D) or (B, 1, N, D), NaN where missing; or maps of the shape of ``heatmaps``, where a
-            map with a NaN is missing.
-        make_target: turns points into maps.
+        target: index points (B, N, D) or (B, 1, N, D), NaN where missing: the targets are made part by part and never
+            stored. Or maps of the shape of ``heatmaps``, where a map with a NaN is missing.
+        make_target: makes targets from points.
         missing: ``"ignore"``: the position is unknown, the map counts not at all. ``"absent"``: the landmark is known
             not to be in the image, its target is flat zero.
 
     Returns:
-        target maps (B, N, *spatial) without NaN, and weights (B, N), 0 or 1.
+        sums (B, N), zero where a map does not count, and weights (B, N), 0 or 1.
     """
+    dtype = loss_dtype(heatmaps)
     if target.shape == heatmaps.shape:
         unknown = target.flatten(2).isnan().any(dim=-1)
-        maps = torch.nan_to_num(target) * ~unknown.view(*unknown.shape, *[1] * (target.ndim - 2))
-        maps = maps.to(heatmaps.device, torch.float32)
+        ones = [1] * (target.ndim - 2)
+        maps = torch.nan_to_num(target) * ~unknown.view(*unknown.shape, *ones)
+        maps = maps.to(heatmaps.device, dtype)
+        peak = maps.flatten(2).amax(dim=-1).view(*unknown.shape, *ones)
+        sums = term.voxel_loss(in_loss_precision(heatmaps), maps, peak).flatten(2).sum(dim=-1)
     else:
         points = as_batch_points(target, heatmaps)
         unknown = points.isnan().any(dim=-1)
-        maps = make_target(points, heatmaps.shape[2:])
-    weight = torch.ones_like(unknown, dtype=torch.float32) if missing == "absent" else (~unknown).float()
-    return maps, weight.to(heatmaps.device)
+        sums = sum_over_voxels(term, heatmaps, make_target.factors(points, heatmaps.shape[2:], dtype))
+    weight = torch.ones_like(unknown, dtype=dtype) if missing == "absent" else (~unknown).to(dtype)
+    weight = weight.to(heatmaps.device)
+    return sums * weight, weight
 
 
-class VoxelwiseLoss(_Loss):
+class VoxelwiseLoss(_Loss, VoxelTerm):
     """
     A sum over the voxels of each map; a subclass says in ``voxel_loss`` what a voxel adds.
+
+    Called with points, it needs no memory for targets: they are made for a few rows at a time, in the forward and again in
+    the backward pass. Beside the gradient of the heatmaps, that takes less than 5 % of their size, or a few MiB where that
+    is more, for any number of landmarks.
 
     Args:
         target: makes the target maps when the loss is called with points. Default: sigma 3 voxels, peak 1.
@@ -99,10 +105,6 @@ class VoxelwiseLoss(_Loss):
                 "Use GaussianTarget(sigma, normalize='peak', amplitude=1.0)."
             )
 
-    def voxel_loss(self, heatmaps: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-        """What each voxel adds, from predictions and targets (B, N, *spatial) in float32 at least."""
-        raise NotImplementedError
-
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """
         Args:
@@ -117,19 +119,18 @@ class VoxelwiseLoss(_Loss):
                 formula needs that.
         """
         input, target = plain_tensor(input), plain_tensor(target)
-        maps, weight = target_and_weight(input, target, self.target, self.missing)
         if self.unit_targets and target.shape == input.shape:
-            self._check_unit(maps.detach())
-        per_map = self.voxel_loss(in_loss_precision(input), maps).flatten(2).sum(dim=-1) * weight
+            self._check_unit(target.detach())
+        per_map, weight = sum_per_map(self, input, target, self.target, self.missing)
         if self.reduction == LossReduction.SUM.value:
             return per_map.sum()
         if self.reduction == LossReduction.MEAN.value:
-            return per_map.sum() / (weight.sum() * maps[0, 0].numel()).clamp(min=1)
+            return per_map.sum() / (weight.sum() * input.shape[2:].numel()).clamp(min=1)
         return per_map
 
     def _check_unit(self, maps: torch.Tensor) -> None:
-        # resampled maps are off by rounding
-        low, high = (float(v) for v in maps.aminmax())
+        # a map with a NaN is missing; resampled maps are off by rounding
+        low, high = (float(v) for v in torch.nan_to_num(maps).aminmax())
         if low < -1e-3 or high > 1 + 1e-3:
             raise ValueError(
                 f"{type(self).__name__} needs target heatmaps in [0, 1], got values from {low:.4g} to {high:.4g}: "

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from .affine import EnsureWorldAffine, EnsureWorldAffineD, EnsureWorldAffined, EnsureWorldAffineDict
+from .fit_to_grid import FitToGrid, FitToGridD, FitToGridd, FitToGridDict
 from .flip import RandLandmarkFlip, RandLandmarkFlipD, RandLandmarkFlipd, RandLandmarkFlipDict
 from .gray import ToGray, ToGrayD, ToGrayd, ToGrayDict
 from .guard import check_running_chain, refuse_unfollowed_warps
@@ -55,6 +56,10 @@ __all__ = [
     "EnsureWorldAffineD",
     "EnsureWorldAffineDict",
     "EnsureWorldAffined",
+    "FitToGrid",
+    "FitToGridD",
+    "FitToGridDict",
+    "FitToGridd",
     "HeatmapToLandmarks",
     "HeatmapToLandmarksD",
     "HeatmapToLandmarksDict",

@@ -223,6 +223,8 @@ class HeatmapToLandmarks(Transform):
         return_score: also return the maximum of each map, (..., N).
         return_covariance: also return the covariance of each peak in square voxels, (..., N, D, D).
         radius: how far around the maximum the refinement looks, in voxels.
+        softmax: the maps are logits of a distribution over their voxels, as a network gives them that is trained with
+            ``HeatmapCrossEntropyLoss``: take their softmax first. The score is then a probability.
 
     Example:
         >>> heatmaps = LandmarksToHeatmap(sigma=3.0)(np.array([[100.2, 50.7]]), spatial_shape=(128, 128))
@@ -241,6 +243,7 @@ class HeatmapToLandmarks(Transform):
         return_score: bool = False,
         return_covariance: bool = False,
         radius: int | None = None,
+        softmax: bool = False,
     ) -> None:
         self.method = method
         self.threshold = threshold
@@ -248,6 +251,7 @@ class HeatmapToLandmarks(Transform):
         self.return_score = return_score
         self.return_covariance = return_covariance
         self.radius = radius
+        self.softmax = softmax
 
     def __call__(self, heatmaps: NdarrayOrTensor) -> Any:
         """
@@ -259,9 +263,10 @@ class HeatmapToLandmarks(Transform):
             covariance. Array type and device are those of the heatmaps.
         """
         tensor = convert_to_tensor(heatmaps, track_meta=False)
-        decoded = decode_heatmaps(
-            tensor, self.spatial_dims or tensor.ndim - 1, self.method, self.threshold, self.radius
-        )
+        dims = self.spatial_dims or tensor.ndim - 1
+        if self.softmax:
+            tensor = tensor.flatten(-dims).softmax(dim=-1, dtype=torch.float32).reshape(tensor.shape)
+        decoded = decode_heatmaps(tensor, dims, self.method, self.threshold, self.radius)
         results = [decoded.points]
         if self.return_score:
             results.append(decoded.score)
@@ -290,6 +295,7 @@ class HeatmapToLandmarksd(MapTransform):
         method: see :class:`HeatmapToLandmarks`.
         threshold: see :class:`HeatmapToLandmarks`.
         radius: see :class:`HeatmapToLandmarks`.
+        softmax: see :class:`HeatmapToLandmarks`.
         allow_missing_keys: do not raise when a key is missing.
 
     Raises:
@@ -310,6 +316,7 @@ class HeatmapToLandmarksd(MapTransform):
         method: str = "gaussian",
         threshold: float | None = 0.0,
         radius: int | None = None,
+        softmax: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -327,7 +334,9 @@ class HeatmapToLandmarksd(MapTransform):
         self.score_keys = names(score_keys, "score")
         self.covariance_keys = names(covariance_keys, "covariance")
         self.ref_image_keys = ensure_tuple_rep(ref_image_keys, len(self.keys))
-        self.decoder = HeatmapToLandmarks(method, threshold, return_score=True, return_covariance=True, radius=radius)
+        self.decoder = HeatmapToLandmarks(
+            method, threshold, return_score=True, return_covariance=True, radius=radius, softmax=softmax
+        )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Add points, scores and covariances to ``data``."""

@@ -17,6 +17,7 @@ from .contact_sheet import draw_contact_sheet
 from .curves import draw_error_boxplot, draw_sdr_curve, draw_training_curve
 from .heatmap_figure import draw_heatmaps
 from .landmark_view import LandmarkView, draw_landmarks, draw_views, landmark_view
+from .precision_figure import draw_precision
 
 __all__ = [
     "LandmarkView",
@@ -25,6 +26,7 @@ __all__ = [
     "draw_error_boxplot",
     "draw_heatmaps",
     "draw_landmarks",
+    "draw_precision",
     "draw_sdr_curve",
     "draw_training_curve",
     "draw_views",

@@ -105,7 +105,7 @@ def test_small_dtypes_are_summed_in_float32(kind, dtype):
 
 def test_a_loss_of_the_prediction_alone_sees_float32():
     class Sum(VoxelwiseLoss):
-        def voxel_loss(self, heatmaps, maps):
+        def voxel_loss(self, heatmaps, maps, peak):
             return heatmaps
 
     prediction = torch.full((1, 1, 256, 256), 60.0, dtype=torch.float16)

@@ -118,6 +118,22 @@ def test_dictionary_index_space():
     assert np.allclose(data["pred_points"][0].numpy(), POINTS[2], atol=1e-3)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_logits(dims):
+    """A Gaussian's logarithm and any constant are the logits of that Gaussian with mass 1."""
+    heatmaps = LandmarksToHeatmap(sigma=2.0, normalize="mass")(torch.tensor(POINTS[dims]), SHAPE[dims])[:2]
+    logits = heatmaps.clamp(min=1e-30).log() - 50
+    points, score, covariance = HeatmapToLandmarks(return_score=True, return_covariance=True, softmax=True)(logits)
+    expected = HeatmapToLandmarks(return_score=True, return_covariance=True)(heatmaps)
+    for found, right in zip((points, score, covariance), expected):
+        torch.testing.assert_close(found, right, rtol=1e-2, atol=1e-4)
+    batch = HeatmapToLandmarks(softmax=True, spatial_dims=dims)(logits[None].expand(2, *logits.shape))
+    torch.testing.assert_close(batch[1], points)
+    image = MetaTensor(torch.zeros(1, *SHAPE[dims]), affine=torch.as_tensor(AFFINE))
+    decode = HeatmapToLandmarksd("pred", ref_image_keys="image", space="index", softmax=True)
+    torch.testing.assert_close(decode({"pred": logits, "image": image})["pred_points"][0].as_tensor().float(), points)
+
+
 def test_shape_is_that_of_the_image_as_it_is_now():
     image = MetaTensor(torch.zeros(1, 64, 80), affine=torch.eye(4), meta={"spatial_shape": (64, 80)})
     points = MetaTensor(torch.tensor([[[30.0, 40.0]]]), affine=torch.eye(4))

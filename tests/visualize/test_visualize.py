@@ -25,6 +25,7 @@ from monai_landmarks.visualize import (
     draw_error_boxplot,
     draw_heatmaps,
     draw_landmarks,
+    draw_precision,
     draw_sdr_curve,
     draw_training_curve,
     draw_views,
@@ -181,3 +182,30 @@ def test_pyplot_is_not_touched():
 
     for module in vars(package).values():
         assert getattr(module, "__name__", "") != "matplotlib.pyplot"
+
+
+def test_precision_marks_where_a_search_stopped(tmp_path):
+    sigma = np.array([[4.0, 4.0], [5.0, 3.2], [5.0, 2.6], [5.0, 2.6]])
+    error = np.array([[np.nan, np.nan], [3.0, 2.0], [2.0, 1.0], [2.0, 1.0]])
+    reward = np.full((4, 2), np.nan)
+    stopped = [["", ""], ["settled", ""], ["settled", ""], ["settled", "no improvement"]]
+    figure = draw_precision([0, 1, 2, 3], sigma, error, reward, stopped, ["b", "a"], "mm")
+    drawn(figure, tmp_path)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["sigma [mm]", "validation error"]
+    lines = figure.axes[0].get_lines()
+    circles = [tuple(line.get_xydata()[0]) for line in lines if line.get_marker() == "o"]
+    assert sorted(circles) == [(1.0, 5.0), (3.0, 2.6)]
+    # in the order of the last sigma
+    curves = [line for line in lines if line.get_marker() != "o"]
+    assert [line.get_label() for line in curves] == ["a", "b"] and curves[0].get_ydata().tolist() == [
+        4.0,
+        3.2,
+        2.6,
+        2.6,
+    ]
+    reward[2:] = [[0.5, -0.5], [np.nan, 0.25]]
+    figure = draw_precision([0, 1, 2, 3], sigma, error, reward, stopped, unit="voxel")
+    drawn(figure, tmp_path)
+    mean = figure.axes[2].get_lines()[-1].get_ydata()
+    np.testing.assert_allclose(mean, [np.nan, np.nan, 0.0, 0.25])
+    drawn(draw_precision([0, 1], np.full((2, 40), 3.0), np.full((2, 40), np.nan)), tmp_path)
