@@ -125,6 +125,36 @@ def test_pictures_and_slices_share_a_batch(tmp_path):
         np.testing.assert_allclose(landmarks.points, np.tile(point, (19, 1)), atol=0.1)
 
 
+def test_a_dicom_series_and_a_bundle_made_for_volumes(tmp_path, write_dicom):
+    rows = ["# coordinate_system=RAS", "image,landmark,x,y,z"]
+    grid = np.stack(np.mgrid[:20, :18, :16], axis=-1)
+
+    def ball(point: tuple[float, ...]) -> np.ndarray:
+        return (200 * np.exp(-((grid - point) ** 2).sum(-1) / 8)).astype(np.int16)
+
+    (tmp_path / "images").mkdir()
+    for i in range(3):
+        nib.save(nib.Nifti1Image(ball((8, 9, 7 + i)), np.diag([2, 2, 3, 1])), tmp_path / "images" / f"{i}.nii")
+        rows.append(f"{i}.nii,a,16,18,{3 * (7 + i)}")
+    (tmp_path / "points.csv").write_text("\n".join(rows))
+    root, out = tmp_path / "bundle", tmp_path / "out"
+    for command in (
+        ["check", tmp_path / "images", tmp_path / "points.csv", "--out", tmp_path / "checked", "--sheet", "0"],
+        ["init", tmp_path / "checked" / "datalist.json", "--method", "scn", "--out", root],
+    ):
+        done = CliRunner().invoke(program, [*map(str, command)])
+        assert done.exit_code == 0, done.output
+    change(root, network_def={**NETWORK, "_target_": "torch.nn.Conv3d"})
+    (root / "models").mkdir(exist_ok=True)
+    torch.save({"weight": torch.ones(1, 1, 1, 1, 1), "bias": torch.zeros(1)}, root / "models" / "model.pt")
+    write_dicom(tmp_path / "new" / "head", ball((8.4, 6.7, 9.2)), "1")  # slices 3 mm apart, pixels of 1 mm
+    done = invoke(root, tmp_path / "new", "--out", out, "--device", "cpu", "--format", "npz")
+    assert done.exit_code == 0, done.output
+    [landmarks] = read_landmark_table(out / "predictions.csv").values()
+    np.testing.assert_allclose(landmarks.to("LPS").points, [[8.4, 6.7, 27.6]], atol=0.3)
+    np.testing.assert_array_equal(read_landmarks(out / "head.npz").points, landmarks.to("RAS").points)
+
+
 def test_the_rest_is_done_when_an_image_cannot_be_read(tmp_path):
     root, images, out = spot_bundle(tmp_path), write_spots(tmp_path / "images"), tmp_path / "out"
     cut = (images / "a.png").read_bytes()
