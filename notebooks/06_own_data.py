@@ -109,14 +109,7 @@ display(Image(str(bundle / "eval" / "training_curve.png")))
 # After some seconds of training the mean error is a pixel or two, and outliers are left. Points of each image are written as a file for 3D Slicer, in the same space as those that you have drawn.
 
 # %%
-run(
-    run_id="inference",
-    init_id="initialize",
-    bundle_root=str(bundle),
-    config_file=str(bundle / "configs" / "inference.json"),
-    dataset_dir=str(images),
-    output_dir=str(folder / "found"),
-)
+monai_landmarks(f"predict {bundle} {images} --out {folder / 'found'}")
 monai_landmarks(f"evaluate {folder / 'found'} {folder / 'checked' / 'datalist.json'} --section validation")
 
 # %%

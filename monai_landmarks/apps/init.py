@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["init"]
 
-METHODS = ("scn", "farnet")  # those of monai_landmarks.planning, which must not be imported for the help
+METHODS = ("scn", "farnet", "adaptive")  # those of monai_landmarks.planning, which must not be imported for the help
 
 
 class _Setting(click.ParamType):

@@ -25,12 +25,14 @@ import click
 
 from monai_landmarks import __version__
 
+from .calibrate import calibrate
 from .check import check
 from .convert import convert
 from .datasets import datasets
 from .evaluate import evaluate
 from .init import init
 from .predict import predict
+from .report import report
 
 __all__ = ["program"]
 
@@ -69,9 +71,11 @@ def program(verbose: bool) -> None:
         logging.getLogger().addHandler(logging.NullHandler())
 
 
+program.add_command(calibrate)
 program.add_command(check)
 program.add_command(convert)
 program.add_command(datasets)
 program.add_command(evaluate)
 program.add_command(init)
 program.add_command(predict)
+program.add_command(report)

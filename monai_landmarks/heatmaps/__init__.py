@@ -12,14 +12,36 @@
 
 from __future__ import annotations
 
-from .decode import DecodedLandmarks, decode_heatmaps
+from .chains import chain_offsets, choose_by_graph, choose_by_sequence, with_neighbors
+from .decode import (
+    DecodedLandmarks,
+    Neighborhoods,
+    check_decoding,
+    cut_neighborhoods,
+    decode_heatmaps,
+    decode_neighborhoods,
+    find_maxima,
+    neighborhood_radius,
+)
 from .encode import expand_sigma, gaussian_factors, gaussian_heatmaps, outer_product
+from .peaks import find_peaks
 
 __all__ = [
     "DecodedLandmarks",
+    "Neighborhoods",
+    "chain_offsets",
+    "check_decoding",
+    "choose_by_graph",
+    "choose_by_sequence",
+    "cut_neighborhoods",
     "decode_heatmaps",
+    "decode_neighborhoods",
     "expand_sigma",
+    "find_maxima",
+    "find_peaks",
     "gaussian_factors",
     "gaussian_heatmaps",
+    "neighborhood_radius",
     "outer_product",
+    "with_neighbors",
 ]

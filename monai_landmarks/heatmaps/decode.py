@@ -17,7 +17,17 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["DecodedLandmarks", "decode_heatmaps"]
+__all__ = [
+    "DecodedLandmarks",
+    "Neighborhoods",
+    "check_decoding",
+    "cut_neighborhoods",
+    "decode_heatmaps",
+    "decode_neighborhoods",
+    "find_maxima",
+    "neighborhood_radius",
+    "work_dtype",
+]
 
 _METHODS = ("gaussian", "centroid", "argmax")
 # the fit ends when no center (voxels) and no covariance (square voxels) has changed by more than this
@@ -39,15 +49,15 @@ class DecodedLandmarks(NamedTuple):
     covariance: torch.Tensor
 
 
-class _Windows(NamedTuple):
-    """Square neighborhoods of the maxima of M maps: everything that the refinements look at."""
+class Neighborhoods(NamedTuple):
+    """Square neighborhoods of maxima, one in each of M maps: everything that the refinements look at."""
 
     offsets: torch.Tensor  # (P, D) offset of each window cell from the window's center
     values: torch.Tensor  # (M, P), zero where the window leaves the map
     inside: torch.Tensor  # (M, P) bool
 
 
-def _find_maxima(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def find_maxima(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Index (M, D) and value (M,) of the maximum of each of M maps."""
     # one pass of amax over the last axis, then an argmax over what is left: an argmax over everything is several
     # times slower on a CPU
@@ -59,19 +69,49 @@ def _find_maxima(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.stack(index, dim=-1), rows.gather(1, row[:, None])[:, 0]
 
 
-def _cut_windows(maps: torch.Tensor, center: torch.Tensor, radius: int, dtype: torch.dtype) -> _Windows:
+def work_dtype(device: torch.device) -> torch.dtype:
+    """In which the refinements compute. MPS has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def neighborhood_radius(radius: int | None, spatial_dims: int) -> int:
+    """How far around a maximum the refinements look, in voxels, where nothing is said: 8 in 2-D and 6 in 3-D."""
+    return radius or (8 if spatial_dims == 2 else 6)
+
+
+def check_decoding(method: str) -> str:
+    """Return a method of refinement if it is one, else raise ValueError."""
+    if method not in _METHODS:
+        raise ValueError(f"method must be one of {_METHODS}, got {method!r}.")
+    return method
+
+
+def cut_neighborhoods(
+    maps: torch.Tensor, center: torch.Tensor, radius: int, owner: torch.Tensor | None = None
+) -> Neighborhoods:
+    """
+    The voxels within ``radius`` of some centers, along each axis.
+
+    Args:
+        maps: (M, *spatial).
+        center: (P, D) whole index coordinates in the maps.
+        radius: in voxels.
+        owner: (P,) in which map each center lies; None: center p in map p.
+    """
+    dtype = work_dtype(maps.device)
+    if owner is None:
+        owner = torch.arange(len(maps), device=maps.device)
     size = torch.tensor(maps.shape[1:], device=maps.device)
     axis = torch.arange(-radius, radius + 1, device=maps.device)
     offsets = torch.stack(torch.meshgrid(*[axis] * len(size), indexing="ij"), dim=-1).flatten(0, -2)
     cells = center[:, None] + offsets
     inside = ((cells >= 0) & (cells < size)).all(dim=-1)
     cells = torch.minimum(cells.clamp(min=0), size - 1)
-    owner = torch.arange(len(maps), device=maps.device)[:, None].expand(cells.shape[:2])
-    values = maps[(owner, *cells.unbind(-1))].to(dtype)
-    return _Windows(offsets.to(dtype), torch.where(inside, values, torch.zeros_like(values)), inside)
+    values = maps[(owner[:, None].expand(cells.shape[:2]), *cells.unbind(-1))].to(dtype)
+    return Neighborhoods(offsets.to(dtype), torch.where(inside, values, torch.zeros_like(values)), inside)
 
 
-def _moments(window: _Windows, peak: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _moments(window: Neighborhoods, peak: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Offset and covariance of the part of the window above half of the peak; its height above that half is the weight."""
     weight = (window.values - 0.5 * peak[:, None]).clamp(min=0) * window.inside
     weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
@@ -80,7 +120,7 @@ def _moments(window: _Windows, peak: torch.Tensor) -> tuple[torch.Tensor, torch.
     return offset, (deviation * weight[..., None]).transpose(1, 2) @ deviation
 
 
-def _isotropic_width(window: _Windows, peak: torch.Tensor) -> torch.Tensor:
+def _isotropic_width(window: Neighborhoods, peak: torch.Tensor) -> torch.Tensor:
     """
     Sigma (M,) of the Gaussian whose region above half of the peak has the volume that was counted in the window.
 
@@ -102,7 +142,7 @@ def _quadratic_basis(offsets: torch.Tensor) -> torch.Tensor:
 
 
 def _fit_gaussian(
-    window: _Windows, peak: torch.Tensor, radius: int, iterations: int
+    window: Neighborhoods, peak: torch.Tensor, radius: int, iterations: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     r"""
     Least-squares fit of a Gaussian, offset (M, D) and covariance (M, D, D).
@@ -167,6 +207,51 @@ def _fit_gaussian(
     return best
 
 
+def decode_neighborhoods(
+    window: Neighborhoods,
+    center: torch.Tensor,
+    score: torch.Tensor,
+    method: str = "gaussian",
+    threshold: float | None = 0.0,
+    radius: int = 6,
+    iterations: int = 6,
+) -> DecodedLandmarks:
+    """
+    Refine maxima to a fraction of a voxel.
+
+    Args:
+        window: what lies around M maxima, from :func:`cut_neighborhoods`.
+        center: (M, D) index coordinates of the maxima.
+        score: (M,) values there.
+        method: as for :func:`decode_heatmaps`, as all other arguments.
+        threshold: a maximum that is not above it is NaN.
+        radius: of the neighborhoods.
+        iterations: at most so many of the Gaussian fit.
+
+    Returns:
+        :class:`DecodedLandmarks` of M points, float64 where the scores are, else float32.
+    """
+    work = window.values.dtype
+    result_dtype = torch.float64 if score.dtype == torch.float64 else torch.float32
+    peak = score.to(work)
+    present = peak.isfinite() if threshold is None else peak.isfinite() & (peak > threshold)
+    # the refinements need a positive peak; a map without one keeps its maximum
+    refinable = peak.isfinite() & (peak > 0)
+    window = window._replace(values=torch.where(refinable[:, None], torch.nan_to_num(window.values), 1.0))
+    usable_peak = torch.where(refinable, peak, torch.ones_like(peak))
+
+    if method == "gaussian":
+        offset, covariance = _fit_gaussian(window, usable_peak, radius, iterations)
+    else:
+        offset, covariance = _moments(window, usable_peak)
+    if method == "argmax":
+        offset = torch.zeros_like(offset)
+    points = center.to(work) + torch.where(refinable[:, None], offset, torch.zeros_like(offset))
+    points = torch.where(present[:, None], points, math.nan)
+    covariance = torch.where((present & refinable)[:, None, None], covariance, math.nan)
+    return DecodedLandmarks(points.to(result_dtype), score, covariance.to(result_dtype))
+
+
 @torch.no_grad()
 def decode_heatmaps(
     heatmaps: torch.Tensor,
@@ -209,42 +294,20 @@ def decode_heatmaps(
             f"expected heatmaps of shape (..., N, *spatial) with 2 or 3 spatial axes, got {tuple(heatmaps.shape)} "
             f"and spatial_dims={spatial_dims}."
         )
-    if method not in _METHODS:
-        raise ValueError(f"method must be one of {_METHODS}, got {method!r}.")
+    check_decoding(method)
     lead, spatial = heatmaps.shape[:-spatial_dims], heatmaps.shape[-spatial_dims:]
     maps = heatmaps.reshape(-1, *spatial)
     if not maps.is_floating_point():
         maps = maps.float()
-    work = torch.float32 if maps.device.type == "mps" else torch.float64
-    result_dtype = torch.float64 if maps.dtype == torch.float64 else torch.float32
-    radius = radius or (8 if spatial_dims == 2 else 6)
+    radius = neighborhood_radius(radius, spatial_dims)
     if maps.numel() == 0:
         if 0 in spatial:
             raise ValueError(f"heatmaps of shape {tuple(heatmaps.shape)} have an empty spatial axis.")
         shape = (*lead, spatial_dims)
-        empty = maps.new_zeros(shape, dtype=result_dtype)
+        empty = maps.new_zeros(shape, dtype=torch.promote_types(maps.dtype, torch.float32))
         return DecodedLandmarks(empty, maps.new_zeros(lead), empty[..., None].expand(*shape, spatial_dims))
 
-    center, score = _find_maxima(maps)
-    peak = score.to(work)
-    present = peak.isfinite() if threshold is None else peak.isfinite() & (peak > threshold)
-    # the refinements need a positive peak; a map without one keeps its maximum
-    refinable = peak.isfinite() & (peak > 0)
-    window = _cut_windows(maps, center, radius, work)
-    window = window._replace(values=torch.where(refinable[:, None], torch.nan_to_num(window.values), 1.0))
-    usable_peak = torch.where(refinable, peak, torch.ones_like(peak))
-
-    if method == "gaussian":
-        offset, covariance = _fit_gaussian(window, usable_peak, radius, iterations)
-    else:
-        offset, covariance = _moments(window, usable_peak)
-    if method == "argmax":
-        offset = torch.zeros_like(offset)
-    points = center.to(work) + torch.where(refinable[:, None], offset, torch.zeros_like(offset))
-    points = torch.where(present[:, None], points, math.nan)
-    covariance = torch.where((present & refinable)[:, None, None], covariance, math.nan)
-    return DecodedLandmarks(
-        points.to(result_dtype).reshape(*lead, spatial_dims),
-        score.reshape(lead),
-        covariance.to(result_dtype).reshape(*lead, spatial_dims, spatial_dims),
-    )
+    center, score = find_maxima(maps)
+    window = cut_neighborhoods(maps, center, radius)
+    decoded = decode_neighborhoods(window, center, score, method, threshold, radius, iterations)
+    return DecodedLandmarks(*(result.reshape(*lead, *result.shape[1:]) for result in decoded))

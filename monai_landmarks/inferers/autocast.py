@@ -63,7 +63,8 @@ class AutocastInferer(Inferer):
             return self.inferer(inputs, network, *args, **kwargs)
         with torch.autocast(inputs.device.type, dtype=self.dtype):
             heatmaps = self.inferer(inputs, network, *args, **kwargs)
-        if heatmaps.dtype not in (torch.bfloat16, torch.float16):
+        # an inferer that ends in points gives those in full precision
+        if not isinstance(heatmaps, torch.Tensor) or heatmaps.dtype not in (torch.bfloat16, torch.float16):
             return heatmaps
         # one copy for both: losses read whole heatmaps, which a channels_last network interleaves
         return heatmaps.to(torch.float32, memory_format=torch.contiguous_format)

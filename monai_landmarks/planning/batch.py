@@ -46,6 +46,8 @@ def choose_max_epochs(summary: DataSummary, batch_size: int, steps: int) -> Choi
     return Choice(epochs, f"about {steps} steps; look at the training curve, and give more if it still falls")
 
 
-def choose_val_interval(max_epochs: int) -> Choice:
+def choose_val_interval(max_epochs: int, each_epoch: bool = False) -> Choice:
     """Epochs from one validation to the next."""
+    if each_epoch:
+        return Choice(1, "the training learns from each validation")
     return Choice(max(1, max_epochs // _VALIDATIONS), f"the best model is chosen from about {_VALIDATIONS} validations")

@@ -33,7 +33,7 @@ from .plan import Plan
 
 __all__ = ["apply_schema", "with_pairs", "write_bundle"]
 
-_COPIED = ("multi_gpu_train.json", "tensorboard.json", "all_training_images.json", "logging.conf")
+_COPIED = ("multi_gpu_train.json", "tensorboard.json", "logging.conf")
 
 
 def with_pairs(summary: DataSummary, pairs: Sequence[tuple[str, str]]) -> DataSummary:
@@ -82,7 +82,7 @@ def write_bundle(folder: str | os.PathLike, plan: Plan, datalist: str | os.PathL
         (written / "configs").mkdir(parents=True)
         (written / "docs").mkdir()
         shutil.copy(template / "LICENSE", written / "LICENSE")
-        for name in _COPIED:
+        for name in (*_COPIED, METHODS[plan.method].final_config):
             shutil.copy(template / "configs" / name, written / "configs" / name)
         evaluate = json.loads((template / "configs" / "evaluate.json").read_text(encoding="utf-8"))
         metadata = json.loads((template / "configs" / "metadata.json").read_text(encoding="utf-8"))

@@ -54,6 +54,7 @@ def readme(plan: Plan, folder: Path, datalist: Path) -> str:
     return _PAGE.format(
         name=folder.name,
         title=method.title,
+        final_config=method.final_config,
         bundle=method.bundle,
         folder=folder,
         datalist=datalist,
@@ -130,7 +131,7 @@ Training leaves `models/model.pt` (the best on validation), `eval/training_curve
 Inference needs no landmarks; it writes one `.mrk.json` per image, which 3D Slicer opens at the right place, and `predictions.csv` with scores, to `eval/inference`.
 
 - **Go on after a stop**: `--resume true`. **Longer**: `--max_epochs 100`. Any other setting of the configuration in the same way.
-- **All images**, for the final model: `--config_file "['$B/configs/train.json','$B/configs/all_training_images.json']"` trains on the validation part, too, and keeps the last epoch.
+- **All images**, for the final model: `--config_file "['$B/configs/train.json','$B/configs/{final_config}']"` trains on the validation part, too, and keeps the last epoch.
 - **Several devices**: `torchrun --standalone --nproc_per_node=2 -m monai.bundle run training --bundle_root $B --config_file "['$B/configs/train.json','$B/configs/multi_gpu_train.json']"`.
 - **Tracking**: `--tracking $B/configs/tensorboard.json`, or `--tracking mlflow`.
 

@@ -49,7 +49,8 @@ def voxel_limit(machine: Machine, memory: TrainingMemory, patience: int) -> tupl
 def choose_spatial_size(
     summary: DataSummary, resampling: str, multiple: int, limit: tuple[int, str], spacing: float | None = None
 ) -> Choice:
-    """Size of the grid: as fine as the images are, or as the limit allows; divisible by what the network needs.
+    """Size of the grid: as fine as the images are, or as the limit allows; divisible by what the network needs, and along one
+    axis at least twice that.
 
     Args:
         summary: of the data.
@@ -65,7 +66,7 @@ def choose_spatial_size(
     if spacing is not None:
         return Choice(size, f"{reason} with the voxel that is given, in multiples of {multiple}")
     native = size
-    while math.prod(size) > limit[0] and max(size) > multiple:
+    while math.prod(size) > max(limit[0], 2 * multiple**summary.spatial_dims):
         step *= 1.01
         size = _size(extent, step, multiple)
     if size == native:
@@ -91,7 +92,10 @@ def choose_spacing(summary: DataSummary, resampling: str, spatial_size: Sequence
 
 def _size(extent: np.ndarray, step: float, multiple: int) -> list[int]:
     # a grid that is too short by a rounding error does not get a further multiple
-    return [multiple * max(1, math.ceil(length / (step * multiple) - 1e-6)) for length in extent]
+    size = [multiple * max(1, math.ceil(length / (step * multiple) - 1e-6)) for length in extent]
+    # normalization over an image needs more than the one cell that such a grid has at the network's deepest level
+    size[int(np.argmax(extent))] = max(*size, 2 * multiple)
+    return size
 
 
 def _rounded_up(length: float) -> float:

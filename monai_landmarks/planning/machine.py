@@ -122,7 +122,7 @@ def measure_training(network_def: Mapping[str, Any], num_cached: int = 0) -> Tra
 
 def _free_on_gpu() -> float:
     if not torch.cuda.is_available():
-        raise ValueError("there is no GPU here, so tell the memory of the one that will train.")
+        raise ValueError("there is no GPU here; tell how much memory (--memory) the one that will train has.")
     return torch.cuda.mem_get_info()[0]
 
 

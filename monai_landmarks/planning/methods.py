@@ -44,7 +44,10 @@ class Method:
             and dimensions.
         steps: of a training after which the network is nearly as good as it gets, by device; see the bundle's README.
         batch_size: images a batch, by dimensions.
-        learns_sigma: sigma is a parameter of the loss.
+        smallest_sigma: in voxels; a narrower target is poorly sampled.
+        sigma_note: what becomes of sigma in the training, if anything.
+        final_config: the file for the final training on all images.
+        validates_each_epoch: because the training needs it.
     """
 
     title: str
@@ -55,7 +58,10 @@ class Method:
     voxels: dict[tuple[str, int], int]
     steps: dict[str, int]
     batch_size: dict[int, int]
-    learns_sigma: bool = False
+    smallest_sigma: float
+    sigma_note: str = ""
+    final_config: str = "all_training_images.json"
+    validates_each_epoch: bool = False
 
 
 def choose_width(summary: DataSummary, machine: Machine) -> Choice:
@@ -65,10 +71,15 @@ def choose_width(summary: DataSummary, machine: Machine) -> Choice:
     return Choice(32, "that of the bundle, which was measured")
 
 
+def unet_features(width: int) -> list[int]:
+    """Channels of MONAI's ``BasicUNet``, in the proportion of its default."""
+    return [width, width, 2 * width, 4 * width, 8 * width, width]
+
+
 def scn_network(network: dict[str, Any], spatial_dims: int, width: int) -> None:
     """``SCN`` with MONAI's U-Net as local appearance."""
     network.update(spatial_dims=spatial_dims, features=2 * width, spatial_kernel=KERNEL[spatial_dims])
-    network["unet_features"] = [width, width, 2 * width, 4 * width, 8 * width, width]
+    network["unet_features"] = unet_features(width)
     if spatial_dims == 3:
         network["padding_mode"] = "zeros"  # the default reflects, which the few cells of a flat volume are too few for
 
@@ -112,6 +123,22 @@ def fill_farnet(config: dict[str, Any], choices: Choices, summary: DataSummary, 
     config["sigma"] = [[value] for value in sigma] if isinstance(sigma, list) else sigma
 
 
+def adaptive_network(network: dict[str, Any], spatial_dims: int, width: int) -> None:
+    """``LocalizationUNet``."""
+    network.update(spatial_dims=spatial_dims, features=unet_features(width))
+
+
+def fill_adaptive(
+    config: dict[str, Any], choices: Choices, summary: DataSummary, schema: LandmarkSchema | None
+) -> None:
+    """Size of a voxel, to which the searched range of sigma is in proportion, and where the search begins."""
+    if "loss_def" not in config:
+        return
+    config["voxel_size"] = choices["spacing_mm"].value
+    config["loss_def"].update(spatial_dims=summary.spatial_dims, sigma=choices["sigma_mm"].value)
+    config["controller"]["spatial_dims"] = summary.spatial_dims
+
+
 _VOLUMES = {("cpu", 3): 64 * 64 * 80, ("cuda", 3): 128**3}
 
 METHODS = {
@@ -124,7 +151,8 @@ METHODS = {
         voxels={("cpu", 2): 256 * 320, ("cuda", 2): 512 * 640, **_VOLUMES},
         steps={"cpu": 1400, "cuda": 9000},
         batch_size={2: 4, 3: 2},
-        learns_sigma=True,
+        smallest_sigma=2.5,
+        sigma_note="a start, the loss learns it for each landmark",
     ),
     # finer, because its features are on half of the grid
     "farnet": Method(
@@ -136,5 +164,20 @@ METHODS = {
         voxels={("cpu", 2): 384 * 480, ("cuda", 2): 640 * 800, **_VOLUMES},
         steps={"cpu": 2000, "cuda": 9000},
         batch_size={2: 2, 3: 2},
+        smallest_sigma=2.0,
+    ),
+    "adaptive": Method(
+        "adaptive precision",
+        "ceph_xray_landmarks_adaptive",
+        {2: 32, 3: 16},
+        adaptive_network,
+        fill_adaptive,
+        voxels={("cpu", 2): 160 * 192, ("cuda", 2): 512 * 640, **_VOLUMES},
+        steps={"cpu": 1800, "cuda": 9000},
+        batch_size={2: 4, 3: 2},
+        smallest_sigma=4.0,
+        sigma_note="a start, the search changes it for each landmark",
+        final_config="replay.json",
+        validates_each_epoch=True,
     ),
 }

@@ -123,14 +123,19 @@ def _choose_common(
     batch_size = choose(
         "batch_size", lambda: choose_batch_size(summary, machine, memory, size, method.batch_size[dims])
     )
-    choose("sigma_mm", lambda: choose_sigma(summary.names, size, spacing, schema, method.learns_sigma, unit))
+    choose(
+        "sigma_mm",
+        lambda: choose_sigma(
+            summary.names, size, spacing, method.smallest_sigma, schema, note=method.sigma_note, unit=unit
+        ),
+    )
     choose("translate", lambda: choose_translate(size, spacing, unit))
     choose("rotate", choose_rotate)
     choose("scale", choose_scale)
     choose("elastic", lambda: choose_elastic(size, spacing, unit))
     choose("flip", lambda: choose_flip(summary.pairs, symmetric))
     max_epochs = choose("max_epochs", lambda: choose_max_epochs(summary, batch_size, method.steps[machine.device]))
-    choose("val_interval", lambda: choose_val_interval(max_epochs))
+    choose("val_interval", lambda: choose_val_interval(max_epochs, method.validates_each_epoch))
 
 
 def _check_size(size: Any, dims: int) -> None:

@@ -21,15 +21,15 @@ from .choice import Choice
 __all__ = ["choose_sigma", "sigma_in_voxels"]
 
 _PART = 0.008  # of the longest side of the grid; the settings of the bundles have 0.5 to 1.3 %
-_VOXELS = 2.0  # a narrower Gaussian is poorly sampled
 
 
 def choose_sigma(
     names: Sequence[str],
     spatial_size: Sequence[int],
     spacing: float,
+    smallest: float,
     schema: LandmarkSchema | None = None,
-    learned: bool = False,
+    note: str = "",
     unit: str = "mm",
 ) -> Choice:
     """Sigma of the targets in mm, one number or one for each landmark.
@@ -38,11 +38,12 @@ def choose_sigma(
         names: of the landmarks.
         spatial_size: of the grid.
         spacing: of the grid, in mm.
+        smallest: in voxels.
         schema: whose ``sigma_mm`` are taken where it has them.
-        learned: the loss takes it as a start, and learns it.
+        note: what becomes of it in the training.
         unit: what a length is called.
     """
-    voxels = max(_VOXELS, _PART * max(spatial_size))
+    voxels = max(smallest, _PART * max(spatial_size))
     sigma = float(f"{voxels * spacing:.4g}")
     by_name = {} if schema is None else {mark.name: mark.sigma_mm for mark in schema.landmarks if mark.sigma_mm}
     said = [name for name in names if name in by_name]
@@ -50,11 +51,9 @@ def choose_sigma(
         values = [by_name.get(name, sigma) for name in names]
         every = len(said) == len(names)
         rest = "" if every else f", {sigma} {unit} for the {len(names) - len(said)} without one"
-        return Choice(
-            values[0] if len(set(values)) == 1 else values, f"of the schema{rest}; not changed by the training"
-        )
-    rule = f"{voxels:.3g} voxels, {100 * _PART:g} % of the longest side and not below {_VOXELS:.0f}"
-    return Choice(sigma, f"{rule}; a start, the loss learns it for each landmark" if learned else rule)
+        return Choice(values[0] if len(set(values)) == 1 else values, f"of the schema{rest}")
+    rule = f"{voxels:.3g} voxels, {100 * _PART:g} % of the longest side and not below {smallest:g}"
+    return Choice(sigma, f"{rule}; {note}" if note else rule)
 
 
 def sigma_in_voxels(sigma_mm: float | Sequence[float], spacing: float) -> float | list[float]:

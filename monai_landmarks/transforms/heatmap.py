@@ -32,7 +32,8 @@ from monai.utils import (
     get_equivalent_dtype,
 )
 
-from monai_landmarks.heatmaps import decode_heatmaps, expand_sigma, gaussian_heatmaps
+from monai_landmarks.heatmaps import DecodedLandmarks, decode_heatmaps, expand_sigma, gaussian_heatmaps
+from monai_landmarks.uncertainty import ensemble_covariance, sigma_covariance
 
 from .spaces import affine_of, points_as_index, spacing_of
 
@@ -46,6 +47,8 @@ __all__ = [
     "LandmarksToHeatmapDict",
     "LandmarksToHeatmapd",
 ]
+
+_COVARIANCES = ("heatmap", "sigma", "spread", "mixture")
 
 
 class LandmarksToHeatmap(Transform):
@@ -221,10 +224,18 @@ class HeatmapToLandmarks(Transform):
         spatial_dims: how many of the last axes are spatial. None: all but the first. Given, any number of leading axes
             is a batch.
         return_score: also return the maximum of each map, (..., N).
-        return_covariance: also return the covariance of each peak in square voxels, (..., N, D, D).
+        return_covariance: also return the covariance of each landmark in square voxels, (..., N, D, D).
         radius: how far around the maximum the refinement looks, in voxels.
         softmax: the maps are logits of a distribution over their voxels, as a network gives them that is trained with
             ``HeatmapCrossEntropyLoss``: take their softmax first. The score is then a probability.
+        covariance: where the covariance comes from. ``"heatmap"``: the shape of the peak. ``"sigma"``: the learned sigma.
+            ``"spread"`` and ``"mixture"``: the heatmaps are those of an ensemble, (M, N, *spatial), of which the mean is
+            decoded; the covariance is that of the members' points, without or with the members' own, see
+            `monai_landmarks.uncertainty.ensemble_covariance`.
+        sigma: for ``"sigma"``, in voxels, in any form that `monai_landmarks.heatmaps.expand_sigma` takes.
+
+    Raises:
+        ValueError: for an unknown source of the covariance, or ``"sigma"`` without a sigma or the other way round.
 
     Example:
         >>> heatmaps = LandmarksToHeatmap(sigma=3.0)(np.array([[100.2, 50.7]]), spatial_shape=(128, 128))
@@ -244,7 +255,13 @@ class HeatmapToLandmarks(Transform):
         return_covariance: bool = False,
         radius: int | None = None,
         softmax: bool = False,
+        covariance: str = "heatmap",
+        sigma: Any = None,
     ) -> None:
+        if covariance not in _COVARIANCES:
+            raise ValueError(f"covariance must be one of {', '.join(_COVARIANCES)}, got {covariance!r}.")
+        if (covariance == "sigma") != (sigma is not None):
+            raise ValueError("sigma is needed for covariance='sigma', and for nothing else.")
         self.method = method
         self.threshold = threshold
         self.spatial_dims = spatial_dims
@@ -252,21 +269,29 @@ class HeatmapToLandmarks(Transform):
         self.return_covariance = return_covariance
         self.radius = radius
         self.softmax = softmax
+        self.covariance = covariance
+        self.sigma = sigma
+
+    @property
+    def of_ensemble(self) -> bool:
+        """Whether the first axis of the heatmaps is that of the members of an ensemble."""
+        return self.covariance in ("spread", "mixture")
 
     def __call__(self, heatmaps: NdarrayOrTensor) -> Any:
         """
         Args:
-            heatmaps: (N, *spatial), or with any leading axes when ``spatial_dims`` is given.
+            heatmaps: (N, *spatial), or with any leading axes when ``spatial_dims`` is given; those of an ensemble with its
+                members in front of all.
 
         Returns:
             points (N, D) in index coordinates; or a tuple of points and what was asked for, in the order points, score,
             covariance. Array type and device are those of the heatmaps.
         """
         tensor = convert_to_tensor(heatmaps, track_meta=False)
-        dims = self.spatial_dims or tensor.ndim - 1
+        dims = self.spatial_dims or tensor.ndim - 1 - self.of_ensemble
         if self.softmax:
             tensor = tensor.flatten(-dims).softmax(dim=-1, dtype=torch.float32).reshape(tensor.shape)
-        decoded = decode_heatmaps(tensor, dims, self.method, self.threshold, self.radius)
+        decoded = self._decode(tensor, dims)
         results = [decoded.points]
         if self.return_score:
             results.append(decoded.score)
@@ -279,13 +304,31 @@ class HeatmapToLandmarks(Transform):
             converted = results
         return converted[0] if len(converted) == 1 else tuple(converted)
 
+    def _decode(self, heatmaps: torch.Tensor, dims: int) -> DecodedLandmarks:
+        mean = heatmaps.mean(dim=0) if self.of_ensemble else heatmaps
+        decoded = decode_heatmaps(mean, dims, self.method, self.threshold, self.radius)
+        if self.covariance == "heatmap" or not self.return_covariance:
+            return decoded
+        if self.of_ensemble:
+            members = decode_heatmaps(heatmaps, dims, self.method, self.threshold, self.radius)
+            covariance = ensemble_covariance(
+                members.points, members.covariance if self.covariance == "mixture" else None
+            )
+        else:
+            sigma = expand_sigma(self.sigma, decoded.points.shape[-2], dims)
+            covariance = sigma_covariance(sigma).to(decoded.covariance).expand_as(decoded.covariance)
+        absent = decoded.points.isnan().any(dim=-1)
+        return decoded._replace(covariance=covariance.masked_fill(absent[..., None, None], torch.nan))
+
 
 class HeatmapToLandmarksd(MapTransform):
     """
     Dictionary form of :class:`HeatmapToLandmarks`, which also takes the points to the world.
 
     Args:
-        keys: heatmaps (N, *spatial), such as a network's ``"pred"`` after decollation.
+        keys: heatmaps (N, *spatial), such as a network's ``"pred"`` after decollation. Or what an inferer that ends in
+            points gives in their place: ``points`` (N, D) in index coordinates of the image, ``score`` (N,), and
+            ``covariance`` (N, D, D); then ``method`` and ``radius`` are the inferer's.
         points_keys: where the points go, (1, N, D) MetaTensor; default ``"{key}_points"``.
         score_keys: where the scores go, (N,); default ``"{key}_score"``.
         covariance_keys: where the covariances go, (N, D, D); default ``"{key}_covariance"``.
@@ -297,6 +340,8 @@ class HeatmapToLandmarksd(MapTransform):
         radius: see :class:`HeatmapToLandmarks`.
         softmax: see :class:`HeatmapToLandmarks`.
         allow_missing_keys: do not raise when a key is missing.
+        covariance: see :class:`HeatmapToLandmarks`.
+        sigma: see :class:`HeatmapToLandmarks`.
 
     Raises:
         ValueError: when world points are asked for and neither image nor heatmaps have an affine, or when the image has
@@ -318,6 +363,8 @@ class HeatmapToLandmarksd(MapTransform):
         radius: int | None = None,
         softmax: bool = False,
         allow_missing_keys: bool = False,
+        covariance: str = "heatmap",
+        sigma: Any = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if space not in ("world", "index"):
@@ -335,8 +382,20 @@ class HeatmapToLandmarksd(MapTransform):
         self.covariance_keys = names(covariance_keys, "covariance")
         self.ref_image_keys = ensure_tuple_rep(ref_image_keys, len(self.keys))
         self.decoder = HeatmapToLandmarks(
-            method, threshold, return_score=True, return_covariance=True, radius=radius, softmax=softmax
+            method,
+            threshold,
+            return_score=True,
+            return_covariance=True,
+            radius=radius,
+            covariance=covariance,
+            sigma=sigma,
+            softmax=softmax,
         )
+
+    @property
+    def _first_axis(self) -> int:
+        """The first spatial axis of the heatmaps."""
+        return 2 if self.decoder.of_ensemble else 1
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Add points, scores and covariances to ``data``."""
@@ -345,12 +404,14 @@ class HeatmapToLandmarksd(MapTransform):
             d, self.points_keys, self.score_keys, self.covariance_keys, self.ref_image_keys
         ):
             heatmaps = d[key]
-            if ref_key is not None and tuple(d[ref_key].shape[1:]) != tuple(heatmaps.shape[1:]):
+            has_maps = not isinstance(heatmaps, Mapping)
+            if has_maps and ref_key is not None and d[ref_key].shape[1:] != heatmaps.shape[self._first_axis :]:
                 raise ValueError(
                     f"'{key}' of shape {tuple(heatmaps.shape)} does not lie on the grid of '{ref_key}', "
                     f"{tuple(d[ref_key].shape)}: its affine would lead to wrong points."
                 )
-            points, score, covariance = (convert_to_tensor(r) for r in self.decoder(heatmaps))
+            decoded = self.decoder(heatmaps) if has_maps else self._present(heatmaps)
+            points, score, covariance = (convert_to_tensor(r) for r in decoded)
             affine = affine_of(heatmaps if ref_key is None else d[ref_key])
             points = points.to(torch.float64)
             points_affine = torch.eye(4, dtype=torch.float64) if affine is None else torch.as_tensor(affine)
@@ -369,6 +430,15 @@ class HeatmapToLandmarksd(MapTransform):
             d[score_key] = score
             d[covariance_key] = covariance
         return d
+
+    def _present(self, found: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Points, score and covariance from an inferer, without what is not above the threshold."""
+        points, score, covariance = (found[name] for name in DecodedLandmarks._fields)
+        if self.decoder.threshold is not None:
+            absent = ~(score > self.decoder.threshold)
+            points = points.masked_fill(absent[:, None], torch.nan)
+            covariance = covariance.masked_fill(absent[:, None, None], torch.nan)
+        return points, score, covariance
 
 
 LandmarksToHeatmapD = LandmarksToHeatmapDict = LandmarksToHeatmapd

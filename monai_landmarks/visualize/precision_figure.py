@@ -21,7 +21,7 @@ from monai.utils import optional_import
 
 from .figure import Figure, quiet_axes, to_array
 
-ScalarFormatter, _ = optional_import("matplotlib.ticker", name="ScalarFormatter")
+LogFormatter, _ = optional_import("matplotlib.ticker", name="LogFormatter")
 colormaps, _ = optional_import("matplotlib", name="colormaps")
 
 __all__ = ["draw_precision"]
@@ -65,6 +65,7 @@ def draw_precision(
         for color, n in zip(colors, order):
             known = np.isfinite(values[:, n])
             style: dict[str, Any] = {"drawstyle": "steps-post"} if kind == "sigma" else {}
+            style["alpha"] = 0.5 if kind == "reward" else 1.0  # noise: its mean is what shows
             axes.plot(epochs[known], values[known, n], color=color, linewidth=1.1, label=names[n], **style)
             if kind == "sigma" and ends[n] is not None:
                 axes.plot(epochs[ends[n]], values[ends[n], n], "o", color=color, markersize=4, markeredgecolor="0.2")
@@ -73,8 +74,8 @@ def draw_precision(
             axes.plot(epochs, _mean(values), color="0.15", linewidth=1.6)
         elif np.nanmin(values) > 0:
             axes.set_yscale("log")
-            for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-                axis(ScalarFormatter())
+            axes.yaxis.set_major_formatter(LogFormatter())
+            axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
             axes.tick_params(which="minor", labelsize=7, color="0.8")
         axes.set_ylabel(label, fontsize=8)
     if any(end is not None for end in ends):

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""From a folder of images and Slicer's files to points in Slicer's space: check, init, training, inference, evaluate."""
+"""From a folder of images and Slicer's files to points in Slicer's space: check, init, training, predict, evaluate."""
 
 from __future__ import annotations
 
@@ -88,8 +88,7 @@ def test_from_slicer_to_slicer(tmp_path, make, method):
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert len(losses) == 1 and np.isfinite(losses).all()
 
-    # of folders, without any truth; pictures get the spacing of the datalist
-    run_bundle(bundle, "inference", dataset_dir=str(images), output_dir=str(tmp_path / "found"))
+    command("predict", bundle, images, "--out", tmp_path / "found")  # pictures have the spacing of the datalist
     found = {path.name: slicer_points(path) for path in (tmp_path / "found").glob("*.mrk.json")}
     truth = {path.name: slicer_points(path) for path in points.glob("*.mrk.json")}
     assert set(found) == set(truth)

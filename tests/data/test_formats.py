@@ -16,6 +16,7 @@ import csv
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -493,6 +494,10 @@ def test_npz_needs_numpy_alone(tmp_path):
         assert dict(zip(arrays["names"], arrays["points"].tolist()))["a"] == [1.5, 2]
         assert str(arrays["coordinate_system"]) == "index" and arrays["scores"][0] == 0.25
     assert read_landmarks(tmp_path / "1.npz") == landmarks
+    matrices = np.array([[[2.0, 0.5], [0.5, 1.0]], [[NAN, NAN], [NAN, NAN]]])
+    stated = replace(landmarks, covariances=matrices, regions=3 * matrices, coverage=0.9)
+    write_landmarks(tmp_path / "1.npz", stated)
+    assert read_landmarks(tmp_path / "1.npz") == stated != landmarks
 
 
 def forged(header, data=bytes(8)):
@@ -513,6 +518,8 @@ NPZ = {"names": np.array(["a"]), "points": np.zeros((1, 2)), "coordinate_system"
         ({"points": np.zeros(2)}, "'points' has the shape"),
         ({"points": np.zeros((2, 2))}, r"shape \(2, 2\); expected \(1, 2\)"),
         ({"scores": np.zeros(3)}, "scores has shape"),
+        ({"covariances": -np.eye(2)[None]}, "covariances of landmark 'a'"),
+        ({"coverage": np.zeros(3)}, "'coverage' has the shape"),
         ({"coordinate_system": np.array("MNI")}, "'MNI' is unknown"),
         ({"names": np.array(["a"], dtype=object)}, "no archive of arrays that can be read"),
         ({"points": forged("{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999, 2)}")}, "is too large"),

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata
-from summaries import GIB
+from summaries import GIB, volumes
 
 from monai_landmarks.data import load_landmark_datalist, read_item_landmarks, write_hand_phantom, write_spine_phantom
 from monai_landmarks.planning import (
@@ -79,8 +79,9 @@ def workflow(folder, *names, **more):
 def test_everything_is_there(written):
     folder, plan, datalist = written
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    configs = ("train", "evaluate", "inference", "multi_gpu_train", "metadata", "tensorboard", "all_training_images")
-    expected = {"LICENSE", "docs/README.md", "docs/data_license.txt", "configs/logging.conf"}
+    configs = ("train", "evaluate", "inference", "multi_gpu_train", "metadata", "tensorboard")
+    final = f"configs/{METHODS[plan.method].final_config}"
+    expected = {final, "LICENSE", "docs/README.md", "docs/data_license.txt", "configs/logging.conf"}
     assert files == expected | {f"configs/{name}.json" for name in configs}
     page = (folder / "docs" / "README.md").read_text()
     for name, choice in plan.choices.items():
@@ -126,7 +127,8 @@ def test_the_network_takes_the_grid(written):
     with torch.device("meta"):
         network = parser.get_parsed_content("network_def")
         assert network(torch.empty(1, 1, *size)).shape == (1, len(plan.summary.names), *size)
-    assert all(side % network.stride == 0 for side in size)
+    stride = getattr(network, "stride", 16)  # MONAI's U-Net halves four times
+    assert all(side % stride == 0 for side in size)
 
 
 def test_the_loss_has_the_sigma_that_was_chosen(written):
@@ -135,7 +137,8 @@ def test_the_loss_has_the_sigma_that_was_chosen(written):
     parser.read_config(folder / "configs" / "train.json")
     parser.update({"bundle_root": str(folder)})
     loss = parser.get_parsed_content("loss_def")
-    target = loss.target if plan.method == "scn" else parser.get_parsed_content("pixel_loss").target
+    targets = {"scn": lambda: loss.target, "adaptive": lambda: loss.base.target}
+    target = targets.get(plan.method, lambda: parser.get_parsed_content("pixel_loss").target)()
     table = target.sigma_table(len(plan.summary.names), plan.summary.spatial_dims)
     expected = plan.choices["sigma_mm"].value / plan.choices["spacing_mm"].value
     torch.testing.assert_close(table, torch.full_like(table, expected), rtol=1e-3, atol=0)
@@ -161,6 +164,20 @@ def test_preprocessing_keeps_points_and_turns_volumes(written):
         assert ((points > -0.5) & (points < np.array(size) - 0.5)).all()
         world = points @ affine[:dims, :dims].T + affine[:dims, 3]
         np.testing.assert_allclose(world, truth[item["image"].meta["filename_or_obj"]], atol=1e-3)
+
+
+def test_volumes_of_any_orientation_are_turned(tmp_path):
+    """Left and right are along the first axis of the grid, where images are mirrored."""
+    datalist = volumes(tmp_path)
+    plan = make_plan(summarize_datalist(datalist), "scn", Machine("cpu", 8 * GIB), given=SMALL)
+    flow = workflow(write_bundle(tmp_path / "b", plan, datalist), "inference")
+    flow.initialize()
+    shapes = set()
+    for item in load_landmark_datalist(datalist, ["training", "validation"]):
+        image = flow.parser.get_parsed_content("preprocessing")({"image": item["image"]})["image"]
+        assert nib.aff2axcodes(image.affine.numpy()) == ("R", "A", "S")
+        shapes.add(tuple(image.shape[1:]))
+    assert shapes == {tuple(plan.choices["spatial_size"].value)}
 
 
 @pytest.mark.parametrize("configs", [("train",), ("train", "evaluate"), ("inference",)], ids="+".join)
@@ -227,8 +244,9 @@ def test_a_schema(datalists, tmp_path, method):
     assert known.pairs == schema.pairs
     plan = make_plan(known, method, Machine("cpu", 8 * GIB), schema=schema, given=SMALL)
     train = config(write_bundle(tmp_path / method, plan, datalists[2]), "train")
-    sigma = train["loss_def"]["sigma"] if method == "scn" else [row[0] for row in train["sigma"]]
-    assert sigma[1] == pytest.approx(3.0 / plan.choices["spacing_mm"].value, abs=1e-3) and sigma[0] != sigma[1]
+    sigma = [row[0] for row in train["sigma"]] if method == "farnet" else train["loss_def"]["sigma"]
+    voxel = 1 if method == "adaptive" else plan.choices["spacing_mm"].value  # whose loss takes mm
+    assert sigma[1] == pytest.approx(3.0 / voxel, abs=1e-3) and sigma[0] != sigma[1]
     assert train["loss_def"].get("learn_sigma", False) is False and plan.choices["flip"].value == 0.5
     for wrong, message in (
         (LandmarkSchema("s", 3, marks), "3-D landmarks, the images are 2-D"),

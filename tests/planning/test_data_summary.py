@@ -14,44 +14,12 @@ from __future__ import annotations
 
 import json
 
-import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
+from summaries import save_volume, volumes, write
 
 from monai_landmarks.planning import summarize_datalist
-
-
-def save_volume(path, size, axes, spacing, values=(0, 500)):
-    """A volume whose voxel axes run along the given world axes, such as ``"PIR"``: posterior, inferior, right."""
-    affine = np.eye(4)
-    affine[:3, :3] = 0
-    for column, (axis, step) in enumerate(zip(axes, spacing)):
-        row, sign = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}[axis]
-        affine[row, column] = sign * step
-    affine[:3, 3] = (5, -7, 11)
-    pixels = np.random.default_rng(0).integers(*values, size).astype(np.int16)
-    nib.save(nib.Nifti1Image(pixels, affine), path)
-    return affine
-
-
-def write(path, names, sections, system="index", pairs=()):
-    definition = {"names": names, "pairs": [list(pair) for pair in pairs], "coordinate_system": system}
-    path.write_text(json.dumps({"landmarks": definition, **sections}))
-    return path
-
-
-def volumes(folder, values=(0, 500)):
-    """Three volumes of other axes, with two landmarks 30 mm apart to the right and 20 to superior."""
-    items = []
-    for i, (axes, size, spacing) in enumerate(
-        [("RAS", (10, 20, 30), (3, 2, 1)), ("PIR", (20, 30, 10), (2, 1, 3)), ("SLA", (30, 10, 20), (1, 3, 2))]
-    ):
-        affine = save_volume(folder / f"{i}.nii.gz", size, axes, spacing, values)
-        world = np.array([[5.0, 0, 20], [35.0, 0, 40]])
-        index = np.linalg.solve(affine[:3, :3], (world - affine[:3, 3]).T).T
-        items.append({"image": f"{i}.nii.gz", "label": [*index.tolist(), [None] * 3]})
-    return write(folder / "datalist.json", ["a", "b", "c"], {"training": items[:2], "validation": items[2:]})
 
 
 def test_volumes_are_turned(tmp_path):

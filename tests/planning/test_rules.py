@@ -71,12 +71,13 @@ def test_the_grid_covers_fits_and_is_divisible(data, machine, multiple):
     assert all(side % multiple == 0 for side in size)
     assert (np.array(size) * spacing >= covered_extent(data, resampling) * (1 - 1e-9)).all()
     limit, _ = voxel_limit(machine, MEMORY, SCN_METHOD.voxels[machine.device, data.spatial_dims])
-    assert math.prod(size) <= max(limit, multiple**data.spatial_dims)
+    assert math.prod(size) <= max(limit, 2 * multiple**data.spatial_dims) and max(size) >= 2 * multiple
     assert MEMORY.needed(math.prod(size)) <= machine.memory
     if resampling == "spacing":  # of every image, all of it
         assert (np.array(size) * spacing >= data.extents * (1 - 1e-9)).all() and spacing >= data.finest_spacing
     # not a multiple more than is needed along any axis
-    assert (np.array(size) - multiple < covered_extent(data, resampling) / data.finest_spacing).all()
+    needed = np.array(size) - multiple < covered_extent(data, resampling) / data.finest_spacing
+    assert (needed | (np.array(size) == 2 * multiple)).all()
 
 
 @pytest.mark.parametrize("data", DATA)
@@ -85,7 +86,7 @@ def test_lengths_scale_with_the_spacing(data):
     scaled = replace(data, spacings=tuple(tuple(3 * step for step in spacing) for spacing in data.spacings))
     (first, size, spacing), (second, other_size, other_spacing) = grid(data), grid(scaled)
     assert (first, size) == (second, other_size) and other_spacing == pytest.approx(3 * spacing, rel=1e-3)
-    sigma, other = (choose_sigma(data.names, size, step).value for step in (spacing, other_spacing))
+    sigma, other = (choose_sigma(data.names, size, step, smallest=2.0).value for step in (spacing, other_spacing))
     assert other == pytest.approx(3 * sigma, rel=2e-3)
     assert sigma_in_voxels(other, other_spacing) == pytest.approx(sigma_in_voxels(sigma, spacing), rel=1e-3)
 
@@ -103,6 +104,7 @@ def test_more_memory_is_never_worse(data):
         (summary((1935, 2400), (0.1, 0.1)), GPU, ("fit", [512, 640])),
         (summary((256, 256)), GPU, ("fit", [256, 256])),  # not finer than the images
         (summary((40, 30)), CPU, ("fit", [64, 32])),
+        (summary((20, 30)), CPU, ("fit", [32, 64])),
         (summary((96, 96, 64), (1.0, 1.0, 1.0)), GPU, ("spacing", [96, 96, 64])),
         (summary((512, 512, 40), (0.5, 0.5, 4.0)), GPU, ("spacing", [144, 144, 96])),
     ],
@@ -174,11 +176,11 @@ def test_epochs():
 
 def test_sigma_of_a_schema():
     schema = LandmarkSchema("s", 2, (Landmark("b", sigma_mm=4.0), Landmark("a"), Landmark("c", sigma_mm=1.5)))
-    choice = choose_sigma(("a", "b", "c"), (256, 320), 0.5, schema)
+    choice = choose_sigma(("a", "b", "c"), (256, 320), 0.5, 2.0, schema)
     assert choice.value == [1.28, 4.0, 1.5] and "schema" in choice.reason
-    assert sigma_in_voxels(choice.value, 0.5) == [3.2, 8.0, 3.0]
-    assert choose_sigma(("b",), (256, 320), 0.5, schema).value == 4.0
-    assert choose_sigma(("a",), (64, 64), 0.5, schema).value == 1.0  # two voxels
+    assert sigma_in_voxels(choice.value, 0.5) == [2.56, 8.0, 3.0]
+    assert choose_sigma(("b",), (256, 320), 0.5, 2.0, schema).value == 4.0
+    assert choose_sigma(("a",), (64, 64), 0.5, 2.0, schema).value == 1.0  # two voxels
 
 
 @pytest.mark.parametrize("dims", [2, 3])

@@ -1,0 +1,251 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Which candidates of ordered landmarks, such as vertebrae, belong together: two published ways."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+__all__ = ["chain_offsets", "choose_by_graph", "choose_by_sequence", "with_neighbors"]
+
+# gain of edges that are forbidden
+_NEVER = -torch.inf
+
+
+def _best_path(start: torch.Tensor, edges: Sequence[torch.Tensor]) -> torch.Tensor:
+    """
+    The path of largest gain through consecutive landmarks of a chain; it may begin and end anywhere.
+
+    Args:
+        start: (n, K) gain of a path that begins at a candidate and ends there.
+        edges: n - 1 matrices (K, K), what a step from a candidate to one of the next landmark adds.
+
+    Returns:
+        (n,) the candidate of each landmark, -1 where the path does not pass.
+    """
+    total, parents = start[0], [torch.full(start[0].shape, -1, device=start.device)]
+    best, end = total.max(dim=0).values, (0, total.argmax(dim=0))
+    for index, edge in enumerate(edges, start=1):
+        gain, parent = (total[:, None] + edge).max(dim=0)
+        goes_on = gain > start[index]
+        total = torch.where(goes_on, gain, start[index])
+        parents.append(torch.where(goes_on, parent, -1))
+        if total.max() > best:
+            best, end = total.max(dim=0).values, (index, total.argmax(dim=0))
+    chosen = torch.full(start.shape[:1], -1, device=start.device)
+    landmark, candidate = end[0], int(end[1])
+    if best == _NEVER:
+        return chosen
+    while candidate >= 0:
+        chosen[landmark] = candidate
+        landmark, candidate = landmark - 1, int(parents[landmark][candidate])
+    return chosen
+
+
+def _check(points: torch.Tensor, score: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """In float64, and -inf for the score of what is no candidate."""
+    if points.ndim != 3 or points.shape[:2] != score.shape or 0 in score.shape:
+        raise ValueError(
+            f"candidates of a chain must be points (n, K, D) and scores (n, K), got {tuple(points.shape)} and "
+            f"{tuple(score.shape)}."
+        )
+    points, score = points.detach().double(), score.detach().double()
+    missing = points.isnan().any(dim=-1) | score.isnan()
+    return torch.where(missing[..., None], 0.0, points), torch.where(missing, _NEVER, score)
+
+
+def _between(value: torch.Tensor, limits: Sequence[float]) -> torch.Tensor:
+    low, high = limits
+    return (value > low) & (value < high)
+
+
+def choose_by_sequence(
+    points: torch.Tensor,
+    score: torch.Tensor,
+    direction: Sequence[float] | None = None,
+    extent: Sequence[float] | None = None,
+    threshold: float = 0.25,
+    start_threshold: float = 0.5,
+    border: float = 15.0,
+    distance: Sequence[float] = (12.5, 50.0),
+    end_distance: Sequence[float] = (15.0, 35.0),
+) -> torch.Tensor:
+    """
+    The chain of candidates with the largest sum of scores whose neighbors are as far apart as they should be.
+
+    This is the post-processing of SCN for vertebrae (Payer et al., VISAPP 2020; VerSe 2019): consecutive landmarks, none left
+    out between them, each above a threshold, a plausible distance from the one before it, and further along the spine. Then
+    landmarks are appended at either end, as long as the next one has a candidate at a distance of one vertebra. The
+    defaults are the published ones. They are for heatmaps with a peak of about 1, and vertebrae of adults.
+
+    Args:
+        points: candidates (n, K, D) in mm of the n landmarks of a chain, in their order; NaN for none.
+        score: (n, K).
+        direction: (D,) vector along which the chain goes, such as (0, 0, -1) for vertebrae from head to foot in RAS. None
+            lets it go to and fro.
+        extent: lowest and highest value of ``direction @ point`` in the image: with it, a chain that begins within
+            ``border`` of one of these must begin above ``start_threshold``, as half a vertebra in the image is often found
+            a little.
+        threshold: a candidate that is not above it does not count.
+        start_threshold: see ``extent``.
+        border: in mm.
+        distance: of neighbors in the chain, between these, in mm.
+        end_distance: of what is appended to the last of the chain, in mm.
+
+    Returns:
+        (n,) the chosen candidate of each landmark, -1 for none.
+
+    Raises:
+        ValueError: for candidates of another shape; for an extent without a direction.
+
+    Example:
+        >>> spine = torch.tensor([[[0.0, 100.0]], [[3.0, 70.0]], [[0.0, 12.0]]])  # the third has jumped one further
+        >>> choose_by_sequence(spine, torch.tensor([[0.9], [0.8], [0.7]]), direction=(0.0, -1.0)).tolist()
+        [0, 0, -1]
+    """
+    points, score = _check(points, score)
+    if extent is not None and direction is None:
+        raise ValueError("an extent is measured along a direction: pass both.")
+    along = None if direction is None else points @ torch.as_tensor(direction).to(points)
+    score = torch.where(score > threshold, score, _NEVER)
+    start = score
+    if extent is not None:
+        at_border = (along < min(extent) + border) | (along > max(extent) - border)
+        start = torch.where(at_border & (score <= start_threshold), _NEVER, score)
+    edges = []
+    for index in range(len(points) - 1):
+        allowed = _between(torch.cdist(points[index], points[index + 1]), distance)
+        if along is not None:
+            allowed &= along[index][:, None] < along[index + 1][None]
+        edges.append(torch.where(allowed, score[index + 1][None], _NEVER))
+    chosen = _best_path(start, edges)
+    on_path = (chosen >= 0).nonzero()[:, 0].tolist()
+    if on_path:
+        for step, end in ((-1, on_path[0]), (1, on_path[-1])):
+            while 0 <= end + step < len(points):
+                apart = torch.linalg.vector_norm(points[end + step] - points[end, chosen[end]], dim=-1)
+                gain = torch.where(_between(apart, end_distance), score[end + step], _NEVER)
+                if gain.max() == _NEVER:
+                    break
+                end += step
+                chosen[end] = gain.argmax()
+    return chosen
+
+
+def chain_offsets(points: torch.Tensor) -> torch.Tensor:
+    """
+    Mean vectors from each landmark of a chain to the next, as :func:`choose_by_graph` needs them.
+
+    Args:
+        points: training landmarks (B, n, D) in mm, in the order of the chain; NaN where missing.
+
+    Returns:
+        (n - 1, D) in mm.
+
+    Raises:
+        ValueError: when two neighbors are in no case both present.
+    """
+    steps = points[:, 1:] - points[:, :-1]
+    offsets = steps.nanmean(dim=0)
+    if offsets.isnan().any():
+        first = int(offsets.isnan().any(dim=-1).nonzero()[0])
+        raise ValueError(f"landmarks {first} and {first + 1} of the chain are in no case both present.")
+    return offsets
+
+
+def choose_by_graph(
+    points: torch.Tensor,
+    score: torch.Tensor,
+    offsets: torch.Tensor,
+    score_weight: float = 0.2,
+    bias: float = 2.0,
+    shape_weight: float = 0.8,
+    overshoot: float = 3.0,
+) -> torch.Tensor:
+    r"""
+    The shortest path through candidates whose steps are like those of the training landmarks.
+
+    This is the post-processing of SCN for vertebrae at VerSe 2020 (Payer et al.): a step to a candidate with score s gains
+
+    .. math::
+        0.2\, s + 2 + 0.8 \left(1 - \sum (2 \Delta)^2\right), \qquad \Delta = (m - o) / |m|
+
+    with its offset o and the mean offset m of that pair of neighbors. What goes too far along the chain counts three times in
+    Delta, since it has probably jumped over a landmark. Here "along the chain" is along m, which is the z axis in the
+    published form. A path may begin and end anywhere and leaves out no landmark between. The published rules for
+    supernumerary vertebrae are not part of it.
+
+    Args:
+        points: candidates (n, K, D) in mm of the n landmarks of a chain, in their order; NaN for none. Give the landmarks their
+            neighbors' candidates, too, see :func:`with_neighbors`: a network often finds the right place and the
+            wrong number.
+        score: (n, K).
+        offsets: (n - 1, D) mean vectors from each landmark to the next, see :func:`chain_offsets`.
+        score_weight: 0.2 above.
+        bias: 2 above: what a landmark is worth, in comparison with a chain that ends before it.
+        shape_weight: 0.8 above.
+        overshoot: 3 above.
+
+    Returns:
+        (n,) the chosen candidate of each landmark, -1 for none.
+
+    Raises:
+        ValueError: for candidates or offsets of another shape.
+
+    Example:
+        >>> spine = torch.tensor([[[0.0, 100.0], [0.0, 70.0]], [[0.0, 40.0], [2.0, 71.0]]])
+        >>> choose_by_graph(spine, torch.tensor([[0.9, 0.3], [0.8, 0.1]]), torch.tensor([[0.0, -29.0]])).tolist()
+        [1, 0]
+    """
+    points, score = _check(points, score)
+    offsets = torch.as_tensor(offsets).to(points)
+    if offsets.shape != (len(points) - 1, points.shape[-1]):
+        raise ValueError(
+            f"offsets of shape {tuple(offsets.shape)} are not those of {len(points)} landmarks in {points.shape[-1]}-D."
+        )
+    worth = torch.where(score > _NEVER, score_weight * score, _NEVER)
+    edges = []
+    for index, mean in enumerate(offsets):
+        size = torch.linalg.vector_norm(mean)
+        unit = mean / size
+        delta = (points[index + 1][None] - points[index][:, None] - mean) / size
+        along = delta @ unit
+        across = delta - along[..., None] * unit
+        squared = across.square().sum(dim=-1) + torch.where(along > 0, overshoot * along, along).square()
+        edges.append(worth[index + 1][None] + bias + shape_weight * (1 - 4 * squared))
+    return _best_path(worth, edges)
+
+
+def with_neighbors(points: torch.Tensor, score: torch.Tensor, factor: float = 0.1) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Give each landmark of a chain the candidates of its neighbors, too, at a lower score.
+
+    Args:
+        points: candidates (n, K, D).
+        score: (n, K).
+        factor: of the neighbors' scores.
+
+    Returns:
+        points (n, 3 K, D) and scores (n, 3 K): its own, those of the landmark before, those of the one after.
+    """
+
+    def around(values: torch.Tensor) -> list[torch.Tensor]:
+        none = torch.full_like(values[:1], torch.nan)
+        return [torch.cat([none, values[:-1]]), torch.cat([values[1:], none])]
+
+    return (
+        torch.cat([points, *around(points)], dim=1),
+        torch.cat([score, *(factor * other for other in around(score))], dim=1),
+    )

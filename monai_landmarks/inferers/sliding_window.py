@@ -1,0 +1,355 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Sliding-window inference that ends in points, without stitched volumes."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from monai.data import MetaTensor
+from monai.data.utils import compute_importance_map
+from monai.inferers import SlidingWindowInferer, sliding_window_inference
+from monai.utils import BlendMode, PytorchPadMode
+
+from monai_landmarks.heatmaps import (
+    Neighborhoods,
+    check_decoding,
+    cut_neighborhoods,
+    decode_neighborhoods,
+    find_maxima,
+    neighborhood_radius,
+)
+
+__all__ = ["SlidingWindowLandmarkInferer"]
+
+# voxels along an axis: smaller cells bound the maximum more closely, and are more of them
+_CELL_SIZE = 32
+
+# what MONAI tells of a batch of windows: for each, slices of case, channels and spatial axes
+Places = Sequence[Sequence[slice]]
+
+
+class SlidingWindowLandmarkInferer(SlidingWindowInferer):
+    """
+    Sliding-window inference whose result is points, and which stitches no volume.
+
+    Windows, their overlap and their blending are those of MONAI's ``SlidingWindowInferer``, and so is the result, decoded:
+    but of the N stitched volumes, only small boxes around the candidates are ever made. ``HeatmapToLandmarksd`` takes the
+    result in the place of heatmaps, applies its threshold, and goes to the world.
+
+    The volume is cut into cells such that a window holds a cell whole or not at all. A first pass adds up, for each
+    landmark and cell, the largest share of every window in the blended value: no value of the stitched volume in the cell
+    is above that sum. A second pass runs the windows that touch the best cell of any landmark once more, and stitches
+    these cells. Where the maximum found there is below the bound of another cell, that one is looked at, too, up to
+    ``candidates`` of them. In most images nothing is left after the second pass, so that the network runs at most twice on
+    each window.
+
+    Memory, beside the network's own and the image: one volume of blending weights (not one a landmark), and a few boxes of
+    at most 44 voxels along each axis for each landmark.
+
+    Args:
+        roi_size: size of a window; see MONAI's ``SlidingWindowInferer``, as for what follows.
+        sw_batch_size: windows that the network runs on at once.
+        overlap: share of a window that the next one overlaps, one number or one an axis.
+        mode: ``"constant"`` or ``"gaussian"``: how overlapping windows are blended.
+        sigma_scale: width of the Gaussian, as a share of the window.
+        padding_mode: for images smaller than the window.
+        cval: value for constant padding.
+        sw_device: device of the windows. Default: that of the image.
+        progress: print a bar.
+        method: see :func:`monai_landmarks.heatmaps.decode_heatmaps`.
+        radius: how far around the maximum the refinement looks, in voxels. Default 8 in 2-D, 6 in 3-D.
+        candidates: at most so many cells are looked at for each landmark.
+
+    Raises:
+        ValueError: for an unknown method, or fewer than one candidate.
+
+    Example:
+        >>> inferer = SlidingWindowLandmarkInferer(roi_size=(16, 16), overlap=0.5, mode="gaussian")
+        >>> inferer(torch.rand(1, 1, 40, 30), torch.nn.Conv2d(1, 3, 3, padding=1))["points"].shape
+        torch.Size([1, 3, 2])
+    """
+
+    def __init__(
+        self,
+        roi_size: Sequence[int] | int,
+        sw_batch_size: int = 1,
+        overlap: Sequence[float] | float = 0.25,
+        mode: BlendMode | str = BlendMode.CONSTANT,
+        sigma_scale: Sequence[float] | float = 0.125,
+        padding_mode: PytorchPadMode | str = PytorchPadMode.CONSTANT,
+        cval: float = 0.0,
+        sw_device: torch.device | str | None = None,
+        progress: bool = False,
+        method: str = "gaussian",
+        radius: int | None = None,
+        candidates: int = 8,
+    ) -> None:
+        super().__init__(
+            roi_size,
+            sw_batch_size,
+            overlap,
+            mode,
+            sigma_scale,
+            padding_mode,
+            cval,
+            sw_device,
+            progress=progress,
+            with_coord=True,
+        )
+        if candidates < 1:
+            raise ValueError(f"candidates must be at least 1, got {candidates}.")
+        self.method = check_decoding(method)
+        self.radius = radius
+        self.candidates = candidates
+
+    @torch.no_grad()
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> dict[str, torch.Tensor]:
+        """
+        Args:
+            inputs: (B, C, *spatial).
+            network: gives heatmaps of the size of its input.
+            args: for the network.
+            kwargs: for the network.
+
+        Returns:
+            ``points`` (B, N, D), index coordinates in the image; ``score`` (B, N), the maximum of each blended map; and
+            ``covariance`` (B, N, D, D) of each peak in square voxels.
+
+        Raises:
+            ValueError: when the heatmaps have another size than the window.
+        """
+        spatial_dims = inputs.ndim - 2
+        radius = neighborhood_radius(self.radius, spatial_dims)
+
+        def heatmaps_of(windows: torch.Tensor) -> torch.Tensor:
+            heatmaps = network(windows, *args, **kwargs)
+            if heatmaps.shape[2:] != windows.shape[2:]:
+                raise ValueError(
+                    f"the network made heatmaps of size {tuple(heatmaps.shape[2:])} of a window of size "
+                    f"{tuple(windows.shape[2:])}; sliding windows need the same size."
+                )
+            return heatmaps.as_tensor() if isinstance(heatmaps, MetaTensor) else heatmaps
+
+        layout = self._layout(inputs)
+        bounds = _Bounds(layout, len(inputs))
+        self._walk(inputs, lambda windows, places: bounds.add(heatmaps_of(windows), places), self.progress)
+        ranking = bounds.best(self.candidates)
+        found: dict[tuple[int, int], _Candidate] = {}
+        for rank in range(self.candidates):
+            boxes = [
+                _Box(layout, key, cells[rank].cell, radius)
+                for key, cells in ranking.items()
+                if rank == 0 or (rank < len(cells) and cells[rank].bound > found[key].score)
+            ]
+            if not boxes:
+                break
+            self._walk(inputs, partial(_stitch, layout, boxes, heatmaps_of))
+            for box in boxes:
+                candidate = box.candidate(layout, radius)
+                if rank == 0 or bool(candidate.score > found[box.key].score):
+                    found[box.key] = candidate
+        every = [found[key] for key in sorted(found)]
+        windows = [candidate.window for candidate in every]
+        decoded = decode_neighborhoods(
+            Neighborhoods(
+                windows[0].offsets, torch.cat([w.values for w in windows]), torch.cat([w.inside for w in windows])
+            ),
+            torch.stack([candidate.center for candidate in every]),
+            torch.stack([candidate.score for candidate in every]),
+            self.method,
+            None,
+            radius,
+        )
+        lead = (len(inputs), len(every) // len(inputs))
+        return {
+            name: result.reshape(*lead, *result.shape[1:]).to(inputs.device)
+            for name, result in decoded._asdict().items()
+        }
+
+    def _walk(self, inputs: torch.Tensor, visit: Callable[[torch.Tensor, Places], Any], progress: bool = False) -> None:
+        """Let MONAI cut all windows, and visit them in place of a network."""
+
+        def predictor(windows: torch.Tensor, places: Places) -> torch.Tensor:
+            visit(windows, places)
+            return windows.new_zeros(len(windows), 1, *[1] * (windows.ndim - 2))  # something small for it to stitch
+
+        sliding_window_inference(
+            inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs,
+            self.roi_size,
+            self.sw_batch_size,
+            predictor,
+            self.overlap,
+            self.mode,
+            self.sigma_scale,
+            self.padding_mode,
+            self.cval,
+            self.sw_device,
+            progress=progress,
+            with_coord=True,
+        )
+
+    def _layout(self, inputs: torch.Tensor) -> _Layout:
+        places: list[tuple[slice, ...]] = []
+        # one case of one channel, which takes no memory
+        blank = torch.zeros((), device=inputs.device).expand(1, 1, *inputs.shape[2:])
+        self._walk(blank, lambda _, batch: places.extend(tuple(place[2:]) for place in batch))
+        roi_size = [axis.stop - axis.start for axis in places[0]]
+        device = self.sw_device or inputs.device
+        importance = compute_importance_map(tuple(roi_size), self.mode, self.sigma_scale, device, torch.float32)
+        size = [max(axis.stop for axis in axes) for axes in zip(*places)]
+        total = torch.zeros(size, device=device)
+        for place in places:
+            total[place] += importance
+        # MONAI pads half of what is missing in front
+        low = [(padded - own) // 2 for padded, own in zip(size, inputs.shape[2:])]
+        inside = tuple(slice(start, start + own) for start, own in zip(low, inputs.shape[2:]))
+        return _Layout(importance, total, inside, [_cuts(axes) for axes in zip(*places, inside)])
+
+
+class _Layout(NamedTuple):
+    """Where the windows lie, in the padded image."""
+
+    importance: torch.Tensor  # (*window) how much the voxels of a window count
+    total: torch.Tensor  # (*padded) sum of that over the windows
+    inside: tuple[slice, ...]  # the image
+    cuts: list[list[int]]  # per axis, where a cell ends and the next begins
+
+    def share(self, place: tuple[slice, ...]) -> torch.Tensor:
+        """Share of a window in the blended values."""
+        return self.importance / self.total[place]
+
+
+def _cuts(axes: Sequence[slice]) -> list[int]:
+    """The ends of all windows along one axis, and between them as many more as make cells small."""
+    ends = sorted({end for axis in axes for end in (axis.start, axis.stop)})
+    cuts = ends[:1]
+    for low, high in zip(ends, ends[1:]):
+        pieces = -(-(high - low) // _CELL_SIZE)
+        cuts += [low + (high - low) * piece // pieces for piece in range(1, pieces + 1)]
+    return cuts
+
+
+class _Cell(NamedTuple):
+    """A cell, by its number along each axis, and what no value in it exceeds."""
+
+    bound: float
+    cell: list[int]
+
+
+class _Bounds:
+    """For each case, landmark and cell a number that no blended value there exceeds."""
+
+    def __init__(self, layout: _Layout, num_cases: int) -> None:
+        self.layout, self.num_cases = layout, num_cases
+        self.values: torch.Tensor | None = None
+
+    def add(self, heatmaps: torch.Tensor, places: Places) -> None:
+        cuts = self.layout.cuts
+        if self.values is None:
+            cells = [len(axis) - 1 for axis in cuts]
+            self.values = heatmaps.new_zeros(self.num_cases, heatmaps.shape[1], *cells, dtype=torch.float32)
+        for maps, (case, _, *axes) in zip(heatmaps, places):
+            place = tuple(axes)
+            share = self.layout.share(place)
+            cells = [slice(bisect_left(c, a.start), bisect_left(c, a.stop)) for c, a in zip(cuts, place)]
+            widths = [[high - low for low, high in zip(c[s], c[s.start + 1 : s.stop + 1])] for c, s in zip(cuts, cells)]
+            for landmark, heatmap in enumerate(maps):
+                largest = heatmap.float() * share
+                for axis, parts in enumerate(widths):
+                    largest = torch.stack([part.amax(dim=axis) for part in largest.split(parts, axis)], dim=axis)
+                self.values[(case.start, landmark, *cells)] += largest
+
+    def best(self, candidates: int) -> dict[tuple[int, int], list[_Cell]]:
+        """The cells of each case and landmark whose bounds are largest, falling."""
+        assert self.values is not None
+        values = self.values.cpu()
+        for axis, (cuts, image) in enumerate(zip(self.layout.cuts, self.layout.inside), start=2):
+            padding = torch.tensor([not image.start <= low < image.stop for low in cuts[:-1]])
+            values = values.index_fill(axis, padding.nonzero()[:, 0], -torch.inf)
+        bounds, index = values.flatten(2).topk(min(candidates, values[0, 0].numel()))
+        cells = torch.stack(torch.unravel_index(index, values.shape[2:]), dim=-1).tolist()
+        return {
+            (case, landmark): [_Cell(*pair) for pair in zip(bounds[case, landmark].tolist(), cells[case][landmark])]
+            for case in range(values.shape[0])
+            for landmark in range(values.shape[1])
+        }
+
+
+class _Candidate(NamedTuple):
+    """The maximum of a cell."""
+
+    center: torch.Tensor  # (D,) index coordinates in the image
+    score: torch.Tensor  # scalar
+    window: Neighborhoods  # of one map
+
+
+class _Box:
+    """A part of one stitched map: a cell, and as much around it as the refinement of a maximum in it looks at."""
+
+    def __init__(self, layout: _Layout, key: tuple[int, int], cell: Sequence[int], radius: int) -> None:
+        self.key = key  # case and landmark
+        ends = [(cuts[index], cuts[index + 1]) for cuts, index in zip(layout.cuts, cell)]
+        self.place = tuple(
+            slice(max(low - radius, image.start), min(high + radius, image.stop))
+            for (low, high), image in zip(ends, layout.inside)
+        )
+        self.cell = tuple(slice(low - box.start, high - box.start) for (low, high), box in zip(ends, self.place))
+        self.values = layout.total.new_zeros([box.stop - box.start for box in self.place])
+
+    def common(self, place: Sequence[slice]) -> tuple[slice, ...] | None:
+        """What it has in common with a window, in the padded image; None where that is nothing."""
+        both = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(self.place, place))
+        return both if all(axis.start < axis.stop for axis in both) else None
+
+    def candidate(self, layout: _Layout, radius: int) -> _Candidate:
+        """The maximum of the cell, once all windows were added."""
+        values = (self.values / layout.total[self.place])[None]
+        center, score = find_maxima(values[(slice(None), *self.cell)])
+        center = center + center.new_tensor([axis.start for axis in self.cell])
+        window = cut_neighborhoods(values, center, radius)
+        corner = [box.start - image.start for box, image in zip(self.place, layout.inside)]
+        return _Candidate(center[0] + center.new_tensor(corner), score[0], window)
+
+
+def _shifted(axes: Sequence[slice], origin: Sequence[slice]) -> tuple[slice, ...]:
+    """Slices counted from where others begin."""
+    return tuple(slice(axis.start - o.start, axis.stop - o.start) for axis, o in zip(axes, origin))
+
+
+def _stitch(
+    layout: _Layout,
+    boxes: Sequence[_Box],
+    heatmaps_of: Callable[[torch.Tensor], torch.Tensor],
+    windows: torch.Tensor,
+    places: Places,
+) -> None:
+    """Add what some windows tell of the boxes; the network runs on those that touch one."""
+    touched = [
+        [(box, common) for box in boxes if box.key[0] == case.start and (common := box.common(axes)) is not None]
+        for case, _, *axes in places
+    ]
+    needed = [index for index, hits in enumerate(touched) if hits]
+    if not needed:
+        return
+    for index, maps in zip(needed, heatmaps_of(windows[needed])):
+        axes = places[index][2:]
+        for box, common in touched[index]:
+            part = _shifted(common, axes)
+            box.values[_shifted(common, box.place)] += layout.importance[part] * maps[(box.key[1], *part)].float()

@@ -1,0 +1,247 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Inference that ends in points, against MONAI's stitched volumes and their decoding."""
+
+from __future__ import annotations
+
+import csv
+import sys
+
+import pytest
+import torch
+from measure import peak_memory
+from monai.data import DataLoader, Dataset, MetaTensor
+from monai.engines import SupervisedEvaluator
+from monai.inferers import SlidingWindowInferer
+
+from monai_landmarks.handlers import LandmarkSaver
+from monai_landmarks.heatmaps import decode_heatmaps, gaussian_heatmaps
+from monai_landmarks.inferers import AutocastInferer, LandmarkInferer, SlidingWindowLandmarkInferer
+from monai_landmarks.transforms import HeatmapToLandmarksd
+
+SIZE = {2: (90, 61), 3: (34, 29, 26)}
+
+
+class Blobs(torch.nn.Module):
+    """
+    Turns an image whose voxels tell where they are into Gaussians at some points, distorted by where the window lies.
+
+    The distortion is what borders of windows do to a real network: windows do not agree where they overlap.
+
+    Args:
+        points: index points (N, D).
+        disagreement: of the windows, as a share of the peak.
+        noise: share of the peak, the same in every run of the same window.
+    """
+
+    def __init__(self, points: torch.Tensor, disagreement: float = 0.0, noise: float = 0.0) -> None:
+        super().__init__()
+        self.points, self.disagreement, self.noise = points, disagreement, noise
+        self.num_windows = 0
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.num_windows += len(image)
+        offsets = image[:, None] - self.points.view(1, *self.points.shape, *[1] * self.points.shape[1]).to(image)
+        maps = torch.exp(-0.5 * (offsets**2).sum(2) / 1.7**2)
+        corner = image.flatten(2)[:, :, 0].sum(1)
+        factor = 1 + self.disagreement * torch.sin(corner * 12.3)
+        maps = maps * factor.view(-1, *[1] * (maps.ndim - 1))
+        noise = torch.stack(
+            [torch.randn(maps.shape[1:], generator=torch.Generator().manual_seed(int(7 * c) % 1000)) for c in corner]
+        )
+        return maps + self.noise * noise.to(maps)
+
+
+def where(size, device="cpu", cases=1):
+    """Image (B, D, *size) whose channels are the coordinates of each voxel."""
+    axes = [torch.arange(n, dtype=torch.float32, device=device) for n in size]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None].expand(cases, -1, *size)
+
+
+def random_points(dims, num=12):
+    torch.manual_seed(0)
+    return torch.rand(num, dims) * (torch.tensor(SIZE[dims]) - 1)
+
+
+def stitched(inferer_options, image, network, **decoding):
+    maps = SlidingWindowInferer(**inferer_options)(image, network)
+    return decode_heatmaps(maps, image.ndim - 2, threshold=None, **decoding)
+
+
+def assert_same_landmarks(found, expected, tolerance=1e-3):
+    for name, values in expected._asdict().items():
+        torch.testing.assert_close(found[name], values, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "mode,overlap,method",
+    [("constant", 0.0, "gaussian"), ("constant", 0.25, "argmax"), ("gaussian", 0.25, "gaussian")]
+    + [("gaussian", 0.6, "centroid")],
+)
+@pytest.mark.parametrize("dims", [2, 3])
+def test_is_the_decoded_stitched_volume(dims, overlap, mode, method, device):
+    options = {"roi_size": [20, 16, 14][:dims], "overlap": overlap, "mode": mode, "sw_batch_size": 3}
+    network = Blobs(random_points(dims), disagreement=0.3, noise=0.02)
+    image = where(SIZE[dims], device)
+    expected = stitched(options, image, network, method=method)
+    assert_same_landmarks(SlidingWindowLandmarkInferer(**options, method=method)(image, network), expected)
+
+
+@pytest.mark.parametrize("mode", ["constant", "gaussian"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_peaks_on_seams_and_borders(dims, mode, device):
+    """Where windows end, in the middle of what they have in common, at the border of the image and outside it."""
+    options = {"roi_size": (16,) * dims, "overlap": 0.25, "mode": mode}
+    seams = torch.tensor([11.5, 12.0, 13.7, 15.5, 0.0, 36.0, -1.0, 25.5])
+    network = Blobs(seams[:, None].expand(-1, dims), disagreement=0.4)
+    image = where((37,) * dims, device)
+    expected = stitched(options, image, network)
+    assert_same_landmarks(SlidingWindowLandmarkInferer(**options)(image, network), expected)
+
+
+@pytest.mark.parametrize("size", [(20, 60, 30), (9, 9, 9), (48, 24, 24)])
+def test_images_smaller_than_the_window(size, device):
+    """A peak in the padding is no peak in the image."""
+    options = {"roi_size": (24, 24, 24), "overlap": 0.5, "mode": "gaussian", "padding_mode": "replicate"}
+    torch.manual_seed(1)
+    network = Blobs(torch.rand(6, 3) * torch.tensor(size), disagreement=0.3)
+    image = where(size, device)
+    expected = stitched(options, image, network)
+    assert_same_landmarks(SlidingWindowLandmarkInferer(**options)(image, network), expected)
+
+
+def test_several_cases_and_channels_last(device):
+    torch.manual_seed(0)
+    network = torch.nn.Conv2d(1, 4, 7, padding=3).to(device)
+    image = torch.randn(3, 1, 50, 40, device=device).to(memory_format=torch.channels_last)
+    options = {"roi_size": (16, 24), "overlap": 0.5, "mode": "gaussian", "sw_batch_size": 4}
+    with torch.no_grad():
+        expected = stitched(options, image, network)
+    # flat noise is the worst case: the bounds say little
+    assert_same_landmarks(SlidingWindowLandmarkInferer(**options, candidates=100)(image, network), expected)
+
+
+def test_what_looks_best_in_one_window_may_not_be_best():
+    """Two windows have false peaks in the same cell, each of which the other blends away below the true one."""
+
+    def network(windows):
+        start = float(windows[0, 0, 0, 0])
+        false_peak, height = {0: (21.0, 1.6), 12: (13.0, 1.2)}.get(start, (0.0, 0.0))
+        points = torch.tensor([[30.0, 12.0], [false_peak, 12.0]]) - torch.tensor([start, 0.0])
+        return (gaussian_heatmaps(points, (24, 24), 1.5) * torch.tensor([1.0, height]).view(2, 1, 1)).sum(0)[None, None]
+
+    options = {"roi_size": (24, 24), "overlap": 0.5}
+    image = where((60, 24))
+    expected = stitched(options, image, network)
+    assert abs(float(expected.points[0, 0, 0]) - 30) < 0.5
+    assert_same_landmarks(SlidingWindowLandmarkInferer(**options)(image, network), expected)
+    only_one = SlidingWindowLandmarkInferer(**options, candidates=1)(image, network)
+    assert abs(float(only_one["points"][0, 0, 0]) - 21) < 2
+
+
+def test_runs_windows_again_only_where_needed():
+    network = Blobs(torch.tensor([[30.0, 30.0]]))
+    image = where((256, 256))
+    options = {"roi_size": (32, 32), "overlap": 0.25}
+    SlidingWindowInferer(**options)(image, network)
+    once = network.num_windows
+    network.num_windows = 0
+    SlidingWindowLandmarkInferer(**options)(image, network)
+    assert once < network.num_windows <= once + 4
+
+
+def test_meta_tensors_half_precision_and_nan(device):
+    network = Blobs(random_points(2, 3))
+    options = {"roi_size": (24, 24), "overlap": 0.25}
+    image = where(SIZE[2], device)
+    expected = stitched(options, image, network)
+    found = SlidingWindowLandmarkInferer(**options)(MetaTensor(image), lambda x: network(x).bfloat16())
+    assert all(type(value) is torch.Tensor for value in found.values())
+    assert float((found["points"] - expected.points).abs().max()) < 0.05
+    lost = SlidingWindowLandmarkInferer(**options)(image, lambda x: network(x) * float("nan"))
+    assert lost["points"].isnan().all() and lost["score"].isnan().all()
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_whole_image(dims, device):
+    network = Blobs(random_points(dims))
+    image = where(SIZE[dims], device, cases=2)
+    assert_same_landmarks(LandmarkInferer()(image, network), decode_heatmaps(network(image), dims, threshold=None), 0)
+
+
+def test_goes_into_autocast():
+    for inner in (LandmarkInferer(), SlidingWindowLandmarkInferer(roi_size=(24, 24))):
+        found = AutocastInferer(inner)(torch.randn(1, 1, 40, 30), torch.nn.Conv2d(1, 2, 3, padding=1))
+        assert found["points"].shape == (1, 2, 2) and found["points"].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "inferer", [LandmarkInferer(), SlidingWindowLandmarkInferer(roi_size=(24, 24, 16), overlap=0.25, mode="gaussian")]
+)
+def test_an_evaluator_writes_what_heatmaps_would_give(inferer, tmp_path):
+    affine = torch.diag(torch.tensor([2.0, -1.0, 1.5, 1.0], dtype=torch.float64))
+    affine[:3, 3] = torch.tensor([5.0, 7.0, -3.0])
+    images = [
+        {"image": MetaTensor(where(SIZE[3])[0], affine=affine, meta={"filename_or_obj": f"{n}.nii"})} for n in "ab"
+    ]
+    points = random_points(3, 3)
+    points[2] = 1000.0  # nowhere: its map is zero
+    written = {}
+    for name, how in (("heatmaps", None), ("points", inferer)):
+        evaluator = SupervisedEvaluator(
+            device=torch.device("cpu"),
+            val_data_loader=DataLoader(Dataset(images), batch_size=2),
+            network=Blobs(points),
+            inferer=how,
+            prepare_batch=lambda batch, *_, **__: (batch["image"], None),
+            postprocessing=HeatmapToLandmarksd("pred", ref_image_keys="image", threshold=0.1),
+            val_handlers=[LandmarkSaver(tmp_path / name, ["A", "B", "C"], covariance_key="pred_covariance")],
+        )
+        evaluator.run()
+        written[name] = {path.name: path for path in (tmp_path / name).iterdir()}
+    assert written["points"].keys() == written["heatmaps"].keys()
+    for table in ("predictions.csv", "predictions_std.csv"):
+        found, expected = (_cells(written[name][table]) for name in ("points", "heatmaps"))
+        assert len(found) > 8 and found == pytest.approx(expected, abs=0.01, nan_ok=True)
+
+
+def _cells(path):
+    """Numbers of a table, NaN for empty cells, without the words."""
+    with open(path, newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    return [float(cell or "nan") for cell in cells if not cell or cell.lstrip("-")[0].isdigit()]
+
+
+def test_other_sizes_and_arguments_are_refused():
+    with pytest.raises(ValueError, match="need the same size"):
+        SlidingWindowLandmarkInferer(roi_size=(16, 16))(torch.zeros(1, 1, 40, 40), torch.nn.AvgPool2d(2))
+    for arguments in ({"method": "mean"}, {"candidates": 0}):
+        with pytest.raises(ValueError, match="method|candidates"):
+            SlidingWindowLandmarkInferer(roi_size=16, **arguments)
+    with pytest.raises(ValueError, match="method"):
+        LandmarkInferer(method="mean")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory of the CPU is asked from Linux")
+def test_memory_does_not_grow_with_landmarks():
+    """A network of almost no memory of its own: the stitched volumes of 40 landmarks would be 60 MiB."""
+    image = torch.zeros(1, 1, 64, 64, 96)
+    for num_landmarks in (1, 40):
+        flat = torch.rand(1, num_landmarks, 1, 1, 1)
+
+        def network(windows, flat=flat):
+            return flat.expand(-1, -1, *windows.shape[2:])
+
+        inferer = SlidingWindowLandmarkInferer(roi_size=(32, 32, 32), overlap=0.25, candidates=1)
+        memory = peak_memory(lambda: inferer(image, network))
+    assert memory < 24 * 2**20
