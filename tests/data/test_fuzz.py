@@ -126,6 +126,7 @@ def seeds(tmp_path_factory):
     for form in ("long", "wide"):
         write_landmark_table(folder / f"{form}.csv", {"1.png": index, "2.png": index}, form)
     write_landmarks(folder / "cubes.nii.gz", index, format="nnlandmark", image=image)
+    np.save(folder / "a_label.npy", index.points)
     (folder / "cubes.nii").write_bytes(gzip.decompress((folder / "cubes.nii.gz").read_bytes()))
     files = [path for path in folder.iterdir() if path != image and path.name != "name_to_label.json"]
     files += [path for path in EXAMPLES.rglob("*.*") if path.name not in ("dataset.json", "spacing.json")]
