@@ -26,6 +26,7 @@ from monai.bundle import ConfigWorkflow
 
 from monai_landmarks.data import UnreadableImage
 from monai_landmarks.data.safe_files import naming_file
+from monai_landmarks.uncertainty import ConformalRegions
 
 from .console import PREDICTION_FORMATS
 
@@ -56,6 +57,7 @@ def predict_landmarks(
     device: str | None = None,
     spacing: float | Sequence[float] | None = None,
     batch_size: int | None = None,
+    regions: str | os.PathLike | None = None,
 ) -> Prediction:
     """Find landmarks with a bundle, as its ``configs/inference.json`` says.
 
@@ -78,6 +80,7 @@ def predict_landmarks(
         device: such as ``cpu`` or ``cuda:1``, if not the configuration's.
         spacing: pixel size in mm of pictures, one number or one per axis; without it a pixel counts as 1 mm.
         batch_size: images at a time, if not the configuration's.
+        regions: the file of `ConformalRegions`, to state a region in mm for every landmark.
 
     Returns:
         the files written and the images left out.
@@ -96,7 +99,9 @@ def predict_landmarks(
     overrides: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if device is not None:
         overrides["device"] = _device(device)
-    flow = _workflow(Path(bundle), configs, formats, dataset_dir=str(images), output_dir=str(out), **overrides)
+    if regions is not None:
+        ConformalRegions.load(regions)  # before anything else is done
+    flow = _workflow(Path(bundle), configs, formats, regions, dataset_dir=str(images), output_dir=str(out), **overrides)
     weights = Path(flow.parser.get_parsed_content("checkpoint"))
     _check_weights(weights)
     before = _snapshot(out)
@@ -115,7 +120,11 @@ def predict_landmarks(
 
 
 def _workflow(
-    bundle: Path, configs: Sequence[str | os.PathLike], formats: Sequence[str], **overrides: Any
+    bundle: Path,
+    configs: Sequence[str | os.PathLike],
+    formats: Sequence[str],
+    regions: str | os.PathLike | None,
+    **overrides: Any,
 ) -> ConfigWorkflow:
     """The initialized inference of a bundle."""
     config = bundle / "configs" / "inference.json"
@@ -141,6 +150,8 @@ def _workflow(
     flow.parser[f"{saver}#formats"] = [name for name in formats if name != "csv"]
     flow.parser[f"{saver}#table"] = "predictions.csv"
     flow.parser[f"{saver}#covariance_key"] = handlers[savers[0]].get("covariance_key", "pred_covariance")
+    if regions is not None:
+        flow.parser[f"{saver}#regions"] = os.fspath(regions)
     flow.initialize()
     return flow
 

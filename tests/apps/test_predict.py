@@ -105,6 +105,7 @@ def test_points_are_where_the_spots_are(name, tmp_path):
         # that of the spot, in mm along the axes of the world
         width = 0.5 * max(SPOTS[str(Path(image).relative_to(images))][0]) / 20
         np.testing.assert_allclose(np.array(std, float), width, rtol=0.3)
+    np.testing.assert_allclose(slicer.uncertainty, width * 2**0.5, rtol=0.3)
     assert not result.unreadable
     assert set(result.written) == {path for path in out.rglob("*") if path.is_file()}
 

@@ -13,7 +13,7 @@
 """NumPy archives (``.npz``): what a program in Python reads without any library but NumPy.
 
 ``names`` (N,), ``points`` (N, D), ``coordinate_system`` (RAS, LPS or index), and where they are known ``scores`` (N,),
-``image`` and ``pairs`` (P, 2). Nothing in them is pickled::
+``covariances`` and ``regions`` (N, D, D) with their ``coverage``, ``image`` and ``pairs`` (P, 2). Nothing in them is pickled::
 
     with np.load("case.npz") as arrays:
         points = dict(zip(arrays["names"], arrays["points"]))
@@ -35,6 +35,9 @@ __all__ = ["read_array", "read_npz", "write_npz"]
 
 _MOST_BYTES = 1 << 26  # of one array; a small file may hold one that unpacks to more than any memory
 _KINDS = {"names": "U", "points": "fiu", "coordinate_system": "U", "scores": "fiu", "image": "U", "pairs": "U"}
+_KINDS |= {"covariances": "f", "regions": "f", "coverage": "f"}
+_DIMS = {"names": 1, "points": 2, "coordinate_system": 0, "scores": 1, "image": 0, "pairs": 2}
+_DIMS |= {"covariances": 3, "regions": 3, "coverage": 0}
 _NEEDED = ("names", "points", "coordinate_system")
 
 
@@ -53,7 +56,7 @@ def read_npz(path: Path) -> LandmarkSet:
             raise ValueError(
                 f"the array {key!r} holds {array.dtype}; expected {'text' if _KINDS[key] == 'U' else 'numbers'}."
             )
-    for key, dims in (("names", 1), ("points", 2), ("coordinate_system", 0), ("scores", 1), ("image", 0), ("pairs", 2)):
+    for key, dims in _DIMS.items():
         if key in arrays and arrays[key].ndim != dims:
             raise ValueError(f"the array {key!r} has the shape {arrays[key].shape}; expected {dims} dimensions.")
     return LandmarkSet(
@@ -63,6 +66,9 @@ def read_npz(path: Path) -> LandmarkSet:
         pairs=tuple(map(tuple, arrays["pairs"].tolist())) if "pairs" in arrays else (),
         image=str(arrays["image"]) if "image" in arrays else None,
         scores=arrays.get("scores"),
+        covariances=arrays.get("covariances"),
+        regions=arrays.get("regions"),
+        coverage=float(arrays["coverage"]) if "coverage" in arrays else None,
     )
 
 
@@ -73,8 +79,9 @@ def write_npz(path: Path, landmark_set: LandmarkSet) -> None:
         "points": landmark_set.points,
         "coordinate_system": np.array(landmark_set.coordinate_system.value),
     }
-    if landmark_set.scores is not None:
-        arrays["scores"] = landmark_set.scores
+    for key in ("scores", "covariances", "regions", "coverage"):
+        if getattr(landmark_set, key) is not None:
+            arrays[key] = np.array(getattr(landmark_set, key))
     if landmark_set.image is not None:
         arrays["image"] = np.array(landmark_set.image)
     if landmark_set.pairs:
