@@ -13,6 +13,12 @@
 from __future__ import annotations
 
 from .affine import EnsureWorldAffine, EnsureWorldAffineD, EnsureWorldAffined, EnsureWorldAffineDict
+from .chains import (
+    HeatmapToChainLandmarks,
+    HeatmapToChainLandmarksD,
+    HeatmapToChainLandmarksd,
+    HeatmapToChainLandmarksDict,
+)
 from .flip import RandLandmarkFlip, RandLandmarkFlipD, RandLandmarkFlipd, RandLandmarkFlipDict
 from .gray import ToGray, ToGrayD, ToGrayd, ToGrayDict
 from .guard import check_running_chain, refuse_unfollowed_warps
@@ -55,6 +61,10 @@ __all__ = [
     "EnsureWorldAffineD",
     "EnsureWorldAffineDict",
     "EnsureWorldAffined",
+    "HeatmapToChainLandmarks",
+    "HeatmapToChainLandmarksD",
+    "HeatmapToChainLandmarksDict",
+    "HeatmapToChainLandmarksd",
     "HeatmapToLandmarks",
     "HeatmapToLandmarksD",
     "HeatmapToLandmarksDict",
