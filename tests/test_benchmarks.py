@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import torch
 from measure import peak_memory
+from study_precision import METHODS, main, rank_correlation
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -51,3 +52,23 @@ def test_peak_memory_sees_torch():
         measured = peak_memory(run)
         assert measured is not None
         assert abs(measured / (4 * size * arrays) - 1) < 0.1
+
+
+def test_study_of_target_precision_runs_and_goes_on(tmp_path, capsys):
+    out = tmp_path / "study.json"
+    main(str(out), "search,learned (SCN)", quick=True)
+    main(str(out), "search,fixed 2", quick=True)
+    written = capsys.readouterr().out
+    # the search was not run again, and the last table has all three
+    assert written.count("search, seed 0") == 1
+    assert all(f"| {method} | 1 |" in written for method in ("search", "fixed 2", "learned (SCN)"))
+    assert len({method.partition(" ")[0] for method in METHODS}) == 7
+
+
+def test_rank_correlation_is_spearmans():
+    spearmanr = pytest.importorskip("scipy.stats").spearmanr
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        one, two = torch.randint(0, 6, (2, 12), generator=generator)
+        assert rank_correlation(one, two) == pytest.approx(spearmanr(one, two).statistic, abs=1e-5)
+    assert rank_correlation(torch.ones(3), torch.arange(3)) != rank_correlation(torch.ones(3), torch.arange(3))

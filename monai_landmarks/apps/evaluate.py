@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,50 +27,64 @@ if TYPE_CHECKING:
 
     from .evaluation import Evaluation
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "evaluation_options"]
 
 _SHOWN_IMAGES = 10
 
 
+_OPTIONS = (
+    click.argument("predictions", type=PATH),
+    click.argument("landmarks", type=PATH),
+    click.option("--images", type=PATH, help="Folder of the images, or a datalist of them, to compare pixels to mm."),
+    click.option("--section", help="Of a datalist, such as validation; all sections if not given."),
+    click.option("--spacing", type=SPACING, help="Pixel size in mm of pictures (PNG, JPEG, BMP, TIFF)."),
+    click.option("--coordinate-system", type=SYSTEM, help="Of landmark files that do not state their own."),
+    click.option("--second-annotator", type=PATH, help="Landmarks by another annotator: the inter-observer error."),
+    click.option("--compare", type=PATH, help="Other predictions of the same images."),
+    click.option(
+        "--all-images", is_flag=True, help="Images without predictions count as missed; otherwise not at all."
+    ),
+    click.option(
+        "--radius",
+        "thresholds",
+        type=float,
+        multiple=True,
+        default=(2, 2.5, 3, 4),
+        show_default=True,
+        help="Of the SDR; may be given several times.",
+    ),
+    click.option(
+        "--limit",
+        type=float,
+        default=20.0,
+        show_default=True,
+        help="A landmark is identified within this distance in mm, and only if no other true landmark is closer.",
+    ),
+    click.option("--strict", is_flag=True, help="A landmark exactly at a radius is lost."),
+    click.option(
+        "--confidence",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        default=0.95,
+        show_default=True,
+        help="Of the intervals.",
+    ),
+    click.option(
+        "--resamples", type=click.IntRange(1), default=2000, show_default=True, help="Of the bootstrap over images."
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap."),
+)
+
+
+def evaluation_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The arguments and options of `evaluate_predictions`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
 @click.command(short_help="Errors of predictions in mm, with confidence intervals and comparisons.")
-@click.argument("predictions", type=PATH)
-@click.argument("landmarks", type=PATH)
+@evaluation_options
 @click.option("--out", type=FOLDER, help="Folder for the tables (CSV) and all numbers (evaluation.json).")
-@click.option("--images", type=PATH, help="Folder of the images, to compare points in pixels to points in mm.")
-@click.option("--section", help="Of a datalist, such as validation; all sections if not given.")
-@click.option("--spacing", type=SPACING, help="Pixel size in mm of pictures (PNG, JPEG, BMP, TIFF).")
-@click.option("--coordinate-system", type=SYSTEM, help="Of landmark files that do not state their own.")
-@click.option("--second-annotator", type=PATH, help="Landmarks by another annotator: the inter-observer error.")
-@click.option("--compare", type=PATH, help="Other predictions of the same images.")
-@click.option("--all-images", is_flag=True, help="Images without predictions count as missed; otherwise not at all.")
-@click.option(
-    "--radius",
-    "thresholds",
-    type=float,
-    multiple=True,
-    default=(2, 2.5, 3, 4),
-    show_default=True,
-    help="Of the SDR; may be given several times.",
-)
-@click.option(
-    "--limit",
-    type=float,
-    default=20.0,
-    show_default=True,
-    help="A landmark is identified within this distance in mm, and only if no other true landmark is closer.",
-)
-@click.option("--strict", is_flag=True, help="A landmark exactly at a radius is lost.")
-@click.option(
-    "--confidence",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.95,
-    show_default=True,
-    help="Of the intervals.",
-)
-@click.option(
-    "--resamples", type=click.IntRange(1), default=2000, show_default=True, help="Of the bootstrap over images."
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
 def evaluate(predictions: Path, landmarks: Path, out: Path | None, **options: Any) -> None:
     """Compare PREDICTIONS to the true LANDMARKS.
 

@@ -35,9 +35,24 @@ from monai_landmarks.metrics import (
     point_error,
 )
 
-from .landmark_source import ImageLandmarks, in_one_space, match_landmarks, read_truth
+from .landmark_source import ImageGeometry, ImageLandmarks, in_one_space, match_landmarks, read_truth
 
-__all__ = ["Evaluation", "evaluate_predictions"]
+__all__ = ["EvaluatedCase", "Evaluation", "evaluate_predictions"]
+
+
+@dataclass(frozen=True)
+class EvaluatedCase:
+    """What was compared of an image.
+
+    Args:
+        predicted: the landmarks; None where the image has no prediction.
+        true: likewise, in the same order, coordinate system and dimension.
+        geometry: of the image.
+    """
+
+    predicted: LandmarkSet | None
+    true: LandmarkSet
+    geometry: ImageGeometry
 
 
 @dataclass
@@ -58,6 +73,7 @@ class Evaluation:
         seed: of the bootstrap.
         notes: what was left out of the comparison.
         comparisons: other evaluations of the same images, and how they compare to this one, by what they are.
+        cases: of the B images, with the landmarks in the order of ``names``.
     """
 
     images: list[str]
@@ -73,6 +89,7 @@ class Evaluation:
     seed: int = 0
     notes: list[str] = field(default_factory=list)
     comparisons: dict[str, tuple[Evaluation, PairedComparison]] = field(default_factory=dict)
+    cases: list[EvaluatedCase] = field(default_factory=list)
 
     @property
     def report(self) -> ErrorReport:
@@ -252,20 +269,21 @@ def _evaluate(
     known = {name for landmarks in predicted.values() for name in landmarks.names}
     if known.isdisjoint(names):
         raise ValueError(f"no landmark is on both sides: {sorted(known)[:5]} were predicted, {names[:5]} are true.")
-    errors, identified, units = [], [], {}
+    errors, identified, units, cases = [], [], {}, []
     for image in sorted(truth):
         true = truth[image].landmarks.reorder(names)
         found = predicted[image].reorder(names) if image in predicted else None
         if found is None:
-            points = np.full_like(true.points, np.nan), true.points
             unit = next(iter(units), "mm")
         else:
             try:
-                *points, unit = in_one_space(found, true, truth[image].geometry)
+                found, true, unit = in_one_space(found, true, truth[image].geometry)
             except ValueError as error:
                 raise ValueError(f"{image}: {error}") from error
             units.setdefault(unit, image)
-        tensors = [torch.from_numpy(np.array(rows)) for rows in points]
+        cases.append(EvaluatedCase(found, true, truth[image].geometry))
+        points = np.full_like(true.points, np.nan) if found is None else found.points
+        tensors = [torch.from_numpy(np.array(rows)) for rows in (points, true.points)]
         errors.append(point_error(*tensors).numpy())
         identified.append(identification(*tensors, limit=settings["limit"] if unit == "mm" else None).numpy())
     if len(units) > 1:
@@ -277,7 +295,13 @@ def _evaluate(
     if unit == "px":
         own["limit"] = None
     return Evaluation(
-        images=sorted(truth), names=names, errors=np.stack(errors), identified=np.stack(identified), unit=unit, **own
+        images=sorted(truth),
+        names=names,
+        errors=np.stack(errors),
+        identified=np.stack(identified),
+        unit=unit,
+        cases=cases,
+        **own,
     )
 
 

@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,14 @@ from monai_landmarks.data import (
     landmark_suffix,
     load_landmark_datalist,
     load_landmark_definition,
+    read_item_landmarks,
 )
 from monai_landmarks.data.image_files import find_images, has_spacing, read_header
 from monai_landmarks.data.json_values import load_json
 from monai_landmarks.data.landmark_io import find_landmark_files, read_landmark_sets
 from monai_landmarks.data.safe_files import read_text
 
-__all__ = ["ImageGeometry", "ImageLandmarks", "in_one_space", "match_landmarks", "read_truth"]
+__all__ = ["ImageGeometry", "ImageLandmarks", "in_one_space", "landmark_files", "match_landmarks", "read_truth"]
 
 # what is written beside predictions and holds no points
 _NO_LANDMARKS = ("metrics.csv", "errors_per_landmark.csv", "errors_per_image.csv")
@@ -93,7 +94,7 @@ def read_truth(
     Args:
         path: a landmark file of many images or of one, a folder of landmark files, or a datalist.
         section: of the datalist; all of its sections if not given.
-        images: folder of the images, to know their pixel size.
+        images: folder of the images, or a datalist that names them, to know their pixel size.
         spacing: pixel size in mm of pictures, where a datalist does not say it.
         coordinate_system: of landmark files which do not state their own.
 
@@ -106,8 +107,8 @@ def read_truth(
     path = Path(path)
     if _is_datalist(path):
         return _read_datalist(path, section, spacing)
-    files = [] if images is None else [str(file) for file in find_images(images)]
-    index = NameIndex(files)
+    spacings = {} if images is None else _image_spacings(Path(images), spacing)
+    index = NameIndex(list(spacings))
     result = {}
     for kind in _read_kinds(path, coordinate_system).values():
         for name, landmarks in kind.items():
@@ -116,7 +117,8 @@ def read_truth(
             found = index.find(name)
             if len(found) > 1:
                 raise ValueError(f"{path}: {name!r} fits more than one image: {', '.join(found)}.")
-            result[name] = ImageLandmarks(landmarks, ImageGeometry(Path(found[0]) if found else None, spacing))
+            geometry = ImageGeometry(Path(found[0]), spacings[found[0]]) if found else ImageGeometry(None, spacing)
+            result[name] = ImageLandmarks(landmarks, geometry)
     return result
 
 
@@ -169,8 +171,8 @@ def match_landmarks(
 
 def in_one_space(
     first: LandmarkSet, second: LandmarkSet, geometry: ImageGeometry
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """The points of two landmark sets of an image where distances can be measured between them.
+) -> tuple[LandmarkSet, LandmarkSet, str]:
+    """Two landmark sets of an image where distances can be measured between them.
 
     Args:
         first: in any coordinate system.
@@ -178,7 +180,8 @@ def in_one_space(
         geometry: of the image.
 
     Returns:
-        both points (N, D), and their unit: mm, or px where the size of a pixel is not known or is 1.
+        both sets, 2-D where both lie in the plane z = 0, and the unit of their points: mm, or px where the size of a pixel is
+        not known or is 1.
 
     Raises:
         ValueError: if one is in pixels and the other in the world, and nothing leads from one to the other.
@@ -186,31 +189,45 @@ def in_one_space(
     indexed = [landmarks.coordinate_system == CoordinateSystem.INDEX for landmarks in (first, second)]
     if first.spatial_dims != second.spatial_dims:  # 3D Slicer's files hold 3-D points of 2-D images, too
         first, second = (landmarks.with_spatial_dims(3) for landmarks in (first, second))
-    if all(indexed) and geometry.in_pixels:
-        return first.points, second.points, "px"
-    affine = geometry.affine() if any(indexed) else np.eye(4)
-    if affine is None:
-        raise ValueError(
-            "some points are pixels and others mm; give the images, or the spacing of pictures, to compare them."
-        )
-    points = [landmarks.to_world(affine).points for landmarks in (first, second)]
-    return points[0], points[1], "px" if any(indexed) and geometry.in_pixels else "mm"
+    if not (all(indexed) and geometry.in_pixels):
+        affine = geometry.affine() if any(indexed) else np.eye(4)
+        if affine is None:
+            raise ValueError(
+                "some points are pixels and others mm; give the images, or the spacing of pictures, to compare them."
+            )
+        first, second = (landmarks.to_world(affine) for landmarks in (first, second))
+    if not any(np.nan_to_num(landmarks.points[:, 2:]).any() for landmarks in (first, second)):
+        first, second = (landmarks.with_spatial_dims(2) for landmarks in (first, second))
+    return first, second, "px" if any(indexed) and geometry.in_pixels else "mm"
+
+
+def _image_spacings(images: Path, spacing: float | Sequence[float] | None) -> dict[str, float | Sequence[float] | None]:
+    """The images of a folder or a datalist, and the pixel sizes of those that are pictures."""
+    if not _is_datalist(images):
+        return {str(file): spacing for file in find_images(images)}
+    content: dict[str, Any] = load_json(read_text(images))
+    sections = [key for key, value in content.items() if isinstance(value, list)]
+    return {item["image"]: item.get("spacing", spacing) for item in load_landmark_datalist(images, sections)}
+
+
+def landmark_files(path: Path) -> dict[Path, str]:
+    """The landmark files of a folder, or the one file, each with its suffix; without what is written beside predictions.
+
+    Raises:
+        ValueError: if there is none in the folder.
+    """
+    if not path.is_dir():
+        return {path: landmark_suffix(path) or ""}
+    files = {file: suffix for file, suffix in find_landmark_files(path).items() if file.name not in _NO_LANDMARKS}
+    if not files:
+        raise ValueError(f"{path}: no landmark file in it.")
+    return files
 
 
 def _read_kinds(path: Path, coordinate_system: str | None) -> dict[str, dict[str, LandmarkSet]]:
     """Landmark sets by what their image is called, for each table and for the files of each suffix."""
-    if not path.is_dir():
-        files: Iterable[tuple[Path, str]] = [(path, landmark_suffix(path) or "")]
-    else:
-        files = [
-            (file, suffix)
-            for file, suffix in find_landmark_files(path).items()
-            if file.name not in _NO_LANDMARKS and not file.name.endswith("_std.csv")
-        ]
-        if not files:
-            raise ValueError(f"{path}: no landmark file in it.")
     kinds: dict[str, dict[str, LandmarkSet]] = {}
-    for file, suffix in files:
+    for file, suffix in landmark_files(path).items():
         sets = read_landmark_sets(file, coordinate_system=coordinate_system)
         stem = file.relative_to(path).as_posix() if path.is_dir() else file.name
         for key, landmarks in sets.items():
@@ -238,19 +255,14 @@ def _read_datalist(
     path: Path, section: str | None, spacing: float | Sequence[float] | None
 ) -> dict[str, ImageLandmarks]:
     content: dict[str, Any] = load_json(read_text(path))
-    pairs = tuple(tuple(pair) for pair in load_landmark_definition(path)["pairs"])
+    pairs = load_landmark_definition(path)["pairs"]
     sections = [section] if section else [key for key, value in content.items() if isinstance(value, list)]
     items = load_landmark_datalist(path, sections)
     folder = os.path.commonpath([os.path.dirname(item["image"]) or "." for item in items]) if items else ""
     result = {}
     for item in items:
-        label = item.get("label")
-        if isinstance(label, str):
-            [landmarks] = read_landmark_sets(label).values()
-        elif label is not None:
-            points = np.array([[np.nan if value is None else value for value in point] for point in label])
-            landmarks = LandmarkSet(item["label_names"], points, item["label_coordinate_system"], pairs)
-        else:
+        landmarks = read_item_landmarks(item, pairs)
+        if landmarks is None:
             continue
         result[Path(os.path.relpath(item["image"], folder)).as_posix()] = ImageLandmarks(
             landmarks, ImageGeometry(Path(item["image"]), item.get("spacing", spacing))

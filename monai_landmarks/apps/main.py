@@ -17,6 +17,7 @@ torch and MONAI inside of functions only, so that the help and the other command
 
 from __future__ import annotations
 
+import logging
 import warnings
 from typing import Any
 
@@ -24,8 +25,14 @@ import click
 
 from monai_landmarks import __version__
 
+from .calibrate import calibrate
 from .check import check
+from .convert import convert
+from .datasets import datasets
 from .evaluate import evaluate
+from .init import init
+from .predict import predict
+from .report import report
 
 __all__ = ["program"]
 
@@ -54,13 +61,21 @@ class _Program(click.Group):
     "--verbose",
     is_flag=True,
     envvar="MONAI_LANDMARKS_VERBOSE",
-    help="Show the traceback of an error, and warnings of other packages.",
+    help="Show the traceback of an error, and warnings and log of other packages.",
 )
 def program(verbose: bool) -> None:
     """Anatomical landmarks: from your own images and points to errors in mm."""
     if not verbose:
         warnings.simplefilter("ignore")
+        # without a handler Python would print other packages' log between the lines of a command
+        logging.getLogger().addHandler(logging.NullHandler())
 
 
+program.add_command(calibrate)
 program.add_command(check)
+program.add_command(convert)
+program.add_command(datasets)
 program.add_command(evaluate)
+program.add_command(init)
+program.add_command(predict)
+program.add_command(report)

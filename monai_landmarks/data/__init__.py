@@ -24,9 +24,11 @@ from .datalist import (
     load_landmark_definition,
     load_landmark_pairs,
     make_datalists,
+    read_item_landmarks,
     save_datalist,
 )
 from .datalist_check import DatalistError, check_datalist, datalist_problems
+from .dataset_check import DatasetCheck, DatasetPart, check_public_dataset
 from .image_files import image_stem, read_image
 from .image_folder import image_folder_items
 from .isbi2015 import ISBI2015_LANDMARKS, isbi2015_datalist
@@ -45,6 +47,8 @@ from .landmark_set import CoordinateSystem, LandmarkSet
 from .name_index import NameIndex
 from .pairing import LandmarkCase, Pairing, pair_landmarks
 from .phantom import hand_phantom, spine_phantom, write_hand_phantom, write_spine_phantom
+from .public_datasets import PUBLIC_DATASETS, PublicDataset, public_dataset
+from .readable_loader import ReadableDataLoader, UnreadableImage
 from .safe_files import atomic_write
 from .side_tables import read_groups, read_pairs
 from .split import fold_images, group_images, split_images
@@ -59,18 +63,25 @@ __all__ = [
     "CoordinateSystem",
     "DataCheck",
     "DatalistError",
+    "DatasetCheck",
+    "DatasetPart",
     "ISBI2015_LANDMARKS",
     "LandmarkCase",
     "LandmarkFormat",
     "LandmarkSet",
     "NameIndex",
+    "PUBLIC_DATASETS",
     "Pairing",
+    "PublicDataset",
+    "ReadableDataLoader",
+    "UnreadableImage",
     "aasce_datalist",
     "atomic_write",
     "build_datalist",
     "bundle_landmark_names",
     "check_data",
     "check_datalist",
+    "check_public_dataset",
     "convert_landmarks",
     "datalist_item",
     "datalist_problems",
@@ -88,8 +99,10 @@ __all__ = [
     "load_landmark_pairs",
     "make_datalists",
     "pair_landmarks",
+    "public_dataset",
     "read_groups",
     "read_image",
+    "read_item_landmarks",
     "read_landmark_table",
     "read_landmarks",
     "read_pairs",

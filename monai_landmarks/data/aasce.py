@@ -30,28 +30,29 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from .csv_rows import parse_number, split_rows
+from .csv_rows import parse_number
 from .datalist import datalist_item, save_datalist
 from .datalist_check import check_datalist
+from .formats.aasce_csv import (
+    AASCE_LANDMARKS,
+    AASCE_PAIRS,
+    AASCE_VERTEBRAE,
+    image_size,
+    read_filenames,
+    read_numbers,
+    read_points,
+    top_to_bottom,
+)
 from .image_files import relative_path
 from .landmark_io import read_landmark_table
 from .landmark_set import CoordinateSystem, LandmarkSet
 from .safe_files import naming_file, read_text
 from .split import split_images
 
-__all__ = ["AASCE_LANDMARKS", "AASCE_PAIRS", "aasce_datalist"]
+__all__ = ["AASCE_LANDMARKS", "AASCE_PAIRS", "aasce_datalist", "read_aasce_part"]
 
 logger = logging.getLogger(__name__)
-
-_VERTEBRAE = (*(f"T{i}" for i in range(1, 13)), *(f"L{i}" for i in range(1, 6)))
-AASCE_LANDMARKS: tuple[str, ...] = tuple(
-    f"{name}_{corner}" for name in _VERTEBRAE for corner in ("TL", "TR", "BL", "BR")
-)
-AASCE_PAIRS: tuple[tuple[str, str], ...] = tuple(
-    (f"{name}_{end}L", f"{name}_{end}R") for name in _VERTEBRAE for end in "TB"
-)
 
 # section of the datalist: split of the table layout, folder of the official layout
 _SECTIONS = {"training": ("train", "training"), "testing": ("test", "test")}
@@ -118,9 +119,8 @@ def aasce_datalist(
         DatalistError: if the check finds faults.
     """
     root = Path(root)
-    read = _read_tables if (root / "splits.csv").is_file() else _read_official
     base = None if output is None else Path(output).parent
-    found = {section: _plausible(read(root, *names)) for section, names in _SECTIONS.items()}
+    found = {section: _plausible(_read_part(root, section)) for section in _SECTIONS}
     if not found["training"]:
         raise ValueError(f"{root}: no training image in it whose landmarks can be right; the log names those left out.")
     names = {f"{_patient(spine)}/{spine.file}": spine for spine in found["training"]}
@@ -145,6 +145,16 @@ def aasce_datalist(
     if output is not None:
         save_datalist(output, datalist)
     return datalist
+
+
+def read_aasce_part(root: Path, section: str) -> dict[str, str | None]:
+    """What cannot be right about each image of a section (training, testing), in either layout; None where nothing is."""
+    return {spine.path.name: _fault(spine) for spine in _read_part(root, section)}
+
+
+def _read_part(root: Path, section: str) -> list[_Spine]:
+    read = _read_tables if (root / "splits.csv").is_file() else _read_official
+    return read(root, *_SECTIONS[section])
 
 
 def _item(spine: _Spine, base: Path | None) -> dict[str, Any]:
@@ -221,60 +231,17 @@ def _read_official(root: Path, split: str, folder: str) -> list[_Spine]:
     labels = labels.with_name(folder)
     if folder == "test" and not labels.is_dir():
         return []
-    files = [",".join(cells) for _, cells in _official_rows(labels / "filenames.csv")]
-    landmarks, angles = (
-        _read_numbers(labels / name, count, len(files))
-        for name, count in (("landmarks.csv", 2 * len(AASCE_LANDMARKS)), ("angles.csv", 3))
-    )
-    spines = []
-    for file, row, cobb in zip(files, landmarks, angles):
-        path = labels.parents[1] / "data" / folder / file
-        # from a part of the image, whose pixels have their centers at whole numbers, to pixel index
-        points = np.array(row).reshape(2, -1).T * _image_size(path) - 0.5
-        spines.append(_in_order(_Spine(path, file, points, cobb)))
-    return spines
-
-
-def _official_rows(path: Path) -> list[tuple[int, list[str]]]:
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file.")
-    with naming_file(path):
-        return list(split_rows(read_text(path).splitlines()))
-
-
-def _read_numbers(path: Path, columns: int, rows: int) -> list[list[float]]:
-    table = _official_rows(path)
-    if table and re.fullmatch(r"[A-Za-z_ ]+", table[0][1][0]):
-        table = table[1:]  # some copies have a header, such as "MT,PT,TL"
-    with naming_file(path):
-        if len(table) != rows:
-            raise ValueError(f"{len(table)} rows; expected {rows}, one for each image of filenames.csv.")
-        for line, cells in table:
-            if len(cells) != columns or "" in cells:
-                raise ValueError(f"line {line}: {len([c for c in cells if c])} numbers; expected {columns}.")
-        return [[parse_number(cell, line, str(i + 1)) for i, cell in enumerate(cells)] for line, cells in table]
-
-
-def _image_size(path: Path) -> np.ndarray:
-    """Width and height in pixels, from the file's header."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such image, though the tables have it.")
-    with Image.open(path) as image:
-        return np.array(image.size)
+    files = read_filenames(labels / "filenames.csv")
+    paths = [labels.parents[1] / "data" / folder / file for file in files]
+    landmarks = read_points(labels / "landmarks.csv", paths)
+    angles = read_numbers(labels / "angles.csv", 3, len(files))
+    return [_in_order(_Spine(*row)) for row in zip(paths, files, landmarks, angles)]
 
 
 def _in_order(spine: _Spine) -> _Spine:
     """Vertebrae from top to bottom, the upper corners before the lower ones."""
-    vertebrae = spine.points.reshape(-1, 4, 2).copy()
-    rotated = vertebrae[-1, :, 1].mean() < vertebrae[0, :, 1].mean()
-    if rotated:
-        vertebrae = np.roll(vertebrae, 1, axis=0)
-    for side in ([0, 2], [1, 3]):
-        ends = vertebrae[:, side]
-        swapped = ends[:, 0, 1] > ends[:, 1, 1]
-        ends[swapped] = ends[swapped][:, ::-1]
-        vertebrae[:, side] = ends
-    spine = spine._replace(points=vertebrae.reshape(-1, 2))
+    points, rotated = top_to_bottom(spine.points)
+    spine = spine._replace(points=points)
     return _without_order(spine) if rotated else spine
 
 
@@ -299,9 +266,9 @@ def _fault(spine: _Spine) -> str | None:
     steps = np.diff(vertebrae[..., 1].mean(1))
     low = np.flatnonzero(steps < _LEAST_STEP * np.nanmedian(steps))
     if len(low):
-        return f"{_VERTEBRAE[low[0] + 1]} is not below {_VERTEBRAE[low[0]]}"
+        return f"{AASCE_VERTEBRAE[low[0] + 1]} is not below {AASCE_VERTEBRAE[low[0]]}"
     crossed = np.flatnonzero((vertebrae[:, [1, 3], 0] <= vertebrae[:, [0, 2], 0]).any(1))
     if len(crossed):
-        return f"left and right corners of {_VERTEBRAE[crossed[0]]} are mixed up"
-    outside = (spine.points < -0.5).any(1) | (spine.points > _image_size(spine.path) - 0.5).any(1)
+        return f"left and right corners of {AASCE_VERTEBRAE[crossed[0]]} are mixed up"
+    outside = (spine.points < -0.5).any(1) | (spine.points > image_size(spine.path) - 0.5).any(1)
     return f"{AASCE_LANDMARKS[np.flatnonzero(outside)[0]]} is outside the image" if outside.any() else None

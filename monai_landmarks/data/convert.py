@@ -38,8 +38,8 @@ from .landmark_set import CoordinateSystem, LandmarkSet
 
 __all__ = ["Conversion", "ConversionFault", "ConvertedFile", "convert_landmarks"]
 
-# how the names of landmark files and of their images end where a data set tells them apart so: VerSe, nnU-Net
-_IMAGE_ENDINGS = (("_seg-subreg_ctd", "_ct"), ("_seg-vert_ctd", "_ct"), ("", "_0000"))
+# how the names of landmark files and of their images end where a data set tells them apart so: VerSe, nnU-Net, molars
+_IMAGE_ENDINGS = (("_seg-subreg_ctd", "_ct"), ("_seg-vert_ctd", "_ct"), ("", "_0000"), ("", "_volume"))
 _PLANE_TOLERANCE = 1e-3  # pixels, by which points of a 2-D image may be off its plane
 
 
@@ -135,6 +135,8 @@ def convert_landmarks(
         raise ValueError(
             f"{destination}: the name ends in no suffix of a landmark format, so it is a folder; give destination_format."
         )
+    if target.writer is None and target.table_writer is None:
+        raise ValueError(f"files of format {target.name!r} can be read, but not written.")
     wanted = None if coordinate_system is None else CoordinateSystem(coordinate_system)
     known = _Images(images, spacing)
     files = dict(_source_files(source, source_format))
@@ -286,7 +288,7 @@ def _to_index(case: _Case, shape: tuple[int, ...], affine: np.ndarray) -> Landma
                 raise ValueError(
                     f"{case.source}: landmark {name!r} of {case.key!r} is {k:g} pixels off the image's plane."
                 )
-        return replace(index, points=index.points[:, :2])
+        return replace(index, points=index.points * (1, 1, 0)).with_spatial_dims(2)
     if not is_slice and index.spatial_dims == 2:
         raise ValueError(f"{case.source}: the points of {case.key!r} are 2-D, but the image has the shape {shape}.")
     return index

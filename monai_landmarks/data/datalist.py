@@ -36,8 +36,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .datalist_check import DatalistError, check_datalist
 from .image_files import has_spacing, relative_path
+from .landmark_io import read_landmark_sets
 from .landmark_set import CoordinateSystem, LandmarkSet
 from .pairing import LandmarkCase, pair_landmarks
 from .safe_files import atomic_write, naming_file, read_text
@@ -50,6 +53,7 @@ __all__ = [
     "load_landmark_definition",
     "load_landmark_pairs",
     "make_datalists",
+    "read_item_landmarks",
     "save_datalist",
 ]
 
@@ -263,6 +267,38 @@ def load_landmark_datalist(
                 item["label_names"] = definition["names"]
         items.append(item)
     return items
+
+
+def read_item_landmarks(item: Mapping[str, Any], pairs: Sequence[Sequence[str]] = ()) -> LandmarkSet | None:
+    """The landmarks of an item that :func:`load_landmark_datalist` gives, from its list of points or its landmark file.
+
+    Args:
+        item: of the datalist.
+        pairs: left-right pairs, for a list of points; a file states its own.
+
+    Returns:
+        the landmarks, in the coordinate system that the datalist or the file states; None where the item has no label.
+
+    Raises:
+        ValueError: if the file is malformed, or holds more than one image.
+
+    Example:
+        >>> datalist = {"landmarks": {"names": ["a", "b"]}, "training": [{"image": "1.png", "label": [[1, 2], [None, None]]}]}
+        >>> landmarks = read_item_landmarks(load_landmark_datalist(datalist)[0])
+        >>> landmarks.names, landmarks.missing.tolist()
+        (('a', 'b'), [False, True])
+    """
+    label = item.get("label")
+    if label is None:
+        return None
+    if isinstance(label, str):
+        sets = read_landmark_sets(label)
+        if len(sets) != 1:
+            raise ValueError(f"{label}: holds {len(sets)} images; expected the landmarks of one.")
+        return next(iter(sets.values()))
+    points = np.array([[math.nan if value is None else value for value in point] for point in label], dtype=np.float64)
+    declared = tuple((left, right) for left, right in pairs)
+    return LandmarkSet(tuple(item["label_names"]), points, item["label_coordinate_system"], declared)
 
 
 def load_landmark_definition(path: str | os.PathLike | Mapping[str, Any]) -> dict[str, Any]:

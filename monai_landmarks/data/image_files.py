@@ -29,6 +29,7 @@ __all__ = [
     "has_spacing",
     "image_stem",
     "image_suffix",
+    "list_images",
     "read_geometry",
     "read_header",
     "read_image",
@@ -51,10 +52,15 @@ def find_images(images: str | os.PathLike | Iterable[str | os.PathLike]) -> list
     folder = Path(images)
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder; expected a folder of images.")
-    found = [file for file in sorted(folder.rglob("*")) if image_suffix(file) and not file.name.startswith(".")]
+    found = list_images(folder)
     if not found:
         raise ValueError(f"{folder}: no image in it; expected {', '.join(_PICTURE_SUFFIXES + _VOLUME_SUFFIXES)}.")
     return found
+
+
+def list_images(folder: str | os.PathLike) -> list[Path]:
+    """The image files of a folder and the folders in it, by their suffixes, sorted; perhaps none."""
+    return [file for file in sorted(Path(folder).rglob("*")) if image_suffix(file) and not file.name.startswith(".")]
 
 
 def image_stem(path: str | os.PathLike) -> str:

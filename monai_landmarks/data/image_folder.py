@@ -14,9 +14,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
-from .image_files import find_images, has_spacing
+from .dicom_series import find_dicom_images
+from .image_files import find_images, has_spacing, list_images
 
 __all__ = ["image_folder_items"]
 
@@ -24,6 +26,8 @@ __all__ = ["image_folder_items"]
 def image_folder_items(images: str | os.PathLike, spacing: float | list[float] | None = None) -> list[dict[str, Any]]:
     """
     Items for a MONAI dataset from a folder of images, with the folders in it, or from one image.
+
+    A DICOM series of several slices is one image, whose path is that of its folder; a folder holds one such series.
 
     Args:
         images: folder or file.
@@ -34,11 +38,21 @@ def image_folder_items(images: str | os.PathLike, spacing: float | list[float] |
         one dictionary per image with ``image``, its absolute path, and ``spacing`` where given and needed.
 
     Raises:
-        ValueError: when there is no such folder or file, or no image in it.
+        ValueError: when there is no such folder or file, or no image in it, or DICOM files that are not slices lie beside
+            a series.
     """
-    files = [images] if os.path.isfile(images) else find_images(images)
-    items: list[dict[str, Any]] = [{"image": os.path.abspath(file)} for file in files]
+    items: list[dict[str, Any]] = [{"image": os.path.abspath(file)} for file in _find(images)]
     for item in items:
         if spacing is not None and not has_spacing(item["image"]):
             item["spacing"] = spacing
     return items
+
+
+def _find(images: str | os.PathLike) -> Sequence[str | os.PathLike]:
+    if os.path.isfile(images):
+        return [images]
+    dicom = find_dicom_images(images)
+    if not dicom:
+        return find_images(images)
+    files = {file for files in dicom.values() for file in files}
+    return sorted({*dicom, *(file for file in list_images(images) if file not in files)})

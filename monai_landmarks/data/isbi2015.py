@@ -33,7 +33,7 @@ from .landmark_set import CoordinateSystem, LandmarkSet
 from .safe_files import naming_file, read_text
 from .split import split_images
 
-__all__ = ["ISBI2015_LANDMARKS", "isbi2015_datalist"]
+__all__ = ["ISBI2015_LANDMARKS", "isbi2015_datalist", "read_isbi2015_part"]
 
 _ANNOTATORS = ("mean", "senior", "junior", "challenge")
 _FILM_WIDTH = 193.5  # mm; 1935 pixels of 0.1 mm in the official images
@@ -83,11 +83,9 @@ def isbi2015_datalist(
     if annotator not in _ANNOTATORS:
         raise ValueError(f"annotator is {annotator!r}; expected one of {', '.join(_ANNOTATORS)}.")
     root = Path(root)
-    read = _read_tables if (root / "splits.csv").is_file() else _read_official
-    sections = {key: names for key, names in _SECTIONS.items() if test2 or key != "test2"}
-    found = {key: read(root, *names, annotator) for key, names in sections.items()}
+    found = {key: read_isbi2015_part(root, key, annotator) for key in _SECTIONS if test2 or key != "test2"}
     base = None if output is None else Path(output).parent
-    spacing = _spacing(next(iter(found["training"])), official=read is _read_official)
+    spacing = _spacing(next(iter(found["training"])), official=not _has_tables(root))
     datalist: dict[str, Any] = {
         "name": f"ISBI 2015 cephalograms, truth: {annotator}",
         "landmarks": {"names": list(ISBI2015_LANDMARKS), "pairs": [], "coordinate_system": "index"},
@@ -104,6 +102,16 @@ def isbi2015_datalist(
     if output is not None:
         save_datalist(output, datalist)
     return datalist
+
+
+def read_isbi2015_part(root: Path, section: str, annotator: str = "mean") -> dict[Path, LandmarkSet]:
+    """The landmarks of each image of a section (training, testing, test2), in either layout."""
+    read = _read_tables if _has_tables(root) else _read_official
+    return read(root, *_SECTIONS[section], annotator)
+
+
+def _has_tables(root: Path) -> bool:
+    return (root / "splits.csv").is_file()
 
 
 def _read_tables(root: Path, folder: str, split: str, annotator: str) -> dict[Path, LandmarkSet]:

@@ -25,6 +25,9 @@ format             suffix                          what
 ``napari``         ``.csv``                        points layer of napari
 ``payer``          ``.csv``                        wide table of many images without header, as Payer's projects have it
 ``isbi2015``       ``.txt``                        annotation of the ISBI 2015 cephalograms
+``aasce``          ``.csv``                        vertebra corners of AASCE 2019, beside its images; can only be read
+``mml``            ``_label.npy``                  mandibular molar landmarks; can only be read
+``npz``            ``.npz``                        arrays of NumPy
 ``nnlandmark``     ``.nii.gz``, ``.nii``           label map with a cube a landmark; has to be named, for images end so, too
 ``nnlandmark.json``  ``.json``                     nnLandmark's voxel coordinates of many images
 =================  ==============================  =====================================================================
@@ -47,14 +50,17 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .formats.aasce_csv import is_aasce, read_aasce
 from .formats.afids import is_afids, read_afids, write_afids
 from .formats.coco import is_coco, read_coco, write_coco
 from .formats.csv_format import read_csv_table, write_csv, write_csv_table
 from .formats.elastix import is_elastix, read_elastix, write_elastix
 from .formats.isbi2015_text import is_isbi2015, read_isbi2015, write_isbi2015
 from .formats.labelme import is_labelme, read_labelme, write_labelme
+from .formats.mml import read_mml
 from .formats.napari import is_napari, read_napari, write_napari
 from .formats.nnlandmark import is_voxel_table, read_label_cubes, read_voxel_table, write_label_cubes, write_voxel_table
+from .formats.npz import read_npz, write_npz
 from .formats.payer import is_payer, read_payer, write_payer
 from .formats.slicer_fcsv import read_fcsv, write_fcsv
 from .formats.slicer_markups import is_markups, read_markups, write_markups
@@ -119,7 +125,8 @@ def register_format(
     :func:`read_landmarks` and its like; they then get what was given there.
 
     Args:
-        suffix: such as ``".csv"`` or ``".mrk.json"``, in any case; of several that fit a file, the longest wins.
+        suffix: such as ``".csv"``, ``".mrk.json"`` or ``"_label.npy"``, in any case; of several that fit a file, the longest
+            wins.
         reader: ``reader(path) -> LandmarkSet``, or None if the format cannot be read.
         writer: ``writer(path, landmark_set)``, or None if the format cannot be written.
         name: of the format; the suffix without its dot if not given. One format may have several suffixes; a name that
@@ -133,8 +140,10 @@ def register_format(
         space: ``"index"`` or ``"world"`` if the format holds such points only.
         only_named: never choose this format by the suffix of a file.
     """
-    if not suffix.startswith(".") or len(suffix) < 2:
-        raise ValueError(f"suffix is {suffix!r}; expected one that begins with a dot, such as '.csv'.")
+    if not suffix.startswith((".", "_")) or len(suffix) < 2:
+        raise ValueError(
+            f"suffix is {suffix!r}; expected one that begins with a dot, such as '.csv', or an underscore."
+        )
     suffix = suffix.lower()
     name = (name or suffix[1:]).lower()
     if fits is None:
@@ -442,6 +451,9 @@ def _may_be_landmarks(path: Path, suffix: str) -> bool:
 register_format(".csv", None, write_csv, table_reader=read_csv_table, table_writer=write_csv_table)
 register_format(".csv", read_napari, write_napari, name="napari", fits=is_napari, space="index")
 register_format(".csv", name="payer", table_reader=read_payer, table_writer=write_payer, fits=is_payer)
+register_format(".csv", name="aasce", table_reader=read_aasce, fits=is_aasce, space="index")
+register_format("_label.npy", read_mml, name="mml", space="index")
+register_format(".npz", read_npz, write_npz)
 register_format(".mrk.json", read_markups, write_markups, space="world")
 register_format(".json", read_markups, write_markups, name="mrk.json", fits=is_markups, space="world")
 register_format(".json", read_labelme, write_labelme, name="labelme", fits=is_labelme, space="index")

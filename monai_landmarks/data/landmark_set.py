@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from .point_matrices import check_matrices
+
 __all__ = ["CoordinateSystem", "LandmarkSet"]
 
 
@@ -58,10 +60,14 @@ class LandmarkSet:
         pairs: (left, right) names of landmarks which change places when the image is mirrored.
         image: the image the points belong to, as a file name or path.
         scores: array (N,), one confidence for each landmark, as predictions have it. NaN where unknown.
+        covariances: array (N, D, D), how sure each predicted point is, in the square of the points' unit. NaN where unknown.
+        regions: array (N, D, D): a landmark at p is stated to be where ``(x - p)^T R^-1 (x - p) <= 1``, an ellipse or
+            ellipsoid whose semi-axes are the square roots of the eigenvalues of R. NaN where nothing is stated.
+        coverage: the probability that is stated for the regions, such as 0.9; given with regions and only with them.
 
     Raises:
-        ValueError: if a name occurs twice, the shapes disagree, a point is missing only in part or is infinite, or a
-            pair names an unknown landmark or one that is in another pair already.
+        ValueError: if a name occurs twice, the shapes disagree, a point is missing only in part or is infinite, a
+            pair names an unknown landmark or one that is in another pair already, or a matrix is no covariance.
 
     Example:
         >>> landmarks = LandmarkSet(("left eye", "right eye"), [[30.0, 5.0], [-30.0, 5.0]], "RAS")
@@ -77,6 +83,9 @@ class LandmarkSet:
     pairs: tuple[tuple[str, str], ...] = ()
     image: str | None = None
     scores: np.ndarray | None = None
+    covariances: np.ndarray | None = None
+    regions: np.ndarray | None = None
+    coverage: float | None = None
 
     def __post_init__(self) -> None:
         # the class is frozen: this is the one place where arguments become their stored, read-only form
@@ -88,6 +97,15 @@ class LandmarkSet:
         store(self, "image", None if self.image is None else str(self.image))
         if self.scores is not None:
             store(self, "scores", _checked_scores(self.scores, len(self.names)))
+        for key in ("covariances", "regions"):
+            if getattr(self, key) is not None:
+                store(self, key, check_matrices(getattr(self, key), self.points, self.names, key))
+        if (self.regions is None) != (self.coverage is None):
+            raise ValueError("regions and coverage belong together; give both or neither.")
+        if self.coverage is not None:
+            if not 0 < self.coverage < 1:
+                raise ValueError(f"coverage is {self.coverage}; expected a probability between 0 and 1, such as 0.9.")
+            store(self, "coverage", float(self.coverage))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -96,9 +114,10 @@ class LandmarkSet:
         """Equal in every part; missing points equal missing points."""
         if not isinstance(other, LandmarkSet):
             return NotImplemented
-        plain = ("names", "coordinate_system", "pairs", "image")
+        plain = ("names", "coordinate_system", "pairs", "image", "coverage")
+        arrays = ("points", "scores", "covariances", "regions")
         return all(getattr(self, key) == getattr(other, key) for key in plain) and all(
-            _equal_arrays(getattr(self, key), getattr(other, key)) for key in ("points", "scores")
+            _equal_arrays(getattr(self, key), getattr(other, key)) for key in arrays
         )
 
     @property
@@ -110,6 +129,22 @@ class LandmarkSet:
     def missing(self) -> np.ndarray:
         """Boolean array (N,): which landmarks have no position."""
         return np.asarray(np.isnan(self.points).any(axis=1))
+
+    @property
+    def uncertainty(self) -> np.ndarray:
+        """Array (N,): root mean square distance of a landmark from its point, by the covariances; NaN where unknown."""
+        if self.covariances is None:
+            return np.full(len(self), np.nan)
+        return np.sqrt(np.trace(self.covariances, axis1=1, axis2=2))
+
+    @property
+    def region_radius(self) -> np.ndarray:
+        """Array (N,): distance within which the regions lie, their greatest semi-axis; NaN where nothing is stated."""
+        radius = np.full(len(self), np.nan)
+        if self.regions is not None:
+            stated = np.isfinite(self.regions).all(axis=(1, 2))
+            radius[stated] = np.sqrt(np.maximum(np.linalg.eigvalsh(self.regions[stated])[:, -1], 0))
+        return radius
 
     def permutation(self) -> np.ndarray:
         """Index array (N,) of each landmark's left-right partner, or of itself if it has none.
@@ -125,15 +160,19 @@ class LandmarkSet:
     def reorder(self, names: Sequence[str]) -> LandmarkSet:
         """The landmarks ``names``, in that order; those which this set does not have are missing (NaN)."""
         index = {name: i for i, name in enumerate(self.names)}
-        points = np.full((len(names), self.spatial_dims), np.nan)
-        scores = None if self.scores is None else np.full(len(names), np.nan)
-        for row, name in enumerate(names):
-            if name in index:
-                points[row] = self.points[index[name]]
-                if scores is not None and self.scores is not None:
-                    scores[row] = self.scores[index[name]]
+        rows = [index.get(name, -1) for name in names]
+
+        def taken(values: np.ndarray | None) -> Any:
+            # the last row, of NaN, is that of the landmarks which are not there
+            return (
+                None
+                if values is None
+                else np.concatenate([values, np.full_like(values, np.nan, shape=(1, *values.shape[1:]))])[rows]
+            )
+
         pairs = tuple(pair for pair in self.pairs if set(pair) <= set(names))
-        return replace(self, names=tuple(names), points=points, pairs=pairs, scores=scores)
+        arrays = {key: taken(getattr(self, key)) for key in ("points", "scores", "covariances", "regions")}
+        return replace(self, names=tuple(names), pairs=pairs, **arrays)
 
     def to(self, coordinate_system: CoordinateSystem | str) -> LandmarkSet:
         """The same points in another world coordinate system: RAS and LPS differ in the signs of x and y.
@@ -149,7 +188,9 @@ class LandmarkSet:
             raise ValueError(
                 f"points in {self.coordinate_system} become {target} only through an image: use {method}(affine)."
             )
-        return replace(self, points=_swap_ras_lps(self.points), coordinate_system=target)
+        signs = np.ones(self.spatial_dims)
+        signs[:2] = -1
+        return self._moved(np.diag(signs), np.zeros(self.spatial_dims), target)
 
     def to_index(self, affine: np.ndarray) -> LandmarkSet:
         """World points as pixel index of an image.
@@ -161,8 +202,8 @@ class LandmarkSet:
         if self.coordinate_system == CoordinateSystem.INDEX:
             return self
         linear, offset = _split_affine(affine, self.spatial_dims)
-        points = np.linalg.solve(linear, (self.to(CoordinateSystem.RAS).points - offset).T).T
-        return replace(self, points=points, coordinate_system=CoordinateSystem.INDEX)
+        inverse = np.linalg.inv(linear)
+        return self.to(CoordinateSystem.RAS)._moved(inverse, -inverse @ offset, CoordinateSystem.INDEX)
 
     def to_world(self, affine: np.ndarray) -> LandmarkSet:
         """Pixel index as RAS world points in mm; for world points the same as ``to("RAS")``.
@@ -173,7 +214,17 @@ class LandmarkSet:
         if self.coordinate_system != CoordinateSystem.INDEX:
             return self.to(CoordinateSystem.RAS)
         linear, offset = _split_affine(affine, self.spatial_dims)
-        return replace(self, points=self.points @ linear.T + offset, coordinate_system=CoordinateSystem.RAS)
+        return self._moved(linear, offset, CoordinateSystem.RAS)
+
+    def _moved(self, linear: np.ndarray, offset: np.ndarray, system: CoordinateSystem) -> LandmarkSet:
+        """Every point x at linear @ x + offset, with its covariance and region."""
+        return replace(
+            self,
+            points=self.points @ linear.T + offset + 0.0,  # + 0.0 turns -0.0 into 0.0
+            covariances=None if self.covariances is None else linear @ self.covariances @ linear.T + 0.0,
+            regions=None if self.regions is None else linear @ self.regions @ linear.T + 0.0,
+            coordinate_system=system,
+        )
 
     def with_spatial_dims(self, spatial_dims: int) -> LandmarkSet:
         """3-D points as 2-D ones if they all lie in z = 0, and back.
@@ -189,11 +240,15 @@ class LandmarkSet:
             return self
         if spatial_dims == 3:
             z = np.where(self.missing, np.nan, 0.0)
-            return replace(self, points=np.concatenate([self.points, z[:, None]], axis=1))
+            points = np.concatenate([self.points, z[:, None]], axis=1)
+            return replace(self, points=points, covariances=_deep(self.covariances), regions=_deep(self.regions))
         for name, z in zip(self.names, self.points[:, 2]):
             if z != 0 and not np.isnan(z):
                 raise ValueError(f"landmark {name!r} has z = {z:g}; only points in the plane z = 0 can become 2-D.")
-        return replace(self, points=self.points[:, :2])
+        flat = {
+            key: values[:, :2, :2] for key in ("covariances", "regions") if (values := getattr(self, key)) is not None
+        }
+        return replace(self, points=self.points[:, :2], **flat)
 
 
 def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -250,10 +305,13 @@ def _equal_arrays(first: np.ndarray | None, second: np.ndarray | None) -> bool:
     return np.array_equal(first, second, equal_nan=True)
 
 
-def _swap_ras_lps(points: np.ndarray) -> np.ndarray:
-    signs = np.ones(points.shape[1])
-    signs[:2] = -1
-    return points * signs + 0.0  # + 0.0 turns -0.0 into 0.0
+def _deep(matrices: np.ndarray | None) -> np.ndarray | None:
+    """2-D matrices in the plane z = 0 of the space."""
+    if matrices is None:
+        return None
+    result = np.pad(matrices, ((0, 0), (0, 1), (0, 1)))
+    result[np.isnan(matrices).any(axis=(1, 2))] = np.nan
+    return result
 
 
 def _split_affine(affine: Any, spatial_dims: int) -> tuple[np.ndarray, np.ndarray]:

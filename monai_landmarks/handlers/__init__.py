@@ -20,6 +20,7 @@ from .landmark_saver import LandmarkSaver
 from .overlay_saver import OverlaySaver
 from .presence_report import PresenceReport
 from .resume_training import ResumeTraining
+from .target_precision import TargetPrecision
 from .training_curve import TrainingCurve
 from .training_progress import TrainingProgress
 
@@ -31,6 +32,7 @@ __all__ = [
     "OverlaySaver",
     "PresenceReport",
     "ResumeTraining",
+    "TargetPrecision",
     "TrainingCurve",
     "TrainingProgress",
     "finish_distributed",

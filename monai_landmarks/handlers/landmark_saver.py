@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -26,14 +25,8 @@ from monai.data import MetaTensor
 from monai.data.utils import to_affine_nd
 from monai.utils import CommonKeys
 
-from monai_landmarks.data import (
-    CoordinateSystem,
-    LandmarkSet,
-    atomic_write,
-    image_stem,
-    write_landmark_table,
-    write_landmarks,
-)
+from monai_landmarks.data import CoordinateSystem, LandmarkSet, image_stem, write_landmark_table, write_landmarks
+from monai_landmarks.uncertainty import ConformalRegions
 
 from .engine_output import (
     Engine,
@@ -57,14 +50,13 @@ class _Case(NamedTuple):
     landmarks: LandmarkSet  # RAS
     affine: np.ndarray | None  # of the image file: pixel index to RAS
     plane: float  # world z of a 2-D image
-    std: np.ndarray | None  # (N, D), standard deviation along the world axes in mm
 
 
 class LandmarkSaver:
     """Write the predicted landmarks of every image, in the image's own world space.
 
     After each iteration every image has its ``<name>.mrk.json`` in ``output_dir``; at the end ``table`` holds all of all
-    ranks: one row a landmark, with its score. Images of the same name in different folders get the names of the folders
+    ranks: one row a landmark, with its score, covariance and region. Images of the same name in different folders get the names of the folders
     in front, so that none overwrites another.
 
     The points are in mm. PNG, JPEG, BMP and TIFF files do not hold their spacing, at most a print resolution, which Slicer
@@ -74,10 +66,11 @@ class LandmarkSaver:
     Args:
         output_dir: folder for the files.
         names: names of the N landmarks.
-        pred_key: predicted points in the evaluator's output, (1, N, D) or (N, D), in world mm or as a `MetaTensor` whose
-            affine leads there. A landmark that was not found is NaN.
+        pred_key: predicted points in the evaluator's output, (1, N, D) or (N, D): a `MetaTensor` whose affine leads to world
+            mm, as `HeatmapToLandmarksd` makes it, or a plain tensor of index points of the image. A landmark that was not
+            found is NaN.
         score_key: scores (N,) of the landmarks; None, or a key that is not there, for none.
-        covariance_key: covariances (N, D, D) in mm^2: writes their standard deviations to ``<table>_std.csv``.
+        covariance_key: covariances (N, D, D) in mm^2; None, or a key that is not there, for none.
         image_key: image that gives the name.
         formats: suffixes of the files for each image; any that `monai_landmarks.data.write_landmarks` knows.
         table: name of the table; None for none.
@@ -85,6 +78,7 @@ class LandmarkSaver:
             pixels for 2-D images and RAS for 3-D ones. The table says which.
         best_only: write only when the evaluator's key metric is the best so far: during a training the files then belong to
             the model that is kept.
+        regions: `ConformalRegions`, or the file of some, to state where each landmark is with which probability.
     """
 
     def __init__(
@@ -93,12 +87,13 @@ class LandmarkSaver:
         names: Sequence[str],
         pred_key: str = "pred_points",
         score_key: str | None = "pred_score",
-        covariance_key: str | None = None,
+        covariance_key: str | None = "pred_covariance",
         image_key: str = CommonKeys.IMAGE,
         formats: Sequence[str] = ("mrk.json",),
         table: str | None = "predictions.csv",
         table_coordinate_system: CoordinateSystem | str | None = None,
         best_only: bool = False,
+        regions: ConformalRegions | str | os.PathLike | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.names = tuple(names)
@@ -110,6 +105,7 @@ class LandmarkSaver:
         self.table = table
         self.table_coordinate_system = table_coordinate_system and CoordinateSystem(table_coordinate_system)
         self.best_only = best_only
+        self.regions = ConformalRegions.load(regions) if isinstance(regions, (str, os.PathLike)) else regions
         self._cases: dict[str, _Case] = {}
         self._taken: set[str] = set()
 
@@ -137,7 +133,7 @@ class LandmarkSaver:
                     "table_coordinate_system='RAS'."
                 )
             plane = _plane(item.get(self.image_key))
-            case = _Case(image, self._free_name(image), landmarks, affine, plane, self._std(item))
+            case = _Case(image, self._free_name(image), landmarks, affine, plane)
             if not self.best_only:
                 self._write(case.name, case)
             self._cases[image] = case
@@ -159,23 +155,25 @@ class LandmarkSaver:
                 f"{self.pred_key!r} of {image} has {len(points)} points, but there are {len(self.names)} names."
             )
         points = np.where(np.isfinite(points).all(axis=1, keepdims=True), points, np.nan)
-        scores = item.get(self.score_key) if self.score_key is not None else None
-        if scores is not None:
-            scores = torch.as_tensor(scores).detach().cpu().double().reshape(-1).numpy()
-        return LandmarkSet(self.names, points, CoordinateSystem.RAS, image=image, scores=scores)
-
-    def _std(self, item: dict) -> np.ndarray | None:
-        if self.covariance_key is None:
-            return None
-        covariance = torch.as_tensor(take(item, self.covariance_key, self)).detach().cpu().double()
-        covariance = covariance.reshape(len(self.names), *covariance.shape[-2:])
-        return covariance.diagonal(dim1=-2, dim2=-1).sqrt().numpy()
+        scores, covariances = (
+            None if item.get(key) is None else torch.as_tensor(item[key]).detach().cpu().double().numpy()
+            for key in (self.score_key, self.covariance_key)
+        )
+        landmarks = LandmarkSet(
+            self.names,
+            points,
+            CoordinateSystem.RAS,
+            image=image,
+            scores=None if scores is None else scores.reshape(-1),
+            covariances=None if covariances is None else covariances.reshape(*points.shape, -1),
+        )
+        return landmarks if self.regions is None else self.regions.add_to(landmarks)
 
     def _write(self, name: str, case: _Case) -> None:
         landmarks = case.landmarks
         if landmarks.spatial_dims == 2 and case.plane != 0:  # a single slice that has its place in a volume
-            z = np.where(landmarks.missing, np.nan, case.plane)
-            landmarks = replace(landmarks, points=np.column_stack([landmarks.points, z]))
+            landmarks = landmarks.with_spatial_dims(3)
+            landmarks = replace(landmarks, points=landmarks.points + (0, 0, case.plane))
         for suffix in self.formats:
             write_landmarks(self.output_dir / f"{name}.{suffix.lstrip('.')}", landmarks)
 
@@ -190,8 +188,6 @@ class LandmarkSaver:
         if self.table is not None:
             rows = {image: self._table_landmarks(case) for image, case in cases.items()}
             write_landmark_table(self.output_dir / self.table, rows)
-            if self.covariance_key is not None:
-                self._write_std(list(cases.values()))
         engine.logger.info(f"wrote the landmarks of {len(cases)} images to {self.output_dir}")
 
     def _system(self, landmarks: LandmarkSet) -> CoordinateSystem:
@@ -215,16 +211,6 @@ class LandmarkSaver:
         for stale in set(written) - set(names):
             for suffix in self.formats:
                 (self.output_dir / f"{stale}.{suffix.lstrip('.')}").unlink(missing_ok=True)
-
-    def _write_std(self, cases: list[_Case]) -> None:
-        path = self.output_dir / str(self.table)
-        with atomic_write(path.with_name(f"{path.stem}_std.csv")) as temporary:
-            with open(temporary, "w", encoding="utf-8", newline="") as file:
-                table = csv.writer(file, lineterminator="\n")
-                table.writerow(["image", "landmark", *("std_x", "std_y", "std_z")[: cases[0].landmarks.spatial_dims]])
-                for case in cases:
-                    for name, std in zip(self.names, np.asarray(case.std)):
-                        table.writerow([case.image, name, *(f"{value:.4f}" for value in std)])
 
 
 def _plane(image: Any) -> float:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 import time
+from operator import length_hint
 from typing import Any, TextIO
 
 import numpy as np
@@ -109,6 +110,8 @@ class TrainingProgress:
     def _end(self, engine: Engine) -> None:
         if self._first is not None and self._bar is None:
             self._line(engine)
+        if self._bar is not None:
+            self._bar.total = self._total(engine)
         self._show(engine)
         self._close()
         self._first = None
@@ -144,6 +147,8 @@ class TrainingProgress:
     @staticmethod
     def _total(engine: Engine) -> int | None:
         length, epochs = engine.state.epoch_length, engine.state.max_epochs
+        if length is None:  # known only at the end, but a loader may have an estimate
+            length = length_hint(getattr(engine, "data_loader", ()), 0)
         return length * epochs if length and epochs else None
 
 

@@ -15,7 +15,14 @@
 from __future__ import annotations
 
 from .autocast import AutocastInferer
+from .ensemble import DropoutEnsembleInferer, FlipEnsembleInferer
 from .landmark import LandmarkInferer
 from .sliding_window import SlidingWindowLandmarkInferer
 
-__all__ = ["AutocastInferer", "LandmarkInferer", "SlidingWindowLandmarkInferer"]
+__all__ = [
+    "AutocastInferer",
+    "DropoutEnsembleInferer",
+    "FlipEnsembleInferer",
+    "LandmarkInferer",
+    "SlidingWindowLandmarkInferer",
+]

@@ -28,7 +28,8 @@ class AutocastInferer(Inferer):
     Run the network under autocast, on whatever device the image is, and give its heatmaps in float32.
 
     MONAI's engines have ``amp`` for this, on CUDA only, and with a gradient scaler. bfloat16 needs none: it has the range
-    of float32. It pays on processors with bfloat16 arithmetic (AVX-512 BF16, AMX) and on GPUs of the last years.
+    of float32. Where autocast is on already, as in an engine with ``amp``, nothing is changed. It pays on processors with
+    bfloat16 arithmetic (AVX-512 BF16, AMX) and on GPUs of the last years.
 
     Args:
         inferer: how the network is run; MONAI's ``SimpleInferer`` if None.
@@ -57,11 +58,13 @@ class AutocastInferer(Inferer):
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """(B, C, *spatial) to heatmaps (B, N, *spatial), float32 where autocast made less of them."""
-        if not self.enabled:
+        """(B, C, *spatial) to heatmaps (B, N, *spatial), float32 and contiguous where autocast made less of them."""
+        if not self.enabled or torch.is_autocast_enabled(inputs.device.type):
             return self.inferer(inputs, network, *args, **kwargs)
         with torch.autocast(inputs.device.type, dtype=self.dtype):
             heatmaps = self.inferer(inputs, network, *args, **kwargs)
         # an inferer that ends in points gives those in full precision
-        is_half = isinstance(heatmaps, torch.Tensor) and heatmaps.dtype in (torch.bfloat16, torch.float16)
-        return heatmaps.float() if is_half else heatmaps
+        if not isinstance(heatmaps, torch.Tensor) or heatmaps.dtype not in (torch.bfloat16, torch.float16):
+            return heatmaps
+        # one copy for both: losses read whole heatmaps, which a channels_last network interleaves
+        return heatmaps.to(torch.float32, memory_format=torch.contiguous_format)

@@ -13,20 +13,24 @@
 
 from __future__ import annotations
 
+from .adaptive_precision import AdaptivePrecisionLoss
 from .adaptive_wing import AdaptiveWingLoss
 from .coarse_to_fine import CoarseToFineLoss
 from .exponential_weighted_center import EWCLoss, ExponentialWeightedCenterLoss
+from .heatmap_cross_entropy import HeatmapCrossEntropyLoss
 from .heatmap_l2 import HeatmapL2Loss
 from .parameter_groups import parameter_groups
 from .scn import SCNLoss
 from .targets import GaussianTarget, as_batch_points
 
 __all__ = [
+    "AdaptivePrecisionLoss",
     "AdaptiveWingLoss",
     "CoarseToFineLoss",
     "EWCLoss",
     "ExponentialWeightedCenterLoss",
     "GaussianTarget",
+    "HeatmapCrossEntropyLoss",
     "HeatmapL2Loss",
     "SCNLoss",
     "as_batch_points",

@@ -190,3 +190,4 @@ def load_pretrained(
     if report:
         warnings.warn(f"{summary}. Weights {report}.")
     encoder.load_state_dict(matched, strict=False)
+    logger.info(f"{summary}, and are loaded.")

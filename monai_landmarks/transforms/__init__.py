@@ -19,6 +19,7 @@ from .chains import (
     HeatmapToChainLandmarksd,
     HeatmapToChainLandmarksDict,
 )
+from .fit_to_grid import FitToGrid, FitToGridD, FitToGridd, FitToGridDict
 from .flip import RandLandmarkFlip, RandLandmarkFlipD, RandLandmarkFlipd, RandLandmarkFlipDict
 from .gray import ToGray, ToGrayD, ToGrayd, ToGrayDict
 from .guard import check_running_chain, refuse_unfollowed_warps
@@ -65,6 +66,10 @@ __all__ = [
     "HeatmapToChainLandmarksD",
     "HeatmapToChainLandmarksDict",
     "HeatmapToChainLandmarksd",
+    "FitToGrid",
+    "FitToGridD",
+    "FitToGridDict",
+    "FitToGridd",
     "HeatmapToLandmarks",
     "HeatmapToLandmarksD",
     "HeatmapToLandmarksDict",

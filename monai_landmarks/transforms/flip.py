@@ -124,14 +124,22 @@ class RandLandmarkFlip(RandomizableTransform):
     def flip_points(self, points: NdarrayOrTensor, img: NdarrayOrTensor) -> NdarrayOrTensor:
         """Mirror the points of ``img`` and exchange the rows of pairs; (N, D) or (1, N, D)."""
         index, give_back = points_as_index(points, img)
-        if self.num_landmarks not in (None, len(index)) or max(self.exchange, default=-1) >= len(index):
-            expected = self.num_landmarks if self.num_landmarks is not None else f"more than {max(self.exchange)}"
-            raise ValueError(f"There are {len(index)} landmarks, but names and pairs are for {expected}.")
+        rows = self.partners(len(index))
         for axis in self._axes(img):
             index[:, axis] = img.shape[1 + axis] - 1 - index[:, axis]
-        if len(self.spatial_axis) % 2 == 1:
-            index = index[[self.exchange.get(row, row) for row in range(len(index))]]
-        return give_back(index)
+        return give_back(index[rows])
+
+    def partners(self, num_landmarks: int) -> list[int]:
+        """The row that takes the place of each row when the image is mirrored: its own, where the axes make a rotation.
+
+        Raises:
+            ValueError: when names or pairs are for another number of landmarks.
+        """
+        if self.num_landmarks not in (None, num_landmarks) or max(self.exchange, default=-1) >= num_landmarks:
+            expected = self.num_landmarks if self.num_landmarks is not None else f"more than {max(self.exchange)}"
+            raise ValueError(f"There are {num_landmarks} landmarks, but names and pairs are for {expected}.")
+        rows = range(num_landmarks)
+        return [self.exchange.get(row, row) for row in rows] if len(self.spatial_axis) % 2 else list(rows)
 
     def _axes(self, img: NdarrayOrTensor) -> tuple[int, ...]:
         if any(not 0 <= axis < img.ndim - 1 for axis in self.spatial_axis):

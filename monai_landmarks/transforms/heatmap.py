@@ -33,6 +33,7 @@ from monai.utils import (
 )
 
 from monai_landmarks.heatmaps import DecodedLandmarks, decode_heatmaps, expand_sigma, gaussian_heatmaps
+from monai_landmarks.uncertainty import ensemble_covariance, sigma_covariance
 
 from .spaces import affine_of, points_as_index, spacing_of
 
@@ -46,6 +47,8 @@ __all__ = [
     "LandmarksToHeatmapDict",
     "LandmarksToHeatmapd",
 ]
+
+_COVARIANCES = ("heatmap", "sigma", "spread", "mixture")
 
 
 class LandmarksToHeatmap(Transform):
@@ -221,8 +224,18 @@ class HeatmapToLandmarks(Transform):
         spatial_dims: how many of the last axes are spatial. None: all but the first. Given, any number of leading axes
             is a batch.
         return_score: also return the maximum of each map, (..., N).
-        return_covariance: also return the covariance of each peak in square voxels, (..., N, D, D).
+        return_covariance: also return the covariance of each landmark in square voxels, (..., N, D, D).
         radius: how far around the maximum the refinement looks, in voxels.
+        softmax: the maps are logits of a distribution over their voxels, as a network gives them that is trained with
+            ``HeatmapCrossEntropyLoss``: take their softmax first. The score is then a probability.
+        covariance: where the covariance comes from. ``"heatmap"``: the shape of the peak. ``"sigma"``: the learned sigma.
+            ``"spread"`` and ``"mixture"``: the heatmaps are those of an ensemble, (M, N, *spatial), of which the mean is
+            decoded; the covariance is that of the members' points, without or with the members' own, see
+            `monai_landmarks.uncertainty.ensemble_covariance`.
+        sigma: for ``"sigma"``, in voxels, in any form that `monai_landmarks.heatmaps.expand_sigma` takes.
+
+    Raises:
+        ValueError: for an unknown source of the covariance, or ``"sigma"`` without a sigma or the other way round.
 
     Example:
         >>> heatmaps = LandmarksToHeatmap(sigma=3.0)(np.array([[100.2, 50.7]]), spatial_shape=(128, 128))
@@ -241,27 +254,44 @@ class HeatmapToLandmarks(Transform):
         return_score: bool = False,
         return_covariance: bool = False,
         radius: int | None = None,
+        softmax: bool = False,
+        covariance: str = "heatmap",
+        sigma: Any = None,
     ) -> None:
+        if covariance not in _COVARIANCES:
+            raise ValueError(f"covariance must be one of {', '.join(_COVARIANCES)}, got {covariance!r}.")
+        if (covariance == "sigma") != (sigma is not None):
+            raise ValueError("sigma is needed for covariance='sigma', and for nothing else.")
         self.method = method
         self.threshold = threshold
         self.spatial_dims = spatial_dims
         self.return_score = return_score
         self.return_covariance = return_covariance
         self.radius = radius
+        self.softmax = softmax
+        self.covariance = covariance
+        self.sigma = sigma
+
+    @property
+    def of_ensemble(self) -> bool:
+        """Whether the first axis of the heatmaps is that of the members of an ensemble."""
+        return self.covariance in ("spread", "mixture")
 
     def __call__(self, heatmaps: NdarrayOrTensor) -> Any:
         """
         Args:
-            heatmaps: (N, *spatial), or with any leading axes when ``spatial_dims`` is given.
+            heatmaps: (N, *spatial), or with any leading axes when ``spatial_dims`` is given; those of an ensemble with its
+                members in front of all.
 
         Returns:
             points (N, D) in index coordinates; or a tuple of points and what was asked for, in the order points, score,
             covariance. Array type and device are those of the heatmaps.
         """
         tensor = convert_to_tensor(heatmaps, track_meta=False)
-        decoded = decode_heatmaps(
-            tensor, self.spatial_dims or tensor.ndim - 1, self.method, self.threshold, self.radius
-        )
+        dims = self.spatial_dims or tensor.ndim - 1 - self.of_ensemble
+        if self.softmax:
+            tensor = tensor.flatten(-dims).softmax(dim=-1, dtype=torch.float32).reshape(tensor.shape)
+        decoded = self._decode(tensor, dims)
         results = [decoded.points]
         if self.return_score:
             results.append(decoded.score)
@@ -273,6 +303,22 @@ class HeatmapToLandmarks(Transform):
         else:
             converted = results
         return converted[0] if len(converted) == 1 else tuple(converted)
+
+    def _decode(self, heatmaps: torch.Tensor, dims: int) -> DecodedLandmarks:
+        mean = heatmaps.mean(dim=0) if self.of_ensemble else heatmaps
+        decoded = decode_heatmaps(mean, dims, self.method, self.threshold, self.radius)
+        if self.covariance == "heatmap" or not self.return_covariance:
+            return decoded
+        if self.of_ensemble:
+            members = decode_heatmaps(heatmaps, dims, self.method, self.threshold, self.radius)
+            covariance = ensemble_covariance(
+                members.points, members.covariance if self.covariance == "mixture" else None
+            )
+        else:
+            sigma = expand_sigma(self.sigma, decoded.points.shape[-2], dims)
+            covariance = sigma_covariance(sigma).to(decoded.covariance).expand_as(decoded.covariance)
+        absent = decoded.points.isnan().any(dim=-1)
+        return decoded._replace(covariance=covariance.masked_fill(absent[..., None, None], torch.nan))
 
 
 class HeatmapToLandmarksd(MapTransform):
@@ -292,7 +338,10 @@ class HeatmapToLandmarksd(MapTransform):
         method: see :class:`HeatmapToLandmarks`.
         threshold: see :class:`HeatmapToLandmarks`.
         radius: see :class:`HeatmapToLandmarks`.
+        softmax: see :class:`HeatmapToLandmarks`.
         allow_missing_keys: do not raise when a key is missing.
+        covariance: see :class:`HeatmapToLandmarks`.
+        sigma: see :class:`HeatmapToLandmarks`.
 
     Raises:
         ValueError: when world points are asked for and neither image nor heatmaps have an affine, or when the image has
@@ -312,7 +361,10 @@ class HeatmapToLandmarksd(MapTransform):
         method: str = "gaussian",
         threshold: float | None = 0.0,
         radius: int | None = None,
+        softmax: bool = False,
         allow_missing_keys: bool = False,
+        covariance: str = "heatmap",
+        sigma: Any = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if space not in ("world", "index"):
@@ -329,7 +381,21 @@ class HeatmapToLandmarksd(MapTransform):
         self.score_keys = names(score_keys, "score")
         self.covariance_keys = names(covariance_keys, "covariance")
         self.ref_image_keys = ensure_tuple_rep(ref_image_keys, len(self.keys))
-        self.decoder = HeatmapToLandmarks(method, threshold, return_score=True, return_covariance=True, radius=radius)
+        self.decoder = HeatmapToLandmarks(
+            method,
+            threshold,
+            return_score=True,
+            return_covariance=True,
+            radius=radius,
+            covariance=covariance,
+            sigma=sigma,
+            softmax=softmax,
+        )
+
+    @property
+    def _first_axis(self) -> int:
+        """The first spatial axis of the heatmaps."""
+        return 2 if self.decoder.of_ensemble else 1
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Add points, scores and covariances to ``data``."""
@@ -339,7 +405,7 @@ class HeatmapToLandmarksd(MapTransform):
         ):
             heatmaps = d[key]
             has_maps = not isinstance(heatmaps, Mapping)
-            if has_maps and ref_key is not None and tuple(d[ref_key].shape[1:]) != tuple(heatmaps.shape[1:]):
+            if has_maps and ref_key is not None and d[ref_key].shape[1:] != heatmaps.shape[self._first_axis :]:
                 raise ValueError(
                     f"'{key}' of shape {tuple(heatmaps.shape)} does not lie on the grid of '{ref_key}', "
                     f"{tuple(d[ref_key].shape)}: its affine would lead to wrong points."

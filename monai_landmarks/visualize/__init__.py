@@ -17,14 +17,21 @@ from .contact_sheet import draw_contact_sheet
 from .curves import draw_error_boxplot, draw_sdr_curve, draw_training_curve
 from .heatmap_figure import draw_heatmaps
 from .landmark_view import LandmarkView, draw_landmarks, draw_views, landmark_view
+from .precision_figure import draw_precision
+from .report_page import ReportPage
+from .uncertainty_figure import draw_calibration, draw_error_against_uncertainty
 
 __all__ = [
     "LandmarkView",
+    "ReportPage",
+    "draw_calibration",
     "draw_cobb_angles",
     "draw_contact_sheet",
+    "draw_error_against_uncertainty",
     "draw_error_boxplot",
     "draw_heatmaps",
     "draw_landmarks",
+    "draw_precision",
     "draw_sdr_curve",
     "draw_training_curve",
     "draw_views",

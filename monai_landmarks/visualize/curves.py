@@ -134,7 +134,7 @@ def draw_error_boxplot(errors: Any, names: Sequence[str] | None = None, unit: st
         whiskerprops={"color": COLORS["line"], "linewidth": 0.8}, capprops={"color": COLORS["line"], "linewidth": 0.8},
         meanprops={"marker": "o", "markersize": 3, "markerfacecolor": COLORS["line2"], "markeredgecolor": "none"},
     )  # fmt: skip
-    axes.set_yticks(range(1, len(names) + 1), names, fontsize=7)
+    axes.set_yticks(range(1, len(names) + 1), names, fontsize=7, parse_math=False)
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     axes.set_xlabel(f"point error [{unit}]", fontsize=8)

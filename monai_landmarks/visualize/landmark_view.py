@@ -73,6 +73,7 @@ def landmark_view(
     center: int | Sequence[float] | None = None,
     spacing: float | Sequence[float] | None = None,
     max_size: int | None = None,
+    window: tuple[Sequence[int], Sequence[int]] | None = None,
 ) -> LandmarkView:
     """Cut what is to be drawn out of an image.
 
@@ -87,9 +88,10 @@ def landmark_view(
             of the true points, or else of the predicted ones. Points fade with their distance from a plane.
         spacing: size of a pixel along each axis; by default from the affine of a `MetaTensor`, otherwise 1.
         max_size: a plane with more pixels on a side is averaged down to about that, to keep the view small.
+        window: the part of the image to show: its first index along each axis, and the one behind its last.
 
     Raises:
-        ValueError: when image and points have a different number of dimensions.
+        ValueError: when image and points have a different number of dimensions, or the window is no part of the image.
     """
     pred = _rows(points)
     true = None if truth is None else _rows(truth)
@@ -110,14 +112,22 @@ def landmark_view(
     low, high = np.percentile(image, (0.5, 99.5))
     levels = (255 * np.clip((image - low) / max(high - low, 1e-9), 0, 1)).astype(np.uint8)
 
+    low, high = (np.array(ends) for ends in window or ([0] * dims, image.shape))
+    if not ((0 <= low) & (low < high) & (high <= image.shape)).all():
+        raise ValueError(
+            f"the window from {low.tolist()} to {high.tolist()} is no part of an image of shape {image.shape}."
+        )
+
     planes = []
     if dims == 2:
-        planes.append(_cut(levels, pred, true, covariance, (0, 1), None, steps, False, max_size))
+        planes.append(_cut(levels, pred, true, covariance, (0, 1), None, steps, False))
     else:
         cross = _center(center, pred, true, image.shape)
         for axes in _PLANES_3D:
             upward = affine[axes[1], axes[1]] >= 0  # anterior and superior are at the top
-            planes.append(_cut(levels, pred, true, covariance, axes, cross, steps, upward, max_size))
+            planes.append(_cut(levels, pred, true, covariance, axes, cross, steps, upward))
+    for plane, axes in zip(planes, _PLANES_3D):
+        _show_part(plane, low[list(axes)], high[list(axes)], max_size)
     return LandmarkView(planes, title, None if names is None else tuple(names))
 
 
@@ -172,7 +182,7 @@ def draw_views(views: Sequence[LandmarkView], columns: int | None = None, width:
             axes = panels[i // columns, (i % columns) * each + k]
             _draw_plane(axes, plane, view.names, min(widths))
             title = ", ".join(t for t in ((view.title if k == 0 else ""), plane.title) if t)
-            axes.set_title(title, fontsize=7, pad=3)
+            axes.set_title(title, fontsize=7, pad=3, parse_math=False)
     handles, labels = _legend(panels)
     figure.legend(
         handles, labels, loc="lower center", ncols=len(labels), fontsize=7, facecolor="0.25", labelcolor="w",
@@ -190,7 +200,6 @@ def _cut(
     cross: np.ndarray | None,
     steps: np.ndarray,
     upward: bool,
-    max_size: int | None,
 ) -> _Plane:
     """The plane of the two axes through ``cross``; rows of the shown image run along the second axis."""
     title, opacity = "", np.ones(len(pred))
@@ -205,7 +214,7 @@ def _cut(
     bottom, top = (-0.5, rows - 0.5) if upward else (rows - 0.5, -0.5)
     pick = list(axes)
     return _Plane(
-        image=_shrunk(levels, max_size).T,
+        image=levels.T,
         extent=(-0.5, columns - 0.5, bottom, top),
         aspect=float(steps[axes[1]] / steps[axes[0]]),
         pred=pred[:, pick],
@@ -214,6 +223,15 @@ def _cut(
         opacity=opacity,
         title=title,
     )
+
+
+def _show_part(plane: _Plane, low: np.ndarray, high: np.ndarray, max_size: int | None) -> None:
+    """Keep the part between two indices of the plane's axes, and of that as many pixels as are wanted."""
+    levels = plane.image.T[low[0] : high[0], low[1] : high[1]]
+    ends = (low[1] - 0.5, high[1] - 0.5)
+    upward = plane.extent[2] < plane.extent[3]
+    plane.image = _shrunk(levels, max_size).T
+    plane.extent = (low[0] - 0.5, high[0] - 0.5, *(ends if upward else ends[::-1]))
 
 
 def _shrunk(levels: np.ndarray, max_size: int | None) -> np.ndarray:
@@ -260,9 +278,10 @@ def _draw_plane(axes: Any, plane: _Plane, names: Sequence[str] | None, panel: fl
         axes.plot(*p, "o", markersize=size, color=COLORS["pred"], markeredgewidth=0, alpha=alpha, zorder=4)
     axes.plot([], [], "o", color=COLORS["pred"], markersize=3.5, label="predicted")
     for name, p in zip(names or (), plane.pred):
-        if np.isfinite(p).all():
+        if name and np.isfinite(p).all():
             axes.annotate(
                 name, p, xytext=(1.5 * size, 0), textcoords="offset points", fontsize=5.5, color="w", va="center", zorder=5,
+                parse_math=False,
                 path_effects=[withStroke(linewidth=1.2, foreground="0.15")], annotation_clip=True,
             )  # fmt: skip
 

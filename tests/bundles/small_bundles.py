@@ -56,6 +56,13 @@ NETWORKS = {
         "input_statistics": None,
         "head_init_std": 0.01,
     },
+    "adaptive": {
+        "_target_": "monai_landmarks.networks.nets.LocalizationUNet",
+        "spatial_dims": 2,
+        "in_channels": 1,
+        "num_landmarks": "$len(@names)",
+        "features": [8, 8, 8, 8, 8, 8],
+    },
 }
 SIZE = [64, 64]
 

@@ -135,8 +135,28 @@ def test_radiographs_of_one_slice(bundle: str, tmp_path: Path) -> None:
 def test_bundles_differ_only_where_they_should() -> None:
     first, *others = (SOURCE / bundle / "configs" for bundle in BUNDLES)
     for other in others:
-        for name in ("evaluate.json", "multi_gpu_train.json", "tensorboard.json", "logging.conf"):
+        for name in ("multi_gpu_train.json", "tensorboard.json", "logging.conf"):
             assert (first / name).read_text() == (other / name).read_text(), name
+        evaluations = [json.loads((configs / "evaluate.json").read_text()) for configs in (first, other)]
+        for evaluation in evaluations:
+            evaluation.pop("initial_weights", None)  # of networks that can start from weights
+        assert evaluations[0] == evaluations[1]
+
+
+@pytest.mark.parametrize("path", [path for path in CONFIGS if "backbone_weights" in json.loads(path.read_text())], ids=named)
+def test_a_trained_network_needs_no_weights_to_start_from(path: Path) -> None:
+    """Pre-trained weights are looked for, and perhaps downloaded, where a training starts and nowhere else."""
+    configs = path.parent
+    variant = [] if path.stem in WHOLE else [path]
+    for files, weights in (
+        ([configs / "train.json", *variant], "a.pth"),
+        ([configs / "train.json", *variant, configs / "evaluate.json"], None),
+        ([configs / "inference.json", *variant], None),
+    ):
+        parser = ConfigParser()
+        parser.read_config(files)
+        parser.update({"backbone_weights": "a.pth"})
+        assert parser.get_parsed_content("network_def#weights") == weights
 
 
 VARIANTS = [path for path in CONFIGS if "network_def" in json.loads(path.read_text())]
@@ -149,7 +169,7 @@ def test_variants_can_be_built(path: Path) -> None:
     for whole in WHOLE:
         parser = ConfigParser()
         parser.read_config([root / "configs" / f"{whole}.json", path])
-        parser.update({"bundle_root": str(root), "backbone_weights": None})  # or they would be downloaded
+        parser.update({"bundle_root": str(root), "initial_weights": None})  # or they would be downloaded
         with torch.device("meta"):
             network = parser.get_parsed_content("network_def")
             assert network(torch.empty(1, 1, 256, 256)).shape == (1, len(parser.get_parsed_content("names")), 256, 256)

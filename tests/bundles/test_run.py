@@ -79,7 +79,10 @@ def predict_by_hand(root: Path, path: Path) -> tuple[np.ndarray, np.ndarray]:
     after = np.array(SIZE) - new - before
     image = F.pad(image, [before[1], after[1], before[0], after[0]], mode="replicate")
     with torch.no_grad():
-        points, score, _ = decode_heatmaps(network(image)[0], spatial_dims=2)
+        maps = network(image)[0]
+        if root.name.endswith("adaptive"):  # trained as a distribution over the image
+            maps = maps.exp() / maps.exp().sum((1, 2), keepdim=True)
+        points, score, _ = decode_heatmaps(maps, spatial_dims=2)
     return (points.numpy() - before + 0.5) * old / new - 0.5, score.numpy()
 
 
@@ -139,8 +142,13 @@ def test_training_on_all_images(bundle: str, tmp_path: Path) -> None:
     assert [path.name for path in (root / "eval").glob("*.csv")] == ["training_curve.csv"]
 
 
+def in_float32(root: Path) -> dict[str, bool]:
+    """A network that has hardly learned has flat heatmaps: half precision would move their points by half a pixel."""
+    return {"bfloat16": False} if root.name.endswith("farnet") else {}
+
+
 def test_evaluation(trained: Path, tmp_path: Path) -> None:
-    flow = run(trained, "train", "evaluate", output_dir=str(tmp_path), **training_size(trained))
+    flow = run(trained, "train", "evaluate", output_dir=str(tmp_path), **training_size(trained), **in_float32(trained))
     assert not flow.check_properties()
     testing = load_landmark_datalist(datalist(trained), "testing")
     expected = []
@@ -167,7 +175,9 @@ def test_inference(trained: Path, tmp_path: Path, spacing: float | None) -> None
     width, height = picture.size
     color = picture.resize((2 * width + 15, int(2.5 * height)), Image.Resampling.BICUBIC).convert("RGB")
     color.save(images / "more" / "large.png")
-    flow = run(trained, "inference", dataset_dir=str(images), output_dir=str(out), spacing=spacing)
+    flow = run(
+        trained, "inference", dataset_dir=str(images), output_dir=str(out), spacing=spacing, **in_float32(trained)
+    )
     assert not flow.check_properties()
     rows, names = read_landmark_table(out / "predictions.csv"), names_of(trained)
     assert len(rows) == 2 and {path.name for path in out.glob("*.json")} == {"as it is.mrk.json", "large.mrk.json"}

@@ -110,6 +110,41 @@ def test_official_layout(official):
     assert all(os.path.isfile(item["image"]) for item in testing)
 
 
+def test_the_official_table_as_a_landmark_file(official):
+    """Recognized by what it holds; in order from top to bottom, as the datalist has it."""
+    points = [made_points(0), np.roll(made_points(1), -1, axis=0)]
+    labels = write_official(official, "more", ["a, b.jpg", "c.jpg"], points, [])
+    for table in (
+        read_landmark_table(labels / "landmarks.csv"),
+        read_landmark_table(labels / "landmarks.csv", "index"),
+    ):
+        assert list(table) == ["a, b.jpg", "c.jpg"]
+        for number, landmarks in enumerate(table.values()):
+            assert landmarks.names == AASCE_LANDMARKS and landmarks.pairs == AASCE_PAIRS
+            np.testing.assert_allclose(landmarks.points, made_points(number).reshape(68, 2), atol=1e-9)
+    datalist = aasce_datalist(official)
+    table = read_landmark_table(labels.with_name("training") / "landmarks.csv", format="aasce")
+    for name, item in all_items(datalist).items():
+        np.testing.assert_array_equal(table[name].points, item["label"])
+
+
+@pytest.mark.parametrize(
+    "files, points, message",
+    [
+        (["a.jpg", "a.jpg"], 2, "'a.jpg' is in filenames.csv more than once"),
+        (["a.jpg"], 2, "landmarks.csv: .*2 rows; expected 1"),
+        (["a.jpg", "b.jpg", "c.jpg"], 2, "landmarks.csv: .*2 rows; expected 3"),
+    ],
+)
+def test_the_official_table_alone_is_checked(official, files, points, message):
+    labels = write_official(official, "more", files, [made_points(0)] * points, [])
+    with pytest.raises(ValueError, match=message):
+        read_landmark_table(labels / "landmarks.csv")
+    (labels / "filenames.csv").unlink()
+    with pytest.raises(ValueError, match="filenames.csv: no such file"):
+        read_landmark_table(labels / "landmarks.csv")
+
+
 def test_patients_stay_together(official):
     together = [TRAINING[:3], TRAINING[4:6], TRAINING[6:8], TRAINING[8:]]
     seen = set()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import nibabel as nib
@@ -104,6 +105,8 @@ SINGLE = [
     ("napari", ".csv", 3, "index", NAMES, "left out"),
     ("isbi2015", ".txt", 2, "index", ISBI2015_LANDMARKS, "refused"),
     ("verse", ".json", 3, "index", ("T12", "L1", "T13", "sacrum"), "left out"),
+    ("npz", ".npz", 2, "index", NAMES, "kept"),
+    ("npz", ".npz", 3, "RAS", NAMES, "kept"),
 ]
 TABLES = [
     ("csv", ".csv", 3, "RAS"),
@@ -480,6 +483,54 @@ RECOGNIZED = {
     "verse_iso-ctd.json": "verse",
     "nnlandmark/all_landmarks_voxel.json": "nnlandmark.json",
 }
+
+
+def test_npz_needs_numpy_alone(tmp_path):
+    landmarks = LandmarkSet(("a", "b"), [[1.5, 2], [NAN, NAN]], "index", (("a", "b"),), "1.png", [0.25, NAN])
+    write_landmarks(tmp_path / "1.npz", landmarks)
+    with np.load(tmp_path / "1.npz", allow_pickle=False) as arrays:
+        assert set(arrays) == {"names", "points", "coordinate_system", "pairs", "image", "scores"}
+        assert dict(zip(arrays["names"], arrays["points"].tolist()))["a"] == [1.5, 2]
+        assert str(arrays["coordinate_system"]) == "index" and arrays["scores"][0] == 0.25
+    assert read_landmarks(tmp_path / "1.npz") == landmarks
+
+
+def forged(header):
+    """A member of an archive whose header says this, followed by 8 bytes."""
+    text = header.ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + bytes(8)
+
+
+NPZ = {"names": np.array(["a"]), "points": np.zeros((1, 2)), "coordinate_system": np.array("RAS")}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"points": None}, "no array 'points'"),
+        ({"points": np.array([["1", "2"]])}, "'points' holds <U1; expected numbers"),
+        ({"names": np.array([1.0])}, "'names' holds float64; expected text"),
+        ({"points": np.zeros(2)}, "'points' has the shape"),
+        ({"points": np.zeros((2, 2))}, r"shape \(2, 2\); expected \(1, 2\)"),
+        ({"scores": np.zeros(3)}, "scores has shape"),
+        ({"coordinate_system": np.array("MNI")}, "'MNI' is unknown"),
+        ({"names": np.array(["a"], dtype=object)}, "no archive of arrays that can be read"),
+        ({"points": forged("{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999, 2)}")}, "is too large"),
+        ({"points": forged("{'descr': '<f8', 'fortran_order': False, 'shape': 9**9**9}")}, "no archive of arrays"),
+        ({"points": bytes(1 << 27)}, "no archive of arrays that can be read"),
+    ],
+)
+def test_npz_holds_arrays_of_the_right_kind(tmp_path, change, message):
+    with zipfile.ZipFile(tmp_path / "1.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for key, value in {**NPZ, **change}.items():
+            if isinstance(value, np.ndarray):
+                with archive.open(f"{key}.npy", "w") as file:
+                    np.lib.format.write_array(file, value)
+            elif value is not None:
+                archive.writestr(f"{key}.npy", value)
+    with pytest.raises(ValueError, match=message) as error:
+        read_landmarks(tmp_path / "1.npz")
+    assert "1.npz" in str(error.value)
 
 
 def test_formats_are_told_apart_by_what_files_hold(tmp_path):

@@ -20,8 +20,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import nibabel as nib
@@ -114,9 +116,10 @@ def seeds(tmp_path_factory):
     folder = tmp_path_factory.mktemp("seeds")
     image = folder / "image.nii.gz"
     nib.save(nib.Nifti1Image(np.zeros((12, 14, 16), np.uint8), np.diag([-2, 1.5, 3, 1])), image)
-    world = LandmarkSet(("a", "left, b"), [[1.5, -2, 3], [NAN] * 3], "LPS", (("a", "left, b"),), None, [0.5, NAN])
+    sure = {"covariances": [np.eye(3)] * 2, "regions": [2 * np.eye(3)] * 2, "coverage": 0.9}
+    world = LandmarkSet(("a", "left, b"), [[1.5, -2, 3], [NAN] * 3], "LPS", (("a", "left, b"),), None, [0.5, NAN], **sure)
     index = LandmarkSet(("a", "b"), [[3, 4, 5], [9, 9, 9]], "index", image="1.png")
-    for name in ("a.csv", "a.mrk.json", "a.fcsv"):
+    for name in ("a.csv", "a.mrk.json", "a.fcsv", "a.npz"):
         write_landmarks(folder / name, world)
     for form in ("long", "wide"):
         write_landmark_table(folder / f"{form}.csv", {"1.png": index, "2.png": index}, form)
@@ -203,12 +206,28 @@ def replace_value(data, random):
 
 def damage_inside(data, random):
     """What is packed is damaged before it is packed, or nothing but the packing would ever be read."""
+    if data[:2] == b"PK":
+        return damage_member(data, random)
     if data[:2] != b"\x1f\x8b":
         return put_word(data, random)
     try:
         return gzip.compress(flip_bytes(gzip.decompress(data), random), 1)
     except (OSError, EOFError, gzip.zlib.error):
         return data
+
+
+def damage_member(data, random):
+    """One of the files in an archive."""
+    result = io.BytesIO()
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(result, "w") as new:
+            chosen = random.randint(len(old.namelist()))
+            for i, name in enumerate(old.namelist()):
+                accident = (flip_bytes, put_word, cut_short)[random.randint(3)] if i == chosen else lambda part, _: part
+                new.writestr(name, accident(old.read(name), random))
+    except Exception:  # damaged before
+        return data
+    return result.getvalue()
 
 
 ACCIDENTS = (

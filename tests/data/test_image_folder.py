@@ -13,8 +13,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from monai.transforms import LoadImage
 from PIL import Image
 
 from monai_landmarks.data import bundle_landmark_names, image_folder_items
@@ -33,6 +36,57 @@ def test_folder_and_file(tmp_path):
     assert image_folder_items(tmp_path / "b.png") == [{"image": str(tmp_path / "b.png")}]
     with pytest.raises(ValueError, match="no such folder"):
         image_folder_items(tmp_path / "nowhere")
+
+
+def write_dicom(
+    folder: Path, volume: np.ndarray, series: str, positions: bool = True, suffix: str = ".dcm", gap: float = 3
+) -> None:
+    """One file for each slice [..., k], with a gap in mm between them; without positions they are radiographs."""
+    sitk = pytest.importorskip("SimpleITK")
+    folder.mkdir(parents=True, exist_ok=True)
+    for k in range(volume.shape[2]):
+        image = sitk.GetImageFromArray(volume[:, :, k].T)
+        tags = {"0008|0060": "CT", "0020|000e": f"1.2.3.{series}", "0020|000d": "1.2.3", "0020|0013": str(k)}
+        tags["0008|0018"] = f"1.2.3.{series}.{k}"
+        if positions:
+            tags |= {"0020|0032": f"0\\0\\{gap * k}", "0020|0037": "1\\0\\0\\0\\1\\0"}
+        else:
+            tags["0008|0060"] = "DX"
+        for key, value in tags.items():
+            image.SetMetaData(key, value)
+        writer = sitk.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetImageIO("GDCMImageIO")
+        writer.SetFileName(str(folder / f"{series}_{k}{suffix}"))
+        writer.Execute(image)
+
+
+def paths(folder: Path) -> list[str]:
+    return [str(Path(item["image"]).relative_to(folder)) for item in image_folder_items(folder)]
+
+
+@pytest.mark.parametrize("suffix", [".dcm", ""])
+def test_a_dicom_series_is_one_image(tmp_path, suffix):
+    volume = np.random.default_rng(0).integers(0, 1000, (12, 10, 4)).astype(np.int16)
+    write_dicom(tmp_path / "head" / "ct", volume, "1", suffix=suffix)
+    write_dicom(tmp_path / "hands", volume[..., :2], "2", positions=False, suffix=suffix)  # two views of a series
+    write_dicom(tmp_path / "twice", volume[..., :2], "3", suffix=suffix, gap=0)  # at the same place: no volume
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "picture.png")
+    hands = [f"hands/2_{k}{suffix}" for k in range(2)]
+    assert paths(tmp_path) == [*hands, "head/ct", "picture.png", *(f"twice/3_{k}{suffix}" for k in range(2))]
+    assert paths(tmp_path / "head" / "ct") == ["."]
+    [item] = image_folder_items(tmp_path / "head" / "ct")
+    image = LoadImage(image_only=True)(item["image"])
+    np.testing.assert_array_equal(np.asarray(image), volume)
+    np.testing.assert_allclose(np.asarray(image.affine), np.diag([-1, -1, 3, 1]))
+
+
+def test_a_folder_holds_one_series(tmp_path):
+    volume = np.zeros((12, 10, 4), np.int16)
+    write_dicom(tmp_path, volume, "1")
+    write_dicom(tmp_path, volume[..., :2], "2")
+    with pytest.raises(ValueError, match=f"{tmp_path}: besides a DICOM series of [24] slices it holds [24] other"):
+        image_folder_items(tmp_path)
 
 
 def test_landmark_names_of_a_bundle(tmp_path):

@@ -252,6 +252,30 @@ def test_hand_files_are_the_same_every_time_and_read_back(tmp_path: Path):
     assert 10 < missing < 60  # 0.2 * 148 = 30 expected
 
 
+def test_labels_jitter_as_they_are_told(tmp_path: Path):
+    """Same pictures, exact labels for testing, and elsewhere errors of the given size in mm, different for each landmark."""
+    options = {"size": (32, 40), "spacing": 5.0, "validation_fraction": 0.3, "testing_fraction": 0.1}
+    deviation = np.linspace(0.0, 36.0, 37)
+    exact, jittered = (
+        json.loads(write_hand_phantom(tmp_path / name, 40, label_jitter=jitter, **options).read_text())
+        for name, jitter in (("exact", 0.0), ("jittered", deviation.tolist()))
+    )
+    assert "label_jitter" not in exact["phantom"] and jittered["phantom"]["label_jitter"] == deviation.tolist()
+    assert jittered["testing"] == exact["testing"]
+    for name in ("hand_0000.png", "hand_0039.png"):
+        files = [(tmp_path / folder / "images" / name).read_bytes() for folder in ("exact", "jittered")]
+        assert files[0] == files[1]
+    labels = [np.array([i["label"] for i in c["training"] + c["validation"]]) for c in (exact, jittered)]
+    error = 5.0 * (labels[1] - labels[0])
+    assert error.shape == (36, 37, 2) and (error[:, 0] == 0).all()
+    # of 72 draws the standard deviation is known to some 8 %; over all landmarks the ratio is close to one
+    ratio = error[:, 1:].std(axis=(0, 2)) / deviation[1:]
+    assert (abs(ratio - 1) < 0.4).all() and abs(ratio.mean() - 1) < 0.05
+    for wrong in (-1.0, [1.0, 2.0]):
+        with pytest.raises(ValueError, match="label_jitter"):
+            write_hand_phantom(tmp_path / "wrong", 2, label_jitter=wrong)
+
+
 def test_hand_image_does_not_depend_on_how_many_there_are(tmp_path: Path):
     write_hand_phantom(tmp_path / "few", 2, size=(48, 48))
     write_hand_phantom(tmp_path / "many", 5, size=(48, 48))

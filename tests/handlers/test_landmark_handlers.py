@@ -34,6 +34,7 @@ from monai_landmarks.metrics import (
     PointErrorMetric,
     SuccessDetectionRateMetric,
 )
+from monai_landmarks.uncertainty import ConformalRegions
 
 
 def read(path):
@@ -106,9 +107,8 @@ def test_report_says_what_is_lacking(tmp_path):
 @pytest.mark.parametrize("dims", [2, 3])
 def test_saver(tmp_path, dims):
     cases = make_cases(dims=dims)
-    saver = LandmarkSaver(
-        tmp_path, NAMES, covariance_key="pred_covariance", formats=("mrk.json", ".fcsv"), table="all.csv"
-    )
+    ConformalRegions(NAMES, 0.8, (1.0, 2.0, 3.0), (20,) * 3, dims).save(tmp_path / "regions")
+    saver = LandmarkSaver(tmp_path, NAMES, formats=("mrk.json", ".fcsv"), table="all.csv", regions=tmp_path / "regions")
     make_evaluator(cases, [saver]).run(1)
     table = read_landmark_table(tmp_path / "all.csv")
     assert list(table) == [f"/data/a/case{i}.png" for i in range(5)]
@@ -127,8 +127,19 @@ def test_saver(tmp_path, dims):
             assert landmarks.names == NAMES
             np.testing.assert_allclose(landmarks.points, expected, atol=1e-3)
             np.testing.assert_allclose(landmarks.scores, [0.5, 0.7, 0.9], atol=1e-4)
-    std = read(tmp_path / "all_std.csv")
-    assert len(std) == 15 and float(std[0]["std_x"]) == 0.5 and ("std_z" in std[0]) == (dims == 3)
+            np.testing.assert_allclose(landmarks.covariances, [0.25 * np.eye(dims)] * 3, atol=1e-6)
+            np.testing.assert_allclose(landmarks.region_radius, [1, 2, 3], rtol=1e-5)
+            assert landmarks.coverage == 0.8
+
+
+def test_saver_without_scores_and_covariances(tmp_path):
+    saver = LandmarkSaver(tmp_path, NAMES, score_key=None, covariance_key="not there")
+    make_evaluator(make_cases(1), [saver]).run(1)
+    for landmarks in (
+        read_landmarks(tmp_path / "case0.mrk.json"),
+        *read_landmark_table(tmp_path / "predictions.csv").values(),
+    ):
+        assert landmarks.scores is None and landmarks.covariances is None and landmarks.regions is None
 
 
 @pytest.mark.parametrize("count", [4, 5])

@@ -62,6 +62,23 @@ def test_switched_off_changes_nothing(device: torch.device) -> None:
     assert network.computed == {torch.float32}
 
 
+def test_autocast_that_is_on_already_decides(device: torch.device) -> None:
+    network = Watched(2).to(device)
+    image = torch.randn(1, 1, 16, 16, device=device)
+    with torch.autocast(device.type, dtype=torch.float16):
+        heatmaps = AutocastInferer()(image, network)
+    assert network.computed == {torch.float16} and heatmaps.dtype == torch.float16
+
+
+def test_heatmaps_of_interleaved_channels_become_contiguous(device: torch.device) -> None:
+    """Losses and the decoder read each heatmap as a whole."""
+    network = Watched(2).to(device, memory_format=torch.channels_last)
+    image = torch.randn(1, 1, 16, 16, device=device).to(memory_format=torch.channels_last)
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        assert not network(image).is_contiguous()
+    assert AutocastInferer()(image, network).is_contiguous()
+
+
 def test_float64_stays(device: torch.device) -> None:
     """Nothing that is more than float32 is made less."""
     network = torch.nn.Identity()

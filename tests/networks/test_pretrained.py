@@ -128,10 +128,12 @@ def test_checkpoints_and_prefixes(kind, wrap, tmp_path):
     assert torch.equal(load(kind, path)(image)[-1], last_features(network, image))
 
 
-def test_an_encoder_loads_what_an_encoder_saved(tmp_path):
+def test_an_encoder_loads_what_an_encoder_saved(tmp_path, caplog):
     first = make_encoder("resnet18", 2, 1)
     path = save({f"backbone.{k}": v for k, v in first.state_dict().items()}, tmp_path / "weights.pth")
-    second = make_encoder("resnet18", 2, 1, weights=path)
+    with caplog.at_level("INFO"):
+        second = make_encoder("resnet18", 2, 1, weights=path)
+    assert f"{path}, and are loaded" in caplog.text
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 

@@ -118,6 +118,22 @@ def test_dictionary_index_space():
     assert np.allclose(data["pred_points"][0].numpy(), POINTS[2], atol=1e-3)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_logits(dims):
+    """A Gaussian's logarithm and any constant are the logits of that Gaussian with mass 1."""
+    heatmaps = LandmarksToHeatmap(sigma=2.0, normalize="mass")(torch.tensor(POINTS[dims]), SHAPE[dims])[:2]
+    logits = heatmaps.clamp(min=1e-30).log() - 50
+    points, score, covariance = HeatmapToLandmarks(return_score=True, return_covariance=True, softmax=True)(logits)
+    expected = HeatmapToLandmarks(return_score=True, return_covariance=True)(heatmaps)
+    for found, right in zip((points, score, covariance), expected):
+        torch.testing.assert_close(found, right, rtol=1e-2, atol=1e-4)
+    batch = HeatmapToLandmarks(softmax=True, spatial_dims=dims)(logits[None].expand(2, *logits.shape))
+    torch.testing.assert_close(batch[1], points)
+    image = MetaTensor(torch.zeros(1, *SHAPE[dims]), affine=torch.as_tensor(AFFINE))
+    decode = HeatmapToLandmarksd("pred", ref_image_keys="image", space="index", softmax=True)
+    torch.testing.assert_close(decode({"pred": logits, "image": image})["pred_points"][0].as_tensor().float(), points)
+
+
 def test_shape_is_that_of_the_image_as_it_is_now():
     image = MetaTensor(torch.zeros(1, 64, 80), affine=torch.eye(4), meta={"spatial_shape": (64, 80)})
     points = MetaTensor(torch.tensor([[[30.0, 40.0]]]), affine=torch.eye(4))
@@ -164,3 +180,42 @@ def test_heatmaps_are_not_cached():
 def test_bad_arguments(make):
     with pytest.raises(ValueError):
         make()
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_covariance_from_a_learned_sigma(dims):
+    heatmaps = LandmarksToHeatmap(sigma=2.0)(torch.tensor([*POINTS[dims], [float("nan")] * dims]), SHAPE[dims])
+    decoder = HeatmapToLandmarks(return_covariance=True, covariance="sigma", sigma=[[1.5], [3.0], [2.0]])
+    points, covariance = decoder(heatmaps)
+    assert np.allclose(points[:2], POINTS[dims], atol=1e-3)
+    assert torch.equal(covariance[:2], torch.stack([torch.eye(dims) * 1.5**2, torch.eye(dims) * 9]))
+    assert covariance[2].isnan().all()
+
+
+def test_ensembles_in_a_batch_and_of_absent_landmarks():
+    """Members in front, then any leading axes; where the mean shows no landmark there is no covariance."""
+    maps = LandmarksToHeatmap(sigma=2.0)(torch.tensor(POINTS[2]), SHAPE[2])
+    members = torch.stack([maps, maps.roll(1, dims=-1)])[:, None].repeat(1, 4, 1, 1, 1)
+    members[:, 2, 1] = 0
+    points, covariance = HeatmapToLandmarks(spatial_dims=2, return_covariance=True, covariance="spread")(members)
+    assert points.shape == (4, 2, 2) and covariance.shape == (4, 2, 2, 2)
+    assert torch.allclose(covariance[0, 0], torch.diag(torch.tensor([0.0, 0.5])), atol=1e-3)
+    assert torch.allclose(points[0], torch.tensor(POINTS[2]) + torch.tensor([0, 0.5]), atol=1e-2)
+    assert covariance[2, 1].isnan().all() and points[2, 1].isnan().all() and covariance.isfinite().sum() == 4 * 7
+    # the image has the grid of the members' maps, not their number
+    item = {"pred": members[:, 0], "image": torch.zeros(1, *SHAPE[2])}
+    found = HeatmapToLandmarksd("pred", ref_image_keys="image", space="index", covariance="spread")(item)
+    assert torch.allclose(found["pred_points"][0].float(), points[0])
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"covariance": "none"}, "must be one of heatmap, sigma, spread, mixture"),
+        ({"covariance": "sigma"}, "sigma is needed"),
+        ({"sigma": 2.0}, "sigma is needed for covariance='sigma', and for nothing else"),
+    ],
+)
+def test_unknown_sources_of_a_covariance(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        HeatmapToLandmarks(**arguments)

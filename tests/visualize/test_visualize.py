@@ -21,10 +21,13 @@ from matplotlib.figure import Figure
 from monai.data import MetaTensor
 
 from monai_landmarks.visualize import (
+    draw_calibration,
     draw_cobb_angles,
+    draw_error_against_uncertainty,
     draw_error_boxplot,
     draw_heatmaps,
     draw_landmarks,
+    draw_precision,
     draw_sdr_curve,
     draw_training_curve,
     draw_views,
@@ -75,6 +78,62 @@ def test_points_fade_with_their_distance_from_a_plane():
     view = landmark_view(np.random.rand(10, 10, 10), points, center=0)
     assert view.planes[0].opacity[0] == 1 and view.planes[0].opacity[1] < 0.5
     assert (view.planes[1].opacity == 1).all()
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_window_shows_a_part_and_leaves_everything_where_it_is(dims):
+    size, low, high = (20, 16, 12)[:dims], [3, 8, 2][:dims], [15, 16, 7][:dims]
+    image = np.random.RandomState(0).rand(1, *size)
+    points = [[12.0, 9.0, 5.0][:dims]]
+    whole, part = landmark_view(image, points), landmark_view(image, points, window=(low, high))
+    for all_of_it, plane, axes in zip(whole.planes, part.planes, ((0, 1), (0, 2), (1, 2))):
+        (a, b), (i, j) = ((low[axis], high[axis]) for axis in axes)
+        rows = slice(i, j)
+        np.testing.assert_array_equal(plane.image, all_of_it.image[rows, a:b])
+        assert plane.extent[:2] == (a - 0.5, b - 0.5) and sorted(plane.extent[2:]) == [i - 0.5, j - 0.5]
+        assert (plane.extent[2] < plane.extent[3]) == (all_of_it.extent[2] < all_of_it.extent[3])
+        assert plane.pred.tolist() == all_of_it.pred.tolist() and plane.title == all_of_it.title
+    for wrong in (([-1] * dims, high), (low, [99] * dims), (high, low)):
+        with pytest.raises(ValueError, match="is no part of an image"):
+            landmark_view(image, points, window=wrong)
+
+
+def test_names_are_no_mathematics(tmp_path):
+    """A dollar sign is one, and what would be no formula does not stop the drawing."""
+    names = ["$\\frac{1$", "$a$"]
+    points = np.array([[4.0, 4.0], [9.0, 9.0]])
+    drawn(draw_landmarks(np.zeros((1, 16, 16)), points, names=names, title=names[0]), tmp_path)
+    figure = draw_error_boxplot(np.ones((3, 2)), names)
+    drawn(figure, tmp_path)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == names
+
+
+def test_errors_as_large_as_stated_lie_on_the_diagonal(tmp_path):
+    random = np.random.RandomState(0)
+    uncertainty = random.gamma(4, size=(40, 5))
+    errors = uncertainty * np.linalg.norm(random.normal(size=(40, 5, 2)), axis=-1) / np.sqrt(2)
+    uncertainty[0, 0], errors[1, 1] = np.nan, np.inf
+    figure = draw_error_against_uncertainty(errors, uncertainty)
+    drawn(figure, tmp_path)
+    dots, diagonal, groups = figure.axes[0].lines
+    assert len(dots.get_xdata()) == 198 and np.array_equal(diagonal.get_xdata(), diagonal.get_ydata())
+    assert len(groups.get_xdata()) == 8
+    # a group of 25: the root mean square of its errors is known to about 10 %
+    assert np.abs(np.log(groups.get_ydata() / groups.get_xdata())).max() < 0.4
+    drawn(draw_error_against_uncertainty([np.nan], [1.0]), tmp_path)
+
+
+def test_calibration_is_the_distribution_of_the_levels(tmp_path):
+    levels = np.array([[0.1, 0.2], [0.6, np.nan]])
+    figure = draw_calibration(levels, [(0.9, 0.8, 0.7, 0.95), (0.5, 0.5, np.nan, np.nan)])
+    drawn(figure, tmp_path)
+    _, line = figure.axes[0].lines[:2]
+    np.testing.assert_allclose(line.get_xdata(), [0, 10, 20, 60, 100])
+    np.testing.assert_allclose(line.get_ydata(), [0, 100 / 3, 200 / 3, 100, 100])
+    bars = figure.axes[0].containers
+    assert [bar.lines[0].get_xydata().tolist() for bar in bars] == [[[90, 80]], [[50, 50]]]
+    np.testing.assert_allclose(bars[0].lines[2][0].get_segments()[0], [[90, 70], [90, 95]])
+    drawn(draw_calibration([]), tmp_path)
 
 
 def test_a_large_image_is_averaged_down_and_points_keep_their_place():
@@ -181,3 +240,30 @@ def test_pyplot_is_not_touched():
 
     for module in vars(package).values():
         assert getattr(module, "__name__", "") != "matplotlib.pyplot"
+
+
+def test_precision_marks_where_a_search_stopped(tmp_path):
+    sigma = np.array([[4.0, 4.0], [5.0, 3.2], [5.0, 2.6], [5.0, 2.6]])
+    error = np.array([[np.nan, np.nan], [3.0, 2.0], [2.0, 1.0], [2.0, 1.0]])
+    reward = np.full((4, 2), np.nan)
+    stopped = [["", ""], ["settled", ""], ["settled", ""], ["settled", "no improvement"]]
+    figure = draw_precision([0, 1, 2, 3], sigma, error, reward, stopped, ["b", "a"], "mm")
+    drawn(figure, tmp_path)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["sigma [mm]", "validation error"]
+    lines = figure.axes[0].get_lines()
+    circles = [tuple(line.get_xydata()[0]) for line in lines if line.get_marker() == "o"]
+    assert sorted(circles) == [(1.0, 5.0), (3.0, 2.6)]
+    # in the order of the last sigma
+    curves = [line for line in lines if line.get_marker() != "o"]
+    assert [line.get_label() for line in curves] == ["a", "b"] and curves[0].get_ydata().tolist() == [
+        4.0,
+        3.2,
+        2.6,
+        2.6,
+    ]
+    reward[2:] = [[0.5, -0.5], [np.nan, 0.25]]
+    figure = draw_precision([0, 1, 2, 3], sigma, error, reward, stopped, unit="voxel")
+    drawn(figure, tmp_path)
+    mean = figure.axes[2].get_lines()[-1].get_ydata()
+    np.testing.assert_allclose(mean, [np.nan, np.nan, 0.0, 0.25])
+    drawn(draw_precision([0, 1], np.full((2, 40), 3.0), np.full((2, 40), np.nan)), tmp_path)

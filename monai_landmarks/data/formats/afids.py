@@ -81,7 +81,14 @@ def read_afids(path: Path) -> LandmarkSet:
     """
     found = read_fcsv(path)
     check_names(found, tuple(_NUMBERS), "labels of AFIDs")
-    named = replace(found, names=tuple(_NUMBERS[label] for label in found.names), scores=None)
+    named = replace(
+        found,
+        names=tuple(_NUMBERS[label] for label in found.names),
+        scores=None,
+        covariances=None,
+        regions=None,
+        coverage=None,
+    )
     return replace(named.reorder(AFIDS_LANDMARKS), pairs=AFIDS_PAIRS)
 
 

@@ -17,10 +17,15 @@ Three forms are told apart by their header::
     image,landmark,x,y[,z][,score]                  long: one row a landmark
     image,<name>_x,<name>_y[,<name>_z][,<name>_score],...   wide: one row an image
 
+Predictions may have more columns: the entries of the covariance, ``cov_xx,cov_xy,cov_yy`` or ``cov_xx,cov_xy,cov_xz,cov_yy,
+cov_yz,cov_zz``, in the square of the points' unit, and those of a region's matrix, ``region_xx,...``; in the wide form each
+after the name of the landmark.
+
 Lines before the header may state what the columns cannot::
 
     # coordinate_system=RAS
     # pairs=[["left eye", "right eye"]]
+    # coverage=0.9
 
 Where the file does not state its coordinate system, points with x and y only are taken as pixel index, and points with
 z as RAS in mm. A blank cell, ``nan`` or ``na`` is a missing coordinate. Other columns are ignored.
@@ -32,13 +37,14 @@ import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from monai_landmarks.data.csv_rows import format_number, parse_number, split_rows
+from monai_landmarks.data.csv_rows import format_number, is_number, parse_number, split_rows
 from monai_landmarks.data.json_values import load_json
 from monai_landmarks.data.landmark_set import CoordinateSystem, LandmarkSet
+from monai_landmarks.data.point_matrices import pack_matrices, triangle, unpack_matrices
 from monai_landmarks.data.safe_files import read_lines
 
 from .landmark_sets import common_set
@@ -46,7 +52,9 @@ from .landmark_sets import common_set
 __all__ = ["read_csv_table", "write_csv", "write_csv_table"]
 
 _AXES = ("x", "y", "z")
-_RESERVED = {"image", "landmark", "score", *_AXES}
+_MATRICES = {"covariances": "cov", "regions": "region"}
+_BESIDE = ("score", *(f"{prefix}_{entry}" for prefix in _MATRICES.values() for entry in triangle(3)))
+_RESERVED = {"image", "landmark", *_AXES, *_BESIDE}
 
 
 class _Record(NamedTuple):
@@ -54,7 +62,7 @@ class _Record(NamedTuple):
     image: str | None
     name: str
     point: list[float]
-    score: float
+    beside: dict[str, float]  # those of _BESIDE that the file has a column for
 
 
 def read_csv_table(
@@ -122,8 +130,7 @@ def _parse(lines: list[str], default: CoordinateSystem | str | None) -> dict[str
     system = CoordinateSystem(stated.get("coordinate_system") or default or ("index" if dims == 2 else "RAS"))
     if default is not None and system != CoordinateSystem(default):
         raise ValueError(f"states coordinate_system={system}, but {CoordinateSystem(default)} was asked for.")
-    has_score = any(column == "score" or column.endswith("_score") for column in columns)
-    return _assemble(records, names, dims, system, _parse_pairs(stated), has_score)
+    return _assemble(records, names, dims, system, stated)
 
 
 def _parse_comments(lines: list[str]) -> dict[str, str]:
@@ -165,9 +172,9 @@ def _parse_long(columns: dict[str, int], body: list[tuple[int, list[str]]]) -> t
             if key in columns and not cells[columns[key]]:
                 raise ValueError(f"line {line}: column {key!r} is blank; expected a name.")
         point = [parse_number(cells[columns[axis]], line, axis) for axis in axes]
-        score = parse_number(cells[columns["score"]], line, "score") if "score" in columns else np.nan
+        beside = {key: parse_number(cells[columns[key]], line, key) for key in _BESIDE if key in columns}
         image = cells[columns["image"]] if "image" in columns else None
-        records.append(_Record(line, image, cells[columns["landmark"]], point, score))
+        records.append(_Record(line, image, cells[columns["landmark"]], point, beside))
     return len(axes), records
 
 
@@ -176,9 +183,9 @@ def _parse_wide(
 ) -> tuple[list[str], int, list[_Record]]:
     columns: dict[str, dict[str, int]] = {}
     for i, column in enumerate(header):
-        name, _, axis = column.rpartition("_")
-        if name and axis.lower() in (*_AXES, "score"):
-            columns.setdefault(name, {})[axis.lower()] = i
+        name, part = _parse_column(column)
+        if name and part:
+            columns.setdefault(name, {})[part] = i
     if not columns:
         raise ValueError(f"line {line}: no landmark in the header; expected columns such as 'nasion_x,nasion_y'.")
     image_column = [column.lower() for column in header].index("image")
@@ -197,24 +204,27 @@ def _parse_wide(
         seen[image] = number
         for name, axes in columns.items():
             point = [parse_number(cells[axes[axis]], number, f"{name}_{axis}") for axis in _AXES[:dims]]
-            score = parse_number(cells[axes["score"]], number, f"{name}_score") if "score" in axes else np.nan
-            records.append(_Record(number, image, name, point, score))
+            beside = {key: parse_number(cells[axes[key]], number, f"{name}_{key}") for key in _BESIDE if key in axes}
+            records.append(_Record(number, image, name, point, beside))
     return list(columns), dims, records
 
 
+def _parse_column(column: str) -> tuple[str, str]:
+    """The landmark and what the column holds of it, both empty for a column of something else."""
+    lower = column.lower()
+    part = max((part for part in (*_AXES, *_BESIDE) if lower.endswith(f"_{part}")), key=len, default="")
+    return (column[: -len(part) - 1], part) if part else ("", "")
+
+
 def _assemble(
-    records: list[_Record],
-    names: list[str] | None,
-    dims: int,
-    system: CoordinateSystem,
-    pairs: tuple[tuple[str, str], ...],
-    has_score: bool,
+    records: list[_Record], names: list[str] | None, dims: int, system: CoordinateSystem, stated: dict[str, str]
 ) -> dict[str | None, LandmarkSet]:
     names = list(dict.fromkeys(record.name for record in records)) if names is None else names
+    pairs = _parse_pairs(stated)
     index = {name: i for i, name in enumerate(names)}
     lines: dict[tuple[str | None, str], int] = {}
-    points: dict[str | None, np.ndarray] = {}
-    scores: dict[str | None, np.ndarray] = {}
+    columns = sorted({key for record in records for key in record.beside}, key=_BESIDE.index)
+    tables: dict[str | None, np.ndarray] = {}  # of each image: coordinates, then the columns beside
     for record in records:
         key = (record.image, record.name)
         if key in lines:
@@ -228,44 +238,83 @@ def _assemble(
                 f"line {record.line}: landmark {record.name!r} is at {record.point}; expected {dims} numbers, or none"
                 " at all if it is missing."
             )
-        points.setdefault(record.image, np.full((len(names), dims), np.nan))[index[record.name]] = record.point
-        scores.setdefault(record.image, np.full(len(names), np.nan))[index[record.name]] = record.score
-    return {
-        image: LandmarkSet(tuple(names), points[image], system, pairs, image, scores[image] if has_score else None)
-        for image in points
-    }
+        table = tables.setdefault(record.image, np.full((len(names), dims + len(columns)), np.nan))
+        table[index[record.name]] = [*record.point, *(record.beside.get(column, np.nan) for column in columns)]
+    result = {}
+    for image, table in tables.items():
+        beside = _parse_beside(dict(zip(columns, table[:, dims:].T)), dims, stated)
+        result[image] = LandmarkSet(tuple(names), table[:, :dims], system, pairs, image, **beside)
+    return result
+
+
+def _parse_beside(columns: dict[str, np.ndarray], dims: int, stated: dict[str, str]) -> dict[str, Any]:
+    """Scores, covariances, regions and coverage, as arguments of `LandmarkSet`."""
+    result: dict[str, Any] = {"scores": columns["score"]} if "score" in columns else {}
+    for key, prefix in _MATRICES.items():
+        wanted = [f"{prefix}_{entry}" for entry in triangle(dims)]
+        found = [column for column in columns if column.startswith(f"{prefix}_")]
+        if found and found != wanted:
+            raise ValueError(f"the columns are {','.join(found)}; expected {','.join(wanted)} for {dims}-D points.")
+        if found:
+            result[key] = unpack_matrices(np.stack([columns[column] for column in wanted], axis=1), dims)
+    if "regions" in result:
+        coverage = stated.get("coverage", "")
+        if not is_number(coverage):
+            raise ValueError(
+                f"there are regions, but coverage is {coverage!r}; expected a comment such as '# coverage=0.9'."
+            )
+        result["coverage"] = float(coverage)
+    return result
 
 
 def _long_rows(sets: Mapping[str, LandmarkSet], common: LandmarkSet) -> list[list[str]]:
-    has_score = common.scores is not None
-    rows = [["image", "landmark", *_AXES[: common.spatial_dims], *(["score"] if has_score else [])]]
+    rows = [["image", "landmark", *_columns(common)]]
     for image, landmark_set in sets.items():
-        for name, cells in zip(landmark_set.names, _cells(landmark_set, has_score)):
-            rows.append([image, name, *cells])
+        rows += [[image, name, *cells] for name, cells in zip(landmark_set.names, _cells(landmark_set, common))]
     return rows
 
 
 def _wide_rows(sets: Mapping[str, LandmarkSet], common: LandmarkSet) -> list[list[str]]:
-    has_score = common.scores is not None
-    parts = [*_AXES[: common.spatial_dims], *(["score"] if has_score else [])]
-    rows = [["image", *(f"{name}_{part}" for name in common.names for part in parts)]]
+    rows = [["image", *(f"{name}_{column}" for name in common.names for column in _columns(common))]]
     for image, landmark_set in sets.items():
-        cells = _cells(landmark_set.reorder(common.names), has_score)
+        cells = _cells(landmark_set.reorder(common.names), common)
         rows.append([image, *(cell for landmark in cells for cell in landmark)])
     return rows
 
 
-def _cells(landmark_set: LandmarkSet, has_score: bool) -> list[list[str]]:
-    table = landmark_set.points
-    if has_score:
-        scores = np.full(len(landmark_set), np.nan) if landmark_set.scores is None else landmark_set.scores
-        table = np.concatenate([table, scores[:, None]], axis=1)
-    return [[format_number(value) for value in row] for row in table]
+def _columns(common: LandmarkSet) -> list[str]:
+    """What is written of each landmark."""
+    dims = common.spatial_dims
+    columns = [*_AXES[:dims], *(["score"] if common.scores is not None else [])]
+    for key, prefix in _MATRICES.items():
+        if getattr(common, key) is not None:
+            columns += [f"{prefix}_{entry}" for entry in triangle(dims)]
+    return columns
+
+
+def _cells(landmark_set: LandmarkSet, common: LandmarkSet) -> list[list[str]]:
+    count, dims = landmark_set.points.shape
+    parts = [landmark_set.points]
+    if common.scores is not None:
+        parts.append((np.full(count, np.nan) if landmark_set.scores is None else landmark_set.scores)[:, None])
+    for key in _MATRICES:
+        if getattr(common, key) is not None:
+            matrices = getattr(landmark_set, key)
+            matrices = np.full((count, dims, dims), np.nan) if matrices is None else matrices
+            parts.append(np.vectorize(_rounded, otypes=[float])(pack_matrices(matrices)))
+    return [[format_number(value) for value in row] for row in np.concatenate(parts, axis=1)]
+
+
+def _rounded(value: float) -> float:
+    """To six digits: a matrix is an estimate."""
+    return float(f"{value:.6g}")
 
 
 def _write_rows(path: Path, common: LandmarkSet, rows: list[list[str]]) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.write(f"# coordinate_system={common.coordinate_system}\n")
+        if common.coverage is not None:
+            file.write(f"# coverage={common.coverage!r}\n")
         if common.pairs:
             file.write(f"# pairs={json.dumps(common.pairs, ensure_ascii=False)}\n")
         csv.writer(file, lineterminator="\n").writerows(rows)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ __all__ = [
 
 
 def common_set(sets: Sequence[LandmarkSet]) -> LandmarkSet:
-    """What the sets of a table share: all names, no points, coordinate system, all pairs, scores if any has them."""
+    """What the sets of a table share: all names, no points, coordinate system, all pairs, and what any of them has beside."""
     if not sets:
         raise ValueError("no landmark sets to write; expected at least one.")
     systems = {landmark_set.coordinate_system.value for landmark_set in sets}
@@ -44,8 +45,18 @@ def common_set(sets: Sequence[LandmarkSet]) -> LandmarkSet:
         raise ValueError("some landmark sets are 2-D and some 3-D; expected one dimension.")
     names = tuple(dict.fromkeys(name for landmark_set in sets for name in landmark_set.names))
     pairs = tuple(dict.fromkeys(pair for landmark_set in sets for pair in landmark_set.pairs))
-    scores = np.full(len(names), np.nan) if any(landmark_set.scores is not None for landmark_set in sets) else None
-    return LandmarkSet(names, np.full((len(names), dims.pop()), np.nan), sets[0].coordinate_system, pairs, None, scores)
+    coverages = {landmark_set.coverage for landmark_set in sets if landmark_set.coverage is not None}
+    if len(coverages) > 1:
+        raise ValueError(f"the regions of the landmark sets state the coverages {sorted(coverages)}; expected one.")
+    points = np.full((len(names), dims.pop()), np.nan)
+    shapes = {"scores": points.shape[:1], "covariances": (*points.shape, points.shape[1])}
+    shapes["regions"] = shapes["covariances"]
+    beside: dict[str, Any] = {
+        key: np.full(shape, np.nan)
+        for key, shape in shapes.items()
+        if any(getattr(landmark_set, key) is not None for landmark_set in sets)
+    }
+    return LandmarkSet(names, points, sets[0].coordinate_system, pairs, coverage=next(iter(coverages), None), **beside)
 
 
 def names_or_numbers(count: int, names: Sequence[str] | None) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ from monai_landmarks.data.csv_rows import format_number, is_missing, is_number, 
 from monai_landmarks.data.landmark_set import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.safe_files import read_lines
 
+from .aasce_csv import is_aasce
 from .landmark_sets import common_set, names_or_numbers, require_index, require_world
 
 __all__ = ["is_payer", "read_payer", "write_payer"]
@@ -42,6 +43,8 @@ _MIN_NUMBERS = 8  # fewer after the first cell may be anything, such as a name a
 
 def is_payer(text: str) -> bool:
     """Whether text begins as such a table: a row of many numbers after the first cell."""
+    if is_aasce(text):
+        return False
     cells = text.lstrip().partition("\n")[0].split(",")[1:]
     return len(cells) >= _MIN_NUMBERS and all(is_missing(cell.strip()) or is_number(cell) for cell in cells)
 

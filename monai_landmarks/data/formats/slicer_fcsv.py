@@ -25,7 +25,7 @@ from monai_landmarks.data.landmark_set import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.safe_files import read_lines
 
 from .landmark_sets import require_world
-from .slicer_markups import format_score, parse_score
+from .point_description import describe_points, parse_descriptions
 
 __all__ = ["read_fcsv", "write_fcsv", "write_point_list"]
 
@@ -59,7 +59,7 @@ def read_fcsv(path: Path) -> LandmarkSet:
         raise ValueError(f"the header declares the columns {','.join(columns)}; expected {absent[0]!r} among them.")
     index = {name: i for i, name in enumerate(columns)}
     names: list[str] = []
-    points, scores = [], []
+    points, descriptions = [], []
     # a comment becomes a blank line, which keeps the numbers of the others
     for line, cells in split_rows(["\n" if text.startswith("#") else text for text in lines]):
         needed = max(index[name] for name in ("label", "x", "y", "z"))
@@ -75,29 +75,27 @@ def read_fcsv(path: Path) -> LandmarkSet:
             raise ValueError(f"line {line}: landmark {name!r} is at {point}; expected three numbers.")
         has_status = len(cells) > len(columns) and not is_missing(cells[len(columns)])
         undefined = has_status and cells[len(columns)] != _DEFINED
-        description = cells[index["desc"]] if index.get("desc", len(cells)) < len(cells) else ""
+        descriptions.append(cells[index["desc"]] if index.get("desc", len(cells)) < len(cells) else "")
         names.append(name)
         points.append([math.nan] * 3 if undefined else point)
-        scores.append(parse_score(description))
     return LandmarkSet(
         names=tuple(names),
         points=np.reshape(points, (-1, 3)),
         coordinate_system=CoordinateSystem(system),
-        scores=None if np.isnan(scores).all() else np.array(scores),
+        **parse_descriptions(descriptions),
     )
 
 
 def write_fcsv(path: Path, landmark_set: LandmarkSet) -> None:
     """Write a point list as Slicer 5 does, in the set's own coordinate system, RAS or LPS.
 
-    2-D points lie in the plane z = 0. A missing landmark stands at ``nan`` with the status ``undefined``. A score is
-    kept in the description. Slicer has no left-right pairs and they are not written.
+    2-D points lie in the plane z = 0. A missing landmark stands at ``nan`` with the status ``undefined``. Score,
+    covariance and region are kept in the description. Slicer has no left-right pairs and they are not written.
 
     Raises:
         ValueError: if the points are pixel index.
     """
-    scores = [math.nan] * len(landmark_set) if landmark_set.scores is None else landmark_set.scores
-    write_point_list(path, landmark_set, landmark_set.names, [format_score(score) for score in scores])
+    write_point_list(path, landmark_set, landmark_set.names, describe_points(landmark_set))
 
 
 def write_point_list(path: Path, landmark_set: LandmarkSet, labels: Sequence[str], descriptions: Sequence[str]) -> None:

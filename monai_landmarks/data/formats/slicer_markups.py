@@ -25,8 +25,9 @@ from monai_landmarks.data.landmark_set import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.safe_files import read_text
 
 from .landmark_sets import require_world
+from .point_description import describe_points, parse_descriptions
 
-__all__ = ["SCHEMA_URL", "format_score", "is_markups", "parse_score", "read_markups", "write_markups"]
+__all__ = ["SCHEMA_URL", "is_markups", "read_markups", "write_markups"]
 
 SCHEMA_URL = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
@@ -37,7 +38,6 @@ SCHEMA_URL = (
 _POINT_LIST_TYPES = ("Fiducial", "PointList")
 _MISSING_STATUS = ("undefined", "preview", "missing")
 _UNITS_IN_MM = {"mm": 1.0, "um": 1e-3}
-_SCORE_KEY = "score="
 
 
 def is_markups(content: Any) -> bool:
@@ -65,7 +65,7 @@ def read_markups(path: Path) -> LandmarkSet:
         raise ValueError(f"holds markups of type {types}, but no point list; expected type 'Fiducial'.")
     systems = [_coordinate_system(node, f"markups[{i}]") for i, node in lists]
     system = systems[0] if systems else CoordinateSystem.LPS
-    names, points, scores = [], [], []
+    names, points, signs_of_points, descriptions = [], [], [], []
     for (i, node), node_system in zip(lists, systems):
         node_points = node.get("controlPoints") or []
         if not isinstance(node_points, list):
@@ -73,38 +73,37 @@ def read_markups(path: Path) -> LandmarkSet:
         scale = _unit_in_mm(node, f"markups[{i}]")
         signs = np.array([1.0, 1.0, 1.0] if node_system == system else [-1.0, -1.0, 1.0])
         for j, point in enumerate(node_points):
-            label, position, score = _read_point(point, f"markups[{i}].controlPoints[{j}]")
+            label, position, description = _read_point(point, f"markups[{i}].controlPoints[{j}]")
             names.append(label)
             points.append(position * scale * signs)
-            scores.append(score)
-    return LandmarkSet(
-        names=tuple(names),
-        points=np.reshape(points, (-1, 3)),
-        coordinate_system=system,
-        scores=None if np.isnan(scores).all() else np.array(scores),
-    )
+            signs_of_points.append(signs)
+            descriptions.append(description)
+    beside = parse_descriptions(descriptions)
+    for key in {"covariances", "regions"} & set(beside):
+        beside[key] = beside[key] * np.array([np.outer(signs, signs) for signs in signs_of_points])
+    return LandmarkSet(tuple(names), np.reshape(points, (-1, 3)), system, **beside)
 
 
 def write_markups(path: Path, landmark_set: LandmarkSet) -> None:
     """Write a landmark set as one point list, in its own coordinate system, RAS or LPS.
 
     2-D points lie in the plane z = 0. A missing landmark is a control point without position, so that it can be placed
-    in Slicer. A score is kept in the point's description. Slicer has no left-right pairs and they are not written.
+    in Slicer. Score, covariance and region are kept in the point's description, see `point_description`. Slicer has no
+    left-right pairs and they are not written.
 
     Raises:
         ValueError: if the points are pixel index.
     """
     require_world(landmark_set, "3D Slicer's files")
     points = landmark_set.with_spatial_dims(3).points
-    scores = [math.nan] * len(points) if landmark_set.scores is None else landmark_set.scores
     control_points = []
-    for i, (name, point, score) in enumerate(zip(landmark_set.names, points.tolist(), scores)):
+    for i, (name, point, text) in enumerate(zip(landmark_set.names, points.tolist(), describe_points(landmark_set))):
         missing = math.isnan(point[0])
         control_points.append(
             {
                 "id": str(i + 1),
                 "label": name,
-                "description": format_score(score),
+                "description": text,
                 "associatedNodeID": "",
                 **({} if missing else {"position": point}),
                 "selected": True,
@@ -125,22 +124,6 @@ def write_markups(path: Path, landmark_set: LandmarkSet) -> None:
     path.write_text(json.dumps(content, indent=4, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def format_score(score: float) -> str:
-    """A score as the description of a control point; empty if it is NaN."""
-    return "" if math.isnan(score) else f"{_SCORE_KEY}{float(score)!r}"
-
-
-def parse_score(description: str) -> float:
-    """The score in the description of a control point; NaN if there is none."""
-    for word in str(description).split():
-        if word.startswith(_SCORE_KEY):
-            try:
-                return float(word[len(_SCORE_KEY) :])
-            except ValueError:
-                return math.nan
-    return math.nan
-
-
 def _coordinate_system(node: dict[str, Any], where: str) -> CoordinateSystem:
     system = str(node.get("coordinateSystem") or "LPS").upper()
     if system not in ("RAS", "LPS"):
@@ -156,15 +139,15 @@ def _unit_in_mm(node: dict[str, Any], where: str) -> float:
     return _UNITS_IN_MM[code]
 
 
-def _read_point(point: Any, where: str) -> tuple[str, np.ndarray, float]:
+def _read_point(point: Any, where: str) -> tuple[str, np.ndarray, str]:
     label = point.get("label") if isinstance(point, dict) else None
     if not isinstance(label, str) or not label.strip():
         raise ValueError(f"{where}: no label; expected the name of the landmark.")
-    score = parse_score(point.get("description") or "")
+    description = str(point.get("description") or "")
     status = point.get("positionStatus", "defined")
     # where a position is undefined Slicer writes an empty string, and where there is none it takes it as undefined
     if status in _MISSING_STATUS or "position" not in point:
-        return label, np.full(3, np.nan), score
+        return label, np.full(3, np.nan), description
     if status != "defined":
         raise ValueError(f"{where} ({label!r}): positionStatus is {short(status)}; expected 'defined' or 'undefined'.")
-    return label, np.array(read_coordinates(point["position"], 3, f"{where} ({label!r}): position")), score
+    return label, np.array(read_coordinates(point["position"], 3, f"{where} ({label!r}): position")), description

@@ -125,6 +125,12 @@ def _drop(found: LandmarkSet, missing_fraction: float, seed: int, index: int) ->
     return replace(found, points=points)
 
 
+def _jitter(found: LandmarkSet, deviation: np.ndarray, seed: int, index: int) -> LandmarkSet:
+    """Labels of an annotator who is not sure: normal noise with a standard deviation (N,) in the unit of the points."""
+    noise = np.random.default_rng([seed, index, 2]).standard_normal(found.points.shape)
+    return replace(found, points=found.points + deviation[:, None] * noise)
+
+
 def write_hand_phantom(
     folder: str | os.PathLike,
     num_images: int = 200,
@@ -135,6 +141,7 @@ def write_hand_phantom(
     validation_fraction: float = 0.15,
     testing_fraction: float = 0.15,
     missing_fraction: float = 0.0,
+    label_jitter: float | Sequence[float] = 0.0,
 ) -> Path:
     """Write schematic hand radiographs (8-bit PNG) with their landmarks, the default data of the bundles.
 
@@ -150,6 +157,8 @@ def write_hand_phantom(
         validation_fraction: part of the images that is for validation.
         testing_fraction: part of the images that is for testing.
         missing_fraction: probability that a landmark is missing from the files, though it is visible.
+        label_jitter: standard deviation, along each axis, of the error of the labels, mm; one for all landmarks or one for
+            each. Labels for testing are exact, so that it can be told what a network made of the others.
 
     Returns:
         path of ``datalist.json``. Its labels are inline, in index coordinates: ``[x, y]`` runs along the axes of the
@@ -160,12 +169,19 @@ def write_hand_phantom(
     """
     size = tuple(int(n) for n in size)
     spacing = float(hand_spacing(size) if spacing is None else spacing)
+    jitter = np.asarray(label_jitter, dtype=float)
+    if jitter.shape not in ((), (len(HAND_LANDMARKS),)) or not (jitter >= 0).all():
+        raise ValueError(f"label_jitter must be one number or {len(HAND_LANDMARKS)}, not negative, got {label_jitter}.")
+    deviation = np.broadcast_to(jitter / spacing, len(HAND_LANDMARKS))
+    belongs = sections(num_images, validation_fraction, testing_fraction)
 
     def write_image(root: Path, index: int) -> tuple[dict[str, Any], LandmarkSet]:
         image, found = hand_phantom(np.random.default_rng([seed, index]), size, spacing)
         name = f"images/hand_{index:04d}.png"
         with atomic_write(root / name) as path:
             Image.fromarray(np.rint(image.T * 255).astype(np.uint8)).save(path)
+        if jitter.any() and belongs[index] != "testing":
+            found = _jitter(found, deviation, seed, index)
         found = _drop(found, missing_fraction, seed, index)
         label = [[None, None] if gone else point for point, gone in zip(found.points.tolist(), found.missing)]
         return {"image": name, "label": label, "spacing": [spacing, spacing]}, found
@@ -179,6 +195,8 @@ def write_hand_phantom(
         "validation_fraction": validation_fraction,
         "testing_fraction": testing_fraction,
         "missing_fraction": missing_fraction,
+        # absent where it is zero: such phantoms are those of before
+        **({"label_jitter": jitter.tolist()} if jitter.any() else {}),
     }
     landmarks = {"names": HAND_LANDMARKS, "pairs": [], "coordinate_system": "index"}
     return write_phantom(folder, parameters, landmarks, write_image)

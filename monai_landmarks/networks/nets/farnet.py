@@ -267,6 +267,11 @@ class FARNet(nn.Module):
         )
         if batch_statistics:
             BatchStatisticsNorm.convert(self)
+            if not any(isinstance(module, BatchStatisticsNorm) for module in self.modules()):
+                raise ValueError(
+                    f"batch_statistics is for batch normalization, and this network has none: norm is {norm}, "
+                    f"backbone_norm {backbone_norm}. Leave batch_statistics out, or use 'batch'."
+                )
 
     def _padding(self, x: torch.Tensor) -> list[int]:
         """What the image lacks to a multiple of the stride, in the order of ``F.pad``; refuses images that do not fit."""

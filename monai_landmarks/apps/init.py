@@ -1,0 +1,121 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""``monai-landmarks init``: a bundle for this data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .console import PATH, text_table
+
+if TYPE_CHECKING:
+    from monai_landmarks.planning import DataSummary
+    from monai_landmarks.schema import LandmarkSchema
+
+__all__ = ["init"]
+
+METHODS = ("scn", "farnet", "adaptive")  # those of monai_landmarks.planning, which must not be imported for the help
+
+
+class _Setting(click.ParamType):
+    name = "NAME=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        name, equals, text = str(value).partition("=")
+        if not equals or not name.strip():
+            self.fail(f"{value!r} is no setting; expected such as batch_size=2 or spatial_size=[128,160].", param, ctx)
+        try:
+            return name.strip(), json.loads(text)
+        except ValueError:
+            return name.strip(), text
+
+
+@click.command(short_help="Write a MONAI bundle that learns from a datalist, with settings chosen for it.")
+@click.argument("datalist", type=PATH)
+@click.option("--method", type=click.Choice(METHODS), default="scn", show_default=True, help="How landmarks are found.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of the bundle, a new one; its name is the bundle's.",
+)
+@click.option(
+    "--schema", help="Landmark schema with pairs and sigma: a JSON or YAML file, or the name of a shipped one."
+)
+@click.option("--pairs", type=PATH, help="CSV whose first two columns name left and right landmarks.")
+@click.option("--symmetric", is_flag=True, help="Mirror images though no landmark has a partner.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="That will train; a GPU where there is one.")
+@click.option(
+    "--memory",
+    type=click.FloatRange(0, min_open=True),
+    help="Free memory of the device in GiB; by default what is free now.",
+)
+@click.option(
+    "--set", "settings", type=_Setting(), multiple=True, help="A setting that is given and not chosen; may be repeated."
+)
+def init(
+    datalist: Path,
+    method: str,
+    out: Path,
+    schema: str | None,
+    pairs: Path | None,
+    symmetric: bool,
+    device: str | None,
+    memory: float | None,
+    settings: tuple[tuple[str, Any], ...],
+) -> None:
+    """Choose settings for the images and landmarks of DATALIST, say why, and write a bundle with them.
+
+    DATALIST is what `monai-landmarks check` writes. The bundle is an ordinary one of MONAI: the shipped bundle of the
+    method, with what depends on the data filled in by rules of thumb. Its docs/README.md has the reasons and the commands.
+
+    Every setting in the table that is printed can be given: --set batch_size=2 --set spatial_size=[128,160] --set
+    modality=MR --set intensity=[-200,500].
+    """
+    from monai_landmarks.data import read_pairs
+    from monai_landmarks.planning import (
+        Machine,
+        choice_rows,
+        describe,
+        make_plan,
+        summarize_datalist,
+        with_pairs,
+        write_bundle,
+    )
+
+    summary = summarize_datalist(datalist)
+    known, summary = _with_schema(schema, summary)
+    if pairs is not None:
+        summary = with_pairs(summary, read_pairs(pairs, summary.names))
+    machine = Machine.here(device, None if memory is None else memory * 2**30)
+    plan = make_plan(summary, method, machine, schema=known, symmetric=symmetric, given=dict(settings))
+    folder = write_bundle(out, plan, datalist)
+    for heading, text in describe(summary):
+        click.echo(f"{heading:<12} {text}")
+    click.echo(f"\n{text_table(choice_rows(plan))}")
+    click.echo(f"\n{folder}: the bundle; docs/README.md has these reasons. To train:\n")
+    click.echo(
+        f"python -m monai.bundle run training --bundle_root {out} --config_file {out / 'configs' / 'train.json'}"
+    )
+
+
+def _with_schema(schema: str | None, summary: DataSummary) -> tuple[LandmarkSchema | None, DataSummary]:
+    if schema is None:
+        return None, summary
+    from monai_landmarks.planning import apply_schema
+    from monai_landmarks.schema import load_landmark_schema
+
+    known = load_landmark_schema(schema)
+    return known, apply_schema(summary, known)

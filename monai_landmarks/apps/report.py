@@ -1,0 +1,51 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""``monai-landmarks report``: an evaluation to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .evaluate import evaluation_options
+
+__all__ = ["report"]
+
+
+@click.command(short_help="One HTML file: errors, curves, honesty of the uncertainty, worst cases.")
+@evaluation_options
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="report.html",
+    show_default=True,
+    help="The file to write.",
+)
+@click.option("--title", default="Landmark report", show_default=True, help="Of the page.")
+@click.option(
+    "--cases", type=click.IntRange(0), default=3, show_default=True, help="Worst and median images drawn, each."
+)
+def report(predictions: Path, landmarks: Path, out: Path, title: str, cases: int, **options: Any) -> None:
+    """Compare PREDICTIONS to the true LANDMARKS, as evaluate does, and write a report that opens in any browser.
+
+    The file holds its pictures and loads nothing. Images are drawn where they are known: from a datalist, or with --images.
+    Where predictions hold covariances or regions, as bundles and 'calibrate' write them, the report says whether they are honest.
+    """
+    from .evaluation import evaluate_predictions
+    from .reporting import write_report
+
+    result = evaluate_predictions(predictions, landmarks, **options)
+    notes = write_report(result, out, title, source=f"{predictions}, compared to {landmarks}", cases=cases)
+    for note in [*result.notes, *notes]:
+        click.echo(f"note: {note}")
+    click.echo(f"{out}: {len(result.images)} images, {len(result.names)} landmarks")

@@ -1,0 +1,136 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Batches of what can be read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from monai.data import list_data_collate
+from monai.utils import CommonKeys
+from torch.utils.data import DataLoader, Dataset
+
+__all__ = ["ReadableDataLoader", "UnreadableImage"]
+
+logger = logging.getLogger(__name__)
+
+_MOST_NAMED = 20
+_WRAPPER = "applying transform"  # how MONAI begins the message around that of a transform
+
+
+class UnreadableImage(NamedTuple):
+    """An image that was left out, and why."""
+
+    image: str
+    reason: str
+
+
+class ReadableDataLoader:
+    """Batches of the items of a dataset, without those that cannot be read.
+
+    One damaged file among many does not end an inference: it is named in the log, with the reason, and the next item that
+    can be read takes its place in the batch. An item is read when all transforms of the dataset went well. Entries that only
+    some items of a batch have, such as the spacing that only pictures are told, are not in the batch.
+
+    As an engine's data loader it has no length, because only the end tells how many items can be read; its
+    ``__length_hint__`` is the largest number of batches that there can be.
+
+    Args:
+        dataset: with a length, such as MONAI's ``Dataset``, whose items are dictionaries.
+        batch_size: items in a batch; the last one may have less.
+        num_workers: processes that read, see ``torch.utils.data.DataLoader``.
+        image_key: image that gives an item its name.
+
+    Attributes:
+        unreadable: what the last pass has left out so far, each an :class:`UnreadableImage`.
+
+    Raises:
+        ValueError: in a pass over a dataset in which nothing can be read, with the reasons.
+
+    Example:
+        >>> from monai.data import Dataset
+        >>> from monai.transforms import Lambdad
+        >>> items = [{"image": text} for text in ("1", "2", "three", "4")]
+        >>> loader = ReadableDataLoader(Dataset(items, Lambdad("image", int)), batch_size=2)
+        >>> [batch["image"].tolist() for batch in loader], [left_out.image for left_out in loader.unreadable]
+        ([[1, 2], [4]], ['three'])
+    """
+
+    def __init__(
+        self, dataset: Any, batch_size: int = 1, num_workers: int = 0, image_key: str = CommonKeys.IMAGE
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; expected 1 or more.")
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.image_key = image_key
+        self.unreadable: list[UnreadableImage] = []
+
+    def __length_hint__(self) -> int:
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Any]:
+        self.unreadable = []
+        batch: list[dict[str, Any]] = []
+        # a worker hands over an item or the reason why there is none: only the main process knows of all
+        for item in DataLoader(_Attempts(self.dataset, self.image_key), batch_size=None, num_workers=self.num_workers):
+            if isinstance(item, UnreadableImage):
+                self.unreadable.append(item)
+                logger.warning("%s is left out: %s", *item)
+                continue
+            batch.append(item)
+            if len(batch) == self.batch_size:
+                yield _collate(batch)
+                batch = []
+        if batch:
+            yield _collate(batch)
+        if len(self.unreadable) == len(self.dataset):
+            named = [f"{image}: {reason}" for image, reason in self.unreadable[:_MOST_NAMED]]
+            raise ValueError("\n  - ".join([f"none of the {len(self.dataset)} images can be read:", *named]))
+
+
+class _Attempts(Dataset):
+    """The items of a dataset, with the reason in the place of those that cannot be read."""
+
+    def __init__(self, dataset: Any, image_key: str) -> None:
+        self.dataset = dataset
+        self.image_key = image_key
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.dataset[index]
+        except Exception as error:  # readers and transforms raise whatever they like
+            return UnreadableImage(self._name(index), _reason(error))
+
+    def _name(self, index: int) -> str:
+        data = getattr(self.dataset, "data", None)
+        item = data[index] if data is not None else None
+        return str(item[self.image_key]) if isinstance(item, dict) and self.image_key in item else f"item {index}"
+
+
+def _collate(items: list[dict[str, Any]]) -> Any:
+    common = [key for key in items[0] if all(key in item for item in items)]
+    return list_data_collate([{key: item[key] for key in common} for item in items])
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what went wrong in a transform."""
+    while str(error).startswith(_WRAPPER) and error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().partition("\n")[0] or type(error).__name__

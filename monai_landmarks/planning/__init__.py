@@ -1,0 +1,40 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Rules that fit a shipped bundle to given data and a machine: one choice a file, with its reason, and the bundle written."""
+
+from __future__ import annotations
+
+from .bundle import apply_schema, with_pairs, write_bundle
+from .bundle_readme import choice_rows, describe
+from .choice import Choice, Choices
+from .data_summary import DataSummary, summarize_datalist
+from .machine import Machine, TrainingMemory, measure_training
+from .methods import METHODS, Method
+from .plan import Plan, make_plan
+
+__all__ = [
+    "METHODS",
+    "Choice",
+    "Choices",
+    "DataSummary",
+    "Machine",
+    "Method",
+    "Plan",
+    "TrainingMemory",
+    "apply_schema",
+    "choice_rows",
+    "describe",
+    "make_plan",
+    "measure_training",
+    "summarize_datalist",
+    "with_pairs",
+    "write_bundle",
+]

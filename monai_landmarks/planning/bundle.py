@@ -1,0 +1,198 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A bundle for given data: the shipped one of a method, filled in."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from monai_landmarks import bundle_path
+from monai_landmarks.schema import LandmarkSchema
+
+from .augmentation import flip_config, warp_config
+from .bundle_readme import data_license, readme
+from .data_summary import DataSummary
+from .intensity import normalization_config
+from .methods import METHODS
+from .plan import Plan
+
+__all__ = ["apply_schema", "with_pairs", "write_bundle"]
+
+_COPIED = ("multi_gpu_train.json", "tensorboard.json", "logging.conf")
+
+
+def with_pairs(summary: DataSummary, pairs: Sequence[tuple[str, str]]) -> DataSummary:
+    """The summary with other left-right pairs."""
+    return replace(summary, pairs=tuple(pairs))
+
+
+def apply_schema(summary: DataSummary, schema: LandmarkSchema) -> DataSummary:
+    """The summary with the pairs of a landmark schema.
+
+    Raises:
+        ValueError: if the schema is of another dimension, or does not know a landmark of the data.
+    """
+    if schema.spatial_dims != summary.spatial_dims:
+        raise ValueError(
+            f"the schema {schema.name} is of {schema.spatial_dims}-D landmarks, the images are {summary.spatial_dims}-D."
+        )
+    unknown = [name for name in summary.names if name not in schema.names]
+    if unknown:
+        raise ValueError(f"the schema {schema.name} does not know the landmark {unknown[0]!r} of the datalist.")
+    pairs = [(left, right) for left, right in schema.pairs if {left, right} <= set(summary.names)]
+    return with_pairs(summary, pairs) if pairs else summary
+
+
+def write_bundle(folder: str | os.PathLike, plan: Plan, datalist: str | os.PathLike) -> Path:
+    """Write the bundle of a plan.
+
+    Args:
+        folder: of the bundle, which must not exist yet, or be empty. It is written whole or not at all.
+        plan: from :func:`make_plan`.
+        datalist: JSON file with the images and landmarks; the bundle refers to it where it is.
+
+    Returns:
+        the folder.
+
+    Raises:
+        ValueError: if there is something in the folder.
+    """
+    folder, datalist = Path(folder).absolute(), Path(datalist).absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder}: is there already; give a new folder.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    template = bundle_path(METHODS[plan.method].bundle)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        written = Path(temporary) / folder.name
+        (written / "configs").mkdir(parents=True)
+        (written / "docs").mkdir()
+        shutil.copy(template / "LICENSE", written / "LICENSE")
+        for name in (*_COPIED, METHODS[plan.method].final_config):
+            shutil.copy(template / "configs" / name, written / "configs" / name)
+        evaluate = json.loads((template / "configs" / "evaluate.json").read_text(encoding="utf-8"))
+        metadata = json.loads((template / "configs" / "metadata.json").read_text(encoding="utf-8"))
+        evaluate["section"] = "testing" if plan.summary.counts[2] else "validation"
+        for name, config in {
+            "train": train_config(plan, datalist),
+            "inference": inference_config(plan),
+            "evaluate": evaluate,
+            "metadata": fill_metadata(metadata, plan, folder.name),
+        }.items():
+            text = json.dumps(config, indent=4, ensure_ascii=False)
+            (written / "configs" / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
+        (written / "docs" / "README.md").write_text(readme(plan, folder, datalist), encoding="utf-8")
+        (written / "docs" / "data_license.txt").write_text(data_license(datalist), encoding="utf-8")
+        os.chmod(written, 0o755)
+        if folder.exists():
+            folder.rmdir()
+        written.rename(folder)
+    return folder
+
+
+def train_config(plan: Plan, datalist: Path) -> dict[str, Any]:
+    """The configuration of training."""
+    config, value = plan.train, {name: choice.value for name, choice in plan.choices.items()}
+    config = {**config, **_common(config, plan)}
+    config["datalist"] = literal(datalist)
+    del config["annotator"]
+    config.update({name: value[name] for name in ("max_epochs", "val_interval")})
+    warp = next(t for t in config["augmentation"] if t["_target_"].endswith("RandLandmarkWarpd"))
+    warp.update(warp_config(*(value[name] for name in ("translate", "rotate", "scale", "elastic"))))
+    flip = flip_config(value["flip"], plan.summary.pairs, plan.summary.names)
+    config["augmentation"] = [*flip, *config["augmentation"]]
+    config["train"]["deterministic_transforms"] = _on_grid(config["train"]["deterministic_transforms"], plan)
+    return config
+
+
+def inference_config(plan: Plan) -> dict[str, Any]:
+    """The configuration of inference."""
+    config = {**plan.inference, **_common(plan.inference, plan)}
+    spacing = plan.summary.picture_spacing
+    config["spacing"] = None if spacing is None else list(spacing)
+    config["preprocessing"]["transforms"] = _on_grid(config["preprocessing"]["transforms"], plan)
+    return config
+
+
+def _common(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    """What training and inference have in common. The order of the keys is kept."""
+    value = {name: choice.value for name, choice in plan.choices.items()}
+    result: dict[str, Any] = {}
+    for key, content in config.items():
+        result[key] = content
+        if key == "spatial_size":
+            result[key] = value["spatial_size"]
+            result["voxel_spacing"] = value["spacing_mm"] if value["resampling"] == "spacing" else None
+    result["dataset_dir"] = literal(plan.summary.image_folder)
+    result["batch_size"] = value["batch_size"]
+    result["normalization"] = normalization_config(value["intensity"])
+    return result
+
+
+def literal(path: str | os.PathLike) -> str:
+    """A path as a configuration takes it; one that would be taken for an expression or a reference is refused."""
+    text = os.fspath(path)
+    if text.startswith(("$", "@", "%")):
+        raise ValueError(f"{text}: a configuration would not take this path for one; move the file.")
+    return text
+
+
+def _on_grid(transforms: Sequence[Any], plan: Plan) -> list[Any]:
+    """Preprocessing that brings images of any size onto the grid; volumes are turned to right, anterior, superior first."""
+    result: list[Any] = []
+    for transform in transforms:
+        target = transform["_target_"].rsplit(".", 1)[-1] if isinstance(transform, dict) else transform
+        if target == "@normalization" and plan.summary.spatial_dims == 3:
+            labels = [["L", "R"], ["P", "A"], ["I", "S"]]
+            result.append({"_target_": "Orientationd", "keys": "image", "axcodes": "RAS", "labels": labels})
+        if target == "Resized":
+            transform = {
+                "_target_": "monai_landmarks.transforms.FitToGridd",
+                "keys": "image",
+                "spatial_size": "@spatial_size",
+                "spacing": "@voxel_spacing",
+            }
+        if target != "ResizeWithPadOrCropd":
+            result.append(transform)
+    return result
+
+
+def fill_metadata(metadata: dict[str, Any], plan: Plan, name: str) -> dict[str, Any]:
+    """The metadata with the landmarks and the dimensions of the data."""
+    summary, method = plan.summary, METHODS[plan.method]
+    dims, count = summary.spatial_dims, len(summary.names)
+    metadata.update(
+        name=f"{name} ({method.title})",
+        task=f"Localization of {count} landmarks in {dims}-D images",
+        description=f"{method.title} that finds {count} landmarks, set up by rule for the data it learns from",
+        authors="see docs/README.md",
+        copyright="see LICENSE",
+        data_source="see docs/data_license.txt",
+        data_type="image files",
+        image_classes=f"single channel data, {dims}-D",
+        pred_classes=f"{count} heatmaps, one per landmark; points in the space of the image after post-processing",
+        intended_use="This is a research tool, not a medical device. It must not be used for diagnosis.",
+    )
+    formats = metadata["network_data_format"]
+    image, pred = formats["inputs"]["image"], formats["outputs"]["pred"]
+    image["modality"] = plan.choices["modality"].value
+    for tensor in (image, pred):
+        tensor["spatial_shape"] = dims * tensor["spatial_shape"][:1]
+    pred["num_channels"] = count
+    pred["channel_def"] = {str(i): landmark for i, landmark in enumerate(summary.names)}
+    formats["post_processed_outputs"]["pred_points"]["spatial_shape"] = [count, dims]
+    return metadata

@@ -1,0 +1,183 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The methods that a bundle can be made for: what only this method has is filled in by its functions, and one entry below names them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from monai_landmarks.schema import LandmarkSchema
+
+from .choice import Choice, Choices
+from .data_summary import DataSummary
+from .machine import Machine
+from .sigma import sigma_in_voxels
+from .spatial_factor import KERNEL, choose_spatial_factor
+
+__all__ = ["METHODS", "Method", "choose_width"]
+
+_SCN_AMPLITUDE = {2: 100.0, 3: 1000.0}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to find landmarks.
+
+    Args:
+        title: its name in a headline.
+        bundle: the shipped bundle that is filled in.
+        multiple: the sides of the grid are multiples of this, by the number of spatial dimensions.
+        network: changes the configuration of the bundle's network to given dimensions and width.
+        fill: makes the choices that only this method has, and changes the bundle's configuration with them. It is given
+            the configuration of training or inference and what has been chosen, among it sigma and size of the grid.
+        voxels: of an image with which a training ends within an hour or two on two CPU cores, or a night on a GPU, by device
+            and dimensions.
+        steps: of a training after which the network is nearly as good as it gets, by device; see the bundle's README.
+        batch_size: images a batch, by dimensions.
+        smallest_sigma: in voxels; a narrower target is poorly sampled.
+        sigma_note: what becomes of sigma in the training, if anything.
+        final_config: the file for the final training on all images.
+        validates_each_epoch: because the training needs it.
+    """
+
+    title: str
+    bundle: str
+    multiple: dict[int, int]
+    network: Callable[[dict[str, Any], int, int], None]
+    fill: Callable[[dict[str, Any], Choices, DataSummary, LandmarkSchema | None], None]
+    voxels: dict[tuple[str, int], int]
+    steps: dict[str, int]
+    batch_size: dict[int, int]
+    smallest_sigma: float
+    sigma_note: str = ""
+    final_config: str = "all_training_images.json"
+    validates_each_epoch: bool = False
+
+
+def choose_width(summary: DataSummary, machine: Machine) -> Choice:
+    """Channels of the network at full resolution; all others are in proportion."""
+    if summary.spatial_dims == 3 and not machine.on_gpu:
+        return Choice(16, "half of the bundle's, because volumes take long on a CPU")
+    return Choice(32, "that of the bundle, which was measured")
+
+
+def unet_features(width: int) -> list[int]:
+    """Channels of MONAI's ``BasicUNet``, in the proportion of its default."""
+    return [width, width, 2 * width, 4 * width, 8 * width, width]
+
+
+def scn_network(network: dict[str, Any], spatial_dims: int, width: int) -> None:
+    """``SCN`` with MONAI's U-Net as local appearance."""
+    network.update(spatial_dims=spatial_dims, features=2 * width, spatial_kernel=KERNEL[spatial_dims])
+    network["unet_features"] = unet_features(width)
+    if spatial_dims == 3:
+        network["padding_mode"] = "zeros"  # the default reflects, which the few cells of a flat volume are too few for
+
+
+def fill_scn(config: dict[str, Any], choices: Choices, summary: DataSummary, schema: LandmarkSchema | None) -> None:
+    """Factor of the spatial configuration, and sigma with the ceiling that it is learned below."""
+    size, spacing = choices["spatial_size"].value, choices["spacing_mm"].value
+    factor = choices.choose("spatial_factor", lambda: choose_spatial_factor(size))
+    config["network_def"]["spatial_factor"] = factor
+    if "loss_def" not in config:
+        return
+    dims, sigma = summary.spatial_dims, sigma_in_voxels(choices["sigma_mm"].value, spacing)
+    loss = config["loss_def"]
+    loss.update(spatial_dims=dims, sigma=sigma, amplitude=_SCN_AMPLITUDE[dims])
+    if schema is not None and any(mark.sigma_mm for mark in schema.landmarks) and "sigma_mm" not in choices.given:
+        loss["learn_sigma"] = False
+    else:
+        loss["sigma_weight"] = sigma_weight(dims, max(sigma) if isinstance(sigma, Sequence) else sigma)
+
+
+def sigma_weight(spatial_dims: int, ceiling: float) -> float:
+    """``SCNLoss``'s penalty on sigma with which none is learned above the ceiling, in voxels."""
+    squared = _SCN_AMPLITUDE[spatial_dims] ** 2
+    pi = 3.141592653589793
+    if spatial_dims == 2:
+        return float(f"{squared / (4 * pi * ceiling**4):.6g}")
+    return float(f"{1.5 * squared / ((4 * pi) ** 1.5 * ceiling**5):.6g}")
+
+
+def farnet_network(network: dict[str, Any], spatial_dims: int, width: int) -> None:
+    """``FARNet`` on a small DenseNet."""
+    network.update(spatial_dims=spatial_dims, features=2 * width)
+
+
+def fill_farnet(config: dict[str, Any], choices: Choices, summary: DataSummary, schema: LandmarkSchema | None) -> None:
+    """Sigma of the targets."""
+    if "loss_def" not in config:
+        return
+    sigma = sigma_in_voxels(choices["sigma_mm"].value, choices["spacing_mm"].value)
+    # one row a landmark, so that nothing can be mistaken for values per axis
+    config["sigma"] = [[value] for value in sigma] if isinstance(sigma, list) else sigma
+
+
+def adaptive_network(network: dict[str, Any], spatial_dims: int, width: int) -> None:
+    """``LocalizationUNet``."""
+    network.update(spatial_dims=spatial_dims, features=unet_features(width))
+
+
+def fill_adaptive(
+    config: dict[str, Any], choices: Choices, summary: DataSummary, schema: LandmarkSchema | None
+) -> None:
+    """Size of a voxel, to which the searched range of sigma is in proportion, and where the search begins."""
+    if "loss_def" not in config:
+        return
+    config["voxel_size"] = choices["spacing_mm"].value
+    config["loss_def"].update(spatial_dims=summary.spatial_dims, sigma=choices["sigma_mm"].value)
+    config["controller"]["spatial_dims"] = summary.spatial_dims
+
+
+_VOLUMES = {("cpu", 3): 64 * 64 * 80, ("cuda", 3): 128**3}
+
+METHODS = {
+    "scn": Method(
+        "SCN",
+        "ceph_xray_landmarks_scn",
+        {2: 32, 3: 16},
+        scn_network,
+        fill_scn,
+        voxels={("cpu", 2): 256 * 320, ("cuda", 2): 512 * 640, **_VOLUMES},
+        steps={"cpu": 1400, "cuda": 9000},
+        batch_size={2: 4, 3: 2},
+        smallest_sigma=2.5,
+        sigma_note="a start, the loss learns it for each landmark",
+    ),
+    # finer, because its features are on half of the grid
+    "farnet": Method(
+        "FARNet",
+        "ceph_xray_landmarks_farnet",
+        {2: 32, 3: 32},
+        farnet_network,
+        fill_farnet,
+        voxels={("cpu", 2): 384 * 480, ("cuda", 2): 640 * 800, **_VOLUMES},
+        steps={"cpu": 2000, "cuda": 9000},
+        batch_size={2: 2, 3: 2},
+        smallest_sigma=2.0,
+    ),
+    "adaptive": Method(
+        "adaptive precision",
+        "ceph_xray_landmarks_adaptive",
+        {2: 32, 3: 16},
+        adaptive_network,
+        fill_adaptive,
+        voxels={("cpu", 2): 160 * 192, ("cuda", 2): 512 * 640, **_VOLUMES},
+        steps={"cpu": 1800, "cuda": 9000},
+        batch_size={2: 4, 3: 2},
+        smallest_sigma=4.0,
+        sigma_note="a start, the search changes it for each landmark",
+        final_config="replay.json",
+        validates_each_epoch=True,
+    ),
+}

@@ -1,0 +1,143 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""All choices for a data set, a method and a machine, in the order in which they depend on each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from monai_landmarks import bundle_path
+from monai_landmarks.schema import LandmarkSchema
+
+from .augmentation import choose_elastic, choose_flip, choose_rotate, choose_scale, choose_translate
+from .batch import choose_batch_size, choose_max_epochs, choose_val_interval
+from .choice import Choice, Choices
+from .data_summary import DataSummary
+from .grid import choose_resampling, choose_spacing, choose_spatial_size, voxel_limit
+from .intensity import MODALITIES, choose_intensity, normalization_config
+from .machine import Machine, measure_training
+from .methods import METHODS, Method, choose_width
+from .sigma import choose_sigma
+
+__all__ = ["Plan", "make_plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a bundle is filled in with.
+
+    Args:
+        method: one of ``METHODS``.
+        summary: of the data.
+        machine: that will train.
+        choices: by name.
+        train: the configuration of training.
+        inference: that of inference.
+    """
+
+    method: str
+    summary: DataSummary
+    machine: Machine
+    choices: Choices
+    train: dict[str, Any]
+    inference: dict[str, Any]
+
+
+def make_plan(
+    summary: DataSummary,
+    method: str = "scn",
+    machine: Machine | None = None,
+    *,
+    schema: LandmarkSchema | None = None,
+    symmetric: bool = False,
+    given: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Choose everything that depends on the data, and fill the shipped bundle's configurations in with it.
+
+    Args:
+        summary: of the data.
+        method: one of ``METHODS``.
+        machine: that will train; by default this one.
+        schema: which may say how wide the targets are.
+        symmetric: the anatomy is symmetric, though no landmark has a partner.
+        given: settings that are given and not chosen, by name; what depends on them follows.
+
+    Raises:
+        ValueError: for an unknown method or setting, or a setting of a wrong form.
+    """
+    if method not in METHODS:
+        raise ValueError(f"there is no method {method!r}; there are: {', '.join(METHODS)}.")
+    machine, choices = machine or Machine.here(), Choices(given)
+    configs = [_template(METHODS[method], name) for name in ("train", "inference")]
+    _choose_common(choices, summary, METHODS[method], machine, configs[0]["network_def"], schema, symmetric)
+    for config in configs:
+        METHODS[method].network(config["network_def"], summary.spatial_dims, choices["width"].value)
+        METHODS[method].fill(config, choices, summary, schema)
+    choices.check_given()
+    return Plan(method, summary, machine, choices, *configs)
+
+
+def _template(method: Method, name: str) -> dict[str, Any]:
+    return json.loads((bundle_path(method.bundle) / "configs" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _choose_common(
+    choices: Choices,
+    summary: DataSummary,
+    method: Method,
+    machine: Machine,
+    network: Mapping[str, Any],
+    schema: LandmarkSchema | None,
+    symmetric: bool,
+) -> None:
+    choose, dims, unit = choices.choose, summary.spatial_dims, summary.unit
+    modality = choose("modality", lambda: Choice(summary.modality, "a guess, from dimensions and intensities"))
+    if modality not in MODALITIES:
+        raise ValueError(f"modality is {modality!r}; expected one of {', '.join(MODALITIES)}.")
+    normalization_config(choose("intensity", lambda: choose_intensity(modality)))  # which checks what is given
+    width = choose("width", lambda: choose_width(summary, machine))
+    # weights do not change what a step needs, and may not be there
+    measured = {**network, "num_landmarks": len(summary.names), **({"weights": None} if "weights" in network else {})}
+    method.network(measured, dims, width)
+    memory = measure_training(measured, 0 if machine.on_gpu else sum(summary.counts[:2]))
+
+    resampling = choose("resampling", lambda: choose_resampling(summary))
+    limit = voxel_limit(machine, memory, method.voxels[machine.device, dims])
+    size = choose(
+        "spatial_size",
+        lambda: choose_spatial_size(summary, resampling, method.multiple[dims], limit, choices.given.get("spacing_mm")),
+    )
+    _check_size(size, dims)
+    spacing = choose("spacing_mm", lambda: choose_spacing(summary, resampling, size))
+    batch_size = choose(
+        "batch_size", lambda: choose_batch_size(summary, machine, memory, size, method.batch_size[dims])
+    )
+    choose(
+        "sigma_mm",
+        lambda: choose_sigma(
+            summary.names, size, spacing, method.smallest_sigma, schema, note=method.sigma_note, unit=unit
+        ),
+    )
+    choose("translate", lambda: choose_translate(size, spacing, unit))
+    choose("rotate", choose_rotate)
+    choose("scale", choose_scale)
+    choose("elastic", lambda: choose_elastic(size, spacing, unit))
+    choose("flip", lambda: choose_flip(summary.pairs, symmetric))
+    max_epochs = choose("max_epochs", lambda: choose_max_epochs(summary, batch_size, method.steps[machine.device]))
+    choose("val_interval", lambda: choose_val_interval(max_epochs, method.validates_each_epoch))
+
+
+def _check_size(size: Any, dims: int) -> None:
+    if not isinstance(size, list) or len(size) != dims or not all(isinstance(n, int) and n > 0 for n in size):
+        raise ValueError(f"spatial_size is {size!r}; expected {dims} whole numbers, such as {[128, 96, 64][:dims]}.")

@@ -1,0 +1,27 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""How sure a predicted landmark is: covariances, regions with a stated coverage, and whether they hold."""
+
+from __future__ import annotations
+
+from .conformal import ConformalRegions, conformal_quantile
+from .coverage import covered, gaussian_level, mahalanobis_distance
+from .ensemble import ensemble_covariance, sigma_covariance
+
+__all__ = [
+    "ConformalRegions",
+    "conformal_quantile",
+    "covered",
+    "ensemble_covariance",
+    "gaussian_level",
+    "mahalanobis_distance",
+    "sigma_covariance",
+]

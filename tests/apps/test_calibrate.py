@@ -1,0 +1,105 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from monai_landmarks.apps.calibration import calibrate_predictions
+from monai_landmarks.apps.main import program
+from monai_landmarks.data import LandmarkSet, read_landmark_table, read_landmarks, write_landmark_table, write_landmarks
+from monai_landmarks.uncertainty import ConformalRegions, covered
+
+NAMES = ("a", "b")
+
+
+def run(*args):
+    return CliRunner().invoke(program, ["calibrate", *map(str, args)])
+
+
+def make(folder, dims, count, seed, scale=1.0):
+    """Truth in a table, predictions in a file each, with the covariance of their noise."""
+    random = np.random.RandomState(seed)
+    true, covariance = {}, scale**2 * np.eye(dims)
+    for i in range(count):
+        points = random.uniform(0, 50, (2, dims))
+        true[f"{i}.nii"] = LandmarkSet(NAMES, points)
+        found = LandmarkSet(NAMES, points + random.normal(0, scale, points.shape), covariances=[covariance] * 2)
+        write_landmarks(folder / "pred" / f"{i}.mrk.json", found.to("LPS"))
+    write_landmark_table(folder / "truth.csv", true)
+    return folder / "pred", folder / "truth.csv", true
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("shape", ["ball", "ellipse"])
+def test_from_predictions_to_regions_of_others(tmp_path, dims, shape):
+    old, truth, _ = make(tmp_path / "old", dims, 150, seed=0)
+    if dims == 2:  # a table of x and y without a word of where they are would be pixels
+        assert "# coordinate_system=RAS" in truth.read_text()
+    new, _, true = make(tmp_path / "new", dims, 150, seed=1)
+    out = tmp_path / "out"
+    result = run(old, truth, "--out", out, "--for", new, "--shape", shape, "--coverage", "0.8", "--min-std", "0")
+    assert result.exit_code == 0, result.output
+    assert (
+        f"{out}: 150 files with regions" in result.output and "regions that hold 80 % of the landmarks" in result.output
+    )
+    regions = ConformalRegions.load(out / "regions.json")
+    assert (regions.names, regions.cases, regions.spatial_dims, regions.shape) == (NAMES, (150, 150), dims, shape)
+    # the radius of noise of 1 mm is its quantile: sqrt(chi-squared(0.8)), 1.794 in 2-D and 2.154 in 3-D
+    assert regions.bounds == pytest.approx([1.794 if dims == 2 else 2.154] * 2, rel=0.2)
+    held = []
+    for name, case in true.items():
+        stated = read_landmarks(out / name.replace(".nii", ".mrk.json"))
+        assert stated.coordinate_system == "LPS" and stated.coverage == 0.8
+        held.append(covered(stated.to("RAS").with_spatial_dims(dims), case))
+    assert abs(np.mean(held) - 0.8) < 4 * np.sqrt(0.16 * (1 / 150 + 1 / 300))
+
+
+def test_pixels_need_their_size(tmp_path):
+    _, _, true = make(tmp_path, 2, 12, seed=0)
+    index = {name: LandmarkSet(NAMES, case.points, "index") for name, case in true.items()}
+    moved = {name: LandmarkSet(NAMES, case.points + (3.0, 4.0), "index") for name, case in true.items()}
+    write_landmark_table(tmp_path / "true.csv", index)
+    write_landmark_table(tmp_path / "found.csv", moved)
+    with pytest.raises(ValueError, match="0.nii: the points are pixels of unknown size"):
+        calibrate_predictions(tmp_path / "found.csv", tmp_path / "true.csv")
+    regions = calibrate_predictions(tmp_path / "found.csv", tmp_path / "true.csv", spacing=0.5)
+    assert regions.bounds == pytest.approx([2.5, 2.5])
+    result = run(tmp_path / "found.csv", tmp_path / "true.csv", "--spacing", 1, "--out", tmp_path / "out", "--pooled")
+    assert result.exit_code == 0 and ConformalRegions.load(tmp_path / "out/regions.json").bounds == pytest.approx(
+        [5, 5]
+    )
+
+
+def test_what_cannot_hold_regions_is_left_out_with_a_note(tmp_path):
+    old, truth, true = make(tmp_path / "old", 3, 12, seed=0)
+    write_landmarks(tmp_path / "new/a.pts", true["0.nii"])
+    write_landmark_table(tmp_path / "new/b.csv", {"x": LandmarkSet(NAMES, np.ones((2, 3)), "index")})
+    result = run(old, truth, "--out", tmp_path / "out", "--for", tmp_path / "new")
+    assert result.exit_code == 1 and "no file that could hold regions" in result.output
+    write_landmark_table(tmp_path / "new/c/d.csv", {"x": true["1.nii"], "y": true["2.nii"]})
+    result = run(old, truth, "--out", tmp_path / "out", "--for", tmp_path / "new")
+    assert result.exit_code == 0 and result.output.count("note: ") == 2 and "1 files with regions" in result.output
+    table = read_landmark_table(tmp_path / "out/c/d.csv")
+    assert list(table) == ["x", "y"] and table["y"].coverage == 0.9 and np.isfinite(table["y"].region_radius).all()
+
+
+def test_errors(tmp_path):
+    old, truth, _ = make(tmp_path, 3, 8, seed=0)
+    result = run(old, truth, "--out", tmp_path / "out")
+    assert result.exit_code == 1 and "at least 9" in result.output and not (tmp_path / "out").exists()
+    result = run(old, truth, "--out", old, "--for", old, "--coverage", "0.5")
+    assert result.exit_code == 1 and "would be written over itself" in result.output
+    assert read_landmarks(old / "0.mrk.json").regions is None
+    write_landmarks(tmp_path / "other/x.mrk.json", LandmarkSet(NAMES, np.ones((2, 3))))
+    result = run(tmp_path / "other", truth)
+    assert result.exit_code == 1 and "no image of it is among the 8" in result.output

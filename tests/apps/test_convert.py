@@ -1,0 +1,104 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Landmark files converted from the command line."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from monai_landmarks.apps.convert import FORMATS
+from monai_landmarks.apps.main import program
+from monai_landmarks.data import landmark_formats, read_landmark_table, read_landmarks
+from monai_landmarks.data.landmark_io import landmark_format
+
+TABLE = "image,landmark,x,y\n1.png,nose,10,20\n1.png,chin,30,40\n2.png,nose,5,6\n"
+
+
+def convert(*arguments):
+    return CliRunner().invoke(program, ["convert", *map(str, arguments)])
+
+
+def test_the_help_has_every_format():
+    assert list(FORMATS) == landmark_formats()
+    lines = CliRunner().invoke(program, ["convert", "--help"]).stdout.splitlines()
+    for name in FORMATS:
+        [line] = [line for line in lines if line.split()[:1] == [name]]
+        assert line.split()[1] == landmark_format(name).suffix
+
+
+def test_a_table_to_files_and_back(tmp_path):
+    (tmp_path / "table.csv").write_text(TABLE)
+    done = convert(tmp_path / "table.csv", tmp_path / "files", "--to", "labelme")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [f"{tmp_path / 'files' / f'{i}.json'}: {i}.png" for i in (1, 2)]
+    shapes = json.loads((tmp_path / "files" / "1.json").read_text())["shapes"]
+    assert {shape["label"]: shape["points"][0] for shape in shapes} == {"nose": [10.5, 20.5], "chin": [30.5, 40.5]}
+    done = convert(tmp_path / "files", tmp_path / "back.csv")
+    assert (done.exit_code, done.stdout) == (0, f"{tmp_path / 'back.csv'}: 2 images\n")
+    back = read_landmark_table(tmp_path / "back.csv")
+    assert back["1.png"].points.tolist() == [[10, 20], [30, 40]] and back["2.png"].reorder(
+        ["nose"]
+    ).points.tolist() == [[5, 6]]
+
+
+@pytest.mark.parametrize("option, scale", [((), 1), (("--spacing", "0.5"), 0.5)])
+def test_pixels_to_slicer_through_the_image(tmp_path, option, scale):
+    Image.new("L", (60, 50)).save(tmp_path / "2.png")
+    (tmp_path / "2.txt").write_text("point\n2\n10 20\n30 40\n".replace("point", "index"))
+    arguments = (tmp_path / "2.txt", tmp_path / "2.mrk.json", "--images", tmp_path / "2.png", *option)
+    (tmp_path / "names.txt").write_text("nose\n\nchin\n")
+    for names in ("nose,chin", tmp_path / "names.txt"):
+        done = convert(*arguments, "--names", names)
+        assert done.exit_code == 0, done.stderr
+        slicer = read_landmarks(tmp_path / "2.mrk.json").to("LPS")  # where ITK has the pixels of a picture
+        assert slicer.names == ("nose", "chin")
+        np.testing.assert_allclose(slicer.points, scale * np.array([[10, 20, 0], [30, 40, 0]]))
+
+
+def test_coordinate_systems(tmp_path):
+    (tmp_path / "ants.csv").write_text("image,landmark,x,y,z\nhead,nose,1,2,3\n")
+    nib.save(nib.Nifti1Image(np.zeros((9, 9, 9)), np.diag([2, 2, 2, 1])), tmp_path / "head.nii")
+    stated = ("--source-coordinate-system", "LPS", "--images", tmp_path / "head.nii")
+    done = convert(tmp_path / "ants.csv", tmp_path / "index.csv", *stated, "--coordinate-system", "index")
+    assert done.exit_code == 0, done.stderr
+    [landmarks] = read_landmark_table(tmp_path / "index.csv").values()
+    assert landmarks.points.tolist() == [[-0.5, -1, 1.5]]
+
+
+def test_faults_are_listed_and_the_rest_is_done(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name, text in {"1.csv": "landmark,x,y\nnose,1,2\n", "2.csv": "landmark,x,y\nnose,1,two\n", "3.csv": ""}.items():
+        (tmp_path / "in" / name).write_text(f"# coordinate_system=index\n{text}" if text else "")
+    done = convert(tmp_path / "in", tmp_path / "out", "--to", "npz")
+    assert (done.exit_code, done.stdout) == (1, f"{tmp_path / 'out' / '1.npz'}: 1\n")
+    faults = done.stderr.splitlines()
+    assert faults[1] == "faults (2):" and "2.csv: line 3: column 'y' is 'two'" in faults[2] and "3.csv" in faults[3]
+    # one file for all of them is written only if there is no fault
+    done = convert(tmp_path / "in", tmp_path / "all.csv")
+    assert (done.exit_code, done.stdout) == (1, "") and not (tmp_path / "all.csv").exists()
+
+
+def test_wrong_use(tmp_path):
+    (tmp_path / "table.csv").write_text(TABLE)
+    assert convert(tmp_path / "table.csv", tmp_path / "out").stderr.startswith(
+        f"Error: {tmp_path / 'out'}: the name ends"
+    )
+    done = convert(tmp_path / "table.csv", tmp_path / "out", "--to", "aasce")
+    assert done.stderr == "Error: files of format 'aasce' can be read, but not written.\n"
+    assert convert(tmp_path / "table.csv", tmp_path / "out", "--to", "docx").exit_code == 2
+    assert not (tmp_path / "out").exists()

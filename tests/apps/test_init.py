@@ -1,0 +1,84 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""``monai-landmarks init``: what it says, what can be given, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from monai_landmarks.apps.main import program
+from monai_landmarks.data import write_hand_phantom
+
+QUICK = ("--set", "width=4")
+
+
+def init(*args):
+    return CliRunner().invoke(program, ["init", *map(str, args)])
+
+
+@pytest.fixture(scope="module")
+def datalist(tmp_path_factory):
+    return write_hand_phantom(tmp_path_factory.mktemp("hand"), 6, size=(48, 64), validation_fraction=0.34)
+
+
+def test_every_choice_is_printed_with_its_reason(datalist, tmp_path):
+    result = init(datalist, "--out", tmp_path / "b", "--device", "cpu", "--set", "batch_size=2", *QUICK)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    table = lines[next(i for i, line in enumerate(lines) if line.startswith("setting")) + 1 :]
+    table = table[: table.index("")]
+    page = (tmp_path / "b" / "docs" / "README.md").read_text()
+    for name in (
+        "modality",
+        "spatial_size",
+        "spacing_mm",
+        "batch_size",
+        "sigma_mm",
+        "spatial_factor",
+        "flip",
+        "intensity",
+    ):
+        [row] = [row for row in table if row.split()[0] == name]
+        assert len(row.split()) > 2 and row.split("  ")[-1].strip() in page
+    assert "[64, 64]" in result.stdout and "given" in next(row for row in table if row.startswith("batch_size"))
+    # the last line is the command that goes on
+    assert lines[-1].startswith("python -m monai.bundle run training --bundle_root")
+    train = json.loads((tmp_path / "b" / "configs" / "train.json").read_text())
+    assert train["batch_size"] == 2 and train["datalist"] == str(datalist)
+
+
+def test_pairs_and_schema(datalist, tmp_path):
+    (tmp_path / "pairs.csv").write_text("left,right\nradius_styloid,ulna_styloid\n")
+    result = init(datalist, "--out", tmp_path / "a", "--pairs", tmp_path / "pairs.csv", "--schema", "hand_37", *QUICK)
+    assert result.exit_code == 0, result.output
+    assert "1 left-right pairs" in result.stdout
+    assert init(datalist, "--out", tmp_path / "b", "--symmetric", *QUICK).exit_code == 0
+    flips = [json.loads((tmp_path / name / "configs/train.json").read_text())["augmentation"][0] for name in "ab"]
+    assert [flip["_target_"].rsplit(".", 1)[1] for flip in flips] == ["RandLandmarkFlipd"] * 2
+    assert [len(flip["pairs"]) for flip in flips] == [1, 0]
+
+
+def test_wrong_usage(datalist, tmp_path):
+    out = ["--out", tmp_path / "b"]
+    for arguments, code, message in (
+        ([datalist], 2, "Missing option '--out'"),
+        ([datalist, *out, "--set", "batch_size"], 2, "is no setting; expected such as batch_size=2"),
+        ([datalist, *out, "--set", "batches=2", *QUICK], 1, "no setting 'batches'; there are: modality"),
+        ([datalist, *out, "--schema", "cephalometric_19"], 1, "does not know the landmark"),
+        ([datalist, *out, "--schema", "hands"], 1, "hand_37"),
+        ([datalist.parent / "landmarks.csv", *out], 1, "landmarks.csv"),
+    ):
+        result = init(*arguments)
+        assert result.exit_code == code and message in result.stderr, result.output
+        assert "Traceback" not in result.stderr and not (tmp_path / "b").exists()

@@ -1,0 +1,88 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""The bundle with searched target precision: a search in a training, its record, its replay, and the baselines."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from small_bundles import SOURCE, copy_bundle, run, small, training_size
+
+from monai_landmarks import precision
+from monai_landmarks.losses import AdaptivePrecisionLoss, SCNLoss
+from monai_landmarks.precision import PrecisionTrajectory, SigmaRange
+
+BUNDLE = "ceph_xray_landmarks_adaptive"
+# what sets the sigmas, by the file that is added to train.json
+CONTROLLERS = {
+    "fixed": "FixedSigma",
+    "linear": "LinearSigma",
+    "adaloss": "Adaloss",
+    "calibrated": "CalibratedSigma",
+    "random": "PrecisionSearch",
+    "learned": "PrecisionController",
+    "population": "PrecisionSearch",
+    "full": "PrecisionSearch",
+}
+
+
+@pytest.mark.parametrize("config", CONTROLLERS)
+def test_each_baseline_is_a_file(config: str) -> None:
+    parser = ConfigParser()
+    parser.read_config([SOURCE / BUNDLE / "configs" / f"{name}.json" for name in ("train", config)])
+    parser.update(small(SOURCE / BUNDLE))
+    controller, loss = (parser.get_parsed_content(key) for key in ("controller", "loss_def"))
+    assert type(controller) is getattr(precision, CONTROLLERS[config])
+    assert isinstance(loss, SCNLoss if config == "learned" else AdaptivePrecisionLoss)
+    assert parser.get_parsed_content("softmax") == (config != "learned")
+    if config == "random":
+        assert type(controller.agent) is precision.RandomAgent
+    else:
+        assert type(getattr(controller, "agent", None)) in (precision.DoubleDQNAgent, type(None))
+    # sigmas are in mm, and voxels are as large as the configuration says
+    voxel = parser.get_parsed_content("voxel_size")
+    if config != "learned":
+        torch.testing.assert_close(loss.base.target.raw_sigma, torch.full((19, 2), 4.0))
+        assert loss.sigma[0] == pytest.approx(4 * voxel)
+    found = parser.get_parsed_content("sigma_range")
+    assert isinstance(found, SigmaRange) and (found.low, found.high) == pytest.approx((voxel, 10 * voxel))
+    assert getattr(controller, "children", 1) == (3 if config == "population" else 1)
+
+
+def test_a_search_leaves_a_record_that_can_be_replayed(tmp_path: Path) -> None:
+    root = copy_bundle(BUNDLE, tmp_path)
+    quick = {"controller#warmup": 0.1, "agent#updates": 2, "agent#hidden": 8}
+    flow = run(root, "train", **training_size(root, epochs=5), **quick)
+    record = PrecisionTrajectory.read(root / "eval/precision.json")
+    assert (root / "eval/precision.png").is_file() and record.unit == "mm"
+    assert [row["epoch"] for row in record.decisions] == [0, 1, 2, 3, 4, 5]
+    assert [row["action"][0] is None for row in record.decisions] == [True, False, False, False, True, True]
+    assert flow.parser.get_parsed_content("loss").sigma.tolist() == pytest.approx(
+        record.decisions[-1]["sigma"], rel=1e-5
+    )
+    assert len({tuple(row["sigma"]) for row in record.decisions}) > 2
+    state = torch.load(root / "models/training_state.pt", weights_only=True)
+    assert len(state["precision"]["controller"]["agent"]["replay"]["action"]) == 2 * 19 + 19
+
+    # the final training: all images, no agent, the same sigmas
+    shutil.copy(root / "eval/precision.json", tmp_path / "kept.json")
+    run(root, "train", "replay", **training_size(root, epochs=5))
+    again = json.loads((root / "eval/replay/precision.json").read_text())
+    assert [row["sigma"] for row in again["decisions"]] == [row["sigma"] for row in record.decisions]
+    assert (root / "eval/precision.json").read_bytes() == (tmp_path / "kept.json").read_bytes()
+    assert (root / "models/replay/model.pt").is_file()

@@ -1,0 +1,222 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""The search as a whole: it finds known sigmas, stops, resumes, and has several children."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tables import NAN, Bandit, evaluation
+
+from monai_landmarks.precision import (
+    Action,
+    DoubleDQNAgent,
+    LinearExploration,
+    NoImprovement,
+    Oscillation,
+    PrecisionObjective,
+    PrecisionSearch,
+    RandomAgent,
+    Settled,
+    SigmaRange,
+    StopChosen,
+)
+
+BEST = [1.2, 1.8, 2.5, 4.0, 6.0, 9.0]
+
+
+class Script(RandomAgent):
+    """Does what it is told: moves by decision and landmark, and values that say so."""
+
+    def __init__(self, moves, gain=1.0):
+        super().__init__()
+        self.moves, self.gain, self.learned = iter(moves), gain, []
+
+    def values(self, state):
+        values = torch.zeros(len(state), 4)
+        values[:, Action.GROW] = self.gain
+        return values
+
+    def act(self, state, allowed, epsilon):
+        chosen = torch.tensor(next(self.moves))
+        return chosen, chosen
+
+    def learn(self, **transitions):
+        self.learned.append(transitions)
+
+
+def search(agent, rules, count=1, **options):
+    options = {"warmup": 0.0, "until": 1.0, "min_decisions": 0, **options}
+    return PrecisionSearch(count, 2, agent=agent, stop_rules=rules, **options)
+
+
+def feed(one, errors, sigma=4.0, steps=100):
+    """Decisions on a list of errors of the only landmark."""
+    decisions, now = [], torch.tensor([sigma])
+    for step, error in enumerate(errors):
+        decisions.append(one.update(evaluation(now.tolist(), [error], progress=step / steps)))
+        now = decisions[-1].sigma
+    return decisions
+
+
+def sigmas(decisions):
+    return [round(float(d.sigma), 3) for d in decisions]
+
+
+def test_agent_finds_the_best_sigmas_of_a_bandit():
+    """From 4 voxels to about one step from the best sigma of each; an agent that learns nothing does not get there."""
+    off = {}
+    for name, agent in (("learns", DoubleDQNAgent(seed=0)), ("random", RandomAgent(seed=0))):
+        one = PrecisionSearch(12, 2, agent=agent, objective=PrecisionObjective(2, calibration=0.0))
+        last = Bandit(2 * BEST).run(one, steps=60)[-1].sigma
+        off[name] = (last / torch.tensor(2 * BEST)).log().abs() / torch.tensor(1.25).log()
+        assert one.done
+    assert off["learns"].mean() < 1.4 < off["random"].mean()
+
+
+def test_nothing_is_done_before_and_after_the_search():
+    one = PrecisionSearch(6, 2, agent=RandomAgent(), warmup=0.2, until=0.5, stop_rules=())
+    decisions = Bandit(BEST).run(one, steps=20)
+    moved = [bool((a.sigma != b.sigma).any()) for a, b in zip(decisions, decisions[1:])]
+    # decision t is made at progress (t + 1) / 20: from 0.2 to 0.45
+    assert moved == [False] * 2 + [True] * 6 + [False] * 11
+    assert decisions[2].action is None and decisions[3].action is not None
+    assert set(decisions[8].stopped) == {""} and set(decisions[9].stopped) == {"end of search"}
+
+
+def test_stop_is_closed_at_first():
+    agent = DoubleDQNAgent(learning_rate=0.0)
+    with torch.no_grad():
+        agent.network.value.bias.fill_(-5.0)  # all moves seem bad: it would stop at once
+    one = search(agent, [StopChosen()], count=6, min_decisions=4, exploration=LinearExploration(0.0, 0.0))
+    decisions = Bandit(BEST).run(one, steps=20)
+    assert [Action.STOP in d.action.tolist() for d in decisions[:6]] == [False] * 4 + [True, False]
+    assert set(decisions[4].stopped) == {""} and set(decisions[5].stopped) == {"stop chosen"}
+    assert torch.equal(decisions[5].sigma, decisions[19].sigma)
+
+
+def test_oscillation_freezes_in_the_middle():
+    moves = [[Action.GROW], [Action.SHRINK]] * 5
+    decisions = feed(search(Script(moves), [Oscillation()]), [1.0] * 8)
+    assert sigmas(decisions) == [5.0, 4.0, 5.0, 4.0, 4.472, 4.472, 4.472, 4.472]
+    assert decisions[3].stopped == ("",) and decisions[4].stopped == ("oscillation",)
+    # without the rule it goes on
+    assert sigmas(feed(search(Script(moves), []), [1.0] * 8)) == [5.0, 4.0] * 4
+
+
+def test_no_improvement_restores_the_best():
+    errors = [3.0, 2.0, 1.0, 1.5, 1.6, 1.7, 1.8, 1.9]
+    moves = [[Action.GROW]] * 8
+    objective = PrecisionObjective(2, calibration=0.0, window=1)
+    wide = SigmaRange(1.0, 100.0)
+    decisions = feed(search(Script(moves), [NoImprovement(4)], objective=objective, sigma_range=wide), errors)
+    best = 4 * 1.25**2  # with which the error was 1
+    assert decisions[5].stopped == ("",) and decisions[6].stopped == ("no improvement",)
+    assert [float(d.sigma) for d in decisions[5:]] == pytest.approx([4 * 1.25**6, best, best])
+    without = feed(search(Script(moves), [], objective=objective, sigma_range=wide), errors)
+    assert float(without[-1].sigma) == pytest.approx(4 * 1.25**8)
+
+
+def test_settled_freezes_where_it_is():
+    moves = [[Action.GROW]] * 6
+    decisions = feed(search(Script(moves, gain=0.01), [Settled()]), [1.0] * 6)
+    assert sigmas(decisions) == [5.0, 6.25, 6.25, 6.25, 6.25, 6.25]
+    assert decisions[2].stopped == ("settled",)
+    assert sigmas(feed(search(Script(moves, gain=0.5), [Settled()]), [1.0] * 4)) == [5.0, 6.25, 7.812, 9.766]
+
+
+def test_a_stopped_landmark_is_frozen_and_teaches_nothing_more():
+    moves = [[Action.GROW, Action.STOP], [Action.GROW, Action.STOP], [Action.SHRINK, Action.GROW], [1, 2], [1, 2]]
+    agent = Script(moves)
+    one = search(agent, [StopChosen()], count=2)
+    now, found = torch.tensor([4.0, 4.0]), []
+    for step in range(5):
+        decision = one.update(evaluation(now.tolist(), [1.0, 1.0], progress=step / 10))
+        now = decision.sigma
+        found.append((decision.stopped, [round(float(s), 3) for s in now], decision.reward))
+    assert [stopped for stopped, _, _ in found] == [("", "")] + [("", "stop chosen")] * 4
+    assert [sigma[1] for _, sigma, _ in found] == [4.0] * 5 and found[2][1][0] == 5.0
+    assert [len(learned["action"]) for learned in agent.learned] == [2, 1, 1, 1]
+    assert agent.learned[0]["action"].tolist() == [Action.GROW, Action.KEEP]  # a stop that no rule takes up
+    assert found[4][2].isnan().tolist() == [False, True]
+
+
+def test_what_the_agent_learns_from():
+    agent = Script([[Action.GROW], [Action.KEEP], [Action.KEEP]])
+    one = search(agent, [], objective=PrecisionObjective(2, calibration=0.0, window=1))
+    decisions = feed(one, [2.0, 1.0, 1.0])
+    first, second = agent.learned
+    # the error was halved, far beyond its noise of ln 2 / 2; then nothing changed
+    own = min(1.0, 0.6931 / (0.6931 / 2 + 0.02))
+    torch.testing.assert_close(first["reward"], torch.tensor([1.3 * own - 0.01]), atol=1e-3, rtol=0)
+    assert torch.equal(first["next_state"], second["state"]) and second["reward"] == 0
+    assert torch.equal(decisions[1].reward, first["reward"])
+    assert first["next_allowed"].all()  # from 5 voxels all is open
+
+
+@pytest.mark.parametrize("children", [1, 2])
+def test_a_resumed_search_goes_on_as_it_would_have(children, tmp_path):
+    def made():
+        return PrecisionSearch(6, 2, agent=DoubleDQNAgent(hidden=8, updates=5, seed=3), children=children)
+
+    whole_bandit, bandit = Bandit(BEST), Bandit(BEST)
+    whole = made()
+    expected = whole_bandit.run(whole, steps=31)
+    one, now = made(), torch.full((6,), 4.0)
+    for step in range(1, 32):
+        if step in (2, 13, 14):
+            torch.save(one.state_dict(), tmp_path / "search.pt")
+            one = made()
+            one.load_state_dict(torch.load(tmp_path / "search.pt", weights_only=True))
+        decision = one.update(bandit.measure(now, step / 31))
+        now = decision.sigma
+        assert torch.equal(now, expected[step - 1].sigma), step
+    assert one.stopped == whole.stopped
+    assert len({tuple(decision.sigma.tolist()) for decision in expected}) > 5
+
+
+def test_children_start_alike_and_the_best_goes_on():
+    agent = Script([[Action.SHRINK], [Action.KEEP], [Action.GROW]] + [[Action.KEEP]] * 3)
+    one = search(agent, [], children=3, objective=PrecisionObjective(2, calibration=0.0, window=1))
+    now, told = torch.tensor([4.0]), []
+    for step, error in enumerate([2.0, 1.9, 3.0, 1.0]):
+        decision = one.update(evaluation(now.tolist(), [error], progress=step / 10))
+        now = decision.sigma
+        told.append((round(float(now), 3), decision.save_as, decision.load, decision.complete))
+    assert told[0] == (3.2, None, None, True)
+    assert told[1] == (4.0, "child 0", "start", False)
+    assert told[2] == (5.0, "child 1", "start", False)
+    # the third had the smallest error; the next decision starts from its sigma
+    assert told[3] == (5.0, "child 2", "child 2", True)
+    assert decision.evaluation.sigma.tolist() == [5.0] and decision.taken.tolist() == [Action.GROW]
+    (learned,) = agent.learned
+    assert learned["action"].tolist() == [Action.SHRINK, Action.KEEP, Action.GROW]
+    assert learned["reward"].argmin() == 1
+
+
+def test_a_landmark_that_is_never_seen_does_no_harm():
+    one = PrecisionSearch(2, 2, warmup=0.0)
+    now = torch.tensor([4.0, 4.0])
+    for step in range(12):
+        now = one.update(evaluation(now.tolist(), [1.0, NAN], progress=step / 20)).sigma
+    assert now.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "options,message", [({"warmup": 0.8}, "warmup"), ({"until": 1.1}, "until"), ({"children": 0}, "children")]
+)
+def test_bad_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        PrecisionSearch(2, 2, **options)
+    with pytest.raises(ValueError, match="does not fit"):
+        PrecisionSearch(2, 2).load_state_dict(PrecisionSearch(3, 2).state_dict())
