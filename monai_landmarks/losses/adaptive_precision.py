@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn as nn
@@ -87,7 +87,7 @@ class AdaptivePrecisionLoss(_Loss):
         super().__init__(reduction=LossReduction(reduction).value)
         if spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
-        self.base: Any = HeatmapCrossEntropyLoss() if base is None else base
+        self.base = cast(Any, HeatmapCrossEntropyLoss() if base is None else base)
         if not hasattr(self.base, "target") or list(self.base.target.parameters()):
             raise ValueError(
                 f"base must be a loss whose target has a fixed sigma, to be set here; got {type(self.base).__name__}."
