@@ -209,7 +209,9 @@ class TargetPrecision:
         with atomic_write(self.output_path.with_suffix(".png")) as temporary:
             draw_precision(
                 [row["epoch"] for row in self.trajectory.decisions],
-                *(self.trajectory.column(name) for name in ("sigma", "error", "reward")),
+                self.trajectory.column("sigma"),
+                self.trajectory.column("error"),
+                self.trajectory.column("reward"),
                 [row["stopped"] for row in self.trajectory.decisions],
                 self.trajectory.names,
                 self.trajectory.unit,

@@ -185,4 +185,5 @@ def test_memory_does_not_grow_with_landmarks():
         memory = peak_memory(lambda: torch.autograd.grad(loss(prediction, points), prediction))
         extra[num_landmarks] = memory - 4 * prediction.numel()
     assert extra[80] < 0.05 * 4 * prediction.numel()
-    assert extra[80] - extra[20] < 1.5 * 2**20
+    # 60 more landmarks are 60 MiB; what the allocator keeps from earlier tests is a matter of some
+    assert extra[80] - extra[20] < 8 * 2**20
