@@ -182,8 +182,9 @@ def test_memory_does_not_grow_with_landmarks():
     for num_landmarks in (1, 20, 80):  # the first call of all warms up
         points = torch.rand(1, num_landmarks, 3) * 60
         prediction = torch.zeros(1, num_landmarks, 64, 64, 64, requires_grad=True)
-        memory = peak_memory(lambda: torch.autograd.grad(loss(prediction, points), prediction))
+        # the least of some runs: the allocator may have kept memory from earlier tests, or give it back in between
+        runs = [peak_memory(lambda: torch.autograd.grad(loss(prediction, points), prediction)) for _ in range(3)]
+        memory = min(runs)
         extra[num_landmarks] = memory - 4 * prediction.numel()
     assert extra[80] < 0.05 * 4 * prediction.numel()
-    # 60 more landmarks are 60 MiB; what the allocator keeps from earlier tests is a matter of some
-    assert extra[80] - extra[20] < 8 * 2**20
+    assert extra[80] - extra[20] < 2 * 2**20  # 60 more landmarks are 60 MiB
