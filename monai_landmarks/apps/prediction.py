@@ -71,7 +71,8 @@ def predict_landmarks(
         bundle: its folder, with ``configs/inference.json`` and ``configs/metadata.json``.
         images: a folder with the folders in it, a file, or the folder of a DICOM series, see
             :func:`monai_landmarks.data.image_folder_items`.
-        out: folder for ``predictions.csv``, a file an image in each of the formats, and what the bundle draws. Images of the same name in different folders get files of different names.
+        out: folder for ``predictions.csv``, a file an image in each of the formats, and what the bundle draws. Images of
+            the same name in different folders get files of different names.
         formats: of the files, among ``mrk.json``, ``fcsv`` and ``npz``; ``csv`` is the table, which is always written.
         configs: more configuration files, read after ``inference.json``, such as the one with which the bundle was trained.
         checkpoint: the weights, if not those that the configuration names.

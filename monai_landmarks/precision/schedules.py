@@ -131,15 +131,21 @@ class CalibratedSigma(PrecisionController):
 
     Args:
         spatial_dims: D.
+        margin: sigma is this many times that deviation.
         warmup: part of the training in which sigma stays.
         until: part of the training after which it stays.
         sigma_range: bounds of sigma.
     """
 
     def __init__(
-        self, spatial_dims: int, warmup: float = 0.15, until: float = 0.75, sigma_range: SigmaRange | None = None
+        self,
+        spatial_dims: int,
+        margin: float = 1.0,
+        warmup: float = 0.15,
+        until: float = 0.75,
+        sigma_range: SigmaRange | None = None,
     ) -> None:
-        self.objective = PrecisionObjective(spatial_dims)
+        self.objective = PrecisionObjective(spatial_dims, margin=margin)
         self.warmup, self.until, self.sigma_range = warmup, until, sigma_range or SigmaRange()
         self._history: list[Evaluation] = []
 

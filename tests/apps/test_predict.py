@@ -91,7 +91,7 @@ def test_points_are_where_the_spots_are(name, tmp_path):
     result = predict_landmarks(root, images, out, ["mrk.json", "fcsv"], spacing=0.5, device="cpu", batch_size=3)
     table = read_landmark_table(out / "predictions.csv")
     names = bundle_landmark_names(root / "configs" / "metadata.json")
-    for image, (_, point) in SPOTS.items():
+    for image, (size, point) in SPOTS.items():
         landmarks = table[str(images / image)]
         assert landmarks.names == tuple(names)
         np.testing.assert_allclose(landmarks.points, np.tile(point, (len(names), 1)), atol=0.1)
