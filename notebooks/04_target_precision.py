@@ -171,7 +171,7 @@ def train(controller, name):
 # ## The search
 #
 # After a warm-up, at each validation and for each landmark the agent sees eighteen numbers (where sigma is, how the error went, how wide the predicted heatmap is, ...) and shrinks, keeps or grows sigma, or stops.
-# Its reward is what became of the landmark's cost: of the error, and of how well a Gaussian of that sigma foretells the labels of the validation images. A landmark whose search has ended (circles) keeps its sigma.
+# Its reward is what became of the landmark's cost: of the error, and of how well a Gaussian of half that sigma foretells the labels of the validation images. A landmark whose search has ended (circles) keeps its sigma.
 
 # %%
 error = {"search": train(PrecisionSearch(len(names), 2, agent=DoubleDQNAgent(seed=0)), "search")}

@@ -191,8 +191,10 @@ class TargetPrecision:
             found = [row[key] for row in rows if key in row]
             return torch.stack(found) if found else unknown
 
-        limit = self.max_error or 0.5 * max((float(row["extent"]) for row in rows), default=torch.inf)
+        # the extent of a single point is none
+        limit = self.max_error or 0.5 * max((float(row["extent"]) for row in rows), default=0.0) or torch.inf
         error = table("error").clamp(max=limit)
+        error = error.masked_fill(error.isinf(), torch.nan)
         return Evaluation(
             progress=progress,
             sigma=self.sigma,

@@ -42,7 +42,8 @@ class PrecisionObjective:
     Args:
         spatial_dims: D.
         calibration: c, between 0 (the error alone) and 1.
-        margin: k. A network learns faster from targets that are wider than its error.
+        margin: k. Targets that are wider than the error that remains are easier to learn from: where sigma was tuned by
+            hand for the cephalograms of this package's bundles, it is a bit more than twice that error.
         decay: weight of a validation relative to the next.
         window: how many validations count.
 
@@ -51,7 +52,7 @@ class PrecisionObjective:
     """
 
     def __init__(
-        self, spatial_dims: int, calibration: float = 0.5, margin: float = 1.0, decay: float = 0.9, window: int = 3
+        self, spatial_dims: int, calibration: float = 0.5, margin: float = 2.0, decay: float = 0.9, window: int = 3
     ) -> None:
         if not 0 <= calibration <= 1:
             raise ValueError(f"calibration must be between 0 and 1, got {calibration}.")

@@ -125,7 +125,8 @@ class Adaloss(PrecisionController):
 
 class CalibratedSigma(PrecisionController):
     """
-    Sigma is the error that remains: after each validation the standard deviation, along an axis, of the last errors.
+    Sigma follows the error that remains: after each validation, ``margin`` times the standard deviation of the last errors
+    along an axis.
 
     This is where :class:`PrecisionObjective` has its minimum if the error does not depend on sigma, without any search.
 
@@ -140,7 +141,7 @@ class CalibratedSigma(PrecisionController):
     def __init__(
         self,
         spatial_dims: int,
-        margin: float = 1.0,
+        margin: float = 2.0,
         warmup: float = 0.15,
         until: float = 0.75,
         sigma_range: SigmaRange | None = None,

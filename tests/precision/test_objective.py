@@ -45,7 +45,9 @@ def test_cost_by_hand():
                 (1 - c) * math.log(e) + c * (math.log(s) + q / (2 * dims * s * s))
                 for e, q, s in zip(error, square, (2.0, 4.0))
             ]
-            torch.testing.assert_close(PrecisionObjective(dims, calibration=c)(history), torch.tensor(expected))
+            torch.testing.assert_close(
+                PrecisionObjective(dims, calibration=c, margin=1.0)(history), torch.tensor(expected)
+            )
 
 
 @pytest.mark.parametrize("dims", [2, 3])
