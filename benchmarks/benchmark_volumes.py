@@ -93,7 +93,8 @@ def inference(num_landmarks: int, side: int, device: str, repeats: int) -> None:
     roi_size = (side // 2,) * 3
     network = Blobs(random_points(num_landmarks, (side,) * 3, device), roi_size)
     options: dict[str, Any] = {"roi_size": roi_size, "overlap": 0.25, "mode": "gaussian"}
-    windows, points = SlidingWindowInferer(**options), SlidingWindowLandmarkInferer(**options)
+    windows: Any = SlidingWindowInferer(**options)
+    points = SlidingWindowLandmarkInferer(**options)
 
     def one_channel(window: torch.Tensor) -> torch.Tensor:
         network(window)

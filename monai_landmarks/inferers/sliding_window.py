@@ -315,7 +315,7 @@ def _next_cells(cells: Sequence[_Cell], best: _Candidate | None) -> Sequence[_Ce
     """
     if best is None:
         return cells[: max(1, sum(cell.bound >= _NEAR * cells[0].bound for cell in cells))]
-    return cells[: sum(cell.bound > best.score for cell in cells)]
+    return cells[: sum(cell.bound > float(best.score) for cell in cells)]
 
 
 class _Box:
