@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
-from monai.data import MetaTensor
+from monai.data import MetaTensor, get_track_meta
 from monai.transforms import MapTransform, Randomizable, SpatialCrop, Transform
 from monai.transforms.traits import MultiSampleTrait
-from monai.utils import ImageMetaKey, TransformBackends, fall_back_tuple
+from monai.utils import ImageMetaKey, TransformBackends, convert_to_tensor, fall_back_tuple
 
 from .spaces import affine_of, points_as_index
 
@@ -134,7 +134,8 @@ class RandCropByLandmarks(Randomizable, Transform, MultiSampleTrait):
                 raise ValueError("points are needed to draw patches around them.")
             index, _ = points_as_index(points, img)
             self.randomize((index[np.isfinite(index).all(axis=1)], img.shape[1:]))
-        return [SpatialCrop(roi_start=start, roi_end=start + self.size)(img) for start in self.starts]
+        image = convert_to_tensor(img, track_meta=get_track_meta())
+        return [SpatialCrop(roi_start=start, roi_end=start + self.size)(image) for start in self.starts]
 
 
 class RandCropByLandmarksd(Randomizable, MapTransform, MultiSampleTrait):
@@ -202,9 +203,9 @@ class RandCropByLandmarksd(Randomizable, MapTransform, MultiSampleTrait):
                 offset = torch.as_tensor(start) if isinstance(points, torch.Tensor) else start
                 patch[self.points_key] = points - (offset.to(points) if isinstance(offset, torch.Tensor) else offset)
             for key, images in cropped.items():
-                patch[key] = images[number]
-                if isinstance(images[number], MetaTensor):
-                    images[number].meta[ImageMetaKey.PATCH_INDEX] = number
+                patch[key] = image = images[number]
+                if isinstance(image, MetaTensor):
+                    image.meta[ImageMetaKey.PATCH_INDEX] = number
             patches.append(patch)
         return patches
 
