@@ -52,7 +52,9 @@ def choose_sigma(
         every = len(said) == len(names)
         rest = "" if every else f", {sigma} {unit} for the {len(names) - len(said)} without one"
         return Choice(values[0] if len(set(values)) == 1 else values, f"of the schema{rest}")
-    rule = f"{voxels:.3g} voxels, {100 * _PART:g} % of the longest side and not below {smallest:g}"
+    rule = f"{voxels:.3g} voxels, {100 * _PART:g} % of the longest side"
+    if voxels == smallest:
+        rule = f"{smallest:g} voxels, the narrowest for this method"
     return Choice(sigma, f"{rule}; {note}" if note else rule)
 
 

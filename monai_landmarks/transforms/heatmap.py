@@ -405,6 +405,11 @@ class HeatmapToLandmarksd(MapTransform):
         ):
             heatmaps = d[key]
             has_maps = not isinstance(heatmaps, Mapping)
+            if not has_maps and self.decoder.covariance != "heatmap":
+                raise ValueError(
+                    f"'{key}' is points of an inferer, whose covariance is theirs; covariance={self.decoder.covariance!r}"
+                    " needs heatmaps."
+                )
             if has_maps and ref_key is not None and d[ref_key].shape[1:] != heatmaps.shape[self._first_axis :]:
                 raise ValueError(
                     f"'{key}' of shape {tuple(heatmaps.shape)} does not lie on the grid of '{ref_key}', "

@@ -245,4 +245,4 @@ def test_memory_does_not_grow_with_landmarks():
 
         inferer = SlidingWindowLandmarkInferer(roi_size=(32, 32, 32), overlap=0.25, candidates=1)
         memory = peak_memory(lambda: inferer(image, network))
-    assert memory < 24 * 2**20
+    assert memory < 36 * 2**20
