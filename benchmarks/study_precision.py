@@ -65,6 +65,7 @@ METHODS: dict[str, Callable[[int, int], PrecisionController]] = {
     "calibrated": lambda seed, count: CalibratedSigma(2),
     # what the parts of the search are for
     "search by error only": lambda seed, count: search(seed, count, objective=PrecisionObjective(2, calibration=0.0)),
+    "search at margin 1": lambda seed, count: search(seed, count, objective=PrecisionObjective(2, margin=1.0)),
     "random without early stop": lambda seed, count: search(seed, count, RandomAgent, stop_rules=()),
 }
 

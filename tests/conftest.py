@@ -9,13 +9,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What tests share: the devices there are, and real data where it can be found."""
+"""What tests share: the devices there are, DICOM files made on the spot, and real data where it can be found."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,6 +39,35 @@ def shared_data(name: str) -> Path:
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Every device of this machine in turn."""
     return torch.device(request.param)
+
+
+def _write_dicom(
+    folder: Path, volume: np.ndarray, series: str, positions: bool = True, suffix: str = ".dcm", gap: float = 3
+) -> None:
+    """One file for each slice [..., k], with a gap in mm between them; without positions they are radiographs."""
+    sitk = pytest.importorskip("SimpleITK")
+    folder.mkdir(parents=True, exist_ok=True)
+    for k in range(volume.shape[2]):
+        image = sitk.GetImageFromArray(volume[:, :, k].T)
+        tags = {"0008|0060": "CT", "0020|000e": f"1.2.3.{series}", "0020|000d": "1.2.3", "0020|0013": str(k)}
+        tags["0008|0018"] = f"1.2.3.{series}.{k}"
+        if positions:
+            tags |= {"0020|0032": f"0\\0\\{gap * k}", "0020|0037": "1\\0\\0\\0\\1\\0"}
+        else:
+            tags["0008|0060"] = "DX"
+        for key, value in tags.items():
+            image.SetMetaData(key, value)
+        writer = sitk.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetImageIO("GDCMImageIO")
+        writer.SetFileName(str(folder / f"{series}_{k}{suffix}"))
+        writer.Execute(image)
+
+
+@pytest.fixture(scope="session")
+def write_dicom() -> Callable[..., None]:
+    """Writes the slices of a volume as DICOM files."""
+    return _write_dicom
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from .landmark_source import ImageGeometry, in_one_space, landmark_files, match_
 __all__ = ["calibrate_predictions", "state_regions"]
 
 # those which can hold a region
-_SUFFIXES = (".mrk.json", ".fcsv", ".csv")
+_SUFFIXES = (".mrk.json", ".fcsv", ".csv", ".npz")
 
 
 def calibrate_predictions(

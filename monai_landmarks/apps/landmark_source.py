@@ -218,7 +218,11 @@ def landmark_files(path: Path) -> dict[Path, str]:
     """
     if not path.is_dir():
         return {path: landmark_suffix(path) or ""}
-    files = {file: suffix for file, suffix in find_landmark_files(path).items() if file.name not in _NO_LANDMARKS}
+    files = {
+        file: suffix
+        for file, suffix in find_landmark_files(path).items()
+        if file.name not in _NO_LANDMARKS and not file.name.endswith("_std.csv")
+    }
     if not files:
         raise ValueError(f"{path}: no landmark file in it.")
     return files

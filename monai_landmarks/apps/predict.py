@@ -48,13 +48,13 @@ __all__ = ["predict"]
 @click.option("--checkpoint", type=PATH, help="The weights, if not models/model.pt of the bundle.")
 @click.option("--device", help="Such as cpu or cuda:1; by default the first GPU if there is one.")
 @click.option("--spacing", type=SPACING, help="Pixel size in mm of pictures (PNG, JPEG, BMP, TIFF); else 1.")
+@click.option("--regions", type=PATH, help="regions.json of 'calibrate': where a landmark is, with which probability.")
 @click.option("--batch-size", type=click.IntRange(1), help="Images at a time, if not what the bundle says.")
 def predict(bundle: Path, images: Path, out: Path, formats: tuple[str, ...], **options: Any) -> None:
     """Find the landmarks of IMAGES with a trained BUNDLE; no true landmarks are needed.
 
     IMAGES is a folder, a file, or the folder of a DICOM series. The table predictions.csv has all points in the space of
-    their image, with scores; predictions_std.csv has their uncertainty in mm. An image that cannot be read is named, and the
-    others are done.
+    their image, with scores and uncertainty. An image that cannot be read is named, and the others are done.
 
     A bundle is configuration that runs Python, by MONAI's design: run one of a stranger as you would run a program of a
     stranger. Weights are loaded as numbers alone and cannot run anything.

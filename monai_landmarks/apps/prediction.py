@@ -56,12 +56,13 @@ def predict_landmarks(
     device: str | None = None,
     spacing: float | Sequence[float] | None = None,
     batch_size: int | None = None,
+    regions: str | os.PathLike | None = None,
 ) -> Prediction:
     """Find landmarks with a bundle, as its ``configs/inference.json`` says.
 
     It does what ``python -m monai.bundle run`` does with this configuration, in which it sets the images, the folder and the
-    formats. Points are in the space of the image files, scores are the heights of the heatmaps' peaks, and the uncertainty
-    is the standard deviation along the world axes in mm. An image that cannot be read is left out, and the others are done.
+    formats. Points are in the space of the image files, with a score and a covariance, see :class:`LandmarkSaver
+    <monai_landmarks.handlers.LandmarkSaver>`. An image that cannot be read is left out, and the others are done.
 
     **A bundle is configuration that runs Python**, by design of MONAI: whoever wrote it can do with this computer what you
     can do. Weights alone cannot, because they are loaded with ``weights_only``.
@@ -70,14 +71,16 @@ def predict_landmarks(
         bundle: its folder, with ``configs/inference.json`` and ``configs/metadata.json``.
         images: a folder with the folders in it, a file, or the folder of a DICOM series, see
             :func:`monai_landmarks.data.image_folder_items`.
-        out: folder for ``predictions.csv``, ``predictions_std.csv`` (uncertainty), a file an image in each of the formats,
-            and what the bundle draws. Images of the same name in different folders get files of different names.
+        out: folder for ``predictions.csv``, a file an image in each of the formats, and what the bundle draws. Images of
+            the same name in different folders get files of different names.
         formats: of the files, among ``mrk.json``, ``fcsv`` and ``npz``; ``csv`` is the table, which is always written.
         configs: more configuration files, read after ``inference.json``, such as the one with which the bundle was trained.
         checkpoint: the weights, if not those that the configuration names.
         device: such as ``cpu`` or ``cuda:1``, if not the configuration's.
         spacing: pixel size in mm of pictures, one number or one per axis; without it a pixel counts as 1 mm.
         batch_size: images at a time, if not the configuration's.
+        regions: file of :class:`ConformalRegions <monai_landmarks.uncertainty.ConformalRegions>`, to state for each landmark
+            where it is with which probability.
 
     Returns:
         the files written and the images left out.
@@ -96,7 +99,7 @@ def predict_landmarks(
     overrides: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if device is not None:
         overrides["device"] = _device(device)
-    flow = _workflow(Path(bundle), configs, formats, dataset_dir=str(images), output_dir=str(out), **overrides)
+    flow = _workflow(Path(bundle), configs, formats, regions, dataset_dir=str(images), output_dir=str(out), **overrides)
     weights = Path(flow.parser.get_parsed_content("checkpoint"))
     _check_weights(weights)
     before = _snapshot(out)
@@ -115,7 +118,11 @@ def predict_landmarks(
 
 
 def _workflow(
-    bundle: Path, configs: Sequence[str | os.PathLike], formats: Sequence[str], **overrides: Any
+    bundle: Path,
+    configs: Sequence[str | os.PathLike],
+    formats: Sequence[str],
+    regions: str | os.PathLike | None,
+    **overrides: Any,
 ) -> ConfigWorkflow:
     """The initialized inference of a bundle."""
     config = bundle / "configs" / "inference.json"
@@ -140,7 +147,8 @@ def _workflow(
     saver = f"handlers#{savers[0]}"
     flow.parser[f"{saver}#formats"] = [name for name in formats if name != "csv"]
     flow.parser[f"{saver}#table"] = "predictions.csv"
-    flow.parser[f"{saver}#covariance_key"] = handlers[savers[0]].get("covariance_key", "pred_covariance")
+    if regions is not None:
+        flow.parser[f"{saver}#regions"] = os.fspath(regions)
     flow.initialize()
     return flow
 

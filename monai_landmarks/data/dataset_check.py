@@ -31,6 +31,15 @@ from .safe_files import read_lines
 
 __all__ = ["DatasetCheck", "DatasetPart", "check_public_dataset"]
 
+# what parts are called where they are got in another way
+_OTHER_NAMES = {
+    "01training": "verse20training",
+    "02validation": "verse20validation",
+    "03test": "verse20test",
+    "ds004470": "SNSX",
+    "ds004471": "LHSCPD",
+}
+
 
 class DatasetPart(NamedTuple):
     """A part of a benchmark in a copy: the images that it should have and has, and those with readable landmarks."""
@@ -83,7 +92,7 @@ def check_public_dataset(name: str, folder: str | os.PathLike) -> DatasetCheck:
         raise ValueError(f"{root}: there is no such folder.")
     cases: dict[str, list[_Case]] = {part: [] for part in dataset.parts}
     for case in _READERS[name](root):
-        cases.setdefault(case.part, []).append(case)
+        cases.setdefault(_OTHER_NAMES.get(case.part, case.part), []).append(case)
     parts, faults, notes = [], [], []
     for part, found in cases.items():
         images = sum(case.image for case in found)

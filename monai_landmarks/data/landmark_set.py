@@ -25,6 +25,8 @@ from .point_matrices import check_matrices
 
 __all__ = ["CoordinateSystem", "LandmarkSet"]
 
+_LONGEST_NAME = 10_000  # characters; a CSV with a cell of more than 131072 can be written, but not read again
+
 
 class CoordinateSystem(str, Enum):
     """In which coordinates points are given.
@@ -66,8 +68,8 @@ class LandmarkSet:
         coverage: the probability that is stated for the regions, such as 0.9; given with regions and only with them.
 
     Raises:
-        ValueError: if a name occurs twice, the shapes disagree, a point is missing only in part or is infinite, a
-            pair names an unknown landmark or one that is in another pair already, or a matrix is no covariance.
+        ValueError: if a name occurs twice or is very long, the shapes disagree, a point is missing only in part or is
+            infinite, a pair names an unknown landmark or one that is in another pair already, or a matrix is no covariance.
 
     Example:
         >>> landmarks = LandmarkSet(("left eye", "right eye"), [[30.0, 5.0], [-30.0, 5.0]], "RAS")
@@ -94,7 +96,7 @@ class LandmarkSet:
         store(self, "points", _checked_points(self.points, self.names))
         store(self, "coordinate_system", CoordinateSystem(self.coordinate_system))
         store(self, "pairs", _checked_pairs(self.pairs, self.names))
-        store(self, "image", None if self.image is None else str(self.image))
+        store(self, "image", None if self.image is None else _checked_length(str(self.image), "image"))
         if self.scores is not None:
             store(self, "scores", _checked_scores(self.scores, len(self.names)))
         for key in ("covariances", "regions"):
@@ -258,9 +260,19 @@ def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
     twice = [name for name, count in Counter(result).items() if count > 1]
     if twice:
         raise ValueError(f"landmark names must be distinct; given more than once: {twice}.")
+    for name in result:
+        _checked_length(name, "landmark")
     if any(not name.strip() for name in result):
         raise ValueError("a landmark name is empty; every landmark needs a name.")
     return result
+
+
+def _checked_length(name: str, what: str) -> str:
+    if len(name) > _LONGEST_NAME:
+        raise ValueError(
+            f"the name of {what} {name[:20]!r}... has {len(name)} characters; expected up to {_LONGEST_NAME}."
+        )
+    return name
 
 
 def _checked_points(points: Any, names: tuple[str, ...]) -> np.ndarray:

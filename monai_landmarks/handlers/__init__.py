@@ -18,6 +18,7 @@ from .gradient_clipping import GradientClipping
 from .landmark_report import LandmarkReport
 from .landmark_saver import LandmarkSaver
 from .overlay_saver import OverlaySaver
+from .presence_report import PresenceReport
 from .resume_training import ResumeTraining
 from .target_precision import TargetPrecision
 from .training_curve import TrainingCurve
@@ -29,6 +30,7 @@ __all__ = [
     "LandmarkReport",
     "LandmarkSaver",
     "OverlaySaver",
+    "PresenceReport",
     "ResumeTraining",
     "TargetPrecision",
     "TrainingCurve",

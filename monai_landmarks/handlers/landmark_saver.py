@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +26,14 @@ from monai.data import MetaTensor
 from monai.data.utils import to_affine_nd
 from monai.utils import CommonKeys
 
-from monai_landmarks.data import CoordinateSystem, LandmarkSet, image_stem, write_landmark_table, write_landmarks
+from monai_landmarks.data import (
+    CoordinateSystem,
+    LandmarkSet,
+    atomic_write,
+    image_stem,
+    write_landmark_table,
+    write_landmarks,
+)
 from monai_landmarks.uncertainty import ConformalRegions
 
 from .engine_output import (
@@ -56,7 +64,8 @@ class LandmarkSaver:
     """Write the predicted landmarks of every image, in the image's own world space.
 
     After each iteration every image has its ``<name>.mrk.json`` in ``output_dir``; at the end ``table`` holds all of all
-    ranks: one row a landmark, with its score, covariance and region. Images of the same name in different folders get the names of the folders
+    ranks: one row a landmark, with its score, covariance and region. As the table may be in pixels, ``<table>_std.csv`` says in
+    mm how sure each landmark is: the standard deviations along the world axes and the radius of its region. Images of the same name in different folders get the names of the folders
     in front, so that none overwrites another.
 
     The points are in mm. PNG, JPEG, BMP and TIFF files do not hold their spacing, at most a print resolution, which Slicer
@@ -188,6 +197,7 @@ class LandmarkSaver:
         if self.table is not None:
             rows = {image: self._table_landmarks(case) for image, case in cases.items()}
             write_landmark_table(self.output_dir / self.table, rows)
+            self._write_std(list(cases.values()))
         engine.logger.info(f"wrote the landmarks of {len(cases)} images to {self.output_dir}")
 
     def _system(self, landmarks: LandmarkSet) -> CoordinateSystem:
@@ -211,6 +221,25 @@ class LandmarkSaver:
         for stale in set(written) - set(names):
             for suffix in self.formats:
                 (self.output_dir / f"{stale}.{suffix.lstrip('.')}").unlink(missing_ok=True)
+
+    def _write_std(self, cases: list[_Case]) -> None:
+        """In mm, and only if something is known of it."""
+        if all(case.landmarks.covariances is None and case.landmarks.regions is None for case in cases):
+            return
+        path = self.output_dir / str(self.table)
+        dims = cases[0].landmarks.spatial_dims
+        further = [] if self.regions is None else ["region_radius"]
+        with atomic_write(path.with_name(f"{path.stem}_std.csv")) as temporary:
+            with open(temporary, "w", encoding="utf-8", newline="") as file:
+                table = csv.writer(file, lineterminator="\n")
+                table.writerow(["image", "landmark", *("std_x", "std_y", "std_z")[:dims], *further])
+                for case in cases:
+                    std = np.full((len(self.names), dims), np.nan)
+                    if case.landmarks.covariances is not None:
+                        std = np.sqrt(np.diagonal(case.landmarks.covariances, axis1=1, axis2=2))
+                    values = np.column_stack([std, case.landmarks.region_radius][: 1 + len(further)])
+                    for name, row in zip(self.names, values):
+                        table.writerow([case.image, name, *("" if value != value else f"{value:.4f}" for value in row)])
 
 
 def _plane(image: Any) -> float:

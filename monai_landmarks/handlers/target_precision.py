@@ -191,8 +191,10 @@ class TargetPrecision:
             found = [row[key] for row in rows if key in row]
             return torch.stack(found) if found else unknown
 
-        limit = self.max_error or 0.5 * max((float(row["extent"]) for row in rows), default=torch.inf)
+        # the extent of a single point is none
+        limit = self.max_error or 0.5 * max((float(row["extent"]) for row in rows), default=0.0) or torch.inf
         error = table("error").clamp(max=limit)
+        error = error.masked_fill(error.isinf(), torch.nan)
         return Evaluation(
             progress=progress,
             sigma=self.sigma,
@@ -209,7 +211,9 @@ class TargetPrecision:
         with atomic_write(self.output_path.with_suffix(".png")) as temporary:
             draw_precision(
                 [row["epoch"] for row in self.trajectory.decisions],
-                *(self.trajectory.column(name) for name in ("sigma", "error", "reward")),
+                self.trajectory.column("sigma"),
+                self.trajectory.column("error"),
+                self.trajectory.column("reward"),
                 [row["stopped"] for row in self.trajectory.decisions],
                 self.trajectory.names,
                 self.trajectory.unit,

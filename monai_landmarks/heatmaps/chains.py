@@ -121,7 +121,7 @@ def choose_by_sequence(
     along = None if direction is None else points @ torch.as_tensor(direction).to(points)
     score = torch.where(score > threshold, score, _NEVER)
     start = score
-    if extent is not None:
+    if extent is not None and along is not None:
         at_border = (along < min(extent) + border) | (along > max(extent) - border)
         start = torch.where(at_border & (score <= start_threshold), _NEVER, score)
     edges = []

@@ -49,7 +49,7 @@ class _EnsembleInferer(Inferer):
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """(B, C, *spatial) to heatmaps (B, N, *spatial), or (B, M, N, *spatial) with ``stack``."""
-        found = self.members(inputs, network, *args, **kwargs)
+        found = map(_as_heatmaps, self.members(inputs, network, *args, **kwargs))
         if self.stack:
             return torch.stack(list(found), dim=1)
         # summed up as they come: never more than two sets of heatmaps at a time
@@ -78,7 +78,8 @@ class FlipEnsembleInferer(_EnsembleInferer):
             ``HeatmapToLandmarksd(covariance="mixture")``.
 
     Raises:
-        ValueError: an unknown name, a landmark in two pairs, or an axis or a row that the heatmaps do not have.
+        ValueError: an unknown name, a landmark in two pairs, an axis or a row that the heatmaps do not have, or an inferer that
+            does not end in heatmaps.
 
     Example:
         >>> inferer = FlipEnsembleInferer(pairs=[("left", "right")], names=["left", "right"])
@@ -105,7 +106,7 @@ class FlipEnsembleInferer(_EnsembleInferer):
         if any(not 0 <= axis < inputs.ndim - 2 for axis in axes):
             raise ValueError(f"spatial_axis {axes} is not an axis of images with {inputs.ndim - 2} spatial axes.")
         yield self.inferer(inputs, network, *args, **kwargs)
-        heatmaps = self.inferer(torch.flip(inputs, [2 + axis for axis in axes]), network, *args, **kwargs)
+        heatmaps = _as_heatmaps(self.inferer(torch.flip(inputs, [2 + axis for axis in axes]), network, *args, **kwargs))
         rows = torch.tensor(self.flip.partners(heatmaps.shape[1]), device=heatmaps.device)
         yield torch.flip(heatmaps, [2 + axis for axis in axes]).index_select(1, rows)
 
@@ -124,7 +125,8 @@ class DropoutEnsembleInferer(_EnsembleInferer):
             ``HeatmapToLandmarksd(covariance="spread")``.
 
     Raises:
-        ValueError: for less than two members, or a network that has no dropout, whose members would be all the same.
+        ValueError: for less than two members, a network that has no dropout, whose members would be all the same, or an
+            inferer that does not end in heatmaps.
 
     Example:
         >>> network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Dropout(0.2), torch.nn.Conv2d(4, 3, 1))
@@ -145,6 +147,15 @@ class DropoutEnsembleInferer(_EnsembleInferer):
         with _dropout_at_work(network):
             for _ in range(self.count):
                 yield self.inferer(inputs, network, *args, **kwargs)
+
+
+def _as_heatmaps(found: Any) -> torch.Tensor:
+    if not isinstance(found, torch.Tensor):
+        raise ValueError(
+            f"an ensemble is of heatmaps, but its inferer gives {type(found).__name__}; use one that ends in heatmaps, such as"
+            " MONAI's SimpleInferer or SlidingWindowInferer."
+        )
+    return found
 
 
 @contextmanager

@@ -70,6 +70,7 @@ class AdaptivePrecisionLoss(_Loss):
         (tensor([1., 2., 4.]), torch.Size([3]))
     """
 
+    base: Any
     weight: torch.Tensor
     sigma: torch.Tensor
     flat_cost: torch.Tensor
@@ -87,12 +88,7 @@ class AdaptivePrecisionLoss(_Loss):
         super().__init__(reduction=LossReduction(reduction).value)
         if spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
-        self.base: Any = HeatmapCrossEntropyLoss() if base is None else base
-        if not hasattr(self.base, "target") or list(self.base.target.parameters()):
-            raise ValueError(
-                f"base must be a loss whose target has a fixed sigma, to be set here; got {type(self.base).__name__}."
-            )
-        self.base.reduction = LossReduction.NONE.value
+        self.base = _with_fixed_sigma(HeatmapCrossEntropyLoss() if base is None else base)
         self.num_landmarks, self.spatial_dims, self.weight_range = num_landmarks, spatial_dims, tuple(weight_range)
         voxel = torch.as_tensor(1.0 if spacing is None else spacing, dtype=torch.float32)
         if not bool((voxel > 0).all()):
@@ -162,3 +158,13 @@ class AdaptivePrecisionLoss(_Loss):
             return per_map.sum()
         counts = torch.ones_like(known) if getattr(self.base, "missing", "ignore") == "absent" else known
         return per_map.sum() / counts.sum().clamp(min=1)
+
+
+def _with_fixed_sigma(base: Any) -> Any:
+    """The base loss, which gives a term per map from now on, if a sigma can be set in it."""
+    if not hasattr(base, "target") or list(base.target.parameters()):
+        raise ValueError(
+            f"base must be a loss whose target has a fixed sigma, to be set here; got {type(base).__name__}."
+        )
+    base.reduction = LossReduction.NONE.value
+    return base

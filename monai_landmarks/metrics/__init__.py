@@ -19,6 +19,7 @@ from .functional import image_specific_error, outlier_count, point_error, succes
 from .identification import identification
 from .landmark_metric import LandmarkMetric, error_is_lower, points_error_batch
 from .point_error_metric import ImageSpecificErrorMetric, PointErrorMetric
+from .presence import PresenceThreshold, choose_presence_threshold
 from .statistics import PairedComparison, bootstrap_interval, compare_errors, signed_rank_test
 
 __all__ = [
@@ -29,9 +30,11 @@ __all__ = [
     "OutlierMetric",
     "PairedComparison",
     "PointErrorMetric",
+    "PresenceThreshold",
     "SuccessDetectionRateMetric",
     "angle_smape",
     "bootstrap_interval",
+    "choose_presence_threshold",
     "cobb_angles",
     "compare_errors",
     "error_is_lower",

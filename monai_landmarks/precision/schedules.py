@@ -125,21 +125,28 @@ class Adaloss(PrecisionController):
 
 class CalibratedSigma(PrecisionController):
     """
-    Sigma is the error that remains: after each validation the standard deviation, along an axis, of the last errors.
+    Sigma follows the error that remains: after each validation, ``margin`` times the standard deviation of the last errors
+    along an axis.
 
     This is where :class:`PrecisionObjective` has its minimum if the error does not depend on sigma, without any search.
 
     Args:
         spatial_dims: D.
+        margin: sigma is this many times that deviation.
         warmup: part of the training in which sigma stays.
         until: part of the training after which it stays.
         sigma_range: bounds of sigma.
     """
 
     def __init__(
-        self, spatial_dims: int, warmup: float = 0.15, until: float = 0.75, sigma_range: SigmaRange | None = None
+        self,
+        spatial_dims: int,
+        margin: float = 2.0,
+        warmup: float = 0.15,
+        until: float = 0.75,
+        sigma_range: SigmaRange | None = None,
     ) -> None:
-        self.objective = PrecisionObjective(spatial_dims)
+        self.objective = PrecisionObjective(spatial_dims, margin=margin)
         self.warmup, self.until, self.sigma_range = warmup, until, sigma_range or SigmaRange()
         self._history: list[Evaluation] = []
 

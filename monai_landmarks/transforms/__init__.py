@@ -13,6 +13,13 @@
 from __future__ import annotations
 
 from .affine import EnsureWorldAffine, EnsureWorldAffineD, EnsureWorldAffined, EnsureWorldAffineDict
+from .chains import (
+    HeatmapToChainLandmarks,
+    HeatmapToChainLandmarksD,
+    HeatmapToChainLandmarksd,
+    HeatmapToChainLandmarksDict,
+)
+from .crop import RandCropByLandmarks, RandCropByLandmarksD, RandCropByLandmarksd, RandCropByLandmarksDict
 from .fit_to_grid import FitToGrid, FitToGridD, FitToGridd, FitToGridDict
 from .flip import RandLandmarkFlip, RandLandmarkFlipD, RandLandmarkFlipd, RandLandmarkFlipDict
 from .gray import ToGray, ToGrayD, ToGrayd, ToGrayDict
@@ -56,6 +63,10 @@ __all__ = [
     "EnsureWorldAffineD",
     "EnsureWorldAffineDict",
     "EnsureWorldAffined",
+    "HeatmapToChainLandmarks",
+    "HeatmapToChainLandmarksD",
+    "HeatmapToChainLandmarksDict",
+    "HeatmapToChainLandmarksd",
     "FitToGrid",
     "FitToGridD",
     "FitToGridDict",
@@ -80,6 +91,10 @@ __all__ = [
     "LoadLandmarksD",
     "LoadLandmarksDict",
     "LoadLandmarksd",
+    "RandCropByLandmarks",
+    "RandCropByLandmarksD",
+    "RandCropByLandmarksDict",
+    "RandCropByLandmarksd",
     "RandLandmarkFlip",
     "RandLandmarkFlipD",
     "RandLandmarkFlipDict",

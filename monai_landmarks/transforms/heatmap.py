@@ -405,14 +405,19 @@ class HeatmapToLandmarksd(MapTransform):
         ):
             heatmaps = d[key]
             has_maps = not isinstance(heatmaps, Mapping)
+            if not has_maps and self.decoder.covariance != "heatmap":
+                raise ValueError(
+                    f"'{key}' is points of an inferer, whose covariance is theirs; covariance={self.decoder.covariance!r}"
+                    " needs heatmaps."
+                )
             if has_maps and ref_key is not None and d[ref_key].shape[1:] != heatmaps.shape[self._first_axis :]:
                 raise ValueError(
                     f"'{key}' of shape {tuple(heatmaps.shape)} does not lie on the grid of '{ref_key}', "
                     f"{tuple(d[ref_key].shape)}: its affine would lead to wrong points."
                 )
-            decoded = self.decoder(heatmaps) if has_maps else self._present(heatmaps)
-            points, score, covariance = (convert_to_tensor(r) for r in decoded)
             affine = affine_of(heatmaps if ref_key is None else d[ref_key])
+            decoded = self.decode(heatmaps, affine) if has_maps else self._present(heatmaps)
+            points, score, covariance = (convert_to_tensor(r) for r in decoded)
             points = points.to(torch.float64)
             points_affine = torch.eye(4, dtype=torch.float64) if affine is None else torch.as_tensor(affine)
             if self.space == "world":
@@ -430,6 +435,10 @@ class HeatmapToLandmarksd(MapTransform):
             d[score_key] = score
             d[covariance_key] = covariance
         return d
+
+    def decode(self, heatmaps: NdarrayOrTensor, affine: np.ndarray | None) -> Sequence[NdarrayOrTensor]:
+        """Points (N, D) in index coordinates, score and covariance; a subclass may decode otherwise, and in mm."""
+        return self.decoder(heatmaps)
 
     def _present(self, found: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Points, score and covariance from an inferer, without what is not above the threshold."""

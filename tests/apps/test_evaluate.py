@@ -166,6 +166,7 @@ def test_what_a_bundle_writes(tmp_path):
         saver._save(engine)
         expected.append(np.linalg.norm(offset, axis=1))
     saver._finish(engine)
+    (tmp_path / "out" / "predictions_std.csv").write_text("image,landmark,std_x,std_y\n1,a,0,0\n")  # no points
     step = items[0]["spacing"][0]
     assert len(list((tmp_path / "out").glob("*.mrk.json"))) == 2
     for truth, scale, unit in (

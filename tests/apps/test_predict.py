@@ -28,6 +28,7 @@ from PIL import Image
 from monai_landmarks.apps.main import program
 from monai_landmarks.apps.prediction import predict_landmarks
 from monai_landmarks.data import bundle_landmark_names, read_landmark_table, read_landmarks
+from monai_landmarks.uncertainty import ConformalRegions
 
 SOURCE = Path(__file__).parents[2] / "bundles"
 BUNDLES = sorted(path.parents[1].name for path in SOURCE.glob("*/configs/inference.json"))
@@ -87,24 +88,27 @@ def invoke(*arguments) -> object:
 def test_points_are_where_the_spots_are(name, tmp_path):
     """Images of different sizes share a batch, and two have the same name."""
     root, images, out = spot_bundle(tmp_path, name), write_spots(tmp_path / "images"), tmp_path / "out"
-    result = predict_landmarks(root, images, out, ["mrk.json", "fcsv"], spacing=0.5, device="cpu", batch_size=3)
-    table = read_landmark_table(out / "predictions.csv")
     names = bundle_landmark_names(root / "configs" / "metadata.json")
+    count = len(names)
+    ConformalRegions(tuple(names), 0.9, (2.0,) * count, (20,) * count, 2).save(tmp_path / "regions.json")
+    options = {"spacing": 0.5, "device": "cpu", "batch_size": 3, "regions": tmp_path / "regions.json"}
+    result = predict_landmarks(root, images, out, ["mrk.json", "fcsv"], **options)
+    table = read_landmark_table(out / "predictions.csv")
     for image, (_, point) in SPOTS.items():
         landmarks = table[str(images / image)]
         assert landmarks.names == tuple(names)
         np.testing.assert_allclose(landmarks.points, np.tile(point, (len(names), 1)), atol=0.1)
         assert (landmarks.scores > 0).all()
+        width = max(SPOTS[image][0]) / 20  # of the spot
+        np.testing.assert_allclose(
+            landmarks.covariances, np.tile(width**2 * np.eye(2), (len(names), 1, 1)), atol=0.5 * width**2
+        )
         for suffix in ("mrk.json", "fcsv"):
             slicer = read_landmarks(out / f"{image.removesuffix('.png').replace('/', '_')}.{suffix}").to("LPS")
             np.testing.assert_allclose(slicer.points, [[0.5 * x for x in point] + [0]] * len(names), atol=0.1)
-    lines = (out / "predictions_std.csv").read_text().splitlines()
-    assert len(lines) == 1 + len(SPOTS) * len(names)
-    for line in lines[1:]:
-        image, _, *std = line.split(",")
-        # that of the spot, in mm along the axes of the world
-        width = 0.5 * max(SPOTS[str(Path(image).relative_to(images))][0]) / 20
-        np.testing.assert_allclose(np.array(std, float), width, rtol=0.3)
+            np.testing.assert_allclose(slicer.uncertainty, 0.5 * width * 2**0.5, rtol=0.3)  # mm
+            np.testing.assert_allclose(slicer.region_radius, 2, rtol=1e-5)
+            assert slicer.coverage == 0.9
     assert not result.unreadable
     assert set(result.written) == {path for path in out.rglob("*") if path.is_file()}
 
@@ -123,6 +127,36 @@ def test_pictures_and_slices_share_a_batch(tmp_path):
     for name, point in expected.items():
         landmarks = read_landmarks(out / f"{name}.mrk.json").to("RAS")
         np.testing.assert_allclose(landmarks.points, np.tile(point, (19, 1)), atol=0.1)
+
+
+def test_a_dicom_series_and_a_bundle_made_for_volumes(tmp_path, write_dicom):
+    rows = ["# coordinate_system=RAS", "image,landmark,x,y,z"]
+    grid = np.stack(np.mgrid[:20, :18, :16], axis=-1)
+
+    def ball(point: tuple[float, ...]) -> np.ndarray:
+        return (200 * np.exp(-((grid - point) ** 2).sum(-1) / 8)).astype(np.int16)
+
+    (tmp_path / "images").mkdir()
+    for i in range(3):
+        nib.save(nib.Nifti1Image(ball((8, 9, 7 + i)), np.diag([2, 2, 3, 1])), tmp_path / "images" / f"{i}.nii")
+        rows.append(f"{i}.nii,a,16,18,{3 * (7 + i)}")
+    (tmp_path / "points.csv").write_text("\n".join(rows))
+    root, out = tmp_path / "bundle", tmp_path / "out"
+    for command in (
+        ["check", tmp_path / "images", tmp_path / "points.csv", "--out", tmp_path / "checked", "--sheet", "0"],
+        ["init", tmp_path / "checked" / "datalist.json", "--method", "scn", "--out", root],
+    ):
+        done = CliRunner().invoke(program, [*map(str, command)])
+        assert done.exit_code == 0, done.output
+    change(root, network_def={**NETWORK, "_target_": "torch.nn.Conv3d"})
+    (root / "models").mkdir(exist_ok=True)
+    torch.save({"weight": torch.ones(1, 1, 1, 1, 1), "bias": torch.zeros(1)}, root / "models" / "model.pt")
+    write_dicom(tmp_path / "new" / "head", ball((8.4, 6.7, 9.2)), "1")  # slices 3 mm apart, pixels of 1 mm
+    done = invoke(root, tmp_path / "new", "--out", out, "--device", "cpu", "--format", "npz")
+    assert done.exit_code == 0, done.output
+    [landmarks] = read_landmark_table(out / "predictions.csv").values()
+    np.testing.assert_allclose(landmarks.to("LPS").points, [[8.4, 6.7, 27.6]], atol=0.3)
+    np.testing.assert_array_equal(read_landmarks(out / "head.npz").points, landmarks.to("RAS").points)
 
 
 def test_the_rest_is_done_when_an_image_cannot_be_read(tmp_path):
@@ -262,6 +296,21 @@ def test_more_configuration(tmp_path):
     assert done.exit_code == 0, done.stderr
     [landmarks] = read_landmark_table(tmp_path / "out" / "predictions.csv").values()
     np.testing.assert_allclose(landmarks.points[0], SPOTS["a.png"][1], atol=0.1)
+
+
+def test_regions_are_stated(tmp_path):
+    root, images = spot_bundle(tmp_path), write_spots(tmp_path / "images")
+    names = tuple(bundle_landmark_names(root / "configs" / "metadata.json"))
+    ConformalRegions(names, 0.9, bounds=(1.5,) * 19, cases=(20,) * 19, spatial_dims=2).save(tmp_path / "regions.json")
+    arguments = (root, images / "a.png", "--out", tmp_path / "out", "--device", "cpu", "--spacing", "0.5")
+    done = invoke(*arguments, "--regions", tmp_path / "regions.json")
+    assert done.exit_code == 0, done.stderr
+    landmarks = read_landmarks(tmp_path / "out" / "a.mrk.json")
+    assert landmarks.coverage == 0.9
+    np.testing.assert_allclose(landmarks.region_radius, 1.5, rtol=1e-6)
+    (tmp_path / "regions.json").write_text("{}")
+    done = invoke(*arguments, "--regions", tmp_path / "regions.json")
+    assert done.exit_code == 1 and "regions.json" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_weights_of_another_place(tmp_path):

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import re
+from html import escape
 from html.parser import HTMLParser
 
 import nibabel as nib
@@ -26,6 +27,7 @@ from monai_landmarks.apps.evaluation import evaluate_predictions
 from monai_landmarks.apps.main import program
 from monai_landmarks.apps.reporting import write_report
 from monai_landmarks.data import LandmarkSet, datalist_item, save_datalist, write_landmarks
+from monai_landmarks.visualize import report_page
 
 NAN = float("nan")
 # what a stranger may call landmarks and images
@@ -77,6 +79,16 @@ def make(folder, dims, count=8, radius=1.0, sure=True, stated=True):
 
 def run(*args):
     return CliRunner().invoke(program, ["report", *map(str, args), "--resamples", "30"])
+
+
+@pytest.fixture
+def words_only(monkeypatch):
+    """Pictures are made, but not painted, which takes most of the time; the tests with a browser look at real ones."""
+
+    def unpainted(figure, alt, caption, format, kind):
+        return f'<figure><img src="data:image/{format}" alt="{escape(alt)}"><figcaption>{escape(caption)}</figcaption></figure>'
+
+    monkeypatch.setattr(report_page, "_picture", unpainted)
 
 
 class Content(HTMLParser):
@@ -138,7 +150,7 @@ def test_in_a_browser(tmp_path, dims):
         assert page.run("document.querySelector('details').open")
 
 
-def test_numbers_are_those_of_the_evaluation(tmp_path):
+def test_numbers_are_those_of_the_evaluation(tmp_path, words_only):
     pred, datalist = make(tmp_path, 2)
     evaluation = evaluate_predictions(pred, datalist, **FEW)
     assert write_report(evaluation, tmp_path / "report.html", source="these and those") == []
@@ -159,6 +171,10 @@ def test_numbers_are_those_of_the_evaluation(tmp_path):
     )
     root = np.sqrt(np.mean(evaluation.errors[np.isfinite(evaluation.errors)] ** 2))
     assert f"error should be {np.sqrt(2 * 0.64):.2f} mm, and it is {root:.2f} mm" in page.text
+    # in a plane the region of level c of a Gaussian ends where 1 - exp(-r^2 / (2 variance)) = c
+    levels = 1 - np.exp(-(evaluation.errors[np.isfinite(evaluation.errors)] ** 2) / (2 * 0.64))
+    for level in (0.5, 0.9):
+        assert f" {100 * level:g} {100 * np.mean(levels <= level):.1f} " in page.text
     assert page.tags.count("script") == 0 and all(picture["src"].startswith("data:image/") for picture in page.pictures)
 
 
@@ -166,7 +182,7 @@ def test_numbers_are_those_of_the_evaluation(tmp_path):
     "radius, said",
     [(0.1, "the regions are too small"), (1.7, "agrees with what is stated"), (50.0, "larger than these images need")],
 )
-def test_coverage_is_judged(tmp_path, radius, said):
+def test_coverage_is_judged(tmp_path, words_only, radius, said):
     """Noise of 0.8 mm along each of two axes: 90 % lie within 1.7 mm."""
     pred, datalist = make(tmp_path, 2, count=30, radius=radius)
     assert run(pred, datalist, "--out", tmp_path / "report.html", "--cases", 0).exit_code == 0
@@ -181,7 +197,7 @@ def test_coverage_is_judged(tmp_path, radius, said):
         (False, True, "Stated regions", "root mean square"),
     ],
 )
-def test_says_what_the_predictions_do_not_hold(tmp_path, sure, stated, there, absent):
+def test_says_what_the_predictions_do_not_hold(tmp_path, words_only, sure, stated, there, absent):
     pred, datalist = make(tmp_path, 2, count=3, sure=sure, stated=stated)
     result = run(pred, datalist, "--out", tmp_path / "report.html", "--cases", 1)
     assert result.exit_code == 0, result.output
@@ -191,7 +207,7 @@ def test_says_what_the_predictions_do_not_hold(tmp_path, sure, stated, there, ab
     assert ("Ellipses:" in page.text) == (ellipses is not None) and (ellipses or "") in page.text
 
 
-def test_without_images_and_with_one_that_cannot_be_read(tmp_path):
+def test_without_images_and_with_one_that_cannot_be_read(tmp_path, words_only):
     pred, datalist = make(tmp_path, 2, count=3)
     broken = tmp_path / "images" / IMAGES[2].format(1)
     broken.write_bytes(b"no picture")
@@ -205,14 +221,14 @@ def test_without_images_and_with_one_that_cannot_be_read(tmp_path):
 
 
 @pytest.mark.parametrize("images", ["images", "datalist.json"])
-def test_images_beside_landmark_files(tmp_path, images):
+def test_images_beside_landmark_files(tmp_path, words_only, images):
     pred, _ = make(tmp_path, 3, count=2)
     result = run(pred, pred, "--images", tmp_path / images, "--out", tmp_path / "report.html", "--cases", 1)
     assert result.exit_code == 0, result.output
     assert len(Content(tmp_path / "report.html").pictures) == 4 + 4
 
 
-def test_the_same_predictions_are_the_same_file(tmp_path):
+def test_the_same_predictions_are_the_same_file(tmp_path, words_only):
     pred, datalist = make(tmp_path, 2, count=2)
     for name in ("a", "b"):
         run(pred, datalist, "--out", tmp_path / name, "--compare", pred)
@@ -220,7 +236,7 @@ def test_the_same_predictions_are_the_same_file(tmp_path):
     assert "other predictions: mean error" in Content(tmp_path / "a").text
 
 
-def test_nothing_is_written_where_the_evaluation_fails(tmp_path):
+def test_nothing_is_written_where_the_evaluation_fails(tmp_path, words_only):
     pred, datalist = make(tmp_path, 2, count=1)
     (pred / "x.mrk.json").write_text("{")
     result = run(pred, datalist, "--out", tmp_path / "report.html")

@@ -110,6 +110,18 @@ def test_train_and_inference_agree() -> None:
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)
+def test_a_damaged_image_does_not_end_an_inference(bundle: str, tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 120), np.uint8)).save(tmp_path / "whole.png")
+    (tmp_path / "damaged.png").write_bytes((tmp_path / "whole.png").read_bytes()[:-5000])
+    parser = ConfigParser()
+    parser.read_config(SOURCE / bundle / "configs" / "inference.json")
+    parser.update({"bundle_root": str(SOURCE / bundle), "dataset_dir": str(tmp_path)})
+    loader = parser.get_parsed_content("dataloader")
+    assert [len(batch["image"]) for batch in loader] == [1]
+    assert [Path(image).name for image, _ in loader.unreadable] == ["damaged.png"]
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
 def test_radiographs_of_one_slice(bundle: str, tmp_path: Path) -> None:
     """A DICOM radiograph, or a NIfTI image with one slice, is a volume to its reader and a picture to the network."""
     pixels = np.random.default_rng(0).integers(0, 255, (90, 120, 1)).astype(np.int16)
@@ -143,7 +155,9 @@ def test_bundles_differ_only_where_they_should() -> None:
         assert evaluations[0] == evaluations[1]
 
 
-@pytest.mark.parametrize("path", [path for path in CONFIGS if "backbone_weights" in json.loads(path.read_text())], ids=named)
+@pytest.mark.parametrize(
+    "path", [path for path in CONFIGS if "backbone_weights" in json.loads(path.read_text())], ids=named
+)
 def test_a_trained_network_needs_no_weights_to_start_from(path: Path) -> None:
     """Pre-trained weights are looked for, and perhaps downloaded, where a training starts and nowhere else."""
     configs = path.parent

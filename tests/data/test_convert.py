@@ -174,6 +174,21 @@ def test_verse_and_label_cubes_find_their_images(tmp_path):
     assert result.faults == () and read_landmarks(tmp_path / "back.csv") == marked
 
 
+def test_molars_find_their_volumes(tmp_path):
+    source = tmp_path / "train"
+    source.mkdir()
+    np.save(source / "7_label.npy", np.array([[1, 2, 3], [-1, -1, -1]]))
+    np.save(source / "7_spacing.npy", np.ones(3))
+    image = SimpleITK.Image(5, 6, 7, SimpleITK.sitkInt16)
+    image.SetSpacing((0.5, 0.6, 0.7))
+    image.SetOrigin((10, 20, 30))
+    SimpleITK.WriteImage(image, str(source / "7_volume.nrrd"))
+    result = convert_landmarks(source, tmp_path / "new", destination_format="mrk.json", images=source)
+    assert result.faults == () and files(tmp_path / "new") == ["7.mrk.json"]
+    landmarks = read_landmarks(tmp_path / "new" / "7.mrk.json").to("LPS")
+    np.testing.assert_allclose(landmarks.points, [[10.5, 21.2, 32.1], [NAN] * 3])
+
+
 def test_names_for_files_without(tmp_path):
     (tmp_path / "a.pts").write_text("point\n2\n1 2 3\n4 5 6\n")
     convert_landmarks(tmp_path / "a.pts", tmp_path / "a.fcsv", names=("tip", "base"))

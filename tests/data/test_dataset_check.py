@@ -192,6 +192,20 @@ def test_what_is_no_fault_is_a_note(tmp_path, small):
     assert result.notes == (f"{path}: 31 of 32 landmarks.", "mine: no official part has this name.")
 
 
+@pytest.mark.parametrize(
+    "name, part, other",
+    [
+        ("verse", "dataset-verse20validation", "dataset-02validation"),
+        ("afids", "data/datasets/SNSX", "data/datasets/ds004470"),
+    ],
+)
+def test_parts_by_their_other_names(name, part, other, tmp_path, small):
+    MAKERS[name](tmp_path)
+    (tmp_path / part).rename(tmp_path / other)
+    result = check_public_dataset(name, tmp_path)
+    assert (result.faults, result.notes) == ((), ())
+
+
 def test_absent_molars_are_missing(tmp_path):
     make_mml(tmp_path)
     landmarks = read_landmarks(tmp_path / "mmld_dataset" / "train" / "7_label.npy")

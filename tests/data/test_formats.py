@@ -16,6 +16,7 @@ import csv
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -493,12 +494,16 @@ def test_npz_needs_numpy_alone(tmp_path):
         assert dict(zip(arrays["names"], arrays["points"].tolist()))["a"] == [1.5, 2]
         assert str(arrays["coordinate_system"]) == "index" and arrays["scores"][0] == 0.25
     assert read_landmarks(tmp_path / "1.npz") == landmarks
+    matrices = np.array([[[2.0, 0.5], [0.5, 1.0]], [[NAN, NAN], [NAN, NAN]]])
+    stated = replace(landmarks, covariances=matrices, regions=3 * matrices, coverage=0.9)
+    write_landmarks(tmp_path / "1.npz", stated)
+    assert read_landmarks(tmp_path / "1.npz") == stated != landmarks
 
 
-def forged(header):
-    """A member of an archive whose header says this, followed by 8 bytes."""
+def forged(header, data=bytes(8)):
+    """A member of an archive whose header says this."""
     text = header.ljust(117) + "\n"
-    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + bytes(8)
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + data
 
 
 NPZ = {"names": np.array(["a"]), "points": np.zeros((1, 2)), "coordinate_system": np.array("RAS")}
@@ -513,10 +518,16 @@ NPZ = {"names": np.array(["a"]), "points": np.zeros((1, 2)), "coordinate_system"
         ({"points": np.zeros(2)}, "'points' has the shape"),
         ({"points": np.zeros((2, 2))}, r"shape \(2, 2\); expected \(1, 2\)"),
         ({"scores": np.zeros(3)}, "scores has shape"),
+        ({"covariances": -np.eye(2)[None]}, "covariances of landmark 'a'"),
+        ({"coverage": np.zeros(3)}, "'coverage' has the shape"),
         ({"coordinate_system": np.array("MNI")}, "'MNI' is unknown"),
         ({"names": np.array(["a"], dtype=object)}, "no archive of arrays that can be read"),
         ({"points": forged("{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999, 2)}")}, "is too large"),
         ({"points": forged("{'descr': '<f8', 'fortran_order': False, 'shape': 9**9**9}")}, "no archive of arrays"),
+        (
+            {"names": forged("{'descr': '<U2', 'fortran_order': False, 'shape': (1,)}", b"\xff" * 8)},
+            "no archive of arrays",
+        ),
         ({"points": bytes(1 << 27)}, "no archive of arrays that can be read"),
     ],
 )

@@ -117,13 +117,16 @@ def seeds(tmp_path_factory):
     image = folder / "image.nii.gz"
     nib.save(nib.Nifti1Image(np.zeros((12, 14, 16), np.uint8), np.diag([-2, 1.5, 3, 1])), image)
     sure = {"covariances": [np.eye(3)] * 2, "regions": [2 * np.eye(3)] * 2, "coverage": 0.9}
-    world = LandmarkSet(("a", "left, b"), [[1.5, -2, 3], [NAN] * 3], "LPS", (("a", "left, b"),), None, [0.5, NAN], **sure)
+    world = LandmarkSet(
+        ("a", "left, b"), [[1.5, -2, 3], [NAN] * 3], "LPS", (("a", "left, b"),), None, [0.5, NAN], **sure
+    )
     index = LandmarkSet(("a", "b"), [[3, 4, 5], [9, 9, 9]], "index", image="1.png")
     for name in ("a.csv", "a.mrk.json", "a.fcsv", "a.npz"):
         write_landmarks(folder / name, world)
     for form in ("long", "wide"):
         write_landmark_table(folder / f"{form}.csv", {"1.png": index, "2.png": index}, form)
     write_landmarks(folder / "cubes.nii.gz", index, format="nnlandmark", image=image)
+    np.save(folder / "a_label.npy", index.points)
     (folder / "cubes.nii").write_bytes(gzip.decompress((folder / "cubes.nii.gz").read_bytes()))
     files = [path for path in folder.iterdir() if path != image and path.name != "name_to_label.json"]
     files += [path for path in EXAMPLES.rglob("*.*") if path.name not in ("dataset.json", "spacing.json")]

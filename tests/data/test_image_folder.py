@@ -38,35 +38,12 @@ def test_folder_and_file(tmp_path):
         image_folder_items(tmp_path / "nowhere")
 
 
-def write_dicom(
-    folder: Path, volume: np.ndarray, series: str, positions: bool = True, suffix: str = ".dcm", gap: float = 3
-) -> None:
-    """One file for each slice [..., k], with a gap in mm between them; without positions they are radiographs."""
-    sitk = pytest.importorskip("SimpleITK")
-    folder.mkdir(parents=True, exist_ok=True)
-    for k in range(volume.shape[2]):
-        image = sitk.GetImageFromArray(volume[:, :, k].T)
-        tags = {"0008|0060": "CT", "0020|000e": f"1.2.3.{series}", "0020|000d": "1.2.3", "0020|0013": str(k)}
-        tags["0008|0018"] = f"1.2.3.{series}.{k}"
-        if positions:
-            tags |= {"0020|0032": f"0\\0\\{gap * k}", "0020|0037": "1\\0\\0\\0\\1\\0"}
-        else:
-            tags["0008|0060"] = "DX"
-        for key, value in tags.items():
-            image.SetMetaData(key, value)
-        writer = sitk.ImageFileWriter()
-        writer.KeepOriginalImageUIDOn()
-        writer.SetImageIO("GDCMImageIO")
-        writer.SetFileName(str(folder / f"{series}_{k}{suffix}"))
-        writer.Execute(image)
-
-
 def paths(folder: Path) -> list[str]:
     return [str(Path(item["image"]).relative_to(folder)) for item in image_folder_items(folder)]
 
 
 @pytest.mark.parametrize("suffix", [".dcm", ""])
-def test_a_dicom_series_is_one_image(tmp_path, suffix):
+def test_a_dicom_series_is_one_image(tmp_path, write_dicom, suffix):
     volume = np.random.default_rng(0).integers(0, 1000, (12, 10, 4)).astype(np.int16)
     write_dicom(tmp_path / "head" / "ct", volume, "1", suffix=suffix)
     write_dicom(tmp_path / "hands", volume[..., :2], "2", positions=False, suffix=suffix)  # two views of a series
@@ -81,7 +58,7 @@ def test_a_dicom_series_is_one_image(tmp_path, suffix):
     np.testing.assert_allclose(np.asarray(image.affine), np.diag([-1, -1, 3, 1]))
 
 
-def test_a_folder_holds_one_series(tmp_path):
+def test_a_folder_holds_one_series(tmp_path, write_dicom):
     volume = np.zeros((12, 10, 4), np.int16)
     write_dicom(tmp_path, volume, "1")
     write_dicom(tmp_path, volume[..., :2], "2")

@@ -108,8 +108,8 @@ def test_wrong_matrices(key, value, message):
 
 @pytest.mark.parametrize("system", ["RAS", "LPS"])
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("suffix", ["mrk.json", "fcsv"])
-def test_slicer_files_keep_them(tmp_path, suffix, dims, system):
+@pytest.mark.parametrize("suffix", ["mrk.json", "fcsv", "npz"])
+def test_files_of_one_image_keep_them(tmp_path, suffix, dims, system):
     landmarks = make(dims, system)
     write_landmarks(tmp_path / f"a.{suffix}", landmarks)
     same(read_landmarks(tmp_path / f"a.{suffix}").with_spatial_dims(dims), landmarks)

@@ -130,6 +130,9 @@ def test_saver(tmp_path, dims):
             np.testing.assert_allclose(landmarks.covariances, [0.25 * np.eye(dims)] * 3, atol=1e-6)
             np.testing.assert_allclose(landmarks.region_radius, [1, 2, 3], rtol=1e-5)
             assert landmarks.coverage == 0.8
+    std = read(tmp_path / "all_std.csv")
+    assert len(std) == 15 and float(std[0]["std_x"]) == 0.5 and ("std_z" in std[0]) == (dims == 3)
+    assert [float(row["region_radius"]) for row in std[:3]] == [1, 2, 3]
 
 
 def test_saver_without_scores_and_covariances(tmp_path):
@@ -140,6 +143,7 @@ def test_saver_without_scores_and_covariances(tmp_path):
         *read_landmark_table(tmp_path / "predictions.csv").values(),
     ):
         assert landmarks.scores is None and landmarks.covariances is None and landmarks.regions is None
+    assert not (tmp_path / "predictions_std.csv").exists()
 
 
 @pytest.mark.parametrize("count", [4, 5])
@@ -220,7 +224,7 @@ def test_best_only(tmp_path):
         distance = np.linalg.norm(written - -0.5 * cases[4]["label"][0, 0].numpy())
         assert distance == pytest.approx((4, 4, 3)[epoch], abs=1e-3)
     assert means == pytest.approx([29 / 14, 29 / 14, (3 * 1 + 0 + 3 * 1 + 3 * 2 + 3 * 3) / 14], abs=1e-4)
-    assert len(list(tmp_path.iterdir())) == 3 + 5 + 1 + 1
+    assert len(list(tmp_path.iterdir())) == 3 + 5 + 2 + 1
 
 
 def test_names_must_fit(tmp_path):

@@ -162,6 +162,15 @@ def test_gross_errors_count_as_half_of_the_extent(tmp_path):
     known = [points[~points.isnan().any(-1)] for points in (case["label"][0].as_tensor() for case in make_cases())]
     limit = 0.5 * max(float((p.amax(0) - p.amin(0)).max()) for p in known)
     np.testing.assert_allclose(spy.told[0].error, [limit] * 3, rtol=1e-5)
+    # where the points have no extent, there is no such limit
+    alone = make_cases()
+    for case in alone:
+        case["label"][:] = 5.0
+    spy = Spy()
+    trainer, handler, _, _ = training(tmp_path / "alone", spy, epochs=1)
+    handler.validator.data_loader = DataLoader(Dataset(alone), batch_size=5)
+    trainer.run()
+    np.testing.assert_allclose(spy.told[0].error, [2.0] * 3, rtol=1e-5)  # the mean of 0, 1, 2, 3 and 4
 
 
 def test_a_schedule_needs_no_validation(tmp_path):

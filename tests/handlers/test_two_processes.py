@@ -64,6 +64,6 @@ def test_two_processes(tmp_path):
         for name, value in metrics.items():
             torch.testing.assert_close(value, expected[name], msg=f"{name} of rank {rank}")
     files = sorted(path.name for path in one.iterdir())
-    assert len(files) == 5 + 1 + 3 + 4 and sorted(path.name for path in two.iterdir()) == files
+    assert len(files) == 5 + 2 + 3 + 4 and sorted(path.name for path in two.iterdir()) == files
     same, different, failed = filecmp.cmpfiles(one, two, files, shallow=False)
     assert sorted(same) == files, f"{different} {failed}"

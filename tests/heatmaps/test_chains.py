@@ -90,7 +90,7 @@ def test_sequence_is_the_best_of_all_paths(dims, seed, extent):
             step = points[i + 1, b] - points[i, a]
             if not (12.5 < float(step.norm()) < 50 and float(step[-1]) < 0):
                 return -math.inf
-        (i, k) = chosen[0]
+        i, k = chosen[0]
         position = -float(points[i, k, -1])
         if extent and (position < extent[0] + 15 or position > extent[1] - 15) and float(score[i, k]) <= 0.5:
             return -math.inf

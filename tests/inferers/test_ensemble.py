@@ -18,7 +18,7 @@ from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
-from monai_landmarks.inferers import DropoutEnsembleInferer, FlipEnsembleInferer
+from monai_landmarks.inferers import DropoutEnsembleInferer, FlipEnsembleInferer, LandmarkInferer
 from monai_landmarks.networks.nets import SCN
 from monai_landmarks.transforms import HeatmapToLandmarksd, RandLandmarkFlip
 
@@ -92,6 +92,15 @@ def test_flip_errors():
         FlipEnsembleInferer(0, names=["a", "b"])(images, net)
     with pytest.raises(ValueError, match="'x', which is not among"):
         FlipEnsembleInferer(0, [("x", "left")], NAMES)
+
+
+def test_points_are_no_heatmaps():
+    net, images = make_net(2, "cpu"), torch.rand(1, 1, *SIZES[2])
+    with pytest.raises(ValueError, match="an ensemble is of heatmaps, but its inferer gives dict"):
+        FlipEnsembleInferer(0, inferer=LandmarkInferer())(images, net)
+    item = {"pred": {name: value[0] for name, value in LandmarkInferer()(images, net).items()}, "image": images[0]}
+    with pytest.raises(ValueError, match="covariance='mixture' needs heatmaps"):
+        HeatmapToLandmarksd("pred", ref_image_keys="image", space="index", covariance="mixture")(item)
 
 
 def test_dropout_members_and_modes(device):

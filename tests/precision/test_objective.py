@@ -45,7 +45,9 @@ def test_cost_by_hand():
                 (1 - c) * math.log(e) + c * (math.log(s) + q / (2 * dims * s * s))
                 for e, q, s in zip(error, square, (2.0, 4.0))
             ]
-            torch.testing.assert_close(PrecisionObjective(dims, calibration=c)(history), torch.tensor(expected))
+            torch.testing.assert_close(
+                PrecisionObjective(dims, calibration=c, margin=1.0)(history), torch.tensor(expected)
+            )
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -54,7 +56,9 @@ def test_the_likelihood_is_best_where_sigma_is_the_error_that_remains(dims):
     errors = (3.0 * torch.randn(20000, dims)).norm(dim=-1)  # a standard deviation of 3 along each axis
     sigma = torch.linspace(1, 9, 801)
     table = evaluation(sigma.tolist(), [float(errors.mean())] * 801, [float(errors.square().mean())] * 801)
-    assert sigma[PrecisionObjective(dims, calibration=1.0)([table]).argmin()] == pytest.approx(3.0, abs=0.03)
+    for margin in (1.0, 2.5):
+        cost = PrecisionObjective(dims, calibration=1.0, margin=margin)([table])
+        assert sigma[cost.argmin()] == pytest.approx(3.0 * margin, abs=0.03 * margin)
 
 
 def test_reward_by_hand():
@@ -77,3 +81,5 @@ def test_a_reward_without_any_error_is_zero():
 def test_calibration_is_a_share():
     with pytest.raises(ValueError, match="calibration"):
         PrecisionObjective(2, calibration=1.5)
+    with pytest.raises(ValueError, match="margin"):
+        PrecisionObjective(2, margin=0.0)

@@ -24,7 +24,7 @@ from monai_landmarks.precision import FEATURES, PrecisionObjective, PrecisionObs
 
 
 def observe(history, since=(2.0, 3.0, 0.0), active=(True, True, False), dims=2):
-    observation = PrecisionObservation(SigmaRange(1.0, 16.0), PrecisionObjective(dims, window=1))
+    observation = PrecisionObservation(SigmaRange(1.0, 16.0), PrecisionObjective(dims, margin=1.0, window=1))
     state = observation(history, torch.tensor(since), torch.tensor(active))
     assert state.shape == (3, observation.num_features) and state.isfinite().all()
     return dict(zip(FEATURES, state.T))

@@ -108,10 +108,13 @@ def read_numbers(path: Path, columns: int, rows: int) -> list[list[float]]:
 
 def image_size(path: Path) -> np.ndarray:
     """Width and height in pixels, from the file's header."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such image, though the tables have it.")
-    with Image.open(path) as image:
-        return np.array(image.size)
+    try:
+        with Image.open(path) as image:
+            return np.array(image.size)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such image, though the tables have it.") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: this image of the tables cannot be read ({error}).") from error
 
 
 def top_to_bottom(points: np.ndarray) -> tuple[np.ndarray, bool]:

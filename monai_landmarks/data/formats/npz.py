@@ -13,7 +13,8 @@
 """NumPy archives (``.npz``): what a program in Python reads without any library but NumPy.
 
 ``names`` (N,), ``points`` (N, D), ``coordinate_system`` (RAS, LPS or index), and where they are known ``scores`` (N,),
-``image`` and ``pairs`` (P, 2). Nothing in them is pickled::
+``covariances`` and ``regions`` (N, D, D) with their ``coverage``, ``image`` and ``pairs`` (P, 2), all as in `LandmarkSet`.
+Nothing in them is pickled::
 
     with np.load("case.npz") as arrays:
         points = dict(zip(arrays["names"], arrays["points"]))
@@ -22,6 +23,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,19 @@ from monai_landmarks.data.landmark_set import CoordinateSystem, LandmarkSet
 __all__ = ["read_array", "read_npz", "write_npz"]
 
 _MOST_BYTES = 1 << 26  # of one array; a small file may hold one that unpacks to more than any memory
-_KINDS = {"names": "U", "points": "fiu", "coordinate_system": "U", "scores": "fiu", "image": "U", "pairs": "U"}
+_NUMBERS = "fiu"
+# what the arrays hold, and their number of dimensions
+_ARRAYS = {
+    "names": ("U", 1),
+    "points": (_NUMBERS, 2),
+    "coordinate_system": ("U", 0),
+    "scores": (_NUMBERS, 1),
+    "covariances": (_NUMBERS, 3),
+    "regions": (_NUMBERS, 3),
+    "coverage": (_NUMBERS, 0),
+    "image": ("U", 0),
+    "pairs": ("U", 2),
+}
 _NEEDED = ("names", "points", "coordinate_system")
 
 
@@ -49,13 +63,12 @@ def read_npz(path: Path) -> LandmarkSet:
     if missing:
         raise ValueError(f"no array {missing[0]!r}; expected {', '.join(_NEEDED)}.")
     for key, array in arrays.items():
-        if array.dtype.kind not in _KINDS[key]:
-            raise ValueError(
-                f"the array {key!r} holds {array.dtype}; expected {'text' if _KINDS[key] == 'U' else 'numbers'}."
-            )
-    for key, dims in (("names", 1), ("points", 2), ("coordinate_system", 0), ("scores", 1), ("image", 0), ("pairs", 2)):
-        if key in arrays and arrays[key].ndim != dims:
-            raise ValueError(f"the array {key!r} has the shape {arrays[key].shape}; expected {dims} dimensions.")
+        kinds, dims = _ARRAYS[key]
+        if array.dtype.kind not in kinds:
+            expected = "text" if kinds == "U" else "numbers"
+            raise ValueError(f"the array {key!r} holds {array.dtype}; expected {expected}.")
+        if array.ndim != dims:
+            raise ValueError(f"the array {key!r} has the shape {array.shape}; expected {dims} dimensions.")
     return LandmarkSet(
         names=tuple(arrays["names"].tolist()),
         points=arrays["points"],
@@ -63,6 +76,9 @@ def read_npz(path: Path) -> LandmarkSet:
         pairs=tuple(map(tuple, arrays["pairs"].tolist())) if "pairs" in arrays else (),
         image=str(arrays["image"]) if "image" in arrays else None,
         scores=arrays.get("scores"),
+        covariances=arrays.get("covariances"),
+        regions=arrays.get("regions"),
+        coverage=float(arrays["coverage"]) if "coverage" in arrays else None,
     )
 
 
@@ -73,8 +89,9 @@ def write_npz(path: Path, landmark_set: LandmarkSet) -> None:
         "points": landmark_set.points,
         "coordinate_system": np.array(landmark_set.coordinate_system.value),
     }
-    if landmark_set.scores is not None:
-        arrays["scores"] = landmark_set.scores
+    for key in ("scores", "covariances", "regions", "coverage"):
+        if getattr(landmark_set, key) is not None:
+            arrays[key] = np.asarray(getattr(landmark_set, key))
     if landmark_set.image is not None:
         arrays["image"] = np.array(landmark_set.image)
     if landmark_set.pairs:
@@ -86,7 +103,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     arrays, content = {}, io.BytesIO(path.read_bytes())
     try:
         with zipfile.ZipFile(content) as archive:
-            for key in _KINDS:
+            for key in _ARRAYS:
                 if f"{key}.npy" in archive.namelist():
                     with archive.open(f"{key}.npy") as file:
                         arrays[key] = read_array(file.read(_MOST_BYTES + 1))
@@ -109,6 +126,14 @@ def read_array(data: bytes) -> np.ndarray:
         if len(data) > _MOST_BYTES or size > len(data):
             raise ValueError(f"an array of shape {shape} is too large")
         file.seek(0)
-        return np.asarray(npy.read_array(file, allow_pickle=False))
+        array = np.asarray(npy.read_array(file, allow_pickle=False))
+        if array.dtype.kind == "U" and (_codes(array) > sys.maxunicode).any():
+            raise ValueError("its text is of no characters")
     except Exception as error:  # of the header, or of what it says
         raise ValueError(f"no array that can be read ({error}).") from error
+    return array
+
+
+def _codes(text: np.ndarray) -> np.ndarray:
+    """The numbers of the characters in an array of text."""
+    return np.frombuffer(text.astype(text.dtype.newbyteorder("=")).tobytes(), np.uint32)

@@ -1,0 +1,215 @@
+# %% [markdown]
+# # Learned target precision
+#
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+#
+# How wide should the target heatmap of a landmark be? A narrow one asks for a precision that the label may not have; a wide one gives away what the image shows. Usually sigma is set by
+# hand, once for all landmarks. Zhou et al. (IEEE JBHI 2021) let an agent of reinforcement learning search it, landmark by landmark, while the network trains, with an early stop for each.
+#
+# That idea is the paper's. Only its abstract could be read, so everything below it is this package's own: what the agent sees and does, its reward, and when it stops.
+
+# %% [markdown]
+# ## Setup environment
+
+# %%
+# !python -c "import monai_landmarks" || pip install -q -e ".."
+
+# %% [markdown]
+# ## Setup imports
+
+from __future__ import annotations
+
+# %%
+import logging
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from IPython.display import Image, display
+from monai.config import print_config
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.handlers import LrScheduleHandler, ValidationHandler
+from monai.transforms import Compose, Lambdad, LoadImaged, NormalizeIntensityd
+from monai.utils import set_determinism
+
+from monai_landmarks.data import load_landmark_datalist
+from monai_landmarks.data.phantom import HAND_LANDMARKS, write_hand_phantom
+from monai_landmarks.handlers import TargetPrecision
+from monai_landmarks.losses import AdaptivePrecisionLoss
+from monai_landmarks.metrics import points_error_batch
+from monai_landmarks.networks.nets import LocalizationUNet
+from monai_landmarks.precision import (
+    DoubleDQNAgent,
+    FixedSigma,
+    PrecisionSearch,
+    PrecisionTrajectory,
+    RandomAgent,
+    ReplayedSigma,
+)
+from monai_landmarks.transforms import EnsureWorldAffined, HeatmapToLandmarksd, LandmarksToIndexd, LoadLandmarksd
+
+print_config()
+set_determinism(seed=0)
+logging.disable(logging.INFO)
+
+# %% [markdown]
+# ## Labels that are not sure
+#
+# Phantom hands of 40 x 40 pixels, and eight landmarks whose labels jitter: not at all for the first, by 3 pixels for the last. So the right order of the sigmas is known.
+# Labels for testing are exact. The circles have a radius of two standard deviations: the landmark is somewhere there.
+
+# %%
+folder = Path(tempfile.mkdtemp())
+chosen = list(range(0, 37, 5))
+names = [HAND_LANDMARKS[n] for n in chosen]
+size, spacing = 40, 5.9  # pixels, and mm per pixel
+jitter = torch.linspace(0, 3, len(chosen))
+per_landmark = [0.0] * len(HAND_LANDMARKS)
+for n, deviation in zip(chosen, jitter.tolist()):
+    per_landmark[n] = deviation * spacing
+datalist = write_hand_phantom(
+    folder,
+    50,
+    size=(size, size),
+    spacing=spacing,
+    label_jitter=per_landmark,
+    validation_fraction=0.24,
+    testing_fraction=0.2,
+)
+
+read = Compose(
+    [
+        LoadImaged("image", reader="PILReader", ensure_channel_first=True),
+        EnsureWorldAffined("image", spacing_key="spacing"),
+        LoadLandmarksd("label", "image"),
+        NormalizeIntensityd("image"),
+        LandmarksToIndexd("label", "image"),
+        Lambdad("label", lambda points: points[:, chosen]),
+    ]
+)
+data = {
+    name: [read(item) for item in load_landmark_datalist(datalist, name)]
+    for name in ("training", "validation", "testing")
+}
+
+item = data["training"][0]
+plt.imshow(item["image"][0].T, cmap="gray")
+for name, point, deviation in zip(names, item["label"][0], jitter):
+    plt.plot(*point, ".", label=f"{name}, {deviation:.1f}")
+    plt.gca().add_patch(plt.Circle(tuple(point), 2 * deviation, fill=False, color="w", linewidth=0.5))
+plt.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), title="jitter in pixels")
+plt.axis("off")
+plt.show()
+
+# %% [markdown]
+# ## A loss and a handler
+#
+# `AdaptivePrecisionLoss` holds a sigma for each landmark. Here it compares the softmax of a heatmap to a Gaussian of mass 1, so that a wide target is neither cheaper nor dearer than a narrow one.
+# `TargetPrecision` is an Ignite handler: after each validation it hands the errors to a controller, which decides the sigmas for the next epoch. Everything else is MONAI's trainer and evaluator.
+
+# %%
+epochs = 30
+
+
+def augment(batch, device, non_blocking, **kwargs):
+    """Shift image and points by up to 3 whole pixels."""
+    shift = torch.randint(-3, 4, (2,)).tolist()
+    return batch["image"].as_tensor().roll(shift, (2, 3)), batch["label"].as_tensor() + torch.tensor(shift)
+
+
+def train(controller, name):
+    """Train with a controller; test error in pixels, the network's record of sigmas."""
+    torch.manual_seed(0)
+    network = LocalizationUNet(2, 1, len(names), features=(8, 8, 16, 16, 16, 8))
+    loss = AdaptivePrecisionLoss(len(names), spatial_dims=2, sigma=4.0)
+    loader = DataLoader(Dataset(data["training"]), batch_size=4, shuffle=True)
+    optimizer = torch.optim.AdamW(network.parameters(), 5e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=epochs * len(loader), pct_start=0.2)
+    cpu = torch.device("cpu")
+    evaluator = SupervisedEvaluator(
+        device=cpu,
+        val_data_loader=DataLoader(Dataset(data["validation"]), batch_size=12),
+        network=network,
+        postprocessing=HeatmapToLandmarksd("pred", ref_image_keys="image", space="index", softmax=True),
+    )
+    handlers = [
+        ValidationHandler(1, evaluator),
+        TargetPrecision(loss, controller, evaluator, names, folder / f"{name}.json", space="index"),
+        LrScheduleHandler(schedule, print_lr=False, epoch_level=False),
+    ]
+    trainer = SupervisedTrainer(
+        device=cpu,
+        max_epochs=epochs,
+        train_data_loader=loader,
+        network=network,
+        optimizer=optimizer,
+        loss_function=loss,
+        prepare_batch=augment,
+        train_handlers=handlers,
+    )
+    trainer.run()
+    network.eval()
+    decode = HeatmapToLandmarksd("pred", space="index", softmax=True)
+    with torch.no_grad():
+        points = [decode({"pred": network(i["image"][None])[0]})["pred_points"].as_tensor() for i in data["testing"]]
+    errors = [points_error_batch(p, i["label"].as_tensor()) for p, i in zip(points, data["testing"])]
+    return float(torch.cat(errors).mean())
+
+
+# %% [markdown]
+# ## The search
+#
+# After a warm-up, at each validation and for each landmark the agent sees eighteen numbers (where sigma is, how the error went, how wide the predicted heatmap is, ...) and shrinks, keeps or grows sigma, or stops.
+# Its reward is what became of the landmark's cost: of the error, and of how well a Gaussian of half that sigma foretells the labels of the validation images. A landmark whose search has ended (circles) keeps its sigma.
+
+# %%
+error = {"search": train(PrecisionSearch(len(names), 2, agent=DoubleDQNAgent(seed=0)), "search")}
+display(Image(folder / "search.png", width=760))
+
+record = PrecisionTrajectory.read(folder / "search.json")
+last = record.decisions[-1]
+for name, deviation, sigma, reason in zip(names, jitter, last["sigma"], last["stopped"]):
+    print(f"{name:28s} jitter {deviation:.1f}   sigma {sigma:5.2f}   {reason}")
+
+# %% [markdown]
+# ## Beside it
+#
+# The same training with one sigma for all, and with an agent that acts at random. One seed on a tiny phantom decides nothing; `benchmarks/study_precision.py` does it with more.
+
+# %%
+error["fixed"] = train(FixedSigma(2.0), "fixed")
+error["random"] = train(PrecisionSearch(len(names), 2, agent=RandomAgent(seed=0)), "random")
+
+
+def rank_correlation(values):
+    ranks = [torch.as_tensor(v).argsort().argsort().double() for v in (values, jitter)]
+    return float(torch.corrcoef(torch.stack(ranks))[0, 1])
+
+
+for name, value in error.items():
+    sigma = PrecisionTrajectory.read(folder / f"{name}.json").decisions[-1]["sigma"]
+    order = "-" if len(set(sigma)) == 1 else f"{rank_correlation(sigma):.2f}"
+    print(f"{name:8s} test error {value:.2f} pixels, rank correlation of sigma with jitter {order}")
+assert rank_correlation(last["sigma"]) > 0
+
+# %% [markdown]
+# ## The recipe without an agent
+#
+# The record can be replayed: the same sigmas at the same progress, without agent and without validation images, such as for a final training on all images.
+
+# %%
+replayed = ReplayedSigma(folder / "search.json")
+print([round(s, 2) for s in replayed.trajectory.sigma_at(0.0)])
+print([round(s, 2) for s in replayed.trajectory.sigma_at(0.5)])
+print([round(s, 2) for s in replayed.trajectory.sigma_at(1.0)])
