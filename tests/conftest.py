@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import locale
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +62,9 @@ def _write_dicom(
         writer.KeepOriginalImageUIDOn()
         writer.SetImageIO("GDCMImageIO")
         writer.SetFileName(str(folder / f"{series}_{k}{suffix}"))
+        before = locale.setlocale(locale.LC_ALL)
         writer.Execute(image)
+        locale.setlocale(locale.LC_ALL, before)  # ITK leaves "C" where tags hold decimals: text would be ASCII
 
 
 @pytest.fixture(scope="session")
