@@ -47,7 +47,7 @@ def conformal_quantile(scores: np.ndarray, coverage: float) -> float:
     at least the coverage, and of at most coverage + 1 / (n + 1) where scores do not tie.
 
     Scores of several landmarks of an image, which are not independent, are pooled as Lee, Barber, Willett, *Distribution-free
-    inference with hierarchical data*, JRSS B (2025): each image weighs 1 / (n + 1), and so does the new one, at infinity. The
+    inference with hierarchical data*, arXiv:2306.06342: each image weighs 1 / (n + 1), and so does the new one, at infinity. The
     lower bound then holds for a landmark of a new image, drawn evenly from those it has.
 
     Args:
