@@ -57,10 +57,10 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
 
     The volume is cut into cells such that a window holds a cell whole or not at all. A first pass adds up, for each
     landmark and cell, the largest share of every window in the blended value: no value of the stitched volume in the cell
-    is above that sum. A second pass runs the windows that touch the best cells of any landmark once more, and stitches
-    these cells. Where the maximum found there is below the bound of another cell, that one is looked at, too, up to
-    ``candidates`` of them, in a third pass. So the network runs at most three times on a window, and once on all that lie
-    apart from the landmarks.
+    is above that sum, nor above the largest value of a window. A second pass runs the windows that touch the best cells of
+    any landmark once more, and stitches these cells. Where the maximum found there is below the bound of another cell, that
+    one is looked at, too, up to ``candidates`` of them, in a third pass. So the network runs at most three times on a
+    window, seldom more than twice, and once on all that lie apart from the landmarks.
 
     Memory, beside the network's own and the image: one volume of blending weights (not one a landmark), and a few boxes of
     at most 28 voxels along each axis (at the default radius in 3-D) for each landmark.
@@ -262,13 +262,16 @@ class _Bounds:
 
     def __init__(self, layout: _Layout, num_cases: int) -> None:
         self.layout, self.num_cases = layout, num_cases
-        self.values: torch.Tensor | None = None
+        # S = sum over the windows of share * h is at most the sum of the largest terms, and, as a mean, at most the largest h
+        self.sums: torch.Tensor | None = None
+        self.largest: torch.Tensor | None = None
 
     def add(self, heatmaps: torch.Tensor, places: Places) -> None:
         cuts = self.layout.cuts
-        if self.values is None:
+        if self.sums is None or self.largest is None:
             cells = [len(axis) - 1 for axis in cuts]
-            self.values = heatmaps.new_zeros(self.num_cases, heatmaps.shape[1], *cells, dtype=torch.float32)
+            self.sums = heatmaps.new_zeros(self.num_cases, heatmaps.shape[1], *cells, dtype=torch.float32)
+            self.largest = torch.full_like(self.sums, -torch.inf)
         for maps, (case, _, *axes) in zip(heatmaps, places):
             place = tuple(axes)
             share = self.layout.share(place)
@@ -277,15 +280,15 @@ class _Bounds:
             # a few landmarks at a time: no copy of all heatmaps of the window
             step = max(1, _VOXELS // share.numel())
             for first in range(0, len(maps), step):
-                largest = maps[first : first + step].float() * share
-                for axis, parts in enumerate(widths, start=1):
-                    largest = torch.stack([part.amax(dim=axis) for part in largest.split(parts, axis)], dim=axis)
-                self.values[(case.start, slice(first, first + step), *cells)] += largest
+                some = maps[first : first + step].float()
+                where = (case.start, slice(first, first + step), *cells)
+                self.sums[where] += _cell_maxima(some * share, widths)
+                self.largest[where] = torch.maximum(self.largest[where], _cell_maxima(some, widths))
 
     def best(self, candidates: int) -> dict[tuple[int, int], list[_Cell]]:
         """The cells of each case and landmark whose bounds are largest, falling."""
-        assert self.values is not None
-        values = self.values.cpu()
+        assert self.sums is not None and self.largest is not None
+        values = torch.minimum(self.sums, self.largest).cpu()
         for axis, (cuts, image) in enumerate(zip(self.layout.cuts, self.layout.inside), start=2):
             padding = torch.tensor([not image.start <= low < image.stop for low in cuts[:-1]])
             values = values.index_fill(axis, padding.nonzero()[:, 0], -torch.inf)
@@ -296,6 +299,13 @@ class _Bounds:
             for case in range(values.shape[0])
             for landmark in range(values.shape[1])
         }
+
+
+def _cell_maxima(maps: torch.Tensor, widths: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Largest value of (n, *spatial) maps in each cell, whose widths along each axis are given."""
+    for axis, parts in enumerate(widths, start=1):
+        maps = torch.stack([part.amax(dim=axis) for part in maps.split(parts, axis)], dim=axis)
+    return maps
 
 
 class _Candidate(NamedTuple):

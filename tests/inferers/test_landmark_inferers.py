@@ -119,6 +119,12 @@ def test_images_smaller_than_the_window(size, device):
     expected = stitched(options, image, network)
     assert_same_landmarks(SlidingWindowLandmarkInferer(**options)(image, network), expected)
 
+    def below_zero(windows):
+        return network(windows) - 2
+
+    expected = stitched(options, image, below_zero)
+    assert_same_landmarks(SlidingWindowLandmarkInferer(**options)(image, below_zero), expected)
+
 
 def test_several_cases_and_channels_last(device):
     torch.manual_seed(0)

@@ -123,7 +123,14 @@ def test_the_world_point_stays(kind: str, seed: int, tmp_path: Path) -> None:
             RandFlipd("image", 0.5, spatial_axis=1),
             RandRotate90d("image", 0.5, spatial_axes=(0, 2)),
             Spacingd("image", (1.1, 0.9, 1.3), mode="bilinear", padding_mode="border"),
-            RandAffined("image", prob=1.0, rotate_range=(0.2,) * 3, scale_range=(0.1,) * 3, padding_mode="border", mode="bilinear"),
+            RandAffined(
+                "image",
+                prob=1.0,
+                rotate_range=(0.2,) * 3,
+                scale_range=(0.1,) * 3,
+                padding_mode="border",
+                mode="bilinear",
+            ),
             ResizeWithPadOrCropd("image", (48, 48, 48)),
             LandmarksToIndexd("label", "image"),
         ]
