@@ -107,10 +107,13 @@ display(Image(str(bundle / "eval" / "training_curve.png")))
 # ## Predictions, and how far off they are
 #
 # After some seconds of training the mean error is a pixel or two, and outliers are left. Points of each image are written as a file for 3D Slicer, in the same space as those that you have drawn.
+# `evaluate` prints tables; `report` writes one HTML file with curves and pictures, to be opened in a browser.
 
 # %%
 monai_landmarks(f"predict {bundle} {images} --out {folder / 'found'}")
-monai_landmarks(f"evaluate {folder / 'found'} {folder / 'checked' / 'datalist.json'} --section validation")
+predicted = f"{folder / 'found'} {folder / 'checked' / 'datalist.json'} --section validation"
+monai_landmarks(f"evaluate {predicted}")
+monai_landmarks(f"report {predicted} --cases 1 --out {folder / 'report.html'}")
 
 # %%
 validation = json.loads((folder / "checked" / "datalist.json").read_text())["validation"]

@@ -37,7 +37,11 @@ from monai_landmarks.heatmaps import (
 __all__ = ["SlidingWindowLandmarkInferer"]
 
 # voxels along an axis: smaller cells bound the maximum more closely, and are more of them
-_CELL_SIZE = 32
+_CELL_SIZE = 16
+# the maximum in a cell is seldom less than this share of the bound
+_NEAR = 0.7
+# of a window's heatmaps, worked on at once
+_VOXELS = 2**20
 
 # what MONAI tells of a batch of windows: for each, slices of case, channels and spatial axes
 Places = Sequence[Sequence[slice]]
@@ -53,13 +57,13 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
 
     The volume is cut into cells such that a window holds a cell whole or not at all. A first pass adds up, for each
     landmark and cell, the largest share of every window in the blended value: no value of the stitched volume in the cell
-    is above that sum. A second pass runs the windows that touch the best cell of any landmark once more, and stitches
+    is above that sum. A second pass runs the windows that touch the best cells of any landmark once more, and stitches
     these cells. Where the maximum found there is below the bound of another cell, that one is looked at, too, up to
-    ``candidates`` of them. In most images nothing is left after the second pass, so that the network runs at most twice on
-    each window.
+    ``candidates`` of them, in a third pass. So the network runs at most three times on a window, and once on all that lie
+    apart from the landmarks.
 
     Memory, beside the network's own and the image: one volume of blending weights (not one a landmark), and a few boxes of
-    at most 44 voxels along each axis for each landmark.
+    at most 28 voxels along each axis (at the default radius in 3-D) for each landmark.
 
     Args:
         roi_size: size of a window; see MONAI's ``SlidingWindowInferer``, as for what follows.
@@ -152,18 +156,18 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
         self._walk(inputs, lambda windows, places: bounds.add(heatmaps_of(windows), places), self.progress)
         ranking = bounds.best(self.candidates)
         found: dict[tuple[int, int], _Candidate] = {}
-        for rank in range(self.candidates):
-            boxes = [
-                _Box(layout, key, cells[rank].cell, radius)
-                for key, cells in ranking.items()
-                if rank == 0 or (rank < len(cells) and cells[rank].bound > found[key].score)
-            ]
+        for _ in range(2):
+            boxes = []
+            for key, cells in ranking.items():
+                taken = _next_cells(cells, found.get(key))
+                ranking[key] = cells[len(taken) :]
+                boxes += [_Box(layout, key, cell.cell, radius) for cell in taken]
             if not boxes:
                 break
             self._walk(inputs, partial(_stitch, layout, boxes, heatmaps_of))
             for box in boxes:
-                candidate = box.candidate(layout, radius)
-                if rank == 0 or bool(candidate.score > found[box.key].score):
+                candidate, best = box.candidate(layout, radius), found.get(box.key)
+                if best is None or bool(candidate.score > best.score):
                     found[box.key] = candidate
         every = [found[key] for key in sorted(found)]
         windows = [candidate.window for candidate in every]
@@ -270,11 +274,13 @@ class _Bounds:
             share = self.layout.share(place)
             cells = [slice(bisect_left(c, a.start), bisect_left(c, a.stop)) for c, a in zip(cuts, place)]
             widths = [[high - low for low, high in zip(c[s], c[s.start + 1 : s.stop + 1])] for c, s in zip(cuts, cells)]
-            for landmark, heatmap in enumerate(maps):
-                largest = heatmap.float() * share
-                for axis, parts in enumerate(widths):
+            # a few landmarks at a time: no copy of all heatmaps of the window
+            step = max(1, _VOXELS // share.numel())
+            for first in range(0, len(maps), step):
+                largest = maps[first : first + step].float() * share
+                for axis, parts in enumerate(widths, start=1):
                     largest = torch.stack([part.amax(dim=axis) for part in largest.split(parts, axis)], dim=axis)
-                self.values[(case.start, landmark, *cells)] += largest
+                self.values[(case.start, slice(first, first + step), *cells)] += largest
 
     def best(self, candidates: int) -> dict[tuple[int, int], list[_Cell]]:
         """The cells of each case and landmark whose bounds are largest, falling."""
@@ -298,6 +304,18 @@ class _Candidate(NamedTuple):
     center: torch.Tensor  # (D,) index coordinates in the image
     score: torch.Tensor  # scalar
     window: Neighborhoods  # of one map
+
+
+def _next_cells(cells: Sequence[_Cell], best: _Candidate | None) -> Sequence[_Cell]:
+    """
+    The first of a landmark's cells, which are to be stitched in the next pass.
+
+    At first those whose bounds come near the highest one: it is dearer to run a window once more than to stitch some cells in
+    vain. Then all whose bounds are above the maximum that was found.
+    """
+    if best is None:
+        return cells[: max(1, sum(cell.bound >= _NEAR * cells[0].bound for cell in cells))]
+    return cells[: sum(cell.bound > float(best.score) for cell in cells)]
 
 
 class _Box:

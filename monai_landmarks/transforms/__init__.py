@@ -19,6 +19,7 @@ from .chains import (
     HeatmapToChainLandmarksd,
     HeatmapToChainLandmarksDict,
 )
+from .crop import RandCropByLandmarks, RandCropByLandmarksD, RandCropByLandmarksd, RandCropByLandmarksDict
 from .fit_to_grid import FitToGrid, FitToGridD, FitToGridd, FitToGridDict
 from .flip import RandLandmarkFlip, RandLandmarkFlipD, RandLandmarkFlipd, RandLandmarkFlipDict
 from .gray import ToGray, ToGrayD, ToGrayd, ToGrayDict
@@ -90,6 +91,10 @@ __all__ = [
     "LoadLandmarksD",
     "LoadLandmarksDict",
     "LoadLandmarksd",
+    "RandCropByLandmarks",
+    "RandCropByLandmarksD",
+    "RandCropByLandmarksDict",
+    "RandCropByLandmarksd",
     "RandLandmarkFlip",
     "RandLandmarkFlipD",
     "RandLandmarkFlipDict",

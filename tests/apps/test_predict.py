@@ -88,9 +88,12 @@ def invoke(*arguments) -> object:
 def test_points_are_where_the_spots_are(name, tmp_path):
     """Images of different sizes share a batch, and two have the same name."""
     root, images, out = spot_bundle(tmp_path, name), write_spots(tmp_path / "images"), tmp_path / "out"
-    result = predict_landmarks(root, images, out, ["mrk.json", "fcsv"], spacing=0.5, device="cpu", batch_size=3)
-    table = read_landmark_table(out / "predictions.csv")
     names = bundle_landmark_names(root / "configs" / "metadata.json")
+    count = len(names)
+    ConformalRegions(tuple(names), 0.9, (2.0,) * count, (20,) * count, 2).save(tmp_path / "regions.json")
+    options = {"spacing": 0.5, "device": "cpu", "batch_size": 3, "regions": tmp_path / "regions.json"}
+    result = predict_landmarks(root, images, out, ["mrk.json", "fcsv"], **options)
+    table = read_landmark_table(out / "predictions.csv")
     for image, (_, point) in SPOTS.items():
         landmarks = table[str(images / image)]
         assert landmarks.names == tuple(names)
@@ -104,6 +107,8 @@ def test_points_are_where_the_spots_are(name, tmp_path):
             slicer = read_landmarks(out / f"{image.removesuffix('.png').replace('/', '_')}.{suffix}").to("LPS")
             np.testing.assert_allclose(slicer.points, [[0.5 * x for x in point] + [0]] * len(names), atol=0.1)
             np.testing.assert_allclose(slicer.uncertainty, 0.5 * width * 2**0.5, rtol=0.3)  # mm
+            np.testing.assert_allclose(slicer.region_radius, 2, rtol=1e-5)
+            assert slicer.coverage == 0.9
     assert not result.unreadable
     assert set(result.written) == {path for path in out.rglob("*") if path.is_file()}
 

@@ -205,13 +205,15 @@ def test_an_evaluator_writes_what_heatmaps_would_give(inferer, tmp_path):
             inferer=how,
             prepare_batch=lambda batch, *_, **__: (batch["image"], None),
             postprocessing=HeatmapToLandmarksd("pred", ref_image_keys="image", threshold=0.1),
-            val_handlers=[LandmarkSaver(tmp_path / name, ["A", "B", "C"], covariance_key="pred_covariance")],
+            val_handlers=[LandmarkSaver(tmp_path / name, ["A", "B", "C"])],
         )
         evaluator.run()
         written[name] = {path.name: path for path in (tmp_path / name).iterdir()}
     assert written["points"].keys() == written["heatmaps"].keys()
     found, expected = (_cells(written[name]["predictions.csv"]) for name in ("points", "heatmaps"))
-    assert len(found) > 8 and found == pytest.approx(expected, abs=0.01, nan_ok=True)
+    assert found == pytest.approx(expected, abs=0.01, nan_ok=True)
+    # two cases, two landmarks that are there: points, scores and covariances
+    assert sum(value == value for value in found) >= 2 * 2 * (3 + 1 + 6)
 
 
 def _cells(path):

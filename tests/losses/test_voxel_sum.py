@@ -178,13 +178,9 @@ def test_a_second_derivative_is_refused():
 def test_memory_does_not_grow_with_landmarks():
     """What the operating system sees, beyond the gradient of the prediction. Stored targets would be as large as that."""
     loss = EWCLoss(GaussianTarget(sigma=3.0, learnable=True))
-    extra = {}
-    for num_landmarks in (1, 20, 80):  # the first call of all warms up
-        points = torch.rand(1, num_landmarks, 3) * 60
-        prediction = torch.zeros(1, num_landmarks, 64, 64, 64, requires_grad=True)
-        # the least of some runs: the allocator may have kept memory from earlier tests, or give it back in between
-        runs = [peak_memory(lambda: torch.autograd.grad(loss(prediction, points), prediction)) for _ in range(3)]
-        memory = min(runs)
-        extra[num_landmarks] = memory - 4 * prediction.numel()
-    assert extra[80] < 0.05 * 4 * prediction.numel()
-    assert extra[80] - extra[20] < 2 * 2**20  # 60 more landmarks are 60 MiB
+    points = torch.rand(1, 80, 3) * 60
+    prediction = torch.zeros(1, 80, 64, 64, 64, requires_grad=True)
+    size = 4 * prediction.numel()
+    # the smaller of two: the first warms up, and what else the process does is no part of it
+    memory = min(peak_memory(lambda: torch.autograd.grad(loss(prediction, points), prediction)) for _ in range(2))
+    assert size <= memory < 1.05 * size

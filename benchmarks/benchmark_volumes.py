@@ -1,0 +1,129 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Time and memory of losses and of sliding-window inference in volumes, beside the dense way; see README.md.
+
+python benchmarks/benchmark_volumes.py [--device cuda] [--threads 2] [--quick]
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import fire
+import torch
+from compare import announce, compare, random_points
+from monai.inferers import SlidingWindowInferer
+
+from monai_landmarks.heatmaps import decode_heatmaps, gaussian_heatmaps
+from monai_landmarks.inferers import SlidingWindowLandmarkInferer
+from monai_landmarks.losses import EWCLoss, GaussianTarget, HeatmapL2Loss, SCNLoss
+
+SIGMA = 4.0
+
+
+class DenseSCNLoss(SCNLoss):
+    """The formula of SCN's loss on stored target maps, for automatic differentiation."""
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        maps = self.target(target, input.shape[2:])
+        return (0.5 * (input - maps).square().sum() + 0.5 * self.sigma_weight * self.sigma.square().sum()) / len(input)
+
+
+def losses(num_landmarks: int, side: int, device: str, repeats: int) -> None:
+    """Loss and its gradient by the heatmaps, and by sigma for SCN."""
+    shape = (side,) * 3
+    points = random_points(num_landmarks, shape, device)[None]
+    prediction = torch.rand(1, num_landmarks, *shape, device=device).requires_grad_()
+
+    def step(loss: torch.nn.Module) -> None:
+        loss(prediction, points).backward()
+        prediction.grad = None
+
+    def dense(loss: Any) -> None:
+        loss(prediction, loss.target(points, shape)).backward()
+        prediction.grad = None
+
+    candidates: dict[str, Callable[[], Any]] = {
+        "gradient of the sum of squares (limit)": lambda: torch.autograd.grad(prediction.square().sum(), prediction)
+    }
+    target = GaussianTarget(SIGMA)
+    for name, loss in (("HeatmapL2Loss", HeatmapL2Loss(target)), ("EWCLoss", EWCLoss(target))):
+        candidates[f"{name}, dense targets"] = partial(dense, loss.to(device))
+        candidates[f"{name} from points"] = partial(step, loss.to(device))
+    candidates["SCNLoss, dense targets"] = partial(step, DenseSCNLoss(num_landmarks, 3).to(device))
+    candidates["SCNLoss from points"] = partial(step, SCNLoss(num_landmarks, 3).to(device))
+    compare(f"Loss and its gradient: {num_landmarks} maps of {side}^3, float32", candidates, device, repeats)
+
+
+class Blobs(torch.nn.Module):
+    """
+    Stands for a network of no cost: heatmaps of points, from an image that holds the coordinates of its voxels.
+
+    Args:
+        points: index points (N, 3).
+        size: of the windows.
+    """
+
+    def __init__(self, points: torch.Tensor, size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.points, self.size = points, size
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        corners = windows[:, :, 0, 0, 0]
+        return gaussian_heatmaps(self.points - corners[:, None], self.size, SIGMA)
+
+
+def inference(num_landmarks: int, side: int, device: str, repeats: int) -> None:
+    """Sliding windows of half the side, to points."""
+    axis = torch.arange(side, dtype=torch.float32, device=device)
+    image = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"))[None]
+    roi_size = (side // 2,) * 3
+    network = Blobs(random_points(num_landmarks, (side,) * 3, device), roi_size)
+    options: dict[str, Any] = {"roi_size": roi_size, "overlap": 0.25, "mode": "gaussian"}
+    windows: Any = SlidingWindowInferer(**options)
+    points = SlidingWindowLandmarkInferer(**options)
+
+    def one_channel(window: torch.Tensor) -> torch.Tensor:
+        network(window)
+        return window[:, :1]
+
+    candidates = {
+        "MONAI, one map stitched (limit)": lambda: windows(image, one_channel),
+        "MONAI, all maps stitched, then decoded": lambda: decode_heatmaps(windows(image, network), 3),
+        "SlidingWindowLandmarkInferer": lambda: points(image, network),
+    }
+    title = f"Sliding windows of {side // 2}^3 to points: {num_landmarks} landmarks, {side}^3, without the network"
+    compare(title, candidates, device, repeats)
+
+
+def main(device: str = "cpu", threads: int | None = None, quick: bool = False) -> None:
+    """Run all comparisons.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        threads: threads of torch, by default its own choice.
+        quick: tiny sizes, to see that it runs; the numbers mean nothing.
+    """
+    announce(device, threads)
+    sides, numbers = ((24,), (2, 4)) if quick else ((64, 96, 128), (5, 20, 100))
+    for side, num_landmarks in itertools.product(sides, numbers):
+        losses(num_landmarks, side, device, 1 if quick else 5)
+    for side, num_landmarks in itertools.product(sides, numbers):
+        inference(num_landmarks, side, device, 1 if quick else 3)
+
+
+if __name__ == "__main__":
+    fire.Fire(main)
