@@ -22,12 +22,13 @@ from monai.utils import CommonKeys
 
 from monai_landmarks.metrics import ErrorReport, points_error_batch
 
-from .engine_output import Engine, Events, gather, image_path, is_best, is_main_process, output_items, take
+from .engine_output import Engine, image_path, is_main_process, output_items, take
+from .epoch_collector import EpochCollector
 
 __all__ = ["LandmarkReport"]
 
 
-class LandmarkReport:
+class LandmarkReport(EpochCollector):
     """Write the errors of an evaluation as tables, and show them in the log.
 
     When the evaluator's epoch is completed, ``metrics.csv`` (MRE, std, median, SDR, outliers, IPE, and the evaluator's
@@ -65,6 +66,7 @@ class LandmarkReport:
         log_table: bool = True,
         best_only: bool = False,
     ) -> None:
+        super().__init__(best_only)
         self.output_dir = output_dir
         self.names = names
         self.thresholds = thresholds
@@ -75,21 +77,7 @@ class LandmarkReport:
         self.space = space
         self.strict = strict
         self.log_table = log_table
-        self.best_only = best_only
         self.report: ErrorReport | None = None
-        self._rows: list[tuple[str | None, torch.Tensor]] = []
-
-    def attach(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: the evaluator.
-        """
-        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
-
-    def _start(self, _engine: Engine) -> None:
-        self._rows = []
 
     def _collect(self, engine: Engine) -> None:
         for item in output_items(engine):
@@ -97,12 +85,7 @@ class LandmarkReport:
             error = points_error_batch(pred[None], label[None], space=self.space)[0]
             self._rows.append((image_path(item, self.image_key), error.detach().cpu().double()))
 
-    def _finish(self, engine: Engine) -> None:
-        if self.best_only and not is_best(engine):
-            return
-        rows = gather(self._rows)
-        if not rows:
-            return
+    def _finish(self, engine: Engine, rows: list) -> None:
         images = [path or f"case {i}" for i, (path, _) in enumerate(rows)]
         self.report = ErrorReport(
             torch.stack([error for _, error in rows]),

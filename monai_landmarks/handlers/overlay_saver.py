@@ -26,7 +26,8 @@ from monai_landmarks.data import atomic_write, image_stem
 from monai_landmarks.metrics import image_specific_error, point_error
 from monai_landmarks.visualize import LandmarkView, draw_views, landmark_view
 
-from .engine_output import Engine, Events, gather, image_path, is_best, is_main_process, output_items, take, world
+from .engine_output import Engine, gather, image_path, is_main_process, output_items, take, world
+from .epoch_collector import EpochCollector
 
 __all__ = ["OverlaySaver"]
 
@@ -40,7 +41,7 @@ class _Case(NamedTuple):
     number: int  # of its view on that rank
 
 
-class OverlaySaver:
+class OverlaySaver(EpochCollector):
     """Draw predicted landmarks, and the true ones where there are, over some images of an evaluation.
 
     At the end of an epoch ``overlays.png`` shows the chosen images side by side, and ``overlay_<number>_<image>.png``
@@ -80,6 +81,7 @@ class OverlaySaver:
     ) -> None:
         if select not in _SELECTIONS:
             raise ValueError(f"select must be one of {', '.join(_SELECTIONS)}, got {select!r}.")
+        super().__init__(best_only)
         self.output_dir = Path(output_dir)
         self.num_images = num_images
         self.select = select
@@ -91,22 +93,12 @@ class OverlaySaver:
         self.max_size = max_size
         self.single = single
         self.columns = columns
-        self.best_only = best_only
-        self._cases: list[_Case] = []
         self._views: list[LandmarkView] = []
         self._drawn: list[Path] = []
 
-    def attach(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: the evaluator.
-        """
-        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
-
-    def _start(self, _engine: Engine) -> None:
-        self._cases, self._views = [], []
+    def _start(self, engine: Engine) -> None:
+        super()._start(engine)
+        self._views = []
 
     def _collect(self, engine: Engine) -> None:
         for item in output_items(engine):
@@ -128,7 +120,7 @@ class OverlaySaver:
                 max_size=self.max_size,
             )
             self._views.append(view)
-            self._cases.append(_Case(name, error, engine.state.rank, number))
+            self._rows.append(_Case(name, error, engine.state.rank, number))
 
     def _covariance(self, item: dict, image: Any, dims: int) -> np.ndarray | None:
         if self.covariance_key is None:
@@ -137,10 +129,8 @@ class OverlaySaver:
         covariance = torch.as_tensor(take(item, self.covariance_key, self)).detach().cpu().double().numpy()
         return inverse @ covariance.reshape(-1, dims, dims) @ inverse.T
 
-    def _finish(self, engine: Engine) -> None:
-        if self.best_only and not is_best(engine):
-            return
-        chosen = self._choose(gather(self._cases))
+    def _finish(self, engine: Engine, rows: list) -> None:
+        chosen = self._choose(rows)
         mine = [(case.image, self._views[case.number]) for case in chosen if case.rank == engine.state.rank]
         views = dict(gather(mine))
         self._views = []

@@ -22,12 +22,13 @@ from monai.utils import CommonKeys
 
 from monai_landmarks.metrics import PresenceThreshold, choose_presence_threshold
 
-from .engine_output import Engine, Events, gather, is_best, is_main_process, output_items, take
+from .engine_output import Engine, is_main_process, output_items, take
+from .epoch_collector import EpochCollector
 
 __all__ = ["PresenceReport"]
 
 
-class PresenceReport:
+class PresenceReport(EpochCollector):
     """Choose the threshold of presence on the cases of a validation, and write it with what it reaches there.
 
     The cases need scores of all landmarks, so the validation itself decodes with ``threshold=None``. Inference reads the
@@ -51,24 +52,11 @@ class PresenceReport:
         label_key: str = CommonKeys.LABEL,
         best_only: bool = False,
     ) -> None:
+        super().__init__(best_only)
         self.path = Path(path)
         self.score_key = score_key
         self.label_key = label_key
-        self.best_only = best_only
         self.threshold: PresenceThreshold | None = None
-        self._rows: list[tuple[torch.Tensor, torch.Tensor]] = []
-
-    def attach(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: the evaluator.
-        """
-        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
-
-    def _start(self, _engine: Engine) -> None:
-        self._rows = []
 
     def _collect(self, engine: Engine) -> None:
         for item in output_items(engine):
@@ -78,12 +66,7 @@ class PresenceReport:
             present = ~label.isnan().any(dim=-1).flatten()
             self._rows.append((score.flatten().double(), present))
 
-    def _finish(self, engine: Engine) -> None:
-        if self.best_only and not is_best(engine):
-            return
-        rows = gather(self._rows)
-        if not rows:
-            return
+    def _finish(self, engine: Engine, rows: list) -> None:
         try:
             self.threshold = choose_presence_threshold(*(torch.cat(column) for column in zip(*rows)))
         except ValueError as e:
