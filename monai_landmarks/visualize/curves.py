@@ -16,11 +16,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from monai.utils import optional_import
 
-from .figure import COLORS, Figure, quiet_axes, to_array
-
-LogFormatter, _ = optional_import("matplotlib.ticker", name="LogFormatter")
+from .figure import COLORS, Figure, label_log_axis, quiet_axes, to_array
 
 __all__ = ["draw_error_boxplot", "draw_sdr_curve", "draw_training_curve"]
 
@@ -58,8 +55,7 @@ def draw_training_curve(
         panels[1].set_ylabel(metric_name, fontsize=8)
         if y.min() > 0 and y.max() > 5 * y.min():
             panels[1].set_yscale("log")
-            panels[1].yaxis.set_major_formatter(LogFormatter())
-            panels[1].yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
+            label_log_axis(panels[1].yaxis)
         else:
             panels[1].set_ylim(bottom=min(0, y.min()))
     panels[-1].set_xlabel("epoch", fontsize=8)

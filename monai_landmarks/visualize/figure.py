@@ -20,10 +20,12 @@ from monai.utils import optional_import
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
 else:
     Figure, _ = optional_import("matplotlib.figure", name="Figure")
+    LogFormatter, _ = optional_import("matplotlib.ticker", name="LogFormatter", as_type="base")
 
-__all__ = ["COLORS", "Figure", "quiet_axes", "to_array"]
+__all__ = ["COLORS", "Figure", "label_log_axis", "quiet_axes", "to_array"]
 
 # told apart on a gray image, on white paper, and by most color-blind readers
 COLORS = {"pred": "#ff7a1a", "truth": "#22c7e8", "error": "#ffe14d", "line": "#1f6fb4", "line2": "#c8501e"}
@@ -34,6 +36,20 @@ def to_array(values: Any) -> np.ndarray:
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu().numpy()
     return np.asarray(values, dtype=np.float64)
+
+
+class _PlainLogFormatter(LogFormatter):
+    """0.6 and not 6e-01; which ticks have a label is matplotlib's choice."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
+def label_log_axis(axis: Any) -> None:
+    """Plain numbers along a logarithmic axis, also between the powers of ten where those are few."""
+    axis.set_major_formatter(_PlainLogFormatter())
+    axis.set_minor_formatter(_PlainLogFormatter(minor_thresholds=(1.5, 0.5)))
+    axis.set_tick_params(which="minor", labelsize=7, color="0.8")
 
 
 def quiet_axes(axes: Any) -> None:

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 from monai.utils import optional_import
 
-from .figure import Figure, quiet_axes, to_array
+from .figure import Figure, label_log_axis, quiet_axes, to_array
 
-LogFormatter, _ = optional_import("matplotlib.ticker", name="LogFormatter")
 colormaps, _ = optional_import("matplotlib", name="colormaps")
 
 __all__ = ["draw_precision"]
@@ -74,9 +73,7 @@ def draw_precision(
             axes.plot(epochs, _mean(values), color="0.15", linewidth=1.6)
         elif np.nanmin(values) > 0:
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(LogFormatter())
-            axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
-            axes.tick_params(which="minor", labelsize=7, color="0.8")
+            label_log_axis(axes.yaxis)
         axes.set_ylabel(label, fontsize=8)
     if any(end is not None for end in ends):
         all_axes[0].set_title("circle: the search of a landmark stopped", fontsize=8, loc="right", pad=3)

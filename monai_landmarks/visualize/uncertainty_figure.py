@@ -16,11 +16,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from monai.utils import optional_import
 
-from .figure import COLORS, Figure, quiet_axes, to_array
-
-LogFormatter, _ = optional_import("matplotlib.ticker", name="LogFormatter")
+from .figure import COLORS, Figure, label_log_axis, quiet_axes, to_array
 
 __all__ = ["draw_calibration", "draw_error_against_uncertainty"]
 
@@ -68,9 +65,7 @@ def draw_error_against_uncertainty(errors: Any, uncertainties: Any, unit: str = 
     axes.set_xlim(np.percentile(uncertainties, 0.5) / 1.2, uncertainties.max() * 1.2)
     axes.set_ylim(low / 1.2, high * 1.2)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(LogFormatter())
-        axis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
-    axes.tick_params(which="minor", labelsize=7, color="0.8")
+        label_log_axis(axis)
     axes.legend(fontsize=7, frameon=False, loc="lower right")
     return figure
 
