@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 __all__ = ["make_grid", "save_image"]
 
+
 def make_grid(*args: Any, **kwargs: Any) -> NoReturn:
     """Says what is missing.
 
@@ -24,5 +25,6 @@ def make_grid(*args: Any, **kwargs: Any) -> NoReturn:
         ImportError: always.
     """
     raise ImportError("make_grid and save_image need torchvision, which does not run beside this build of torch.")
+
 
 save_image = make_grid
