@@ -41,8 +41,8 @@ def label_server(
     It is `monailabel start_server`, and takes its FURTHER options after --, with other defaults: nobody but this machine
     reaches it, it looks for no models in the internet, and images may be NIfTI, NRRD, MHA, DICOM, PNG, JPEG, BMP and TIFF files.
 
-    MONAI Label asks nobody for a password: whoever reaches the server can read the images and labels, change and delete them,
-    and start trainings. Think twice before you give a --host, and put a proxy with TLS and a login in front of it.
+    As it is set up here, MONAI Label asks nobody for a password: whoever reaches the server can read, change and delete images
+    and labels, and start trainings. Before you give another --host, put a proxy with TLS and a login in front of it.
     """
     if find_spec("monailabel") is None:
         raise ValueError(
