@@ -25,6 +25,7 @@ from monai.data.utils import to_affine_nd
 from monai.transforms import LoadImage
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "find_images",
     "has_spacing",
     "image_stem",
@@ -38,7 +39,7 @@ __all__ = [
 
 # pictures, read with PIL: a pixel has no size in mm, or none that can be trusted
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-_VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", *_PICTURE_SUFFIXES)
 
 
 def find_images(images: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
@@ -54,7 +55,7 @@ def find_images(images: str | os.PathLike | Iterable[str | os.PathLike]) -> list
         raise ValueError(f"{folder}: there is no such folder; expected a folder of images.")
     found = list_images(folder)
     if not found:
-        raise ValueError(f"{folder}: no image in it; expected {', '.join(_PICTURE_SUFFIXES + _VOLUME_SUFFIXES)}.")
+        raise ValueError(f"{folder}: no image in it; expected {', '.join(IMAGE_SUFFIXES)}.")
     return found
 
 
@@ -135,4 +136,4 @@ def _loader() -> LoadImage:
 def image_suffix(path: str | os.PathLike) -> str:
     """The suffix of an image format that a file name ends in, in lower case; empty if it has none of them."""
     name = Path(path).name.lower()
-    return next((suffix for suffix in _VOLUME_SUFFIXES + _PICTURE_SUFFIXES if name.endswith(suffix)), "")
+    return next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), "")
