@@ -21,11 +21,16 @@ from .labels import check_label, fitting_model, label_suffix
 from .models import bundle_names, find_models
 from .pictures import from_viewer, to_viewer, viewer_spacing
 from .proposal import image_extent, plain_list, proposed_landmarks
+from .result import LandmarkResultD, LandmarkResultd, LandmarkResultDict, ball_label_map
 from .sampling import next_image, served_at, stored_uncertainty
 from .training import split_datalist, training_overrides
 from .uncertainty import image_uncertainty
 
 __all__ = [
+    "LandmarkResultD",
+    "LandmarkResultDict",
+    "LandmarkResultd",
+    "ball_label_map",
     "bundle_names",
     "check_label",
     "find_models",

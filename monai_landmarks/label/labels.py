@@ -109,11 +109,11 @@ def _check_position(landmarks: LandmarkSet, image: str | os.PathLike) -> None:
     shape, affine = read_header(image, viewer_spacing(image))
     placed = ~landmarks.missing
     points = landmarks.with_spatial_dims(3).to_index(affine).points[placed]
-    dims = len(shape)
-    inside = ((points[:, :dims] >= -0.5) & (points[:, :dims] <= np.array(shape) - 0.5)).all(axis=1)
+    size = np.array([*shape, 1][:3])  # a point of a picture lies in its plane
+    inside = ((points >= -0.5) & (points <= size - 0.5)).all(axis=1)
     if not inside.any():
         raise ValueError(
             f"no landmark lies in the image {Path(image).name}: {np.array(landmarks.names)[placed][0]!r} is at index "
-            f"{points[0, :dims].round(1).tolist()} of an image of shape {shape}. The label may be that of another image, or "
+            f"{points[0].round(1).tolist()} of an image of shape {shape}. The label may be that of another image, or "
             "state the wrong coordinate system."
         )

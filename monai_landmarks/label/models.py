@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -22,7 +23,7 @@ from pathlib import Path
 import monai_landmarks
 from monai_landmarks.data import bundle_landmark_names
 
-__all__ = ["WEIGHTS", "bundle_names", "find_models"]
+__all__ = ["WEIGHTS", "bundle_names", "find_models", "spatial_dims"]
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,12 @@ def find_models(wanted: str | None, folder: str | os.PathLike) -> dict[str, Path
 def bundle_names(bundle: str | os.PathLike) -> list[str]:
     """Names of the landmarks that a bundle finds, in its order."""
     return bundle_landmark_names(Path(bundle) / _METADATA)
+
+
+def spatial_dims(bundle: str | os.PathLike) -> int:
+    """Number of axes of the images that a bundle takes."""
+    metadata = json.loads((Path(bundle) / _METADATA).read_text(encoding="utf-8"))
+    return len(next(iter(metadata["network_data_format"]["inputs"].values()))["spatial_shape"])
 
 
 def _shipped() -> list[Path]:

@@ -35,9 +35,9 @@ from monai_landmarks.data import (
     save_datalist,
     write_landmarks,
 )
-from monai_landmarks.data.image_files import has_spacing
+from monai_landmarks.data.image_files import has_spacing, read_header
 
-from .models import WEIGHTS, bundle_names
+from .models import WEIGHTS, bundle_names, spatial_dims
 from .pictures import from_viewer, to_viewer
 from .proposal import image_extent, plain_list, proposed_landmarks
 from .sampling import UNCERTAINTY_KEY, next_image
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from monailabel.interfaces.tasks.batch_infer import BatchInferTask
     from monailabel.interfaces.tasks.scoring import ScoringMethod
     from monailabel.interfaces.tasks.strategy import Strategy
-    from monailabel.tasks.infer.bundle import BundleInferTask
+    from monailabel.tasks.infer.bundle import BundleConstants, BundleInferTask
     from monailabel.tasks.train.bundle import BundleTrainTask
 else:
     BatchInferTask, _ = optional_import(
@@ -56,12 +56,20 @@ else:
     )
     ScoringMethod, _ = optional_import("monailabel.interfaces.tasks.scoring", name="ScoringMethod", as_type="base")
     Strategy, _ = optional_import("monailabel.interfaces.tasks.strategy", name="Strategy", as_type="base")
+    BundleConstants, _ = optional_import("monailabel.tasks.infer.bundle", name="BundleConstants", as_type="base")
     BundleInferTask, _ = optional_import("monailabel.tasks.infer.bundle", name="BundleInferTask", as_type="base")
     BundleTrainTask, _ = optional_import("monailabel.tasks.train.bundle", name="BundleTrainTask", as_type="base")
 
 __all__ = ["LandmarkBatchInfer", "LandmarkInfer", "LandmarkScoring", "LandmarkStrategy", "LandmarkTrain"]
 
 logger = logging.getLogger(__name__)
+
+
+class _Keys(BundleConstants):
+    """Which parts of a bundle's configuration count."""
+
+    def key_postprocessing(self) -> Sequence[str]:
+        return ["postprocessing"]  # what `post_transforms` has besides is for apps that know no points
 
 
 class LandmarkInfer(BundleInferTask):
@@ -76,7 +84,7 @@ class LandmarkInfer(BundleInferTask):
     """
 
     def __init__(self, path: str, conf: dict[str, str]) -> None:
-        super().__init__(path, conf, type="detection", load_strict=True)
+        super().__init__(path, conf, const=_Keys(), type="detection", load_strict=True)
         self.names = bundle_names(path)
         self.labels = {name: index for index, name in enumerate(self.names)}  # MONAI Label's are in lower case
         self.picture_spacing = self.bundle_config.config.get("spacing")
@@ -133,6 +141,7 @@ class LandmarkTrain(BundleTrainTask):
     def __init__(self, path: str, conf: dict[str, str]) -> None:
         super().__init__(path, conf)
         self.names = bundle_names(path)
+        self.spatial_dims = spatial_dims(path)
         inference = Path(path) / "configs" / "inference.json"
         self.picture_spacing = json.loads(inference.read_text(encoding="utf-8")).get("spacing")
 
@@ -161,6 +170,8 @@ class LandmarkTrain(BundleTrainTask):
         for entry in datastore.datalist():
             image = entry["image"]
             try:
+                if not self._takes(image):
+                    continue  # another model's, whose landmarks have the same names
                 landmarks = read_landmarks(entry["label"], image=image).reorder(self.names)
                 rows = from_viewer(landmarks, image, self.picture_spacing)
             except (
@@ -173,6 +184,11 @@ class LandmarkTrain(BundleTrainTask):
                 label = [None if missing else row for row, missing in zip(rows.points.tolist(), rows.missing)]
                 items.append({"image": image, "label": label, **self._item_spacing(image)})
         return items
+
+    def _takes(self, image: str) -> bool:
+        if not has_spacing(image):
+            return self.spatial_dims == 2
+        return self.spatial_dims == 3 or sum(size > 1 for size in read_header(image)[0]) == 2
 
     def _item_spacing(self, image: str) -> dict[str, Any]:
         if has_spacing(image):
