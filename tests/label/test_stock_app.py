@@ -99,8 +99,8 @@ def test_annotators_and_the_server_teach_each_other(
 
     wanted = ["volume_6", UNSEEN]
     settings = {"images": wanted, "multi_gpu": False, "device": "cpu", "label_tag": "original"}
-    task = server.task("/batch/infer", f"/batch/infer/{VOLUMES}", settings)
-    assert task["status"] == "DONE", task["details"]
+    done = server.ask("POST", f"/batch/infer/{VOLUMES}?run_sync=true", json=settings)
+    assert sorted(done) == wanted
 
     server.stop()
     server.start()
