@@ -49,6 +49,8 @@ def label_server(
             "MONAI Label is not installed; `./setup.sh label` installs it, see monai_landmarks/label/README.md."
         )
     os.environ.setdefault("MONAI_LABEL_DATASTORE_FILE_EXT", json.dumps([f"*.{suffix}" for suffix in _IMAGES]))
+    # or any page that is open in a browser on this machine could read the images
+    os.environ.setdefault("MONAI_LABEL_CORS_ORIGINS", json.dumps([f"http://{host}:{port}"]))
     command = server_command(app, studies, host, port, dict(conf), further)
     sys.stdout.flush()
     os.execv(sys.executable, command)

@@ -30,7 +30,7 @@ from monai_landmarks.metrics import world_points
 __all__ = ["image_extent", "plain_list", "proposed_landmarks"]
 
 
-def proposed_landmarks(data: Mapping[Any, Any], names: Sequence[str], pred_key: str = "pred") -> LandmarkSet:
+def proposed_landmarks(data: Mapping[str, Any], names: Sequence[str], pred_key: str = "pred") -> LandmarkSet:
     """The landmarks that a bundle's postprocessing, by way of `HeatmapToLandmarksd`, has put into an item.
 
     Args:

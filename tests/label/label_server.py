@@ -26,6 +26,7 @@ from typing import Any
 import monai
 import nibabel as nib
 import numpy as np
+import psutil
 import requests
 import torch
 from PIL import Image
@@ -130,6 +131,12 @@ class LabelServer:
             return requests.get(f"{self.url}/info/", timeout=_PATIENCE).status_code == 200
         except requests.ConnectionError:
             return False
+
+    def listens_on(self) -> set[str]:
+        """The addresses at which the server is reached."""
+        assert self._process is not None
+        listening = psutil.Process(self._process.pid).net_connections("inet")
+        return {entry.laddr.ip for entry in listening if entry.status == psutil.CONN_LISTEN}
 
     def wait_until(self, true: Any, what: str) -> None:
         """Wait, but not forever."""

@@ -83,6 +83,7 @@ def test_annotators_and_the_server_teach_each_other(
 ) -> None:
     """All in one, because a server takes seconds to start and what it has learned comes later."""
     client = MONAILabelClient(server.url, tmpdir=str(tmp_path))
+    check_nobody_else_is_answered(server)
     check_info(client.info(), truth[UNSEEN].names)
     for bundle in BUNDLES:
         check_picture(server, client, bundle)
@@ -111,6 +112,13 @@ def test_annotators_and_the_server_teach_each_other(
     assert [image for image in sorted(kept) if "original" in kept[image]["labels"]] == wanted
     found = kept[UNSEEN]["labels"]["original"]["info"]["params"]["landmarks"]
     assert errors(found, truth[UNSEEN]).mean() == pytest.approx(after)
+
+
+def check_nobody_else_is_answered(server: LabelServer) -> None:
+    """Neither other machines, nor pages of others in a browser of this machine."""
+    assert server.listens_on() == {"127.0.0.1"}
+    answer = server.ask("GET", "/info/", None, headers={"Origin": "http://example.org"})
+    assert "access-control-allow-origin" not in {key.lower() for key in answer.headers}
 
 
 def check_info(info: dict[str, Any], names: tuple[str, ...]) -> None:
