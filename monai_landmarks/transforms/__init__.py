@@ -20,6 +20,7 @@ from .chains import (
     HeatmapToChainLandmarksDict,
 )
 from .crop import RandCropByLandmarks, RandCropByLandmarksD, RandCropByLandmarksd, RandCropByLandmarksDict
+from .device import UncachedToDeviceD, UncachedToDeviced, UncachedToDeviceDict
 from .fit_to_grid import FitToGrid, FitToGridD, FitToGridd, FitToGridDict
 from .flip import RandLandmarkFlip, RandLandmarkFlipD, RandLandmarkFlipd, RandLandmarkFlipDict
 from .gray import ToGray, ToGrayD, ToGrayd, ToGrayDict
@@ -117,4 +118,7 @@ __all__ = [
     "ToGrayD",
     "ToGrayDict",
     "ToGrayd",
+    "UncachedToDeviceD",
+    "UncachedToDeviceDict",
+    "UncachedToDeviced",
 ]
