@@ -157,6 +157,15 @@ def test_a_dicom_series_and_a_bundle_made_for_volumes(tmp_path, write_dicom):
     [landmarks] = read_landmark_table(out / "predictions.csv").values()
     np.testing.assert_allclose(landmarks.to("LPS").points, [[8.4, 6.7, 27.6]], atol=0.3)
     np.testing.assert_array_equal(read_landmarks(out / "head.npz").points, landmarks.to("RAS").points)
+    # a damaged slice spoils its own volume only, and is named
+    write_dicom(tmp_path / "new" / "foot", ball((8.4, 6.7, 9.2)), "2")
+    (tmp_path / "new" / "foot" / "2_7.dcm").write_text("no slice")
+    done = invoke(root, tmp_path / "new", "--out", out, "--device", "cpu", "--format", "csv")
+    assert done.exit_code == 1
+    assert [*read_landmark_table(out / "predictions.csv")] == [str(tmp_path / "new" / "head")]
+    foot, damaged = (line for line in done.stderr.splitlines() if line.startswith("  - "))
+    assert foot.startswith(f"  - {tmp_path / 'new' / 'foot'}: 2_6.dcm and 2_8.dcm are 6 mm apart")
+    assert damaged.startswith(f"  - {tmp_path / 'new' / 'foot' / '2_7.dcm'}: ")
 
 
 def test_the_rest_is_done_when_an_image_cannot_be_read(tmp_path):
