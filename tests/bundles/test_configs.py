@@ -149,7 +149,7 @@ def test_radiographs_of_one_slice(bundle: str, tmp_path: Path) -> None:
 def test_bundles_differ_only_where_they_should() -> None:
     first, *others = (SOURCE / bundle / "configs" for bundle in BUNDLES)
     for other in others:
-        for name in ("multi_gpu_train.json", "tensorboard.json", "logging.conf"):
+        for name in ("device_pipeline.json", "multi_gpu_train.json", "tensorboard.json", "logging.conf"):
             assert (first / name).read_text() == (other / name).read_text(), name
         evaluations = [json.loads((configs / "evaluate.json").read_text()) for configs in (first, other)]
         for evaluation in evaluations:
