@@ -15,6 +15,7 @@ from __future__ import annotations
 from .conformal import ConformalRegions, conformal_quantile
 from .coverage import covered, gaussian_level, mahalanobis_distance
 from .ensemble import ensemble_covariance, sigma_covariance
+from .learned_sigma import load_sigma, sigma_path
 
 __all__ = [
     "ConformalRegions",
@@ -22,6 +23,8 @@ __all__ = [
     "covered",
     "ensemble_covariance",
     "gaussian_level",
+    "load_sigma",
     "mahalanobis_distance",
     "sigma_covariance",
+    "sigma_path",
 ]
