@@ -22,6 +22,7 @@ from .chains import (
 from .crop import RandCropByLandmarks, RandCropByLandmarksD, RandCropByLandmarksd, RandCropByLandmarksDict
 from .fit_to_grid import FitToGrid, FitToGridD, FitToGridd, FitToGridDict
 from .flip import RandLandmarkFlip, RandLandmarkFlipD, RandLandmarkFlipd, RandLandmarkFlipDict
+from .foreground import CropToForeground, CropToForegroundD, CropToForegroundd, CropToForegroundDict
 from .gray import ToGray, ToGrayD, ToGrayd, ToGrayDict
 from .guard import check_running_chain, refuse_unfollowed_warps
 from .heatmap import (
@@ -54,11 +55,16 @@ from .io import (
     SaveLandmarksd,
     SaveLandmarksDict,
 )
+from .resample import ResampleToSpacing, ResampleToSpacingD, ResampleToSpacingd, ResampleToSpacingDict
 from .spaces import points_as_index, points_as_rows, spacing_of
 from .spline_warp import SplineWarp
 from .warp import RandLandmarkWarp, RandLandmarkWarpD, RandLandmarkWarpd, RandLandmarkWarpDict
 
 __all__ = [
+    "CropToForeground",
+    "CropToForegroundD",
+    "CropToForegroundDict",
+    "CropToForegroundd",
     "EnsureWorldAffine",
     "EnsureWorldAffineD",
     "EnsureWorldAffineDict",
@@ -103,6 +109,10 @@ __all__ = [
     "RandLandmarkWarpD",
     "RandLandmarkWarpDict",
     "RandLandmarkWarpd",
+    "ResampleToSpacing",
+    "ResampleToSpacingD",
+    "ResampleToSpacingDict",
+    "ResampleToSpacingd",
     "SaveLandmarks",
     "SaveLandmarksD",
     "SaveLandmarksDict",

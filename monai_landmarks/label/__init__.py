@@ -1,0 +1,27 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""MONAI Label: what a model proposes to an annotator, in the form in which viewers show it."""
+
+from __future__ import annotations
+
+from .proposal import image_extent, plain_list, proposed_landmarks
+from .result import LandmarkResultD, LandmarkResultd, LandmarkResultDict, ball_label_map
+
+__all__ = [
+    "LandmarkResultD",
+    "LandmarkResultDict",
+    "LandmarkResultd",
+    "ball_label_map",
+    "image_extent",
+    "plain_list",
+    "proposed_landmarks",
+]
