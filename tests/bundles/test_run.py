@@ -47,6 +47,7 @@ from monai_landmarks.data import (
 from monai_landmarks.heatmaps import decode_heatmaps
 from monai_landmarks.metrics import cobb_angles
 from monai_landmarks.networks import nets
+from monai_landmarks.uncertainty import load_sigma
 
 
 def names_of(root: Path) -> list[str]:
@@ -133,6 +134,8 @@ def test_training(trained: Path) -> None:
     state = torch.load(trained / "models" / "training_state.pt", weights_only=True)
     assert {"model", "loss", "optimizer", "lr_scheduler", "trainer"} <= set(state)
     trained_network(trained)
+    if not trained.name.endswith("farnet"):  # which learns none
+        assert len(load_sigma(trained / "models" / "model_sigma.pt")) == len(names_of(trained))
 
 
 def datalist(root: Path) -> Path | dict:
@@ -150,6 +153,9 @@ def test_training_on_all_images(bundle: str, tmp_path: Path) -> None:
     assert len(flow.train_dataset) == sum(sections) > sections[0] > 0
     kept = torch.load(root / "models" / "model.pt", weights_only=True)
     torch.testing.assert_close(kept, dict(flow.network_def.state_dict()), rtol=0, atol=0)
+    if bundle.endswith("scn"):
+        sigma = load_sigma(root / "models" / "model_sigma.pt")
+        torch.testing.assert_close(sigma[:, 0], flow.loss_def.sigma.detach(), rtol=0, atol=0)
     # what is measured on images of the training does not lie where a validation leaves its tables
     assert (root / "eval" / "training_part" / "metrics.csv").is_file()
     assert [path.name for path in (root / "eval").glob("*.csv")] == ["training_curve.csv"]
