@@ -20,7 +20,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from monai.utils import optional_import
 
@@ -31,14 +31,10 @@ from .models import WEIGHTS, bundle_names, find_models
 from .sampling import UNCERTAINTY_KEY, stored_uncertainty
 from .tasks import LandmarkBatchInfer, LandmarkInfer, LandmarkScoring, LandmarkStrategy, LandmarkTrain
 
-if TYPE_CHECKING:
-    from fastapi import HTTPException
-    from monailabel.config import settings
-    from monailabel.interfaces.app import MONAILabelApp
-else:
-    HTTPException, _ = optional_import("fastapi", name="HTTPException", as_type="base")
-    settings, _ = optional_import("monailabel.config", name="settings")
-    MONAILabelApp, _ = optional_import("monailabel.interfaces.app", name="MONAILabelApp", as_type="base")
+FileResponse, _ = optional_import("fastapi.responses", name="FileResponse")
+HTTPException, _ = optional_import("fastapi", name="HTTPException", as_type="base")
+settings, _ = optional_import("monailabel.config", name="settings")
+MONAILabelApp, _ = optional_import("monailabel.interfaces.app", name="MONAILabelApp", as_type="base")
 
 __all__ = ["SLICER_SCRIPT", "LandmarksApp"]
 
@@ -217,8 +213,7 @@ class LandmarksApp(MONAILabelApp):
 
     def on_init_complete(self) -> None:
         """Offer the script for 3D Slicer, too, so that it needs no copy of its own."""
-        from monailabel.app import app as server
-
+        server, _ = optional_import("monailabel.app", name="app")  # there once it is running
         server.add_api_route(f"/{SLICER_SCRIPT.name}", _slicer_script, include_in_schema=False)
         super().on_init_complete()
 
@@ -246,6 +241,4 @@ def _as_http_error(what: str) -> Iterator[None]:
 
 
 def _slicer_script() -> Any:
-    from fastapi.responses import FileResponse
-
     return FileResponse(SLICER_SCRIPT, media_type="text/x-python")

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,7 +33,7 @@ from monai_landmarks.data import LandmarkSet, write_landmarks
 from monai_landmarks.label import slicer_submit
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed; ./setup.sh label installs it")
-from monailabel.client import MONAILabelClient  # noqa: E402
+from monailabel.client import MONAILabelClient
 
 sitk = pytest.importorskip("SimpleITK")
 
@@ -254,8 +253,8 @@ class FakeSlicer:
             saveNode=save_node,
             settingsValue=lambda key, default, converter: default,
             toBool=bool,
-            errorDisplay=lambda text, windowTitle: self.shown.append(text),
-            showStatusMessage=lambda text, time: self.shown.append(text),
+            errorDisplay=lambda text, **how: self.shown.append(text),
+            showStatusMessage=lambda text, milliseconds: self.shown.append(text),
         )
         self.nodes = nodes
 
