@@ -9,12 +9,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Image files: which there are in a folder, and where their pixels lie in the world."""
+"""Image files: their names, and where their pixels lie in the world."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,9 @@ from monai.transforms import LoadImage
 
 __all__ = [
     "IMAGE_SUFFIXES",
-    "find_images",
     "has_spacing",
     "image_stem",
     "image_suffix",
-    "list_images",
     "read_geometry",
     "read_header",
     "read_image",
@@ -40,28 +38,6 @@ __all__ = [
 # pictures, read with PIL: a pixel has no size in mm, or none that can be trusted
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", *_PICTURE_SUFFIXES)
-
-
-def find_images(images: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
-    """The image files of a folder and the folders in it, sorted; or the files given, as they are.
-
-    Raises:
-        ValueError: if there is no such folder, or no image in it.
-    """
-    if not isinstance(images, (str, os.PathLike)):
-        return [Path(image) for image in images]
-    folder = Path(images)
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: there is no such folder; expected a folder of images.")
-    found = list_images(folder)
-    if not found:
-        raise ValueError(f"{folder}: no image in it; expected {', '.join(IMAGE_SUFFIXES)}.")
-    return found
-
-
-def list_images(folder: str | os.PathLike) -> list[Path]:
-    """The image files of a folder and the folders in it, by their suffixes, sorted; perhaps none."""
-    return [file for file in sorted(Path(folder).rglob("*")) if image_suffix(file) and not file.name.startswith(".")]
 
 
 def image_stem(path: str | os.PathLike) -> str:
