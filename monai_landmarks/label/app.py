@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -136,8 +137,8 @@ class LandmarksApp(MONAILabelApp):
         """
         self._require_model(request.get("model"))
         image = request.get("image")
-        if isinstance(image, str) and not os.path.exists(image):
-            if not image or not (datastore or self.datastore()).get_image_uri(image):
+        if isinstance(image, str) and not (image and (datastore or self.datastore()).get_image_uri(image)):
+            if not self._was_sent(image):
                 raise HTTPException(404, f"there is no image {image!r} in {self.studies}.")
         with _as_http_error(f"{request['model']} cannot predict {image!r}"):
             result: dict[str, Any] = super().infer(request, datastore)
@@ -216,6 +217,12 @@ class LandmarksApp(MONAILabelApp):
         server, _ = optional_import("monailabel.app", name="app")  # there once it is running
         server.add_api_route(f"/{SLICER_SCRIPT.name}", _slicer_script, include_in_schema=False)
         super().on_init_complete()
+
+    def _was_sent(self, image: str) -> bool:
+        """Whether this is a file that came with a request or belongs to a session, and not any file of this computer."""
+        folders = [tempfile.gettempdir(), *([self._sessions.store_path] if self._sessions else [])]
+        path = Path(image).resolve()
+        return path.exists() and any(path.is_relative_to(Path(folder).resolve()) for folder in folders)
 
     def _require_model(self, model: str | None) -> None:
         if model in self.models():

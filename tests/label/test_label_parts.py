@@ -113,12 +113,14 @@ def test_every_label_is_used_once(count: int, fraction: float) -> None:
 
 
 def test_overrides_of_a_training() -> None:
-    handlers = [{"_target_": "monai.handlers.ValidationHandler", "interval": 1}, {"_target_": "StatsHandler"}]
+    handlers = [{"_target_": "monai.handlers.ValidationHandler", "interval": 1}, {"_target_": "CheckpointLoader"}]
     config = {"max_epochs": 4, "loss_def": {"_target_": "L", "missing": "absent"}, "train": {"handlers": handlers}}
     found = training_overrides(config, {"train#trainer#max_epochs": 7, "train#handlers": handlers})
     assert found["max_epochs"] == 7 and found["loss_def#missing"] == "ignore"
     assert found["train#handlers"] == [{**handlers[0], "exec_at_start": True}, handlers[1]]
     assert "exec_at_start" not in handlers[0]
+    found = training_overrides({}, {"train#trainer#max_epochs": 7, "train#handlers": handlers[:1]})
+    assert found == {"train#handlers": handlers[:1]}  # nothing to go on from
 
 
 def write_picture(path: Path, **how: Any) -> Path:

@@ -215,6 +215,8 @@ def test_bad_requests(server: LabelServer, truth: dict[str, Any], tmp_path: Path
     assert "no image 'nobody'" in server.save_label("nobody", good, 404)["detail"]
     for path, status, message in (
         ("/infer/pictures?image=nobody", 404, "no image 'nobody'"),
+        (f"/infer/pictures?image={Path(__file__)}", 404, "no image"),  # of this computer, but not of the studies
+        ("/infer/pictures", 500, "Neither Image"),
         ("/infer/nothing?image=gray", 404, "no model 'nothing'"),
         ("/infer/pictures?image=smallest", 422, "cannot predict 'smallest'"),
         ("/train/nothing", 404, "no model 'nothing'"),
