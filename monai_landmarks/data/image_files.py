@@ -25,8 +25,7 @@ from monai.data.utils import to_affine_nd
 from monai.transforms import LoadImage
 
 __all__ = [
-    "PICTURE_SUFFIXES",
-    "VOLUME_SUFFIXES",
+    "IMAGE_SUFFIXES",
     "has_spacing",
     "image_stem",
     "image_suffix",
@@ -37,8 +36,8 @@ __all__ = [
 ]
 
 # pictures, read with PIL: a pixel has no size in mm, or none that can be trusted
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
+_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", *_PICTURE_SUFFIXES)
 
 
 def image_stem(path: str | os.PathLike) -> str:
@@ -53,7 +52,7 @@ def image_stem(path: str | os.PathLike) -> str:
 
 def has_spacing(path: str | os.PathLike) -> bool:
     """Whether the file's format says how large a pixel is in mm; pictures such as PNG, JPEG, BMP and TIFF do not."""
-    return not Path(path).name.lower().endswith(PICTURE_SUFFIXES)
+    return not Path(path).name.lower().endswith(_PICTURE_SUFFIXES)
 
 
 def read_image(path: str | os.PathLike, spacing: Sequence[float] | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -113,4 +112,4 @@ def _loader() -> LoadImage:
 def image_suffix(path: str | os.PathLike) -> str:
     """The suffix of an image format that a file name ends in, in lower case; empty if it has none of them."""
     name = Path(path).name.lower()
-    return next((suffix for suffix in VOLUME_SUFFIXES + PICTURE_SUFFIXES if name.endswith(suffix)), "")
+    return next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), "")

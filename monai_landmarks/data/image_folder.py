@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .dicom_series import find_dicom_images
-from .image_files import PICTURE_SUFFIXES, VOLUME_SUFFIXES, has_spacing, image_suffix
+from .image_files import IMAGE_SUFFIXES, has_spacing, image_suffix
 
 __all__ = ["find_images", "image_folder_items", "list_images"]
 
@@ -68,7 +68,7 @@ def find_images(images: str | os.PathLike | Iterable[str | os.PathLike]) -> dict
         raise ValueError(f"{folder}: there is no such folder; expected a folder of images.")
     found = list_images(folder)
     if not found:
-        raise ValueError(f"{folder}: no image in it; expected {', '.join(PICTURE_SUFFIXES + VOLUME_SUFFIXES)}.")
+        raise ValueError(f"{folder}: no image in it; expected {', '.join(IMAGE_SUFFIXES)}.")
     return found
 
 
