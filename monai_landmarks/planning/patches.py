@@ -39,7 +39,6 @@ __all__ = [
 OVERLAP = 0.5
 _COARSE = 2.0  # times the voxel of the images: a whole volume on a grid that is no coarser loses little
 _GAIN = 1.25  # by which voxels shall at least be finer in patches
-_SEEN = 0.5  # of the distance between landmarks
 _VOLUME = {"cpu": 8, "cuda": 32}  # patches to a volume: inference looks at all of them, and half again in between
 
 
@@ -63,12 +62,12 @@ NO_PATCHES = Patches(Choice(None, "whole volumes: heatmaps of several patches co
 def smallest_patch(summary: DataSummary, spacing: float, multiple: int) -> list[int]:
     """The least that a patch must hold for the spatial configuration to have something to see.
 
-    Its kernel on the finest of its coarse grids, so that a response is not all border; and half of the distance between an
-    image's farthest landmarks, so that around each landmark others are in sight.
+    Its kernel on the finest of its coarse grids, so that a response is not all border; and all landmarks of an image, since
+    what looks alike, such as neighboring vertebrae, is told apart by where the others are.
     """
     dims = summary.spatial_dims
     kernel = KERNEL[dims] * SMALLEST_FACTOR[dims]
-    return [multiple * math.ceil(max(kernel, _SEEN * n / spacing) / multiple - 1e-6) for n in summary.point_extent]
+    return [multiple * math.ceil(max(kernel, n / spacing) / multiple - 1e-6) for n in summary.point_extent]
 
 
 def plan_patches(
@@ -117,7 +116,7 @@ def plan_patches(
     shape = " x ".join(map(str, volume))
     why = (
         f"whole volumes would take voxels of {whole.value:g} {unit}, patches take {step:g}; as large a part of {shape} voxels as"
-        f" memory and a {'GPU' if machine.on_gpu else 'CPU'}'s time allow, and not less than half of the landmarks' distance"
+        f" memory and a {'GPU' if machine.on_gpu else 'CPU'}'s time allow, with room for all landmarks"
     )
     return Patches(Choice(found, why), Choice(step, reason))
 

@@ -139,10 +139,10 @@ def test_patches_are_used_where_they_are_worth_it(data, machine, multiple):
     assert all(side % multiple == 0 for side in size) and max(size) > multiple
     assert MEMORY.needed(math.prod(size)) <= machine.memory
     assert 2 * data.finest_spacing * (1 - 1e-9) <= spacing <= whole / 1.25 * 1.001
-    # landmarks see each other, and the kernel of the spatial configuration fits in, unless the volume is smaller
+    # all landmarks of an image have room in it, and the kernel of the spatial configuration fits in, unless the volume is smaller
     volume = np.array(volume_size(data, spacing, multiple))
     assert (volume * spacing >= data.extents * (1 - 1e-9)).all()
-    least = np.maximum(KERNEL[3] * SMALLEST_FACTOR[3], np.array(data.point_extent) / 2 / spacing)
+    least = np.maximum(KERNEL[3] * SMALLEST_FACTOR[3], np.array(data.point_extent) / spacing)
     assert (np.array(size) >= np.minimum(least, volume) * (1 - 1e-6)).all()
     assert (np.array(size) <= np.maximum(volume, 2 * multiple)).all()
     assert volume.prod() <= {"cpu": 8, "cuda": 32}[machine.device] * math.prod(size)
