@@ -20,6 +20,7 @@ from .chains import (
     HeatmapToChainLandmarksDict,
 )
 from .crop import RandCropByLandmarks, RandCropByLandmarksD, RandCropByLandmarksd, RandCropByLandmarksDict
+from .device import UncachedToDeviceD, UncachedToDeviced, UncachedToDeviceDict
 from .fit_to_grid import FitToGrid, FitToGridD, FitToGridd, FitToGridDict
 from .flip import RandLandmarkFlip, RandLandmarkFlipD, RandLandmarkFlipd, RandLandmarkFlipDict
 from .foreground import CropToForeground, CropToForegroundD, CropToForegroundd, CropToForegroundDict
@@ -127,4 +128,7 @@ __all__ = [
     "ToGrayD",
     "ToGrayDict",
     "ToGrayd",
+    "UncachedToDeviceD",
+    "UncachedToDeviceDict",
+    "UncachedToDeviced",
 ]
