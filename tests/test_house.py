@@ -30,7 +30,7 @@ import monai_landmarks
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "monai_landmarks"
-CODE_FOLDERS = ("monai_landmarks", "bundles", "tests", "notebooks", "benchmarks")
+CODE_FOLDERS = ("monai_landmarks", "bundles", "tests", "notebooks", "benchmarks", "tools")
 # the licence header, as this file has it
 HEADER = Path(__file__).read_text().partition("\n\n")[0]
 # installed name of a requirement, where the import has another

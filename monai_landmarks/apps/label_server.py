@@ -47,14 +47,16 @@ def label_server(
     It is `monailabel start_server`, and takes its FURTHER options after --, with other defaults: nobody but this machine
     reaches it, it looks for no models in the internet, and images may be NIfTI, NRRD, MHA, DICOM, PNG, JPEG, BMP and TIFF files.
 
-    MONAI Label asks nobody for a password: whoever reaches the server can read the images and labels, change and delete them,
-    and start trainings. Think twice before you give a --host, and put a proxy with TLS and a login in front of it.
+    As it is set up here, MONAI Label asks nobody for a password: whoever reaches the server can read, change and delete images
+    and labels, and start trainings. Before you give another --host, put a proxy with TLS and a login in front of it.
     """
     if find_spec("monailabel") is None:
         raise ValueError(
             "MONAI Label is not installed; `./setup.sh label` installs it, see monai_landmarks/label/README.md."
         )
     os.environ.setdefault("MONAI_LABEL_DATASTORE_FILE_EXT", json.dumps([f"*.{suffix}" for suffix in _IMAGES]))
+    # or any page that is open in a browser on this machine could read the images
+    os.environ.setdefault("MONAI_LABEL_CORS_ORIGINS", json.dumps([f"http://{host}:{port}"]))
     command = server_command(app or os.fspath(make_app(DEFAULT_FOLDER)), studies, host, port, dict(conf), further)
     sys.stdout.flush()
     os.execv(sys.executable, command)
