@@ -2,7 +2,9 @@
 # Sets up .venv with this package and the tested versions of what it needs (constraints.txt).
 #
 #   ./setup.sh            what training and using a bundle needs
-#   ./setup.sh dev        also what the tests, the notebooks and the checks need (any extras of setup.cfg, comma separated)
+#   ./setup.sh label      also MONAI Label
+#   ./setup.sh dev        also what the tests, the notebooks and the checks need, MONAI Label among it
+# (any extras of setup.cfg, comma separated)
 #
 # Quick when nothing has changed since the last time. Options, as environment variables:
 #   PYTHON           the interpreter to build on (default: the first Python >= 3.10 found)
@@ -37,7 +39,7 @@ fi
 
 # One stamp for each set of extras: what was installed from, so that a change in any of it installs again.
 stamp="$venv/.setup-${extras:-base}"
-state=$(cat setup.sh setup.cfg pyproject.toml constraints.txt | cksum; "$venv/bin/python" --version; pwd)
+state=$(cat setup.sh setup.cfg pyproject.toml constraints.txt label.txt | cksum; "$venv/bin/python" --version; pwd)
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$state" ]; then
     say "$venv is up to date"
     exit 0
@@ -48,5 +50,17 @@ say "installing torch (the largest part, some minutes on a slow line)"
 pip_install ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} torch
 say "installing monai_landmarks${extras:+[$extras]}"
 pip_install ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} --editable ".${extras:+[$extras]}"
+case ",$extras," in *,label,* | *,test,* | *,dev,*)
+    say "installing MONAI Label"
+    pip_install --no-deps --requirement label.txt
+    # MONAI Label imports torchvision, whose build on PyPI fails beside a torch without CUDA from elsewhere
+    pip_install ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} torchvision
+    if ! "$venv/bin/python" -c "import torchvision" >/dev/null 2>&1; then
+        say "torchvision does not run beside this torch; a stand-in without its functions takes its place"
+        "$venv/bin/python" -m pip uninstall --quiet --yes torchvision
+        pip_install --no-deps --no-build-isolation --force-reinstall ./tools/torchvision_stand_in
+    fi
+    ;;
+esac
 printf '%s' "$state" >"$stamp"
 say "$venv is ready"

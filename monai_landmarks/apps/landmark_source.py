@@ -31,7 +31,8 @@ from monai_landmarks.data import (
     load_landmark_definition,
     read_item_landmarks,
 )
-from monai_landmarks.data.image_files import find_images, has_spacing, read_header
+from monai_landmarks.data.image_files import has_spacing, read_header
+from monai_landmarks.data.image_folder import find_images
 from monai_landmarks.data.json_values import load_json
 from monai_landmarks.data.landmark_io import find_landmark_files, read_landmark_sets
 from monai_landmarks.data.safe_files import read_text

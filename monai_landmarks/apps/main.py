@@ -31,6 +31,8 @@ from .convert import convert
 from .datasets import datasets
 from .evaluate import evaluate
 from .init import init
+from .label_app import label_app
+from .label_server import label_server
 from .predict import predict
 from .report import report
 
@@ -77,5 +79,7 @@ program.add_command(convert)
 program.add_command(datasets)
 program.add_command(evaluate)
 program.add_command(init)
+program.add_command(label_app)
+program.add_command(label_server)
 program.add_command(predict)
 program.add_command(report)

@@ -49,6 +49,13 @@ __all__ = ["predict"]
 @click.option("--device", help="Such as cpu or cuda:1; by default the first GPU if there is one.")
 @click.option("--spacing", type=SPACING, help="Pixel size in mm of pictures (PNG, JPEG, BMP, TIFF); else 1.")
 @click.option("--regions", type=PATH, help="regions.json of 'calibrate': where a landmark is, with which probability.")
+@click.option(
+    "--covariance",
+    type=click.Choice(["heatmap", "sigma"]),
+    default="heatmap",
+    show_default=True,
+    help="Whence the uncertainty: each heatmap, or what the training has learned of each landmark.",
+)
 @click.option("--batch-size", type=click.IntRange(1), help="Images at a time, if not what the bundle says.")
 def predict(bundle: Path, images: Path, out: Path, formats: tuple[str, ...], **options: Any) -> None:
     """Find the landmarks of IMAGES with a trained BUNDLE; no true landmarks are needed.
@@ -66,6 +73,8 @@ def predict(bundle: Path, images: Path, out: Path, formats: tuple[str, ...], **o
     result = predict_landmarks(bundle, images, out, formats, **options)
     for path in result.written:
         click.echo(path)
+    for note in result.notes:
+        click.echo(f"note: {note}", err=True)
     if result.unreadable:
         lines = [f"  - {image}: {reason}" for image, reason in result.unreadable]
         click.echo("\n".join([f"\nleft out, for they cannot be read ({len(lines)}):", *lines]), err=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from monai.bundle import ConfigWorkflow
 
 from monai_landmarks.data import UnreadableImage
 from monai_landmarks.data.safe_files import naming_file
+from monai_landmarks.uncertainty import sigma_path
 
 from .console import PREDICTION_FORMATS
 
@@ -39,10 +40,12 @@ _WRAPPERS = ("Failed to evaluate", "Failed to instantiate")
 
 @dataclass(frozen=True)
 class Prediction:
-    """What :func:`predict_landmarks` did: the files it wrote, and the images that could not be read, with the reason."""
+    """What :func:`predict_landmarks` did: the files it wrote, the images that could not be read, with the reason, and what else
+    there is to say."""
 
     written: tuple[Path, ...]
     unreadable: tuple[UnreadableImage, ...]
+    notes: tuple[str, ...] = ()
 
 
 def predict_landmarks(
@@ -57,6 +60,7 @@ def predict_landmarks(
     spacing: float | Sequence[float] | None = None,
     batch_size: int | None = None,
     regions: str | os.PathLike | None = None,
+    covariance: str = "heatmap",
 ) -> Prediction:
     """Find landmarks with a bundle, as its ``configs/inference.json`` says.
 
@@ -81,6 +85,8 @@ def predict_landmarks(
         batch_size: images at a time, if not the configuration's.
         regions: file of :class:`ConformalRegions <monai_landmarks.uncertainty.ConformalRegions>`, to state for each landmark
             where it is with which probability.
+        covariance: ``"heatmap"``, or ``"sigma"``: the sigma that the bundle's training has learned for each landmark, the same
+            in all images. Where none lies beside the weights it is the heatmap's, and a note says so.
 
     Returns:
         the files written and the images left out.
@@ -102,6 +108,7 @@ def predict_landmarks(
     flow = _workflow(Path(bundle), configs, formats, regions, dataset_dir=str(images), output_dir=str(out), **overrides)
     weights = Path(flow.parser.get_parsed_content("checkpoint"))
     _check_weights(weights)
+    notes = _use_sigma(flow, weights) if covariance == "sigma" else ()
     before = _snapshot(out)
     try:
         flow.run()
@@ -114,7 +121,7 @@ def predict_landmarks(
         raise cause from error
     written = sorted(path for path, state in _snapshot(out).items() if before.get(path) != state)
     loader = flow.parser.get_parsed_content("dataloader")
-    return Prediction(tuple(written), tuple(getattr(loader, "unreadable", ())))
+    return Prediction(tuple(written), tuple(getattr(loader, "unreadable", ())), notes)
 
 
 def _workflow(
@@ -151,6 +158,27 @@ def _workflow(
         flow.parser[f"{saver}#regions"] = os.fspath(regions)
     flow.initialize()
     return flow
+
+
+def _use_sigma(flow: ConfigWorkflow, weights: Path) -> tuple[str, ...]:
+    """Let the covariance come from the learned sigma, or say why it does not."""
+    path, decoders = sigma_path(weights), list(_decoders(flow.parser.get(), ""))
+    if not path.is_file() or not decoders:
+        reason = f"there is no {path}" if decoders else "the bundle's configuration has no HeatmapToLandmarksd"
+        return (f"no learned sigma is used, for {reason}: the uncertainty is that of the heatmaps.",)
+    for place in decoders:
+        flow.parser.update({f"{place}#covariance": "sigma", f"{place}#sigma": os.fspath(path)})
+    flow.parser.parse(reset=True)
+    return ()
+
+
+def _decoders(config: Any, place: str) -> Iterator[str]:
+    """Where in a configuration heatmaps are made points."""
+    if isinstance(config, dict) and str(config.get("_target_")).endswith("HeatmapToLandmarksd"):
+        yield place
+    entries = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()
+    for key, entry in entries:
+        yield from _decoders(entry, f"{place}#{key}" if place else str(key))
 
 
 def _is_saver(handler: Any) -> bool:

@@ -52,6 +52,7 @@ from .readable_loader import ReadableDataLoader, UnreadableImage
 from .safe_files import atomic_write
 from .side_tables import read_groups, read_pairs
 from .split import fold_images, group_images, split_images
+from .table_folder import table_folder_datalist
 
 __all__ = [
     "AASCE_LANDMARKS",
@@ -110,6 +111,7 @@ __all__ = [
     "save_datalist",
     "spine_phantom",
     "split_images",
+    "table_folder_datalist",
     "write_hand_phantom",
     "write_landmark_table",
     "write_landmarks",

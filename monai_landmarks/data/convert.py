@@ -23,7 +23,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .image_files import find_images, image_stem, read_header
+from .image_files import image_stem, read_header
+from .image_folder import find_images
 from .landmark_io import (
     LandmarkFormat,
     find_landmark_files,

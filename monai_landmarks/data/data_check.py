@@ -18,6 +18,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -93,7 +94,7 @@ class DataCheck:
         read = [image for image in self.images if image.shape]
         rows = [
             ("images", f"{count + len(self.pairing.unlabeled)}, {count} of them with landmarks"),
-            ("formats", _tally(image_suffix(image.case.image) for image in self.images)),
+            ("formats", _tally(image_suffix(image.case.image) or "DICOM" for image in self.images)),
             ("size", _tally(" x ".join(map(str, image.shape)) for image in read)),
             ("channels", _tally(str(image.channels) for image in read)),
             ("spacing", _tally(_spacing(image.spacing) for image in read)),
@@ -144,7 +145,7 @@ def check_data(
         checked.append(image)
         notes += note
         if image.shape:
-            digest = hashlib.sha256(case.image.read_bytes()).digest()
+            digest = _digest(case.image)
             if digest in seen:
                 notes.append(f"{case.image}: the same image as {seen[digest]}.")
             seen.setdefault(digest, case.image)
@@ -181,6 +182,11 @@ def _check_image(case: LandmarkCase, spacing: list[float] | None, rows: Landmark
     except ValueError:  # which is among the faults
         pass
     return result, notes
+
+
+def _digest(image: Path) -> bytes:
+    files = sorted(file for file in image.iterdir() if file.is_file()) if image.is_dir() else [image]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()
 
 
 def _common_faults(images: list[CheckedImage]) -> list[str]:

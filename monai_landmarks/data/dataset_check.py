@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .aasce import read_aasce_part
-from .image_files import list_images, read_header
+from .image_files import read_header
+from .image_folder import list_images
 from .isbi2015 import read_isbi2015_part
 from .landmark_io import read_landmark_table, read_landmarks
 from .landmark_set import LandmarkSet
@@ -138,7 +139,7 @@ def _hand(root: Path) -> Iterator[_Case]:
     except ValueError as error:
         yield _Case("all.csv", fault=str(error))
         return
-    images = NameIndex(str(path) for path in list_images(root))
+    images = NameIndex(map(str, list_images(root)))
     absent = {name for name in sets if not images.find(name)}
     for name, landmarks in sets.items():
         yield _Case("all.csv", name not in absent, _count(landmarks), _wrong_number(f"{table}: {name}", landmarks, 37))

@@ -9,12 +9,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Image files: which there are in a folder, and where their pixels lie in the world."""
+"""Image files: their names, and where their pixels lie in the world."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,10 @@ from monai.data.utils import to_affine_nd
 from monai.transforms import LoadImage
 
 __all__ = [
-    "find_images",
+    "IMAGE_SUFFIXES",
     "has_spacing",
     "image_stem",
     "image_suffix",
-    "list_images",
     "read_geometry",
     "read_header",
     "read_image",
@@ -38,29 +37,7 @@ __all__ = [
 
 # pictures, read with PIL: a pixel has no size in mm, or none that can be trusted
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-_VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
-
-
-def find_images(images: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
-    """The image files of a folder and the folders in it, sorted; or the files given, as they are.
-
-    Raises:
-        ValueError: if there is no such folder, or no image in it.
-    """
-    if not isinstance(images, (str, os.PathLike)):
-        return [Path(image) for image in images]
-    folder = Path(images)
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: there is no such folder; expected a folder of images.")
-    found = list_images(folder)
-    if not found:
-        raise ValueError(f"{folder}: no image in it; expected {', '.join(_PICTURE_SUFFIXES + _VOLUME_SUFFIXES)}.")
-    return found
-
-
-def list_images(folder: str | os.PathLike) -> list[Path]:
-    """The image files of a folder and the folders in it, by their suffixes, sorted; perhaps none."""
-    return [file for file in sorted(Path(folder).rglob("*")) if image_suffix(file) and not file.name.startswith(".")]
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", *_PICTURE_SUFFIXES)
 
 
 def image_stem(path: str | os.PathLike) -> str:
@@ -135,4 +112,4 @@ def _loader() -> LoadImage:
 def image_suffix(path: str | os.PathLike) -> str:
     """The suffix of an image format that a file name ends in, in lower case; empty if it has none of them."""
     name = Path(path).name.lower()
-    return next((suffix for suffix in _VOLUME_SUFFIXES + _PICTURE_SUFFIXES if name.endswith(suffix)), "")
+    return next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), "")

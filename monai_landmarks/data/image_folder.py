@@ -9,18 +9,19 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Images without landmarks, to be predicted."""
+"""The images of a folder, with or without landmarks."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from .dicom_series import find_dicom_images
-from .image_files import find_images, has_spacing, list_images
+from .image_files import IMAGE_SUFFIXES, has_spacing, image_suffix
 
-__all__ = ["image_folder_items"]
+__all__ = ["find_images", "image_folder_items", "list_images"]
 
 
 def image_folder_items(images: str | os.PathLike, spacing: float | list[float] | None = None) -> list[dict[str, Any]]:
@@ -35,24 +36,50 @@ def image_folder_items(images: str | os.PathLike, spacing: float | list[float] |
             trusted. Files of other formats in the folder keep their own. Without it a pixel counts as 1 mm.
 
     Returns:
-        one dictionary per image with ``image``, its absolute path, and ``spacing`` where given and needed.
+        one dictionary per image with ``image``, its absolute path, and ``spacing`` where given and needed. A folder of DICOM
+        files that make no volume has ``unreadable``, the reason, with which ``ReadableDataLoader`` leaves it out.
 
     Raises:
-        ValueError: when there is no such folder or file, or no image in it, or DICOM files that are not slices lie beside
-            a series.
+        ValueError: when there is no such folder or file, or no image in it.
     """
-    items: list[dict[str, Any]] = [{"image": os.path.abspath(file)} for file in _find(images)]
-    for item in items:
-        if spacing is not None and not has_spacing(item["image"]):
-            item["spacing"] = spacing
+    found = find_images([images] if os.path.isfile(images) else images)
+    items: list[dict[str, Any]] = []
+    for path, fault in found.items():
+        items.append({"image": os.path.abspath(path)})
+        if spacing is not None and not has_spacing(path):
+            items[-1]["spacing"] = spacing
+        if fault:
+            items[-1]["unreadable"] = fault
     return items
 
 
-def _find(images: str | os.PathLike) -> Sequence[str | os.PathLike]:
-    if os.path.isfile(images):
-        return [images]
-    dicom = find_dicom_images(images)
-    if not dicom:
-        return find_images(images)
-    files = {file for files in dicom.values() for file in files}
-    return sorted({*dicom, *(file for file in list_images(images) if file not in files)})
+def find_images(images: str | os.PathLike | Iterable[str | os.PathLike]) -> dict[Path, str]:
+    """The images of a folder and the folders in it, sorted, each with what keeps it from being read, which mostly is nothing.
+
+    Images that are given are taken as they are.
+
+    Raises:
+        ValueError: if there is no such folder, or no image in it.
+    """
+    if not isinstance(images, (str, os.PathLike)):
+        return {Path(image): "" for image in images}
+    folder = Path(images)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder; expected a folder of images.")
+    found = list_images(folder)
+    if not found:
+        raise ValueError(f"{folder}: no image in it; expected {', '.join(IMAGE_SUFFIXES)}.")
+    return found
+
+
+def list_images(folder: str | os.PathLike) -> dict[Path, str]:
+    """The same as :func:`find_images`, though there may be none.
+
+    Images are files with the suffix of an image format, DICOM files without one, and folders of DICOM slices, see
+    :func:`find_dicom_images <monai_landmarks.data.dicom_series.find_dicom_images>`.
+    """
+    found = {image.path: image.fault for image in find_dicom_images(folder)}
+    for file in Path(folder).rglob("*"):
+        if image_suffix(file) not in ("", ".dcm") and not file.name.startswith("."):
+            found[file] = ""
+    return dict(sorted(found.items()))

@@ -27,7 +27,8 @@ import numpy as np
 from .datalist import datalist_item, save_datalist
 from .datalist_check import check_datalist
 from .formats.isbi2015_text import ISBI2015_LANDMARKS
-from .image_files import find_images, image_stem, read_geometry, relative_path
+from .image_files import image_stem, read_geometry, relative_path
+from .image_folder import find_images
 from .landmark_io import read_landmark_table, read_landmarks
 from .landmark_set import CoordinateSystem, LandmarkSet
 from .safe_files import naming_file, read_text

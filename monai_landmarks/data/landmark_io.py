@@ -102,6 +102,7 @@ class LandmarkFormat(NamedTuple):
     fits: Callable[[Any], bool] | None
     space: str | None
     only_named: bool
+    companions: tuple[str, ...]
 
 
 _FORMATS: dict[tuple[str, str], LandmarkFormat] = {}
@@ -118,6 +119,7 @@ def register_format(
     fits: Callable[[Any], bool] | None = None,
     space: str | None = None,
     only_named: bool = False,
+    companions: Sequence[str] = (),
 ) -> None:
     """Read and write files which end in ``suffix`` with these functions.
 
@@ -139,6 +141,7 @@ def register_format(
             replaces the one that did so before.
         space: ``"index"`` or ``"world"`` if the format holds such points only.
         only_named: never choose this format by the suffix of a file.
+        companions: names of files that lie beside one of this format and are no landmark files themselves.
     """
     if not suffix.startswith((".", "_")) or len(suffix) < 2:
         raise ValueError(
@@ -150,7 +153,7 @@ def register_format(
         for key in [key for key, other in _FORMATS.items() if other.suffix == suffix and other.fits is None]:
             del _FORMATS[key]
     _FORMATS[suffix, name] = LandmarkFormat(
-        name, suffix, reader, writer, table_reader, table_writer, fits, space, only_named
+        name, suffix, reader, writer, table_reader, table_writer, fits, space, only_named, tuple(companions)
     )
 
 
@@ -197,6 +200,7 @@ def find_landmark_files(folder: str | os.PathLike, format: str | None = None) ->
             suffix (``.json``, ``.txt``) only if what they hold fits one of them.
     """
     files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    files = [path for path in files if not _is_companion(path)]
     if format is not None:
         suffixes = {known.suffix for known in _FORMATS.values() if known.name == landmark_format(format).name}
         found = {path: [suffix for suffix in suffixes if path.name.lower().endswith(suffix)] for path in files}
@@ -437,6 +441,20 @@ def _content(path: Path) -> Any:
     return load_json(text) if path.name.lower().endswith(".json") else text
 
 
+def _is_companion(path: Path) -> bool:
+    """Whether a file belongs to a landmark file beside it."""
+    formats = [known for known in _FORMATS.values() if path.name in known.companions and known.fits]
+    beside = [other for other in path.parent.iterdir() if other != path and other.is_file()] if formats else []
+    return any(_fits(other, known) for known in formats for other in beside if other.name.endswith(known.suffix))
+
+
+def _fits(path: Path, known: LandmarkFormat) -> bool:
+    try:
+        return known.fits is not None and known.fits(_content(path))
+    except ValueError:
+        return False
+
+
 def _may_be_landmarks(path: Path, suffix: str) -> bool:
     candidates = _sharing(path)
     if any(known.fits is None for known in candidates):
@@ -451,7 +469,14 @@ def _may_be_landmarks(path: Path, suffix: str) -> bool:
 register_format(".csv", None, write_csv, table_reader=read_csv_table, table_writer=write_csv_table)
 register_format(".csv", read_napari, write_napari, name="napari", fits=is_napari, space="index")
 register_format(".csv", name="payer", table_reader=read_payer, table_writer=write_payer, fits=is_payer)
-register_format(".csv", name="aasce", table_reader=read_aasce, fits=is_aasce, space="index")
+register_format(
+    ".csv",
+    name="aasce",
+    table_reader=read_aasce,
+    fits=is_aasce,
+    space="index",
+    companions=("filenames.csv", "angles.csv"),
+)
 register_format("_label.npy", read_mml, name="mml", space="index")
 register_format(".npz", read_npz, write_npz)
 register_format(".mrk.json", read_markups, write_markups, space="world")

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .image_files import find_images
+from .image_folder import find_images
 from .landmark_io import find_landmark_files, landmark_suffix
 from .landmark_rows import LandmarkRows, read_past_faults
 from .landmark_set import CoordinateSystem, LandmarkSet
@@ -90,9 +90,9 @@ def pair_landmarks(
     Raises:
         ValueError: if there is no image, or no landmark file.
     """
-    files = find_images(images)
     root = Path(images) if isinstance(images, (str, os.PathLike)) else None
-    by_name = {file.relative_to(root).as_posix() if root else str(file): file for file in files}
+    found = find_images(images)
+    by_name = {_name(file, root): file for file in found}
     pairs = _Pairs(by_name)
     sources, are_of_one = _sources(Path(landmarks), pairs.faults)
     for source, called in sources.items():
@@ -103,12 +103,19 @@ def pair_landmarks(
             pairs.add(
                 LandmarkCase(called if of_one else str(key), source, landmark_set, source, None if of_one else key)
             )
+    pairs.faults += [f"{by_name[name]}: {fault}" for name in pairs.cases if (fault := found[by_name[name]])]
     return Pairing(
         cases=[replace(pairs.cases[name], name=name, image=by_name[name]) for name in by_name if name in pairs.cases],
         unlabeled=[file for name, file in by_name.items() if name not in pairs.cases],
         absent=pairs.absent,
         faults=pairs.faults,
     )
+
+
+def _name(image: Path, root: Path | None) -> str:
+    if root is None:
+        return str(image)
+    return root.name if image == root else image.relative_to(root).as_posix()
 
 
 class _Pairs:

@@ -41,7 +41,8 @@ class ReadableDataLoader:
     """Batches of the items of a dataset, without those that cannot be read.
 
     One damaged file among many does not end an inference: it is named in the log, with the reason, and the next item that
-    can be read takes its place in the batch. An item is read when all transforms of the dataset went well. Entries that only
+    can be read takes its place in the batch. An item is read when all transforms of the dataset went well; one of the
+    dataset's ``data`` with a reason as ``unreadable`` is not tried. Entries that only
     some items of a batch have, such as the spacing that only pictures are told, are not in the batch.
 
     As an engine's data loader it has no length, because only the end tells how many items can be read; its
@@ -114,14 +115,19 @@ class _Attempts(Dataset):
 
     def __getitem__(self, index: int) -> Any:
         try:
+            if reason := self._item(index).get("unreadable"):
+                raise ValueError(reason)
             return self.dataset[index]
         except Exception as error:  # readers and transforms raise whatever they like
             return UnreadableImage(self._name(index), _reason(error))
 
-    def _name(self, index: int) -> str:
+    def _item(self, index: int) -> dict[str, Any]:
+        """What the dataset reads, if it tells."""
         data = getattr(self.dataset, "data", None)
-        item = data[index] if data is not None else None
-        return str(item[self.image_key]) if isinstance(item, dict) and self.image_key in item else f"item {index}"
+        return data[index] if data is not None and isinstance(data[index], dict) else {}
+
+    def _name(self, index: int) -> str:
+        return str(self._item(index).get(self.image_key, f"item {index}"))
 
 
 def _collate(items: list[dict[str, Any]]) -> Any:

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from monai.inferers import Inferer, SimpleInferer
+from torch.overrides import TorchFunctionMode
 
 __all__ = ["AutocastInferer"]
 
@@ -61,10 +62,30 @@ class AutocastInferer(Inferer):
         """(B, C, *spatial) to heatmaps (B, N, *spatial), float32 and contiguous where autocast made less of them."""
         if not self.enabled or torch.is_autocast_enabled(inputs.device.type):
             return self.inferer(inputs, network, *args, **kwargs)
-        with torch.autocast(inputs.device.type, dtype=self.dtype):
+        with torch.autocast(inputs.device.type, dtype=self.dtype), _WideKernelsInFloat32():
             heatmaps = self.inferer(inputs, network, *args, **kwargs)
         # an inferer that ends in points gives those in full precision
         if not isinstance(heatmaps, torch.Tensor) or heatmaps.dtype not in (torch.bfloat16, torch.float16):
             return heatmaps
         # one copy for both: losses read whole heatmaps, which a channels_last network interleaves
         return heatmaps.to(torch.float32, memory_format=torch.contiguous_format)
+
+
+class _WideKernelsInFloat32(TorchFunctionMode):
+    """
+    3-D convolutions whose kernel is wider than their input, in full precision.
+
+    On processors with AVX-512 BF16, torch 2.13 makes the gradient of such weights from what lies beside them in memory: wrong
+    without a sign, or NaN. The deepest maps of a U-Net are so small, and cost nothing.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not torch.nn.functional.conv3d or args[0].device.type != "cpu":
+            return func(*args, **(kwargs or {}))
+        image, weight, *others = args
+        if all(size >= width for size, width in zip(image.shape[2:], weight.shape[2:])):
+            return func(*args, **(kwargs or {}))
+        with torch.autocast("cpu", enabled=False):
+            return func(image.float(), weight, *others, **(kwargs or {}))

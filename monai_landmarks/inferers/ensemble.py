@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,13 +21,14 @@ from monai.inferers import Inferer, SimpleInferer
 from torch.nn.modules.dropout import _DropoutNd
 
 from monai_landmarks.transforms import RandLandmarkFlip
+from monai_landmarks.uncertainty import ensemble_landmarks
 
 __all__ = ["DropoutEnsembleInferer", "FlipEnsembleInferer"]
 
 
 class _EnsembleInferer(Inferer):
     """
-    Heatmaps of several members, as their mean or all of them.
+    Heatmaps of several members, as their mean or all of them; or their points, as one.
 
     Args:
         inferer: how the network is run for a member; MONAI's ``SimpleInferer`` if None.
@@ -41,28 +42,44 @@ class _EnsembleInferer(Inferer):
 
     def members(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
-    ) -> Iterator[torch.Tensor]:
-        """The heatmaps (B, N, *spatial) of each member in turn."""
+    ) -> Iterator[Any]:
+        """The heatmaps (B, N, *spatial), or the points, of each member in turn."""
         raise NotImplementedError
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
-    ) -> torch.Tensor:
-        """(B, C, *spatial) to heatmaps (B, N, *spatial), or (B, M, N, *spatial) with ``stack``."""
-        found = map(_as_heatmaps, self.members(inputs, network, *args, **kwargs))
+    ) -> torch.Tensor | dict[str, torch.Tensor]:
+        """
+        (B, C, *spatial) to heatmaps (B, N, *spatial), or (B, M, N, *spatial) with ``stack``; where the inferer ends in
+        points, to ``points``, ``score`` and ``covariance``, as it gives them.
+        """
+        found = self.members(inputs, network, *args, **kwargs)
+        total = next(found)
+        if isinstance(total, Mapping):
+            return self._combined([total, *found])
         if self.stack:
-            return torch.stack(list(found), dim=1)
+            return torch.stack([total, *found], dim=1)
         # summed up as they come: never more than two sets of heatmaps at a time
-        total, count = next(found), 1
+        count = 1
         for heatmaps in found:
             total, count = total + heatmaps, count + 1
         return total / count
+
+    def _combined(self, found: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        if self.stack or found[0]["points"].ndim != 3:
+            raise ValueError(
+                "an ensemble of an inferer that ends in points gives one point a landmark: use stack=False, and an inferer"
+                " that gives one point, not several candidates."
+            )
+        names = ("points", "score", "covariance")
+        return dict(zip(names, ensemble_landmarks(*(torch.stack([m[name] for m in found]) for name in names))))
 
 
 class FlipEnsembleInferer(_EnsembleInferer):
     """
     Run the network on the image and on its mirror image, and bring the heatmaps of the latter back: mirrored, and those of
-    left and right exchanged.
+    left and right exchanged. Likewise points, where ``inferer`` ends in these; see
+    :func:`monai_landmarks.uncertainty.ensemble_landmarks` for what both say together.
 
     It is the inverse of what :class:`~monai_landmarks.transforms.RandLandmarkFlip` does in training, and takes the same
     arguments: a network that has learned from mirrored images finds the left landmark of a mirrored image where the right one
@@ -75,16 +92,20 @@ class FlipEnsembleInferer(_EnsembleInferer):
         names: of the landmarks in their order; needed for pairs by name.
         inferer: how the network is run on each image; MONAI's ``SimpleInferer`` if None.
         stack: give the heatmaps of both, (B, 2, N, *spatial), in place of their mean: for the covariance of
-            ``HeatmapToLandmarksd(covariance="mixture")``.
+            ``HeatmapToLandmarksd(covariance="mixture")``. Points have that covariance without it.
 
     Raises:
-        ValueError: an unknown name, a landmark in two pairs, an axis or a row that the heatmaps do not have, or an inferer that
-            does not end in heatmaps.
+        ValueError: an unknown name, a landmark in two pairs, an axis or a row that the heatmaps do not have; for points,
+            ``stack`` or several candidates a landmark.
 
     Example:
-        >>> inferer = FlipEnsembleInferer(pairs=[("left", "right")], names=["left", "right"])
-        >>> inferer(torch.zeros(1, 1, 8, 6), torch.nn.Conv2d(1, 2, 1)).shape
+        >>> flip = {"pairs": [("left", "right")], "names": ["left", "right"]}
+        >>> FlipEnsembleInferer(**flip)(torch.zeros(1, 1, 8, 6), torch.nn.Conv2d(1, 2, 1)).shape
         torch.Size([1, 2, 8, 6])
+        >>> from monai_landmarks.inferers import SlidingWindowLandmarkInferer
+        >>> inferer = FlipEnsembleInferer(**flip, inferer=SlidingWindowLandmarkInferer(roi_size=(8, 8)))
+        >>> inferer(torch.rand(1, 1, 30, 20), torch.nn.Conv2d(1, 2, 1))["points"].shape
+        torch.Size([1, 2, 2])
     """
 
     def __init__(
@@ -100,15 +121,29 @@ class FlipEnsembleInferer(_EnsembleInferer):
 
     def members(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
-    ) -> Iterator[torch.Tensor]:
-        """The heatmaps of the image, and those of its mirror image, brought back."""
+    ) -> Iterator[Any]:
+        """What is found in the image, and in its mirror image, brought back."""
         axes = self.flip.spatial_axis
         if any(not 0 <= axis < inputs.ndim - 2 for axis in axes):
             raise ValueError(f"spatial_axis {axes} is not an axis of images with {inputs.ndim - 2} spatial axes.")
         yield self.inferer(inputs, network, *args, **kwargs)
-        heatmaps = _as_heatmaps(self.inferer(torch.flip(inputs, [2 + axis for axis in axes]), network, *args, **kwargs))
-        rows = torch.tensor(self.flip.partners(heatmaps.shape[1]), device=heatmaps.device)
-        yield torch.flip(heatmaps, [2 + axis for axis in axes]).index_select(1, rows)
+        found = self.inferer(torch.flip(inputs, [2 + axis for axis in axes]), network, *args, **kwargs)
+        if isinstance(found, Mapping):
+            yield self._points_back(dict(found), inputs.shape[2:])
+        else:
+            rows = torch.tensor(self.flip.partners(found.shape[1]), device=found.device)
+            yield torch.flip(found, [2 + axis for axis in axes]).index_select(1, rows)
+
+    def _points_back(self, found: dict[str, torch.Tensor], size: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Points of the mirror image in the image, left and right exchanged."""
+        points = found["points"]
+        mirrored = [axis in self.flip.spatial_axis for axis in range(len(size))]
+        sign = points.new_tensor([-1.0 if m else 1.0 for m in mirrored])
+        origin = points.new_tensor([length - 1.0 if m else 0.0 for m, length in zip(mirrored, size)])
+        back = {**found, "points": origin + sign * points}
+        back["covariance"] = sign[:, None] * found["covariance"] * sign
+        rows = torch.tensor(self.flip.partners(points.shape[1]), device=points.device)
+        return {name: values.index_select(1, rows) for name, values in back.items()}
 
 
 class DropoutEnsembleInferer(_EnsembleInferer):
@@ -125,8 +160,8 @@ class DropoutEnsembleInferer(_EnsembleInferer):
             ``HeatmapToLandmarksd(covariance="spread")``.
 
     Raises:
-        ValueError: for less than two members, a network that has no dropout, whose members would be all the same, or an
-            inferer that does not end in heatmaps.
+        ValueError: for less than two members, or a network that has no dropout, whose members would be all the same; for
+            points, ``stack`` or several candidates a landmark.
 
     Example:
         >>> network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Dropout(0.2), torch.nn.Conv2d(4, 3, 1))
@@ -142,20 +177,11 @@ class DropoutEnsembleInferer(_EnsembleInferer):
 
     def members(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
-    ) -> Iterator[torch.Tensor]:
-        """The heatmaps of each run."""
+    ) -> Iterator[Any]:
+        """What each run finds."""
         with _dropout_at_work(network):
             for _ in range(self.count):
                 yield self.inferer(inputs, network, *args, **kwargs)
-
-
-def _as_heatmaps(found: Any) -> torch.Tensor:
-    if not isinstance(found, torch.Tensor):
-        raise ValueError(
-            f"an ensemble is of heatmaps, but its inferer gives {type(found).__name__}; use one that ends in heatmaps, such as"
-            " MONAI's SimpleInferer or SlidingWindowInferer."
-        )
-    return found
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from .heatmap_cross_entropy import HeatmapCrossEntropyLoss
 from .heatmap_l2 import HeatmapL2Loss
 from .parameter_groups import parameter_groups
 from .scn import SCNLoss
-from .targets import GaussianTarget, as_batch_points
+from .targets import GaussianTarget, TargetSigma, as_batch_points
 
 __all__ = [
     "AdaptivePrecisionLoss",
@@ -33,6 +33,7 @@ __all__ = [
     "HeatmapCrossEntropyLoss",
     "HeatmapL2Loss",
     "SCNLoss",
+    "TargetSigma",
     "as_batch_points",
     "parameter_groups",
 ]

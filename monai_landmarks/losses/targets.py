@@ -21,7 +21,7 @@ from monai.data import MetaTensor
 
 from monai_landmarks.heatmaps import expand_sigma, gaussian_factors, outer_product
 
-__all__ = ["GaussianTarget", "as_batch_points", "plain_tensor"]
+__all__ = ["GaussianTarget", "TargetSigma", "as_batch_points", "plain_tensor"]
 
 
 def plain_tensor(data: torch.Tensor) -> torch.Tensor:
@@ -116,3 +116,37 @@ class GaussianTarget(nn.Module):
     def forward(self, points: torch.Tensor, spatial_shape: torch.Size | tuple[int, ...]) -> torch.Tensor:
         """(..., N, D) index points to (..., N, *spatial_shape) targets, float32; NaN points give zero maps."""
         return outer_product(self.factors(points, spatial_shape))
+
+
+class TargetSigma:
+    """
+    The sigma of a loss's targets as something to save: beside the weights, for the covariance of predictions.
+
+    Give it to a ``CheckpointSaver`` of its own, with the key metric of the one that saves the network, so that both belong to
+    the same epoch. The file is tensors alone, and :func:`monai_landmarks.uncertainty.load_sigma` reads it.
+
+    Args:
+        loss: with a :class:`GaussianTarget` as ``target``, such as ``SCNLoss``, or with a ``base`` that has one, such as
+            ``AdaptivePrecisionLoss``; also inside of ``DistributedDataParallel``.
+
+    Raises:
+        ValueError: for a loss without.
+
+    Example:
+        >>> loss = torch.nn.Module()
+        >>> loss.target = GaussianTarget(sigma=[[2.0], [3.0]])
+        >>> TargetSigma(loss).state_dict()
+        {'sigma': tensor([[2.],
+                [3.]])}
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        plain: Any = getattr(loss, "module", loss)
+        target = getattr(getattr(plain, "base", plain), "target", None)
+        if not isinstance(target, GaussianTarget):
+            raise ValueError(f"{type(plain).__name__} has no GaussianTarget whose sigma could be saved.")
+        self.target = target
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Sigma in voxels of the heatmaps, as it is used, in the form in which the target has it."""
+        return {"sigma": self.target.sigma.detach().cpu().clone()}

@@ -33,7 +33,7 @@ from .plan import Plan
 
 __all__ = ["apply_schema", "with_pairs", "write_bundle"]
 
-_COPIED = ("multi_gpu_train.json", "tensorboard.json", "logging.conf")
+_COPIED = ("device_pipeline.json", "multi_gpu_train.json", "tensorboard.json", "logging.conf")
 
 
 def with_pairs(summary: DataSummary, pairs: Sequence[tuple[str, str]]) -> DataSummary:

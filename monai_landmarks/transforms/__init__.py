@@ -20,8 +20,10 @@ from .chains import (
     HeatmapToChainLandmarksDict,
 )
 from .crop import RandCropByLandmarks, RandCropByLandmarksD, RandCropByLandmarksd, RandCropByLandmarksDict
+from .device import UncachedToDeviceD, UncachedToDeviced, UncachedToDeviceDict
 from .fit_to_grid import FitToGrid, FitToGridD, FitToGridd, FitToGridDict
 from .flip import RandLandmarkFlip, RandLandmarkFlipD, RandLandmarkFlipd, RandLandmarkFlipDict
+from .foreground import CropToForeground, CropToForegroundD, CropToForegroundd, CropToForegroundDict
 from .gray import ToGray, ToGrayD, ToGrayd, ToGrayDict
 from .guard import check_running_chain, refuse_unfollowed_warps
 from .heatmap import (
@@ -54,11 +56,16 @@ from .io import (
     SaveLandmarksd,
     SaveLandmarksDict,
 )
+from .resample import ResampleToSpacing, ResampleToSpacingD, ResampleToSpacingd, ResampleToSpacingDict
 from .spaces import points_as_index, points_as_rows, spacing_of
 from .spline_warp import SplineWarp
 from .warp import RandLandmarkWarp, RandLandmarkWarpD, RandLandmarkWarpd, RandLandmarkWarpDict
 
 __all__ = [
+    "CropToForeground",
+    "CropToForegroundD",
+    "CropToForegroundDict",
+    "CropToForegroundd",
     "EnsureWorldAffine",
     "EnsureWorldAffineD",
     "EnsureWorldAffineDict",
@@ -103,6 +110,10 @@ __all__ = [
     "RandLandmarkWarpD",
     "RandLandmarkWarpDict",
     "RandLandmarkWarpd",
+    "ResampleToSpacing",
+    "ResampleToSpacingD",
+    "ResampleToSpacingDict",
+    "ResampleToSpacingd",
     "SaveLandmarks",
     "SaveLandmarksD",
     "SaveLandmarksDict",
@@ -117,4 +128,7 @@ __all__ = [
     "ToGrayD",
     "ToGrayDict",
     "ToGrayd",
+    "UncachedToDeviceD",
+    "UncachedToDeviceDict",
+    "UncachedToDeviced",
 ]

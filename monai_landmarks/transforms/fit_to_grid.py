@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
-from monai.transforms import MapTransform, Resize, ResizeWithPadOrCrop, Transform
+from monai.transforms import MapTransform, ResizeWithPadOrCrop, Transform
 from monai.utils import TransformBackends, convert_to_tensor
 
+from .resample import resample_to_size
 from .spaces import spacing_of
 
 __all__ = ["FitToGrid", "FitToGridD", "FitToGridDict", "FitToGridd"]
@@ -76,10 +77,9 @@ class FitToGrid(Transform):
         extent = np.array(img.shape[1:]) * spacing_of(img, dims)
         step = max(self.spacing or 0.0, float((extent / self.spatial_size).max()))
         size = np.clip(np.rint(extent / step), 1, self.spatial_size).astype(int).tolist()
-        resize = Resize(size, mode="bilinear" if dims == 2 else "trilinear", anti_aliasing=True)
         # nothing is to be undone: points come back through the affine
-        with resize.trace_transform(False), self.pad.trace_transform(False):
-            return self.pad(resize(convert_to_tensor(img, track_meta=True)))
+        with self.pad.trace_transform(False):
+            return self.pad(resample_to_size(convert_to_tensor(img, track_meta=True), size))
 
 
 class FitToGridd(MapTransform):

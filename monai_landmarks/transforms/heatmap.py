@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ from monai.utils import (
 )
 
 from monai_landmarks.heatmaps import DecodedLandmarks, decode_heatmaps, expand_sigma, gaussian_heatmaps
-from monai_landmarks.uncertainty import ensemble_covariance, sigma_covariance
+from monai_landmarks.uncertainty import ensemble_covariance, load_sigma, sigma_covariance
 
 from .spaces import affine_of, points_as_index, spacing_of
 
@@ -232,7 +233,8 @@ class HeatmapToLandmarks(Transform):
             ``"spread"`` and ``"mixture"``: the heatmaps are those of an ensemble, (M, N, *spatial), of which the mean is
             decoded; the covariance is that of the members' points, without or with the members' own, see
             `monai_landmarks.uncertainty.ensemble_covariance`.
-        sigma: for ``"sigma"``, in voxels, in any form that `monai_landmarks.heatmaps.expand_sigma` takes.
+        sigma: for ``"sigma"``, in voxels, in any form that `monai_landmarks.heatmaps.expand_sigma` takes; or the file that a
+            training has left of it, see `monai_landmarks.uncertainty.load_sigma`.
 
     Raises:
         ValueError: for an unknown source of the covariance, or ``"sigma"`` without a sigma or the other way round.
@@ -270,7 +272,7 @@ class HeatmapToLandmarks(Transform):
         self.radius = radius
         self.softmax = softmax
         self.covariance = covariance
-        self.sigma = sigma
+        self.sigma = load_sigma(sigma) if isinstance(sigma, (str, os.PathLike)) else sigma
 
     @property
     def of_ensemble(self) -> bool:
@@ -315,10 +317,14 @@ class HeatmapToLandmarks(Transform):
                 members.points, members.covariance if self.covariance == "mixture" else None
             )
         else:
-            sigma = expand_sigma(self.sigma, decoded.points.shape[-2], dims)
-            covariance = sigma_covariance(sigma).to(decoded.covariance).expand_as(decoded.covariance)
+            covariance = self.of_sigma(decoded.covariance)
         absent = decoded.points.isnan().any(dim=-1)
         return decoded._replace(covariance=covariance.masked_fill(absent[..., None, None], torch.nan))
+
+    def of_sigma(self, covariance: torch.Tensor) -> torch.Tensor:
+        """The covariance (..., N, D, D) that sigma gives in the place of another."""
+        sigma = expand_sigma(self.sigma, *covariance.shape[-3:-1])
+        return sigma_covariance(sigma).to(covariance).expand_as(covariance)
 
 
 class HeatmapToLandmarksd(MapTransform):
@@ -405,7 +411,7 @@ class HeatmapToLandmarksd(MapTransform):
         ):
             heatmaps = d[key]
             has_maps = not isinstance(heatmaps, Mapping)
-            if not has_maps and self.decoder.covariance != "heatmap":
+            if not has_maps and self.decoder.of_ensemble:
                 raise ValueError(
                     f"'{key}' is points of an inferer, whose covariance is theirs; covariance={self.decoder.covariance!r}"
                     " needs heatmaps."
@@ -443,6 +449,8 @@ class HeatmapToLandmarksd(MapTransform):
     def _present(self, found: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Points, score and covariance from an inferer, without what is not above the threshold."""
         points, score, covariance = (found[name] for name in DecodedLandmarks._fields)
+        if self.decoder.covariance == "sigma":
+            covariance = self.decoder.of_sigma(covariance)
         if self.decoder.threshold is not None:
             absent = ~(score > self.decoder.threshold)
             points = points.masked_fill(absent[:, None], torch.nan)

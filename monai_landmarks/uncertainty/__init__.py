@@ -14,14 +14,18 @@ from __future__ import annotations
 
 from .conformal import ConformalRegions, conformal_quantile
 from .coverage import covered, gaussian_level, mahalanobis_distance
-from .ensemble import ensemble_covariance, sigma_covariance
+from .ensemble import ensemble_covariance, ensemble_landmarks, sigma_covariance
+from .learned_sigma import load_sigma, sigma_path
 
 __all__ = [
     "ConformalRegions",
     "conformal_quantile",
     "covered",
     "ensemble_covariance",
+    "ensemble_landmarks",
     "gaussian_level",
+    "load_sigma",
     "mahalanobis_distance",
     "sigma_covariance",
+    "sigma_path",
 ]

@@ -157,6 +157,15 @@ def test_a_dicom_series_and_a_bundle_made_for_volumes(tmp_path, write_dicom):
     [landmarks] = read_landmark_table(out / "predictions.csv").values()
     np.testing.assert_allclose(landmarks.to("LPS").points, [[8.4, 6.7, 27.6]], atol=0.3)
     np.testing.assert_array_equal(read_landmarks(out / "head.npz").points, landmarks.to("RAS").points)
+    # a damaged slice spoils its own volume only, and is named
+    write_dicom(tmp_path / "new" / "foot", ball((8.4, 6.7, 9.2)), "2")
+    (tmp_path / "new" / "foot" / "2_7.dcm").write_text("no slice")
+    done = invoke(root, tmp_path / "new", "--out", out, "--device", "cpu", "--format", "csv")
+    assert done.exit_code == 1
+    assert [*read_landmark_table(out / "predictions.csv")] == [str(tmp_path / "new" / "head")]
+    foot, damaged = (line for line in done.stderr.splitlines() if line.startswith("  - "))
+    assert foot.startswith(f"  - {tmp_path / 'new' / 'foot'}: 2_6.dcm and 2_8.dcm are 6 mm apart")
+    assert damaged.startswith(f"  - {tmp_path / 'new' / 'foot' / '2_7.dcm'}: ")
 
 
 def test_the_rest_is_done_when_an_image_cannot_be_read(tmp_path):
@@ -319,3 +328,26 @@ def test_weights_of_another_place(tmp_path):
     predict_landmarks(root, images / "a.png", tmp_path / "out", checkpoint=tmp_path / "best.pt", device="cpu")
     [landmarks] = read_landmark_table(tmp_path / "out" / "predictions.csv").values()
     np.testing.assert_allclose(landmarks.points[0], SPOTS["a.png"][1], atol=0.1)
+
+
+def test_the_learned_sigma_as_uncertainty(tmp_path):
+    root, images = spot_bundle(tmp_path), write_spots(tmp_path / "images")
+    arguments = (root, images / "a.png", "--out", tmp_path / "out", "--device", "cpu", "--spacing", 0.5)
+    done = invoke(*arguments, "--covariance", "sigma")
+    assert done.exit_code == 0 and "note: no learned sigma is used, for there is no" in done.stderr
+    by_heatmap = read_landmarks(tmp_path / "out" / "a.mrk.json")
+    sigma = torch.linspace(1, 3, 19)[:, None]
+    torch.save({"sigma": sigma}, root / "models" / "model_sigma.pt")
+    done = invoke(*arguments, "--covariance", "sigma")
+    assert done.exit_code == 0 and "note" not in done.stderr
+    found = read_landmarks(tmp_path / "out" / "a.mrk.json")
+    np.testing.assert_array_equal(found.points, by_heatmap.points)
+    voxel = 0.5 * 120 / 128  # the image of 90x120 pixels fills the grid of 96x128
+    np.testing.assert_allclose(
+        found.covariances[:, :2, :2], (voxel * sigma[..., None].numpy()) ** 2 * np.eye(2), rtol=1e-4, atol=1e-9
+    )
+    assert invoke(*arguments).exit_code == 0
+    np.testing.assert_allclose(read_landmarks(tmp_path / "out" / "a.mrk.json").covariances, by_heatmap.covariances)
+    (root / "models" / "model_sigma.pt").write_text("no sigma")
+    done = invoke(*arguments, "--covariance", "sigma")
+    assert done.exit_code == 1 and "model_sigma.pt: holds no learned sigma" in done.stderr

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from small_bundles import BUNDLES, copy_bundle, run, training_size
+from small_bundles import BUNDLES, copy_bundle, run, trained_epochs, training_size
 
 
 @pytest.fixture(scope="session", params=BUNDLES)
@@ -31,5 +31,6 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     with FileLock(base / f"{request.param}.lock"):
         if not (root / "models" / "model.pt").is_file():
             copy_bundle(request.param, root.parent)
-            run(root, "train", **training_size(root, epochs=24, val_interval=12))
+            epochs = trained_epochs(request.param)
+            run(root, "train", **training_size(root, epochs=epochs, val_interval=epochs // 2))
     return root

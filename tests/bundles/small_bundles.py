@@ -16,10 +16,11 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 from monai.bundle import ConfigWorkflow
 from PIL import Image
@@ -28,6 +29,8 @@ from monai_landmarks.data import AASCE_LANDMARKS, ISBI2015_LANDMARKS
 
 SOURCE = Path(__file__).parents[2] / "bundles"
 BUNDLES = sorted(path.parents[1].name for path in SOURCE.glob("*/configs/train.json"))
+VOLUMES = [bundle for bundle in BUNDLES if bundle.split("_")[1] in ("ct", "mri")]
+PICTURES = [bundle for bundle in BUNDLES if bundle not in VOLUMES]
 
 # by the last word of the bundle's name; given whole, so that the tests do not depend on the size that a bundle trains
 NETWORKS = {
@@ -65,11 +68,15 @@ NETWORKS = {
     },
 }
 SIZE = [64, 64]
+PATCH = [32, 32, 32]
 
 
 def network_def(bundle: str) -> dict[str, Any]:
     """The network of a test of this bundle, as a configuration."""
-    return NETWORKS[bundle.rsplit("_", 1)[1]]
+    network = NETWORKS[bundle.rsplit("_", 1)[1]]
+    return (
+        network if bundle in PICTURES else {**network, "spatial_dims": 3, "spatial_factor": 4, "padding_mode": "zeros"}
+    )
 
 
 def metadata(bundle: str) -> dict[str, Any]:
@@ -88,7 +95,8 @@ def copy_bundle(bundle: str, folder: Path) -> Path:
 
 def small(root: Path, **more: Any) -> dict[str, Any]:
     """Overrides of a configuration, for `workflow` or, as JSON, for the command line."""
-    overrides = {"bundle_root": str(root), "spatial_size": SIZE, "network_def": network_def(root.name), "batch_size": 2}
+    overrides = {"bundle_root": str(root), "network_def": network_def(root.name)}
+    overrides |= {"spatial_size": SIZE, "batch_size": 2} if root.name in PICTURES else {"patch_size": PATCH}
     # where the copy has its data; a phantom is made there, too
     return {**overrides, "dataset_dir": str(root / "data"), **more}
 
@@ -118,6 +126,11 @@ def run(root: Path, *configs: str, **overrides: Any) -> ConfigWorkflow:
     flow.run()
     flow.finalize()
     return flow
+
+
+def trained_epochs(bundle: str) -> int:
+    """How long the copies are trained that all tests share, validated in the middle and at the end."""
+    return 24 if bundle in PICTURES else 10
 
 
 def training_size(root: Path, images: int = 10, epochs: int = 2, val_interval: int = 1) -> dict[str, Any]:
@@ -161,7 +174,48 @@ def write_aasce_data(folder: Path, size: tuple[int, int] = (50, 120)) -> None:
     _write_table(folder / "splits.csv", header, rows)
 
 
-WRITERS = {"ceph": write_ceph_data, "spine": write_aasce_data}
+def write_volume_data(folder: Path, names: Sequence[str], spacing: float) -> None:
+    """A folder as `table_folder_datalist` reads it: volumes with a bright spot at each landmark, in any orientation."""
+    random = np.random.default_rng(0)
+    size = np.array([28, 40, 30])
+    template = random.uniform(0.2, 0.8, (len(names), 3)) * size
+    splits = ["train"] * 6 + ["val"] * 2 + ["test"] * 2
+    images, rows = [f"{number:03d}.nii.gz" for number, _ in enumerate(splits)], []
+    grid = np.stack(np.meshgrid(*map(np.arange, size), indexing="ij"), axis=-1)
+    (folder / "images").mkdir(parents=True)
+    for number, image in enumerate(images):
+        points = template + random.normal(0, 1, 3) + random.normal(0, 0.5, template.shape)
+        volume = np.zeros(size)
+        for point in points:
+            volume = np.maximum(volume, 250 * np.exp(-((grid - point) ** 2).sum(-1) / 8))
+        affine = np.diag([spacing, spacing, spacing, 1.0])
+        affine[:3, 3] = random.uniform(-20, 20, 3)
+        world = points @ affine[:3, :3] + affine[:3, 3]
+        turned = nib.Nifti1Image(volume.astype(np.uint8), affine)
+        codes = [["R", "L"][number % 2], ["A", "P"][number % 3 % 2], "S"]
+        codes = codes[::-1] if number % 4 == 1 else codes
+        target = nib.orientations.axcodes2ornt(codes)
+        nib.save(
+            turned.as_reoriented(nib.orientations.ornt_transform([[0, 1], [1, 1], [2, 1]], target)),
+            folder / "images" / image,
+        )
+        rows += [[image, name, *xyz] for name, xyz in zip(names, world)]
+    _write_table(folder / "landmarks.csv", ["image", "landmark", "x", "y", "z"], rows)
+    _write_table(folder / "splits.csv", ["image", "split"], zip(images, splits))
+    half = len(names) // 2
+    _write_table(folder / "mirror_pairs.csv", ["landmark", "mirror_landmark"], zip(names[:half], names[half:]))
+
+
+def _names(bundle: str) -> list[str]:
+    return list(metadata(bundle)["network_data_format"]["outputs"]["pred"]["channel_def"].values())
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "ceph": write_ceph_data,
+    "spine": write_aasce_data,
+    "lumbar": lambda folder: write_volume_data(folder, _names("lumbar_mri_landmarks_scn"), 2.0),
+    "mouse": lambda folder: write_volume_data(folder, _names("mouse_ct_landmarks_scn"), 0.4),
+}
 
 
 def _write_spots(

@@ -30,7 +30,7 @@ from monai.bundle import ConfigParser
 from monai.data import list_data_collate
 from monai.utils.module import locate
 from PIL import Image
-from small_bundles import BUNDLES, SOURCE, metadata, small, training_size, workflow
+from small_bundles import BUNDLES, PICTURES, SOURCE, metadata, small, training_size, workflow
 
 CONFIGS = [path for path in sorted(SOURCE.glob("*/configs/*.json")) if path.name != "metadata.json"]
 # of a configuration that is given alone; all others change one of these
@@ -98,8 +98,10 @@ def value_of(name: str) -> Any:
 def test_train_and_inference_agree() -> None:
     for bundle in BUNDLES:
         train, inference = (json.loads((SOURCE / bundle / f"configs/{name}.json").read_text()) for name in WHOLE)
-        for key in ("network_def", "network", "names", "spatial_size", "normalization", "device", "amp"):
+        for key in ("network_def", "network", "names", "normalization", "device", "amp"):
             assert train[key] == inference[key], f"{bundle}: {key}"
+        for key in ("spatial_size", "voxel_spacing", "patch_size", "overlap", "foreground", "bfloat16"):
+            assert train.get(key) == inference.get(key), f"{bundle}: {key}"
         assert train["validate"]["postprocessing"] == inference["postprocessing"], bundle
         assert train["validate"]["inferer"] == inference["inferer"], bundle
         load = "monai_landmarks.transforms.LoadLandmarksd"
@@ -109,7 +111,7 @@ def test_train_and_inference_agree() -> None:
         assert inference["preprocessing"]["transforms"] == expected, bundle
 
 
-@pytest.mark.parametrize("bundle", BUNDLES)
+@pytest.mark.parametrize("bundle", PICTURES)
 def test_a_damaged_image_does_not_end_an_inference(bundle: str, tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 120), np.uint8)).save(tmp_path / "whole.png")
     (tmp_path / "damaged.png").write_bytes((tmp_path / "whole.png").read_bytes()[:-5000])
@@ -121,7 +123,7 @@ def test_a_damaged_image_does_not_end_an_inference(bundle: str, tmp_path: Path) 
     assert [Path(image).name for image, _ in loader.unreadable] == ["damaged.png"]
 
 
-@pytest.mark.parametrize("bundle", BUNDLES)
+@pytest.mark.parametrize("bundle", PICTURES)
 def test_radiographs_of_one_slice(bundle: str, tmp_path: Path) -> None:
     """A DICOM radiograph, or a NIfTI image with one slice, is a volume to its reader and a picture to the network."""
     pixels = np.random.default_rng(0).integers(0, 255, (90, 120, 1)).astype(np.int16)
@@ -147,7 +149,7 @@ def test_radiographs_of_one_slice(bundle: str, tmp_path: Path) -> None:
 def test_bundles_differ_only_where_they_should() -> None:
     first, *others = (SOURCE / bundle / "configs" for bundle in BUNDLES)
     for other in others:
-        for name in ("multi_gpu_train.json", "tensorboard.json", "logging.conf"):
+        for name in ("device_pipeline.json", "multi_gpu_train.json", "tensorboard.json", "logging.conf"):
             assert (first / name).read_text() == (other / name).read_text(), name
         evaluations = [json.loads((configs / "evaluate.json").read_text()) for configs in (first, other)]
         for evaluation in evaluations:

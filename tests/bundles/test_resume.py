@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_bundles import BUNDLES, copy_bundle, run, table, training_size
+from small_bundles import PICTURES, copy_bundle, run, table, trained_epochs, training_size
 
 
-@pytest.mark.parametrize("bundle", BUNDLES[-1:])
+@pytest.mark.parametrize("bundle", PICTURES[-1:])
 def test_goes_on(bundle: str, tmp_path: Path) -> None:
     root = copy_bundle(bundle, tmp_path)
     curve, state, model = root / "eval/training_curve.csv", root / "models/training_state.pt", root / "models/model.pt"
@@ -58,8 +58,9 @@ def test_best_model_is_kept(trained: Path, tmp_path: Path) -> None:
     # spoil it by a learning rate that grows a thousandfold each step
     growing = {"_target_": "torch.optim.lr_scheduler.StepLR", "optimizer": "@optimizer", "step_size": 1, "gamma": 1000}
     report = (root / "eval/metrics.csv").read_bytes()
-    flow = run(root, "train", resume=True, **training_size(root, epochs=25), lr_scheduler=growing)
+    epochs = trained_epochs(root.name) + 1
+    flow = run(root, "train", resume=True, **training_size(root, epochs=epochs), lr_scheduler=growing)
     last = table(root / "eval/training_curve.csv")[-1]
-    assert last["epoch"] == "25" and float(last["metric"] or "inf") > min(before)
+    assert last["epoch"] == str(epochs) and float(last["metric"] or "inf") > min(before)
     assert flow.evaluator.state.best_metric == pytest.approx(min(before), rel=1e-4)
     assert (root / "models/model.pt").read_bytes() == kept and (root / "eval/metrics.csv").read_bytes() == report

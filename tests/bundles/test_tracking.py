@@ -20,9 +20,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_bundles import BUNDLES, copy_bundle, option, small, table, training_size, workflow
+from small_bundles import PICTURES, copy_bundle, option, small, table, training_size, workflow
 
-BUNDLE = BUNDLES[-1]
+BUNDLE = PICTURES[-1]
 
 
 def train(root: Path, tracking: str) -> list[dict[str, str]]:

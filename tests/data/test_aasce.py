@@ -27,7 +27,9 @@ from monai_landmarks.data import (
     AASCE_PAIRS,
     LandmarkSet,
     aasce_datalist,
+    convert_landmarks,
     datalist_problems,
+    find_landmark_files,
     load_landmark_datalist,
     read_landmark_table,
 )
@@ -113,7 +115,7 @@ def test_official_layout(official):
 def test_the_official_table_as_a_landmark_file(official):
     """Recognized by what it holds; in order from top to bottom, as the datalist has it."""
     points = [made_points(0), np.roll(made_points(1), -1, axis=0)]
-    labels = write_official(official, "more", ["a, b.jpg", "c.jpg"], points, [])
+    labels = write_official(official, "more", ["a, b.jpg", "c.jpg"], points, [[9, 8, 7], [6, 5, 4]])
     for table in (
         read_landmark_table(labels / "landmarks.csv"),
         read_landmark_table(labels / "landmarks.csv", "index"),
@@ -122,6 +124,13 @@ def test_the_official_table_as_a_landmark_file(official):
         for number, landmarks in enumerate(table.values()):
             assert landmarks.names == AASCE_LANDMARKS and landmarks.pairs == AASCE_PAIRS
             np.testing.assert_allclose(landmarks.points, made_points(number).reshape(68, 2), atol=1e-9)
+    # the whole folder is three tables, not nine, unless a file called so stands alone
+    assert {path.parent.name for path in find_landmark_files(official)} == {"more", "test", "training"}
+    assert {path.name for path in find_landmark_files(official, "aasce")} == {"landmarks.csv"}
+    result = convert_landmarks(official, official.parent / "new", destination_format="csv")
+    assert result.faults == () and len(result.written) == len(TRAINING) + len(TEST) + 2
+    (official / "filenames.csv").write_text("landmark,x,y\na,1,2\n")
+    assert official / "filenames.csv" in find_landmark_files(official)
     datalist = aasce_datalist(official)
     table = read_landmark_table(labels.with_name("training") / "landmarks.csv", format="aasce")
     for name, item in all_items(datalist).items():

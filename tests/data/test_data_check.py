@@ -167,6 +167,24 @@ def test_a_radiograph_in_dicom(tmp_path):
     np.testing.assert_array_equal(check.images[0].points.points, [[15.4, 11.4], [3, 11.6]])
 
 
+@pytest.mark.parametrize("suffix", [".dcm", ""])
+def test_dicom_series_and_files_without_suffix(tmp_path, write_dicom, suffix):
+    """A folder of slices is one image, which is called as its folder."""
+    volume = np.random.default_rng(0).integers(0, 1000, (12, 10, 4)).astype(np.int16)
+    for number, name in enumerate("abc", 1):
+        write_dicom(tmp_path / "images" / name, volume, str(number), suffix=suffix)
+        write_landmarks(tmp_path / f"points/{name}.mrk.json", LandmarkSet(("tip",), [[5.0, 4.0, 6.0]], "LPS"))
+    check = check_data(tmp_path / "images", tmp_path / "points")
+    assert check.faults == [] and [image.case.name for image in check.images] == ["a", "b", "c"]
+    assert len(check.notes) == 0 and dict(check.summary())["formats"] == "DICOM"
+    np.testing.assert_allclose([image.points.points[0] for image in check.images], [[5, 4, 2]] * 3, atol=1e-6)
+    (tmp_path / "images" / "b" / f"2_1{suffix}").write_text("no slice")
+    [fault] = check_data(tmp_path / "images", tmp_path / "points").faults
+    assert fault.startswith(f"{tmp_path / 'images' / 'b'}: 2_0{suffix} and 2_2{suffix} are 6 mm apart")
+    alone = check_data(tmp_path / "images" / "a", tmp_path / "points" / "a.mrk.json")
+    assert alone.faults == [] and [image.case.name for image in alone.images] == ["a"]
+
+
 def test_real_pictures(hand9_root):
     check = check_data(hand9_root / "images", hand9_root / "landmarks.csv", spacing=0.3, partial=True)
     assert check.faults == [] and len(check.images) == 6 and set(check.counts().values()) == {6}

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import pytest
 from monai.transforms import LoadImage
 from PIL import Image
 
-from monai_landmarks.data import bundle_landmark_names, image_folder_items
+from monai_landmarks.data import bundle_landmark_names, image_folder_items, read_image
 
 
 def test_folder_and_file(tmp_path):
@@ -60,10 +61,43 @@ def test_a_dicom_series_is_one_image(tmp_path, write_dicom, suffix):
 
 def test_a_folder_holds_one_series(tmp_path, write_dicom):
     volume = np.zeros((12, 10, 4), np.int16)
-    write_dicom(tmp_path, volume, "1")
-    write_dicom(tmp_path, volume[..., :2], "2")
-    with pytest.raises(ValueError, match=f"{tmp_path}: besides a DICOM series of [24] slices it holds [24] other"):
-        image_folder_items(tmp_path)
+    write_dicom(tmp_path / "two", volume, "1")
+    write_dicom(tmp_path / "two", volume[..., :2], "2")
+    write_dicom(tmp_path / "one", volume, "3")
+    one, two = image_folder_items(tmp_path)
+    assert one == {"image": str(tmp_path / "one")} and two["image"] == str(tmp_path / "two")
+    assert re.match("besides a DICOM series of [24] slices it holds [24] other", two["unreadable"])
+
+
+@pytest.mark.parametrize("suffix", [".dcm", ""])
+@pytest.mark.parametrize("damage", [b"no DICOM at all", slice(300), slice(-100)])
+def test_a_damaged_slice_is_found(tmp_path, write_dicom, damage, suffix):
+    volume = np.random.default_rng(0).integers(0, 1000, (12, 10, 6)).astype(np.int16)
+    write_dicom(tmp_path, volume, "1", suffix=suffix)
+    broken = tmp_path / f"1_2{suffix}"
+    broken.write_bytes(broken.read_bytes()[damage] if isinstance(damage, slice) else bytes(128) + b"DICM" + damage)
+    series, single = image_folder_items(tmp_path)
+    assert series["image"] == str(tmp_path) and single == {"image": str(broken)}
+    assert re.match(f"1_1{suffix} and 1_3{suffix} are 6 mm apart, where 3 mm are usual", series["unreadable"])
+    with pytest.raises((RuntimeError, OSError)):
+        LoadImage(image_only=True)(broken)
+    # at the end of a series nothing is missing between the others
+    (tmp_path / f"1_1{suffix}").unlink()
+    (tmp_path / f"1_0{suffix}").unlink()
+    assert image_folder_items(tmp_path) == [{"image": str(tmp_path)}, {"image": str(broken)}]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
+@pytest.mark.parametrize("suffix", [".dcm", ""])
+def test_inverted_dicom_is_turned_round(tmp_path, write_dicom, dtype, suffix):
+    pixels = np.random.default_rng(0).integers(0, 200, (6, 5, 1)).astype(dtype)
+    for name, photometric in (("dark", b"MONOCHROME2 "), ("bright", b"MONOCHROME1 ")):
+        write_dicom(tmp_path / name, pixels, "1", positions=False, suffix=suffix)
+        file = tmp_path / name / f"1_0{suffix}"
+        file.write_bytes(file.read_bytes().replace(b"MONOCHROME2 ", photometric))
+    bright, dark = (read_image(item["image"])[0].astype(float) for item in image_folder_items(tmp_path))
+    np.testing.assert_array_equal(dark[0], pixels)
+    np.testing.assert_array_equal(dark - dark.min(), bright.max() - bright)
 
 
 def test_landmark_names_of_a_bundle(tmp_path):

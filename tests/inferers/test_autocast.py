@@ -90,3 +90,19 @@ def test_float64_stays(device: torch.device) -> None:
 def test_other_types_are_refused(dtype: str | torch.dtype) -> None:
     with pytest.raises(ValueError, match="floating-point type"):
         AutocastInferer(dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "width, size", [(3, (2, 4, 7)), (5, (4, 8, 14)), (5, (3, 3, 3)), (7, (6, 10, 6)), (3, (6, 5, 6))]
+)
+def test_gradients_of_kernels_wider_than_their_input(width: int, size: tuple[int, ...], device: torch.device) -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Conv3d(45, 32, width, padding=width // 2).to(device)
+    image = torch.randn(1, 45, *size, device=device)
+    gradients = []
+    for enabled in (True, False):
+        network.zero_grad()
+        AutocastInferer(enabled=enabled)(image, network).sin().sum().backward()
+        assert network.weight.grad is not None
+        gradients.append(network.weight.grad.clone())
+    torch.testing.assert_close(*gradients, rtol=0, atol=0.02 * float(gradients[1].abs().max()))

@@ -12,15 +12,23 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
-from monai_landmarks.inferers import DropoutEnsembleInferer, FlipEnsembleInferer, LandmarkInferer
+from monai_landmarks.heatmaps import gaussian_heatmaps
+from monai_landmarks.inferers import (
+    DropoutEnsembleInferer,
+    FlipEnsembleInferer,
+    LandmarkInferer,
+    SlidingWindowLandmarkInferer,
+)
 from monai_landmarks.networks.nets import SCN
 from monai_landmarks.transforms import HeatmapToLandmarksd, RandLandmarkFlip
+from monai_landmarks.uncertainty import ensemble_covariance
 
 NAMES = ["left", "middle", "right"]
 PAIRS = [("left", "right")]
@@ -94,11 +102,91 @@ def test_flip_errors():
         FlipEnsembleInferer(0, [("x", "left")], NAMES)
 
 
-def test_points_are_no_heatmaps():
+class LeftAndRight(nn.Module):
+    """Gaussians as wide as the landmarks are uncertain, seen a little elsewhere in the mirror image."""
+
+    def __init__(self, points, size, axis, shift, sigma):
+        super().__init__()
+        flip = RandLandmarkFlip(axis, PAIRS, NAMES, prob=1.0)
+        mirrored = flip.flip_points(points, torch.zeros(1, *size)) + shift
+        self.maps = [gaussian_heatmaps(p, size, sigma) for p in (points, mirrored)]
+
+    def forward(self, images):
+        seen = [self.maps[int(image.flatten()[0])] for image in images]  # the first voxel of the mirror image is 1
+        return torch.stack(seen).to(images)
+
+
+@pytest.mark.parametrize("windows", [False, True])
+@pytest.mark.parametrize("dims, axis", [(2, 0), (2, (0, 1)), (3, 0), (3, 2)])
+def test_points_of_both_images(dims, axis, windows, device):
+    """Seen a voxel further in the mirror image, along every axis: the point is between, its covariance that of a mixture."""
+    size, shift, sigma = (
+        (40, 36, 32)[:dims],
+        torch.tensor([1.0, 0.5, -0.5][:dims]),
+        torch.tensor([[2.0, 1.5, 1.8][:dims]]),
+    )
+    torch.manual_seed(0)
+    points = 10 + 12 * torch.rand(3, dims)
+    images = torch.zeros(1, 1, *size, device=device)
+    images[(0, 0, *[-1 if d in np.atleast_1d(axis) else 0 for d in range(dims)])] = 1
+    # one window: the images are told apart by their first voxel
+    inner = SlidingWindowLandmarkInferer(roi_size=size) if windows else LandmarkInferer()
+    net = LeftAndRight(points, size, axis, shift, sigma)
+    found = FlipEnsembleInferer(axis, PAIRS, NAMES, inferer=inner)(images, net)
+    back = torch.tensor([-1.0 if d in np.atleast_1d(axis) else 1.0 for d in range(dims)]) * shift
+    both = torch.stack([points, points + back]).double()
+    own = torch.diag_embed(sigma.square()).expand(2, 3, dims, dims).double()
+    torch.testing.assert_close(found["points"][0].cpu().double(), both.mean(dim=0), atol=2e-2, rtol=0)
+    torch.testing.assert_close(found["covariance"][0].cpu().double(), ensemble_covariance(both, own), atol=5e-2, rtol=0)
+    of_mean = LandmarkInferer(FlipEnsembleInferer(axis, PAIRS, NAMES))(images, net)
+    torch.testing.assert_close(found["points"], of_mean["points"], atol=0.05, rtol=0)
+    # scores are values of voxels, up to half a voxel from the peak along each axis
+    torch.testing.assert_close(found["score"], of_mean["score"], atol=0.12, rtol=0)
+
+
+def test_a_point_that_jumped_in_the_mirror_image():
+    """As with mean heatmaps, the higher peak wins; an average would lie where nothing is."""
+    size = (48, 40)
+    high, low = gaussian_heatmaps(torch.tensor([[10.0, 10.0], [40.0, 30.0]]), size, 2.0)
+
+    def net(images):
+        return (0.8 * low if images[0, 0, 0, 0] else high)[None, None]
+
+    images = torch.zeros(1, 1, *size)
+    images[0, 0, -1, 0] = 1
+    found = FlipEnsembleInferer(0, inferer=LandmarkInferer())(images, net)
+    torch.testing.assert_close(found["points"], torch.tensor([[[10.0, 10.0]]]), atol=1e-2, rtol=0)
+    assert found["score"].item() == pytest.approx(0.5, abs=0.01) and found["covariance"][0, 0, 1, 1] > 100
+
+
+def test_mirrored_covariances_turn_over():
+    """One member alone, brought back: the correlation of two axes changes its sign when one of them is mirrored."""
+    inferer = FlipEnsembleInferer(1, PAIRS, NAMES)
+    root = torch.randn(2, 3, 3, 3)
+    own = {"points": torch.rand(2, 3, 3), "score": torch.rand(2, 3), "covariance": root @ root.transpose(-1, -2)}
+    back = inferer._points_back(own, (5, 7, 9))
+    mirror = torch.diag(torch.tensor([1.0, -1.0, 1.0]))
+    rows = [2, 1, 0]
+    torch.testing.assert_close(back["points"], own["points"][:, rows] @ mirror + torch.tensor([0.0, 6.0, 0.0]))
+    torch.testing.assert_close(back["covariance"], mirror @ own["covariance"][:, rows] @ mirror)
+    torch.testing.assert_close(back["score"], own["score"][:, rows])
+
+
+def test_points_of_ensembles_in_a_dictionary():
     net, images = make_net(2, "cpu"), torch.rand(1, 1, *SIZES[2])
-    with pytest.raises(ValueError, match="an ensemble is of heatmaps, but its inferer gives dict"):
-        FlipEnsembleInferer(0, inferer=LandmarkInferer())(images, net)
-    item = {"pred": {name: value[0] for name, value in LandmarkInferer()(images, net).items()}, "image": images[0]}
+    with pytest.raises(ValueError, match="one point a landmark"):
+        FlipEnsembleInferer(0, inferer=LandmarkInferer(), stack=True)(images, net)
+    dropout = nn.Sequential(nn.Dropout(0.3), *net)
+    found = DropoutEnsembleInferer(members=3, inferer=LandmarkInferer())(images, dropout)
+    assert {name: values.shape for name, values in found.items()} == {
+        "points": (1, 3, 2),
+        "score": (1, 3),
+        "covariance": (1, 3, 2, 2),
+    }
+    nested = FlipEnsembleInferer(0, inferer=FlipEnsembleInferer(1, inferer=LandmarkInferer()))(images, net)
+    item = {"pred": {name: value[0] for name, value in nested.items()}, "image": images[0]}
+    result = HeatmapToLandmarksd("pred", ref_image_keys="image", space="index", threshold=None)(item)
+    assert result["pred_points"].shape == (1, 3, 2)
     with pytest.raises(ValueError, match="covariance='mixture' needs heatmaps"):
         HeatmapToLandmarksd("pred", ref_image_keys="image", space="index", covariance="mixture")(item)
 
@@ -144,8 +232,6 @@ def test_dropout_errors():
 @pytest.mark.parametrize("dims", [2, 3])
 def test_from_members_to_a_covariance_in_mm(dims):
     """Two members that see the landmark 2 voxels apart along x: variance 2 voxels^2, at 0.5 mm 0.5 mm^2."""
-    from monai_landmarks.heatmaps import gaussian_heatmaps
-
     size = (24,) * dims
     points = torch.tensor([[11.0] * dims, [13.0] + [11.0] * (dims - 1)])
     maps = gaussian_heatmaps(points[:, None], size, 2.0)

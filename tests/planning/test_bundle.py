@@ -79,7 +79,7 @@ def workflow(folder, *names, **more):
 def test_everything_is_there(written):
     folder, plan, datalist = written
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    configs = ("train", "evaluate", "inference", "multi_gpu_train", "metadata", "tensorboard")
+    configs = ("train", "evaluate", "inference", "device_pipeline", "multi_gpu_train", "metadata", "tensorboard")
     final = f"configs/{METHODS[plan.method].final_config}"
     expected = {final, "LICENSE", "docs/README.md", "docs/data_license.txt", "configs/logging.conf"}
     assert files == expected | {f"configs/{name}.json" for name in configs}

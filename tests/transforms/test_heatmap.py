@@ -19,7 +19,9 @@ import torch
 from monai.data import CacheDataset, MetaTensor
 from monai.transforms import Compose, GenerateHeatmap, Resized, SpatialCropd
 
+from monai_landmarks.losses import SCNLoss, TargetSigma
 from monai_landmarks.transforms import HeatmapToLandmarks, HeatmapToLandmarksd, LandmarksToHeatmap, LandmarksToHeatmapd
+from monai_landmarks.uncertainty import sigma_path
 
 POINTS = {2: [[10.25, 20.5], [30.75, 12.0]], 3: [[10.25, 20.5, 9.75], [20.5, 12.0, 15.25]]}
 SHAPE = {2: (40, 48), 3: (32, 40, 28)}
@@ -190,6 +192,41 @@ def test_covariance_from_a_learned_sigma(dims):
     assert np.allclose(points[:2], POINTS[dims], atol=1e-3)
     assert torch.equal(covariance[:2], torch.stack([torch.eye(dims) * 1.5**2, torch.eye(dims) * 9]))
     assert covariance[2].isnan().all()
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_sigma_of_a_file(dims, tmp_path):
+    """What a loss has learned, for heatmaps and for points of an inferer, in mm."""
+    sigma = torch.tensor([1.5, 3.0])
+    loss = SCNLoss(2, dims, sigma=sigma.tolist())
+    torch.save(TargetSigma(loss).state_dict(), tmp_path / "model_sigma.pt")
+    image = MetaTensor(torch.zeros(1, *SHAPE[dims]), affine=np.diag([0.5] * 3 + [1]))
+    maps = LandmarksToHeatmap(sigma=2.0)(torch.tensor(POINTS[dims]), SHAPE[dims])
+    decode = HeatmapToLandmarksd(
+        "pred", ref_image_keys="image", covariance="sigma", sigma=sigma_path(tmp_path / "model.pt")
+    )
+    points, covariance = torch.tensor(POINTS[dims]), torch.eye(dims).repeat(2, 1, 1)
+    for pred in (maps, {"points": points, "score": torch.ones(2), "covariance": covariance}):
+        found = decode({"pred": pred, "image": image})
+        expected = (0.5 * sigma[:, None, None]) ** 2 * torch.eye(dims)
+        assert torch.allclose(found["pred_covariance"].float(), expected)
+
+
+def test_no_file_of_a_sigma(tmp_path):
+    path = tmp_path / "model_sigma.pt"
+    with pytest.raises(ValueError, match="there is no such file"):
+        HeatmapToLandmarks(covariance="sigma", sigma=path)
+    for wrong in (
+        {"weight": torch.ones(2, 1)},
+        {"sigma": torch.zeros(2, 1)},
+        {"sigma": torch.ones(2)},
+        torch.nn.ReLU(),
+    ):
+        torch.save(wrong, path)
+        with pytest.raises(ValueError, match=str(path)):
+            HeatmapToLandmarks(covariance="sigma", sigma=path)
+    with pytest.raises(ValueError, match="ReLU has no GaussianTarget"):
+        TargetSigma(torch.nn.ReLU())
 
 
 def test_ensembles_in_a_batch_and_of_absent_landmarks():

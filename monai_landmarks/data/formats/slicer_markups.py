@@ -27,7 +27,7 @@ from monai_landmarks.data.safe_files import read_text
 from .landmark_sets import require_world
 from .point_description import describe_points, parse_descriptions
 
-__all__ = ["SCHEMA_URL", "is_markups", "read_markups", "write_markups"]
+__all__ = ["SCHEMA_URL", "is_markups", "markups_content", "read_markups", "write_markups"]
 
 SCHEMA_URL = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
@@ -84,8 +84,8 @@ def read_markups(path: Path) -> LandmarkSet:
     return LandmarkSet(tuple(names), np.reshape(points, (-1, 3)), system, **beside)
 
 
-def write_markups(path: Path, landmark_set: LandmarkSet) -> None:
-    """Write a landmark set as one point list, in its own coordinate system, RAS or LPS.
+def markups_content(landmark_set: LandmarkSet) -> dict[str, Any]:
+    """What a markups file with one point list holds, in the landmarks' own coordinate system, RAS or LPS.
 
     2-D points lie in the plane z = 0. A missing landmark is a control point without position, so that it can be placed
     in Slicer. Score, covariance and region are kept in the point's description, see `point_description`. Slicer has no
@@ -120,7 +120,16 @@ def write_markups(path: Path, landmark_set: LandmarkSet) -> None:
         "labelFormat": "%N-%d",
         "controlPoints": control_points,
     }
-    content = {"@schema": SCHEMA_URL, "markups": [node]}
+    return {"@schema": SCHEMA_URL, "markups": [node]}
+
+
+def write_markups(path: Path, landmark_set: LandmarkSet) -> None:
+    """Write a landmark set as one point list, see `markups_content`.
+
+    Raises:
+        ValueError: if the points are pixel index.
+    """
+    content = markups_content(landmark_set)
     path.write_text(json.dumps(content, indent=4, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 

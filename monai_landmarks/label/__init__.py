@@ -1,0 +1,51 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""MONAI Label: propose landmarks to an annotator, and learn from the corrections.
+
+What needs MONAI Label itself is in `app`, `tasks` and `datastore` and is imported from there; the rest needs nothing besides.
+"""
+
+from __future__ import annotations
+
+from .labels import check_label, fitting_model, label_suffix
+from .models import bundle_names, find_models
+from .pictures import from_viewer, to_viewer, viewer_spacing
+from .proposal import image_extent, plain_list, proposed_landmarks
+from .result import LandmarkResultD, LandmarkResultd, LandmarkResultDict, ball_label_map
+from .sampling import next_image, served_at, stored_uncertainty
+from .training import split_datalist, training_overrides
+from .uncertainty import image_uncertainty
+
+__all__ = [
+    "LandmarkResultD",
+    "LandmarkResultDict",
+    "LandmarkResultd",
+    "ball_label_map",
+    "bundle_names",
+    "check_label",
+    "find_models",
+    "fitting_model",
+    "from_viewer",
+    "image_extent",
+    "image_uncertainty",
+    "label_suffix",
+    "next_image",
+    "plain_list",
+    "proposed_landmarks",
+    "served_at",
+    "split_datalist",
+    "stored_uncertainty",
+    "to_viewer",
+    "training_overrides",
+    "viewer_spacing",
+]

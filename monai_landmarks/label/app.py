@@ -1,0 +1,251 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""The MONAI Label app: proposes landmarks to an annotator, and learns from the corrections."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from monai.utils import optional_import
+
+from monai_landmarks import __version__
+
+from .datastore import LandmarkDatastore
+from .models import WEIGHTS, bundle_names, find_models
+from .sampling import UNCERTAINTY_KEY, stored_uncertainty
+from .tasks import LandmarkBatchInfer, LandmarkInfer, LandmarkScoring, LandmarkStrategy, LandmarkTrain
+
+if TYPE_CHECKING:
+    from fastapi import HTTPException
+    from monailabel.config import settings
+    from monailabel.interfaces.app import MONAILabelApp
+else:
+    HTTPException, _ = optional_import("fastapi", name="HTTPException", as_type="base")
+    settings, _ = optional_import("monailabel.config", name="settings")
+    MONAILabelApp, _ = optional_import("monailabel.interfaces.app", name="MONAILabelApp", as_type="base")
+
+__all__ = ["SLICER_SCRIPT", "LandmarksApp"]
+
+logger = logging.getLogger(__name__)
+
+SLICER_SCRIPT = Path(__file__).with_name("slicer_submit.py")
+
+
+class LandmarksApp(MONAILabelApp):
+    """Bundles that find landmarks, for MONAI Label.
+
+    Args:
+        app_dir: folder of the app; ``model/`` in it has the bundles, which the app trains.
+        studies: folder of the images.
+        conf: ``models``: see :func:`find_models <monai_landmarks.label.find_models>`.
+
+    Raises:
+        ValueError: if there is no such bundle.
+    """
+
+    def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        self.bundles = find_models(conf.get("models"), Path(app_dir) / "model")
+        self.names = {model: bundle_names(path) for model, path in self.bundles.items()}
+        if not self.bundles:
+            logger.warning("There is no bundle with weights. Name one: --conf models <folder of a bundle>")
+        super().__init__(
+            app_dir=app_dir,
+            studies=studies,
+            conf=conf,
+            name=f"monai_landmarks {__version__}",
+            description="Proposes anatomical landmarks, and learns from the corrections",
+            version=__version__,
+        )
+
+    def init_datastore(self) -> Any:
+        """A folder whose labels are checked; what is behind a URL is MONAI Label's."""
+        if self.studies.startswith(("http://", "https://")):
+            return super().init_datastore()
+        return LandmarkDatastore(
+            self.studies,
+            lambda: self.names,
+            auto_reload=settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
+            read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
+        )
+
+    def init_infers(self) -> dict[str, LandmarkInfer]:
+        """A model for each bundle that has weights."""
+        return {
+            model: LandmarkInfer(str(path), self.conf)
+            for model, path in self.bundles.items()
+            if (path / WEIGHTS).is_file()
+        }
+
+    def init_trainers(self) -> dict[str, LandmarkTrain]:
+        """A trainer for each bundle that can be trained."""
+        tasks = {model: LandmarkTrain(str(path), self.conf) for model, path in self.bundles.items()}
+        return {model: task for model, task in tasks.items() if task.is_valid()}
+
+    def init_strategies(self) -> dict[str, LandmarkStrategy]:
+        """The most uncertain image first, or any."""
+        return {
+            UNCERTAINTY_KEY: LandmarkStrategy("The most uncertain image first", stored_uncertainty, self.models),
+            "random": LandmarkStrategy("Any image", lambda info, model: random.random(), self.models),
+        }
+
+    def init_scoring_methods(self) -> dict[str, LandmarkScoring]:
+        """How unsure a model is of each image."""
+        return {UNCERTAINTY_KEY: LandmarkScoring(self.models)}
+
+    def init_batch_infer(self) -> Callable:
+        """Many images at once."""
+        return LandmarkBatchInfer()
+
+    def models(self) -> dict[str, LandmarkInfer]:
+        """The models that can predict; a bundle becomes one with its first training."""
+        for model, path in self.bundles.items():
+            if model not in self._infers and (path / WEIGHTS).is_file():
+                self._infers[model] = LandmarkInfer(str(path), self.conf)
+        return {model: self._infers[model] for model in self.bundles if model in self._infers}
+
+    def datastore(self) -> Any:
+        """The datastore, with what tasks in the background have written."""
+        if isinstance(self._datastore, LandmarkDatastore):
+            self._datastore.reload()
+        return self._datastore
+
+    def info(self) -> dict[str, Any]:
+        """See MONAI Label's."""
+        self.models()
+        self.datastore()
+        result: dict[str, Any] = super().info()
+        return result
+
+    def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
+        """Propose landmarks.
+
+        Raises:
+            HTTPException: 404 for an unknown model or image, 409 for a model without weights, 422 if it fails.
+        """
+        self._require_model(request.get("model"))
+        image = request.get("image")
+        if isinstance(image, str) and not os.path.exists(image):
+            if not image or not (datastore or self.datastore()).get_image_uri(image):
+                raise HTTPException(404, f"there is no image {image!r} in {self.studies}.")
+        with _as_http_error(f"{request['model']} cannot predict {image!r}"):
+            result: dict[str, Any] = super().infer(request, datastore)
+        return result
+
+    def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Hand out an image.
+
+        Raises:
+            HTTPException: 404 for an unknown strategy or model.
+        """
+        strategy = request.get("strategy")
+        if strategy not in self._strategies:
+            raise HTTPException(404, f"there is no strategy {strategy!r}; there are {', '.join(self._strategies)}.")
+        if request.get("model") and request["model"] not in self.bundles:
+            self._require_model(request["model"])
+        result: dict[str, Any] = super().next_sample(request)
+        return result
+
+    def bundle_path(self, model: str | None) -> str | None:
+        """Folder of a bundle.
+
+        MONAI Label asks for it before a task in the background begins: here is the last chance to answer the request with an
+        error; what fails later is only in the task's log.
+
+        Raises:
+            HTTPException: 404 for an unknown model.
+        """
+        if model is None:
+            return None
+        if model not in self.bundles:
+            self._require_model(model)
+        return str(self.bundles[model])
+
+    def train(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Learn from the labels.
+
+        Raises:
+            HTTPException: 404 for an unknown model, 422 if it fails.
+        """
+        self.bundle_path(request.get("model"))
+        with _as_http_error(f"the training of {request.get('model')} failed"):
+            result: dict[str, Any] = super().train(request)
+        return result
+
+    def scoring(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
+        """Score images without a label.
+
+        Raises:
+            HTTPException: 404 for an unknown method or model.
+        """
+        method = request.get("method")
+        if method not in self._scoring_methods:
+            raise HTTPException(404, f"there is no scoring {method!r}; there are {', '.join(self._scoring_methods)}.")
+        if request.get("model"):
+            self._require_model(request["model"])
+        result: dict[str, Any] = super().scoring(request, datastore)
+        return result
+
+    def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
+        """What the annotator is told about a label that was saved."""
+        super().on_save_label(image_id, label_id)
+        info = self.datastore().get_label_info(label_id, "final")
+        return {key: info[key] for key in ("landmarks", "missing") if key in info}
+
+    def async_scoring(self, method: str | None, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Score in the background, unless all images have their scores."""
+        scoring = self._scoring_methods.get(UNCERTAINTY_KEY)
+        if method is None and (scoring is None or not scoring.pending(self.datastore())):
+            return {}
+        result: dict[str, Any] = super().async_scoring(method, params)
+        return result
+
+    def on_init_complete(self) -> None:
+        """Offer the script for 3D Slicer, too, so that it needs no copy of its own."""
+        from monailabel.app import app as server
+
+        server.add_api_route(f"/{SLICER_SCRIPT.name}", _slicer_script, include_in_schema=False)
+        super().on_init_complete()
+
+    def _require_model(self, model: str | None) -> None:
+        if model in self.models():
+            return
+        if model in self.bundles:
+            raise HTTPException(409, f"the model {model!r} has no weights yet; submit some labels and train it.")
+        raise HTTPException(404, f"there is no model {model!r}; there are {', '.join(self.bundles) or 'none'}.")
+
+
+@contextmanager
+def _as_http_error(what: str) -> Iterator[None]:
+    """Answer with the reason, where MONAI Label would answer with nothing."""
+    try:
+        yield
+    except HTTPException:
+        raise
+    except Exception as error:
+        logger.exception(what)
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise HTTPException(422, f"{what}: {type(cause).__name__}: {str(cause)[:500]}") from error
+
+
+def _slicer_script() -> Any:
+    from fastapi.responses import FileResponse
+
+    return FileResponse(SLICER_SCRIPT, media_type="text/x-python")

@@ -1,0 +1,164 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""MONAI Label's folder of images and labels, with labels checked at the door, and safe from two processes that write."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+from monai.utils import optional_import
+
+from monai_landmarks.data.image_files import IMAGE_SUFFIXES, image_suffix
+from monai_landmarks.data.safe_files import atomic_write
+
+from .labels import check_label, label_suffix
+
+if TYPE_CHECKING:
+    from fastapi import HTTPException
+    from monailabel.datastore.local import LocalDatastore
+else:
+    HTTPException, _ = optional_import("fastapi", name="HTTPException", as_type="base")
+    LocalDatastore, _ = optional_import("monailabel.datastore.local", name="LocalDatastore", as_type="base")
+
+__all__ = ["IMAGE_PATTERNS", "LandmarkDatastore"]
+
+# file names of images, which MONAI Label compares as they are written; by default it passes over BMP, MHA and DICOM
+IMAGE_PATTERNS = tuple(f"*{suffix}" for lower in IMAGE_SUFFIXES for suffix in (lower, lower.upper()))
+
+
+class LandmarkDatastore(LocalDatastore):
+    """A folder with images, and the labels of them in ``labels/final`` (submitted) and ``labels/original`` (proposed).
+
+    The server and its tasks in the background each have such a datastore of the same folder. MONAI Label's own writes what
+    it has in memory, and a task that ends would undo what the server has written since the task began. This one reads
+    before it writes, under a lock, and writes its file whole or not at all.
+
+    Args:
+        folder: the studies.
+        models: gives the names of the landmarks of each model.
+        auto_reload: see MONAI Label's.
+        read_only: see MONAI Label's.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        models: Callable[[], Mapping[str, Sequence[str]]],
+        auto_reload: bool = False,
+        read_only: bool = False,
+    ) -> None:
+        self.models = models
+        self._changes = FileLock(Path(folder) / ".lock_changes")  # a second one: MONAI Label takes its own inside
+        super().__init__(os.fspath(folder), extensions=IMAGE_PATTERNS, auto_reload=auto_reload, read_only=read_only)
+
+    def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+        """Store a label that has been read and found to be one of this image.
+
+        Raises:
+            HTTPException: 404 if there is no such image, 400 if the label is none.
+        """
+        self.reload()
+        image = self.get_image_uri(image_id)
+        if not image:
+            raise HTTPException(404, f"there is no image {image_id!r} in {self._datastore_path}.")
+        try:
+            model, landmarks = check_label(label_filename, image, self.models())
+        except (ValueError, OSError) as error:
+            reason = str(error).removeprefix(f"{label_filename}: ")
+            raise HTTPException(400, f"the label of {image_id!r} was not saved: {reason}") from error
+        info = dict(label_info or {})
+        info["model"] = info.get("model", model)
+        info["landmarks"] = [name for name, missing in zip(landmarks.names, landmarks.missing) if not missing]
+        info["missing"] = [name for name in self.models()[model] if name not in info["landmarks"]]
+        before = self.get_label_uri(image_id, label_tag)
+        with self._changing():
+            label_id = super().save_label(image_id, label_filename, label_tag, info)
+        if before and before != self.get_label_uri(image_id, label_tag):
+            Path(before).unlink(missing_ok=True)  # of another type
+        return str(label_id)
+
+    def reload(self) -> None:
+        """Take in what another process has written."""
+        self._init_from_datastore_file()
+
+    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        """See MONAI Label's."""
+        with self._changing():
+            super().update_image_info(image_id, info)
+
+    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
+        """See MONAI Label's."""
+        with self._changing():
+            super().update_label_info(label_id, label_tag, info)
+
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+        """See MONAI Label's.
+
+        Raises:
+            HTTPException: 400 if the file is no image.
+        """
+        if not image_suffix(image_filename):
+            raise HTTPException(400, f"{image_id!r} is no image; expected one of {', '.join(IMAGE_SUFFIXES)}.")
+        with self._changing():
+            return str(super().add_image(image_id, image_filename, image_info))
+
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        """See MONAI Label's, which waits for the file to be seen missing."""
+        super().remove_label(label_id, label_tag)
+        self.refresh()
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self._changes:
+            self.reload()
+            yield
+
+    def _reconcile_datastore(self) -> None:
+        with self._changing():
+            super()._reconcile_datastore()
+
+    def _to_id(self, file: str) -> tuple[str, str]:
+        # only the end of the name is a suffix; MONAI Label takes it out wherever it occurs
+        suffix = next((end for end in (p[1:] for p in IMAGE_PATTERNS) if file.endswith(end)), None)
+        suffix = file[-len(label_suffix(file)) :] if suffix is None else suffix
+        return file[: -len(suffix)], suffix
+
+    def _add_non_existing_labels(self, tag: str) -> int:
+        """Labels that someone has put into the folder."""
+        found = 0
+        for file in sorted(Path(self._datastore.label_path(tag)).glob("*.mrk.json")):
+            image_id, suffix = self._to_id(file.name)
+            known = self._datastore.objects.get(image_id)
+            if known is not None and tag not in known.labels:
+                known.labels[tag] = _data_model(suffix, {"ts": int(file.stat().st_mtime), "name": file.name})
+                found += 1
+        return found
+
+    def _update_datastore_file(self, lock: bool = True) -> None:
+        self._ignore_event_config = True
+        content = self._datastore.model_dump(exclude={"base_path"})
+        with atomic_write(self._datastore_config_path) as temporary:
+            temporary.write_text(json.dumps(content, indent=2, default=str), encoding="utf-8")
+        self._config_ts = os.stat(self._datastore_config_path).st_mtime
+
+
+def _data_model(suffix: str, info: dict[str, Any]) -> Any:
+    from monailabel.datastore.local import DataModel
+
+    return DataModel(ext=suffix, info=info)

@@ -1,0 +1,98 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Pictures have no millimeters: the world in which a viewer shows one, and the one in which a bundle computes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from monai_landmarks.data import CoordinateSystem, LandmarkSet
+from monai_landmarks.data.image_files import has_spacing, read_header
+
+__all__ = ["from_viewer", "to_viewer", "viewer_spacing"]
+
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296  # tags of TIFF
+_UNIT_IN_MM = {1: 25.4, 2: 10.0}  # of JFIF: inch, centimeter
+
+
+def viewer_spacing(path: str | os.PathLike) -> tuple[float, float] | None:
+    """The pixel size in mm that 3D Slicer, by way of ITK, takes a picture to have: its print resolution.
+
+    Args:
+        path: an image file.
+
+    Returns:
+        (x, y): 25.4 mm over the dots per inch for a JPEG or TIFF file that states them, 1 mm for other pictures; None for
+        formats that state the size of a pixel, which every reader takes.
+    """
+    if has_spacing(path):
+        return None
+    unit, density = None, None
+    with Image.open(path) as picture:
+        if picture.format == "JPEG":
+            unit, density = _UNIT_IN_MM.get(picture.info.get("jfif_unit", 0)), picture.info.get("jfif_density")
+        elif picture.format == "TIFF":
+            tags: Any = picture.tag_v2  # type: ignore[attr-defined]
+            unit = _UNIT_IN_MM.get(tags.get(_RESOLUTION_UNIT, 1) - 1)
+            density = tags.get(_X_RESOLUTION), tags.get(_Y_RESOLUTION)
+    if unit is None or not density or not all(density):
+        return 1.0, 1.0
+    return unit / float(density[0]), unit / float(density[1])
+
+
+def to_viewer(
+    landmarks: LandmarkSet, image: str | os.PathLike, spacing: float | Sequence[float] | None = None
+) -> LandmarkSet:
+    """Landmarks in the world in which a viewer shows their image.
+
+    Args:
+        landmarks: 3-D, RAS, as a bundle gives them.
+        image: the image file; one that states its pixel size has one world only.
+        spacing: pixel size in mm of pictures in the bundle's world; 1 if not given.
+
+    Returns:
+        3-D landmarks in RAS.
+    """
+    seen = viewer_spacing(image)
+    return landmarks if seen is None else landmarks.to_index(_affine(spacing)).to_world(_affine(seen))
+
+
+def from_viewer(
+    landmarks: LandmarkSet, image: str | os.PathLike, spacing: float | Sequence[float] | None = None
+) -> LandmarkSet:
+    """Landmarks that were placed in a viewer, in the world of a bundle: the inverse of :func:`to_viewer`.
+
+    Args:
+        landmarks: as a label has them, in any coordinate system.
+        image: the image file.
+        spacing: see :func:`to_viewer`.
+
+    Returns:
+        3-D landmarks in RAS.
+    """
+    landmarks, seen = landmarks.with_spatial_dims(3), viewer_spacing(image)
+    if seen is not None:
+        return landmarks.to_index(_affine(seen)).to_world(_affine(spacing))
+    if landmarks.coordinate_system == CoordinateSystem.INDEX:
+        return landmarks.to_world(read_header(image)[1])
+    return landmarks.to(CoordinateSystem.RAS)
+
+
+def _affine(spacing: float | Sequence[float] | None) -> np.ndarray:
+    x, y = np.broadcast_to(1.0 if spacing is None else np.asarray(spacing, dtype=np.float64), 2)
+    return np.diag([-x, -y, 1.0, 1.0])  # where ITK has the pixels of a picture

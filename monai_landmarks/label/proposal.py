@@ -1,0 +1,109 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""What a model proposes for an image: the landmarks in the world in which the annotator sees it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.data.utils import to_affine_nd
+
+from monai_landmarks.data import CoordinateSystem, LandmarkSet
+from monai_landmarks.metrics import world_points
+
+__all__ = ["image_extent", "plain_list", "proposed_landmarks"]
+
+
+def proposed_landmarks(data: Mapping[str, Any], names: Sequence[str], pred_key: str = "pred") -> LandmarkSet:
+    """The landmarks that a bundle's postprocessing, by way of `HeatmapToLandmarksd`, has put into an item.
+
+    Args:
+        data: with ``<pred_key>_points`` (1, N, D), ``<pred_key>_score`` and ``<pred_key>_covariance``, where the last two may
+            be absent, and ``image``.
+        names: of the N landmarks.
+        pred_key: the network's output.
+
+    Returns:
+        3-D points in RAS mm; those of a single slice lie in its plane. NaN where a landmark was not found.
+
+    Raises:
+        ValueError: if there are no points, or not as many as names.
+    """
+    if f"{pred_key}_points" not in data:
+        raise ValueError(
+            f"the bundle's postprocessing gives no {pred_key}_points; expected HeatmapToLandmarksd in configs/inference.json."
+        )
+    points = _numpy(world_points(data[f"{pred_key}_points"]))
+    points = points.reshape(-1, points.shape[-1])
+    if len(points) != len(names):
+        raise ValueError(f"the bundle gives {len(points)} points, but its metadata names {len(names)} landmarks.")
+    points = np.where(np.isfinite(points).all(axis=1, keepdims=True), points, np.nan)
+    score, covariance = (data.get(f"{pred_key}_{what}") for what in ("score", "covariance"))
+    landmarks = LandmarkSet(
+        tuple(names),
+        points,
+        CoordinateSystem.RAS,
+        scores=None if score is None else _numpy(score).reshape(-1),
+        covariances=None if covariance is None else _numpy(covariance).reshape(*points.shape, -1),
+    )
+    image = data.get("image")
+    if landmarks.spatial_dims == 2:
+        landmarks = landmarks.with_spatial_dims(3)
+        plane = to_affine_nd(3, _numpy(image.affine))[2, 3] if isinstance(image, MetaTensor) else 0.0
+        landmarks = replace(landmarks, points=landmarks.points + (0, 0, plane))
+    return landmarks
+
+
+def plain_list(landmarks: LandmarkSet) -> list[dict[str, Any]]:
+    """Landmarks as JSON values: name, position in RAS mm, score and uncertainty in mm, each of them None where unknown.
+
+    Example:
+        >>> plain_list(LandmarkSet(("a", "b"), [[1.0, 2.0, 3.0], [np.nan] * 3], "LPS", scores=[0.5, np.nan]))[0]
+        {'name': 'a', 'position': [-1.0, -2.0, 3.0], 'score': 0.5, 'uncertainty_mm': None}
+    """
+    ras = landmarks.to(CoordinateSystem.RAS)
+    scores = np.full(len(ras), np.nan) if ras.scores is None else ras.scores
+    return [
+        {
+            "name": name,
+            "position": None if missing else point,
+            "score": _known(score),
+            "uncertainty_mm": _known(uncertainty),
+        }
+        for name, point, missing, score, uncertainty in zip(
+            ras.names, ras.points.tolist(), ras.missing, scores.tolist(), ras.uncertainty.tolist()
+        )
+    ]
+
+
+def image_extent(image: torch.Tensor) -> list[float]:
+    """Size in mm of an image (C, *spatial) along its axes; in voxels where it has no affine."""
+    shape = image.shape[1:]
+    if not isinstance(image, MetaTensor):
+        return [float(size) for size in shape]
+    steps = np.linalg.norm(_numpy(image.affine)[:3, : len(shape)], axis=0)
+    return [float(size * step) for size, step in zip(shape, steps)]
+
+
+def _numpy(values: Any) -> np.ndarray:
+    return np.asarray(torch.as_tensor(values).detach().cpu().double())
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

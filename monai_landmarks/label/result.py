@@ -1,0 +1,153 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What MONAI Label hands to a viewer: landmarks as JSON, and as balls for viewers that show segments only."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.data.utils import to_affine_nd
+from monai.transforms import MapTransform
+from monai.utils import MetaKeys, ensure_tuple_rep
+
+from monai_landmarks.data import CoordinateSystem, LandmarkSet
+from monai_landmarks.data.formats.slicer_markups import markups_content
+
+from .proposal import plain_list, proposed_landmarks
+
+__all__ = ["LandmarkResultD", "LandmarkResultDict", "LandmarkResultd", "ball_label_map"]
+
+_PICTURE = np.diag([-1.0, -1.0, 1.0, 1.0])  # where viewers put the pixels of a file that says nothing of the world
+
+
+def ball_label_map(
+    landmarks: LandmarkSet, shape: Sequence[int], affine: np.ndarray, radius: float | None = None
+) -> np.ndarray:
+    """A label map with a ball around each landmark.
+
+    Args:
+        landmarks: 3-D points in the world.
+        shape: of the label map, three axes.
+        affine: (4, 4), its index to RAS mm.
+        radius: of the balls in mm; None: a hundredth of the longest side, and at least one and a half voxels.
+
+    Returns:
+        array of the given shape, uint8, or uint16 for more than 255 landmarks: i + 1 in the ball of landmark i and 0
+        elsewhere. The voxel nearest to a landmark is always its own. A missing landmark has no ball.
+
+    Example:
+        >>> one = LandmarkSet(("a", "b"), [[np.nan] * 3, [2.0, 1.0, 0.0]])
+        >>> ball_label_map(one, (5, 3, 1), np.eye(4), radius=1)[..., 0].T.tolist()
+        [[0, 0, 2, 0, 0], [0, 2, 2, 2, 0], [0, 0, 2, 0, 0]]
+    """
+    linear = np.asarray(affine, dtype=np.float64)[:3, :3]
+    spacing = np.linalg.norm(linear, axis=0)
+    if radius is None:
+        radius = max(0.01 * float((spacing * shape).max()), 1.5 * float(spacing[np.array(shape) > 1].max(initial=0)))
+    label_map = np.zeros(tuple(shape), dtype=np.uint8 if len(landmarks) < 256 else np.uint16)
+    reach = radius * np.linalg.norm(np.linalg.inv(linear), axis=1)  # of a ball along each index axis
+    points = landmarks.to_index(affine).points
+    for value, point in enumerate(points, 1):
+        if np.isnan(point).any():
+            continue
+        low = np.clip(np.ceil(point - reach), 0, shape).astype(int)
+        high = np.clip(np.floor(point + reach) + 1, low, shape).astype(int)
+        offsets = np.stack(np.meshgrid(*map(np.arange, low, high), indexing="ij"), axis=-1) - point
+        inside = np.square(offsets @ linear.T).sum(axis=-1) <= radius**2
+        label_map[tuple(map(slice, low, high))][inside] = value
+    for value, point in enumerate(points, 1):
+        nearest = np.rint(point)
+        if (nearest >= 0).all() and (nearest < shape).all():
+            label_map[tuple(nearest.astype(int))] = value
+    return label_map
+
+
+class LandmarkResultd(MapTransform):
+    """The answer of a MONAI Label server, from what `HeatmapToLandmarksd` has found.
+
+    It comes last in the ``post_transforms`` of a bundle's inference configuration, which MONAI Label runs in place of
+    ``postprocessing``. To the item it adds
+
+    * the key ``result_key``, what is answered in JSON: ``landmarks``, a list with the ``name`` of each, its ``position`` in RAS
+      mm, ``score`` and ``uncertainty_mm``, null where unknown; and ``markups``, a point list as 3D Slicer's ``.mrk.json``
+      files have it, in LPS mm;
+    * in the place of the network's output, a label map with a ball for each landmark, see `ball_label_map`, on the grid of
+      the image file, in the form in which MONAI Label writes it: without a channel, (X, Y, Z), also (X, Y, 1) for a single
+      slice with a place in the world, or (X, Y) for a picture.
+
+    Args:
+        keys: the network's output, beside which `HeatmapToLandmarksd` has put ``<key>_points``, ``<key>_score`` and
+            ``<key>_covariance``.
+        names: of the landmarks.
+        ref_image_keys: the image, which knows its file's grid, one or one per key.
+        result_key: where the JSON goes, one or one per key.
+        radius: of the balls in mm, see `ball_label_map`.
+        allow_missing_keys: do not raise an error where the output is missing.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        names: Sequence[str],
+        ref_image_keys: KeysCollection = "image",
+        result_key: str = "result",
+        radius: float | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.names = tuple(names)
+        self.ref_image_keys = ensure_tuple_rep(ref_image_keys, len(self.keys))
+        self.result_key = ensure_tuple_rep(result_key, len(self.keys))
+        self.radius = radius
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """
+        Args:
+            data: item with what the network has found, and the image as a MetaTensor.
+
+        Returns:
+            a copy of the item.
+
+        Raises:
+            ValueError: if there are no points, or not as many as names.
+        """
+        d = dict(data)
+        for key, ref_key, result_key in self.key_iterator(d, self.ref_image_keys, self.result_key):
+            image = d[ref_key]
+            landmarks = proposed_landmarks({**d, "image": image}, self.names, str(key))
+            d[result_key] = {
+                "landmarks": plain_list(landmarks),
+                "markups": markups_content(landmarks.to(CoordinateSystem.LPS)),
+            }
+            shape, affine = _file_grid(image)
+            label_map = ball_label_map(landmarks, (*shape, 1)[:3], affine, self.radius)
+            if len(shape) == 2 and np.array_equal(affine, _PICTURE):
+                label_map = label_map[..., 0]
+            elif len(shape) == 2:  # MONAI Label takes the shape from here
+                d[ref_key] = MetaTensor(image, meta={**image.meta, MetaKeys.SPATIAL_SHAPE: np.array(label_map.shape)})
+            d[key] = torch.from_numpy(label_map)
+        return d
+
+
+def _file_grid(image: MetaTensor) -> tuple[tuple[int, ...], np.ndarray]:
+    """Shape and affine, 4x4, of the file that an image was read from."""
+    shape = image.meta.get(MetaKeys.SPATIAL_SHAPE, image.shape[1:])
+    affine = image.meta.get(MetaKeys.ORIGINAL_AFFINE, image.affine)
+    return tuple(int(n) for n in shape), np.asarray(to_affine_nd(3, np.asarray(affine, dtype=np.float64)))
+
+
+LandmarkResultD = LandmarkResultDict = LandmarkResultd

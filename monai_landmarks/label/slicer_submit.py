@@ -1,0 +1,116 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""For 3D Slicer's Python console: submit the corrected landmarks to MONAI Label.
+
+3D Slicer's MONAI Label module loads the proposed landmarks as a point list, but submits only segmentations and ROIs. Paste
+one line into the Python console (View, Python Console), with the address of your server:
+
+    import requests; exec(requests.get("http://127.0.0.1:8000/slicer_submit.py").text)
+
+or, with this file on your disk, ``exec(open("slicer_submit.py").read())``. Then there is a button "Submit landmarks" in the
+tool bar, which does what ``submit_landmarks()`` does in the console. It is this script's only use of the network that it
+hands the point list to the MONAI Label module, which sends it to the server that is set there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from typing import Any
+
+__all__ = ["add_button", "submit_landmarks"]
+
+TITLE = "Submit landmarks"
+
+
+def submit_landmarks(name: str | None = None) -> Any:
+    """Send a point list as the label of the image that MONAI Label has given.
+
+    Args:
+        name: of the point list. If not given, the one with the name of the image, which is what the server proposed, or
+            else the only one there is.
+
+    Returns:
+        what the server answers; None if it was not sent, and a window says why.
+    """
+    import slicer
+
+    module = slicer.util.getModuleWidget("MONAILabel")
+    try:
+        sample = module.current_sample
+        if not sample or sample.get("session"):
+            raise ValueError("There is no image of the server: press Next Sample in the MONAI Label module first.")
+        node = _point_list(slicer, sample["id"], name)
+        path = os.path.join(tempfile.mkdtemp(), "landmarks.mrk.json")
+        if not slicer.util.saveNode(node, path):
+            raise ValueError(f"The point list {node.GetName()!r} could not be written.")
+        module.updateServerSettings()
+        answer = module.logic.save_label(sample["id"], path, {})
+        os.remove(path)
+    except Exception as error:
+        slicer.util.errorDisplay(f"The landmarks were not submitted. {_reason(error)}", windowTitle=TITLE)
+        return None
+    missing = answer.get("missing") or []
+    text = f"{sample['id']}: {len(answer.get('landmarks', []))} landmarks saved"
+    slicer.util.showStatusMessage(text + (f"; left out: {', '.join(missing)}" if missing else ""), 10000)
+    slicer.mrmlScene.RemoveNode(node)
+    module.fetchInfo()
+    if slicer.util.settingsValue("MONAILabel/autoFetchNextSample", False, converter=slicer.util.toBool):
+        slicer.mrmlScene.Clear(0)
+        module.onNextSampleButton()
+    return answer
+
+
+def add_button() -> None:
+    """A button in the tool bar that submits the landmarks."""
+    import qt
+    import slicer
+
+    window = slicer.util.mainWindow()
+    for old in slicer.util.findChildren(window, name="SubmitLandmarks"):
+        window.removeToolBar(old)
+    bar = qt.QToolBar(TITLE)
+    bar.setObjectName("SubmitLandmarks")
+    bar.addAction(TITLE).connect("triggered()", submit_landmarks)
+    window.addToolBar(bar)
+
+
+def _point_list(slicer: Any, image: str, name: str | None) -> Any:
+    nodes = [
+        node
+        for node in slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")
+        if name in (None, node.GetName()) and (name or node.GetNumberOfControlPoints())
+    ]
+    of_image = [node for node in nodes if node.GetName().startswith(f"{image}_")]
+    found = of_image[-1:] or nodes
+    if len(found) == 1:
+        return found[0]
+    if not nodes:
+        raise ValueError(f"There is no point list {name!r}." if name else "There is no point list with points.")
+    names = ", ".join(repr(node.GetName()) for node in nodes)
+    raise ValueError(f"There are the point lists {names}. Name one in the Python console: submit_landmarks('...')")
+
+
+def _reason(error: Exception) -> str:
+    """What the server says, if it was the server."""
+    text = str(getattr(error, "msg", "") or error)
+    _, _, body = text.partition("Response: ")
+    try:
+        return str(json.loads(body)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return text
+
+
+if __name__ == "__main__":
+    add_button()

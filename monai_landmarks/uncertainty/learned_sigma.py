@@ -1,0 +1,61 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The sigma that a training has learned, as a file beside the weights."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+__all__ = ["load_sigma", "sigma_path"]
+
+_KEY = "sigma"
+
+
+def sigma_path(weights: str | os.PathLike) -> Path:
+    """Where the sigma lies that was learned together with weights.
+
+    Example:
+        >>> sigma_path("models/model.pt").name
+        'model_sigma.pt'
+    """
+    path = Path(weights)
+    return path.with_name(f"{path.stem}_sigma{path.suffix}")
+
+
+def load_sigma(path: str | os.PathLike) -> torch.Tensor:
+    """
+    Read what a `CheckpointSaver` has saved of `monai_landmarks.losses.TargetSigma`, without running any code.
+
+    Args:
+        path: of the file, see :func:`sigma_path`.
+
+    Returns:
+        (N, 1) or (N, D) in voxels of the network's grid.
+
+    Raises:
+        ValueError: if there is no such file, or it holds something else.
+    """
+    if not Path(path).is_file():
+        raise ValueError(
+            f"{os.fspath(path)}: there is no such file. A training of a loss that learns its sigma leaves it beside the weights."
+        )
+    try:
+        sigma = torch.load(path, map_location="cpu", weights_only=True)[_KEY]
+        good = sigma.ndim == 2 and bool((sigma > 0).all())
+    except Exception as error:  # of the unpickler, of the archive, of what is in it
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{os.fspath(path)}: holds no learned sigma ({reason}).") from error
+    if not good:
+        raise ValueError(f"{os.fspath(path)}: expected a positive sigma for each landmark, (N, 1) or (N, D).")
+    return sigma.float()

@@ -1,0 +1,103 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Images whose landmarks everyone can see, a bright spot and a dark one, and bundles of one convolution that finds them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from PIL import Image
+
+from monai_landmarks.data import LandmarkSet, build_datalist, write_landmarks
+from monai_landmarks.planning import Machine, make_plan, summarize_datalist, write_bundle
+
+NAMES = ("Bright", "dark spot")
+SHAPES = {2: (48, 40), 3: (32, 28, 24)}
+SPREAD = 2.0  # of a spot, in pixels
+
+
+def oblique(shape: Sequence[int] = SHAPES[3], spacing: Sequence[float] = (1.2, 0.8, 2.0)) -> np.ndarray:
+    """An affine to RAS mm whose axes are those of no world, left-handed, with the origin far away."""
+    a, b = np.deg2rad(20), np.deg2rad(-15)
+    about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
+    affine = np.eye(4)
+    affine[:3, :3] = about_z @ about_x @ np.diag([-1, 1, 1]) @ np.diag(spacing)
+    affine[:3, 3] = (31.0, -47.0, 113.0)
+    return affine
+
+
+def spots(shape: Sequence[int], points: np.ndarray, heights: Sequence[float] = (100.0, -100.0)) -> np.ndarray:
+    """An image with a Gaussian of each height at each index point."""
+    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+    distances = ((grid[..., None, :] - points) ** 2).sum(axis=-1)
+    return 128 + (np.exp(-distances / (2 * SPREAD**2)) * np.asarray(heights)).sum(axis=-1)
+
+
+def random_points(random: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
+    """A bright point in the lower half of each axis and a dark one in the upper."""
+    size = np.array(shape)
+    return np.stack([random.uniform(0.2, 0.35, len(size)), random.uniform(0.65, 0.8, len(size))]) * size
+
+
+def write_image(path: Path, points: np.ndarray, heights: Sequence[float] = (100.0, -100.0)) -> Path:
+    """Write an image with spots, of two dimensions or three by its suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.name.endswith(".nii.gz"):
+        nib.save(nib.Nifti1Image(spots(SHAPES[3], points, heights).astype(np.float32), oblique()), path)
+    else:
+        picture = Image.fromarray(spots(SHAPES[2], points, heights).T.round().astype(np.uint8))
+        picture.save(path, **({"dpi": (72, 72)} if path.suffix == ".jpg" else {}))
+    return path
+
+
+def write_bundle_of_spots(folder: Path, suffix: str = ".nii.gz", trained: bool = True) -> Path:
+    """A bundle as `monai-landmarks init` writes it, with one convolution for a network.
+
+    Trained, it gives the image and its negative: the heatmaps of the bright and of the dark spot. Untrained, it takes one for the other.
+    """
+    random, dims = np.random.default_rng(5), 3 if suffix == ".nii.gz" else 2
+    data = folder.parent / f".{folder.name}_data"
+    images = []
+    for i in range(4):
+        points = random_points(random, SHAPES[dims])
+        images.append(write_image(data / f"{i}{suffix}", points))
+        affine = oblique() if dims == 3 else np.diag([-0.5, -0.5, 1.0, 1.0])
+        landmarks = LandmarkSet(NAMES, points, "index").to_world(affine)
+        write_landmarks(data / f"{i}.mrk.json", landmarks.to("LPS"))
+    datalist = data / "datalist.json"
+    build_datalist(images, data, datalist, val_fraction=0.25, **({} if dims == 3 else {"spacing": 0.5}))
+    size = [32] * 3 if dims == 3 else [64, 64]
+    given = {"spatial_size": size, "width": 8, "batch_size": 2, "max_epochs": 40, "val_interval": 10, "elastic": 0}
+    plan = make_plan(summarize_datalist(datalist), "scn", Machine("cpu", 2**32), given=given)
+    write_bundle(folder, plan, datalist)
+    network = {"_target_": f"torch.nn.Conv{dims}d", "in_channels": 1, "out_channels": 2, "kernel_size": 1}
+    for name in ("train", "inference"):
+        path = folder / "configs" / f"{name}.json"
+        config = json.loads(path.read_text())
+        config["network_def"] = network
+        if name == "train":
+            config["learning_rate"] = 0.5
+        path.write_text(json.dumps(config))
+    net = getattr(torch.nn, f"Conv{dims}d")(1, 2, 1)
+    sign = 1.0 if trained else -1.0
+    torch.nn.init.zeros_(net.bias)
+    net.weight.data[:] = torch.tensor([sign, -sign]).reshape(net.weight.shape)
+    (folder / "models").mkdir()
+    torch.save(net.state_dict(), folder / "models" / "model.pt")
+    return folder

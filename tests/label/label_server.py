@@ -1,0 +1,223 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A real MONAI Label server for tests, and a folder of images for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import monai
+import nibabel as nib
+import numpy as np
+import requests
+import torch
+from PIL import Image
+
+from monai_landmarks.data import LandmarkSet
+
+ROOT = Path(__file__).parents[2]
+STARTED: list[LabelServer] = []
+_PATIENCE = 120.0  # seconds, for what takes a few on a machine with nothing else to do
+# a turn about no axis of the voxels, and voxels of three sizes
+OBLIQUE = np.array([[-1.8, -0.5, 0.3, 30.0], [0.5, -1.7, -0.7, 25.0], [0.3, -0.5, 2.4, -40.0], [0, 0, 0, 1]])
+
+
+class LabelServer:
+    """A MONAI Label server in a process of its own, which ends with the block.
+
+    Args:
+        app: folder of the app.
+        studies: folder of the images.
+        home: for what the server keeps elsewhere.
+        conf: the app's ``--conf``.
+    """
+
+    def __init__(self, app: Path, studies: Path, home: Path, conf: Mapping[str, str]) -> None:
+        self.app, self.studies, self.home, self.conf = app, studies, home, dict(conf)
+        self.url = ""
+        self.log = home / "server.log"
+        self._process: subprocess.Popen | None = None
+
+    def __enter__(self) -> LabelServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start on a free port of this machine, and wait until it answers."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        command = [
+            "-m",
+            "monai_landmarks",
+            "label-server",
+            "--app",
+            self.app,
+            "--studies",
+            self.studies,
+            "--port",
+            port,
+        ]
+        for key, value in self.conf.items():
+            command += ["--conf", key, value]
+        own = {
+            "HOME": self.home,
+            "PYTHONPATH": ROOT,
+            "OMP_NUM_THREADS": 1,
+            "MONAI_LABEL_SESSION_PATH": self.home / "sessions",
+        }
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(
+                list(map(str, [sys.executable, *command])),
+                cwd=self.home,  # it reads settings from an .env file
+                env={**os.environ, **{key: str(value) for key, value in own.items()}},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a group with the processes that it starts
+            )
+        STARTED.append(self)
+        try:
+            self.wait_until(lambda: self.answers(), "answer")
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the server and what it has started, whatever state they are in."""
+        if self._process is None:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self._process.pid, number)
+                self._process.wait(10)
+            except ProcessLookupError:
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        self._process.wait()
+        self._process = None
+        STARTED.remove(self)
+
+    def answers(self) -> bool:
+        """Whether the server is there."""
+        assert self._process is not None and self._process.poll() is None, f"the server has ended:\n{self.log_tail()}"
+        try:
+            return requests.get(f"{self.url}/info/", timeout=_PATIENCE).status_code == 200
+        except requests.ConnectionError:
+            return False
+
+    def wait_until(self, true: Any, what: str) -> None:
+        """Wait, but not forever."""
+        end = time.monotonic() + _PATIENCE
+        while not true():
+            assert time.monotonic() < end, f"the server did not {what} in {_PATIENCE:.0f} s:\n{self.log_tail()}"
+            time.sleep(0.1)
+
+    def ask(self, method: str, path: str, expect: int | None = 200, **more: Any) -> Any:
+        """The JSON that the server answers, or the whole answer where no status is expected."""
+        answer = requests.request(method, self.url + path, timeout=_PATIENCE, **more)
+        if expect is None:
+            return answer
+        assert answer.status_code == expect, f"{method} {path}: {answer.status_code} {answer.text}\n{self.log_tail()}"
+        return answer.json()
+
+    def task(self, path: str, start: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Start a task in the background, wait for its end, and give its state."""
+        begun = self.ask("POST", start, json=dict(params))["id"]
+
+        def state() -> dict[str, Any]:
+            return next(task for task in self.ask("GET", f"{path}?all=true") if task["id"] == begun)
+
+        self.wait_until(lambda: state()["status"] not in ("SUBMITTED", "RUNNING"), f"finish {start}")
+        return state()
+
+    def save_label(self, image: str, file: Path, expect: int | None = 200, **more: Any) -> Any:
+        """Submit a label as the viewers' plugins do."""
+        with open(file, "rb") as content:
+            return self.ask(
+                "PUT", "/datastore/label", expect, params={"image": image, **more}, files={"label": content}
+            )
+
+    def log_tail(self, lines: int = 80) -> str:
+        """The end of what the server has said."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+NAMES = ("left", "right", "top")
+
+
+def write_studies(folder: Path, volumes: int = 8, pictures: int = 1) -> dict[str, LandmarkSet]:
+    """Volumes, oblique and anisotropic, with three bright spots each, and pictures of 64 x 80 pixels.
+
+    Args:
+        folder: for volume_0.nii.gz and so on, and picture_0.png.
+        volumes: how many.
+        pictures: how many.
+
+    Returns:
+        the landmarks of the volumes in RAS mm, by the image's name without suffix.
+    """
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    grid = np.stack(np.meshgrid(*map(np.arange, (24, 26, 18)), indexing="ij"), axis=-1)
+    truth = {}
+    for number in range(volumes):
+        index = (
+            np.array([[6.0, 13, 8], [17, 14, 8], [12, 8, 12]])
+            + random.normal(0, 1.2, 3)
+            + random.normal(0, 0.4, (3, 3))
+        )
+        pixels = random.normal(0, 20, grid.shape[:3])
+        for brightness, point in zip((400, 700, 1000), index):
+            offsets = (grid - point) @ OBLIQUE[:3, :3].T
+            pixels += brightness * np.exp(-np.square(offsets).sum(axis=-1) / (2 * 3.5**2))
+        nib.save(nib.Nifti1Image(pixels.astype(np.int16), OBLIQUE), folder / f"volume_{number}.nii.gz")
+        truth[f"volume_{number}"] = LandmarkSet(NAMES, index @ OBLIQUE[:3, :3].T + OBLIQUE[:3, 3], "RAS")
+    for number in range(pictures):
+        picture = random.integers(0, 255, (80, 64), dtype=np.uint8)
+        Image.fromarray(picture).save(folder / f"picture_{number}.png")
+    return truth
+
+
+def random_weights(bundle: Path, network: Mapping[str, Any] | None = None, **settings: Any) -> None:
+    """Give a bundle the weights of a training that has not begun, and other settings first, if any."""
+    for name in ("train", "inference"):
+        path = bundle / "configs" / f"{name}.json"
+        parser = monai.bundle.ConfigParser()
+        parser.read_config(path)
+        parser.update({**({} if network is None else {"network_def": dict(network)}), **settings})
+        monai.bundle.ConfigParser.export_config_file(parser.config, str(path), indent=4)
+    parser.update({"bundle_root": str(bundle)})
+    torch.manual_seed(0)
+    (bundle / "models").mkdir(exist_ok=True)
+    torch.save(parser.get_parsed_content("network_def").state_dict(), bundle / "models" / "model.pt")
+
+
+def errors(found: Sequence[Mapping[str, Any]], truth: LandmarkSet) -> np.ndarray:
+    """Distances in mm of the landmarks of an answer, (N,)."""
+    assert [one["name"] for one in found] == list(truth.names)
+    points = np.array([one["position"] or [np.nan] * 3 for one in found], dtype=float)
+    return np.linalg.norm(points - truth.points, axis=1)
