@@ -66,6 +66,7 @@ METHODS: dict[str, Callable[[int, int], PrecisionController]] = {
     "learned (SCN)": lambda seed, count: PrecisionController(),
     "calibrated": lambda seed, count: CalibratedSigma(2),
     # what the parts of the search are for
+    "search without imagination": lambda seed, count: search(seed, count, imagine=False),
     "search by error only": lambda seed, count: search(seed, count, objective=PrecisionObjective(2, calibration=0.0)),
     "search at margin 1": lambda seed, count: search(seed, count, objective=PrecisionObjective(2, margin=1.0)),
     "random without early stop": lambda seed, count: search(seed, count, RandomAgent, stop_rules=()),

@@ -60,7 +60,7 @@ def test_each_baseline_is_a_file(config: str) -> None:
         torch.testing.assert_close(loss.base.target.raw_sigma, torch.full((19, 2), 4.0))
         assert loss.sigma[0] == pytest.approx(4 * voxel)
     found = parser.get_parsed_content("sigma_range")
-    assert isinstance(found, SigmaRange) and (found.low, found.high) == pytest.approx((voxel, 10 * voxel))
+    assert isinstance(found, SigmaRange) and (found.low, found.high) == pytest.approx((voxel, 6 * voxel))
     assert getattr(controller, "children", 1) == (3 if config == "population" else 1)
 
 
@@ -79,7 +79,8 @@ def test_a_search_leaves_a_record_that_can_be_replayed(tmp_path: Path) -> None:
     )
     assert len({tuple(row["sigma"]) for row in record.decisions}) > 2
     state = torch.load(root / "models/training_state.pt", weights_only=True)
-    assert len(state["precision"]["controller"]["agent"]["replay"]["action"]) == 2 * 19 + 19
+    # three decisions, of each landmark and with each move
+    assert len(state["precision"]["controller"]["agent"]["replay"]["action"]) == 3 * 19 * 3
 
     # the final training: all images, no agent, the same sigmas
     shutil.copy(root / "eval/precision.json", tmp_path / "kept.json")

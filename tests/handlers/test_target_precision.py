@@ -204,7 +204,7 @@ def test_a_validation_outside_of_the_training_decides_nothing(tmp_path):
 
 def search(children=1):
     agent = DoubleDQNAgent(hidden=8, updates=3, seed=1)
-    return PrecisionSearch(3, 2, agent=agent, warmup=0.0, until=0.9, min_decisions=3, children=children)
+    return PrecisionSearch(3, 2, agent=agent, warmup=0.0, until=0.9, stop_from=0.3, children=children)
 
 
 @pytest.mark.parametrize("children,stop_at", [(1, 14), (2, 14), (2, 17)])
