@@ -27,6 +27,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from importlib import import_module
 from typing import Any
 
 __all__ = ["add_button", "submit_landmarks"]
@@ -44,8 +45,7 @@ def submit_landmarks(name: str | None = None) -> Any:
     Returns:
         what the server answers; None if it was not sent, and a window says why.
     """
-    import slicer
-
+    slicer = import_module("slicer")
     module = slicer.util.getModuleWidget("MONAILabel")
     try:
         sample = module.current_sample
@@ -74,9 +74,7 @@ def submit_landmarks(name: str | None = None) -> Any:
 
 def add_button() -> None:
     """A button in the tool bar that submits the landmarks."""
-    import qt
-    import slicer
-
+    slicer, qt = import_module("slicer"), import_module("qt")
     window = slicer.util.mainWindow()
     for old in slicer.util.findChildren(window, name="SubmitLandmarks"):
         window.removeToolBar(old)

@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,21 +44,12 @@ from .sampling import UNCERTAINTY_KEY, next_image
 from .training import split_datalist, training_overrides
 from .uncertainty import image_uncertainty
 
-if TYPE_CHECKING:
-    from monailabel.interfaces.tasks.batch_infer import BatchInferTask
-    from monailabel.interfaces.tasks.scoring import ScoringMethod
-    from monailabel.interfaces.tasks.strategy import Strategy
-    from monailabel.tasks.infer.bundle import BundleConstants, BundleInferTask
-    from monailabel.tasks.train.bundle import BundleTrainTask
-else:
-    BatchInferTask, _ = optional_import(
-        "monailabel.interfaces.tasks.batch_infer", name="BatchInferTask", as_type="base"
-    )
-    ScoringMethod, _ = optional_import("monailabel.interfaces.tasks.scoring", name="ScoringMethod", as_type="base")
-    Strategy, _ = optional_import("monailabel.interfaces.tasks.strategy", name="Strategy", as_type="base")
-    BundleConstants, _ = optional_import("monailabel.tasks.infer.bundle", name="BundleConstants", as_type="base")
-    BundleInferTask, _ = optional_import("monailabel.tasks.infer.bundle", name="BundleInferTask", as_type="base")
-    BundleTrainTask, _ = optional_import("monailabel.tasks.train.bundle", name="BundleTrainTask", as_type="base")
+BatchInferTask, _ = optional_import("monailabel.interfaces.tasks.batch_infer", name="BatchInferTask", as_type="base")
+ScoringMethod, _ = optional_import("monailabel.interfaces.tasks.scoring", name="ScoringMethod", as_type="base")
+Strategy, _ = optional_import("monailabel.interfaces.tasks.strategy", name="Strategy", as_type="base")
+BundleConstants, _ = optional_import("monailabel.tasks.infer.bundle", name="BundleConstants", as_type="base")
+BundleInferTask, _ = optional_import("monailabel.tasks.infer.bundle", name="BundleInferTask", as_type="base")
+BundleTrainTask, _ = optional_import("monailabel.tasks.train.bundle", name="BundleTrainTask", as_type="base")
 
 __all__ = ["LandmarkBatchInfer", "LandmarkInfer", "LandmarkScoring", "LandmarkStrategy", "LandmarkTrain"]
 
@@ -127,7 +118,7 @@ class LandmarkInfer(BundleInferTask):
     def predict(self, image: str, device: str | None = None) -> dict[str, Any]:
         """The item after postprocessing, without a file."""
         request = {"image": image, "device": device, "skip_writer": True, "logging": "WARNING"}
-        return dict(self(request)[1])
+        return dict(self.__call__(request)[1])
 
 
 class LandmarkTrain(BundleTrainTask):

@@ -33,6 +33,36 @@ from .plan import Plan
 
 __all__ = ["apply_schema", "with_pairs", "write_bundle"]
 
+# how images get onto the grid: whole, or in voxels of one size and not smaller than a patch
+_FITTED = [
+    {
+        "_target_": "monai_landmarks.transforms.FitToGridd",
+        "keys": "image",
+        "spatial_size": "@spatial_size",
+        "spacing": "@voxel_spacing",
+    }
+]
+_RESAMPLED = [
+    {"_target_": "monai_landmarks.transforms.ResampleToSpacingd", "keys": "image", "spacing": "@voxel_spacing"},
+    {"_target_": "SpatialPadd", "keys": "image", "spatial_size": "@patch_size", "mode": "edge"},
+]
+_CROP = {
+    "_target_": "monai_landmarks.transforms.RandCropByLandmarksd",
+    "keys": "image",
+    "points_key": "label",
+    "spatial_size": "@patch_size",
+    "num_samples": "@patches_per_image",
+    "pos": 4,
+    "neg": 1,
+}
+_WINDOWS = {
+    "_target_": "monai_landmarks.inferers.SlidingWindowLandmarkInferer",
+    "roi_size": "@patch_size",
+    "sw_batch_size": 1,
+    "overlap": "@overlap",
+    "mode": "gaussian",
+}
+
 _COPIED = ("device_pipeline.json", "multi_gpu_train.json", "tensorboard.json", "logging.conf")
 
 
@@ -116,6 +146,10 @@ def train_config(plan: Plan, datalist: Path) -> dict[str, Any]:
     flip = flip_config(value["flip"], plan.summary.pairs, plan.summary.names)
     config["augmentation"] = [*flip, *config["augmentation"]]
     config["train"]["deterministic_transforms"] = _on_grid(config["train"]["deterministic_transforms"], plan)
+    if plan.choices.in_patches:
+        config["augmentation"].insert(config["augmentation"].index(warp) + 1, _CROP)
+        config["validate"]["dataloader"]["batch_size"] = 1
+        config["validate"]["inferer"] = _in_windows(config["validate"]["inferer"])
     return config
 
 
@@ -125,6 +159,10 @@ def inference_config(plan: Plan) -> dict[str, Any]:
     spacing = plan.summary.picture_spacing
     config["spacing"] = None if spacing is None else list(spacing)
     config["preprocessing"]["transforms"] = _on_grid(config["preprocessing"]["transforms"], plan)
+    if plan.choices.in_patches:
+        del config["patches_per_image"]
+        config["batch_size"] = 1
+        config["inferer"] = _in_windows(config["inferer"])
     return config
 
 
@@ -133,14 +171,23 @@ def _common(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
     value = {name: choice.value for name, choice in plan.choices.items()}
     result: dict[str, Any] = {}
     for key, content in config.items():
-        result[key] = content
-        if key == "spatial_size":
+        if key != "spatial_size":
+            result[key] = content
+        elif plan.choices.in_patches:
+            names = ("patch_size", "patches_per_image", "overlap")
+            result |= {"voxel_spacing": value["spacing_mm"]} | {name: value[name] for name in names}
+        else:
             result[key] = value["spatial_size"]
             result["voxel_spacing"] = value["spacing_mm"] if value["resampling"] == "spacing" else None
     result["dataset_dir"] = literal(plan.summary.image_folder)
     result["batch_size"] = value["batch_size"]
     result["normalization"] = normalization_config(value["intensity"])
     return result
+
+
+def _in_windows(inferer: dict[str, Any]) -> dict[str, Any]:
+    """An inferer of whole images as one that slides over them."""
+    return {**inferer, "inferer": _WINDOWS} if inferer["_target_"].endswith("AutocastInferer") else dict(_WINDOWS)
 
 
 def literal(path: str | os.PathLike) -> str:
@@ -160,13 +207,8 @@ def _on_grid(transforms: Sequence[Any], plan: Plan) -> list[Any]:
             labels = [["L", "R"], ["P", "A"], ["I", "S"]]
             result.append({"_target_": "Orientationd", "keys": "image", "axcodes": "RAS", "labels": labels})
         if target == "Resized":
-            transform = {
-                "_target_": "monai_landmarks.transforms.FitToGridd",
-                "keys": "image",
-                "spatial_size": "@spatial_size",
-                "spacing": "@voxel_spacing",
-            }
-        if target != "ResizeWithPadOrCropd":
+            result += _RESAMPLED if plan.choices.in_patches else _FITTED
+        elif target != "ResizeWithPadOrCropd":
             result.append(transform)
     return result
 

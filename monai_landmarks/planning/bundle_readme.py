@@ -61,9 +61,15 @@ def readme(plan: Plan, folder: Path, datalist: Path) -> str:
         data=data,
         rows=rows,
         names=", ".join(plan.summary.names),
-        spacing_note=_PICTURES if plan.summary.spatial_dims == 2 else _VOLUMES,
+        spacing_note=_spacing_note(plan),
         references="\n\n".join(_references(method.bundle)),
     )
+
+
+def _spacing_note(plan: Plan) -> str:
+    if plan.summary.spatial_dims == 2:
+        return _PICTURES
+    return f"{_VOLUMES} {_PATCHES if plan.choices.in_patches else _WHOLE}"
 
 
 def data_license(datalist: Path) -> str:
@@ -96,7 +102,11 @@ def _range(values: Sequence[Sequence[float]]) -> str:
 
 _PICTURES = """Each image is made as large as fits into the grid and padded at its border; nothing is cut off. PNG, JPEG, BMP and TIFF files say nothing of the size of a pixel that could be trusted: `--spacing` gives it to inference in mm."""
 
-_VOLUMES = """Volumes are turned to right, anterior, superior, smoothed and resampled to cubic voxels, and padded at their border. The network sees the whole volume at once. One that is larger than the grid gets larger voxels than the network has learned on: nothing is cut off, but expect larger errors there."""
+_VOLUMES = """Volumes are turned to right, anterior, superior, smoothed and resampled to cubic voxels, and padded at their border."""
+
+_WHOLE = """The network sees the whole volume at once. One that is larger than the grid gets larger voxels than the network has learned on: nothing is cut off, but expect larger errors there."""
+
+_PATCHES = """The network learns from patches, most of which hold a landmark, and finds landmarks in windows that slide over the volume, however large it is: one of other size has the same voxels. Volumes are predicted one at a time."""
 
 _PAGE = """# {name}
 

@@ -55,6 +55,16 @@ class Choices(dict[str, Choice]):
         self[name] = Choice(self.given[name], "given") if name in self.given else rule()
         return self[name].value
 
+    @property
+    def in_patches(self) -> bool:
+        """Whether the network sees images in patches."""
+        return "patch_size" in self and self["patch_size"].value is not None
+
+    @property
+    def network_size(self) -> list[int]:
+        """Size in voxels of what the network sees: a patch, or the whole grid."""
+        return self["patch_size" if self.in_patches else "spatial_size"].value
+
     def check_given(self) -> None:
         """Raise a ValueError if a value is given that nobody has asked for."""
         unknown = [name for name in self.given if name not in self]

@@ -21,7 +21,7 @@ from .choice import Choice
 from .data_summary import DataSummary
 from .machine import Machine, TrainingMemory
 
-__all__ = ["choose_resampling", "choose_spacing", "choose_spatial_size", "covered_extent", "voxel_limit"]
+__all__ = ["choose_resampling", "choose_spacing", "choose_spatial_size", "covered_extent", "round_up", "voxel_limit"]
 
 
 def choose_resampling(summary: DataSummary) -> Choice:
@@ -79,12 +79,10 @@ def choose_spacing(summary: DataSummary, resampling: str, spatial_size: Sequence
     extent = covered_extent(summary, resampling)
     spacing = float((extent / np.array(spatial_size)).max())
     if resampling == "fit":
-        return Choice(
-            _rounded_up(spacing), "with which a typical image fits into the grid; larger or smaller in others"
-        )
+        return Choice(round_up(spacing), "with which a typical image fits into the grid; larger or smaller in others")
     # nothing is gained by voxels that are smaller than those of the images
     return Choice(
-        _rounded_up(max(spacing, summary.finest_spacing)),
+        round_up(max(spacing, summary.finest_spacing)),
         f"the smallest with which the largest image fits whole into the grid, not below the {summary.finest_spacing:.3g} "
         f"{summary.unit} of the images",
     )
@@ -98,7 +96,7 @@ def _size(extent: np.ndarray, step: float, multiple: int) -> list[int]:
     return size
 
 
-def _rounded_up(length: float) -> float:
+def round_up(length: float) -> float:
     """To four digits, never below."""
     digit = 10.0 ** (math.floor(math.log10(length)) - 3)
     return round(math.ceil(length / digit - 1e-6) * digit, 12)

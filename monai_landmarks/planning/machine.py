@@ -73,9 +73,10 @@ class TrainingMemory:
     per_voxel: float
     cached_per_voxel: float = 0.0
 
-    def needed(self, voxels: int, batch_size: int = 1) -> float:
-        """Bytes for a training step with images of so many voxels."""
-        return self.weights + voxels * (batch_size * self.per_voxel + self.cached_per_voxel)
+    def needed(self, voxels: int, batch_size: int = 1, cached_voxels: int | None = None) -> float:
+        """Bytes for a training step with images of so many voxels, where those kept in memory may have others."""
+        cached = voxels if cached_voxels is None else cached_voxels
+        return self.weights + voxels * batch_size * self.per_voxel + cached * self.cached_per_voxel
 
     def voxels_in(self, memory: float, batch_size: int = 1) -> int:
         """The largest image for which a step needs no more than this, 0 if there is none."""

@@ -48,6 +48,7 @@ class Method:
         sigma_note: what becomes of sigma in the training, if anything.
         final_config: the file for the final training on all images.
         validates_each_epoch: because the training needs it.
+        learns_from_patches: of volumes, whose heatmaps can be put together.
     """
 
     title: str
@@ -62,6 +63,7 @@ class Method:
     sigma_note: str = ""
     final_config: str = "all_training_images.json"
     validates_each_epoch: bool = False
+    learns_from_patches: bool = True
 
 
 def choose_width(summary: DataSummary, machine: Machine) -> Choice:
@@ -86,8 +88,8 @@ def scn_network(network: dict[str, Any], spatial_dims: int, width: int) -> None:
 
 def fill_scn(config: dict[str, Any], choices: Choices, summary: DataSummary, schema: LandmarkSchema | None) -> None:
     """Factor of the spatial configuration, and sigma with the ceiling that it is learned below."""
-    size, spacing = choices["spatial_size"].value, choices["spacing_mm"].value
-    factor = choices.choose("spatial_factor", lambda: choose_spatial_factor(size))
+    spacing = choices["spacing_mm"].value
+    factor = choices.choose("spatial_factor", lambda: choose_spatial_factor(choices.network_size))
     config["network_def"]["spatial_factor"] = factor
     if "loss_def" not in config:
         return
@@ -179,5 +181,6 @@ METHODS = {
         sigma_note="a start, the search changes it for each landmark",
         final_config="replay.json",
         validates_each_epoch=True,
+        learns_from_patches=False,
     ),
 }

@@ -26,8 +26,9 @@ from .choice import Choice, Choices
 from .data_summary import DataSummary
 from .grid import choose_resampling, choose_spacing, choose_spatial_size, voxel_limit
 from .intensity import MODALITIES, choose_intensity, normalization_config
-from .machine import Machine, measure_training
+from .machine import Machine, TrainingMemory, measure_training
 from .methods import METHODS, Method, choose_width
+from .patches import NO_PATCHES, choose_overlap, choose_patches_per_image, plan_patches, volume_size
 from .sigma import choose_sigma
 
 __all__ = ["Plan", "make_plan"]
@@ -112,17 +113,8 @@ def _choose_common(
     method.network(measured, dims, width)
     memory = measure_training(measured, 0 if machine.on_gpu else sum(summary.counts[:2]))
 
-    resampling = choose("resampling", lambda: choose_resampling(summary))
-    limit = voxel_limit(machine, memory, method.voxels[machine.device, dims])
-    size = choose(
-        "spatial_size",
-        lambda: choose_spatial_size(summary, resampling, method.multiple[dims], limit, choices.given.get("spacing_mm")),
-    )
-    _check_size(size, dims)
-    spacing = choose("spacing_mm", lambda: choose_spacing(summary, resampling, size))
-    batch_size = choose(
-        "batch_size", lambda: choose_batch_size(summary, machine, memory, size, method.batch_size[dims])
-    )
+    size, spacing = _choose_grid(choices, summary, method, machine, memory)
+    batch_size = _choose_batch(choices, summary, method, machine, memory, size)
     choose(
         "sigma_mm",
         lambda: choose_sigma(
@@ -138,6 +130,46 @@ def _choose_common(
     choose("val_interval", lambda: choose_val_interval(max_epochs, method.validates_each_epoch))
 
 
-def _check_size(size: Any, dims: int) -> None:
+def _choose_grid(
+    choices: Choices, summary: DataSummary, method: Method, machine: Machine, memory: TrainingMemory
+) -> tuple[list[int], float]:
+    """Size in voxels of the largest image, and size of a voxel in mm; and whether the network sees it in patches."""
+    choose, dims, given = choices.choose, summary.spatial_dims, choices.given
+    resampling = choose("resampling", lambda: choose_resampling(summary))
+    patience, multiple = method.voxels[machine.device, dims], method.multiple[dims]
+    limit = voxel_limit(machine, memory, patience)
+    whole = choose_spatial_size(summary, resampling, multiple, limit, given.get("spacing_mm"))
+    if dims == 3:
+        finest = choose_spatial_size(summary, resampling, multiple, limit)
+        patches = NO_PATCHES
+        if method.learns_from_patches and resampling == "spacing":
+            coarse = choose_spacing(summary, resampling, finest.value)
+            patches = plan_patches(summary, machine, memory, patience, multiple, coarse, given)
+        patch = choose("patch_size", lambda: patches.size)
+        if choices.in_patches:
+            _check_size("patch_size", patch, dims)
+            if patches.spacing is None or "spatial_size" in given:
+                raise ValueError(f"patch_size is {patch}, but {method.title} on such a grid learns from whole images.")
+            spacing = choose("spacing_mm", lambda: patches.spacing)
+            return volume_size(summary, spacing, multiple), spacing
+    size = choose("spatial_size", lambda: whole)
+    _check_size("spatial_size", size, dims)
+    return size, choose("spacing_mm", lambda: choose_spacing(summary, resampling, size))
+
+
+def _choose_batch(
+    choices: Choices, summary: DataSummary, method: Method, machine: Machine, memory: TrainingMemory, size: list[int]
+) -> int:
+    """Images a batch, and patches of each."""
+    choose, largest = choices.choose, method.batch_size[summary.spatial_dims]
+    if not choices.in_patches:
+        return choose("batch_size", lambda: choose_batch_size(summary, machine, memory, size, largest))
+    patch = choices.network_size
+    choose("patches_per_image", lambda: choose_patches_per_image(memory, machine, patch, size, largest))
+    choose("overlap", choose_overlap)
+    return choose("batch_size", lambda: Choice(1, "the patches of one volume are enough"))
+
+
+def _check_size(name: str, size: Any, dims: int) -> None:
     if not isinstance(size, list) or len(size) != dims or not all(isinstance(n, int) and n > 0 for n in size):
-        raise ValueError(f"spatial_size is {size!r}; expected {dims} whole numbers, such as {[128, 96, 64][:dims]}.")
+        raise ValueError(f"{name} is {size!r}; expected {dims} whole numbers, such as {[128, 96, 64][:dims]}.")

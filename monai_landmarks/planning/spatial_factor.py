@@ -17,11 +17,11 @@ from collections.abc import Sequence
 
 from .choice import Choice
 
-__all__ = ["choose_spatial_factor", "field_of_view"]
+__all__ = ["KERNEL", "SMALLEST_FACTOR", "choose_spatial_factor", "field_of_view"]
 
 KERNEL = {2: 11, 3: 7}  # of the spatial configuration, the defaults of the network
 _CONVOLUTIONS = 4
-_SMALLEST = {2: 8, 3: 4}
+SMALLEST_FACTOR = {2: 8, 3: 4}
 
 
 def field_of_view(spatial_dims: int) -> int:
@@ -32,7 +32,7 @@ def field_of_view(spatial_dims: int) -> int:
 def choose_spatial_factor(spatial_size: Sequence[int]) -> Choice:
     """The smallest power of two with which the convolutions, from the middle of the image, see all of it."""
     dims, seen = len(spatial_size), field_of_view(len(spatial_size))
-    factor = _SMALLEST[dims]
+    factor = SMALLEST_FACTOR[dims]
     while math.ceil(max(spatial_size) / factor) > seen:
         factor *= 2
     cells = math.ceil(max(spatial_size) / factor)

@@ -74,13 +74,16 @@ def spine(folder: Path) -> tuple[Path, Path, list]:
     return folder / "images", folder / "points", []
 
 
-@pytest.mark.parametrize("make, method", [(hand, "farnet"), (spine, "scn")])
-def test_from_slicer_to_slicer(tmp_path, make, method):
+PATCHES = ["--set", "patch_size=[32,32,32]", "--set", "spacing_mm=4.5", "--set", "overlap=0.25"]
+
+
+@pytest.mark.parametrize("make, method, settings", [(hand, "farnet", []), (spine, "scn", PATCHES)])
+def test_from_slicer_to_slicer(tmp_path, make, method, settings):
     images, points, options = make(tmp_path / "data")
     command("check", images, points, *options, "--val-fraction", 0.4, "--sheet", 2, "--out", tmp_path / "checked")
     datalist = tmp_path / "checked" / "datalist.json"
     bundle = tmp_path / "bundle"
-    small = ["--set", "width=4", "--set", "max_epochs=1", "--set", "batch_size=2"]
+    small = ["--set", "width=4", "--set", "max_epochs=1", *(settings or ["--set", "batch_size=2"])]
     command("init", datalist, "--method", method, "--out", bundle, "--device", "cpu", *small)
     run_bundle(bundle, "train")
     assert (bundle / "models" / "model.pt").is_file()

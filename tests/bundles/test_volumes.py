@@ -128,6 +128,24 @@ def test_inference_passes_over_a_damaged_volume(
     np.testing.assert_allclose(positions, points * sign, atol=0.1)
 
 
+@pytest.mark.parametrize("trained", ["lumbar_mri_landmarks_scn"], indirect=True)
+def test_candidates_that_fit_together(trained: Path, tmp_path: Path) -> None:
+    """Of a model that hardly knows anything, some vertebrae are left out; what stays goes from head to foot."""
+    found, images = {}, tmp_path / "images"
+    images.mkdir()
+    for item in load_landmark_datalist(table_folder(trained), "training")[:2]:
+        (images / Path(item["image"]).name).symlink_to(item["image"])
+    for config in ("plain", "chain"):
+        options = {"dataset_dir": str(images), "output_dir": str(tmp_path / config)}
+        run(trained, "inference", *[config][config == "plain" :], bfloat16=False, **options)
+        table = read_landmark_table(tmp_path / config / "predictions.csv")
+        found[config] = np.stack([table[image].to("RAS").points for image in sorted(table)])
+    kept = np.isfinite(found["chain"]).all(axis=-1)
+    assert kept.any() and np.isfinite(found["plain"]).all()
+    for points, present in zip(found["chain"], kept):
+        assert (np.diff(points[present, 2]) < 0).all()
+
+
 def table_folder(root: Path) -> dict:
     return table_folder_datalist(root / "data", names=bundle_landmark_names(metadata_file(root)))
 

@@ -34,8 +34,9 @@ from monai_landmarks.planning.grid import (
 )
 from monai_landmarks.planning.intensity import choose_intensity, normalization_config
 from monai_landmarks.planning.methods import sigma_weight
+from monai_landmarks.planning.patches import choose_patches_per_image, plan_patches, volume_size
 from monai_landmarks.planning.sigma import choose_sigma, sigma_in_voxels
-from monai_landmarks.planning.spatial_factor import choose_spatial_factor
+from monai_landmarks.planning.spatial_factor import KERNEL, SMALLEST_FACTOR, choose_spatial_factor
 from monai_landmarks.schema import Landmark, LandmarkSchema
 from monai_landmarks.transforms import FitToGrid
 
@@ -111,6 +112,63 @@ def test_more_memory_is_never_worse(data):
 )
 def test_known_grids(data, machine, expected):
     assert grid(data, machine, 16 if data.spatial_dims == 3 else 32)[:2] == expected
+
+
+VOLUMES = [
+    summary((15, 512, 512), (4.4, 0.7, 0.7), point_extent=(5.0, 60.0, 150.0)),
+    summary((512, 512, 300), (0.8, 0.8, 1.5), point_extent=(120.0, 100.0, 300.0)),
+    summary((300, 450, 250), (0.1, 0.1, 0.1), point_extent=(8.0, 15.0, 8.0)),
+    summary((256, 256, 176), (1.0, 1.0, 1.0), point_extent=(80.0, 100.0, 60.0)),
+    summary((40, 50, 30), (2.0, 2.0, 3.0)),
+]
+
+
+def patches(data, machine=CPU, multiple=16, **given):
+    patience, (_, _, whole) = SCN_METHOD.voxels[machine.device, 3], grid(data, machine, multiple)
+    return plan_patches(data, machine, MEMORY, patience, multiple, Choice(whole, ""), given), whole
+
+
+@pytest.mark.parametrize("data", VOLUMES)
+@pytest.mark.parametrize("machine", [CPU, GPU, Machine("cpu", 2 * GIB)])
+@pytest.mark.parametrize("multiple", [16, 32])
+def test_patches_are_used_where_they_are_worth_it(data, machine, multiple):
+    plan, whole = patches(data, machine, multiple)
+    if plan.size.value is None:
+        return
+    size, spacing = plan.size.value, plan.spacing.value
+    assert all(side % multiple == 0 for side in size) and max(size) > multiple
+    assert MEMORY.needed(math.prod(size)) <= machine.memory
+    assert 2 * data.finest_spacing * (1 - 1e-9) <= spacing <= whole / 1.25 * 1.001
+    # all landmarks of an image have room in it, and the kernel of the spatial configuration fits in, unless the volume is smaller
+    volume = np.array(volume_size(data, spacing, multiple))
+    assert (volume * spacing >= data.extents * (1 - 1e-9)).all()
+    least = np.maximum(KERNEL[3] * SMALLEST_FACTOR[3], np.array(data.point_extent) / spacing)
+    assert (np.array(size) >= np.minimum(least, volume) * (1 - 1e-6)).all()
+    assert (np.array(size) <= np.maximum(volume, 2 * multiple)).all()
+    assert volume.prod() <= {"cpu": 8, "cuda": 32}[machine.device] * math.prod(size)
+
+
+def test_volumes_that_fit_stay_whole():
+    sizes = [patches(data)[0].size.value for data in VOLUMES]
+    assert [size is None for size in sizes] == [False, False, False, False, True]
+    assert patches(VOLUMES[3], Machine("cuda", 64 * GIB))[0].size.value is None  # 144 x 144 x 96 voxels of 1.8 mm
+
+
+def test_patches_that_are_given():
+    data = VOLUMES[3]
+    assert patches(data, patch_size=None)[0].size.value is None
+    assert patches(data, spatial_size=[64, 64, 48])[0].size.value is None
+    plan, whole = patches(data, spacing_mm=1.5)
+    assert plan.spacing.value == 1.5 and math.prod(plan.size.value) <= SCN_METHOD.voxels["cpu", 3]
+    assert patches(data, spacing_mm=1.1 * whole)[0].size.value is None
+    plan, _ = patches(VOLUMES[4], patch_size=[32, 32, 32])  # which would fit whole
+    assert plan.size.value == [32, 32, 32] and plan.spacing.value <= grid(VOLUMES[4])[2]
+
+
+@pytest.mark.parametrize("memory, expected", [(64, 3), (1.2, 1)])
+def test_patches_per_image(memory, expected):
+    machine = Machine("cpu", memory * GIB)
+    assert choose_patches_per_image(MEMORY, machine, [64, 64, 48], [128, 128, 96], 3).value == expected
 
 
 def test_a_given_spacing_sets_the_size():
