@@ -78,9 +78,10 @@ def test_a_bundle_learns_from_saved_labels(bundle: str, tmp_path: Path, monkeypa
     flow.initialize()
     flow.run()
     trainer = flow.parser.get_parsed_content("train#trainer")
-    assert trainer.state.epoch == 2  # and the schedule of the learning rate, too, is made for that
+    assert trainer.state.epoch == 2
     assert len(trainer.data_loader.dataset) == 4
     schedule = flow.parser.get_parsed_content("lr_scheduler")
-    assert schedule.total_steps == 2 * len(trainer.data_loader)
+    if isinstance(schedule, torch.optim.lr_scheduler.OneCycleLR):
+        assert schedule.total_steps == 2 * len(trainer.data_loader)
     weights = torch.load(root / "models" / "model.pt", weights_only=True)
     assert all(value.isfinite().all() for value in weights.values() if value.is_floating_point())
