@@ -77,7 +77,9 @@ def copy_untrained(bundle: str, folder: Path) -> None:
     shutil.copytree(SOURCE / bundle, folder, ignore=shutil.ignore_patterns("models", "eval", "data"))
     parser = ConfigParser()
     parser.read_config(folder / "configs" / "inference.json")
-    size = {"spatial_size": SIZE} if bundle in PICTURES else {"patch_size": PATCH}
+    size = (
+        {"spatial_size": SIZE} if bundle in PICTURES else {"patch_size": PATCH, "voxel_spacing": 2.0, "bfloat16": False}
+    )
     parser.update({"network_def": network_def(bundle), **size})
     ConfigParser.export_config_file(parser.config, str(folder / "configs" / "inference.json"))
     parser.update({"bundle_root": str(folder)})
