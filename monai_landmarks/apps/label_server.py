@@ -55,8 +55,6 @@ def label_server(
             "MONAI Label is not installed; `./setup.sh label` installs it, see monai_landmarks/label/README.md."
         )
     os.environ.setdefault("MONAI_LABEL_DATASTORE_FILE_EXT", json.dumps([f"*.{suffix}" for suffix in _IMAGES]))
-    # or any page that is open in a browser on this machine could read the images
-    os.environ.setdefault("MONAI_LABEL_CORS_ORIGINS", json.dumps([f"http://{host}:{port}"]))
     command = server_command(app or os.fspath(make_app(DEFAULT_FOLDER)), studies, host, port, dict(conf), further)
     sys.stdout.flush()
     os.execv(sys.executable, command)
@@ -67,7 +65,7 @@ def server_command(
 ) -> list[str]:
     """The command that starts MONAI Label's server."""
     command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", app, "--studies", studies]
-    command += ["--host", host, "--port", str(port)]
+    command += ["--host", host, "--port", str(port), "--uvicorn_app", "monai_landmarks.label.asgi:app"]
     for key, value in (_CONF | conf).items():
         command += ["--conf", key, value]
     return command + list(further)

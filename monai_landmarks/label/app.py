@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping

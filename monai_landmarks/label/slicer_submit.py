@@ -33,6 +33,7 @@ from typing import Any
 __all__ = ["add_button", "submit_landmarks"]
 
 TITLE = "Submit landmarks"
+MARK = "-landmarks-"  # in the names of the server's point lists, between the image's name and anything
 
 
 def submit_landmarks(name: str | None = None) -> Any:
@@ -64,7 +65,7 @@ def submit_landmarks(name: str | None = None) -> Any:
     missing = answer.get("missing") or []
     text = f"{sample['id']}: {len(answer.get('landmarks', []))} landmarks saved"
     slicer.util.showStatusMessage(text + (f"; left out: {', '.join(missing)}" if missing else ""), 10000)
-    slicer.mrmlScene.RemoveNode(node)
+    node.SetDisplayVisibility(False)  # it stays, to be shown, changed and submitted again
     module.fetchInfo()
     if slicer.util.settingsValue("MONAILabel/autoFetchNextSample", False, converter=slicer.util.toBool):
         slicer.mrmlScene.Clear(0)
@@ -90,7 +91,7 @@ def _point_list(slicer: Any, image: str, name: str | None) -> Any:
         for node in slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")
         if name in (None, node.GetName()) and (name or node.GetNumberOfControlPoints())
     ]
-    of_image = [node for node in nodes if node.GetName().startswith(f"{image}_")]
+    of_image = [node for node in nodes if node.GetName().startswith(f"{image}{MARK}")]
     found = of_image[-1:] or nodes
     if len(found) == 1:
         return found[0]

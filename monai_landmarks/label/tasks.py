@@ -41,6 +41,7 @@ from .models import WEIGHTS, bundle_names, spatial_dims
 from .pictures import from_viewer, to_viewer
 from .proposal import image_extent, plain_list, proposed_landmarks
 from .sampling import UNCERTAINTY_KEY, next_image
+from .slicer_submit import MARK
 from .training import split_datalist, training_overrides
 from .uncertainty import image_uncertainty
 
@@ -101,12 +102,12 @@ class LandmarkInfer(BundleInferTask):
         """Write the point list.
 
         Returns:
-            a ``.mrk.json`` file in LPS, whose name begins with that of the image and so becomes the name of the point list;
+            a ``.mrk.json`` file in LPS, whose name, which becomes that of the point list, begins with that of the image;
             and the landmarks for those who want no file, see `plain_list`.
         """
         image = str(data["image_path"])
         landmarks = to_viewer(self.landmarks(data), image, self.picture_spacing)
-        handle, path = tempfile.mkstemp(prefix=f"{image_stem(image)}_", suffix=".mrk.json")
+        handle, path = tempfile.mkstemp(prefix=f"{image_stem(image)}{MARK}", suffix=".mrk.json")
         os.close(handle)
         write_landmarks(path, landmarks.to(CoordinateSystem.LPS))
         return path, {"landmarks": plain_list(landmarks), "coordinate_system": CoordinateSystem.RAS.value}

@@ -72,7 +72,9 @@ def training_overrides(config: Mapping[str, Any], given: Mapping[str, Any]) -> d
     if "max_epochs" in config:
         result["max_epochs"] = given["train#trainer#max_epochs"]
     handlers = copy.deepcopy(list(given["train#handlers"]))
-    kinds = [str(handler.get("_target_")).rpartition(".")[2] if isinstance(handler, dict) else "" for handler in handlers]
+    kinds = [
+        str(handler.get("_target_")).rpartition(".")[2] if isinstance(handler, dict) else "" for handler in handlers
+    ]
     for handler, kind in zip(handlers, kinds):
         if kind == "ValidationHandler" and "CheckpointLoader" in kinds:
             handler["exec_at_start"] = True

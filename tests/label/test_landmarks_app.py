@@ -106,10 +106,14 @@ def test_picture_in_the_world_where_itk_has_it(
 ) -> None:
     stem = image.partition(".")[0]
     file, params = client.infer("pictures", stem, {"result_extension": ".nrrd", "result_dtype": "uint8"})
-    assert Path(file).name.startswith(f"{stem}_") and file.endswith(".mrk.json")  # Slicer's name for the point list
+    assert Path(file).name.startswith(f"{stem}-landmarks-") and file.endswith(
+        ".mrk.json"
+    )  # Slicer's name for the point list
     jsonschema.validate(json.loads(Path(file).read_text()), MARKUPS_SCHEMA)
     found = read_points(file)
     assert tuple(found) == NAMES
+    sent, _ = client.infer("pictures", "", {}, file=str(truth["folder"] / image))  # of the annotator's own disk
+    assert read_points(sent) == found
     seen = sitk.ReadImage(str(truth["folder"] / image))
     for name, pixel, plain in zip(NAMES, truth[image], params["landmarks"]):
         index = [*pixel.tolist(), 0][: seen.GetDimension()]
@@ -236,8 +240,8 @@ class FakeSlicer:
         self.shown: list[str] = []
         nodes = [SimpleNamespace(GetName=lambda name=name: name, file=file) for name, file in lists.items()]
         for node in nodes:
+            node.hidden, node.SetDisplayVisibility = False, lambda shown, node=node: setattr(node, "hidden", not shown)
             node.GetNumberOfControlPoints = lambda node=node: len(read_points(node.file))
-        self.mrmlScene = SimpleNamespace(RemoveNode=nodes.remove)
         self.module = SimpleNamespace(
             current_sample={"id": image},
             logic=SimpleNamespace(save_label=lambda image, file, params: client.save_label(image, file, params=params)),
@@ -275,17 +279,19 @@ def test_script_for_slicer(
     bad.write_text(good.read_text().replace("Bright", "Bricht"))
     other = label_file(tmp_path / "other.mrk.json", truth["smallest"])
 
-    slicer = FakeSlicer(client, "smaller", {"smallest_1": other, "smaller_1": bad, "smaller_2": good})
+    slicer = FakeSlicer(
+        client, "smaller", {"smaller_1-landmarks-x": other, "smaller-landmarks-x": bad, "smaller-landmarks-y": good}
+    )
     monkeypatch.setitem(sys.modules, "slicer", slicer)
     space: dict[str, Any] = {"__name__": "console"}
     exec(script.text, space)
     answer = space["submit_landmarks"]()
     assert answer["landmarks"] == [NAMES[0]] and answer["missing"] == [NAMES[1]]
     assert slicer.shown == [f"smaller: 1 landmarks saved; left out: {NAMES[1]}", "info"]
-    assert [node.GetName() for node in slicer.nodes] == ["smallest_1", "smaller_1"]
+    assert [node.GetName() for node in slicer.nodes if node.hidden] == ["smaller-landmarks-y"]
 
-    assert space["submit_landmarks"]("smaller_1") is None  # the server says why
-    assert "no landmark 'Bricht', perhaps 'Bright'" in slicer.shown[-1] and len(slicer.nodes) == 2
+    assert space["submit_landmarks"]("smaller-landmarks-x") is None  # the server says why
+    assert "no landmark 'Bricht', perhaps 'Bright'" in slicer.shown[-1]
     slicer = FakeSlicer(client, "wide", {"F": good, "G": bad})
     monkeypatch.setitem(sys.modules, "slicer", slicer)
     assert space["submit_landmarks"]() is None and "point lists 'F', 'G'" in slicer.shown[-1]
