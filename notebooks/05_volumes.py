@@ -56,7 +56,7 @@ print_config()
 # A point in a volume is nowhere on a flat picture, so it is drawn on the three planes that cross at one of the landmarks, here the center of L3, and fades with its distance from a plane.
 
 # %%
-volume, affine, landmarks = spine_phantom(4, size=(56, 84, 96), spacing=(2.0, 2.0, 2.0))
+volume, affine, landmarks = spine_phantom(4, size=(64, 64, 96), spacing=(2.0, 2.0, 2.0))
 image = MetaTensor(torch.from_numpy(volume)[None].float(), affine=affine)
 names = [name for name in landmarks.names if name.endswith("body_center")]
 world = torch.from_numpy(landmarks.points[[landmarks.names.index(name) for name in names]])
