@@ -57,10 +57,10 @@ print_config()
 
 # %%
 volume, affine, landmarks = spine_phantom(4, size=(64, 64, 96), spacing=(2.0, 2.0, 2.0))
-image = MetaTensor(torch.from_numpy(volume)[None].float(), affine=affine)
+image = MetaTensor(torch.from_numpy(volume)[None].float(), affine=torch.from_numpy(affine))
 names = [name for name in landmarks.names if name.endswith("body_center")]
 world = torch.from_numpy(landmarks.points[[landmarks.names.index(name) for name in names]])
-points = LandmarksToIndex()(MetaTensor(world[None], affine=torch.eye(4)), image)[0].as_tensor().float()
+points = torch.tensor(LandmarksToIndex()(MetaTensor(world[None], affine=torch.eye(4)), image)[0].tolist())
 for name, place, index in zip(names, world.numpy(), points.numpy()):
     print(f"{name}: {place.round(1)} mm, voxel {index.round(1)}")
 draw_landmarks(image, points, names=[name[:2] for name in names], center=2)
@@ -94,7 +94,7 @@ assert torch.allclose(*gradients, atol=1e-9)
 crop = RandCropByLandmarksd("image", "label", spatial_size=(40, 40, 40), num_samples=6, pos=2, neg=1)
 crop.set_random_state(seed=1)
 for patch in crop({"image": image, "label": MetaTensor(world[None], affine=torch.eye(4))}):
-    inside = LandmarksToIndex()(patch["label"], patch["image"])[0].as_tensor()
+    inside = LandmarksToIndex()(patch["label"], patch["image"])[0]
     held = [name[:2] for name, point in zip(names, inside) if ((point >= 0) & (point < 40)).all()]
     print(f"patch of {tuple(patch['image'].shape[1:])} holds {', '.join(held) or 'none'}")
 
@@ -163,7 +163,7 @@ for title, result in (("the highest peak of each", highest), ("the best chain", 
     there = result["pred_points"]
     error = (there[0].as_tensor() - world).norm(dim=-1)
     print(f"{title}: errors in mm {error.round(decimals=1).tolist()}")
-    index = LandmarksToIndex()(there, image)[0].as_tensor()
+    index = LandmarksToIndex()(there, image)[0]
     views.append(landmark_view(image, index, points, title=title, center=3))
 assert error.max() < 1
 draw_views(views, columns=1)
