@@ -30,7 +30,7 @@ from .image_files import relative_path
 from .landmark_io import read_landmarks
 from .landmark_set import CoordinateSystem, LandmarkSet
 
-__all__ = ["VERSE_LANDMARKS", "verse_datalist", "verse_files"]
+__all__ = ["VERSE_CHAIN", "VERSE_LANDMARKS", "verse_datalist", "verse_files"]
 
 # C1 to L6, labels 1 to 25: the vertebrae in their order, without those that only some people have between (T13)
 VERSE_CHAIN = VERSE_LANDMARKS[:25]
@@ -120,4 +120,4 @@ def _all(landmarks: LandmarkSet, names: Sequence[str]) -> LandmarkSet:
     """In the order of the names; those that the image does not have are missing."""
     row = {name: point for name, point in zip(landmarks.names, landmarks.points)}
     points = np.array([row.get(name, [np.nan] * 3) for name in names])
-    return LandmarkSet(names, points, CoordinateSystem.INDEX)
+    return LandmarkSet(tuple(names), points, CoordinateSystem.INDEX)

@@ -129,7 +129,7 @@ class FlipEnsembleInferer(_EnsembleInferer):
         axes = self.flip.spatial_axis
         if any(not 0 <= axis < inputs.ndim - 2 for axis in axes):
             raise ValueError(f"spatial_axis {axes} is not an axis of images with {inputs.ndim - 2} spatial axes.")
-        first = self.inferer(inputs, network, *args, **kwargs)
+        first: Any = self.inferer(inputs, network, *args, **kwargs)
         yield first
         found = self.inferer(torch.flip(inputs, [2 + axis for axis in axes]), network, *args, **kwargs)
         if isinstance(found, Mapping):

@@ -50,4 +50,5 @@ def choose_val_interval(max_epochs: int, each_epoch: bool = False) -> Choice:
     """Epochs from one validation to the next."""
     if each_epoch:
         return Choice(1, "the training learns from each validation")
-    return Choice(max(1, max_epochs // _VALIDATIONS), f"the best model is chosen from about {_VALIDATIONS} validations")
+    interval = max(1, max_epochs // _VALIDATIONS)
+    return Choice(interval, f"the best model is chosen from {max_epochs // interval} validations")

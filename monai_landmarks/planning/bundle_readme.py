@@ -137,7 +137,7 @@ python -m monai.bundle run evaluating --bundle_root $B --config_file "['$B/confi
 python -m monai.bundle run inference  --bundle_root $B --config_file $B/configs/inference.json --dataset_dir my/images
 ```
 
-Training leaves `models/model.pt` (the best on validation), `eval/training_curve.png`, and of the best model `eval/metrics.csv`, `eval/errors_per_landmark.csv`, `eval/errors_per_image.csv`, `eval/overlays/` and `eval/predictions/`.
+Training leaves `models/model.pt` (the best on validation), beside it `model_sigma.pt` where the loss learns sigma, `eval/training_curve.png`, and of the best model `eval/metrics.csv`, `eval/errors_per_landmark.csv`, `eval/errors_per_image.csv`, `eval/overlays/` and `eval/predictions/`.
 Inference needs no landmarks; it writes one `.mrk.json` per image, which 3D Slicer opens at the right place, and `predictions.csv` with scores, to `eval/inference`.
 
 - **Go on after a stop**: `--resume true`. **Longer**: `--max_epochs 100`. Any other setting of the configuration in the same way.

@@ -22,6 +22,7 @@ from .figure import COLORS, Figure, label_log_axis, quiet_axes, to_array
 __all__ = ["draw_error_boxplot", "draw_sdr_curve", "draw_training_curve"]
 
 _LINES = ("#1f6fb4", "#c8501e", "#2f8f5b", "#8a4fb0", "#b0902a")
+_LABEL = (0.15, 5.0)  # width of a label as a part of the axis, and height in per cent
 
 
 def draw_training_curve(
@@ -92,9 +93,13 @@ def draw_sdr_curve(
         y = 100 * np.concatenate([found, found[-1:]]) / len(values)
         axes.step(x, y, where="post", color=_LINES[i % len(_LINES)], linewidth=1.4, label=name)
         if i == 0:
-            rates = [100 * np.mean(values <= r) for r in thresholds]
+            rates = [100 * float(np.mean(values <= r)) for r in thresholds]
             axes.plot(thresholds, rates, "o", markersize=3.5, color=_LINES[0])
-            for r, rate in zip(thresholds, rates):
+            labeled: list[tuple[float, float]] = []
+            for r, rate in sorted(zip(thresholds, rates)):
+                if labeled and r - labeled[-1][0] < _LABEL[0] * radius and rate - labeled[-1][1] < _LABEL[1]:
+                    continue  # it would lie on the one before
+                labeled.append((r, rate))
                 axes.annotate(
                     f"{rate:.1f} %", (r, rate), xytext=(-5, 3), textcoords="offset points", fontsize=7, color=_LINES[0],
                     ha="right",

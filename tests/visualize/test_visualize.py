@@ -17,6 +17,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from monai.data import MetaTensor
 
@@ -201,6 +202,14 @@ def test_sdr_curve_goes_through_the_rates():
     assert marks.get_ydata().tolist() == [60.0, 60.0]
     assert steps.get_ydata()[-1] == 80.0 and steps.get_xdata()[-1] == 4.0
     assert len(draw_sdr_curve({"a": errors, "b": np.full(3, np.nan)}).axes[0].get_lines()) == 2
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 2.0, 30.0])
+def test_rates_are_not_written_over_each_other(scale):
+    figure = draw_sdr_curve(np.linspace(0, 3 * scale, 50), thresholds=(2.0, 2.5, 3.0, 4.0))
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    boxes = [text.get_window_extent(renderer) for text in figure.axes[0].texts]
+    assert len(boxes) > 1 and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
 def test_curves_and_boxes(tmp_path):
