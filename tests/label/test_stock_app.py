@@ -29,6 +29,7 @@ from monai.bundle import ConfigParser
 from small_bundles import BUNDLES, PATCH, PICTURES, SIZE, SOURCE, metadata, network_def
 
 from monai_landmarks.data import LandmarkSet, read_landmarks, write_landmarks
+from monai_landmarks.metrics import PresenceThreshold
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed; ./setup.sh label installs it")
 from monailabel.client import MONAILabelClient
@@ -82,6 +83,7 @@ def copy_untrained(bundle: str, folder: Path) -> None:
     parser.update({"bundle_root": str(folder)})
     torch.manual_seed(0)
     (folder / "models").mkdir()
+    PresenceThreshold(0.05, 1, 1, 1, 1).write(folder / "models" / "presence.json")  # which some trainings choose
     torch.save(parser.get_parsed_content("network_def").state_dict(), folder / "models" / "model.pt")
 
 
@@ -132,9 +134,8 @@ def check_nobody_else_is_answered(server: LabelServer) -> None:
 
 def check_info(info: dict[str, Any], names: tuple[str, ...]) -> None:
     assert set(info["models"]) == set(info["trainers"]) == {*BUNDLES, SPOTS}
-    assert {model["type"] for model in info["models"].values()} == {
-        "segmentation"
-    }  # which the module for Slicer offers
+    # which 3D Slicer's module offers
+    assert {model["type"] for model in info["models"].values()} == {"segmentation"}
     assert info["models"][SPOTS]["labels"] == {name.lower(): i for i, name in enumerate(names)}
 
 
