@@ -27,9 +27,11 @@ from typing import Any
 import fire
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
+from tqdm import tqdm
 
-from monai_landmarks.data import load_landmark_datalist
+from monai_landmarks.data import atomic_write, load_landmark_datalist
 from monai_landmarks.data.phantom import HAND_LANDMARKS, write_hand_phantom
 from monai_landmarks.losses import AdaptivePrecisionLoss, SCNLoss
 from monai_landmarks.networks.nets import LocalizationUNet
@@ -64,6 +66,7 @@ METHODS: dict[str, Callable[[int, int], PrecisionController]] = {
     "learned (SCN)": lambda seed, count: PrecisionController(),
     "calibrated": lambda seed, count: CalibratedSigma(2),
     # what the parts of the search are for
+    "search without imagination": lambda seed, count: search(seed, count, imagine=False),
     "search by error only": lambda seed, count: search(seed, count, objective=PrecisionObjective(2, calibration=0.0)),
     "search at margin 1": lambda seed, count: search(seed, count, objective=PrecisionObjective(2, margin=1.0)),
     "random without early stop": lambda seed, count: search(seed, count, RandomAgent, stop_rules=()),
@@ -71,12 +74,12 @@ METHODS: dict[str, Callable[[int, int], PrecisionController]] = {
 
 
 class Phantom:
-    """Small hand radiographs; of some of their landmarks the labels for training and validation jitter, up to 4 pixels."""
+    """Small hand radiographs; of some of their landmarks the labels for training and validation jitter, up to 3 pixels."""
 
     def __init__(self, size: int, landmarks: int, images: int, device: str) -> None:
         self.index = np.linspace(0, len(HAND_LANDMARKS) - 1, landmarks).round().astype(int)
         # in an order that has nothing to do with the hand
-        self.jitter = torch.tensor(np.random.default_rng(5).permutation(np.linspace(0.0, 4.0, landmarks)))
+        self.jitter = torch.tensor(np.random.default_rng(5).permutation(np.linspace(0.0, 3.0, landmarks)))
         with tempfile.TemporaryDirectory() as folder:
             spacing = 236 / size
             per_landmark = np.zeros(len(HAND_LANDMARKS))
@@ -123,8 +126,15 @@ def validate(network: torch.nn.Module, data: tuple[torch.Tensor, torch.Tensor], 
     }
 
 
-def train(phantom: Phantom, method: str, seed: int, epochs: int, features: Sequence[int]) -> dict[str, Any]:
-    """Train once; errors in pixels, the last sigmas, and the seconds that the controller took."""
+def train(
+    phantom: Phantom,
+    method: str,
+    seed: int,
+    epochs: int,
+    features: Sequence[int],
+    after_epoch: Callable[[], Any] = lambda: None,
+) -> dict[str, Any]:
+    """Train once; errors in pixels, sigmas after each epoch, and the seconds that the controller took."""
     torch.manual_seed(seed)
     images, points = phantom.data["training"]
     device, count, learned = images.device, points.shape[1], method.startswith("learned")
@@ -138,7 +148,7 @@ def train(phantom: Phantom, method: str, seed: int, epochs: int, features: Seque
     if not learned:
         loss.set_sigma(controller.start(loss.sigma.cpu()))
     started, deciding = time.perf_counter(), 0.0
-    sigmas = []
+    evaluations = []
     for epoch in range(1, epochs + 1):
         network.train()
         losses = []
@@ -151,13 +161,14 @@ def train(phantom: Phantom, method: str, seed: int, epochs: int, features: Seque
             schedule.step()
             losses.append(torch.zeros(count) if learned else loss.landmark_loss.cpu())
         found = validate(network, phantom.data["validation"], not learned)
-        sigma = loss.sigma.detach().cpu().clone()
+        sigma, train_loss = loss.sigma.detach().cpu().clone(), torch.stack(losses).nanmean(0)
+        evaluations.append(Evaluation(epoch / epochs, sigma, train_loss=train_loss, **found))
+        before = time.perf_counter()
+        decided = controller.update(evaluations[-1]).sigma
+        deciding += time.perf_counter() - before
         if not learned:
-            before = time.perf_counter()
-            evaluation = Evaluation(epoch / epochs, sigma, train_loss=torch.stack(losses).nanmean(0), **found)
-            loss.set_sigma(controller.update(evaluation).sigma)
-            deciding += time.perf_counter() - before
-        sigmas.append(sigma.tolist())
+            loss.set_sigma(decided)
+        after_epoch()
     test = validate(network, phantom.data["testing"], not learned)["error"]
     return {
         "method": method,
@@ -165,12 +176,14 @@ def train(phantom: Phantom, method: str, seed: int, epochs: int, features: Seque
         "validation": float(found["error"].mean()),
         "test": float(test.mean()),
         "test_errors": test.tolist(),
-        "sigma": sigmas[-1],
-        "sigmas": sigmas,
-        "rank": rank_correlation(torch.tensor(sigmas[-1]), phantom.jitter),
+        "rank": rank_correlation(evaluations[-1].sigma, phantom.jitter),
         "stopped": list(getattr(controller, "stopped", [])),
         "seconds": time.perf_counter() - started,
         "deciding": deciding,
+        "evaluations": {
+            key: [[round(v, 4) for v in getattr(e, key).tolist()] for e in evaluations]
+            for key in ("sigma", "error", "square_error")
+        },
     }
 
 
@@ -186,12 +199,22 @@ def rank_correlation(a: torch.Tensor, b: torch.Tensor) -> float:
     return round(float(centered[0] @ centered[1]) / scale, 6) if scale > 0 else float("nan")
 
 
+def best_fixed(runs: list[dict[str, Any]]) -> str:
+    """The fixed sigma of the least validation error, as a mean over the seeds; empty where none was run."""
+    errors: dict[str, list[float]] = {}
+    for run in runs:
+        if run["method"].startswith("fixed "):
+            errors.setdefault(run["method"], []).append(run["validation"])
+    return min(errors, key=lambda method: float(np.mean(errors[method])), default="")
+
+
 def report(runs: list[dict[str, Any]]) -> str:
     """The table: mean and standard deviation over the seeds."""
 
     def cell(values: list[float], digits: int = 3) -> str:
         known = [v for v in values if v == v]
-        return f"{np.mean(known):.{digits}f} ± {np.std(known):.{digits}f}" if known else "-"
+        spread = f" ± {np.std(known, ddof=1):.{digits}f}" if len(known) > 1 else ""
+        return f"{np.mean(known):.{digits}f}{spread}" if known else "-"
 
     lines = ["| method | seeds | validation error | test error | rank correlation of sigma with jitter | deciding |"]
     lines.append("|---|---|---|---|---|---|")
@@ -201,15 +224,57 @@ def report(runs: list[dict[str, Any]]) -> str:
             share = 100 * sum(run["deciding"] for run in rows) / sum(run["seconds"] for run in rows)
             columns = [cell([run[key] for run in rows]) for key in ("validation", "test")]
             columns.append(cell([run["rank"] for run in rows], 2))
-            lines.append(f"| {method} | {len(rows)} | {' | '.join(columns)} | {share:.1f} % |")
+            name = f"{method} (the best by validation)" if method == best_fixed(runs) else method
+            lines.append(f"| {name} | {len(rows)} | {' | '.join(columns)} | {share:.1f} % |")
     return "\n".join(lines)
+
+
+def draw(runs: list[dict[str, Any]], jitter: Sequence[float]) -> Figure:
+    """Test errors of all runs, and the last sigmas beside the jitter of the labels."""
+    methods = [method for method in METHODS if any(run["method"] == method for run in runs)]
+    figure = Figure(figsize=(11, 4.2), dpi=150, layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
+    for row, method in enumerate(methods):
+        errors = [run["test"] for run in runs if run["method"] == method]
+        left.plot(errors, [row] * len(errors), "o", color="C0", markersize=4, alpha=0.6)
+        left.plot(np.mean(errors), row, "|", color="k", markersize=14)
+    left.set_yticks(range(len(methods)), methods, fontsize=8)
+    left.invert_yaxis()
+    left.grid(axis="x", alpha=0.3)
+    left.set_xlabel("test error (pixels): each seed, and the mean")
+    shown = [(m, marker) for m, marker in (("search", "o"), ("random", "x"), ("calibrated", "+")) if m in methods]
+    for color, (method, marker) in enumerate(shown):
+        points = [
+            point for run in runs if run["method"] == method for point in zip(jitter, run["evaluations"]["sigma"][-1])
+        ]
+        right.plot(*zip(*points), marker, color=f"C{color}", label=method, alpha=0.7)
+    if shown:
+        right.legend()
+    right.set_xlabel("jitter of the landmark's labels (pixels)")
+    right.set_ylabel("last sigma (pixels)")
+    right.grid(alpha=0.3)
+    return figure
+
+
+def read_runs(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """The runs of an earlier call.
+
+    Raises:
+        ValueError: when they were made with other settings.
+    """
+    if not path.is_file():
+        return []
+    content = json.loads(path.read_text())
+    if content["settings"] != settings:
+        raise ValueError(f"{path} was made with {content['settings']}, not with {settings}: choose another --out.")
+    return list(content["runs"])
 
 
 def main(
     out: str | None = None,
     methods: str | Sequence[str] | None = None,
     seeds: int = 3,
-    size: int = 64,
+    size: int = 48,
     landmarks: int = 12,
     images: int = 200,
     epochs: int = 40,
@@ -220,7 +285,8 @@ def main(
 ) -> None:
     """
     Args:
-        out: file of the results; runs that it has are not run again.
+        out: file of the results, such as study.json, with the table (.md) and a picture (.png) beside it; runs that it has
+            are not run again.
         methods: some of them, separated by commas; all by default.
         seeds: trainings of each method.
         size: pixels along an axis.
@@ -235,26 +301,28 @@ def main(
     torch.set_num_threads(threads)
     if quick:
         seeds, size, landmarks, images, epochs, features = 1, 32, 4, 20, 4, (4, 4, 4, 4, 4, 4)
-    chosen = (
-        list(METHODS)
-        if methods is None
-        else [m.strip() for m in methods.split(",")] if isinstance(methods, str) else list(methods)
-    )
+    if isinstance(methods, str):
+        methods = [method.strip() for method in methods.split(",")]
+    settings = {"size": size, "landmarks": landmarks, "images": images, "epochs": epochs, "features": list(features)}
     path = None if out is None else Path(out)
-    runs = json.loads(path.read_text()) if path is not None and path.is_file() else []
+    runs = [] if path is None else read_runs(path, settings)
+    done = {(run["method"], run["seed"]) for run in runs}
+    asked = [(method, seed) for seed in range(seeds) for method in methods or METHODS]
+    missing = [pair for pair in asked if pair not in done]
     phantom = Phantom(size, landmarks, images, device)
-    for seed in range(seeds):
-        for method in chosen:
-            if any(run["method"] == method and run["seed"] == seed for run in runs):
-                continue
-            runs.append(train(phantom, method, seed, epochs, features))
-            run = runs[-1]
-            print(
-                f"{method}, seed {seed}: test error {run['test']:.3f}, rank correlation {run['rank']:.2f}, {run['seconds']:.0f} s"
-            )
+    with tqdm(total=len(missing) * epochs, unit="epoch") as bar:
+        for method, seed in missing:
+            bar.set_description(f"{method}, seed {seed}")
+            run = train(phantom, method, seed, epochs, features, bar.update)
+            runs.append(run)
+            bar.write(f"{method}, seed {seed}: test error {run['test']:.3f}, rank correlation {run['rank']:.2f}")
             if path is not None:
-                path.write_text(json.dumps(runs))
+                with atomic_write(path) as temporary:
+                    temporary.write_text(json.dumps({"settings": settings, "runs": runs}))
     print(report(runs))
+    if path is not None and runs:
+        path.with_suffix(".md").write_text(report(runs) + "\n")
+        draw(runs, phantom.jitter.tolist()).savefig(path.with_suffix(".png"))
 
 
 if __name__ == "__main__":

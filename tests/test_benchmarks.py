@@ -17,9 +17,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from measure import peak_memory
+from PIL import Image
 from study_precision import METHODS, main, rank_correlation
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -63,7 +65,14 @@ def test_study_of_target_precision_runs_and_goes_on(tmp_path, capsys):
     written = capsys.readouterr().out
     # the search was not run again, and the last table has all three
     assert written.count("search, seed 0") == 1
-    assert all(f"| {method} | 1 |" in written for method in ("search", "fixed 2", "learned (SCN)"))
+    table = out.with_suffix(".md").read_text()
+    assert all(
+        f"| {method} | 1 |" in table for method in ("search", "fixed 2 (the best by validation)", "learned (SCN)")
+    )
+    with Image.open(out.with_suffix(".png")) as picture:
+        assert np.ptp(np.asarray(picture.convert("L"))) > 100
+    with pytest.raises(ValueError, match="choose another"):
+        main(str(out), "search", epochs=5)
     assert len({method.partition(" ")[0] for method in METHODS}) == 7
 
 

@@ -20,7 +20,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("bundles/*/docs/*.md"), *ROOT.glob("notebooks/*.md"), *ROOT.glob("benchmarks/*.md")]
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("monai_landmarks/**/*.md"),
+        *ROOT.glob("bundles/*/docs/*.md"),
+        *ROOT.glob("notebooks/*.md"),
+        *ROOT.glob("benchmarks/*.md"),
+    ]
 )
 
 

@@ -53,6 +53,7 @@ from .safe_files import atomic_write
 from .side_tables import read_groups, read_pairs
 from .split import fold_images, group_images, split_images
 from .table_folder import table_folder_datalist
+from .verse import VERSE_LANDMARKS, verse_datalist
 
 __all__ = [
     "AASCE_LANDMARKS",
@@ -76,6 +77,7 @@ __all__ = [
     "PublicDataset",
     "ReadableDataLoader",
     "UnreadableImage",
+    "VERSE_LANDMARKS",
     "aasce_datalist",
     "atomic_write",
     "build_datalist",
@@ -112,6 +114,7 @@ __all__ = [
     "spine_phantom",
     "split_images",
     "table_folder_datalist",
+    "verse_datalist",
     "write_hand_phantom",
     "write_landmark_table",
     "write_landmarks",

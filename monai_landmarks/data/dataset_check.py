@@ -29,6 +29,7 @@ from .landmark_set import LandmarkSet
 from .name_index import NameIndex
 from .public_datasets import PublicDataset, public_dataset
 from .safe_files import read_lines
+from .verse import verse_files
 
 __all__ = ["DatasetCheck", "DatasetPart", "check_public_dataset"]
 
@@ -167,16 +168,12 @@ def _afids(root: Path) -> Iterator[_Case]:
 
 
 def _verse(root: Path) -> Iterator[_Case]:
-    for raw in sorted(root.rglob("rawdata")):
-        part = raw.parent.name.removeprefix("dataset-")
-        for image in sorted(raw.glob("*/*_ct.nii*")):
-            stem = image.name.partition("_ct.nii")[0]
-            derivatives = raw.with_name("derivatives") / image.parent.name
-            files = sorted(derivatives.glob(f"{stem}_seg-*_ctd.json"))
-            if files:
-                yield _read(part, files[0], image, "verse")
-            else:
-                yield _Case(part, True, fault=f"{image}: no centroids {derivatives / stem}_seg-*_ctd.json.")
+    for part, image, centroids in verse_files(root):
+        if centroids is None:
+            derivatives = f"derivatives/{image.parent.name}/{image.name.partition('_ct.nii')[0]}"
+            yield _Case(part, True, fault=f"{image}: no centroids {derivatives}_seg-*_ctd.json.")
+        else:
+            yield _read(part, centroids, image, "verse")
 
 
 def _mml(root: Path) -> Iterator[_Case]:

@@ -149,7 +149,7 @@ _VERSE = PublicDataset(
     ),
     sources=("https://github.com/anjany/verse", "https://osf.io/nqjyw/", "https://osf.io/t98fz/"),
     layout="dataset-<part>/rawdata/sub-*/*_ct.nii.gz and dataset-<part>/derivatives/sub-*/*_ctd.json, the structure by subject",
-    read_by="format verse of the centroids, with their image; the challenge's own files (iso-ctd) are refused",
+    read_by="verse_datalist; format verse of the centroids, with their image; the challenge's own files (iso-ctd) are refused",
     parts={
         "verse19training": (80,),
         "verse19validation": (40,),

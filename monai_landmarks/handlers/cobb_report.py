@@ -68,9 +68,9 @@ class CobbReport:
     Args:
         output_dir: folder of the table and the picture.
         truth_key: three true angles in degrees in the evaluator's batch or output, such as the ``cobb_angles`` of
-            `monai_landmarks.data.aasce_datalist`; None: those of the true corners.
+            `monai_landmarks.data.aasce_datalist`. None, or where an item has none: those of the true corners.
         pred_key: predicted corners, (1, 4 V, 2) or (4 V, 2), in world mm or as a `MetaTensor` whose affine leads there.
-        label_key: true corners, likewise, where ``truth_key`` is None; None: there is no truth.
+        label_key: true corners, likewise, where there are no true angles; None: there is no truth.
         image_key: image that gives the name, the way to the pixels of its file, and their number of rows.
         best_only: write only when the evaluator's key metric is the best so far: during a training the files then belong to
             the model that is kept.
@@ -122,15 +122,15 @@ class CobbReport:
 
     def _true_angles(self, item: dict[str, Any]) -> list[float]:
         """Three angles in degrees, or an empty list."""
-        if self.truth_key is None:
-            return [] if self.label_key is None else self._angles(item, self.label_key)
-        if self.truth_key not in item:
+        if self.truth_key is not None and self.truth_key in item:
+            return [float(angle) for angle in item[self.truth_key]]
+        if self.truth_key is not None and (self.label_key is None or self.label_key not in item):
             raise KeyError(
-                f"{type(self).__name__} needs {self.truth_key!r}, three true angles in degrees, of each item of the datalist,"
-                f" which has {sorted(item)}. Add them there, or set truth_key to None (null in a configuration) to compare"
-                " with the angles of the true corners."
+                f"{type(self).__name__} needs {self.truth_key!r}, three true angles in degrees, of each item of the datalist, or"
+                f" its true corners; it has {sorted(item)}. Add them there, or set truth_key and label_key to None (null in a"
+                " configuration) for the predicted angles alone."
             )
-        return [float(angle) for angle in item[self.truth_key]]
+        return [] if self.label_key is None else self._angles(item, self.label_key)
 
     def _angles(self, item: dict[str, Any], key: str) -> list[float]:
         image = take(item, self.image_key, self)

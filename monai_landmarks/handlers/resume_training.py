@@ -13,10 +13,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from monai.handlers import CheckpointSaver
@@ -32,9 +34,9 @@ class ResumeTraining:
     """Save the state of a training at the end of its epochs, and go on from there when it is started again.
 
     The file holds everything in ``load_dict``, the trainer's epoch and iteration, the gradient scaler, the random state
-    of torch (in a single process), the validator's best metric, and which model its `CheckpointSaver` holds for the best:
-    so a worse model does not take the place of the best one after a restart. It is made of tensors and plain values and
-    is read with ``weights_only=True``.
+    of torch and of the training data's transforms (in a single process), the validator's best metric, and which model its
+    `CheckpointSaver` holds for the best: so a worse model does not take the place of the best one after a restart. It is
+    made of tensors and plain values and is read with ``weights_only=True``.
 
     Put it first among the trainer's handlers: it loads when the run starts, before the others look at the state. It saves
     after all other handlers of an epoch, so that the learning rate and the validation of that epoch are in.
@@ -99,7 +101,7 @@ class ResumeTraining:
         self._saved_at = engine.state.iteration
 
     def _state_holders(self, engine: Engine) -> dict[str, Any]:
-        holders: dict[str, Any] = {**self.load_dict, "trainer": _Progress(engine), "random": _RandomState()}
+        holders: dict[str, Any] = {**self.load_dict, "trainer": _Progress(engine), "random": _RandomState(engine)}
         if getattr(engine, "scaler", None) is not None:
             holders["scaler"] = engine.scaler  # type: ignore[attr-defined]
         if self.validator is not None:
@@ -204,11 +206,23 @@ class _BestModel:
 
 
 class _RandomState:
-    """Torch's random state, in a single process: it draws the order of the cases, dropout, and the seeds of workers."""
+    """
+    In a single process, torch's random state, which draws the order of the cases, dropout, and the seeds of workers; and
+    numpy's in the random transforms of the training data, which are drawn from where there are no workers.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        loader = engine.state.dataloader
+        self.transforms = list(_random_states(getattr(loader, "dataset", None), set()))
 
     def state_dict(self) -> dict[str, Any]:
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        return {"cpu": torch.get_rng_state(), "cuda": cuda}
+        transforms = []
+        for random in self.transforms:
+            drawn: Any = random.get_state()
+            kind, key, *rest = drawn
+            transforms.append([kind, torch.from_numpy(key.astype(np.int64)), *rest])
+        return {"cpu": torch.get_rng_state(), "cuda": cuda, "transforms": transforms}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
@@ -216,6 +230,22 @@ class _RandomState:
         torch.set_rng_state(state["cpu"].cpu())
         if len(state["cuda"]) == torch.cuda.device_count() > 0:
             torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+        transforms = state.get("transforms", [])
+        if len(transforms) == len(self.transforms):
+            for random, (kind, key, *rest) in zip(self.transforms, transforms):
+                random.set_state((kind, key.cpu().numpy().astype(np.uint32), *rest))
+
+
+def _random_states(item: Any, seen: set[int]) -> Iterator[np.random.RandomState]:
+    """The random states in a dataset, found as MONAI's ``set_rnd`` finds them, each once."""
+    if id(item) in seen or isinstance(item, (type, ModuleType)):
+        return
+    seen.add(id(item))
+    if isinstance(item, np.random.RandomState):
+        yield item
+    parts = item if isinstance(item, (tuple, list)) else getattr(item, "__dict__", {}).values()
+    for part in parts:
+        yield from _random_states(part, seen)
 
 
 def _unwrap(holder: Any) -> Any:

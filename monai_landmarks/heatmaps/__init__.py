@@ -24,7 +24,7 @@ from .decode import (
     neighborhood_radius,
 )
 from .encode import expand_sigma, gaussian_factors, gaussian_heatmaps, outer_product
-from .peaks import find_peaks
+from .peaks import find_peaks, local_maxima, peak_reach, suppress_peaks
 
 __all__ = [
     "DecodedLandmarks",
@@ -41,7 +41,10 @@ __all__ = [
     "find_peaks",
     "gaussian_factors",
     "gaussian_heatmaps",
+    "local_maxima",
     "neighborhood_radius",
     "outer_product",
+    "peak_reach",
+    "suppress_peaks",
     "with_neighbors",
 ]

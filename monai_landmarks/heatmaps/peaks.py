@@ -21,23 +21,34 @@ import torch.nn.functional as F
 
 from .decode import DecodedLandmarks, check_decoding, cut_neighborhoods, decode_neighborhoods, neighborhood_radius
 
-__all__ = ["find_peaks"]
+__all__ = ["find_peaks", "local_maxima", "peak_reach", "suppress_peaks"]
 
 # so many local maxima of a map, for each peak that is asked for, go into the suppression
 _LOCAL_MAXIMA = 8
 
 
-def _local_maxima(heatmap: torch.Tensor, reach: int, num: int) -> tuple[torch.Tensor, torch.Tensor]:
+def peak_reach(min_distance: float, spatial_dims: int) -> int:
+    """
+    How far from a local maximum along each axis no voxel may exceed it, for peaks of a distance: as far as the box inside of
+    the sphere goes, which leaves what the sphere leaves and little more.
+    """
+    return max(1, int(min_distance / math.sqrt(spatial_dims)))
+
+
+def local_maxima(
+    heatmap: torch.Tensor, reach: int, num_peaks: int, inside: tuple[slice, ...] | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """
     The highest voxels that no voxel within ``reach`` along the axes exceeds.
 
     Args:
         heatmap: (*spatial).
         reach: in voxels.
-        num: at most so many.
+        num_peaks: that are looked for: a few times as many local maxima are given, from which to choose.
+        inside: the part of the heatmap whose voxels count. Default: all.
 
     Returns:
-        values (num,), falling, -inf where there are fewer; index coordinates (num, D).
+        values (M,), falling, -inf where there are fewer; index coordinates (M, D).
     """
     pool = F.max_pool2d if heatmap.ndim == 2 else F.max_pool3d
     highest = heatmap[None, None]
@@ -46,12 +57,14 @@ def _local_maxima(heatmap: torch.Tensor, reach: int, num: int) -> tuple[torch.Te
         size = [1] * heatmap.ndim
         size[axis] = 2 * reach + 1
         highest = pool(highest, size, stride=1, padding=[n // 2 for n in size])
-    flat = torch.where(heatmap == highest[0, 0], heatmap, -torch.inf).flatten()
-    values, index = flat.topk(min(num, len(flat)))
-    return values, torch.stack(torch.unravel_index(index, heatmap.shape), dim=-1)
+    inside = inside or (slice(None),) * heatmap.ndim
+    part = torch.where(heatmap == highest[0, 0], heatmap, -torch.inf)[inside]
+    values, index = part.flatten().topk(min(_LOCAL_MAXIMA * num_peaks, part.numel()))
+    corner = index.new_tensor([axis.start or 0 for axis in inside])
+    return values, torch.stack(torch.unravel_index(index, part.shape), dim=-1) + corner
 
 
-def _suppress(
+def suppress_peaks(
     values: torch.Tensor, places: torch.Tensor, distance: float, num: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
@@ -64,17 +77,17 @@ def _suppress(
         num: how many to take.
 
     Returns:
-        values (M, num) and places (M, num, D) of what was taken; where there was less to take, the value is -inf.
+        values (M, num) of what was taken, and which it is, (M, num); where there was less to take, the value is -inf.
     """
     taken = []
     rows = torch.arange(len(values), device=values.device)
     for _ in range(num):
         best = values.argmax(dim=1)
-        taken.append((values[rows, best], places[rows, best]))
+        taken.append((values[rows, best], best))
         far = (places - places[rows, best][:, None]).to(values.dtype).square().sum(dim=-1) > distance**2
         values = torch.where(far, values, -torch.inf)
-    found, where = zip(*taken)
-    return torch.stack(found, dim=1), torch.stack(where, dim=1)
+    found, index = zip(*taken)
+    return torch.stack(found, dim=1), torch.stack(index, dim=1)
 
 
 @torch.no_grad()
@@ -133,10 +146,9 @@ def find_peaks(
     radius = neighborhood_radius(radius, spatial_dims)
     lead, spatial = heatmaps.shape[:-spatial_dims], heatmaps.shape[-spatial_dims:]
     maps = heatmaps.reshape(-1, *spatial)
-    # the box inside of the sphere: what it leaves is what the sphere leaves and little more
-    reach = max(1, int(min_distance / math.sqrt(spatial_dims)))
+    reach = peak_reach(min_distance, spatial_dims)
     dtype = torch.promote_types(maps.dtype, torch.float32)
-    local = [_local_maxima(heatmap.to(dtype), reach, _LOCAL_MAXIMA * num_peaks) for heatmap in maps]
+    local = [local_maxima(heatmap.to(dtype), reach, num_peaks) for heatmap in maps]
     if not local:
         shape = (*lead, num_peaks, spatial_dims)
         empty = maps.new_zeros(shape, dtype=dtype)
@@ -144,7 +156,9 @@ def find_peaks(
     values, places = (torch.stack(found) for found in zip(*local))
     lowest = (min_factor * values[:, :1]).clamp(min=threshold)
     values = torch.where((values > threshold) & (values >= lowest), values, -torch.inf)
-    score, center = (taken.flatten(0, 1) for taken in _suppress(values, places, min_distance, num_peaks))
+    score, index = suppress_peaks(values, places, min_distance, num_peaks)
+    center = places.gather(1, index[..., None].expand(*index.shape, spatial_dims)).flatten(0, 1)
+    score = score.flatten()
     owner = torch.arange(len(maps), device=maps.device).repeat_interleave(num_peaks)
     window = cut_neighborhoods(maps, center, radius, owner)
     # no peak: neither point nor score

@@ -93,6 +93,8 @@ class FlipEnsembleInferer(_EnsembleInferer):
         inferer: how the network is run on each image; MONAI's ``SimpleInferer`` if None.
         stack: give the heatmaps of both, (B, 2, N, *spatial), in place of their mean: for the covariance of
             ``HeatmapToLandmarksd(covariance="mixture")``. Points have that covariance without it.
+        one_sided: landmarks, by name or by row number, that have no counterpart on the other side: what is found in the
+            mirror image says nothing of them.
 
     Raises:
         ValueError: an unknown name, a landmark in two pairs, an axis or a row that the heatmaps do not have; for points,
@@ -115,9 +117,10 @@ class FlipEnsembleInferer(_EnsembleInferer):
         names: Sequence[str] | None = None,
         inferer: Inferer | None = None,
         stack: bool = False,
+        one_sided: Sequence[str] | Sequence[int] = (),
     ) -> None:
         super().__init__(inferer, stack)
-        self.flip = RandLandmarkFlip(spatial_axis, pairs, names, prob=1.0)
+        self.flip = RandLandmarkFlip(spatial_axis, pairs, names, prob=1.0, one_sided=one_sided)
 
     def members(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
@@ -126,13 +129,21 @@ class FlipEnsembleInferer(_EnsembleInferer):
         axes = self.flip.spatial_axis
         if any(not 0 <= axis < inputs.ndim - 2 for axis in axes):
             raise ValueError(f"spatial_axis {axes} is not an axis of images with {inputs.ndim - 2} spatial axes.")
-        yield self.inferer(inputs, network, *args, **kwargs)
+        first: Any = self.inferer(inputs, network, *args, **kwargs)
+        yield first
         found = self.inferer(torch.flip(inputs, [2 + axis for axis in axes]), network, *args, **kwargs)
         if isinstance(found, Mapping):
-            yield self._points_back(dict(found), inputs.shape[2:])
+            back = self._points_back(dict(found), inputs.shape[2:])
+            yield {name: self._both_sided(values, first[name]) for name, values in back.items()}
         else:
             rows = torch.tensor(self.flip.partners(found.shape[1]), device=found.device)
-            yield torch.flip(found, [2 + axis for axis in axes]).index_select(1, rows)
+            yield self._both_sided(torch.flip(found, [2 + axis for axis in axes]).index_select(1, rows), first)
+
+    def _both_sided(self, mirrored: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
+        """What the mirror image says, (B, N, ...), and of one-sided landmarks what the image itself does."""
+        if len(self.flip.spatial_axis) % 2 and self.flip.one_sided:
+            mirrored[:, self.flip.one_sided] = first[:, self.flip.one_sided]
+        return mirrored
 
     def _points_back(self, found: dict[str, torch.Tensor], size: Sequence[int]) -> dict[str, torch.Tensor]:
         """Points of the mirror image in the image, left and right exchanged."""

@@ -21,7 +21,7 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer, SimpleInferer
 
-from monai_landmarks.heatmaps import check_decoding, decode_heatmaps
+from monai_landmarks.heatmaps import check_decoding, decode_heatmaps, find_peaks
 
 __all__ = ["LandmarkInferer"]
 
@@ -37,6 +37,11 @@ class LandmarkInferer(Inferer):
         inferer: how the heatmaps are made; MONAI's ``SimpleInferer`` if None.
         method: see :func:`monai_landmarks.heatmaps.decode_heatmaps`.
         radius: how far around the maximum the refinement looks, in voxels.
+        num_peaks: K, give the K highest peaks of each landmark in place of the highest voxel, for
+            ``HeatmapToChainLandmarksd``; see :func:`monai_landmarks.heatmaps.find_peaks`.
+        min_distance: of peaks of one landmark, in voxels.
+        threshold: a peak that is not above it does not count. Only for ``num_peaks``: otherwise ``HeatmapToLandmarksd`` has
+            one.
 
     Raises:
         ValueError: for an unknown method.
@@ -47,11 +52,20 @@ class LandmarkInferer(Inferer):
         {'points': (1, 3, 2), 'score': (1, 3), 'covariance': (1, 3, 2, 2)}
     """
 
-    def __init__(self, inferer: Inferer | None = None, method: str = "gaussian", radius: int | None = None) -> None:
+    def __init__(
+        self,
+        inferer: Inferer | None = None,
+        method: str = "gaussian",
+        radius: int | None = None,
+        num_peaks: int | None = None,
+        min_distance: float = 7.0,
+        threshold: float = 0.0,
+    ) -> None:
         super().__init__()
         self.inferer = SimpleInferer() if inferer is None else inferer
         self.method = check_decoding(method)
         self.radius = radius
+        self.num_peaks, self.min_distance, self.threshold = num_peaks, min_distance, threshold
 
     @torch.no_grad()
     def __call__(
@@ -66,9 +80,14 @@ class LandmarkInferer(Inferer):
 
         Returns:
             ``points`` (B, N, D), index coordinates in the image; ``score`` (B, N), the maximum of each map; and
-            ``covariance`` (B, N, D, D) of each peak in square voxels.
+            ``covariance`` (B, N, D, D) of each peak in square voxels. With ``num_peaks`` (B, N, K, D), (B, N, K) and
+            (B, N, K, D, D), the highest first, NaN from where there are no more.
         """
         heatmaps = self.inferer(inputs, network, *args, **kwargs)
         if isinstance(heatmaps, MetaTensor):
             heatmaps = heatmaps.as_tensor()
-        return decode_heatmaps(heatmaps, inputs.ndim - 2, self.method, None, self.radius)._asdict()
+        dims = inputs.ndim - 2
+        if self.num_peaks is None:
+            return decode_heatmaps(heatmaps, dims, self.method, None, self.radius)._asdict()
+        how = {"threshold": self.threshold, "method": self.method, "radius": self.radius}
+        return find_peaks(heatmaps, dims, self.num_peaks, self.min_distance, **how)._asdict()

@@ -31,7 +31,10 @@ from monai_landmarks.heatmaps import (
     cut_neighborhoods,
     decode_neighborhoods,
     find_maxima,
+    local_maxima,
     neighborhood_radius,
+    peak_reach,
+    suppress_peaks,
 )
 
 __all__ = ["SlidingWindowLandmarkInferer"]
@@ -40,6 +43,8 @@ __all__ = ["SlidingWindowLandmarkInferer"]
 _CELL_SIZE = 16
 # the maximum in a cell is seldom less than this share of the bound
 _NEAR = 0.7
+# a peak can lie in so many cells, those of a corner in 3-D
+_CELLS_OF_PEAK = 8
 # of a window's heatmaps, worked on at once
 _VOXELS = 2**20
 
@@ -62,6 +67,11 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
     one is looked at, too, up to ``candidates`` of them, in a third pass. So the network runs at most three times on a
     window, seldom more than twice, and once on all that lie apart from the landmarks.
 
+    With ``num_peaks`` the result is several candidates of each landmark, as
+    :func:`monai_landmarks.heatmaps.find_peaks` finds them in the stitched volume: for ``HeatmapToChainLandmarksd``, where a
+    landmark may be taken for its neighbor. Then the second pass stitches all cells whose bounds are above ``threshold``, up
+    to ``candidates`` of them, and there is no third.
+
     Memory, beside the network's own and the image: one volume of blending weights (not one a landmark), and a few boxes of
     at most 28 voxels along each axis (at the default radius in 3-D) for each landmark.
 
@@ -77,10 +87,14 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
         progress: print a bar.
         method: see :func:`monai_landmarks.heatmaps.decode_heatmaps`.
         radius: how far around the maximum the refinement looks, in voxels. Default 8 in 2-D, 6 in 3-D.
-        candidates: at most so many cells are looked at for each landmark.
+        candidates: at most so many cells are looked at for each landmark. Default 8, or 8 for each of ``num_peaks``.
+        num_peaks: K, give the K highest peaks of each landmark in place of the highest voxel.
+        min_distance: of peaks of one landmark, in voxels.
+        threshold: a peak that is not above it does not count. A higher one saves runs of windows. Only for ``num_peaks``:
+            otherwise ``HeatmapToLandmarksd`` has one.
 
     Raises:
-        ValueError: for an unknown method, or fewer than one candidate.
+        ValueError: for an unknown method, fewer than one candidate or peak, or a negative distance.
 
     Example:
         >>> inferer = SlidingWindowLandmarkInferer(roi_size=(16, 16), overlap=0.5, mode="gaussian")
@@ -101,7 +115,10 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
         progress: bool = False,
         method: str = "gaussian",
         radius: int | None = None,
-        candidates: int = 8,
+        candidates: int | None = None,
+        num_peaks: int | None = None,
+        min_distance: float = 7.0,
+        threshold: float = 0.0,
     ) -> None:
         super().__init__(
             roi_size,
@@ -115,11 +132,17 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
             progress=progress,
             with_coord=True,
         )
-        if candidates < 1:
-            raise ValueError(f"candidates must be at least 1, got {candidates}.")
+        if candidates is None:
+            candidates = _CELLS_OF_PEAK * (num_peaks or 1)
+        if candidates < 1 or (num_peaks is not None and num_peaks < 1) or min_distance < 0:
+            raise ValueError(
+                "candidates and num_peaks must be at least 1 and min_distance not negative, got "
+                f"{candidates}, {num_peaks} and {min_distance}."
+            )
         self.method = check_decoding(method)
         self.radius = radius
         self.candidates = candidates
+        self.num_peaks, self.min_distance, self.threshold = num_peaks, min_distance, threshold
 
     @torch.no_grad()
     def __call__(
@@ -134,7 +157,8 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
 
         Returns:
             ``points`` (B, N, D), index coordinates in the image; ``score`` (B, N), the maximum of each blended map; and
-            ``covariance`` (B, N, D, D) of each peak in square voxels.
+            ``covariance`` (B, N, D, D) of each peak in square voxels. With ``num_peaks`` (B, N, K, D), (B, N, K) and
+            (B, N, K, D, D), the highest first, NaN from where there are no more.
 
         Raises:
             ValueError: when the heatmaps have another size than the window.
@@ -155,21 +179,13 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
         bounds = _Bounds(layout, len(inputs))
         self._walk(inputs, lambda windows, places: bounds.add(heatmaps_of(windows), places), self.progress)
         ranking = bounds.best(self.candidates)
-        found: dict[tuple[int, int], _Candidate] = {}
-        for _ in range(2):
-            boxes = []
-            for key, cells in ranking.items():
-                taken = _next_cells(cells, found.get(key))
-                ranking[key] = cells[len(taken) :]
-                boxes += [_Box(layout, key, cell.cell, radius) for cell in taken]
-            if not boxes:
-                break
-            self._walk(inputs, partial(_stitch, layout, boxes, heatmaps_of))
-            for box in boxes:
-                candidate, best = box.candidate(layout, radius), found.get(box.key)
-                if best is None or bool(candidate.score > best.score):
-                    found[box.key] = candidate
-        every = [found[key] for key in sorted(found)]
+
+        def stitch(boxes: Sequence[_Box]) -> None:
+            if boxes:
+                self._walk(inputs, partial(_stitch, layout, boxes, heatmaps_of))
+
+        choose = self._highest if self.num_peaks is None else self._several
+        every = choose(ranking, layout, radius, stitch)
         windows = [candidate.window for candidate in every]
         decoded = decode_neighborhoods(
             Neighborhoods(
@@ -181,11 +197,52 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
             None,
             radius,
         )
-        lead = (len(inputs), len(every) // len(inputs))
+        lead = (len(inputs), len(ranking) // len(inputs), *([] if self.num_peaks is None else [self.num_peaks]))
         return {
             name: result.reshape(*lead, *result.shape[1:]).to(inputs.device)
             for name, result in decoded._asdict().items()
         }
+
+    def _highest(self, ranking: _Ranking, layout: _Layout, radius: int, stitch: _Stitcher) -> list[_Candidate]:
+        """The maximum of each landmark's map."""
+        found: dict[tuple[int, int], _Candidate] = {}
+        for _ in range(2):
+            boxes = []
+            for key, cells in ranking.items():
+                taken = _next_cells(cells, found.get(key))
+                ranking[key] = cells[len(taken) :]
+                boxes += [_Box(layout, key, cell.cell, radius) for cell in taken]
+            stitch(boxes)
+            for box in boxes:
+                candidate, best = box.candidate(layout, radius), found.get(box.key)
+                if best is None or bool(candidate.score > best.score):
+                    found[box.key] = candidate
+        return [found[key] for key in sorted(found)]
+
+    def _several(self, ranking: _Ranking, layout: _Layout, radius: int, stitch: _Stitcher) -> list[_Candidate]:
+        """``num_peaks`` peaks of each landmark's map, one landmark after the other."""
+        num_peaks = self.num_peaks or 1
+        reach = peak_reach(self.min_distance, len(layout.inside))
+        boxes = {
+            key: [_Box(layout, key, cell.cell, max(radius, reach)) for cell in cells if cell.bound > self.threshold]
+            for key, cells in ranking.items()
+        }
+        stitch([box for some in boxes.values() for box in some])
+        result: list[_Candidate] = []
+        for key in sorted(boxes):
+            maxima = [box.maxima(layout, reach, num_peaks) for box in boxes[key]]
+            taken: list[_Candidate] = []
+            if maxima:
+                values, places = (torch.cat(column) for column in zip(*maxima))
+                owner = [box for box, (found, _) in zip(boxes[key], maxima) for _ in range(len(found))]
+                scores, index = suppress_peaks(values[None], places[None], self.min_distance, num_peaks)
+                taken = [
+                    owner[int(i)].candidate_at(layout, radius, places[i], score)
+                    for score, i in zip(scores[0], index[0])
+                    if score > self.threshold
+                ]
+            result += taken + [_no_candidate(layout, radius)] * (num_peaks - len(taken))
+        return result
 
     def _walk(self, inputs: torch.Tensor, visit: Callable[[torch.Tensor, Places], Any], progress: bool = False) -> None:
         """Let MONAI cut all windows, and visit them in place of a network."""
@@ -316,6 +373,17 @@ class _Candidate(NamedTuple):
     window: Neighborhoods  # of one map
 
 
+# the best cells of each case and landmark
+_Ranking = dict[tuple[int, int], list[_Cell]]
+
+
+def _no_candidate(layout: _Layout, radius: int) -> _Candidate:
+    """What stands where a landmark has no more peaks: its score is NaN, and so will be all else."""
+    blank = layout.total.new_zeros(1, *[1] * layout.total.ndim)
+    center = torch.zeros(blank.ndim - 1, dtype=torch.long, device=blank.device)
+    return _Candidate(center, blank.new_tensor(torch.nan), cut_neighborhoods(blank, center[None], radius))
+
+
 def _next_cells(cells: Sequence[_Cell], best: _Candidate | None) -> Sequence[_Cell]:
     """
     The first of a landmark's cells, which are to be stitched in the next pass.
@@ -329,13 +397,13 @@ def _next_cells(cells: Sequence[_Cell], best: _Candidate | None) -> Sequence[_Ce
 
 
 class _Box:
-    """A part of one stitched map: a cell, and as much around it as the refinement of a maximum in it looks at."""
+    """A part of one stitched map: a cell, and as much around it as is looked at to find and refine a maximum in it."""
 
-    def __init__(self, layout: _Layout, key: tuple[int, int], cell: Sequence[int], radius: int) -> None:
+    def __init__(self, layout: _Layout, key: tuple[int, int], cell: Sequence[int], margin: int) -> None:
         self.key = key  # case and landmark
         ends = [(cuts[index], cuts[index + 1]) for cuts, index in zip(layout.cuts, cell)]
         self.place = tuple(
-            slice(max(low - radius, image.start), min(high + radius, image.stop))
+            slice(max(low - margin, image.start), min(high + margin, image.stop))
             for (low, high), image in zip(ends, layout.inside)
         )
         self.cell = tuple(slice(low - box.start, high - box.start) for (low, high), box in zip(ends, self.place))
@@ -348,12 +416,31 @@ class _Box:
 
     def candidate(self, layout: _Layout, radius: int) -> _Candidate:
         """The maximum of the cell, once all windows were added."""
-        values = (self.values / layout.total[self.place])[None]
-        center, score = find_maxima(values[(slice(None), *self.cell)])
-        center = center + center.new_tensor([axis.start for axis in self.cell])
-        window = cut_neighborhoods(values, center, radius)
-        corner = [box.start - image.start for box, image in zip(self.place, layout.inside)]
-        return _Candidate(center[0] + center.new_tensor(corner), score[0], window)
+        center, score = find_maxima(self._blended(layout)[(None, *self.cell)])
+        place = center[0] + center.new_tensor([axis.start for axis in self.cell])
+        return self.candidate_at(layout, radius, place + self._corner(layout), score[0])
+
+    def maxima(self, layout: _Layout, reach: int, num_peaks: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Local maxima of the cell and where they are in the image, once all windows were added."""
+        values, places = local_maxima(self._blended(layout), reach, num_peaks, self.cell)
+        return values, places + self._corner(layout)
+
+    def candidate_at(self, layout: _Layout, radius: int, place: torch.Tensor, score: torch.Tensor) -> _Candidate:
+        """A maximum in the image, with what lies around it."""
+        center = place - self._corner(layout)
+        return _Candidate(place, score, cut_neighborhoods(self._blended(layout)[None], center[None], radius))
+
+    def _blended(self, layout: _Layout) -> torch.Tensor:
+        return self.values / layout.total[self.place]
+
+    def _corner(self, layout: _Layout) -> torch.Tensor:
+        """Where the box begins in the image."""
+        begin = [box.start - image.start for box, image in zip(self.place, layout.inside)]
+        return torch.tensor(begin, device=self.values.device)
+
+
+# lets the windows that touch some boxes run once more
+_Stitcher = Callable[[Sequence[_Box]], None]
 
 
 def _shifted(axes: Sequence[slice], origin: Sequence[slice]) -> tuple[slice, ...]:

@@ -15,12 +15,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from monai.utils import optional_import
 
@@ -31,14 +31,10 @@ from .models import WEIGHTS, bundle_names, find_models
 from .sampling import UNCERTAINTY_KEY, stored_uncertainty
 from .tasks import LandmarkBatchInfer, LandmarkInfer, LandmarkScoring, LandmarkStrategy, LandmarkTrain
 
-if TYPE_CHECKING:
-    from fastapi import HTTPException
-    from monailabel.config import settings
-    from monailabel.interfaces.app import MONAILabelApp
-else:
-    HTTPException, _ = optional_import("fastapi", name="HTTPException", as_type="base")
-    settings, _ = optional_import("monailabel.config", name="settings")
-    MONAILabelApp, _ = optional_import("monailabel.interfaces.app", name="MONAILabelApp", as_type="base")
+FileResponse, _ = optional_import("fastapi.responses", name="FileResponse")
+HTTPException, _ = optional_import("fastapi", name="HTTPException", as_type="base")
+settings, _ = optional_import("monailabel.config", name="settings")
+MONAILabelApp, _ = optional_import("monailabel.interfaces.app", name="MONAILabelApp", as_type="base")
 
 __all__ = ["SLICER_SCRIPT", "LandmarksApp"]
 
@@ -140,8 +136,8 @@ class LandmarksApp(MONAILabelApp):
         """
         self._require_model(request.get("model"))
         image = request.get("image")
-        if isinstance(image, str) and not os.path.exists(image):
-            if not image or not (datastore or self.datastore()).get_image_uri(image):
+        if isinstance(image, str) and not (image and (datastore or self.datastore()).get_image_uri(image)):
+            if not self._was_sent(image):
                 raise HTTPException(404, f"there is no image {image!r} in {self.studies}.")
         with _as_http_error(f"{request['model']} cannot predict {image!r}"):
             result: dict[str, Any] = super().infer(request, datastore)
@@ -217,10 +213,15 @@ class LandmarksApp(MONAILabelApp):
 
     def on_init_complete(self) -> None:
         """Offer the script for 3D Slicer, too, so that it needs no copy of its own."""
-        from monailabel.app import app as server
-
+        server, _ = optional_import("monailabel.app", name="app")  # there once it is running
         server.add_api_route(f"/{SLICER_SCRIPT.name}", _slicer_script, include_in_schema=False)
         super().on_init_complete()
+
+    def _was_sent(self, image: str) -> bool:
+        """Whether this is a file that came with a request or belongs to a session, and not any file of this computer."""
+        folders = [tempfile.gettempdir(), *([self._sessions.store_path] if self._sessions else [])]
+        path = Path(image).resolve()
+        return path.exists() and any(path.is_relative_to(Path(folder).resolve()) for folder in folders)
 
     def _require_model(self, model: str | None) -> None:
         if model in self.models():
@@ -246,6 +247,4 @@ def _as_http_error(what: str) -> Iterator[None]:
 
 
 def _slicer_script() -> Any:
-    from fastapi.responses import FileResponse
-
     return FileResponse(SLICER_SCRIPT, media_type="text/x-python")

@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock
 from monai.utils import optional_import
@@ -29,12 +29,9 @@ from monai_landmarks.data.safe_files import atomic_write
 
 from .labels import check_label, label_suffix
 
-if TYPE_CHECKING:
-    from fastapi import HTTPException
-    from monailabel.datastore.local import LocalDatastore
-else:
-    HTTPException, _ = optional_import("fastapi", name="HTTPException", as_type="base")
-    LocalDatastore, _ = optional_import("monailabel.datastore.local", name="LocalDatastore", as_type="base")
+HTTPException, _ = optional_import("fastapi", name="HTTPException", as_type="base")
+DataModel, _ = optional_import("monailabel.datastore.local", name="DataModel")
+LocalDatastore, _ = optional_import("monailabel.datastore.local", name="LocalDatastore", as_type="base")
 
 __all__ = ["IMAGE_PATTERNS", "LandmarkDatastore"]
 
@@ -146,7 +143,7 @@ class LandmarkDatastore(LocalDatastore):
             image_id, suffix = self._to_id(file.name)
             known = self._datastore.objects.get(image_id)
             if known is not None and tag not in known.labels:
-                known.labels[tag] = _data_model(suffix, {"ts": int(file.stat().st_mtime), "name": file.name})
+                known.labels[tag] = DataModel(ext=suffix, info={"ts": int(file.stat().st_mtime), "name": file.name})
                 found += 1
         return found
 
@@ -156,9 +153,3 @@ class LandmarkDatastore(LocalDatastore):
         with atomic_write(self._datastore_config_path) as temporary:
             temporary.write_text(json.dumps(content, indent=2, default=str), encoding="utf-8")
         self._config_ts = os.stat(self._datastore_config_path).st_mtime
-
-
-def _data_model(suffix: str, info: dict[str, Any]) -> Any:
-    from monailabel.datastore.local import DataModel
-
-    return DataModel(ext=suffix, info=info)

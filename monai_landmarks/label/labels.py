@@ -112,8 +112,9 @@ def _check_position(landmarks: LandmarkSet, image: str | os.PathLike) -> None:
     size = np.array([*shape, 1][:3])  # a point of a picture lies in its plane
     inside = ((points >= -0.5) & (points <= size - 0.5)).all(axis=1)
     if not inside.any():
+        name = next(name for name, there in zip(landmarks.names, placed) if there)
         raise ValueError(
-            f"no landmark lies in the image {Path(image).name}: {np.array(landmarks.names)[placed][0]!r} is at index "
+            f"no landmark lies in the image {Path(image).name}: {name!r} is at index "
             f"{points[0].round(1).tolist()} of an image of shape {shape}. The label may be that of another image, or "
             "state the wrong coordinate system."
         )

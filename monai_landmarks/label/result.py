@@ -128,7 +128,8 @@ class LandmarkResultd(MapTransform):
         d = dict(data)
         for key, ref_key, result_key in self.key_iterator(d, self.ref_image_keys, self.result_key):
             image = d[ref_key]
-            landmarks = proposed_landmarks({**d, "image": image}, self.names, str(key))
+            found = {str(name): value for name, value in d.items()} | {"image": image}
+            landmarks = proposed_landmarks(found, self.names, str(key))
             d[result_key] = {
                 "landmarks": plain_list(landmarks),
                 "markups": markups_content(landmarks.to(CoordinateSystem.LPS)),

@@ -33,10 +33,10 @@ def stored_uncertainty(info: Mapping[str, Any], model: str | None) -> float:
 
 
 def served_at(info: Mapping[str, Any]) -> float:
-    """When MONAI Label last handed the image out, by any strategy; seconds since the epoch, 0 for never."""
+    """When MONAI Label last handed the image out, by any strategy; seconds since the epoch, minus infinity for never."""
     entries = info.get("strategy")
     times = [entry.get("ts", 0) for entry in entries.values()] if isinstance(entries, Mapping) else []
-    return max(times, default=0)
+    return max(times, default=-math.inf)
 
 
 def next_image(

@@ -27,11 +27,13 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from importlib import import_module
 from typing import Any
 
 __all__ = ["add_button", "submit_landmarks"]
 
 TITLE = "Submit landmarks"
+MARK = "-landmarks-"  # in the names of the server's point lists, between the image's name and anything
 
 
 def submit_landmarks(name: str | None = None) -> Any:
@@ -44,8 +46,7 @@ def submit_landmarks(name: str | None = None) -> Any:
     Returns:
         what the server answers; None if it was not sent, and a window says why.
     """
-    import slicer
-
+    slicer = import_module("slicer")
     module = slicer.util.getModuleWidget("MONAILabel")
     try:
         sample = module.current_sample
@@ -64,7 +65,7 @@ def submit_landmarks(name: str | None = None) -> Any:
     missing = answer.get("missing") or []
     text = f"{sample['id']}: {len(answer.get('landmarks', []))} landmarks saved"
     slicer.util.showStatusMessage(text + (f"; left out: {', '.join(missing)}" if missing else ""), 10000)
-    slicer.mrmlScene.RemoveNode(node)
+    node.SetDisplayVisibility(False)  # it stays, to be shown, changed and submitted again
     module.fetchInfo()
     if slicer.util.settingsValue("MONAILabel/autoFetchNextSample", False, converter=slicer.util.toBool):
         slicer.mrmlScene.Clear(0)
@@ -74,9 +75,7 @@ def submit_landmarks(name: str | None = None) -> Any:
 
 def add_button() -> None:
     """A button in the tool bar that submits the landmarks."""
-    import qt
-    import slicer
-
+    slicer, qt = import_module("slicer"), import_module("qt")
     window = slicer.util.mainWindow()
     for old in slicer.util.findChildren(window, name="SubmitLandmarks"):
         window.removeToolBar(old)
@@ -92,7 +91,7 @@ def _point_list(slicer: Any, image: str, name: str | None) -> Any:
         for node in slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")
         if name in (None, node.GetName()) and (name or node.GetNumberOfControlPoints())
     ]
-    of_image = [node for node in nodes if node.GetName().startswith(f"{image}_")]
+    of_image = [node for node in nodes if node.GetName().startswith(f"{image}{MARK}")]
     found = of_image[-1:] or nodes
     if len(found) == 1:
         return found[0]

@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,24 +41,16 @@ from .models import WEIGHTS, bundle_names, spatial_dims
 from .pictures import from_viewer, to_viewer
 from .proposal import image_extent, plain_list, proposed_landmarks
 from .sampling import UNCERTAINTY_KEY, next_image
+from .slicer_submit import MARK
 from .training import split_datalist, training_overrides
 from .uncertainty import image_uncertainty
 
-if TYPE_CHECKING:
-    from monailabel.interfaces.tasks.batch_infer import BatchInferTask
-    from monailabel.interfaces.tasks.scoring import ScoringMethod
-    from monailabel.interfaces.tasks.strategy import Strategy
-    from monailabel.tasks.infer.bundle import BundleConstants, BundleInferTask
-    from monailabel.tasks.train.bundle import BundleTrainTask
-else:
-    BatchInferTask, _ = optional_import(
-        "monailabel.interfaces.tasks.batch_infer", name="BatchInferTask", as_type="base"
-    )
-    ScoringMethod, _ = optional_import("monailabel.interfaces.tasks.scoring", name="ScoringMethod", as_type="base")
-    Strategy, _ = optional_import("monailabel.interfaces.tasks.strategy", name="Strategy", as_type="base")
-    BundleConstants, _ = optional_import("monailabel.tasks.infer.bundle", name="BundleConstants", as_type="base")
-    BundleInferTask, _ = optional_import("monailabel.tasks.infer.bundle", name="BundleInferTask", as_type="base")
-    BundleTrainTask, _ = optional_import("monailabel.tasks.train.bundle", name="BundleTrainTask", as_type="base")
+BatchInferTask, _ = optional_import("monailabel.interfaces.tasks.batch_infer", name="BatchInferTask", as_type="base")
+ScoringMethod, _ = optional_import("monailabel.interfaces.tasks.scoring", name="ScoringMethod", as_type="base")
+Strategy, _ = optional_import("monailabel.interfaces.tasks.strategy", name="Strategy", as_type="base")
+BundleConstants, _ = optional_import("monailabel.tasks.infer.bundle", name="BundleConstants", as_type="base")
+BundleInferTask, _ = optional_import("monailabel.tasks.infer.bundle", name="BundleInferTask", as_type="base")
+BundleTrainTask, _ = optional_import("monailabel.tasks.train.bundle", name="BundleTrainTask", as_type="base")
 
 __all__ = ["LandmarkBatchInfer", "LandmarkInfer", "LandmarkScoring", "LandmarkStrategy", "LandmarkTrain"]
 
@@ -110,12 +102,12 @@ class LandmarkInfer(BundleInferTask):
         """Write the point list.
 
         Returns:
-            a ``.mrk.json`` file in LPS, whose name begins with that of the image and so becomes the name of the point list;
+            a ``.mrk.json`` file in LPS, whose name, which becomes that of the point list, begins with that of the image;
             and the landmarks for those who want no file, see `plain_list`.
         """
         image = str(data["image_path"])
         landmarks = to_viewer(self.landmarks(data), image, self.picture_spacing)
-        handle, path = tempfile.mkstemp(prefix=f"{image_stem(image)}_", suffix=".mrk.json")
+        handle, path = tempfile.mkstemp(prefix=f"{image_stem(image)}{MARK}", suffix=".mrk.json")
         os.close(handle)
         write_landmarks(path, landmarks.to(CoordinateSystem.LPS))
         return path, {"landmarks": plain_list(landmarks), "coordinate_system": CoordinateSystem.RAS.value}
@@ -127,7 +119,7 @@ class LandmarkInfer(BundleInferTask):
     def predict(self, image: str, device: str | None = None) -> dict[str, Any]:
         """The item after postprocessing, without a file."""
         request = {"image": image, "device": device, "skip_writer": True, "logging": "WARNING"}
-        return dict(self(request)[1])
+        return dict(self.__call__(request)[1])
 
 
 class LandmarkTrain(BundleTrainTask):

@@ -57,7 +57,8 @@ def training_overrides(config: Mapping[str, Any], given: Mapping[str, Any]) -> d
     """Settings of ``configs/train.json`` that a training from labels needs besides those of MONAI Label.
 
     * ``max_epochs`` itself, which schedules of the learning rate are made for, and not only the trainer's.
-    * The validation runs before the first epoch: the weights there are must be beaten, or they stay.
+    * Where the training goes on from the weights there are, the validation runs before the first epoch: they must be
+      beaten, or they stay.
     * ``missing`` of the loss: what a label leaves out is not known to be absent.
 
     Args:
@@ -71,8 +72,11 @@ def training_overrides(config: Mapping[str, Any], given: Mapping[str, Any]) -> d
     if "max_epochs" in config:
         result["max_epochs"] = given["train#trainer#max_epochs"]
     handlers = copy.deepcopy(list(given["train#handlers"]))
-    for handler in handlers:
-        if isinstance(handler, dict) and handler.get("_target_", "").rpartition(".")[2] == "ValidationHandler":
+    kinds = [
+        str(handler.get("_target_")).rpartition(".")[2] if isinstance(handler, dict) else "" for handler in handlers
+    ]
+    for handler, kind in zip(handlers, kinds):
+        if kind == "ValidationHandler" and "CheckpointLoader" in kinds:
             handler["exec_at_start"] = True
     result["train#handlers"] = handlers
     for key, value in config.items():

@@ -25,6 +25,7 @@ from torch.nn.modules.loss import _Loss
 
 from .heatmap_cross_entropy import HeatmapCrossEntropyLoss
 from .targets import as_batch_points, plain_tensor
+from .voxelwise import counted_maps
 
 __all__ = ["AdaptivePrecisionLoss"]
 
@@ -156,7 +157,7 @@ class AdaptivePrecisionLoss(_Loss):
             return per_map
         if self.reduction == LossReduction.SUM.value:
             return per_map.sum()
-        counts = torch.ones_like(known) if getattr(self.base, "missing", "ignore") == "absent" else known
+        counts = counted_maps(~known, getattr(self.base, "missing", "ignore"))
         return per_map.sum() / counts.sum().clamp(min=1)
 
 

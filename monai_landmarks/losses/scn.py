@@ -48,8 +48,8 @@ class SCNLoss(_Loss, VoxelTerm):
         sigma_weight: alpha, 20 in 2-D, 100 in 3-D.
         learn_sigma: False keeps sigma and leaves out the penalty.
         missing: what a NaN landmark means: ``"ignore"``, its position is unknown and it adds nothing; or ``"absent"``,
-            it is known not to be in the image and its target is flat, as in the published code. Neither adds to the
-            penalty on sigma.
+            it is known not to be in the image and its target is flat, as in the published code; or ``"chain"``, ignored
+            next to a landmark that is there, absent elsewhere, see `VoxelwiseLoss`. None adds to the penalty on sigma.
         reduction: ``"sum"``, the published form above, divided by the batch size only; ``"mean"``, that divided by the
             number of landmarks and voxels; ``"none"``, (B, N) terms of the double sum, penalty included.
 

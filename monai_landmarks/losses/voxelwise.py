@@ -20,16 +20,43 @@ from torch.nn.modules.loss import _Loss
 from .targets import GaussianTarget, as_batch_points, plain_tensor
 from .voxel_sum import VoxelTerm, in_loss_precision, loss_dtype, sum_over_voxels
 
-__all__ = ["VoxelwiseLoss", "check_missing", "sum_per_map"]
+__all__ = ["VoxelwiseLoss", "check_missing", "counted_maps", "sum_per_map"]
 
-_MISSING = ("ignore", "absent")
+_MISSING = ("ignore", "absent", "chain")
 
 
 def check_missing(missing: str) -> str:
-    """Return ``missing`` if it is one of the two meanings, else raise ValueError."""
+    """Return ``missing`` if it is one of the three meanings, else raise ValueError."""
     if missing not in _MISSING:
-        raise ValueError(f"missing must be 'ignore' or 'absent', got {missing!r}.")
+        raise ValueError(f"missing must be 'ignore', 'absent' or 'chain', got {missing!r}.")
     return missing
+
+
+def counted_maps(unknown: torch.Tensor, missing: str) -> torch.Tensor:
+    """
+    Which maps a loss counts.
+
+    Args:
+        unknown: (B, N) bool, landmarks without a position.
+        missing: ``"ignore"``: none of these. ``"absent"``: all maps. ``"chain"``: not those of unknown landmarks next to one
+            that is there.
+
+    Returns:
+        (B, N) bool.
+
+    Example:
+        >>> counted_maps(torch.tensor([[True, True, False, False, True]]), "chain").tolist()
+        [[True, False, True, True, False]]
+    """
+    if missing == "ignore":
+        return ~unknown
+    if missing == "absent":
+        return torch.ones_like(unknown)
+    known = ~unknown
+    beside = torch.zeros_like(known)
+    beside[:, 1:] |= known[:, :-1]
+    beside[:, :-1] |= known[:, 1:]
+    return known | ~beside
 
 
 def sum_per_map(
@@ -45,7 +72,7 @@ def sum_per_map(
             stored. Or maps of the shape of ``heatmaps``, where a map with a NaN is missing.
         make_target: makes targets from points.
         missing: ``"ignore"``: the position is unknown, the map counts not at all. ``"absent"``: the landmark is known
-            not to be in the image, its target is flat zero.
+            not to be in the image, its target is flat zero. ``"chain"``: see :class:`VoxelwiseLoss`.
 
     Returns:
         sums (B, N), zero where a map does not count, and weights (B, N), 0 or 1.
@@ -62,8 +89,7 @@ def sum_per_map(
         points = as_batch_points(target, heatmaps)
         unknown = points.isnan().any(dim=-1)
         sums = sum_over_voxels(term, heatmaps, make_target.factors(points, heatmaps.shape[2:], dtype))
-    weight = torch.ones_like(unknown, dtype=dtype) if missing == "absent" else (~unknown).to(dtype)
-    weight = weight.to(heatmaps.device)
+    weight = counted_maps(unknown, missing).to(heatmaps.device, dtype)
     return sums * weight, weight
 
 
@@ -78,7 +104,9 @@ class VoxelwiseLoss(_Loss, VoxelTerm):
     Args:
         target: makes the target maps when the loss is called with points. Default: sigma 3 voxels, peak 1.
         missing: what a NaN landmark means. ``"ignore"``: its position is unknown, it adds nothing to the loss.
-            ``"absent"``: it is known not to be in the image, its target is a flat zero map.
+            ``"absent"``: it is known not to be in the image, its target is a flat zero map. ``"chain"``: landmarks follow each
+            other, as vertebrae do, and all that are wholly in the image have a position; the next one at either end may be
+            there in part, and is ignored, and those beyond it are absent.
         reduction: ``"mean"`` over all voxels of the maps that count (weights are not divided out), ``"sum"``, or
             ``"none"``: (B, N) sums per map, zero for maps that do not count.
 

@@ -18,6 +18,7 @@ from .error_report import ErrorReport
 from .functional import image_specific_error, outlier_count, point_error, success_detection_rate, world_points
 from .identification import identification
 from .landmark_metric import LandmarkMetric, error_is_lower, points_error_batch
+from .mistaken import MistakenLandmarksMetric
 from .point_error_metric import ImageSpecificErrorMetric, PointErrorMetric
 from .presence import PresenceThreshold, choose_presence_threshold
 from .statistics import PairedComparison, bootstrap_interval, compare_errors, signed_rank_test
@@ -27,6 +28,7 @@ __all__ = [
     "ErrorReport",
     "ImageSpecificErrorMetric",
     "LandmarkMetric",
+    "MistakenLandmarksMetric",
     "OutlierMetric",
     "PairedComparison",
     "PointErrorMetric",

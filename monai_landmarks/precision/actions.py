@@ -36,7 +36,8 @@ class SigmaRange:
 
     Args:
         low: least sigma, in the unit of the loss; not below one voxel, where a Gaussian is no longer one.
-        high: greatest sigma.
+        high: greatest sigma; not above what a predicted heatmap is decoded by: `HeatmapToLandmarks` looks 8 voxels around
+            the maximum in 2-D and 6 in 3-D.
         step: factor of ``GROW``; ``SHRINK`` divides by it.
 
     Raises:
@@ -47,7 +48,7 @@ class SigmaRange:
         tensor([ 3.2000,  4.0000, 10.0000])
     """
 
-    def __init__(self, low: float = 1.0, high: float = 10.0, step: float = 1.25) -> None:
+    def __init__(self, low: float = 1.0, high: float = 6.0, step: float = 1.25) -> None:
         if not 0 < low < high or not step > 1:
             raise ValueError(f"expected 0 < low < high and step > 1, got low={low}, high={high}, step={step}.")
         self.low, self.high, self.step = low, high, step

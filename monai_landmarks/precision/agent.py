@@ -125,7 +125,7 @@ class DoubleDQNAgent(RandomAgent):
         self,
         num_features: int = len(FEATURES),
         hidden: int = 64,
-        discount: float = 0.8,
+        discount: float = 0.5,
         learning_rate: float = 3e-3,
         batch_size: int = 64,
         updates: int = 40,

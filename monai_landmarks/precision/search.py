@@ -62,8 +62,12 @@ class PrecisionSearch(PrecisionController):
         stop_rules: reasons to end the search of a landmark; the first that holds.
         warmup: part of the training before the first decision.
         until: part of the training after which sigma stays.
-        min_decisions: how many decisions come before stop may be chosen or a rule is asked.
+        stop_from: part of the search, 0 to 1, before which neither stop may be chosen nor a rule is asked: an agent that has
+            not learned yet would end the search with a sigma that is nothing special.
         children: copies of the network in a population.
+        imagine: let the agent learn from the actions that were not taken, too, as they would have been with the same
+            errors. How well sigma fits the errors is known for every sigma, so that the actions in a state are compared
+            free of whatever else has changed the errors. Of no use with an objective that is the error alone.
 
     Raises:
         ValueError: unless 0 <= warmup < until <= 1, or for fewer than one child.
@@ -89,8 +93,9 @@ class PrecisionSearch(PrecisionController):
         stop_rules: Sequence[StopRule] | None = None,
         warmup: float = 0.15,
         until: float = 0.75,
-        min_decisions: int = 10,
+        stop_from: float = 0.7,
         children: int = 1,
+        imagine: bool = True,
     ) -> None:
         if not 0 <= warmup < until <= 1:
             raise ValueError(f"expected 0 <= warmup < until <= 1, got {warmup} and {until}.")
@@ -104,7 +109,8 @@ class PrecisionSearch(PrecisionController):
         self.exploration = exploration or LinearExploration()
         self.stop_rules = default_stop_rules() if stop_rules is None else tuple(stop_rules)
         self.observe = PrecisionObservation(self.sigma_range, self.objective)
-        self.warmup, self.until, self.min_decisions, self.children = warmup, until, min_decisions, children
+        self.warmup, self.until, self.stop_from, self.children = warmup, until, stop_from, children
+        self.imagine = imagine and self.objective.calibration > 0
         self.stopped = [""] * num_landmarks
         self._since_change = torch.zeros(num_landmarks)
         self._history: list[Evaluation] = []
@@ -153,32 +159,46 @@ class PrecisionSearch(PrecisionController):
 
     def _learn(self, best: int) -> torch.Tensor:
         """Reward all children's actions and let the agent learn from them; the rewards of the best one, (N,)."""
-        before, active, rewards = self._pending, self.active, []
-        rows: list[dict[str, torch.Tensor]] = []
+        active, rows, rewards = self.active, [], []
         for actions, evaluation in zip(self._trials, self._evaluated):
-            history = [*self._history, evaluation]
-            reward = self.reward(before["cost"], self.objective(history), history, actions)
-            row = {
-                "state": before["state"],
-                # as long as no rule ends the search, to stop is to keep
-                "action": actions.where(actions != Action.STOP, int(Action.KEEP)),
-                "reward": reward,
-                "next_state": self.observe(history, self._steps_after(actions), active),
-                "next_allowed": self._allowed(evaluation.sigma),
-            }
-            rows.append({name: value[active] for name, value in row.items()})
-            rewards.append(reward.where(active, torch.nan))
+            # as long as no rule ends the search, to stop is to keep
+            actions = actions.where(actions != Action.STOP, int(Action.KEEP))
+            rows.append(self._transition(actions, evaluation))
+            rewards.append(rows[-1]["reward"].where(active, torch.nan))
+            rows += self._imagined(actions, evaluation)
         self._since_change = self._steps_after(self._trials[best])
-        self.agent.learn(**{name: torch.cat([row[name] for row in rows]) for name in rows[0]})
+        self.agent.learn(**{name: torch.cat([row[name][active] for row in rows]) for name in rows[0]})
         return rewards[best]
+
+    def _imagined(self, actions: torch.Tensor, evaluation: Evaluation) -> list[dict[str, torch.Tensor]]:
+        """The transitions of the actions that were not taken, as they would have been with the same errors."""
+        if not self.imagine:
+            return []
+        others = [(actions + shift) % int(Action.STOP) for shift in (1, 2)]
+        sigma = self._pending["sigma"]
+        return [self._transition(a, replace(evaluation, sigma=self.sigma_range.apply(sigma, a))) for a in others]
+
+    def _transition(self, actions: torch.Tensor, evaluation: Evaluation) -> dict[str, torch.Tensor]:
+        history = [*self._history, evaluation]
+        return {
+            "state": self._pending["state"],
+            "action": actions,
+            "reward": self.reward(self._pending["cost"], self.objective(history), history, actions),
+            "next_state": self.observe(history, self._steps_after(actions), self.active),
+            "next_allowed": self._allowed(evaluation),
+        }
 
     def _steps_after(self, actions: torch.Tensor) -> torch.Tensor:
         moved = (actions == Action.SHRINK) | (actions == Action.GROW)
         return (self._since_change + 1).masked_fill(moved, 0.0)
 
-    def _allowed(self, sigma: torch.Tensor) -> torch.Tensor:
-        allowed = self.sigma_range.allowed(sigma)
-        allowed[:, Action.STOP] = len(self._decisions) >= self.min_decisions
+    def _part(self, evaluation: Evaluation) -> float:
+        """How much of the search is done, 0 to 1."""
+        return (evaluation.progress - self.warmup) / (self.until - self.warmup)
+
+    def _allowed(self, evaluation: Evaluation) -> torch.Tensor:
+        allowed = self.sigma_range.allowed(evaluation.sigma)
+        allowed[:, Action.STOP] = self._part(evaluation) >= self.stop_from
         return allowed
 
     def _decide(self) -> Decision:
@@ -189,8 +209,8 @@ class PrecisionSearch(PrecisionController):
         if now.progress < self.warmup or self.done:
             return Decision(now.sigma, stopped=tuple(self.stopped))
         cost, state = self.objective(self._history), self.observe(self._history, self._since_change, self.active)
-        allowed, values = self._allowed(now.sigma), self.agent.values(state)
-        epsilon = self.exploration((now.progress - self.warmup) / (self.until - self.warmup))
+        allowed, values = self._allowed(now), self.agent.values(state)
+        epsilon = self.exploration(self._part(now))
         chosen, best = zip(*(self.agent.act(state, allowed, epsilon) for _ in range(self.children)))
         gain = values[:, : Action.STOP].masked_fill(~allowed[:, : Action.STOP], -torch.inf).amax(dim=1)
         self._decisions.append(
@@ -207,7 +227,7 @@ class PrecisionSearch(PrecisionController):
     def _stop_where_a_rule_holds(self) -> torch.Tensor:
         """End searches; (N,) the present sigmas, with those to stay with where a search ends now."""
         sigma = self._history[-1].sigma.clone()
-        if len(self._decisions) <= self.min_decisions:
+        if self._part(self._history[-1]) < self.stop_from:
             return sigma
         names = ("sigma", "cost", "best_action", "gain")
         decisions = Decisions(**{name: torch.stack([row[name] for row in self._decisions]) for name in names})

@@ -128,16 +128,43 @@ class HeatmapToChainLandmarks(Transform):
             covariance (N, D, D) in square voxels.
         """
         maps = convert_to_tensor(heatmaps, track_meta=False)
-        dims = maps.ndim - 1
         peaks = find_peaks(
-            maps, dims, self.num_peaks, self.min_distance, self.threshold, self.min_factor, self.refinement, self.radius
+            maps,
+            maps.ndim - 1,
+            self.num_peaks,
+            self.min_distance,
+            self.threshold,
+            method=self.refinement,
+            radius=self.radius,
         )
+        return self.choose(peaks, affine, maps.shape[1:])
+
+    def choose(
+        self, peaks: DecodedLandmarks, affine: np.ndarray | None = None, size: Sequence[int] | None = None
+    ) -> DecodedLandmarks:
+        """
+        Take candidates that fit together.
+
+        Args:
+            peaks: candidates, points (N, K, D) in index coordinates, score (N, K) and covariance (N, K, D, D), the highest
+                first, NaN where there are no more: from :func:`monai_landmarks.heatmaps.find_peaks`, or an inferer with
+                ``num_peaks``.
+            affine: 4x4, of the image. None: a voxel is a cube of 1 mm.
+            size: of the image. Without it a chain may begin at its border as elsewhere.
+
+        Returns:
+            as from heatmaps.
+        """
+        lowest = (self.min_factor * peaks.score[:, :1]).clamp(min=self.threshold)
+        counts = (peaks.score > self.threshold) & (peaks.score >= lowest)
+        none = [torch.where(counts.view(*counts.shape, *[1] * (v.ndim - 2)), v, torch.nan) for v in peaks]
+        peaks, dims = DecodedLandmarks(*none), peaks.points.shape[-1]
         matrix = torch.eye(4) if affine is None else torch.as_tensor(affine)
         matrix = matrix.to(peaks.points.device, torch.float64)
         world = peaks.points.double() @ matrix[:dims, :dims].T + matrix[:dims, 3]
         result = DecodedLandmarks(*(values[:, 0].clone() for values in peaks))
         for number, chain in enumerate(self.chains):
-            rows = torch.tensor(chain, device=maps.device)
+            rows = torch.tensor(chain, device=counts.device)
             points, score, covariance = (values[rows] for values in peaks)
             if self.method == "graph":
                 lent, lent_score = with_neighbors(world[rows], score)
@@ -145,10 +172,10 @@ class HeatmapToChainLandmarks(Transform):
                 points, covariance = (_lent(values) for values in (points, covariance))
                 score = lent_score
             else:
-                extent = self._extent(maps.shape[1:], matrix)
+                extent = None if size is None else self._extent(size, matrix)
                 chosen = choose_by_sequence(world[rows], score, self.direction, extent, **self.options)
             on_path = chosen >= 0
-            place = torch.arange(len(rows), device=maps.device), chosen.clamp(min=0)
+            place = torch.arange(len(rows), device=counts.device), chosen.clamp(min=0)
             result.points[rows] = torch.where(on_path[:, None], points[place], torch.nan)
             result.covariance[rows] = torch.where(on_path[:, None, None], covariance[place], torch.nan)
             result.score[rows] = torch.where(on_path, score[place], result.score[rows])
@@ -193,7 +220,9 @@ class HeatmapToChainLandmarksd(HeatmapToLandmarksd):
     Dictionary form of :class:`HeatmapToChainLandmarks`, in the place of ``HeatmapToLandmarksd``; distances are in mm.
 
     Args:
-        keys: heatmaps (N, *spatial), such as a network's ``"pred"`` after decollation.
+        keys: heatmaps (N, *spatial), such as a network's ``"pred"`` after decollation. Or what an inferer that ends in
+            points gives in their place with ``num_peaks``; then ``num_peaks``, ``min_distance``, ``refinement`` and
+            ``radius`` are the inferer's.
         chains: see :class:`HeatmapToChainLandmarks`.
         names: see :class:`HeatmapToChainLandmarks`.
         method: see :class:`HeatmapToChainLandmarks`.
@@ -208,8 +237,8 @@ class HeatmapToChainLandmarksd(HeatmapToLandmarksd):
         kwargs: further arguments of :class:`HeatmapToChainLandmarks`.
 
     Raises:
-        ValueError: as :class:`HeatmapToLandmarksd` and :class:`HeatmapToChainLandmarks`; for the points of an inferer that ends
-            in points, which has only one candidate.
+        ValueError: as :class:`HeatmapToLandmarksd` and :class:`HeatmapToChainLandmarks`; for the points of an inferer without
+            ``num_peaks``, which has only one candidate.
     """
 
     backend = HeatmapToChainLandmarks.backend
@@ -239,10 +268,15 @@ class HeatmapToChainLandmarksd(HeatmapToLandmarksd):
         """Points (N, D) in index coordinates, score and covariance."""
         return self.chooser(heatmaps, affine)
 
-    def _present(self, found: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        raise ValueError(
-            "the candidates of a chain come from heatmaps, but the inferer gives one point a landmark: use MONAI's."
-        )
+    def _present(
+        self, found: Mapping[str, torch.Tensor], affine: np.ndarray | None, size: Sequence[int] | None
+    ) -> Sequence[torch.Tensor]:
+        if found["points"].ndim != 3:
+            raise ValueError(
+                "the candidates of a chain come from heatmaps, or from an inferer with num_peaks; this one gives one point a"
+                " landmark."
+            )
+        return self.chooser.choose(DecodedLandmarks(*(found[name] for name in DecodedLandmarks._fields)), affine, size)
 
 
 HeatmapToChainLandmarksD = HeatmapToChainLandmarksDict = HeatmapToChainLandmarksd

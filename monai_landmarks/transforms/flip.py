@@ -27,25 +27,24 @@ __all__ = ["RandLandmarkFlip", "RandLandmarkFlipD", "RandLandmarkFlipDict", "Ran
 Pairs = Sequence[Sequence[str] | Sequence[int]]
 
 
+def _row(entry: str | int, names: Sequence[str] | None, where: str) -> int:
+    """The row of a landmark given by name or number."""
+    if not isinstance(entry, str):
+        return int(entry)
+    if names is None:
+        raise ValueError(f"{where} is given by name, which needs the argument names.")
+    if entry not in names:
+        raise ValueError(f"{where} names {entry!r}, which is not among the landmarks {list(names)}.")
+    return list(names).index(entry)
+
+
 def _permutation(pairs: Pairs, names: Sequence[str] | None) -> dict[int, int]:
     """The exchange of rows, as a mapping of those that change."""
     result: dict[int, int] = {}
-    order = None if names is None else {name: i for i, name in enumerate(names)}
     for pair in pairs:
         if isinstance(pair, str) or len(pair) != 2:
             raise ValueError(f"A left-right pair must be two names or two numbers, got {pair!r}.")
-        rows = []
-        for entry in pair:
-            if isinstance(entry, str):
-                if order is None:
-                    raise ValueError(f"The pair {tuple(pair)} is given by name, which needs the argument names.")
-                if entry not in order:
-                    raise ValueError(
-                        f"The pair {tuple(pair)} names {entry!r}, which is not among the landmarks {list(order)}."
-                    )
-                rows.append(order[entry])
-            else:
-                rows.append(int(entry))
+        rows = [_row(entry, names, f"The pair {tuple(pair)}") for entry in pair]
         left, right = rows
         if left == right or left in result or right in result or min(rows) < 0:
             raise ValueError(f"The pair {tuple(pair)} is not a pair of different landmarks, or one is in two pairs.")
@@ -69,9 +68,11 @@ class RandLandmarkFlip(RandomizableTransform):
         pairs: left-right pairs of landmarks, by name or by row number. Landmarks without a pair keep their row.
         names: of the landmarks in their order; needed for pairs by name.
         prob: probability of mirroring.
+        one_sided: landmarks, by name or by row number, that are defined on one side only and have no counterpart on the
+            other: in a mirrored image they are missing (NaN).
 
     Raises:
-        ValueError: an unknown name, a landmark in two pairs.
+        ValueError: an unknown name, a landmark in two pairs, or in a pair and one-sided.
 
     Example:
 
@@ -89,11 +90,16 @@ class RandLandmarkFlip(RandomizableTransform):
         pairs: Pairs = (),
         names: Sequence[str] | None = None,
         prob: float = 0.1,
+        one_sided: Sequence[str] | Sequence[int] = (),
     ) -> None:
         RandomizableTransform.__init__(self, prob)
         self.spatial_axis = tuple(sorted(set(ensure_tuple(spatial_axis))))
         self.num_landmarks = None if names is None else len(names)
         self.exchange = _permutation(pairs, names)
+        self.one_sided = [_row(entry, names, "one_sided") for entry in one_sided]
+        paired = [row for row in self.one_sided if row in self.exchange]
+        if paired:
+            raise ValueError(f"landmark {paired[0]} cannot be one-sided and in a left-right pair.")
 
     def __call__(
         self, img: NdarrayOrTensor, points: NdarrayOrTensor | None = None, randomize: bool = True
@@ -127,7 +133,10 @@ class RandLandmarkFlip(RandomizableTransform):
         rows = self.partners(len(index))
         for axis in self._axes(img):
             index[:, axis] = img.shape[1 + axis] - 1 - index[:, axis]
-        return give_back(index[rows])
+        index = index[rows]
+        if len(self.spatial_axis) % 2:
+            index[self.one_sided] = torch.nan
+        return give_back(index)
 
     def partners(self, num_landmarks: int) -> list[int]:
         """The row that takes the place of each row when the image is mirrored: its own, where the axes make a rotation.
@@ -135,8 +144,15 @@ class RandLandmarkFlip(RandomizableTransform):
         Raises:
             ValueError: when names or pairs are for another number of landmarks.
         """
-        if self.num_landmarks not in (None, num_landmarks) or max(self.exchange, default=-1) >= num_landmarks:
-            expected = self.num_landmarks if self.num_landmarks is not None else f"more than {max(self.exchange)}"
+        if (
+            self.num_landmarks not in (None, num_landmarks)
+            or max([*self.exchange, *self.one_sided], default=-1) >= num_landmarks
+        ):
+            expected = (
+                self.num_landmarks
+                if self.num_landmarks is not None
+                else f"more than {max([*self.exchange, *self.one_sided])}"
+            )
             raise ValueError(f"There are {num_landmarks} landmarks, but names and pairs are for {expected}.")
         rows = range(num_landmarks)
         return [self.exchange.get(row, row) for row in rows] if len(self.spatial_axis) % 2 else list(rows)
@@ -159,6 +175,7 @@ class RandLandmarkFlipd(RandomizableTransform, MapTransform):
         pairs: see :class:`RandLandmarkFlip`.
         names: see :class:`RandLandmarkFlip`.
         prob: probability of mirroring.
+        one_sided: see :class:`RandLandmarkFlip`.
         allow_missing_keys: do not raise an error where an image or landmarks are missing.
     """
 
@@ -172,12 +189,13 @@ class RandLandmarkFlipd(RandomizableTransform, MapTransform):
         pairs: Pairs = (),
         names: Sequence[str] | None = None,
         prob: float = 0.1,
+        one_sided: Sequence[str] | Sequence[int] = (),
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         RandomizableTransform.__init__(self, prob)
         self.points_keys = ensure_tuple(points_keys)
-        self.flipper = RandLandmarkFlip(spatial_axis, pairs, names, prob=1.0)
+        self.flipper = RandLandmarkFlip(spatial_axis, pairs, names, prob=1.0, one_sided=one_sided)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """

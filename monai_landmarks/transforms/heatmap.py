@@ -422,7 +422,8 @@ class HeatmapToLandmarksd(MapTransform):
                     f"{tuple(d[ref_key].shape)}: its affine would lead to wrong points."
                 )
             affine = affine_of(heatmaps if ref_key is None else d[ref_key])
-            decoded = self.decode(heatmaps, affine) if has_maps else self._present(heatmaps)
+            size = None if ref_key is None else tuple(d[ref_key].shape[1:])
+            decoded = self.decode(heatmaps, affine) if has_maps else self._present(heatmaps, affine, size)
             points, score, covariance = (convert_to_tensor(r) for r in decoded)
             points = points.to(torch.float64)
             points_affine = torch.eye(4, dtype=torch.float64) if affine is None else torch.as_tensor(affine)
@@ -446,9 +447,13 @@ class HeatmapToLandmarksd(MapTransform):
         """Points (N, D) in index coordinates, score and covariance; a subclass may decode otherwise, and in mm."""
         return self.decoder(heatmaps)
 
-    def _present(self, found: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _present(
+        self, found: Mapping[str, torch.Tensor], affine: np.ndarray | None, size: Sequence[int] | None
+    ) -> Sequence[torch.Tensor]:
         """Points, score and covariance from an inferer, without what is not above the threshold."""
         points, score, covariance = (found[name] for name in DecodedLandmarks._fields)
+        if points.ndim == 3:  # of several candidates the highest
+            points, score, covariance = (values[:, 0] for values in (points, score, covariance))
         if self.decoder.covariance == "sigma":
             covariance = self.decoder.of_sigma(covariance)
         if self.decoder.threshold is not None:

@@ -93,7 +93,7 @@ def draw_sdr_curve(
         y = 100 * np.concatenate([found, found[-1:]]) / len(values)
         axes.step(x, y, where="post", color=_LINES[i % len(_LINES)], linewidth=1.4, label=name)
         if i == 0:
-            rates = [float(100 * np.mean(values <= r)) for r in thresholds]
+            rates = [100 * float(np.mean(values <= r)) for r in thresholds]
             axes.plot(thresholds, rates, "o", markersize=3.5, color=_LINES[0])
             labeled: list[tuple[float, float]] = []
             for r, rate in sorted(zip(thresholds, rates)):

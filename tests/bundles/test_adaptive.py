@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 import torch
 from monai.bundle import ConfigParser
-from small_bundles import SOURCE, copy_bundle, run, small, training_size
+from small_bundles import SOURCE, copy_bundle, run, small, training_size, workflow
 
 from monai_landmarks import precision
 from monai_landmarks.losses import AdaptivePrecisionLoss, SCNLoss
@@ -60,14 +60,16 @@ def test_each_baseline_is_a_file(config: str) -> None:
         torch.testing.assert_close(loss.base.target.raw_sigma, torch.full((19, 2), 4.0))
         assert loss.sigma[0] == pytest.approx(4 * voxel)
     found = parser.get_parsed_content("sigma_range")
-    assert isinstance(found, SigmaRange) and (found.low, found.high) == pytest.approx((voxel, 10 * voxel))
+    assert isinstance(found, SigmaRange) and (found.low, found.high) == pytest.approx((voxel, 6 * voxel))
     assert getattr(controller, "children", 1) == (3 if config == "population" else 1)
+
+
+QUICK = {"controller#warmup": 0.1, "agent#updates": 2, "agent#hidden": 8}
 
 
 def test_a_search_leaves_a_record_that_can_be_replayed(tmp_path: Path) -> None:
     root = copy_bundle(BUNDLE, tmp_path)
-    quick = {"controller#warmup": 0.1, "agent#updates": 2, "agent#hidden": 8}
-    flow = run(root, "train", **training_size(root, epochs=5), **quick)
+    flow = run(root, "train", **training_size(root, epochs=5), **QUICK)
     record = PrecisionTrajectory.read(root / "eval/precision.json")
     assert (root / "eval/precision.png").is_file() and record.unit == "mm"
     assert [row["epoch"] for row in record.decisions] == [0, 1, 2, 3, 4, 5]
@@ -77,7 +79,8 @@ def test_a_search_leaves_a_record_that_can_be_replayed(tmp_path: Path) -> None:
     )
     assert len({tuple(row["sigma"]) for row in record.decisions}) > 2
     state = torch.load(root / "models/training_state.pt", weights_only=True)
-    assert len(state["precision"]["controller"]["agent"]["replay"]["action"]) == 2 * 19 + 19
+    # three decisions, of each landmark and with each move
+    assert len(state["precision"]["controller"]["agent"]["replay"]["action"]) == 3 * 19 * 3
 
     # the final training: all images, no agent, the same sigmas
     shutil.copy(root / "eval/precision.json", tmp_path / "kept.json")
@@ -86,3 +89,23 @@ def test_a_search_leaves_a_record_that_can_be_replayed(tmp_path: Path) -> None:
     assert [row["sigma"] for row in again["decisions"]] == [row["sigma"] for row in record.decisions]
     assert (root / "eval/precision.json").read_bytes() == (tmp_path / "kept.json").read_bytes()
     assert (root / "models/replay/model.pt").is_file()
+
+
+def test_a_resumed_search_goes_on_as_it_would_have(tmp_path: Path) -> None:
+    """The same decisions and, since the augmentation goes on as well, the same weights."""
+    options = {"max_epochs": 4, **QUICK}
+    roots = [copy_bundle(BUNDLE, tmp_path / part) for part in ("whole", "parts")]
+    run(roots[0], "train", **options)
+    flow = workflow(roots[1], "train", **options)
+    flow.initialize()
+    flow.trainer.add_event_handler(
+        "EPOCH_COMPLETED", lambda engine: engine.terminate() if engine.state.epoch == 2 else None
+    )
+    flow.run()
+    flow.finalize()
+    assert len(PrecisionTrajectory.read(roots[1] / "eval/precision.json").decisions) == 3
+    run(roots[1], "train", resume=True, **options)
+    whole, parts = (torch.load(root / "models/training_state.pt", weights_only=True) for root in roots)
+    assert parts["precision"]["trajectory"] == whole["precision"]["trajectory"]
+    for name in ("model", "loss"):
+        torch.testing.assert_close(parts[name], whole[name], rtol=0, atol=0)

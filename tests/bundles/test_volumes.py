@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from monai.inferers import sliding_window_inference
 from monai.networks.layers import GaussianFilter
-from small_bundles import PATCH, SOURCE, VOLUMES, copy_bundle, network_def, run, table, training_size, workflow
+from small_bundles import PATCH, SOURCE, SPINES, VOLUMES, copy_bundle, network_def, run, table, training_size, workflow
 
 from monai_landmarks.data import (
     bundle_landmark_names,
@@ -45,6 +45,7 @@ def ct(volume: np.ndarray) -> np.ndarray:
 
 
 NORMALIZATION = {"mri": mri, "ct": ct}
+WHOLE = [bundle for bundle in VOLUMES if bundle not in SPINES]  # every volume shows every landmark
 
 
 def foreground(volume: np.ndarray, threshold: float, margin: int) -> tuple[slice, ...]:
@@ -89,7 +90,7 @@ def metadata_file(root: Path) -> Path:
     return root / "configs" / "metadata.json"
 
 
-@pytest.mark.parametrize("trained", VOLUMES, indirect=True)
+@pytest.mark.parametrize("trained", WHOLE, indirect=True)
 def test_evaluation(trained: Path, tmp_path: Path) -> None:
     run(trained, "train", "evaluate", output_dir=str(tmp_path), bfloat16=False, **training_size(trained))
     predictions = read_landmark_table(tmp_path / "predictions" / "predictions.csv")
@@ -108,7 +109,7 @@ def test_evaluation(trained: Path, tmp_path: Path) -> None:
     assert (tmp_path / "overlays" / "overlays.png").is_file()
 
 
-@pytest.mark.parametrize("trained", VOLUMES, indirect=True)
+@pytest.mark.parametrize("trained", WHOLE, indirect=True)
 def test_inference_passes_over_a_damaged_volume(
     trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -128,11 +129,29 @@ def test_inference_passes_over_a_damaged_volume(
     np.testing.assert_allclose(positions, points * sign, atol=0.1)
 
 
+@pytest.mark.parametrize("trained", ["lumbar_mri_landmarks_scn"], indirect=True)
+def test_candidates_that_fit_together(trained: Path, tmp_path: Path) -> None:
+    """Of a model that hardly knows anything, some vertebrae are left out; what stays goes from head to foot."""
+    found, images = {}, tmp_path / "images"
+    images.mkdir()
+    for item in load_landmark_datalist(table_folder(trained), "training")[:2]:
+        (images / Path(item["image"]).name).symlink_to(item["image"])
+    for config in ("plain", "chain"):
+        options = {"dataset_dir": str(images), "output_dir": str(tmp_path / config)}
+        run(trained, "inference", *[config][config == "plain" :], bfloat16=False, **options)
+        table = read_landmark_table(tmp_path / config / "predictions.csv")
+        found[config] = np.stack([table[image].to("RAS").points for image in sorted(table)])
+    kept = np.isfinite(found["chain"]).all(axis=-1)
+    assert kept.any() and np.isfinite(found["plain"]).all()
+    for points, present in zip(found["chain"], kept):
+        assert (np.diff(points[present, 2]) < 0).all()
+
+
 def table_folder(root: Path) -> dict:
     return table_folder_datalist(root / "data", names=bundle_landmark_names(metadata_file(root)))
 
 
-@pytest.mark.parametrize("bundle", VOLUMES)
+@pytest.mark.parametrize("bundle", WHOLE)
 def test_patches_hold_landmarks_and_their_points(bundle: str, tmp_path: Path) -> None:
     """In a patch, the brightest voxels lie at the landmarks that are in it."""
     root = copy_bundle(bundle, tmp_path)

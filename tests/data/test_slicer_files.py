@@ -17,56 +17,12 @@ import jsonschema
 import numpy as np
 import pytest
 import SimpleITK
+from markups_schema import MARKUPS_SCHEMA
 from PIL import Image
 
 from monai_landmarks.data import LandmarkSet, read_landmarks, write_landmarks
 
 NAN = float("nan")
-
-# what schema 1.0.3 of Slicer's markups asks of a point list, in our words
-MARKUPS_SCHEMA = {
-    "type": "object",
-    "required": ["@schema", "markups"],
-    "properties": {
-        "@schema": {"type": "string", "pattern": r"/markups-schema-v1\.0\.3\.json#$"},
-        "markups": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["type"],
-                "properties": {
-                    "type": {"enum": ["Fiducial", "Line", "Angle", "Curve", "ClosedCurve", "Plane", "ROI"]},
-                    "coordinateSystem": {"enum": ["LPS", "RAS"]},
-                    "coordinateUnits": {"enum": ["mm", "um"]},
-                    "locked": {"type": "boolean"},
-                    "labelFormat": {"type": "string"},
-                    "controlPoints": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "properties": {
-                                "id": {"type": "string"},
-                                "label": {"type": "string"},
-                                "description": {"type": "string"},
-                                "associatedNodeID": {"type": "string"},
-                                "position": {
-                                    "type": "array",
-                                    "items": {"type": "number"},
-                                    "minItems": 3,
-                                    "maxItems": 3,
-                                },
-                                "selected": {"type": "boolean"},
-                                "locked": {"type": "boolean"},
-                                "visibility": {"type": "boolean"},
-                                "positionStatus": {"enum": ["undefined", "preview", "defined"]},
-                            },
-                        },
-                    },
-                },
-            },
-        },
-    },
-}
 
 
 def control_point(label, position, status="defined", **kwargs):

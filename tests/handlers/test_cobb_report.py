@@ -124,8 +124,9 @@ def test_angles_in_a_bundle_like_evaluation(cases, tmp_path, caplog):
         assert np.asarray(picture.convert("L")).std() > 5
 
 
-def test_truth_from_the_corners(cases, tmp_path):
-    evaluator = evaluate(cases, CobbReport(tmp_path / "eval", truth_key=None), name="spine")
+@pytest.mark.parametrize("truth_key", [None, "angles_that_no_item_has"])
+def test_truth_from_the_corners(truth_key, cases, tmp_path):
+    evaluator = evaluate(cases, CobbReport(tmp_path / "eval", truth_key=truth_key), name="spine")
     rows = read(tmp_path / "eval" / "cobb_angles.csv")
     expected = [cobb_angles(torch.tensor(bent_spine()), height).tolist() for height in HEIGHTS]
     np.testing.assert_allclose([numbers(row, "true") for row in rows], expected, atol=6e-4, rtol=0)
@@ -157,8 +158,8 @@ def test_as_a_handler(cases, tmp_path):
 def test_it_says_what_is_lacking(cases, tmp_path):
     for case in cases:
         del case["cobb_angles"]
-    with pytest.raises(KeyError, match="CobbReport needs 'cobb_angles'.*truth_key to None"):
-        evaluate(cases, CobbReport(tmp_path / "eval"))
+    with pytest.raises(KeyError, match="CobbReport needs 'cobb_angles'.*to None"):
+        evaluate(cases, CobbReport(tmp_path / "eval", label_key=None))
 
 
 def test_predicted_angles_alone(cases, tmp_path, caplog):

@@ -25,7 +25,7 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import ValidationHandler
 from PIL import Image
 
-from monai_landmarks.handlers import ResumeTraining, TargetPrecision
+from monai_landmarks.handlers import ResumeTraining, TargetPrecision, wrap_distributed
 from monai_landmarks.losses import AdaptivePrecisionLoss, SCNLoss
 from monai_landmarks.precision import (
     Decision,
@@ -66,17 +66,22 @@ def training(
     children=False,
     seed=3,
     postprocessing=None,
+    rank=None,
     **options,
 ):
     """A trainer of a convolution, whose evaluator finds known errors: case i is i mm away from the truth."""
     torch.manual_seed(seed)
+    validation, cases = make_cases(), make_cases(seed=1)
     network = torch.nn.Conv2d(1, 3, 3, padding=1)
+    if rank is not None:  # of two processes, each with its own part
+        validation = validation[:1] if rank == 0 else validation[1:]
+        cases, network = cases[2 * rank : 2 * rank + 2], wrap_distributed(network, torch.device("cpu"))
     loss = loss or AdaptivePrecisionLoss(3, 2, sigma=4.0)
     optimizer = torch.optim.Adam([*network.parameters(), *loss.parameters()], 1e-2)
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
-        val_data_loader=DataLoader(Dataset(make_cases()), batch_size=2),
-        network=network,
+        val_data_loader=DataLoader(Dataset(validation), batch_size=2),
+        network=getattr(network, "module", network),
         prepare_batch=prepare_batch,
         postprocessing=postprocessing or AddPrediction(),
     )
@@ -95,7 +100,7 @@ def training(
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=epochs,
-        train_data_loader=DataLoader(Dataset(make_cases(seed=1)), batch_size=2, shuffle=True),
+        train_data_loader=DataLoader(Dataset(cases), batch_size=2, shuffle=True),
         network=network,
         optimizer=optimizer,
         loss_function=loss,
@@ -199,7 +204,7 @@ def test_a_validation_outside_of_the_training_decides_nothing(tmp_path):
 
 def search(children=1):
     agent = DoubleDQNAgent(hidden=8, updates=3, seed=1)
-    return PrecisionSearch(3, 2, agent=agent, warmup=0.0, until=0.9, min_decisions=3, children=children)
+    return PrecisionSearch(3, 2, agent=agent, warmup=0.0, until=0.9, stop_from=0.3, children=children)
 
 
 @pytest.mark.parametrize("children,stop_at", [(1, 14), (2, 14), (2, 17)])

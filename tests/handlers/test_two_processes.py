@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import filecmp
 import socket
-from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from engines import NAMES, make_cases, make_evaluator
 from monai.handlers import IgniteMetricHandler, from_engine
+from test_target_precision import search, training
 
 from monai_landmarks.handlers import LandmarkReport, LandmarkSaver, OverlaySaver
 from monai_landmarks.metrics import OutlierMetric, PointErrorMetric, SuccessDetectionRateMetric
+from monai_landmarks.precision import PrecisionTrajectory
 
 
 def evaluate(cases, folder):
@@ -41,25 +43,47 @@ def evaluate(cases, folder):
     return evaluator.state.metrics
 
 
+def search_while_training(rank, folder):
+    """A process with images and random numbers of its own; what it has decided, learned and trained."""
+    trainer, handler, network, loss = training(folder, search(), epochs=10, seed=rank, rank=rank)
+    trainer.run()
+    agent = handler.controller.agent
+    return {
+        "sigma": loss.sigma,
+        "decisions": handler.trajectory.decisions,
+        "agent": list(agent.network.state_dict().values()),
+        "rewards": agent.replay.state_dict()["reward"],
+        "network": list(network.state_dict().values()),
+    }
+
+
 def worker(rank, port, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     cases = make_cases(folders=("left", "right"))
     # uneven, and the two images that share a name lie on different ranks
-    metrics = evaluate(cases[:1] if rank == 0 else cases[1:], folder)
-    torch.save(metrics, f"{folder}.rank{rank}.pt")
+    metrics = evaluate(cases[:1] if rank == 0 else cases[1:], folder / "evaluation")
+    torch.save(metrics, folder / f"evaluation{rank}.pt")
+    torch.save(search_while_training(rank, folder / "search"), folder / f"search{rank}.pt")
     dist.destroy_process_group()
 
 
-def test_two_processes(tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    expected = evaluate(make_cases(folders=("left", "right")), one)
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """The folder of what two processes have done together."""
+    folder = tmp_path_factory.mktemp("two")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(worker, args=(port, str(two)), nprocs=2)
+    mp.spawn(worker, args=(port, folder), nprocs=2)
+    return folder
+
+
+def test_evaluation(two, tmp_path):
+    one, two = tmp_path / "one", two / "evaluation"
+    expected = evaluate(make_cases(folders=("left", "right")), one)
     for rank in range(2):
-        metrics = torch.load(Path(f"{two}.rank{rank}.pt"), weights_only=True)
+        metrics = torch.load(f"{two}{rank}.pt", weights_only=True)
         assert set(metrics) == set(expected) == {"val_mre", "median", "sdr", "outliers"}
         for name, value in metrics.items():
             torch.testing.assert_close(value, expected[name], msg=f"{name} of rank {rank}")
@@ -67,3 +91,15 @@ def test_two_processes(tmp_path):
     assert len(files) == 5 + 2 + 3 + 4 and sorted(path.name for path in two.iterdir()) == files
     same, different, failed = filecmp.cmpfiles(one, two, files, shallow=False)
     assert sorted(same) == files, f"{different} {failed}"
+
+
+def test_search_of_target_precision(two):
+    """Both processes decide alike, on the cases of both."""
+    first, second = (torch.load(two / f"search{rank}.pt", weights_only=True) for rank in range(2))
+    assert first["decisions"] == second["decisions"]
+    assert PrecisionTrajectory.read(two / "search/precision.json").decisions == first["decisions"]
+    for name in ("sigma", "agent", "rewards", "network"):
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=0, msg=name)
+    assert len({tuple(row["sigma"]) for row in first["decisions"]}) > 2
+    # the errors of the five cases are 0, 1, 2, 3 and 4 mm; the third landmark is missing in the second one
+    assert first["decisions"][1]["error"] == pytest.approx([2.0, 2.0, 2.25])

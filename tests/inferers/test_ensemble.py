@@ -75,6 +75,23 @@ def test_a_network_that_follows_the_mirror_gains_nothing(dims):
     assert (unpaired - net(images)).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("points", [False, True])
+def test_the_mirror_image_says_nothing_of_what_is_on_one_side_only(points):
+    images, net = torch.rand(2, 1, *SIZES[2]), make_net(2, "cpu")
+    inner = LandmarkInferer() if points else None
+    with torch.no_grad():
+        one, both = (
+            FlipEnsembleInferer(0, PAIRS, NAMES, inner, one_sided=one_sided)(images, net)
+            for one_sided in (["middle"], ())
+        )
+        alone = LandmarkInferer()(images, net) if points else {"maps": net(images)}
+    one, both = (found if points else {"maps": found} for found in (one, both))
+    for name, values in alone.items():
+        torch.testing.assert_close(one[name][:, 1], values[:, 1], equal_nan=True)
+        torch.testing.assert_close(one[name][:, [0, 2]], both[name][:, [0, 2]], equal_nan=True)
+        assert name == "covariance" or not torch.allclose(both[name][:, 1], values[:, 1])
+
+
 def test_nested_flips_are_four_members():
     net, images = make_net(2, "cpu"), torch.rand(1, 1, *SIZES[2])
     with torch.no_grad():

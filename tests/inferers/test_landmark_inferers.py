@@ -25,7 +25,7 @@ from monai.engines import SupervisedEvaluator
 from monai.inferers import SlidingWindowInferer
 
 from monai_landmarks.handlers import LandmarkSaver
-from monai_landmarks.heatmaps import decode_heatmaps, gaussian_heatmaps
+from monai_landmarks.heatmaps import decode_heatmaps, find_peaks, gaussian_heatmaps
 from monai_landmarks.inferers import AutocastInferer, LandmarkInferer, SlidingWindowLandmarkInferer
 from monai_landmarks.transforms import HeatmapToLandmarksd
 
@@ -137,6 +137,52 @@ def test_several_cases_and_channels_last(device):
     assert_same_landmarks(SlidingWindowLandmarkInferer(**options, candidates=100)(image, network), expected)
 
 
+class Chain(Blobs):
+    """Each map shows its own landmark, and lower those next to it."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        maps = super().forward(image)
+        return maps + 0.5 * maps.roll(1, dims=1) + 0.25 * maps.roll(-1, dims=1)
+
+
+@pytest.mark.parametrize("mode, overlap", [("constant", 0.0), ("gaussian", 0.4)])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_several_candidates_are_those_of_the_stitched_volume(dims, mode, overlap, device):
+    """Peaks of one landmark in one cell, in neighboring cells, at borders and seams, and fewer than are asked for."""
+    size = (60, 47, 20)[:dims]
+    corners = torch.tensor(
+        [[5.3, 7.0, 4.0], [15.6, 16.2, 12.0], [24.1, 15.7, 11.9], [0.0, 30.0, 19.0], [58.6, 46.0, 9.0]]
+    )
+    network = Chain(corners[:, :dims], disagreement=0.2)
+    image = where(size, device)
+    options = {"roi_size": (24, 20, 16)[:dims], "overlap": overlap, "mode": mode}
+    maps = SlidingWindowInferer(**options)(image, network)
+    how = {"num_peaks": 4, "min_distance": 7.0, "threshold": 0.1}
+    expected = find_peaks(maps, dims, **how)
+    assert expected.score.isnan().any() and (expected.score[..., 2] > 0).all()
+    found = SlidingWindowLandmarkInferer(**options, **how)(image, network)
+    assert_same_landmarks(found, expected)
+    assert_same_landmarks(LandmarkInferer(SlidingWindowInferer(**options), **how)(image, network), expected)
+    highest = SlidingWindowLandmarkInferer(**options)(image, network)
+    torch.testing.assert_close(found["points"][:, :, 0], highest["points"], atol=1e-3, rtol=0)
+
+
+def test_no_candidates_at_all():
+    for network in (lambda x: x[:, :1] * 0 - 1, lambda x: x[:, :1] * float("nan")):
+        found = SlidingWindowLandmarkInferer(roi_size=16, num_peaks=2)(where((20, 20)), network)
+        assert found["points"].shape == (1, 1, 2, 2) and all(values.isnan().all() for values in found.values())
+
+
+def test_a_higher_threshold_runs_fewer_windows():
+    network = Blobs(torch.tensor([[30.0, 30.0]]), noise=0.02)
+    counts = []
+    for threshold in (0.0, 0.3):
+        network.num_windows = 0
+        SlidingWindowLandmarkInferer((32, 32), num_peaks=3, threshold=threshold)(where((256, 256)), network)
+        counts.append(network.num_windows)
+    assert counts[1] < counts[0]
+
+
 def test_what_looks_best_in_one_window_may_not_be_best():
     """Two windows have false peaks in the same cell, each of which the other blends away below the true one."""
 
@@ -232,7 +278,7 @@ def _cells(path):
 def test_other_sizes_and_arguments_are_refused():
     with pytest.raises(ValueError, match="need the same size"):
         SlidingWindowLandmarkInferer(roi_size=(16, 16))(torch.zeros(1, 1, 40, 40), torch.nn.AvgPool2d(2))
-    for arguments in ({"method": "mean"}, {"candidates": 0}):
+    for arguments in ({"method": "mean"}, {"candidates": 0}, {"num_peaks": 0}):
         with pytest.raises(ValueError, match="method|candidates"):
             SlidingWindowLandmarkInferer(roi_size=16, **arguments)
     with pytest.raises(ValueError, match="method"):

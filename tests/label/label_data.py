@@ -42,11 +42,11 @@ def oblique(shape: Sequence[int] = SHAPES[3], spacing: Sequence[float] = (1.2, 0
     return affine
 
 
-def spots(shape: Sequence[int], points: np.ndarray, heights: Sequence[float] = (100.0, -100.0)) -> np.ndarray:
-    """An image with a Gaussian of each height at each index point."""
+def spots(shape: Sequence[int], points: np.ndarray, spread: float = SPREAD) -> np.ndarray:
+    """An image with a bright spot at the first index point and a dark one at the second."""
     grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
     distances = ((grid[..., None, :] - points) ** 2).sum(axis=-1)
-    return 128 + (np.exp(-distances / (2 * SPREAD**2)) * np.asarray(heights)).sum(axis=-1)
+    return 128 + 100 * (np.exp(-distances / (2 * spread**2)) * [1, -1]).sum(axis=-1)
 
 
 def random_points(random: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
@@ -55,14 +55,14 @@ def random_points(random: np.random.Generator, shape: Sequence[int]) -> np.ndarr
     return np.stack([random.uniform(0.2, 0.35, len(size)), random.uniform(0.65, 0.8, len(size))]) * size
 
 
-def write_image(path: Path, points: np.ndarray, heights: Sequence[float] = (100.0, -100.0)) -> Path:
-    """Write an image with spots, of two dimensions or three by its suffix."""
+def write_image(path: Path, points: np.ndarray, spread: float = SPREAD) -> Path:
+    """Write an image with spots, of two dimensions or three by its suffix; some pictures state 72 dots per inch."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.name.endswith(".nii.gz"):
-        nib.save(nib.Nifti1Image(spots(SHAPES[3], points, heights).astype(np.float32), oblique()), path)
+        nib.save(nib.Nifti1Image(spots(SHAPES[3], points, spread).astype(np.float32), oblique()), path)
     else:
-        picture = Image.fromarray(spots(SHAPES[2], points, heights).T.round().astype(np.uint8))
-        picture.save(path, **({"dpi": (72, 72)} if path.suffix == ".jpg" else {}))
+        picture = Image.fromarray(spots(SHAPES[2], points, spread).T.round().astype(np.uint8))
+        picture.save(path, dpi=(72, 72))
     return path
 
 

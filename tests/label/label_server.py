@@ -26,6 +26,7 @@ from typing import Any
 import monai
 import nibabel as nib
 import numpy as np
+import psutil
 import requests
 import torch
 from PIL import Image
@@ -34,9 +35,11 @@ from monai_landmarks.data import LandmarkSet
 
 ROOT = Path(__file__).parents[2]
 STARTED: list[LabelServer] = []
-_PATIENCE = 120.0  # seconds, for what takes a few on a machine with nothing else to do
-# a turn about no axis of the voxels, and voxels of three sizes
-OBLIQUE = np.array([[-1.8, -0.5, 0.3, 30.0], [0.5, -1.7, -0.7, 25.0], [0.3, -0.5, 2.4, -40.0], [0, 0, 0, 1]])
+_PATIENCE = 300.0  # seconds, for what takes a few on a machine with nothing else to do
+# turned about no axis of the voxels, which have three sizes
+_TURN = np.linalg.qr([[-0.9, -0.3, 0.1], [0.3, -0.9, -0.3], [0.1, -0.2, 0.95]])[0]
+OBLIQUE = np.eye(4)
+OBLIQUE[:3] = np.column_stack([_TURN * (1.9, 1.7, 2.4), (30.0, 25.0, -40.0)])
 
 
 class LabelServer:
@@ -128,6 +131,12 @@ class LabelServer:
             return requests.get(f"{self.url}/info/", timeout=_PATIENCE).status_code == 200
         except requests.ConnectionError:
             return False
+
+    def listens_on(self) -> set[str]:
+        """The addresses at which the server is reached."""
+        assert self._process is not None
+        listening = psutil.Process(self._process.pid).net_connections("inet")
+        return {entry.laddr.ip for entry in listening if entry.status == psutil.CONN_LISTEN}
 
     def wait_until(self, true: Any, what: str) -> None:
         """Wait, but not forever."""

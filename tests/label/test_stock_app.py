@@ -16,8 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from label_server import LabelServer, errors, random_weights, write_studies
-from small_bundles import BUNDLES, SIZE, SOURCE, network_def
+from small_bundles import BUNDLES, SIZE, SOURCE, metadata, network_def
 
 from monai_landmarks.apps.main import program
 from monai_landmarks.data import LandmarkSet, read_landmarks, write_landmarks
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed; ./setup.sh label installs it")
-from monailabel.client import MONAILabelClient  # noqa: E402
+from monailabel.client import MONAILabelClient
 
 sitk = pytest.importorskip("SimpleITK")
 
@@ -70,28 +69,139 @@ def server(home: Path, truth: dict[str, LandmarkSet]) -> Iterator[LabelServer]:
     definition = {"names": names, "pairs": [], "coordinate_system": "RAS"}
     datalist.write_text(json.dumps({"landmarks": definition, "training": items[:6], "validation": items[6:]}))
     arguments = ["init", datalist, "--out", app / "model" / VOLUMES, "--device", "cpu", "--memory", 4]
-    for setting in ("width=8", "spatial_size=[32,32,32]", "batch_size=2", "modality=CT"):
+    for setting in ("width=8", "spatial_size=[32,16,16]", "spacing_mm=3", "sigma_mm=6", "batch_size=2"):
         arguments += ["--set", setting]
     result = CliRunner().invoke(program, list(map(str, arguments)))
     assert result.exit_code == 0, result.output
-    random_weights(app / "model" / VOLUMES)
+    random_weights(app / "model" / VOLUMES, augmentation=[], learning_rate=0.01)
     with LabelServer(app, home / "studies", home / "home", {"models": ",".join([*BUNDLES, VOLUMES])}) as server:
         yield server
 
 
-@pytest.fixture
-def client(server: LabelServer, tmp_path: Path) -> MONAILabelClient:
-    return MONAILabelClient(server.url, tmpdir=str(tmp_path))
+def test_annotators_and_the_server_teach_each_other(
+    server: LabelServer, truth: dict[str, LandmarkSet], tmp_path: Path
+) -> None:
+    """All in one, because a server takes seconds to start and what it has learned comes later."""
+    client = MONAILabelClient(server.url, tmpdir=str(tmp_path))
+    check_nobody_else_is_answered(server)
+    check_info(client.info(), truth[UNSEEN].names)
+    for bundle in BUNDLES:
+        check_picture(server, client, bundle)
+    before = check_volume(server, client, truth[UNSEEN], tmp_path)
+    check_bad_requests(server, tmp_path)
+    assert client.next_sample("first", {})["id"] in {*truth, "picture_0"}
+
+    correct_and_submit(client, truth, tmp_path)
+    assert client.datastore()["objects"][TRAINED[0]]["labels"]["final"]["ext"] == ".mrk.json"
+    assert {"total": 9, "completed": 6}.items() <= server.ask("GET", "/datastore/").items()
+    check_training(server, client, truth["volume_6"], tmp_path)
+    after = check_volume(server, client, truth[UNSEEN], tmp_path)
+    assert after < 0.5 * before
+
+    wanted = ["volume_6", UNSEEN]
+    settings = {"images": wanted, "multi_gpu": False, "device": "cpu", "label_tag": "original"}
+    done = server.ask("POST", f"/batch/infer/{VOLUMES}?run_sync=true", json=settings)
+    assert sorted(done) == wanted
+
+    server.stop()
+    server.start()
+    client.set_server_url(server.url)
+    assert check_volume(server, client, truth[UNSEEN], tmp_path) == pytest.approx(after)
+    kept = client.datastore()["objects"]
+    assert [image for image in sorted(kept) if "final" in kept[image]["labels"]] == [*TRAINED, "volume_6"]
+    assert [image for image in sorted(kept) if "original" in kept[image]["labels"]] == wanted
+    found = kept[UNSEEN]["labels"]["original"]["info"]["params"]["landmarks"]
+    assert errors(found, truth[UNSEEN]).mean() == pytest.approx(after)
 
 
-def infer(client: MONAILabelClient, image: str, model: str = VOLUMES) -> tuple[Path, dict[str, Any]]:
+def check_nobody_else_is_answered(server: LabelServer) -> None:
+    """Neither other machines, nor pages of others in a browser of this machine."""
+    assert server.listens_on() == {"127.0.0.1"}
+    answer = server.ask("GET", "/info/", None, headers={"Origin": "http://example.org"})
+    assert "access-control-allow-origin" not in {key.lower() for key in answer.headers}
+
+
+def check_info(info: dict[str, Any], names: tuple[str, ...]) -> None:
+    assert set(info["models"]) == set(info["trainers"]) == {*BUNDLES, VOLUMES}
+    assert {model["type"] for model in info["models"].values()} == {
+        "segmentation"
+    }  # which the module for Slicer offers
+    assert info["models"][VOLUMES]["labels"] == {name: i for i, name in enumerate(names)}
+
+
+def infer(client: MONAILabelClient, image: str, model: str) -> tuple[Path, dict[str, Any]]:
     """As the module for 3D Slicer asks."""
     file, params = client.infer(model, image, {"result_extension": ".nrrd", "result_dtype": "uint16"})
     return Path(file), params
 
 
-def test_info(client: MONAILabelClient, truth: dict[str, LandmarkSet]) -> None:
-    info = client.info()
-    assert set(info["models"]) == set(info["trainers"]) == {*BUNDLES, VOLUMES}
-    assert {model["type"] for model in info["models"].values()} == {"segmentation"}  # which Slicer's module offers
-    assert info["models"][VOLUMES]["labels"] == {name: i for i, name in enumerate(truth[UNSEEN].names)}
+def check_picture(server: LabelServer, client: MONAILabelClient, bundle: str) -> None:
+    """A picture's pixels are LPS mm, and its label map has its pixels."""
+    file, params = infer(client, "picture_0", bundle)
+    names = [entry["name"] for entry in params["landmarks"]]
+    assert names == list(metadata(bundle)["network_data_format"]["outputs"]["pred"]["channel_def"].values())
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
+    assert labels.shape == (80, 64)
+    check_balls(params, labels, lambda ras: np.rint(-ras[:2]).astype(int))
+
+
+def check_volume(server: LabelServer, client: MONAILabelClient, truth: LandmarkSet, folder: Path) -> float:
+    """The mean error in mm; points in the world of the volume, and balls at the points on the volume's grid."""
+    file, params = infer(client, UNSEEN, VOLUMES)
+    labels, image = sitk.ReadImage(str(file)), sitk.ReadImage(str(server.studies / f"{UNSEEN}.nii.gz"))
+    assert labels.GetSize() == image.GetSize()
+    for of in (sitk.Image.GetOrigin, sitk.Image.GetSpacing, sitk.Image.GetDirection):
+        np.testing.assert_allclose(of(labels), of(image), atol=1e-4)
+    values = sitk.GetArrayFromImage(labels)
+    check_balls(params, values, lambda ras: labels.TransformPhysicalPointToIndex((ras * (-1, -1, 1)).tolist()))
+    (folder / "found.mrk.json").write_text(json.dumps(params["markups"]))
+    points = read_landmarks(folder / "found.mrk.json").to("RAS").points
+    np.testing.assert_allclose(points, [one["position"] for one in params["landmarks"]])
+    return float(errors(params["landmarks"], truth).mean())
+
+
+def check_balls(params: dict[str, Any], labels: np.ndarray, index_of: Callable[[np.ndarray], Sequence[int]]) -> None:
+    """The voxel of each landmark has its number; an untrained network finds some beside the image, and some in one place."""
+    indices = [
+        None if one["position"] is None else tuple(index_of(np.array(one["position"])))[::-1]
+        for one in params["landmarks"]
+    ]
+    for value, index in enumerate(indices, 1):
+        if index is not None and all(0 <= i < n for i, n in zip(index, labels.shape)) and indices.count(index) == 1:
+            assert labels[index] == value
+
+
+def check_bad_requests(server: LabelServer, folder: Path) -> None:
+    """MONAI Label's own app says little, but it stays."""
+    assert server.ask("POST", f"/infer/{VOLUMES}?image=nobody", None).status_code >= 400
+    assert server.ask("POST", "/infer/no_model?image=volume_0", None).status_code >= 400
+    assert server.ask("POST", f"/infer/{VOLUMES}?image=picture_0", None).status_code >= 400
+    (folder / "broken.mrk.json").write_text("{")
+    assert server.save_label("nobody", folder / "broken.mrk.json", None).status_code >= 400
+    assert server.answers()
+
+
+def correct_and_submit(client: MONAILabelClient, truth: dict[str, LandmarkSet], folder: Path) -> None:
+    """What is proposed, with the points moved to where they belong; of one image the annotator leaves one out."""
+    for number, image in enumerate(TRAINED):
+        _, params = infer(client, image, VOLUMES)
+        content = params["markups"]
+        points = truth[image].to("LPS").points.tolist()
+        for entry, point in zip(content["markups"][0]["controlPoints"], points, strict=True):
+            entry.update(position=point, positionStatus="defined")
+        if number == 3:
+            content["markups"][0]["controlPoints"][1].update(position="", positionStatus="undefined")
+        (folder / "corrected.mrk.json").write_text(json.dumps(content))
+        client.save_label(image, str(folder / "corrected.mrk.json"))
+
+
+def check_training(server: LabelServer, client: MONAILabelClient, further: LandmarkSet, folder: Path) -> None:
+    """To its end, while annotators go on."""
+    client.train_start(VOLUMES, {"max_epochs": 8, "val_split": 0.2, "multi_gpu": False, "device": "cpu"})
+    write_landmarks(folder / "further.mrk.json", further.to("LPS"))
+    client.save_label("volume_6", str(folder / "further.mrk.json"))
+    infer(client, UNSEEN, VOLUMES)
+    assert client.train_status(check_if_running=True)
+    server.wait_until(lambda: not client.train_status(check_if_running=True), "finish the training")
+    task = client.train_status()
+    assert task["status"] == "DONE", task["details"]

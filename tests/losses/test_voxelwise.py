@@ -49,6 +49,18 @@ def test_reductions(kind, dims, missing, maps_that_count, device):
     assert torch.allclose(value["mean"], value["sum"] / (maps_that_count * prediction[0, 0].numel()))
 
 
+@pytest.mark.parametrize("kind", LOSSES)
+def test_in_a_chain_the_next_one_is_unknown_and_those_beyond_are_absent(kind):
+    """Of five landmarks the second and third are there: the first and the fourth may be cut off, the fifth is elsewhere."""
+    points = torch.rand(1, 5, 2) * 7
+    points[0, [0, 3, 4]] = float("nan")
+    prediction = torch.randn(1, 5, *SHAPE[2])
+    values = {m: kind(missing=m, reduction="none")(prediction, points)[0] for m in ("ignore", "absent", "chain")}
+    assert (values["chain"] == 0).tolist() == [True, False, False, True, False]
+    assert torch.equal(values["chain"][[1, 2]], values["ignore"][[1, 2]])
+    assert torch.equal(values["chain"][4], values["absent"][4])
+
+
 @pytest.mark.parametrize("missing", ["ignore", "absent"])
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("kind", LOSSES)

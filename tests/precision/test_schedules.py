@@ -75,7 +75,7 @@ def test_adaloss_by_hand():
 
 
 def test_calibrated_is_the_error_along_an_axis():
-    one = CalibratedSigma(2, margin=2.0, warmup=0.1, until=0.9)
+    one = CalibratedSigma(2, margin=2.0, warmup=0.1, until=0.9, sigma_range=SigmaRange(1.0, 10.0))
     assert one.update(evaluation([4.0, 4.0], [1.0, 1.0], progress=0.0)).sigma.tolist() == [4.0, 4.0]
     decision = one.update(evaluation([4.0, 4.0], [1.0, NAN], square=[35.0, NAN], progress=0.5))
     mean = (0.9 * 1 + 35) / 1.9

@@ -14,11 +14,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from tables import NAN, Bandit, evaluation
 
 from monai_landmarks.precision import (
+    FEATURES,
     Action,
     DoubleDQNAgent,
     LinearExploration,
@@ -56,7 +59,8 @@ class Script(RandomAgent):
 
 
 def search(agent, rules, count=1, **options):
-    options = {"warmup": 0.0, "until": 1.0, "min_decisions": 0, **options}
+    whole = {"warmup": 0.0, "until": 1.0, "stop_from": 0.0, "imagine": False, "sigma_range": SigmaRange(1.0, 10.0)}
+    options = {**whole, **options}
     return PrecisionSearch(count, 2, agent=agent, stop_rules=rules, **options)
 
 
@@ -98,7 +102,7 @@ def test_stop_is_closed_at_first():
     agent = DoubleDQNAgent(learning_rate=0.0)
     with torch.no_grad():
         agent.network.value.bias.fill_(-5.0)  # all moves seem bad: it would stop at once
-    one = search(agent, [StopChosen()], count=6, min_decisions=4, exploration=LinearExploration(0.0, 0.0))
+    one = search(agent, [StopChosen()], count=6, stop_from=0.25, exploration=LinearExploration(0.0, 0.0))
     decisions = Bandit(BEST).run(one, steps=20)
     assert [Action.STOP in d.action.tolist() for d in decisions[:6]] == [False] * 4 + [True, False]
     assert set(decisions[4].stopped) == {""} and set(decisions[5].stopped) == {"stop chosen"}
@@ -162,6 +166,28 @@ def test_what_the_agent_learns_from():
     assert torch.equal(first["next_state"], second["state"]) and second["reward"] == 0
     assert torch.equal(decisions[1].reward, first["reward"])
     assert first["next_allowed"].all()  # from 5 voxels all is open
+
+
+def test_actions_that_were_not_taken_are_imagined_with_the_same_errors():
+    agent = Script([[Action.GROW], [Action.KEEP]])
+    objective = PrecisionObjective(2, calibration=1.0, margin=2.0, window=1)
+    one = search(agent, [], objective=objective, imagine=True)
+    feed(one, [2.0, 1.5])
+    (learned,) = agent.learned
+    assert learned["action"].tolist() == [Action.GROW, Action.SHRINK, Action.KEEP]
+
+    def cost(sigma, error):
+        return math.log(sigma) + (2 * error) ** 2 / (2 * 2 * sigma**2)
+
+    # the error fell by as much, whatever was done; half of its logarithm is its noise
+    gains = [cost(4, 2) - cost(sigma, 1.5) for sigma in (5.0, 3.2, 4.0)]
+    own = [max(-1.0, min(1.0, gain / (math.log(2 / 1.5) / 2 + 0.02))) for gain in gains]
+    expected = [1.3 * gain - price for gain, price in zip(own, (0.01, 0.01, 0.0))]
+    assert learned["reward"].tolist() == pytest.approx(expected, abs=1e-4)
+    sigma = learned["next_state"][:, FEATURES.index("log_sigma")].exp() * 10**0.5
+    assert sigma.tolist() == pytest.approx([5.0, 3.2, 4.0])
+    # with the error alone as the cost there is nothing to imagine
+    assert not search(agent, [], objective=PrecisionObjective(2, calibration=0.0), imagine=True).imagine
 
 
 @pytest.mark.parametrize("children", [1, 2])

@@ -20,7 +20,13 @@ import torch
 from monai.data import MetaTensor
 
 from monai_landmarks.heatmaps import chain_offsets, gaussian_heatmaps
-from monai_landmarks.transforms import HeatmapToChainLandmarks, HeatmapToChainLandmarksd, HeatmapToLandmarks
+from monai_landmarks.inferers import LandmarkInferer, SlidingWindowLandmarkInferer
+from monai_landmarks.transforms import (
+    HeatmapToChainLandmarks,
+    HeatmapToChainLandmarksd,
+    HeatmapToLandmarks,
+    HeatmapToLandmarksd,
+)
 
 NAMES = ["L1", "L2", "sacrum", "L3", "L4"]
 CHAIN = ["L1", "L2", "L3", "L4"]
@@ -120,6 +126,47 @@ def test_two_dimensions_and_arrays():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         HeatmapToChainLandmarks(**arguments)
+
+
+@pytest.mark.parametrize("border", [False, True])
+@pytest.mark.parametrize("method", ["sequence", "graph"])
+def test_candidates_of_an_inferer_are_those_of_the_heatmaps(method, border, device):
+    """Also where a chain must not begin at the border of the image on a weak candidate."""
+    _, maps = spine_maps(device)
+    if border:
+        maps = maps[..., 6:].clone()
+        maps[0] *= 0.4
+    image = MetaTensor(torch.zeros(1, *maps.shape[1:], device=device), affine=AFFINE)
+    # nothing is appended to the chain, so that a first one too weak to begin it is left out
+    options = {"options": {"end_distance": (15.0, 30.0)}} if method == "sequence" else {}
+    choose = HeatmapToChainLandmarksd("pred", [CHAIN], NAMES, ref_image_keys="image", **chooser(method, **options))
+    expected = choose({"pred": maps, "image": image})
+    for inferer in (
+        LandmarkInferer(num_peaks=5),
+        SlidingWindowLandmarkInferer((20, 20, 24), overlap=0.5, mode="gaussian", num_peaks=5),
+    ):
+        places = torch.zeros(1, 1, *maps.shape[1:], device=device)
+        places[0, 0] = torch.arange(places.numel()).view(maps.shape[1:])
+
+        def network(windows):
+            """The part of the maps that a window shows: its voxels tell where they are."""
+            index = windows[:, 0].long()
+            return torch.stack([maps.flatten(1)[:, one] for one in index])
+
+        found = inferer(places, network)
+        result = choose({"pred": {name: values[0] for name, values in found.items()}, "image": image})
+        for key in ("pred_points", "pred_score", "pred_covariance"):
+            torch.testing.assert_close(result[key], expected[key], atol=1e-3, rtol=1e-3, equal_nan=True)
+    assert bool(expected["pred_points"][0, 0].isnan().all()) == (border and method == "sequence")
+
+
+def test_the_highest_candidate_is_a_point():
+    _, maps = spine_maps()
+    found = LandmarkInferer(num_peaks=3)(maps[None], lambda image: image)
+    item = {"pred": {name: values[0] for name, values in found.items()}, "image": MetaTensor(maps[:1], affine=AFFINE)}
+    several = HeatmapToLandmarksd("pred", ref_image_keys="image", threshold=0.1)(item)
+    one = HeatmapToLandmarksd("pred", ref_image_keys="image", threshold=0.1)({**item, "pred": maps})
+    torch.testing.assert_close(several["pred_points"], one["pred_points"], atol=1e-3, rtol=0, equal_nan=True)
 
 
 def test_points_of_an_inferer_are_refused():

@@ -55,6 +55,21 @@ def test_pairs_by_number_and_missing_points() -> None:
     np.testing.assert_array_equal(moved.numpy(), [[np.nan, np.nan], [5, 4], [8, 1]])
 
 
+@pytest.mark.parametrize("one_sided", [["nose"], [1]])
+def test_what_has_no_counterpart_is_missing_in_the_mirrored_image(one_sided: list) -> None:
+    image, points = torch.zeros(1, 11, 5), torch.tensor([[2.0, 1.0], [5.0, 4.0], [9.0, 0.0]])
+    flip = RandLandmarkFlip(0, PAIRS, NAMES, prob=1.0, one_sided=one_sided)
+    np.testing.assert_array_equal(flip(image, points)[1].numpy(), [[1, 0], [np.nan, np.nan], [8, 1]])
+    assert torch.equal(points[1], torch.tensor([5.0, 4.0]))
+    # a rotation has both sides
+    turn = RandLandmarkFlip((0, 1), PAIRS, NAMES, prob=1.0, one_sided=one_sided)
+    np.testing.assert_array_equal(turn(image, points)[1].numpy(), [[8, 3], [5, 0], [1, 4]])
+    with pytest.raises(ValueError, match="one-sided and in a left-right pair"):
+        RandLandmarkFlip(0, PAIRS, NAMES, one_sided=["left eye"])
+    with pytest.raises(ValueError, match="'tail', which is not among"):
+        RandLandmarkFlip(0, PAIRS, NAMES, one_sided=["tail"])
+
+
 def test_twice_is_nothing() -> None:
     image, points = torch.rand(1, 9, 8), torch.rand(3, 2) * 8
     flip = RandLandmarkFlip(1, PAIRS, NAMES, prob=1.0)

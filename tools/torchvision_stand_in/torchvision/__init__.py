@@ -12,5 +12,3 @@
 """Stands in for torchvision where it cannot be imported, so that MONAI Label can be; none of its functions are here."""
 
 from __future__ import annotations
-
-__version__ = "0.0.0"

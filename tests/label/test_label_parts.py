@@ -1,0 +1,268 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The parts of the MONAI Label app that need no server."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from label_data import NAMES, SHAPES, oblique, random_points, write_image
+from monai.data import MetaTensor
+from PIL import Image
+
+from monai_landmarks import bundle_path
+from monai_landmarks.data import LandmarkSet, write_landmarks
+from monai_landmarks.label import (
+    check_label,
+    find_models,
+    fitting_model,
+    from_viewer,
+    image_extent,
+    image_uncertainty,
+    next_image,
+    plain_list,
+    proposed_landmarks,
+    split_datalist,
+    stored_uncertainty,
+    to_viewer,
+    training_overrides,
+    viewer_spacing,
+)
+
+NAN = float("nan")
+MODELS = {"spots": NAMES, "hand": ("thumb", "wrist", "Brite")}
+
+
+def scored(mm: float | None, served: float | None = None) -> dict[str, Any]:
+    info: dict[str, Any] = {"landmark_uncertainty": {"m": {"mm": mm}}}
+    return info if served is None else {**info, "strategy": {"other": {"ts": served}}}
+
+
+def rank(info: Any) -> float:
+    return stored_uncertainty(info, "m")
+
+
+def test_images_are_served_by_uncertainty_whatever_their_order() -> None:
+    values = {"a": 1.0, "b": 5.0, "c": 3.0, "d": None, "e": 5.0}
+    for order in itertools.permutations(values):
+        images = {name: scored(values[name]) for name in order} | {"unknown": {}}
+        served = []
+        while (found := next_image(images, 1000.0, rank)) is not None:
+            served.append(found)
+            images[found] = {**images[found], "strategy": {"s": {"ts": 1000}}}
+        assert served == ["b", "e", "c", "a", "d", "unknown"]
+
+
+def test_image_comes_back_when_its_annotator_does_not() -> None:
+    images = {"a": scored(2.0, served=1000), "b": scored(1.0)}
+    assert next_image(images, 1000 + 59 * 60, rank) == "b"
+    assert next_image(images, 1000 + 61 * 60, rank) == "a"
+    assert next_image(images, 900, rank) == "a"  # a clock that was set back keeps nothing locked
+    assert next_image({}, 1000, rank) is None
+
+
+def test_uncertainty_of_another_model_does_not_count() -> None:
+    assert math.isnan(stored_uncertainty(scored(3.0), "n")) and math.isnan(stored_uncertainty({}, None))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_uncertainty_of_an_image_is_what_a_simulation_finds(dims: int) -> None:
+    """Mean over landmarks of the root mean square distance, of points drawn from what is known of them."""
+    random, extent = np.random.default_rng(0), np.array([80.0, 50.0, 30.0])[:dims]
+    root = random.normal(size=(dims, dims))
+    covariance = root @ root.T
+    drawn = random.multivariate_normal(np.zeros(dims), covariance, 200_000)
+    anywhere = (random.uniform(size=(200_000, dims)) - 0.5) * extent
+    expected = np.mean([np.sqrt((points**2).sum(axis=1).mean()) for points in (drawn, anywhere)])
+    points = [np.zeros(dims), np.full(dims, NAN)]
+    landmarks = LandmarkSet(("a", "b"), points, covariances=[covariance, np.full((dims, dims), NAN)])
+    assert image_uncertainty(landmarks, extent) == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("count, fraction", [(1, 0.2), (3, 0.2), (4, 0.2), (5, 0.5), (17, 0.2), (17, 0.01), (9, 0.9)])
+def test_every_label_is_used_once(count: int, fraction: float) -> None:
+    items = [{"image": str(i)} for i in range(count)]
+    train, validation = split_datalist(items, fraction)
+    assert train and validation
+    if count < 4:
+        assert train == validation == items
+        return
+    found = Counter(item["image"] for item in [*train, *validation])
+    assert found == Counter(item["image"] for item in items)
+    assert len(validation) == max(1, min(round(fraction * count), count // 2))
+    assert split_datalist(items, -1) == (items, None)
+
+
+def test_overrides_of_a_training() -> None:
+    handlers = [{"_target_": "monai.handlers.ValidationHandler", "interval": 1}, {"_target_": "CheckpointLoader"}]
+    config = {"max_epochs": 4, "loss_def": {"_target_": "L", "missing": "absent"}, "train": {"handlers": handlers}}
+    found = training_overrides(config, {"train#trainer#max_epochs": 7, "train#handlers": handlers})
+    assert found["max_epochs"] == 7 and found["loss_def#missing"] == "ignore"
+    assert found["train#handlers"] == [{**handlers[0], "exec_at_start": True}, handlers[1]]
+    assert "exec_at_start" not in handlers[0]
+    found = training_overrides({}, {"train#trainer#max_epochs": 7, "train#handlers": handlers[:1]})
+    assert found == {"train#handlers": handlers[:1]}  # nothing to go on from
+
+
+def write_picture(path: Path, **how: Any) -> Path:
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save(path, **how)
+    return path
+
+
+@pytest.mark.parametrize(
+    "name, how",
+    [
+        ("a.png", {"dpi": (72, 72)}),
+        ("a.bmp", {"dpi": (72, 72)}),
+        ("a.jpg", {}),
+        ("a.jpg", {"dpi": (72, 150)}),
+        ("a.tif", {}),
+        ("a.tif", {"dpi": (300, 150)}),
+        ("a.tif", {"resolution": 40, "resolution_unit": "cm"}),
+    ],
+)
+def test_pixel_size_is_what_itk_takes_it_for(tmp_path: Path, name: str, how: dict[str, Any]) -> None:
+    path = write_picture(tmp_path / name, **how)
+    seen = sitk.ReadImage(str(path))
+    assert viewer_spacing(path) == pytest.approx(seen.GetSpacing(), rel=1e-3)
+    pixel = (7.25, 3.5)
+    bundle = LandmarkSet(("a",), [[-0.5 * pixel[0], -0.3 * pixel[1], 0]], "RAS", covariances=[np.diag([4.0, 1.0, 0.0])])
+    shown = to_viewer(bundle, path, (0.5, 0.3))
+    expected = seen.TransformContinuousIndexToPhysicalPoint(pixel)
+    np.testing.assert_allclose(shown.to("LPS").points[0, :2], expected, rtol=1e-3)
+    scale = np.array(seen.GetSpacing()) / (0.5, 0.3)
+    np.testing.assert_allclose(shown.covariances[0].diagonal()[:2], [4 * scale[0] ** 2, scale[1] ** 2], rtol=2e-3)
+    back = from_viewer(shown.to("LPS"), path, (0.5, 0.3))
+    np.testing.assert_allclose(back.points, bundle.points, rtol=1e-6)
+
+
+def test_volume_has_one_world(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a.nii.gz", random_points(np.random.default_rng(0), SHAPES[3]))
+    landmarks = LandmarkSet(("a",), [[1.0, 2.0, 3.0]], "RAS")
+    assert viewer_spacing(path) is None and to_viewer(landmarks, path, 0.5) == landmarks
+    assert from_viewer(landmarks.to("LPS"), path) == landmarks
+    index = LandmarkSet(("a",), [[4.0, 5.0, 6.0]], "index")
+    np.testing.assert_allclose(from_viewer(index, path).points[0], (oblique() @ [4, 5, 6, 1])[:3])
+
+
+def test_proposal() -> None:
+    image = MetaTensor(torch.zeros(1, 40, 50, 20), affine=torch.from_numpy(oblique()))
+    assert image_extent(image) == pytest.approx([40 * 1.2, 50 * 0.8, 20 * 2.0])
+    assert image_extent(torch.zeros(3, 4, 5)) == [4, 5]
+    points = MetaTensor(torch.tensor([[[1.0, 2.0, 3.0], [NAN, NAN, NAN]]]), affine=torch.eye(4))
+    covariance = torch.stack([torch.diag(torch.tensor([1.0, 4.0, 4.0])), torch.full((3, 3), NAN)])
+    data = {
+        "image": image,
+        "pred_points": points,
+        "pred_score": torch.tensor([0.5, 0.1]),
+        "pred_covariance": covariance,
+    }
+    found = plain_list(proposed_landmarks(data, ("a", "b")))
+    assert found == [
+        {"name": "a", "position": [1.0, 2.0, 3.0], "score": 0.5, "uncertainty_mm": 3.0},
+        {"name": "b", "position": None, "score": pytest.approx(0.1), "uncertainty_mm": None},
+    ]
+    json.dumps(found, allow_nan=False)
+    slice_ = MetaTensor(torch.zeros(1, 4, 5), affine=torch.diag(torch.tensor([1.0, 1, 1, 1])))
+    slice_.affine[2, 3] = 7.5
+    flat = {"image": slice_, "pred_points": MetaTensor(torch.tensor([[[1.0, 2.0]]]), affine=torch.eye(4))}
+    assert proposed_landmarks(flat, ("a",)).points.tolist() == [[1, 2, 7.5]]
+    with pytest.raises(ValueError, match="2 points, but its metadata names 1"):
+        proposed_landmarks(data, ("a",))
+    with pytest.raises(ValueError, match="expected HeatmapToLandmarksd"):
+        proposed_landmarks({}, ("a",))
+
+
+def label(tmp_path: Path, points: np.ndarray, names: tuple[str, ...] = NAMES, affine: Any = None) -> Path:
+    landmarks = LandmarkSet(names, points, "index").to_world(oblique() if affine is None else affine)
+    write_landmarks(tmp_path / "label.mrk.json", landmarks.to("LPS"))
+    return tmp_path / "label.mrk.json"
+
+
+def test_label_of_its_image(tmp_path: Path) -> None:
+    points = random_points(np.random.default_rng(0), SHAPES[3])
+    image = write_image(tmp_path / "a.nii.gz", points)
+    model, landmarks = check_label(label(tmp_path, points[::-1], NAMES[::-1]), image, MODELS)
+    assert model == "spots" and landmarks.names == NAMES[::-1]
+    one_outside = np.stack([points[0], points[1] + 1000])  # people place points beside the image, too
+    check_label(label(tmp_path, one_outside), image, MODELS)
+    nothing = np.full((2, 3), NAN)
+    assert check_label(label(tmp_path, nothing), image, MODELS)[1].missing.all()
+    with pytest.raises(ValueError, match=r"no landmark lies in the image a.nii.gz: 'Bright' is at index \[10"):
+        check_label(label(tmp_path, points + 1000), image, MODELS)
+    picture = write_image(tmp_path / "a.png", points[:, :2])
+    with pytest.raises(ValueError, match="no landmark lies in the image a.png"):  # which is a label of the volume
+        check_label(label(tmp_path, points), picture, MODELS)
+    flat = np.concatenate([points[:, :2], np.zeros((2, 1))], axis=1)
+    check_label(label(tmp_path, flat, affine=np.diag([-1.0, -1.0, 1.0, 1.0])), picture, MODELS)
+
+
+def test_names_of_no_model() -> None:
+    landmarks = LandmarkSet(("Brigt", "dark spot", "nose"), np.zeros((3, 3)))
+    with pytest.raises(
+        ValueError, match=r"spots has no landmark 'Brigt', perhaps 'Bright'; 'nose'\. It has Bright, dark"
+    ):
+        fitting_model(landmarks, MODELS)
+    assert fitting_model(landmarks.reorder(("dark spot",)), MODELS) == "spots"
+    with pytest.raises(ValueError, match="no model"):
+        fitting_model(landmarks, {})
+
+
+def make_bundle(folder: Path, weights: bytes | None = None) -> Path:
+    source = bundle_path("hand_xray_landmarks_scn") / "configs"
+    (folder / "configs").mkdir(parents=True)
+    (folder / "eval").mkdir()
+    for name in ("inference.json", "metadata.json"):
+        (folder / "configs" / name).write_bytes((source / name).read_bytes())
+    if weights is not None:
+        (folder / "models").mkdir()
+        (folder / "models" / "model.pt").write_bytes(weights)
+    return folder
+
+
+def test_bundles_are_copied_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    own = make_bundle(tmp_path / "own" / "mine", b"1")
+    make_bundle(tmp_path / "own" / "other")
+    models = tmp_path / "app" / "model"
+    models.mkdir(parents=True)
+    found = find_models(f" {own}, hand_xray_landmarks_scn", models)
+    assert found == {name: models / name for name in ("mine", "hand_xray_landmarks_scn")}
+    assert (models / "mine" / "models" / "model.pt").read_bytes() == b"1" and not (models / "mine" / "eval").exists()
+    assert list(find_models(str(tmp_path / "own"), models)) == ["mine", "other"]  # a folder of bundles
+
+    (models / "mine" / "models" / "model.pt").write_bytes(b"2")  # the copy learns
+    assert find_models(str(own), models) == {"mine": models / "mine"} and not caplog.records
+    assert (models / "mine" / "models" / "model.pt").read_bytes() == b"2"
+    later = (models / "mine" / "models" / "model.pt").stat().st_mtime + 10
+    os.utime(own / "models" / "model.pt", (later, later))
+    find_models(str(own), models)
+    assert "was trained after its copy" in caplog.text
+    assert "mine" in find_models(None, models)  # what is in the app stays a model
+
+
+def test_no_such_bundle(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no bundle 'nothing': expected the folder of a bundle .* hand_xray"):
+        find_models("nothing", tmp_path)
+    make_bundle(tmp_path / "a" / "same")
+    make_bundle(tmp_path / "b" / "same")
+    with pytest.raises(ValueError, match="two bundles are called 'same'"):
+        find_models(f"{tmp_path / 'a'},{tmp_path / 'b' / 'same'}", tmp_path / "app")

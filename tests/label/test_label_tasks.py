@@ -1,0 +1,168 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What the MONAI Label app is made of, in this process."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from label_data import NAMES, SHAPES, oblique, random_points, write_bundle_of_spots, write_image
+
+from monai_landmarks.data import LandmarkSet, write_landmarks
+from monai_landmarks.label.datastore import LandmarkDatastore
+from monai_landmarks.label.tasks import LandmarkBatchInfer, LandmarkInfer, LandmarkScoring, LandmarkTrain
+
+pytest.importorskip("monailabel", reason="MONAI Label is not installed; ./setup.sh label installs it")
+from fastapi import HTTPException
+from monailabel.datastore.local import LocalDatastore
+
+POINTS = random_points(np.random.default_rng(1), SHAPES[3])
+MODELS = {"spots": NAMES}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle_of_spots(tmp_path_factory.mktemp("bundle") / "spots")
+
+
+@pytest.fixture
+def studies(tmp_path: Path) -> Path:
+    write_image(tmp_path / "studies" / "one.nii.gz", POINTS)
+    write_image(tmp_path / "studies" / "two.nii.gz", POINTS)
+    write_image(tmp_path / "studies" / "scan.v2.png.PNG", POINTS[:, :2])
+    return tmp_path / "studies"
+
+
+def store(studies: Path) -> LandmarkDatastore:
+    return LandmarkDatastore(studies, lambda: MODELS)
+
+
+def label(path: Path, names: tuple[str, ...] = NAMES) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_landmarks(path, LandmarkSet(NAMES, POINTS, "index").to_world(oblique()).to("LPS").reorder(names))
+    return str(path)
+
+
+def test_two_processes_lose_nothing(studies: Path, tmp_path: Path) -> None:
+    server, task = store(studies), store(studies)
+    server.save_label("one", label(tmp_path / "a.mrk.json"), "final", {"by": "ann"})
+    task.update_image_info("two", {"landmark_uncertainty": {"m": {"mm": 1.0}}})  # it does not know of the label
+    server.update_image_info("one", {"strategy": {}})
+    for again in (store(studies), server, task):
+        again.reload()
+        assert again.status()["label_tags"] == {"final": 1} and again.get_label_info("one", "final")["by"] == "ann"
+        assert again.get_image_info("two")["landmark_uncertainty"] == {"m": {"mm": 1.0}}
+    assert issubclass(LandmarkDatastore, LocalDatastore)
+    assert not [file for file in studies.iterdir() if file.name.endswith(".json") and file.name != "datastore_v2.json"]
+
+
+def test_images_and_labels_by_name(studies: Path, tmp_path: Path) -> None:
+    label(studies / "labels" / "final" / "two.mrk.json")  # put there by hand
+    label(studies / "labels" / "final" / "nobody.mrk.json")
+    found = store(studies)
+    assert sorted(found.list_images()) == ["one", "scan.v2.png", "two"] and found.get_labeled_images() == ["two"]
+    path = tmp_path / "b.v1.fcsv"
+    label(path)
+    found.save_label("two", str(path), "final", {})
+    assert sorted(file.name for file in (studies / "labels" / "final").iterdir()) == ["nobody.mrk.json", "two.fcsv"]
+    found.remove_label("two", "final")
+    assert found.get_labeled_images() == [] and store(studies).get_labeled_images() == []
+    with pytest.raises(HTTPException, match="no image 'three'"):
+        found.save_label("three", str(path), "final", {})
+    with pytest.raises(HTTPException, match="is no image; expected one of"):
+        found.add_image("three", str(path), {})
+
+
+def test_label_is_whole_or_not_there(studies: Path, tmp_path: Path) -> None:
+    found = store(studies)
+    good = label(tmp_path / "a.mrk.json", names=NAMES[:1])
+    found.save_label("one", good, "final", {})
+    info = found.get_label_info("one", "final")
+    assert info["model"] == "spots" and info["landmarks"] == [NAMES[0]] and info["missing"] == [NAMES[1]]
+    Path(good).write_text(Path(good).read_text()[:200])
+    with pytest.raises(HTTPException, match="was not saved: line 5: not valid JSON") as caught:
+        found.save_label("one", good, "final", {})
+    assert str(tmp_path) not in caught.value.detail
+    assert found.get_label_info("one", "final")["landmarks"] == [NAMES[0]]
+    assert (studies / "labels" / "final" / "one.mrk.json").read_text().endswith("}\n")
+
+
+def test_spacingd_under_monai_label(bundle: Path, studies: Path, tmp_path: Path) -> None:
+    """MONAI's Spacingd fails on an item in which "image_path" is a text."""
+    root = shutil.copytree(bundle, tmp_path / "classification_detection")
+    config = json.loads((root / "configs" / "inference.json").read_text())
+    spacing = {"_target_": "Spacingd", "keys": "image", "pixdim": [1.0, 1.0, 1.0], "mode": "bilinear"}
+    config["preprocessing"]["transforms"].insert(3, spacing)
+    (root / "configs" / "inference.json").write_text(json.dumps(config))
+    file, result = LandmarkInfer(str(root), {})({"image": str(studies / "one.nii.gz")})
+    os.remove(file)
+    expected = POINTS @ oblique()[:3, :3].T + oblique()[:3, 3]
+    np.testing.assert_allclose([one["position"] for one in result["landmarks"]], expected, atol=0.2)
+
+
+def test_weights_of_another_network(bundle: Path, studies: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(bundle, tmp_path / "other")
+    torch.save({"weight": torch.zeros(1)}, root / "models" / "model.pt")
+    with pytest.raises(RuntimeError, match="loading state_dict"):
+        LandmarkInfer(str(root), {})({"image": str(studies / "one.nii.gz")})
+
+
+def test_scores_follow_the_weights(bundle: Path, studies: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(bundle, tmp_path / "spots")
+    tasks = {"spots": LandmarkInfer(str(root), {})}
+    scoring, found = LandmarkScoring(lambda: tasks), store(studies)
+    assert sorted(scoring({}, found)) == ["one", "scan.v2.png", "two"] and scoring.pending(found) == []
+    mm = found.get_image_info("one")["landmark_uncertainty"]["spots"]["mm"]
+    assert mm > 0 and "error" in found.get_image_info("scan.v2.png")["landmark_uncertainty"]["spots"]
+    later = time.time() + 10
+    os.utime(root / "models" / "model.pt", (later, later))
+    found.save_label("two", label(tmp_path / "a.mrk.json"), "final", {})
+    assert scoring.pending(found) == ["one", "scan.v2.png"]
+    assert scoring({"model": "unknown"}, found) == {} and LandmarkScoring(dict)({}, found) == {}
+
+
+def test_batch_goes_on_after_an_error(studies: Path) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def infer(request: dict[str, Any], _: Any) -> dict[str, Any]:
+        asked.append(request)
+        if request["image"] == "one":
+            raise HTTPException(422, "too dark")
+        return {"label": request["image"]}
+
+    result = LandmarkBatchInfer()({"model": "m", "multi_gpu": True}, store(studies), infer)
+    assert result == {"one": {"error": "too dark"}, "scan.v2.png": {"label": "scan.v2.png"}, "two": {"label": "two"}}
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert {request["device"].split(":")[0] for request in asked} == {expected}
+
+
+def test_what_a_training_learns_from(bundle: Path, studies: Path, tmp_path: Path) -> None:
+    train, found = LandmarkTrain(str(bundle), {}), store(studies)
+    with pytest.raises(ValueError, match="nothing to learn from"):
+        train._fetch_datalist({}, found)
+    found.save_label("one", label(tmp_path / "a.mrk.json", names=NAMES[1:]), "final", {})
+    label(studies / "labels" / "final" / "two.mrk.json", names=())  # a point list without points
+    write_landmarks(tmp_path / "p.mrk.json", LandmarkSet(NAMES, [[-3.0, -4.0, 0.0], [-20.0, -30.0, 0.0]], "RAS"))
+    found.save_label("scan.v2.png", str(tmp_path / "p.mrk.json"), "final", {})  # no image for this bundle
+    found.refresh()
+    (item,) = train._fetch_datalist({}, found)
+    assert item["image"] == str(studies / "one.nii.gz") and item["label"][0] is None and "spacing" not in item
+    np.testing.assert_allclose(item["label"][1], (oblique() @ [*POINTS[1], 1])[:3])
+    assert set(train.config()) == {"device", "pretrained", "max_epochs", "val_split"}

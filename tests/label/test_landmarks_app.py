@@ -1,0 +1,299 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Our app for MONAI Label in a real server, driven as 3D Slicer's module and our script drive it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from label_data import NAMES, SHAPES, oblique, random_points, spots, write_bundle_of_spots, write_image
+from label_server import LabelServer
+from markups_schema import MARKUPS_SCHEMA
+
+from monai_landmarks.apps.main import program
+from monai_landmarks.data import LandmarkSet, write_landmarks
+from monai_landmarks.label import slicer_submit
+
+pytest.importorskip("monailabel", reason="MONAI Label is not installed; ./setup.sh label installs it")
+from monailabel.client import MONAILabelClient
+
+sitk = pytest.importorskip("SimpleITK")
+
+SPREADS = {"wide": 3.2, "medium": 2.6, "small": 2.1, "smaller": 1.9, "smallest": 1.7}  # of the spots of the volumes
+UNCERTAINTY = "landmark_uncertainty"
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory, write_dicom: Any) -> dict[str, np.ndarray]:
+    """Index points of the studies, written beside; "folder" is none of them."""
+    studies = tmp_path_factory.mktemp("label") / "studies"
+    random = np.random.default_rng(0)
+    points: dict[str, Any] = {"folder": studies}
+    for name, spread in SPREADS.items():
+        points[name] = random_points(random, SHAPES[3])
+        write_image(studies / f"{name}.nii.gz", points[name], spread)
+    for name in ("gray.png", "print.jpg", "scan.tiff", "bitmap.BMP"):
+        points[name] = random_points(random, SHAPES[2])
+        write_image(studies / name, points[name])
+    points["xray.dcm"] = random_points(random, SHAPES[2])
+    pixels = spots(SHAPES[2], points["xray.dcm"])[..., None].round().astype(np.int16)
+    write_dicom(studies.parent, pixels, "xray", positions=False)
+    (studies.parent / "xray_0.dcm").rename(studies / "xray.dcm")
+    return points
+
+
+@pytest.fixture(scope="module")
+def server(truth: dict[str, Any]) -> Iterator[LabelServer]:
+    """A model for volumes that takes one landmark for the other, and one for pictures that knows them."""
+    home = truth["folder"].parent
+    for name, suffix, trained in (("volumes_detection", ".nii.gz", False), ("pictures", ".png", True)):
+        write_bundle_of_spots(home / "bundles" / name, suffix, trained)
+    result = CliRunner().invoke(program, ["label-app", str(home / "app")])
+    assert result.exit_code == 0 and result.stdout == f"{home / 'app'}\n"
+    models = ",".join(str(home / "bundles" / name) for name in ("volumes_detection", "pictures"))
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MONAI_LABEL_AUTO_UPDATE_SCORING", "false")  # here every scoring is asked for
+    with LabelServer(home / "app", truth["folder"], home / "home", {"models": models}) as running:
+        yield running
+    patch.undo()
+
+
+@pytest.fixture
+def client(server: LabelServer, tmp_path: Path) -> MONAILabelClient:
+    return MONAILabelClient(server.url, tmpdir=str(tmp_path))
+
+
+def read_points(path: str | Path) -> dict[str, list[float]]:
+    """Positions in LPS of a markups file, with nothing but JSON."""
+    (node,) = json.loads(Path(path).read_text())["markups"]
+    sign = {"LPS": 1, "RAS": -1}[node["coordinateSystem"]]
+    return {p["label"]: [*(sign * np.array(p["position"][:2])), p["position"][2]] for p in node["controlPoints"]}
+
+
+def world(points: np.ndarray) -> np.ndarray:
+    """Index points of a volume in RAS mm."""
+    return points @ oblique()[:3, :3].T + oblique()[:3, 3]
+
+
+def label_file(path: Path, points: np.ndarray, system: str = "LPS", names: tuple[str, ...] = NAMES) -> Path:
+    """A label of a volume; landmarks that are not in `names` are left out."""
+    landmarks = LandmarkSet(NAMES, world(points), "RAS").to(system).reorder(names)
+    write_landmarks(path, landmarks)
+    return path
+
+
+@pytest.mark.parametrize("image", ["gray.png", "print.jpg", "scan.tiff", "bitmap.BMP", "xray.dcm"])
+def test_picture_in_the_world_where_itk_has_it(
+    client: MONAILabelClient, truth: dict[str, Any], image: str, tmp_path: Path
+) -> None:
+    stem = image.partition(".")[0]
+    file, params = client.infer("pictures", stem, {"result_extension": ".nrrd", "result_dtype": "uint8"})
+    assert Path(file).name.startswith(f"{stem}-landmarks-") and file.endswith(
+        ".mrk.json"
+    )  # Slicer's name for the point list
+    jsonschema.validate(json.loads(Path(file).read_text()), MARKUPS_SCHEMA)
+    found = read_points(file)
+    assert tuple(found) == NAMES
+    sent, _ = client.infer("pictures", "", {}, file=str(truth["folder"] / image))  # of the annotator's own disk
+    assert read_points(sent) == found
+    seen = sitk.ReadImage(str(truth["folder"] / image))
+    for name, pixel, plain in zip(NAMES, truth[image], params["landmarks"]):
+        index = [*pixel.tolist(), 0][: seen.GetDimension()]
+        expected = [*seen.TransformContinuousIndexToPhysicalPoint(index), 0][:3]
+        np.testing.assert_allclose(found[name], expected, atol=0.1)
+        np.testing.assert_allclose(plain["position"], np.array(found[name]) * (-1, -1, 1), atol=1e-6)
+        assert plain["name"] == name and plain["score"] > 0 and plain["uncertainty_mm"] > 0
+
+
+def test_day_of_annotation(
+    server: LabelServer, client: MONAILabelClient, truth: dict[str, Any], tmp_path: Path
+) -> None:
+    volumes, model = {name: truth[name] for name in SPREADS}, "volumes_detection"
+
+    def error(image: str) -> float:
+        file, _ = client.infer(model, image, {})
+        found = read_points(file)
+        expected = world(volumes[image]) * (-1, -1, 1)
+        return float(np.linalg.norm(np.array([found[name] for name in NAMES]) - expected, axis=1).max())
+
+    # what there is
+    info = client.info()
+    assert list(info["models"]) == list(info["trainers"]) == [model, "pictures"]
+    assert info["models"][model]["type"] == "detection" and info["models"][model]["labels"] == {
+        NAMES[0]: 0,
+        NAMES[1]: 1,
+    }
+    assert list(info["strategies"])[0] == UNCERTAINTY and list(info["scoring"]) == [UNCERTAINTY]
+    assert info["datastore"] == {"total": 10, "completed": 0, "label_tags": {}}
+
+    # a broken image is no reason not to score and predict the others
+    (truth["folder"] / "broken.nii.gz").write_bytes(b"no image")
+    server.ask("GET", "/datastore/")
+    server.wait_until(lambda: server.ask("GET", "/datastore/")["total"] == 11, "see the new image")
+    before = error("small")
+    assert before > 10
+    scored = server.ask("POST", f"/scoring/{UNCERTAINTY}?run_sync=true", json={})
+    assert [name for name in scored if "mm" in scored[name]] == sorted(SPREADS)
+    assert "error" in scored["broken"] and "error" in scored["gray"]  # which is no volume
+    assert server.ask("POST", f"/scoring/{UNCERTAINTY}?run_sync=true", json={}) == {}  # nothing has changed
+
+    # the most uncertain first, and to one annotator only, even if two have the same name
+    people = [MONAILabelClient(server.url, client_id=name) for name in ("ann", "bob", "ann", "user-xyz", "user-xyz")]
+    served = [person.next_sample(UNCERTAINTY, {})["id"] for person in people]
+    assert served == ["wide", "medium", "small", "smaller", "smallest"]
+
+    # corrections, as people make them
+    server.save_label("wide", label_file(tmp_path / "a.mrk.json", volumes["wide"]))
+    server.save_label("medium", label_file(tmp_path / "b.mrk.json", volumes["medium"], "RAS", NAMES[::-1]))
+    partial = server.save_label("small", label_file(tmp_path / "c.mrk.json", volumes["small"], names=NAMES[1:]))
+    assert partial == {"image": "small", "label": "small", "landmarks": [NAMES[1]], "missing": [NAMES[0]]}
+    assert client.info()["datastore"]["completed"] == 3
+
+    # learn; one more label comes while that runs, and so does a question
+    started = server.ask("POST", f"/train/{model}", json={"max_epochs": 30})
+    client.save_label("smaller", str(label_file(tmp_path / "d.mrk.json", volumes["smaller"])))
+    assert server.ask("POST", f"/train/{model}", expect=429, json={})["detail"]
+    assert error("small") == pytest.approx(before, abs=1e-3)
+    server.wait_until(lambda: server.ask("GET", "/train/")["status"] not in ("SUBMITTED", "RUNNING"), "train")
+    task = server.ask("GET", "/train/")
+    assert task["id"] == started["id"] and task["status"] == "DONE", "\n".join(task["details"])
+    assert len(json.loads((server.app / "model" / model / "label_datalist.json").read_text())["training"]) == 3
+    after = error("small")
+    assert after < 1
+
+    # many at once, as the server's own page asks for it, on a machine with or without a GPU
+    answer = server.ask("POST", f"/batch/infer/{model}?images=unlabeled&run_sync=true", json={"multi_gpu": True})
+    assert sorted(answer) == ["bitmap", "broken", "gray", "print", "scan", "smallest", "xray"]
+    assert "error" in answer["broken"]
+    original = client.download_label("smallest", "original")
+    np.testing.assert_allclose(read_points(original)[NAMES[0]], world(volumes["smallest"])[0] * (-1, -1, 1), atol=0.5)
+
+    # nothing is lost
+    state = client.datastore()
+    assert state["objects"]["wide"]["image"]["info"]["strategy"][UNCERTAINTY]["client_id"] == "ann"
+    server.stop()
+    server.start()
+    client.set_server_url(server.url)
+    again = client.datastore()
+    assert again["objects"] == state["objects"] and client.info()["datastore"]["completed"] == 4
+    assert error("small") == pytest.approx(after, abs=1e-3)
+    assert client.next_sample(UNCERTAINTY, {}).get("id") not in SPREADS  # the last one is still with its annotator
+
+
+BAD_LABELS = {
+    "cut short": (lambda text: text[:300], "not valid JSON"),
+    "foreign names": (lambda text: text.replace('"Bright"', '"Brigth"'), "no landmark 'Brigth', perhaps 'Bright'"),
+    "no point list": (lambda text: '{"markups": []}', "no point list"),
+    "ROI": (lambda text: '{"markups": [{"type": "ROI"}]}', "expected type 'Fiducial'"),
+}
+
+
+def test_bad_requests(server: LabelServer, truth: dict[str, Any], tmp_path: Path) -> None:
+    good = label_file(tmp_path / "good.mrk.json", truth["smallest"])
+    file = tmp_path / "bad.mrk.json"
+    for change, message in BAD_LABELS.values():
+        file.write_text(change(good.read_text()))
+        assert message in server.save_label("smallest", file, 400)["detail"]
+    other = label_file(file, truth["smallest"] + 1000)
+    assert "no landmark lies in the image smallest.nii.gz" in server.save_label("smallest", other, 400)["detail"]
+    (tmp_path / "mask.nii.gz").write_bytes(b"")
+    assert "holds no landmarks" in server.save_label("smallest", tmp_path / "mask.nii.gz", 400)["detail"]
+    assert "no image 'nobody'" in server.save_label("nobody", good, 404)["detail"]
+    for path, status, message in (
+        ("/infer/pictures?image=nobody", 404, "no image 'nobody'"),
+        (f"/infer/pictures?image={Path(__file__)}", 404, "no image"),  # of this computer, but not of the studies
+        ("/infer/pictures", 500, "Neither Image"),
+        ("/infer/nothing?image=gray", 404, "no model 'nothing'"),
+        ("/infer/pictures?image=smallest", 422, "cannot predict 'smallest'"),
+        ("/train/nothing", 404, "no model 'nothing'"),
+        ("/batch/infer/nothing", 404, "no model 'nothing'"),
+        ("/activelearning/nothing", 404, "no strategy 'nothing'"),
+        ("/scoring/nothing?run_sync=true", 404, "no scoring 'nothing'"),
+    ):
+        assert message in server.ask("POST", path, expect=status)["detail"]
+    assert "final" not in server.ask("GET", "/datastore/?output=all")["objects"]["smallest"]["labels"]
+    assert server.answers()
+
+
+class FakeSlicer:
+    """As much of 3D Slicer as the script needs: the MONAI Label module at an image, and point lists."""
+
+    def __init__(self, client: MONAILabelClient, image: str, lists: dict[str, Path]) -> None:
+        self.shown: list[str] = []
+        nodes = [SimpleNamespace(GetName=lambda name=name: name, file=file) for name, file in lists.items()]
+        for node in nodes:
+            node.hidden, node.SetDisplayVisibility = False, lambda shown, node=node: setattr(node, "hidden", not shown)
+            node.GetNumberOfControlPoints = lambda node=node: len(read_points(node.file))
+        self.module = SimpleNamespace(
+            current_sample={"id": image},
+            logic=SimpleNamespace(save_label=lambda image, file, params: client.save_label(image, file, params=params)),
+            updateServerSettings=lambda: None,
+            fetchInfo=lambda: self.shown.append("info"),
+        )
+
+        def save_node(node: Any, path: str) -> bool:
+            Path(path).write_text(node.file.read_text())
+            return True
+
+        self.util = SimpleNamespace(
+            getModuleWidget={"MONAILabel": self.module}.__getitem__,
+            getNodesByClass=lambda kind: list(nodes),
+            saveNode=save_node,
+            settingsValue=lambda key, default, converter: default,
+            toBool=bool,
+            errorDisplay=lambda text, **how: self.shown.append(text),
+            showStatusMessage=lambda text, milliseconds: self.shown.append(text),
+        )
+        self.nodes = nodes
+
+
+def test_script_for_slicer(
+    server: LabelServer,
+    client: MONAILabelClient,
+    truth: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script = server.ask("GET", "/slicer_submit.py", expect=None)
+    assert script.status_code == 200 and script.text == Path(slicer_submit.__file__).read_text()
+    good = label_file(tmp_path / "good.mrk.json", truth["smaller"], names=NAMES[:1])
+    bad = tmp_path / "bad.mrk.json"
+    bad.write_text(good.read_text().replace("Bright", "Bricht"))
+    other = label_file(tmp_path / "other.mrk.json", truth["smallest"])
+
+    slicer = FakeSlicer(
+        client, "smaller", {"smaller_1-landmarks-x": other, "smaller-landmarks-x": bad, "smaller-landmarks-y": good}
+    )
+    monkeypatch.setitem(sys.modules, "slicer", slicer)
+    space: dict[str, Any] = {"__name__": "console"}
+    exec(script.text, space)
+    answer = space["submit_landmarks"]()
+    assert answer["landmarks"] == [NAMES[0]] and answer["missing"] == [NAMES[1]]
+    assert slicer.shown == [f"smaller: 1 landmarks saved; left out: {NAMES[1]}", "info"]
+    assert [node.GetName() for node in slicer.nodes if node.hidden] == ["smaller-landmarks-y"]
+
+    assert space["submit_landmarks"]("smaller-landmarks-x") is None  # the server says why
+    assert "no landmark 'Bricht', perhaps 'Bright'" in slicer.shown[-1]
+    slicer = FakeSlicer(client, "wide", {"F": good, "G": bad})
+    monkeypatch.setitem(sys.modules, "slicer", slicer)
+    assert space["submit_landmarks"]() is None and "point lists 'F', 'G'" in slicer.shown[-1]
+    slicer.module.current_sample = None
+    assert space["submit_landmarks"]() is None and "press Next Sample" in slicer.shown[-1]
