@@ -57,7 +57,7 @@ class TargetPrecision:
             the greatest extent of the true points.
         population: what the children of a population are copies of, by name: network, optimizer, scheduler. Needed for a
             search with several children, whose epochs then count in ``max_epochs``, one after the other.
-        seconds: least time between two drawings.
+        seconds: least time between two drawings, which also take at most a fiftieth of the time of the training.
 
     Raises:
         ValueError: for a search with several children and nothing to copy.
@@ -95,7 +95,7 @@ class TargetPrecision:
         self._train_loss = torch.zeros(2, count)
         self._rows: list[dict[str, torch.Tensor]] = []
         self._decided_at = 0
-        self._drawn_at = -np.inf
+        self._draw_again_at = -np.inf
 
     @property
     def sigma(self) -> torch.Tensor:
@@ -177,7 +177,7 @@ class TargetPrecision:
         self.trajectory.add(trainer.state.epoch, evaluation.progress, decision, decision.evaluation or evaluation)
         if self.output_path is not None and is_main_process():
             self.trajectory.write(self.output_path)
-            if time.monotonic() - self._drawn_at >= self.seconds:
+            if time.monotonic() >= self._draw_again_at:
                 self._draw(trainer)
 
     def _evaluation(self, progress: float) -> Evaluation:
@@ -208,6 +208,7 @@ class TargetPrecision:
     def _draw(self, _engine: Engine) -> None:
         if self.output_path is None or not is_main_process() or len(self.trajectory.decisions) < 2:
             return
+        started = time.monotonic()
         with atomic_write(self.output_path.with_suffix(".png")) as temporary:
             draw_precision(
                 [row["epoch"] for row in self.trajectory.decisions],
@@ -218,7 +219,8 @@ class TargetPrecision:
                 self.trajectory.names,
                 self.trajectory.unit,
             ).savefig(temporary)
-        self._drawn_at = time.monotonic()
+        ended = time.monotonic()
+        self._draw_again_at = ended + max(self.seconds, 50 * (ended - started))
 
     def state_dict(self) -> dict[str, Any]:
         """The controller, the record, and what has been collected since the last decision."""

@@ -15,11 +15,13 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from engines import NAMES, AddPrediction, make_cases, prepare_batch
+from matplotlib.figure import Figure
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import ValidationHandler
@@ -191,6 +193,28 @@ def test_a_learned_sigma_is_recorded(tmp_path):
     recorded = handler.trajectory.column("sigma")
     np.testing.assert_allclose(recorded[-1], loss.sigma.detach(), rtol=1e-5)
     assert recorded[0] == [2.0] * 3 and recorded[1] != recorded[2] and handler.trajectory.unit == "voxel"
+
+
+def test_drawing_takes_a_small_part_of_the_time(tmp_path, monkeypatch):
+    drawn, now = [], [0.0]
+
+    def slow_drawing(*args):
+        now[0] += 2.0
+        drawn.append(now[0])
+        return Figure()
+
+    module = "monai_landmarks.handlers.target_precision"
+    monkeypatch.setattr(f"{module}.draw_precision", slow_drawing)
+    monkeypatch.setattr(f"{module}.time", SimpleNamespace(monotonic=lambda: now[0]))
+    trainer, *_ = training(tmp_path, Spy(), epochs=8, seconds=0.0)
+
+    @trainer.on("EPOCH_STARTED")
+    def pass_time(engine):
+        now[0] += 30.0
+
+    trainer.run()
+    # after epoch 1, no sooner than 50 times the 2 seconds later, and at the end
+    assert drawn == [32.0, 154.0, 244.0 + 2.0]
 
 
 def test_a_validation_outside_of_the_training_decides_nothing(tmp_path):

@@ -81,7 +81,8 @@ def test_agent_finds_the_best_sigmas_of_a_bandit():
     """From 4 voxels to about one step from the best sigma of each; an agent that learns nothing does not get there."""
     off = {}
     for name, agent in (("learns", DoubleDQNAgent(seed=0)), ("random", RandomAgent(seed=0))):
-        one = PrecisionSearch(12, 2, agent=agent, objective=PrecisionObjective(2, calibration=0.0))
+        wide, objective = SigmaRange(1.0, 10.0), PrecisionObjective(2, calibration=0.0)
+        one = PrecisionSearch(12, 2, sigma_range=wide, agent=agent, objective=objective)
         last = Bandit(2 * BEST).run(one, steps=60)[-1].sigma
         off[name] = (last / torch.tensor(2 * BEST)).log().abs() / torch.tensor(1.25).log()
         assert one.done
