@@ -58,7 +58,10 @@ case ",$extras," in *,label,* | *,test,* | *,dev,*)
     if ! "$venv/bin/python" -c "import torchvision" >/dev/null 2>&1; then
         say "torchvision does not run beside this torch; a stand-in without its functions takes its place"
         "$venv/bin/python" -m pip uninstall --quiet --yes torchvision
-        pip_install --no-deps --no-build-isolation --force-reinstall ./tools/torchvision_stand_in
+        copy=$(mktemp -d) # building leaves files beside the source
+        cp -R tools/torchvision_stand_in/. "$copy"
+        pip_install --no-deps --no-build-isolation --force-reinstall "$copy"
+        rm -r "$copy"
     fi
     ;;
 esac

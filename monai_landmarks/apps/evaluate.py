@@ -32,6 +32,15 @@ __all__ = ["evaluate", "evaluation_options"]
 _SHOWN_IMAGES = 10
 
 
+class _Schema(click.ParamType):
+    name = "SCHEMA"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from monai_landmarks.schema import load_landmark_schema
+
+        return load_landmark_schema(value)
+
+
 _OPTIONS = (
     click.argument("predictions", type=PATH),
     click.argument("landmarks", type=PATH),
@@ -41,6 +50,11 @@ _OPTIONS = (
     click.option("--coordinate-system", type=SYSTEM, help="Of landmark files that do not state their own."),
     click.option("--second-annotator", type=PATH, help="Landmarks by another annotator: the inter-observer error."),
     click.option("--compare", type=PATH, help="Other predictions of the same images."),
+    click.option(
+        "--schema",
+        type=_Schema(),
+        help="Landmark schema whose measurements are compared: a JSON or YAML file, or the name of a shipped one.",
+    ),
     click.option(
         "--all-images", is_flag=True, help="Images without predictions count as missed; otherwise not at all."
     ),
@@ -113,6 +127,8 @@ def _show(result: Evaluation) -> None:
         click.echo(f"note: {note}")
     click.echo(f"\n{_with_intervals(result.summary(), result.confidence)}")
     click.echo(f"\n{text_table([_landmark_row(row, result) for row in result.per_landmark()])}")
+    if result.measurements is not None:
+        click.echo(f"\n{result.measurements}")
     # an image of which nothing was found has no mean, and comes first
     images = sorted(result.per_image(), key=lambda row: -row["mean"] if row["mean"] == row["mean"] else -math.inf)
     shown = [{"image": row["image"], "mean": row["mean"]} for row in images[:_SHOWN_IMAGES]]

@@ -34,6 +34,7 @@ from monai_landmarks.metrics import (
     identification,
     point_error,
 )
+from monai_landmarks.schema import LandmarkSchema, MeasurementReport, compare_measurements
 
 from .landmark_source import ImageGeometry, ImageLandmarks, in_one_space, match_landmarks, read_truth
 
@@ -74,6 +75,7 @@ class Evaluation:
         notes: what was left out of the comparison.
         comparisons: other evaluations of the same images, and how they compare to this one, by what they are.
         cases: of the B images, with the landmarks in the order of ``names``.
+        measurements: of a landmark schema, predicted and true, if one was given.
     """
 
     images: list[str]
@@ -90,6 +92,7 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
     comparisons: dict[str, tuple[Evaluation, PairedComparison]] = field(default_factory=dict)
     cases: list[EvaluatedCase] = field(default_factory=list)
+    measurements: MeasurementReport | None = None
 
     @property
     def report(self) -> ErrorReport:
@@ -128,9 +131,10 @@ class Evaluation:
         return self.report.per_image()
 
     def write(self, folder: str | os.PathLike) -> list[Path]:
-        """Write ``metrics.csv``, ``errors_per_landmark.csv``, ``errors_per_image.csv``, and all of it as ``evaluation.json``.
+        """Write ``metrics.csv``, ``errors_per_landmark.csv``, ``errors_per_image.csv``, ``measurements.csv`` where a schema was
+        given, and all of it as ``evaluation.json``.
 
-        Each comparison has the three tables in a folder of its own. In the JSON an unknown value is null, and the landmarks
+        Each comparison has the tables in a folder of its own. In the JSON an unknown value is null, and the landmarks
         which an image misses are named.
         """
         folder = Path(folder)
@@ -139,6 +143,8 @@ class Evaluation:
             "errors_per_landmark": self.per_landmark(),
             "errors_per_image": self.per_image(),
         }
+        if self.measurements is not None:
+            tables["measurements"] = self.measurements.rows()
         written = [_write_csv(folder / f"{name}.csv", rows) for name, rows in tables.items()]
         for name, (other, _) in self.comparisons.items():
             written += [path for path in other.write(folder / name) if path.suffix == ".csv"]
@@ -158,8 +164,12 @@ class Evaluation:
         }
         result |= {"thresholds": list(self.thresholds), "metrics": self.summary(), "landmarks": self.per_landmark()}
         result["images"] = images
+        if self.measurements is not None:
+            result["measurements"] = self.measurements.rows()
         for name, (other, comparison) in self.comparisons.items():
             compared = {**asdict(comparison), "metrics": other.summary(), "landmarks": other.per_landmark()}
+            if other.measurements is not None:
+                compared["measurements"] = other.measurements.rows()
             result.setdefault("comparisons", {})[name] = compared
         return _plain(result)
 
@@ -188,6 +198,7 @@ def evaluate_predictions(
     coordinate_system: str | None = None,
     second_annotator: str | os.PathLike | None = None,
     compare: str | os.PathLike | None = None,
+    schema: LandmarkSchema | None = None,
     all_images: bool = False,
     thresholds: Sequence[float] = (2.0, 2.5, 3.0, 4.0),
     limit: float | None = 20.0,
@@ -212,6 +223,7 @@ def evaluate_predictions(
         second_annotator: landmarks of the same images by another annotator, who is compared to the first as if they were
             predictions: the inter-observer error.
         compare: other predictions of the same images.
+        schema: whose clinical measurements are made with the predicted and with the true landmarks, and compared.
         all_images: an image of the truth without predictions counts as one whose landmarks were all missed. By default
             it does not count, and a note says so.
         thresholds: radii of the success detection rate (SDR), in the unit of the errors.
@@ -225,7 +237,8 @@ def evaluate_predictions(
         the errors of the images that have predictions, sorted by name. Comparisons are to the images that both have.
 
     Raises:
-        ValueError: if a file is malformed, no image or landmark is in both, or pixels cannot be compared to mm.
+        ValueError: if a file is malformed, no image or landmark is in both, pixels cannot be compared to mm, or the schema
+            is of other landmarks.
     """
     truth = read_truth(landmarks, section=section, images=images, spacing=spacing, coordinate_system=coordinate_system)
     found, unknown = match_landmarks(predictions, truth, coordinate_system)
@@ -259,6 +272,11 @@ def evaluate_predictions(
         columns = [result.names.index(landmark) for landmark in compared.names]
         paired = compare_errors(result.errors[np.ix_(rows, columns)], compared.errors, confidence, resamples, seed)
         result.comparisons[name] = (compared, paired)
+    if schema is not None:
+        for one in (result, *(other for other, _ in result.comparisons.values())):
+            one.measurements = _measure(one, schema)
+        if result.unit == "px":
+            result.notes.append("the size of a pixel is not known: measurements of a length are in pixels.")
     return result
 
 
@@ -303,6 +321,21 @@ def _evaluate(
         cases=cases,
         **own,
     )
+
+
+def _measure(result: Evaluation, schema: LandmarkSchema) -> MeasurementReport:
+    if not schema.measurements:
+        raise ValueError(f"the schema {schema.name} has no measurements.")
+    if set(schema.names).isdisjoint(result.names):
+        raise ValueError(f"the schema {schema.name} is of other landmarks than {', '.join(result.names[:5])}.")
+    if {case.true.spatial_dims for case in result.cases} != {schema.spatial_dims}:
+        raise ValueError(f"the schema {schema.name} is of {schema.spatial_dims}-D landmarks, and these are not.")
+    true = np.stack([case.true.reorder(schema.names).points for case in result.cases])
+    found = np.full_like(true, np.nan)
+    for points, case in zip(found, result.cases):
+        if case.predicted is not None:
+            points[:] = case.predicted.reorder(schema.names).points
+    return compare_measurements(schema, found, true)
 
 
 def _notes(

@@ -44,7 +44,7 @@ def write_report(
 ) -> list[str]:
     """Write an evaluation as one HTML file that needs nothing else: no script, no network.
 
-    It holds the summary, the curve of the success detection rate, the errors of each landmark and image, whether the
+    It holds the summary, the curve of the success detection rate, the errors of each landmark, image and measurement, whether the
     uncertainty of the predictions is honest, and the worst images and those in the middle with prediction, truth and ellipse;
     volumes as three planes through the landmark with the largest error.
 
@@ -64,6 +64,7 @@ def write_report(
     _add_summary(page, evaluation)
     _add_errors(page, evaluation)
     _add_landmarks(page, evaluation)
+    _add_measurements(page, evaluation)
     _add_uncertainty(page, evaluation)
     notes = add_cases(page, evaluation, cases)
     _add_images(page, evaluation)
@@ -152,6 +153,15 @@ def _add_landmarks(page: ReportPage, result: Evaluation) -> None:
         {headings.get(key, key): value for key, value in row.items() if not key.startswith("mean_")} for row in rows
     ]
     page.table(f"Errors of each landmark in {result.unit}", table, folded=len(table) > 12)
+
+
+def _add_measurements(page: ReportPage, result: Evaluation) -> None:
+    if result.measurements is None:
+        return
+    page.section("Measurements")
+    rows = result.measurements.rows()
+    table = [{key.replace("_percent", " %").replace("_", " "): value for key, value in row.items()} for row in rows]
+    page.table("Predicted minus true; agreement: images whose predicted class is the true one", table)
 
 
 def _add_uncertainty(page: ReportPage, result: Evaluation) -> None:

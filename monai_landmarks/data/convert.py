@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .image_files import image_stem, read_header
-from .image_folder import find_images
+from .image_folder import find_images, image_name
 from .landmark_io import (
     LandmarkFormat,
     find_landmark_files,
@@ -36,6 +36,7 @@ from .landmark_io import (
     write_landmarks,
 )
 from .landmark_set import CoordinateSystem, LandmarkSet
+from .name_index import NameIndex
 
 __all__ = ["Conversion", "ConversionFault", "ConvertedFile", "convert_landmarks"]
 
@@ -225,21 +226,27 @@ class _Images:
         self._spacing = spacing
         self._keys: dict[Path, str] = {}
         self._by_name: dict[str, set[Path]] = {}
+        self._index = NameIndex([])
         if images is None:
             return
         root = Path(images) if isinstance(images, (str, os.PathLike)) else None
         files = [root] if root is not None and root.is_file() else find_images(images)
         for file in files:
-            inside = file.relative_to(root).as_posix() if root is not None and root.is_dir() else file.name
+            inside = image_name(file, root) if root is not None and root.is_dir() else file.name
             self._keys[file] = inside
             for name in (str(file), inside, _cut(inside, file.name) + image_stem(file), file.name, image_stem(file)):
                 self._by_name.setdefault(name, set()).add(file)
+        self._index = NameIndex(self._keys.values())
 
     def find(self, names: Iterable[str], alone: bool) -> Path | None:
         """The image that has the first of these names which any has; or the only image, if it may be ``alone``."""
         if alone and len(self._keys) == 1:
             return next(iter(self._keys))
+        names = [name for name in names if name]
         found = next((self._by_name[name] for name in names if name in self._by_name), set())
+        if not found:  # files of predictions have folders in front where names repeat
+            meant = next((hits for name in names if (hits := self._index.find(name))), [])
+            found = {file for file, key in self._keys.items() if key in meant}
         if len(found) > 1:
             raise ValueError(f"several images have the name, among them {sorted(map(str, found))[:2]}; expected one.")
         return next(iter(found), None)

@@ -34,13 +34,7 @@ from .verse import verse_files
 __all__ = ["DatasetCheck", "DatasetPart", "check_public_dataset"]
 
 # what parts are called where they are got in another way
-_OTHER_NAMES = {
-    "01training": "verse20training",
-    "02validation": "verse20validation",
-    "03test": "verse20test",
-    "ds004470": "SNSX",
-    "ds004471": "LHSCPD",
-}
+_OTHER_NAMES = {"ds004470": "SNSX", "ds004471": "LHSCPD"}
 
 
 class DatasetPart(NamedTuple):

@@ -21,7 +21,7 @@ from typing import Any
 from .dicom_series import find_dicom_images
 from .image_files import IMAGE_SUFFIXES, has_spacing, image_suffix
 
-__all__ = ["find_images", "image_folder_items", "list_images"]
+__all__ = ["find_images", "image_folder_items", "image_name", "list_images"]
 
 
 def image_folder_items(images: str | os.PathLike, spacing: float | list[float] | None = None) -> list[dict[str, Any]]:
@@ -83,3 +83,10 @@ def list_images(folder: str | os.PathLike) -> dict[Path, str]:
         if image_suffix(file) not in ("", ".dcm") and not file.name.startswith("."):
             found[file] = ""
     return dict(sorted(found.items()))
+
+
+def image_name(image: Path, folder: Path | None) -> str:
+    """What an image of a folder is called: its path there; the path as it is if the folder is None."""
+    if folder is None:
+        return str(image)
+    return folder.name if image == folder else image.relative_to(folder).as_posix()

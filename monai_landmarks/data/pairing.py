@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .image_folder import find_images
+from .image_folder import find_images, image_name
 from .landmark_io import find_landmark_files, landmark_suffix
 from .landmark_rows import LandmarkRows, read_past_faults
 from .landmark_set import CoordinateSystem, LandmarkSet
@@ -92,7 +92,7 @@ def pair_landmarks(
     """
     root = Path(images) if isinstance(images, (str, os.PathLike)) else None
     found = find_images(images)
-    by_name = {_name(file, root): file for file in found}
+    by_name = {image_name(file, root): file for file in found}
     pairs = _Pairs(by_name)
     sources, are_of_one = _sources(Path(landmarks), pairs.faults)
     for source, called in sources.items():
@@ -110,12 +110,6 @@ def pair_landmarks(
         absent=pairs.absent,
         faults=pairs.faults,
     )
-
-
-def _name(image: Path, root: Path | None) -> str:
-    if root is None:
-        return str(image)
-    return root.name if image == root else image.relative_to(root).as_posix()
 
 
 class _Pairs:

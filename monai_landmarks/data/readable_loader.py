@@ -58,7 +58,8 @@ class ReadableDataLoader:
         unreadable: what the last pass has left out so far, each an :class:`UnreadableImage`.
 
     Raises:
-        ValueError: in a pass over a dataset in which nothing can be read, with the reasons.
+        ValueError: in a pass over a dataset in which nothing can be read, with the reasons; for images of different shapes in
+            a batch.
 
     Example:
         >>> from monai.data import Dataset
@@ -94,13 +95,20 @@ class ReadableDataLoader:
                 continue
             batch.append(item)
             if len(batch) == self.batch_size:
-                yield _collate(batch)
+                yield self._collate(batch)
                 batch = []
         if batch:
-            yield _collate(batch)
+            yield self._collate(batch)
         if len(self.unreadable) == len(self.dataset):
             named = [f"{image}: {reason}" for image, reason in self.unreadable[:_MOST_NAMED]]
             raise ValueError("\n  - ".join([f"none of the {len(self.dataset)} images can be read:", *named]))
+
+    def _collate(self, items: list[dict[str, Any]]) -> Any:
+        common = [key for key in items[0] if all(key in item for item in items)]
+        shapes = {tuple(getattr(item.get(self.image_key), "shape", ())) for item in items}
+        if len(shapes) > 1:
+            raise ValueError(f"images of the shapes {sorted(shapes)} cannot share a batch; use batch_size=1.")
+        return list_data_collate([{key: item[key] for key in common} for item in items])
 
 
 class _Attempts(Dataset):
@@ -128,11 +136,6 @@ class _Attempts(Dataset):
 
     def _name(self, index: int) -> str:
         return str(self._item(index).get(self.image_key, f"item {index}"))
-
-
-def _collate(items: list[dict[str, Any]]) -> Any:
-    common = [key for key in items[0] if all(key in item for item in items)]
-    return list_data_collate([{key: item[key] for key in common} for item in items])
 
 
 def _reason(error: BaseException) -> str:

@@ -35,6 +35,9 @@ __all__ = ["VERSE_CHAIN", "VERSE_LANDMARKS", "verse_datalist", "verse_files"]
 # C1 to L6, labels 1 to 25: the vertebrae in their order, without those that only some people have between (T13)
 VERSE_CHAIN = VERSE_LANDMARKS[:25]
 
+# what VerSe'20 is called where it is got in another way
+_OTHER_NAMES = {"01training": "verse20training", "02validation": "verse20validation", "03test": "verse20test"}
+
 # of a challenge's folders: what "dataset-verse19" and "dataset-" go on with
 _SECTIONS = {"training": "training", "validation": "validation", "testing": "test"}
 
@@ -50,7 +53,8 @@ def verse_files(root: str | os.PathLike) -> Iterator[tuple[str, Path, Path | Non
         part, such as ``"verse19training"``; image; centroids in ``derivatives``, None where there are none.
     """
     for raw in sorted(Path(root).rglob("rawdata")):
-        part = raw.parent.name.removeprefix("dataset-")
+        folder = raw.parent.name.removeprefix("dataset-")
+        part = _OTHER_NAMES.get(folder, folder)
         for image in sorted(raw.glob("*/*_ct.nii*")):
             stem = image.name.partition("_ct.nii")[0]
             derivatives = raw.with_name("derivatives") / image.parent.name

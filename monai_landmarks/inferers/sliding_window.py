@@ -230,11 +230,15 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
         stitch([box for some in boxes.values() for box in some])
         result: list[_Candidate] = []
         for key in sorted(boxes):
-            maxima = [box.maxima(layout, reach, num_peaks) for box in boxes[key]]
+            maxima = [
+                (box, *box.maxima(layout, reach, num_peaks))
+                for box in boxes[key]
+                if box.exceeds(layout, self.threshold)
+            ]
             taken: list[_Candidate] = []
             if maxima:
-                values, places = (torch.cat(column) for column in zip(*maxima))
-                owner = [box for box, (found, _) in zip(boxes[key], maxima) for _ in range(len(found))]
+                values, places = (torch.cat(column) for column in list(zip(*maxima))[1:])
+                owner = [box for box, found, _ in maxima for _ in range(len(found))]
                 scores, index = suppress_peaks(values[None], places[None], self.min_distance, num_peaks)
                 taken = [
                     owner[int(i)].candidate_at(layout, radius, places[i], score)
@@ -419,6 +423,10 @@ class _Box:
         center, score = find_maxima(self._blended(layout)[(None, *self.cell)])
         place = center[0] + center.new_tensor([axis.start for axis in self.cell])
         return self.candidate_at(layout, radius, place + self._corner(layout), score[0])
+
+    def exceeds(self, layout: _Layout, threshold: float) -> bool:
+        """Whether a value of the cell is above a threshold, once all windows were added."""
+        return bool((self._blended(layout)[self.cell] > threshold).any())
 
     def maxima(self, layout: _Layout, reach: int, num_peaks: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Local maxima of the cell and where they are in the image, once all windows were added."""

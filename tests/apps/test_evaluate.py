@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,6 +31,7 @@ from monai_landmarks.data import (
     datalist_item,
     load_landmark_datalist,
     read_image,
+    read_landmark_table,
     read_landmarks,
     save_datalist,
     write_hand_phantom,
@@ -315,6 +317,56 @@ def test_errors(files, truth, tmp_path):
         result = evaluate(*[argument if argument.startswith("--") else folder / argument for argument in arguments])
         assert result.exit_code == 1 and result.stderr.startswith("Error: ") and message in result.stderr
     assert evaluate(folder / "absent", folder / "truth.csv").exit_code == 2
+
+
+def test_measurements_of_a_schema(files, truth):
+    """By hand: distances in mm and angles of the points that both files have; one of a missed landmark is missed."""
+    folder, _ = files
+    schema = {
+        "name": "triangle",
+        "spatial_dims": 2,
+        "landmarks": [{"name": name} for name in ("c", "b", "a", "elsewhere")],
+        "measurements": [
+            {"name": "side", "expression": "distance(a, c)", "unit": "mm"},
+            {"name": "corner", "expression": "angle(a, b, c)", "unit": "degree"},
+            {"name": "unknown", "expression": "distance(a, elsewhere)", "unit": "mm"},
+        ],
+    }
+    (folder / "schema.json").write_text(json.dumps(schema))
+    options = ("--schema", folder / "schema.json", "--spacing", SPACING, "--second-annotator", folder / "pred.csv")
+    done = evaluate(folder / "pred.csv", folder / "truth.csv", *options, "--out", folder / "out")
+    assert done.exit_code == 0, done.output
+    points = {Path(name).name: s.points for name, s in read_landmark_table(folder / "pred.csv").items()}
+
+    def side(p):
+        return SPACING * np.linalg.norm(p[0] - p[2])
+
+    def corner(p):
+        u, v = p[0] - p[1], p[2] - p[1]
+        return np.degrees(np.arccos(u @ v / np.linalg.norm(u) / np.linalg.norm(v)))
+
+    with open(folder / "out" / "measurements.csv") as file:
+        rows = {row["measurement"]: row for row in csv.DictReader(file)}
+    whole = [name for name in truth if name not in ("4.png", "2.png")]
+    for name, of, images in (("side", side, [*whole, "2.png"]), ("corner", corner, whole)):
+        errors = np.array([of(points[image]) - of(truth[image].points) for image in images])
+        assert (int(rows[name]["n"]), int(rows[name]["missed"])) == (len(images), 1)
+        assert float(rows[name]["mean_absolute_error"]) == pytest.approx(np.abs(errors).mean(), abs=1e-3)
+        assert float(rows[name]["bias"]) == pytest.approx(errors.mean(), abs=1e-3)
+        assert f"{np.abs(errors).mean():.2f}" in done.stdout
+    assert rows["unknown"]["n"] == "0"
+    content = json.loads((folder / "out" / "evaluation.json").read_text())
+    assert content["measurements"] == content["comparisons"]["second_annotator"]["measurements"]
+    assert (folder / "out" / "second_annotator" / "measurements.csv").is_file()
+    done = evaluate(folder / "pred.csv", folder / "truth.csv", "--schema", folder / "schema.json")
+    assert "note: the size of a pixel is not known: measurements of a length are in pixels." in done.stdout
+    for name, message in (
+        ("cephalometric_19", "is of other landmarks"),
+        ("mouse_skull_45", "has no measurements"),
+        ("nothing", "nothing"),
+    ):
+        done = evaluate(folder / "pred.csv", folder / "truth.csv", "--schema", name)
+        assert done.exit_code == 1 and message in done.stderr and "Traceback" not in done.stderr
 
 
 def test_two_annotators_of_real_data(isbi2015_root):

@@ -46,7 +46,7 @@ except SystemExit as end:
 """
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    listed = re.findall(r"^  (\w+)  +\w", result.stdout.partition("Commands:")[2], flags=re.MULTILINE)
+    listed = re.findall(r"^  ([\w-]+)  +\w", result.stdout.partition("Commands:")[2], flags=re.MULTILINE)
     assert listed == sorted(program.commands)
 
 

@@ -27,6 +27,7 @@ from monai_landmarks.apps.evaluation import evaluate_predictions
 from monai_landmarks.apps.main import program
 from monai_landmarks.apps.reporting import write_report
 from monai_landmarks.data import LandmarkSet, datalist_item, save_datalist, write_landmarks
+from monai_landmarks.schema import Landmark, LandmarkSchema, Measurement, compare_measurements
 from monai_landmarks.visualize import report_page
 
 NAN = float("nan")
@@ -205,6 +206,19 @@ def test_says_what_the_predictions_do_not_hold(tmp_path, words_only, sure, state
     assert there in page.text and absent not in page.text
     ellipses = "stated to hold 90 %" if stated else "two standard deviations" if sure else None
     assert ("Ellipses:" in page.text) == (ellipses is not None) and (ellipses or "") in page.text
+
+
+def test_measurements_stand_in_the_report(tmp_path, words_only):
+    evaluation = evaluate_predictions(*make(tmp_path, 2), **FEW)
+    write_report(evaluation, tmp_path / "report.html")
+    assert "Measurements" not in Content(tmp_path / "report.html").text
+    apart = Measurement("apart", "distance(a, b)", "mm")
+    schema = LandmarkSchema("two", 2, (Landmark("a"), Landmark("b")), measurements=(apart,))
+    true = np.array([[[0.0, 0.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 10.0]]])
+    evaluation.measurements = compare_measurements(schema, true * [[[1.1]], [[0.8]]], true)
+    write_report(evaluation, tmp_path / "report.html")
+    # 0.5 mm too long and 2 mm too short
+    assert "apart mm 2 0 1.25 -0.75 1.25" in Content(tmp_path / "report.html").text
 
 
 def test_without_images_and_with_one_that_cannot_be_read(tmp_path, words_only):

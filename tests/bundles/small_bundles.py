@@ -216,7 +216,7 @@ def _names(bundle: str) -> list[str]:
     return list(metadata(bundle)["network_data_format"]["outputs"]["pred"]["channel_def"].values())
 
 
-def write_verse_data(folder: Path, shape: tuple[int, int, int] = (36, 40, 70)) -> None:
+def write_verse_data(folder: Path, shape: tuple[int, int, int] = (32, 32, 64)) -> None:
     """Folders as `verse_datalist` reads them: six vertebrae in a row, each as bright as its number, at 2 mm."""
     random = np.random.default_rng(0)
     sections = ["training"] * 2 + ["validation"] * 2 + ["test"]
@@ -224,7 +224,7 @@ def write_verse_data(folder: Path, shape: tuple[int, int, int] = (36, 40, 70)) -
         subject = f"sub-verse{number:03d}"
         labels = 17 + number % 3 + np.arange(6)  # from T10, T11 or T12
         points = np.array(shape) / 2 + random.normal(0, 1, (6, 3))
-        points[:, 2] = shape[2] - 8 - 11 * np.arange(6) + random.normal(0, 0.5, 6)
+        points[:, 2] = shape[2] - 5 - 11 * np.arange(6) + random.normal(0, 0.5, 6)
         grid = np.moveaxis(np.indices(shape), 0, -1)
         spots = [80 * label * np.exp(-((grid - p) ** 2).sum(-1) / 18) for label, p in zip(labels, points)]
         base = folder / f"dataset-verse19{section}"

@@ -150,7 +150,10 @@ def test_parts_of_the_challenge(tmp_path: Path) -> None:
         verse_datalist(data, editions=("verse20",))
     with pytest.raises(ValueError, match="'T0' is no vertebra"):
         verse_datalist(data, names=["T0"])
-    centroids = next(data.rglob("*_ctd.json"))
+    (data / "dataset-verse19test").rename(data / "dataset-03test")  # as VerSe'20 comes from its other address
+    both = verse_datalist(data, editions=("verse19", "verse20"))
+    assert "testing" not in verse_datalist(data) and both["testing"][0]["label"] == made["testing"][0]["label"]
+    centroids = sorted((data / "dataset-verse19training").rglob("*_ctd.json"))[0]
     content = json.loads(centroids.read_text())
     content.append({"label": 28, "X": 3.0, "Y": 3.0, "Z": 3.0})
     centroids.write_text(json.dumps(content))

@@ -118,6 +118,25 @@ def test_between_pixels_and_the_world_through_the_images(tmp_path):
     np.testing.assert_allclose(read_landmarks(tmp_path / "back" / "case_1.csv").points, [[1.25, 3, 5]])
 
 
+def test_files_named_as_predictions_find_their_images(tmp_path):
+    """The images have one name in different folders, which the files have in front."""
+    for side in ("left", "right"):
+        picture(tmp_path / "images" / side / "hand.png")
+        world = LandmarkSet(("a",), [[4.0, 6.0, 0.0] if side == "left" else [8.0, 2.0, 0.0]], "LPS")
+        write_landmarks(tmp_path / "found" / f"{side}_hand.mrk.json", world)
+    options = {"images": tmp_path / "images", "spacing": (2, 2), "coordinate_system": "index"}
+    result = convert_landmarks(tmp_path / "found", tmp_path / "index.csv", **options)
+    assert result.faults == ()
+    table = read_landmark_table(tmp_path / "index.csv")
+    assert {name: s.points.tolist() for name, s in table.items()} == {
+        "left/hand.png": [[2, 3]],
+        "right/hand.png": [[4, 1]],
+    }
+    (tmp_path / "found" / "left_hand.mrk.json").rename(tmp_path / "found" / "hand.mrk.json")
+    [fault] = convert_landmarks(tmp_path / "found", tmp_path / "index.csv", **options).faults
+    assert "several images have the name" in fault.message
+
+
 def test_a_picture_lies_in_the_world_by_its_spacing(tmp_path):
     picture(tmp_path / "images" / "1.png"), picture(tmp_path / "images" / "2.png")
     write_two(tmp_path / "table.csv")

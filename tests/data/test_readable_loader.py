@@ -128,3 +128,10 @@ def test_reasons_are_those_of_the_reader(tmp_path: Path):
     assert list(reasons) == ["cut.png", "text.png", "absent.png"]
     assert "truncated" in reasons["cut.png"] and "cannot identify" in reasons["text.png"]
     assert "No such file" in reasons["absent.png"]
+
+
+def test_images_of_different_sizes_do_not_share_a_batch():
+    images = Dataset([{"image": torch.zeros(1, size, 4)} for size in (4, 4, 5)])
+    assert len(list(ReadableDataLoader(images, batch_size=1))) == 3
+    with pytest.raises(ValueError, match=r"\(1, 4, 4\), \(1, 5, 4\).*use batch_size=1"):
+        list(ReadableDataLoader(images, batch_size=3))

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A real MONAI Label server for tests, and a folder of images for it."""
+"""A real MONAI Label server for tests."""
 
 from __future__ import annotations
 
@@ -19,27 +19,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import monai
-import nibabel as nib
-import numpy as np
 import psutil
 import requests
-import torch
-from PIL import Image
-
-from monai_landmarks.data import LandmarkSet
 
 ROOT = Path(__file__).parents[2]
 STARTED: list[LabelServer] = []
 _PATIENCE = 300.0  # seconds, for what takes a few on a machine with nothing else to do
-# turned about no axis of the voxels, which have three sizes
-_TURN = np.linalg.qr([[-0.9, -0.3, 0.1], [0.3, -0.9, -0.3], [0.1, -0.2, 0.95]])[0]
-OBLIQUE = np.eye(4)
-OBLIQUE[:3] = np.column_stack([_TURN * (1.9, 1.7, 2.4), (30.0, 25.0, -40.0)])
 
 
 class LabelServer:
@@ -173,60 +162,3 @@ class LabelServer:
     def log_tail(self, lines: int = 80) -> str:
         """The end of what the server has said."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
-
-
-NAMES = ("left", "right", "top")
-
-
-def write_studies(folder: Path, volumes: int = 8, pictures: int = 1) -> dict[str, LandmarkSet]:
-    """Volumes, oblique and anisotropic, with three bright spots each, and pictures of 64 x 80 pixels.
-
-    Args:
-        folder: for volume_0.nii.gz and so on, and picture_0.png.
-        volumes: how many.
-        pictures: how many.
-
-    Returns:
-        the landmarks of the volumes in RAS mm, by the image's name without suffix.
-    """
-    folder.mkdir(parents=True)
-    random = np.random.default_rng(0)
-    grid = np.stack(np.meshgrid(*map(np.arange, (24, 26, 18)), indexing="ij"), axis=-1)
-    truth = {}
-    for number in range(volumes):
-        index = (
-            np.array([[6.0, 13, 8], [17, 14, 8], [12, 8, 12]])
-            + random.normal(0, 1.2, 3)
-            + random.normal(0, 0.4, (3, 3))
-        )
-        pixels = random.normal(0, 20, grid.shape[:3])
-        for brightness, point in zip((400, 700, 1000), index):
-            offsets = (grid - point) @ OBLIQUE[:3, :3].T
-            pixels += brightness * np.exp(-np.square(offsets).sum(axis=-1) / (2 * 3.5**2))
-        nib.save(nib.Nifti1Image(pixels.astype(np.int16), OBLIQUE), folder / f"volume_{number}.nii.gz")
-        truth[f"volume_{number}"] = LandmarkSet(NAMES, index @ OBLIQUE[:3, :3].T + OBLIQUE[:3, 3], "RAS")
-    for number in range(pictures):
-        picture = random.integers(0, 255, (80, 64), dtype=np.uint8)
-        Image.fromarray(picture).save(folder / f"picture_{number}.png")
-    return truth
-
-
-def random_weights(bundle: Path, network: Mapping[str, Any] | None = None, **settings: Any) -> None:
-    """Give a bundle the weights of a training that has not begun, and other settings first, if any."""
-    for name in ("train", "inference"):
-        path = bundle / "configs" / f"{name}.json"
-        parser = monai.bundle.ConfigParser()
-        parser.read_config(path)
-        parser.update({**({} if network is None else {"network_def": dict(network)}), **settings})
-        monai.bundle.ConfigParser.export_config_file(parser.config, str(path), indent=4)
-    parser.update({"bundle_root": str(bundle)})
-    torch.manual_seed(0)
-    (bundle / "models").mkdir(exist_ok=True)
-    torch.save(parser.get_parsed_content("network_def").state_dict(), bundle / "models" / "model.pt")
-
-
-def errors(found: Sequence[Mapping[str, Any]], truth: LandmarkSet) -> np.ndarray:
-    """Distances in mm of the landmarks of an answer, (N,)."""
-    assert [one["name"] for one in found] == list(truth.names)
-    points = np.array([one["position"] or [np.nan] * 3 for one in found], dtype=float)
-    return np.linalg.norm(points - truth.points, axis=1)

@@ -76,7 +76,7 @@ def test_two_processes_lose_nothing(studies: Path, tmp_path: Path) -> None:
 def test_images_and_labels_by_name(studies: Path, tmp_path: Path) -> None:
     label(studies / "labels" / "final" / "two.mrk.json")  # put there by hand
     label(studies / "labels" / "final" / "nobody.mrk.json")
-    found = store(studies)
+    found = LandmarkDatastore(studies, lambda: MODELS, auto_reload=True)  # as in the server
     assert sorted(found.list_images()) == ["one", "scan.v2.png", "two"] and found.get_labeled_images() == ["two"]
     path = tmp_path / "b.v1.fcsv"
     label(path)

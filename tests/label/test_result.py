@@ -21,7 +21,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from label_server import OBLIQUE
+from label_data import oblique
 from monai.data import MetaTensor
 from monai.transforms import Compose, LoadImaged, Orientationd
 from PIL import Image
@@ -31,6 +31,7 @@ from monai_landmarks.label import LandmarkResultd, ball_label_map
 from monai_landmarks.transforms import EnsureWorldAffined, FitToGridd
 
 NAMES = ("a", "b", "c")
+OBLIQUE = oblique()
 
 
 def answer(path: Path, spatial_size: list[int], ras: np.ndarray) -> dict[str, Any]:

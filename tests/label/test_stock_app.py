@@ -22,12 +22,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from label_server import LabelServer, errors, random_weights, write_studies
-from small_bundles import BUNDLES, SIZE, SOURCE, metadata, network_def
+import torch
+from label_data import NAMES, SHAPES, oblique, random_points, write_bundle_of_spots, write_image
+from label_server import LabelServer
+from monai.bundle import ConfigParser
+from small_bundles import BUNDLES, PATCH, PICTURES, SIZE, SOURCE, metadata, network_def
 
-from monai_landmarks.apps.main import program
 from monai_landmarks.data import LandmarkSet, read_landmarks, write_landmarks
+from monai_landmarks.metrics import PresenceThreshold
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed; ./setup.sh label installs it")
 from monailabel.client import MONAILabelClient
@@ -35,7 +37,7 @@ from monailabel.client import MONAILabelClient
 sitk = pytest.importorskip("SimpleITK")
 
 STOCK_APP = Path(sys.prefix) / "monailabel" / "sample-apps" / "monaibundle"
-VOLUMES = "head_ct_landmarks_scn"
+SPOTS = "spots_ct_landmarks_scn"
 TRAINED = [f"volume_{i}" for i in range(6)]
 UNSEEN = "volume_7"
 
@@ -47,35 +49,42 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def truth(home: Path) -> dict[str, LandmarkSet]:
-    return write_studies(home / "studies")
+    """The landmarks of the volumes, in RAS mm; there is a picture beside them."""
+    random, result = np.random.default_rng(0), {}
+    for number in range(8):
+        points = random_points(random, SHAPES[3])
+        write_image(home / "studies" / f"volume_{number}.nii.gz", points)
+        result[f"volume_{number}"] = LandmarkSet(NAMES, points, "index").to_world(oblique())
+    write_image(home / "studies" / "picture_0.png", random_points(random, SHAPES[2]))
+    return result
 
 
 @pytest.fixture(scope="module")
 def server(home: Path, truth: dict[str, LandmarkSet]) -> Iterator[LabelServer]:
-    """The app with all bundles of the package, small, and one for volumes, none of which has learned anything."""
+    """The app with all bundles of the package, small and untrained, and one that takes one landmark for the other."""
     app = home / "app"
     shutil.copytree(STOCK_APP, app)
     (app / "model").mkdir(exist_ok=True)
     for bundle in BUNDLES:
-        shutil.copytree(
-            SOURCE / bundle, app / "model" / bundle, ignore=shutil.ignore_patterns("models", "eval", "data")
-        )
-        random_weights(app / "model" / bundle, network_def(bundle), spatial_size=SIZE)
-    datalist = home / "datalist.json"
-    names = list(truth[UNSEEN].names)
-    items = [
-        {"image": f"studies/{name}.nii.gz", "label": landmarks.points.tolist()} for name, landmarks in truth.items()
-    ]
-    definition = {"names": names, "pairs": [], "coordinate_system": "RAS"}
-    datalist.write_text(json.dumps({"landmarks": definition, "training": items[:6], "validation": items[6:]}))
-    arguments = ["init", datalist, "--out", app / "model" / VOLUMES, "--device", "cpu", "--memory", 4]
-    for setting in ("width=8", "spatial_size=[32,16,16]", "spacing_mm=3", "sigma_mm=6", "batch_size=2"):
-        arguments += ["--set", setting]
-    result = CliRunner().invoke(program, list(map(str, arguments)))
-    assert result.exit_code == 0, result.output
-    random_weights(app / "model" / VOLUMES, augmentation=[], learning_rate=0.01)
-    with LabelServer(app, home / "studies", home / "home", {"models": ",".join([*BUNDLES, VOLUMES])}) as server:
-        yield server
+        copy_untrained(bundle, app / "model" / bundle)
+    write_bundle_of_spots(app / "model" / SPOTS, trained=False)
+    with LabelServer(app, home / "studies", home / "home", {"models": ",".join([*BUNDLES, SPOTS])}) as running:
+        yield running
+
+
+def copy_untrained(bundle: str, folder: Path) -> None:
+    """A bundle of the package with a small network, and with the weights of a training that has not begun."""
+    shutil.copytree(SOURCE / bundle, folder, ignore=shutil.ignore_patterns("models", "eval", "data"))
+    parser = ConfigParser()
+    parser.read_config(folder / "configs" / "inference.json")
+    size = {"spatial_size": SIZE} if bundle in PICTURES else {"patch_size": PATCH}
+    parser.update({"network_def": network_def(bundle), **size})
+    ConfigParser.export_config_file(parser.config, str(folder / "configs" / "inference.json"))
+    parser.update({"bundle_root": str(folder)})
+    torch.manual_seed(0)
+    (folder / "models").mkdir()
+    PresenceThreshold(0.05, 1, 1, 1, 1).write(folder / "models" / "presence.json")  # which some trainings choose
+    torch.save(parser.get_parsed_content("network_def").state_dict(), folder / "models" / "model.pt")
 
 
 def test_annotators_and_the_server_teach_each_other(
@@ -86,8 +95,10 @@ def test_annotators_and_the_server_teach_each_other(
     check_nobody_else_is_answered(server)
     check_info(client.info(), truth[UNSEEN].names)
     for bundle in BUNDLES:
-        check_picture(server, client, bundle)
-    before = check_volume(server, client, truth[UNSEEN], tmp_path)
+        found = (check_picture if bundle in PICTURES else check_volume)(server, client, bundle)
+        names = metadata(bundle)["network_data_format"]["outputs"]["pred"]["channel_def"]
+        assert [landmark["name"] for landmark in found["landmarks"]] == list(names.values())
+    before = check_spots(server, client, truth[UNSEEN], tmp_path)
     check_bad_requests(server, tmp_path)
     assert client.next_sample("first", {})["id"] in {*truth, "picture_0"}
 
@@ -95,23 +106,23 @@ def test_annotators_and_the_server_teach_each_other(
     assert client.datastore()["objects"][TRAINED[0]]["labels"]["final"]["ext"] == ".mrk.json"
     assert {"total": 9, "completed": 6}.items() <= server.ask("GET", "/datastore/").items()
     check_training(server, client, truth["volume_6"], tmp_path)
-    after = check_volume(server, client, truth[UNSEEN], tmp_path)
+    after = check_spots(server, client, truth[UNSEEN], tmp_path)
     assert after < 0.5 * before
 
     wanted = ["volume_6", UNSEEN]
     settings = {"images": wanted, "multi_gpu": False, "device": "cpu", "label_tag": "original"}
-    done = server.ask("POST", f"/batch/infer/{VOLUMES}?run_sync=true", json=settings)
+    done = server.ask("POST", f"/batch/infer/{SPOTS}?run_sync=true", json=settings)
     assert sorted(done) == wanted
 
     server.stop()
     server.start()
     client.set_server_url(server.url)
-    assert check_volume(server, client, truth[UNSEEN], tmp_path) == pytest.approx(after)
+    assert check_spots(server, client, truth[UNSEEN], tmp_path) == pytest.approx(after)
     kept = client.datastore()["objects"]
     assert [image for image in sorted(kept) if "final" in kept[image]["labels"]] == [*TRAINED, "volume_6"]
     assert [image for image in sorted(kept) if "original" in kept[image]["labels"]] == wanted
     found = kept[UNSEEN]["labels"]["original"]["info"]["params"]["landmarks"]
-    assert errors(found, truth[UNSEEN]).mean() == pytest.approx(after)
+    assert mean_error(found, truth[UNSEEN]) == pytest.approx(after)
 
 
 def check_nobody_else_is_answered(server: LabelServer) -> None:
@@ -122,11 +133,10 @@ def check_nobody_else_is_answered(server: LabelServer) -> None:
 
 
 def check_info(info: dict[str, Any], names: tuple[str, ...]) -> None:
-    assert set(info["models"]) == set(info["trainers"]) == {*BUNDLES, VOLUMES}
-    assert {model["type"] for model in info["models"].values()} == {
-        "segmentation"
-    }  # which the module for Slicer offers
-    assert info["models"][VOLUMES]["labels"] == {name: i for i, name in enumerate(names)}
+    assert set(info["models"]) == set(info["trainers"]) == {*BUNDLES, SPOTS}
+    # which 3D Slicer's module offers
+    assert {model["type"] for model in info["models"].values()} == {"segmentation"}
+    assert info["models"][SPOTS]["labels"] == {name.lower(): i for i, name in enumerate(names)}
 
 
 def infer(client: MONAILabelClient, image: str, model: str) -> tuple[Path, dict[str, Any]]:
@@ -135,29 +145,40 @@ def infer(client: MONAILabelClient, image: str, model: str) -> tuple[Path, dict[
     return Path(file), params
 
 
-def check_picture(server: LabelServer, client: MONAILabelClient, bundle: str) -> None:
-    """A picture's pixels are LPS mm, and its label map has its pixels."""
+def check_picture(server: LabelServer, client: MONAILabelClient, bundle: str) -> dict[str, Any]:
+    """The answer for a picture, whose pixels are LPS mm, and those of the label map, too."""
     file, params = infer(client, "picture_0", bundle)
-    names = [entry["name"] for entry in params["landmarks"]]
-    assert names == list(metadata(bundle)["network_data_format"]["outputs"]["pred"]["channel_def"].values())
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
-    assert labels.shape == (80, 64)
+    assert labels.shape == SHAPES[2][::-1]
     check_balls(params, labels, lambda ras: np.rint(-ras[:2]).astype(int))
+    return params
 
 
-def check_volume(server: LabelServer, client: MONAILabelClient, truth: LandmarkSet, folder: Path) -> float:
-    """The mean error in mm; points in the world of the volume, and balls at the points on the volume's grid."""
-    file, params = infer(client, UNSEEN, VOLUMES)
+def check_volume(server: LabelServer, client: MONAILabelClient, bundle: str) -> dict[str, Any]:
+    """The answer for a volume, with points in its world and balls on its grid."""
+    file, params = infer(client, UNSEEN, bundle)
     labels, image = sitk.ReadImage(str(file)), sitk.ReadImage(str(server.studies / f"{UNSEEN}.nii.gz"))
     assert labels.GetSize() == image.GetSize()
     for of in (sitk.Image.GetOrigin, sitk.Image.GetSpacing, sitk.Image.GetDirection):
         np.testing.assert_allclose(of(labels), of(image), atol=1e-4)
     values = sitk.GetArrayFromImage(labels)
     check_balls(params, values, lambda ras: labels.TransformPhysicalPointToIndex((ras * (-1, -1, 1)).tolist()))
+    return params
+
+
+def check_spots(server: LabelServer, client: MONAILabelClient, truth: LandmarkSet, folder: Path) -> float:
+    """The mean error in mm, of the list and of the markups alike."""
+    params = check_volume(server, client, SPOTS)
     (folder / "found.mrk.json").write_text(json.dumps(params["markups"]))
     points = read_landmarks(folder / "found.mrk.json").to("RAS").points
     np.testing.assert_allclose(points, [one["position"] for one in params["landmarks"]])
-    return float(errors(params["landmarks"], truth).mean())
+    return mean_error(params["landmarks"], truth)
+
+
+def mean_error(found: list[dict[str, Any]], truth: LandmarkSet) -> float:
+    """In mm."""
+    assert [one["name"] for one in found] == list(truth.names)
+    return float(np.linalg.norm(np.array([one["position"] for one in found]) - truth.points, axis=1).mean())
 
 
 def check_balls(params: dict[str, Any], labels: np.ndarray, index_of: Callable[[np.ndarray], Sequence[int]]) -> None:
@@ -173,9 +194,9 @@ def check_balls(params: dict[str, Any], labels: np.ndarray, index_of: Callable[[
 
 def check_bad_requests(server: LabelServer, folder: Path) -> None:
     """MONAI Label's own app says little, but it stays."""
-    assert server.ask("POST", f"/infer/{VOLUMES}?image=nobody", None).status_code >= 400
+    assert server.ask("POST", f"/infer/{SPOTS}?image=nobody", None).status_code >= 400
     assert server.ask("POST", "/infer/no_model?image=volume_0", None).status_code >= 400
-    assert server.ask("POST", f"/infer/{VOLUMES}?image=picture_0", None).status_code >= 400
+    assert server.ask("POST", f"/infer/{SPOTS}?image=picture_0", None).status_code >= 400
     (folder / "broken.mrk.json").write_text("{")
     assert server.save_label("nobody", folder / "broken.mrk.json", None).status_code >= 400
     assert server.answers()
@@ -184,7 +205,7 @@ def check_bad_requests(server: LabelServer, folder: Path) -> None:
 def correct_and_submit(client: MONAILabelClient, truth: dict[str, LandmarkSet], folder: Path) -> None:
     """What is proposed, with the points moved to where they belong; of one image the annotator leaves one out."""
     for number, image in enumerate(TRAINED):
-        _, params = infer(client, image, VOLUMES)
+        _, params = infer(client, image, SPOTS)
         content = params["markups"]
         points = truth[image].to("LPS").points.tolist()
         for entry, point in zip(content["markups"][0]["controlPoints"], points, strict=True):
@@ -197,10 +218,10 @@ def correct_and_submit(client: MONAILabelClient, truth: dict[str, LandmarkSet], 
 
 def check_training(server: LabelServer, client: MONAILabelClient, further: LandmarkSet, folder: Path) -> None:
     """To its end, while annotators go on."""
-    client.train_start(VOLUMES, {"max_epochs": 8, "val_split": 0.2, "multi_gpu": False, "device": "cpu"})
+    client.train_start(SPOTS, {"max_epochs": 40, "val_split": 0.2, "multi_gpu": False, "device": "cpu"})
     write_landmarks(folder / "further.mrk.json", further.to("LPS"))
     client.save_label("volume_6", str(folder / "further.mrk.json"))
-    infer(client, UNSEEN, VOLUMES)
+    infer(client, UNSEEN, SPOTS)
     assert client.train_status(check_if_running=True)
     server.wait_until(lambda: not client.train_status(check_if_running=True), "finish the training")
     task = client.train_status()

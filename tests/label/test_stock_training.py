@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import monai.bundle
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
-from small_bundles import BUNDLES, SIZE, SOURCE, metadata, network_def
+from small_bundles import BUNDLES, PATCH, PICTURES, SIZE, SOURCE, metadata, network_def
 
 from monai_landmarks.data import LandmarkSet, write_landmarks
 
@@ -30,17 +31,24 @@ bundle_task = pytest.importorskip("monailabel.tasks.train.bundle", reason="MONAI
 local = pytest.importorskip("monailabel.datastore.local")
 
 
-def studies(folder: Path, names: list[str]) -> Any:
-    """A datastore with five labeled pictures; of the first one two landmarks are left out."""
+def studies(folder: Path, bundle: str, names: list[str]) -> Any:
+    """A datastore with five labeled images; of the first one two landmarks are left out."""
     random = np.random.default_rng(0)
+    picture = bundle in PICTURES
     folder.mkdir()
     for number in range(5):
-        Image.fromarray(random.integers(0, 255, (80, 64), dtype=np.uint8)).save(folder / f"{number}.png")
-    datastore = local.LocalDatastore(str(folder), extensions=("*.png",))
+        if picture:
+            Image.fromarray(random.integers(0, 255, (80, 64), dtype=np.uint8)).save(folder / f"{number}.png")
+        else:
+            pixels = random.integers(0, 400, (36, 40, 36)).astype(np.int16)
+            nib.save(nib.Nifti1Image(pixels, np.diag([-0.4, -0.4, 0.4, 1.0])), folder / f"{number}.nii.gz")
+    datastore = local.LocalDatastore(str(folder), extensions=("*.png", "*.nii.gz"))
     for number in range(5):
-        points = -random.uniform(8, 56, (len(names), 2))  # RAS
+        points = (
+            -random.uniform(8, 56, (len(names), 2)) if picture else random.uniform(4, 10, (len(names), 3)) * (-1, -1, 1)
+        )
         points[: 2 * (number == 0)] = np.nan
-        write_landmarks(folder.parent / f"{number}.mrk.json", LandmarkSet(tuple(names), points).to("LPS"))
+        write_landmarks(folder.parent / f"{number}.mrk.json", LandmarkSet(tuple(names), points, "RAS").to("LPS"))
         datastore.save_label(str(number), str(folder.parent / f"{number}.mrk.json"), "final", {})
     return datastore
 
@@ -56,7 +64,7 @@ def test_a_bundle_learns_from_saved_labels(bundle: str, tmp_path: Path, monkeypa
     task = bundle_task.BundleTrainTask(str(root), {})
     # some bundles validate more rarely than that, but not so rarely that nothing would come out
     request = {"model": bundle, "max_epochs": 2, "device": "cpu", "val_split": 0.2, "multi_gpu": False}
-    task(request, studies(tmp_path / "studies", names))
+    task(request, studies(tmp_path / "studies", bundle, names))
 
     (given,) = calls
     overrides = {key: value for key, value in given.items() if not key.endswith(("_id", "_file"))}
@@ -64,15 +72,16 @@ def test_a_bundle_learns_from_saved_labels(bundle: str, tmp_path: Path, monkeypa
         given["config_file"],
         logging_file=False,  # the root logger is the tests'
         network_def=network_def(bundle),
-        spatial_size=SIZE,
+        **({"spatial_size": SIZE} if bundle in PICTURES else {"patch_size": PATCH}),
         **overrides,
     )
     flow.initialize()
     flow.run()
     trainer = flow.parser.get_parsed_content("train#trainer")
-    assert trainer.state.epoch == 2  # and the schedule of the learning rate, too, is made for that
+    assert trainer.state.epoch == 2
     assert len(trainer.data_loader.dataset) == 4
     schedule = flow.parser.get_parsed_content("lr_scheduler")
-    assert schedule.total_steps == 2 * len(trainer.data_loader)
+    if isinstance(schedule, torch.optim.lr_scheduler.OneCycleLR):
+        assert schedule.total_steps == 2 * len(trainer.data_loader)
     weights = torch.load(root / "models" / "model.pt", weights_only=True)
     assert all(value.isfinite().all() for value in weights.values() if value.is_floating_point())
