@@ -31,7 +31,8 @@ from monai_landmarks.data import bundle_landmark_names, read_landmark_table, rea
 from monai_landmarks.uncertainty import ConformalRegions
 
 SOURCE = Path(__file__).parents[2] / "bundles"
-BUNDLES = sorted(path.parents[1].name for path in SOURCE.glob("*/configs/inference.json"))
+# those of volumes are tried in tests/bundles/test_volumes.py
+PICTURES = [path.parents[1].name for path in sorted(SOURCE.glob("*_xray_*/configs/inference.json"))]
 CEPH = "ceph_xray_landmarks_scn"
 
 # each heatmap is the image times a weight of the checkpoint: a network without these weights finds nothing
@@ -84,7 +85,7 @@ def invoke(*arguments) -> object:
     return CliRunner().invoke(program, ["predict", *map(str, arguments)])
 
 
-@pytest.mark.parametrize("name", BUNDLES)
+@pytest.mark.parametrize("name", PICTURES)
 def test_points_are_where_the_spots_are(name, tmp_path):
     """Images of different sizes share a batch, and two have the same name."""
     root, images, out = spot_bundle(tmp_path, name), write_spots(tmp_path / "images"), tmp_path / "out"
