@@ -59,7 +59,8 @@ def test_best_model_is_kept(trained: Path, tmp_path: Path) -> None:
     growing = {"_target_": "torch.optim.lr_scheduler.StepLR", "optimizer": "@optimizer", "step_size": 1, "gamma": 1000}
     report = (root / "eval/metrics.csv").read_bytes()
     epochs = trained_epochs(root.name) + 1
-    flow = run(root, "train", resume=True, **training_size(root, epochs=epochs), lr_scheduler=growing)
+    options = {**training_size(root, epochs=epochs), "lr_scheduler": growing}
+    flow = run(root, "train", resume=True, **options)
     last = table(root / "eval/training_curve.csv")[-1]
     assert last["epoch"] == str(epochs) and float(last["metric"] or "inf") > min(before)
     assert flow.evaluator.state.best_metric == pytest.approx(min(before), rel=1e-4)

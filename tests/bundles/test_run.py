@@ -158,7 +158,8 @@ def test_training_on_all_images(bundle: str, tmp_path: Path) -> None:
     torch.testing.assert_close(kept, dict(flow.network_def.state_dict()), rtol=0, atol=0)
     if bundle.endswith("scn"):
         sigma = load_sigma(root / "models" / "model_sigma.pt")
-        torch.testing.assert_close(sigma[:, 0], flow.loss_def.sigma.detach(), rtol=0, atol=0)
+        learned = flow.parser.get_parsed_content("loss_def").sigma.detach()
+        torch.testing.assert_close(sigma[:, 0], learned, rtol=0, atol=0)
     # what is measured on images of the training does not lie where a validation leaves its tables
     assert (root / "eval" / "training_part" / "metrics.csv").is_file()
     assert [path.name for path in (root / "eval").glob("*.csv")] == ["training_curve.csv"]
