@@ -82,7 +82,9 @@ def predict_by_hand(root: Path, path: Path) -> tuple[np.ndarray, np.ndarray]:
     network.load_state_dict(torch.load(root / "models" / "model.pt", weights_only=True))
     with torch.no_grad():
         heatmaps = sliding_window_inference(maps, PATCH, 1, network.eval(), config["overlap"], "gaussian")
-        points, score, _ = decode_heatmaps(heatmaps[0], spatial_dims=3)
+        points, score, _ = decode_heatmaps(
+            heatmaps[0], spatial_dims=3, method=config["windows"].get("method", "gaussian")
+        )
     index = (points.numpy() - before + 0.5) * old / new - 0.5
     return index @ affine[:3, :3].T + affine[:3, 3], score.numpy()
 
