@@ -39,7 +39,7 @@ fi
 
 # One stamp for each set of extras: what was installed from, so that a change in any of it installs again.
 stamp="$venv/.setup-${extras:-base}"
-state=$(cat setup.sh setup.cfg pyproject.toml constraints.txt label.txt | cksum; "$venv/bin/python" --version; pwd)
+state=$(cat setup.sh setup.cfg pyproject.toml constraints.txt label-requirements.txt | cksum; "$venv/bin/python" --version; pwd)
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$state" ]; then
     say "$venv is up to date"
     exit 0
@@ -52,7 +52,7 @@ say "installing monai_landmarks${extras:+[$extras]}"
 pip_install ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} --editable ".${extras:+[$extras]}"
 case ",$extras," in *,label,* | *,test,* | *,dev,*)
     say "installing MONAI Label"
-    pip_install --no-deps --requirement label.txt
+    pip_install --no-deps --requirement label-requirements.txt
     # MONAI Label imports torchvision, whose build on PyPI fails beside a torch without CUDA from elsewhere
     pip_install ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} torchvision
     if ! "$venv/bin/python" -c "import torchvision" >/dev/null 2>&1; then

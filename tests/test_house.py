@@ -153,7 +153,7 @@ def test_third_party_imports_are_declared(path):
     required = import_names(requirements("options", "install_requires"))
     extras = [e for e in setup_cfg()["options.extras_require"] if e not in ("test", "dev")]
     optional = import_names(r for e in extras for r in requirements("options.extras_require", e))
-    lines = (ROOT / "label.txt").read_text().splitlines()  # installed without what it asks for
+    lines = (ROOT / "label-requirements.txt").read_text().splitlines()  # installed without what it asks for
     optional |= import_names(Requirement(line) for line in lines if line and not line.startswith("#"))
     imported = (
         {module.partition(".")[0] for module in imported_modules(path)} - sys.stdlib_module_names - {"monai_landmarks"}

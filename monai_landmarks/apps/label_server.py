@@ -24,7 +24,6 @@ from .label_app import DEFAULT_FOLDER, make_app
 
 __all__ = ["label_server", "server_command"]
 
-_IMAGES = ("nii.gz", "nii", "nrrd", "mha", "dcm", "png", "jpg", "jpeg", "bmp", "tif", "tiff")
 _CONF = {"zoo_source": "ngc", "sam2": "false"}  # or it asks the internet for models, and for SAM
 
 
@@ -54,7 +53,9 @@ def label_server(
         raise ValueError(
             "MONAI Label is not installed; `./setup.sh label` installs it, see monai_landmarks/label/README.md."
         )
-    os.environ.setdefault("MONAI_LABEL_DATASTORE_FILE_EXT", json.dumps([f"*.{suffix}" for suffix in _IMAGES]))
+    from monai_landmarks.data.image_files import IMAGE_SUFFIXES
+
+    os.environ.setdefault("MONAI_LABEL_DATASTORE_FILE_EXT", json.dumps([f"*{suffix}" for suffix in IMAGE_SUFFIXES]))
     command = server_command(app or os.fspath(make_app(DEFAULT_FOLDER)), studies, host, port, dict(conf), further)
     sys.stdout.flush()
     os.execv(sys.executable, command)

@@ -17,7 +17,6 @@ https://doi.org/10.1016/j.media.2016.02.004.
 
 from __future__ import annotations
 
-import csv
 import os
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from .image_files import image_stem, read_geometry, relative_path
 from .image_folder import find_images
 from .landmark_io import read_landmark_table, read_landmarks
 from .landmark_set import CoordinateSystem, LandmarkSet
-from .safe_files import naming_file, read_text
+from .side_tables import read_splits
 from .split import split_images
 
 __all__ = ["ISBI2015_LANDMARKS", "isbi2015_datalist", "read_isbi2015_part"]
@@ -118,15 +117,11 @@ def _has_tables(root: Path) -> bool:
 def _read_tables(root: Path, folder: str, split: str, annotator: str) -> dict[Path, LandmarkSet]:
     name = "landmarks.csv" if annotator == "mean" else f"landmarks_{annotator}.csv"
     table = read_landmark_table(root / name, coordinate_system="index")
-    with naming_file(root / "splits.csv"):
-        rows = list(csv.DictReader(read_text(root / "splits.csv").splitlines()))
-        if not rows or not {"image", "split"} <= set(rows[0]):
-            raise ValueError("expected a table with columns 'image' and 'split'.")
-        images = [row["image"] for row in rows if row["split"] == split]
-        if not images:
-            raise ValueError(f"no image has the split {split!r}.")
+    splits = read_splits(root / "splits.csv")
+    if split not in splits:
+        raise ValueError(f"{root / 'splits.csv'}: no image has the split {split!r}.")
     sets = {}
-    for image in images:
+    for image in splits[split]:
         path = root / "images" / image
         if image not in table:
             raise ValueError(f"{root / name}: no landmarks of image {image!r}, which is in splits.csv.")

@@ -21,7 +21,7 @@ from .csv_rows import split_rows
 from .name_index import NameIndex
 from .safe_files import naming_file, read_lines
 
-__all__ = ["read_groups", "read_pairs", "read_rows"]
+__all__ = ["read_groups", "read_pairs", "read_rows", "read_splits"]
 
 
 def read_groups(path: str | os.PathLike, column: str, images: Sequence[str]) -> dict[str, str]:
@@ -85,6 +85,35 @@ def read_pairs(path: str | os.PathLike, names: Sequence[str]) -> list[tuple[str,
             if left != right and (left, right) not in pairs and (right, left) not in pairs:
                 pairs.append((left, right))
     return pairs
+
+
+def read_splits(path: str | os.PathLike) -> dict[str, list[str]]:
+    """Read to which part of the data each image belongs.
+
+    Args:
+        path: CSV with columns ``image`` and ``split``, and perhaps more.
+
+    Returns:
+        the images of each split, in the order of the table.
+
+    Raises:
+        ValueError: if there is no such column, no row, a row of another length, or an image twice.
+    """
+    splits: dict[str, list[str]] = {}
+    with naming_file(path):
+        (first, header), *rows = read_rows(path) or [(1, [])]
+        if not {"image", "split"} <= set(header):
+            raise ValueError(f"line {first}: no columns 'image' and 'split' in {','.join(header)!r}.")
+        if not rows:
+            raise ValueError("no image in it.")
+        for line, cells in rows:
+            if len(cells) != len(header):
+                raise ValueError(f"line {line}: {len(cells)} columns; expected {len(header)}.")
+            image, split = (cells[header.index(column)] for column in ("image", "split"))
+            if any(image in images for images in splits.values()):
+                raise ValueError(f"line {line}: image {image!r} is there already.")
+            splits.setdefault(split, []).append(image)
+    return splits
 
 
 def read_rows(path: str | os.PathLike) -> list[tuple[int, list[str]]]:

@@ -22,8 +22,7 @@ from .datalist_check import check_datalist
 from .image_files import relative_path
 from .landmark_io import read_landmark_table
 from .landmark_set import CoordinateSystem
-from .safe_files import naming_file
-from .side_tables import read_pairs, read_rows
+from .side_tables import read_pairs, read_splits
 
 __all__ = ["table_folder_datalist"]
 
@@ -83,7 +82,7 @@ def table_folder_datalist(
         "name": root.resolve().name,
         "landmarks": {"names": names, "pairs": [list(pair) for pair in pairs], "coordinate_system": system.value},
     }
-    for section, images in _present(root, _read_splits(root / "splits.csv")).items():
+    for section, images in _present(root, _read_sections(root / "splits.csv")).items():
         unknown = [image for image in images if image not in table]
         if unknown:
             raise ValueError(f"{root / 'landmarks.csv'}: no landmarks of {unknown[0]!r}, which is in splits.csv.")
@@ -97,24 +96,15 @@ def table_folder_datalist(
     return datalist
 
 
-def _read_splits(path: Path) -> dict[str, list[str]]:
+def _read_sections(path: Path) -> dict[str, list[str]]:
     """The images of each section."""
     sections: dict[str, list[str]] = {}
-    with naming_file(path):
-        (first, header), *rows = read_rows(path) or [(1, [])]
-        if not {"image", "split"} <= set(header):
-            raise ValueError(f"line {first}: no columns 'image' and 'split' in {','.join(header)!r}.")
-        for line, cells in rows:
-            if len(cells) != len(header):
-                raise ValueError(f"line {line}: {len(cells)} columns; expected {len(header)}.")
-            image, split = (cells[header.index(column)] for column in ("image", "split"))
-            if split not in _SECTIONS:
-                raise ValueError(f"line {line}: the split is {split!r}; expected one of {', '.join(_SECTIONS)}.")
-            if any(image in images for images in sections.values()):
-                raise ValueError(f"line {line}: image {image!r} is there already.")
-            sections.setdefault(_SECTIONS[split], []).append(image)
-        if not sections:
-            raise ValueError("no image in it.")
+    for split, images in read_splits(path).items():
+        if split not in _SECTIONS:
+            raise ValueError(
+                f"{path}: the split of {images[0]!r} is {split!r}; expected one of {', '.join(_SECTIONS)}."
+            )
+        sections.setdefault(_SECTIONS[split], []).extend(images)
     return sections
 
 

@@ -53,12 +53,12 @@ def submit_landmarks(name: str | None = None) -> Any:
         if not sample or sample.get("session"):
             raise ValueError("There is no image of the server: press Next Sample in the MONAI Label module first.")
         node = _point_list(slicer, sample["id"], name)
-        path = os.path.join(tempfile.mkdtemp(), "landmarks.mrk.json")
-        if not slicer.util.saveNode(node, path):
-            raise ValueError(f"The point list {node.GetName()!r} could not be written.")
-        module.updateServerSettings()
-        answer = module.logic.save_label(sample["id"], path, {})
-        os.remove(path)
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "landmarks.mrk.json")
+            if not slicer.util.saveNode(node, path):
+                raise ValueError(f"The point list {node.GetName()!r} could not be written.")
+            module.updateServerSettings()
+            answer = module.logic.save_label(sample["id"], path, {})
     except Exception as error:
         slicer.util.errorDisplay(f"The landmarks were not submitted. {_reason(error)}", windowTitle=TITLE)
         return None

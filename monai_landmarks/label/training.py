@@ -21,6 +21,7 @@ from typing import Any
 __all__ = ["split_datalist", "training_overrides"]
 
 _FEWEST_TO_SPLIT = 4
+_MISSING_IS_ABSENT = ("absent", "chain")  # what losses may take a missing landmark for, wholly or in part
 
 
 def split_datalist(
@@ -80,6 +81,6 @@ def training_overrides(config: Mapping[str, Any], given: Mapping[str, Any]) -> d
             handler["exec_at_start"] = True
     result["train#handlers"] = handlers
     for key, value in config.items():
-        if isinstance(value, dict) and value.get("missing") == "absent":
+        if isinstance(value, dict) and value.get("missing", "ignore") in _MISSING_IS_ABSENT:
             result[f"{key}#missing"] = "ignore"
     return result

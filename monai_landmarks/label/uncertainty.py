@@ -26,15 +26,16 @@ __all__ = ["image_uncertainty"]
 def image_uncertainty(landmarks: LandmarkSet, extent: Sequence[float]) -> float:
     """Mean over the landmarks of how far off they may be, in mm.
 
-    For a landmark that was found this is the root mean square distance by its covariance. Of one that was not found nothing is
-    known but that it may be anywhere: it counts as a point that is uniformly distributed over the image.
+    For a landmark that was found this is the root mean square distance by its covariance. Of one that was not found, or has a
+    peak so flat that it has no covariance, nothing is known but that it may be anywhere: it counts as a point that is uniformly
+    distributed over the image.
 
     Args:
         landmarks: predicted, in world mm, with covariances.
         extent: size of the image along its axes in mm.
 
     Returns:
-        mm; NaN if nothing is known: there are landmarks, but no covariances.
+        mm; NaN if nothing is known: there are landmarks, but no covariance of any.
 
     Example:
         >>> found = LandmarkSet(("a", "b"), [[1.0, 2.0], [np.nan, np.nan]], covariances=[np.eye(2) * 8, np.full((2, 2), np.nan)])
@@ -42,5 +43,8 @@ def image_uncertainty(landmarks: LandmarkSet, extent: Sequence[float]) -> float:
         14.25
     """
     anywhere = float(np.sqrt(np.sum(np.square(extent)) / 12))
-    each = np.where(landmarks.missing, anywhere, landmarks.uncertainty)
+    unknown = np.isnan(landmarks.uncertainty)
+    if unknown.all() and not landmarks.missing.all():
+        return float("nan")
+    each = np.where(landmarks.missing | unknown, anywhere, landmarks.uncertainty)
     return float(each.mean()) if len(each) else float("nan")

@@ -62,7 +62,7 @@ def test_a_part_that_is_kept_elsewhere_is_left_out(tmp_path: Path) -> None:
     "splits, message",
     [
         ("image,part\na.png,train\n", "line 1: no columns"),
-        ("image,split\na.png,training set\n", "line 2: the split is 'training set'; expected one of"),
+        ("image,split\na.png,training set\n", "the split of 'a.png' is 'training set'; expected one of"),
         ("image,split\na.png,train\na.png,val\n", "line 3: image 'a.png' is there already"),
         ("image,split\na.png\n", "line 2: 1 columns; expected 2"),
         ("image,split\n", "no image"),

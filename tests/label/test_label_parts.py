@@ -98,6 +98,18 @@ def test_uncertainty_of_an_image_is_what_a_simulation_finds(dims: int) -> None:
     assert image_uncertainty(landmarks, extent) == pytest.approx(expected, rel=0.01)
 
 
+def test_a_landmark_without_covariance_makes_an_image_uncertain_and_not_unknown() -> None:
+    """A flat peak has a point and no covariance; such an image must not go to the end of the queue."""
+    covariances = [np.eye(2), np.full((2, 2), NAN)]
+    points = np.array([[1.0, 2.0], [30.0, 40.0]])
+    flat = image_uncertainty(LandmarkSet(("a", "b"), points, covariances=covariances), (60.0, 60.0))
+    assert flat == image_uncertainty(
+        LandmarkSet(("a", "b"), [points[0], [NAN, NAN]], covariances=covariances), (60, 60)
+    )
+    assert flat > image_uncertainty(LandmarkSet(("a", "b"), points, covariances=[np.eye(2)] * 2), (60.0, 60.0))
+    assert math.isnan(image_uncertainty(LandmarkSet(("a", "b"), points), (60.0, 60.0)))
+
+
 @pytest.mark.parametrize("count, fraction", [(1, 0.2), (3, 0.2), (4, 0.2), (5, 0.5), (17, 0.2), (17, 0.01), (9, 0.9)])
 def test_every_label_is_used_once(count: int, fraction: float) -> None:
     items = [{"image": str(i)} for i in range(count)]
@@ -112,9 +124,10 @@ def test_every_label_is_used_once(count: int, fraction: float) -> None:
     assert split_datalist(items, -1) == (items, None)
 
 
-def test_overrides_of_a_training() -> None:
+@pytest.mark.parametrize("missing", ["absent", "chain"])
+def test_overrides_of_a_training(missing: str) -> None:
     handlers = [{"_target_": "monai.handlers.ValidationHandler", "interval": 1}, {"_target_": "CheckpointLoader"}]
-    config = {"max_epochs": 4, "loss_def": {"_target_": "L", "missing": "absent"}, "train": {"handlers": handlers}}
+    config = {"max_epochs": 4, "loss_def": {"_target_": "L", "missing": missing}, "train": {"handlers": handlers}}
     found = training_overrides(config, {"train#trainer#max_epochs": 7, "train#handlers": handlers})
     assert found["max_epochs"] == 7 and found["loss_def#missing"] == "ignore"
     assert found["train#handlers"] == [{**handlers[0], "exec_at_start": True}, handlers[1]]

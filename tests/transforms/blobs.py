@@ -44,3 +44,13 @@ def centroids(image: torch.Tensor) -> np.ndarray:
 def inner_points(shape: Sequence[int], count: int, seed: int = 0, low: float = 0.35, high: float = 0.65) -> np.ndarray:
     """Random sub-pixel index points around the middle of an image, (count, D)."""
     return np.random.RandomState(seed).uniform(low, high, (count, len(shape))) * np.asarray(shape)
+
+
+def oblique(spacing: Sequence[float]) -> torch.Tensor:
+    """An affine of this spacing whose axes are turned and exchanged, 4x4 float64."""
+    dims = len(spacing)
+    turn = np.linalg.qr(np.random.default_rng(dims).normal(size=(dims, dims)))[0]
+    affine = np.eye(4)
+    affine[:dims, :dims] = turn * spacing
+    affine[:dims, 3] = np.arange(dims) + 5
+    return torch.from_numpy(affine)

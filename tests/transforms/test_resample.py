@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from blobs import blob_image, centroids, inner_points
+from blobs import blob_image, centroids, inner_points, oblique
 from monai.data import MetaTensor
 
 from monai_landmarks.transforms import ResampleToSpacing, ResampleToSpacingd
@@ -25,16 +25,6 @@ CASES = [
     ((30, 40, 20), (1.0, 1.0, 3.0), 1.5),
     ((30, 40, 20), (1.0, 1.0, 3.0), (2.0, 1.0, 3.0)),
 ]
-
-
-def oblique(spacing):
-    """An affine of this spacing whose axes are turned and exchanged."""
-    dims = len(spacing)
-    turn = np.linalg.qr(np.random.default_rng(dims).normal(size=(dims, dims)))[0]
-    affine = np.eye(4)
-    affine[:dims, :dims] = turn * spacing
-    affine[:dims, 3] = np.arange(dims) + 5
-    return torch.from_numpy(affine)
 
 
 @pytest.mark.parametrize("shape, spacing, wanted", CASES)
