@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,16 +20,25 @@ import torch
 from monai.utils import optional_import
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as _Figure
     from matplotlib.ticker import LogFormatter
 else:
-    Figure, _ = optional_import("matplotlib.figure", name="Figure")
+    _Figure, _ = optional_import("matplotlib.figure", name="Figure", as_type="base")
     LogFormatter, _ = optional_import("matplotlib.ticker", name="LogFormatter", as_type="base")
 
 __all__ = ["COLORS", "Figure", "label_log_axis", "quiet_axes", "to_array"]
 
 # told apart on a gray image, on white paper, and by most color-blind readers
 COLORS = {"pred": "#ff7a1a", "truth": "#22c7e8", "error": "#ffe14d", "line": "#1f6fb4", "line2": "#c8501e"}
+
+
+class Figure(_Figure):
+    """Matplotlib's figure, which a notebook shows where it is the result of a cell, also without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        picture = io.BytesIO()
+        self.savefig(picture, format="png")
+        return picture.getvalue()
 
 
 def to_array(values: Any) -> np.ndarray:
