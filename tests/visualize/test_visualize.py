@@ -19,6 +19,7 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
 from monai.data import MetaTensor
 
 from monai_landmarks.visualize import (
@@ -165,6 +166,37 @@ def test_colors_of_the_marks_are_in_the_picture(tmp_path, dims):
         assert (np.abs(pixels - color).max(axis=-1) < 12).sum() > 5
     without = drawn(draw_landmarks(rng.rand(1, *(24,) * dims), np.full((2, dims), np.nan)), tmp_path)
     assert (np.abs(without[:-60] - (34, 199, 232)).max(axis=-1) < 12).sum() == 0
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_ellipses_hold_what_lies_within_two_standard_deviations(dims):
+    """The surface of the region, mapped by hand: in the plane it lies on the drawn ellipse, a volume's within its shadow."""
+    random = np.random.RandomState(2)
+    root = np.tril(random.uniform(0.5, 2.0, (dims, dims)))  # a long, inclined region
+    directions = random.normal(size=(4000, dims))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    surface = np.array([12.0, 15.0, 9.0][:dims]) + 2 * directions @ root.T
+    volume = MetaTensor(torch.rand(1, *(24,) * dims), affine=torch.diag(torch.tensor([1.0, 2.0, 3.0, 1.0])))
+    figure = draw_landmarks(volume, [[12.0, 15.0, 9.0][:dims]], covariance=[root @ root.T])
+    panels = figure.axes
+    assert len(panels) == (1 if dims == 2 else 3)
+    for panel, axes in zip(panels, ((0, 1), (0, 2), (1, 2))):
+        (ellipse,) = (patch for patch in panel.patches if isinstance(patch, Ellipse))
+        radius = np.linalg.norm(ellipse.get_patch_transform().inverted().transform(surface[:, list(axes)]), axis=1)
+        assert radius.max() == pytest.approx(1, abs=0.01)
+        assert dims == 3 or radius.min() == pytest.approx(1)
+
+
+def test_an_ellipse_is_long_where_the_uncertainty_is_large(tmp_path):
+    """On the painted pixels: large along x + y, which is down to the right, and small across."""
+    along = np.array([1.0, 1.0]) / np.sqrt(2)
+    covariance = 0.4 * np.eye(2) + 8.6 * np.outer(along, along)  # 3 pixels along, 0.63 across
+    pixels = drawn(draw_landmarks(np.zeros((1, 40, 40)), [[20.0, 20.0]], covariance=[covariance]), tmp_path)
+    rows, columns = np.nonzero(np.abs(pixels[:500] - (255, 122, 26)).max(axis=-1) < 60)  # above the legend
+    scale = (pixels.shape[1] - 2 * 0.1 * 150) / 40  # pixels of the picture for a pixel of the image
+    x, y = columns - columns.mean(), rows - rows.mean()
+    assert np.ptp(x + y) / np.sqrt(2) / scale == pytest.approx(4 * 3, rel=0.05)
+    assert np.ptp(x - y) / np.sqrt(2) / scale == pytest.approx(4 * np.sqrt(0.4), abs=0.3)
 
 
 def test_views_side_by_side(tmp_path):
