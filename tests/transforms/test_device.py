@@ -60,7 +60,7 @@ def dataset(dims: int, device: torch.device | str, crop: bool) -> CacheDataset:
         LoadLandmarksd(),
         UncachedToDeviced("image", device),
         RandLandmarkFlipd(spatial_axis=0, pairs=[(0, 1)], prob=0.5),
-        RandLandmarkWarpd(rotate_range=0.2, translate_range=2, scale_range=0.1, elastic_range=2, prob=1.0),
+        RandLandmarkWarpd(rotate_range=0.2, translate_range=2, scale_range=0.1, elastic_range=2, unit="mm", prob=1.0),
         *([RandCropByLandmarksd("image", "label", size, num_samples=2)] if crop else []),
         RandAdjustContrastd("image", prob=1.0, gamma=(0.8, 1.2)),
         RandScaleIntensityd("image", factors=0.2, prob=1.0),

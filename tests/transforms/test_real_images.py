@@ -47,7 +47,9 @@ def test_volume_in_ras(lumbar_mri_root: Path) -> None:
         Orientationd("image", "LPS"),
         Spacingd("image", 1.5, mode="bilinear"),
         RandFlipd("image", 1.0, 1),
-        RandLandmarkWarpd(translate_range=8, rotate_range=0.2, axis_scale_range=0.1, elastic_range=8, prob=1.0),
+        RandLandmarkWarpd(
+            translate_range=8, rotate_range=0.2, axis_scale_range=0.1, elastic_range=8, unit="mm", prob=1.0
+        ),
         LandmarksToIndexd(),
     ]
     after = Compose([*load, *move]).set_random_state(0)(item)
@@ -80,7 +82,7 @@ def test_radiograph_in_pixels(isbi2015_root: Path) -> None:
     }
     move = [
         Spacingd("image", (0.4, 0.5), mode="bilinear"),
-        RandLandmarkWarpd(**ranges, prob=1.0, padding_mode="border"),
+        RandLandmarkWarpd("image", **ranges, unit="mm", prob=1.0, padding_mode="border"),
         LandmarksToIndexd(),
     ]
     after = Compose([*load, *move], lazy=True).set_random_state(0)(item)
