@@ -161,7 +161,7 @@ plt.show()
 # that are closer than some radius.
 
 # %%
-decode = HeatmapToLandmarksd("pred", ref_image_keys="image")
+decode = HeatmapToLandmarksd("pred")
 error = PointErrorMetric()
 success = SuccessDetectionRateMetric(thresholds=(2.0, 4.0, 10.0))
 net.eval()

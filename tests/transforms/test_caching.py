@@ -52,7 +52,7 @@ def chain(random: bool) -> Compose:
             Flipd("image", 1),
             *(augment if random else []),
             LandmarksToIndexd(),
-            LandmarksToHeatmapd("label", sigma=1.5, ref_image_keys="image"),
+            LandmarksToHeatmapd("label", sigma=1.5),
         ]
     ).set_random_state(0)
 

@@ -67,7 +67,7 @@ def dataset(dims: int, device: torch.device | str, crop: bool) -> CacheDataset:
         RandShiftIntensityd("image", offsets=0.1, prob=1.0),
         RandGaussianSmoothd("image", prob=1.0),
         LandmarksToIndexd(),
-        LandmarksToHeatmapd("label", sigma=1.5, ref_image_keys="image"),
+        LandmarksToHeatmapd("label", sigma=1.5),
     ]
     return CacheDataset(items(dims), Compose(chain).set_random_state(0), progress=False)
 
@@ -88,7 +88,7 @@ def test_every_device_gives_the_same(dims: int, crop: bool, device: torch.device
         torch.testing.assert_close(batch["label"].cpu(), reference["label"])
         # MONAI keeps affines in main memory, from where they are read without waiting for the device
         assert batch["image"].affine.device.type == "cpu"
-        decode = HeatmapToLandmarksd("pred", ref_image_keys="image", space="index")
+        decode = HeatmapToLandmarksd("pred", space="index")
         for number in range(len(batch["image"])):
             points = decode({key: batch[of][number] for key, of in (("pred", "label_heatmap"), ("image", "image"))})
             found, truth = (
