@@ -205,7 +205,7 @@ class LoadLandmarksd(MapTransform):
 
     def __init__(
         self,
-        keys: KeysCollection = "label",
+        keys: KeysCollection,
         refer_keys: KeysCollection = "image",
         names: Sequence[str] | None = None,
         strict: bool = True,
@@ -359,7 +359,7 @@ class SaveLandmarksd(MapTransform):
 
     def __init__(
         self,
-        keys: KeysCollection = "pred_points",
+        keys: KeysCollection,
         refer_keys: KeysCollection = "image",
         score_keys: KeysCollection | None = None,
         names: Sequence[str] | None = None,

@@ -247,7 +247,7 @@ class RandLandmarkWarpd(RandomizableTransform, MapTransform):
 
     def __init__(
         self,
-        keys: KeysCollection = "image",
+        keys: KeysCollection,
         points_keys: KeysCollection = "label",
         translate_range: Ranges = None,
         rotate_range: Ranges = None,

@@ -57,16 +57,18 @@ def dataset(dims: int, device: torch.device | str, crop: bool) -> CacheDataset:
     """With the random transforms of the bundles, and some that users add to them."""
     size = [n - 6 for n in SHAPES[dims]]
     chain = [
-        LoadLandmarksd(),
+        LoadLandmarksd("label"),
         UncachedToDeviced("image", device),
-        RandLandmarkFlipd(spatial_axis=0, pairs=[(0, 1)], prob=0.5),
-        RandLandmarkWarpd(rotate_range=0.2, translate_range=2, scale_range=0.1, elastic_range=2, unit="mm", prob=1.0),
+        RandLandmarkFlipd("image", spatial_axis=0, pairs=[(0, 1)], prob=0.5),
+        RandLandmarkWarpd(
+            "image", rotate_range=0.2, translate_range=2, scale_range=0.1, elastic_range=2, unit="mm", prob=1.0
+        ),
         *([RandCropByLandmarksd("image", "label", size, num_samples=2)] if crop else []),
         RandAdjustContrastd("image", prob=1.0, gamma=(0.8, 1.2)),
         RandScaleIntensityd("image", factors=0.2, prob=1.0),
         RandShiftIntensityd("image", offsets=0.1, prob=1.0),
         RandGaussianSmoothd("image", prob=1.0),
-        LandmarksToIndexd(),
+        LandmarksToIndexd("label"),
         LandmarksToHeatmapd("label", sigma=1.5),
     ]
     return CacheDataset(items(dims), Compose(chain).set_random_state(0), progress=False)

@@ -210,9 +210,7 @@ def test_sigma_of_a_file(dims, tmp_path):
     torch.save(TargetSigma(loss).state_dict(), tmp_path / "model_sigma.pt")
     image = MetaTensor(torch.zeros(1, *SHAPE[dims]), affine=np.diag([0.5] * 3 + [1]))
     maps = LandmarksToHeatmap(sigma=2.0)(torch.tensor(POINTS[dims]), SHAPE[dims])
-    decode = HeatmapToLandmarksd(
-        "pred", covariance="sigma", sigma=sigma_path(tmp_path / "model.pt")
-    )
+    decode = HeatmapToLandmarksd("pred", covariance="sigma", sigma=sigma_path(tmp_path / "model.pt"))
     points, covariance = torch.tensor(POINTS[dims]), torch.eye(dims).repeat(2, 1, 1)
     for pred in (maps, {"points": points, "score": torch.ones(2), "covariance": covariance}):
         found = decode({"pred": pred, "image": image})

@@ -246,9 +246,9 @@ def test_between_monai_transforms(shape: tuple[int, ...], lazy: bool) -> None:
     chain = [
         RandAffined("image", prob=1.0, rotate_range=0.2, padding_mode="zeros"),
         RandLandmarkWarpd("image", **{**ALL, "elastic_range": 1}, unit="mm", prob=1.0),
-        RandLandmarkFlipd(spatial_axis=1, prob=1.0),
+        RandLandmarkFlipd("image", spatial_axis=1, prob=1.0),
         Flipd("image", 0),
-        LandmarksToIndexd(),
+        LandmarksToIndexd("label"),
     ]
     result = Compose(chain, lazy=lazy).set_random_state(2)(item)
     assert np.abs(centroids(result["image"]) - result["label"][0].numpy()).max() < 0.06
@@ -256,14 +256,15 @@ def test_between_monai_transforms(shape: tuple[int, ...], lazy: bool) -> None:
 
 def test_dictionary_probability_and_missing_keys() -> None:
     item = {"image": torch.rand(1, 16, 16), "label": torch.rand(1, 2, 2) * 16}
-    result = RandLandmarkWarpd(**ALL, prob=0.0)(item)
+    result = RandLandmarkWarpd("image", **ALL, prob=0.0)(item)
     assert torch.equal(result["image"], item["image"]) and torch.equal(result["label"], item["label"])
     with pytest.raises(KeyError, match="label"):
-        RandLandmarkWarpd(**ALL, prob=1.0)({"image": item["image"]})
-    only_image = RandLandmarkWarpd(**ALL, prob=1.0, allow_missing_keys=True)({"image": item["image"]})
+        RandLandmarkWarpd("image", **ALL, prob=1.0)({"image": item["image"]})
+    only_image = RandLandmarkWarpd("image", **ALL, prob=1.0, allow_missing_keys=True)({"image": item["image"]})
     assert set(only_image) == {"image"}
     assert (
-        RandLandmarkWarpd(**ALL, prob=1.0, allow_missing_keys=True)({"label": item["label"]})["label"] is item["label"]
+        RandLandmarkWarpd("image", **ALL, prob=1.0, allow_missing_keys=True)({"label": item["label"]})["label"]
+        is item["label"]
     )
 
 
