@@ -180,7 +180,7 @@ class EnsureWorldAffined(MapTransform):
 
     def __init__(
         self,
-        keys: KeysCollection = "image",
+        keys: KeysCollection,
         spacing: float | Sequence[float] | None = None,
         spacing_key: str | Sequence[str] = "spacing",
         override: bool = False,

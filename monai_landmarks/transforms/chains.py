@@ -231,7 +231,7 @@ class HeatmapToChainLandmarksd(HeatmapToLandmarksd):
         points_keys: see :class:`HeatmapToLandmarksd`.
         score_keys: see :class:`HeatmapToLandmarksd`.
         covariance_keys: see :class:`HeatmapToLandmarksd`.
-        ref_image_keys: see :class:`HeatmapToLandmarksd`.
+        refer_keys: see :class:`HeatmapToLandmarksd`.
         space: see :class:`HeatmapToLandmarksd`.
         allow_missing_keys: do not raise when a key is missing.
         kwargs: further arguments of :class:`HeatmapToChainLandmarks`.
@@ -254,13 +254,13 @@ class HeatmapToChainLandmarksd(HeatmapToLandmarksd):
         points_keys: KeysCollection | None = None,
         score_keys: KeysCollection | None = None,
         covariance_keys: KeysCollection | None = None,
-        ref_image_keys: KeysCollection | None = None,
+        refer_keys: KeysCollection | None = "image",
         space: str = "world",
         allow_missing_keys: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            keys, points_keys, score_keys, covariance_keys, ref_image_keys, space, allow_missing_keys=allow_missing_keys
+            keys, points_keys, score_keys, covariance_keys, refer_keys, space, allow_missing_keys=allow_missing_keys
         )
         self.chooser = HeatmapToChainLandmarks(chains, names, method, offsets, direction, **kwargs)
 

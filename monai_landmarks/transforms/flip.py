@@ -183,7 +183,7 @@ class RandLandmarkFlipd(RandomizableTransform, MapTransform):
 
     def __init__(
         self,
-        keys: KeysCollection = "image",
+        keys: KeysCollection,
         points_keys: KeysCollection = "label",
         spatial_axis: int | Sequence[int] = 0,
         pairs: Pairs = (),

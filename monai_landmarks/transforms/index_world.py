@@ -172,7 +172,7 @@ class LandmarksToIndexd(_Convertd):
 
     def __init__(
         self,
-        keys: KeysCollection = "label",
+        keys: KeysCollection,
         refer_keys: KeysCollection = "image",
         dtype: DtypeLike | torch.dtype = torch.float32,
         allow_missing_keys: bool = False,
@@ -193,7 +193,7 @@ class LandmarksToWorldd(_Convertd):
 
     def __init__(
         self,
-        keys: KeysCollection = "label",
+        keys: KeysCollection,
         refer_keys: KeysCollection = "image",
         dtype: DtypeLike | torch.dtype = torch.float64,
         allow_missing_keys: bool = False,

@@ -193,7 +193,7 @@ class LoadLandmarksd(MapTransform):
 
     Args:
         keys: landmarks: a path or rows of coordinates in the item.
-        ref_image_keys: the image of the landmarks, one or one per key.
+        refer_keys: the image of the landmarks, one or one per key.
         names: see :class:`LoadLandmarks`.
         strict: see :class:`LoadLandmarks`.
         coordinate_system: of rows, where the item does not state it.
@@ -205,8 +205,8 @@ class LoadLandmarksd(MapTransform):
 
     def __init__(
         self,
-        keys: KeysCollection = "label",
-        ref_image_keys: KeysCollection = "image",
+        keys: KeysCollection,
+        refer_keys: KeysCollection = "image",
         names: Sequence[str] | None = None,
         strict: bool = True,
         coordinate_system: CoordinateSystem | str = CoordinateSystem.INDEX,
@@ -215,7 +215,7 @@ class LoadLandmarksd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.ref_image_keys = ensure_tuple_rep(ref_image_keys, len(self.keys))
+        self.refer_keys = ensure_tuple_rep(refer_keys, len(self.keys))
         self.coordinate_system_key = coordinate_system_key
         self.names_key = names_key
         self.loader = LoadLandmarks(names, strict, coordinate_system)
@@ -232,14 +232,14 @@ class LoadLandmarksd(MapTransform):
             KeyError: the image is missing.
             ValueError: see :class:`LoadLandmarks`, or the running chain holds a transform that landmarks cannot follow.
         """
-        check_running_chain(self, self.ref_image_keys)
+        check_running_chain(self, self.refer_keys)
         d = dict(data)
-        for key, ref_key in self.key_iterator(d, self.ref_image_keys):
-            if ref_key not in d:
-                raise KeyError(f"The image {ref_key!r} of the landmarks {key!r} is not in the item; load it first.")
+        for key, refer_key in self.key_iterator(d, self.refer_keys):
+            if refer_key not in d:
+                raise KeyError(f"The image {refer_key!r} of the landmarks {key!r} is not in the item; load it first.")
             system_key = self.coordinate_system_key or f"{key}_coordinate_system"
             row_names = d.pop(self.names_key or f"{key}_names", None)
-            d[key] = self.loader(d[key], d[ref_key], d.get(system_key), row_names)
+            d[key] = self.loader(d[key], d[refer_key], d.get(system_key), row_names)
         return d
 
 
@@ -350,7 +350,7 @@ class SaveLandmarksd(MapTransform):
 
     Args:
         keys: landmarks.
-        ref_image_keys: the image of the landmarks, one or one per key.
+        refer_keys: the image of the landmarks, one or one per key.
         score_keys: scores of the landmarks, one or one per key; None: no scores. Items without it are saved without.
         saved_path_key: the item gets the path of the file under ``"<key>_<this>"``; None: it does not.
         names: see :class:`SaveLandmarks`, as all further arguments.
@@ -359,8 +359,8 @@ class SaveLandmarksd(MapTransform):
 
     def __init__(
         self,
-        keys: KeysCollection = "pred_points",
-        ref_image_keys: KeysCollection = "image",
+        keys: KeysCollection,
+        refer_keys: KeysCollection = "image",
         score_keys: KeysCollection | None = None,
         names: Sequence[str] | None = None,
         output_dir: PathLike = "./",
@@ -374,7 +374,7 @@ class SaveLandmarksd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.ref_image_keys = ensure_tuple_rep(ref_image_keys, len(self.keys))
+        self.refer_keys = ensure_tuple_rep(refer_keys, len(self.keys))
         self.score_keys = ensure_tuple_rep(score_keys, len(self.keys))
         self.saved_path_key = saved_path_key
         self.saver = SaveLandmarks(
@@ -393,8 +393,8 @@ class SaveLandmarksd(MapTransform):
             ValueError: see :class:`SaveLandmarks`.
         """
         d = dict(data)
-        for key, ref_key, score_key in self.key_iterator(d, self.ref_image_keys, self.score_keys):
-            path = self.saver(d[key], d.get(ref_key), d.get(score_key))
+        for key, refer_key, score_key in self.key_iterator(d, self.refer_keys, self.score_keys):
+            path = self.saver(d[key], d.get(refer_key), d.get(score_key))
             if self.saved_path_key is not None:
                 d[f"{key}_{self.saved_path_key}"] = str(path)
         return d
