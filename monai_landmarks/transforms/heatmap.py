@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor
-from monai.data.utils import to_affine_nd
 from monai.transforms import MapTransform, Transform
 from monai.transforms.traits import RandomizableTrait
 from monai.utils import (
@@ -34,9 +33,16 @@ from monai.utils import (
 )
 
 from monai_landmarks.heatmaps import DecodedLandmarks, decode_heatmaps, expand_sigma, gaussian_heatmaps
+from monai_landmarks.spaces import (
+    affine_of,
+    affine_spacing,
+    covariances_to_world,
+    points_as_index,
+    points_of_image,
+    points_to_world,
+    spacing_of,
+)
 from monai_landmarks.uncertainty import ensemble_covariance, load_sigma, sigma_covariance
-
-from .spaces import affine_of, points_as_index, spacing_of
 
 __all__ = [
     "HeatmapToLandmarks",
@@ -122,11 +128,7 @@ class LandmarksToHeatmap(Transform):
         Raises:
             ValueError: when no shape is known, or no spacing where one is needed.
         """
-        tensor = convert_to_tensor(points, track_meta=False)
-        if tensor.ndim == 3 and len(tensor) == 1:
-            tensor = tensor[0]
-        if tensor.ndim != 2:
-            raise ValueError(f"points must have shape (N, D) or (1, N, D), got {tuple(tensor.shape)}.")
+        tensor = points_of_image(convert_to_tensor(points, track_meta=False))
         if not tensor.is_floating_point():
             tensor = tensor.to(torch.float32)
         shape = self.spatial_shape if spatial_shape is None else spatial_shape
@@ -139,7 +141,7 @@ class LandmarksToHeatmap(Transform):
                 affine = affine_of(points)
                 if affine is None:
                     raise ValueError("sigma in mm needs a spacing: pass spacing=, or points with an image's affine.")
-                spacing = np.linalg.norm(affine[:3, :spatial_dims], axis=0).tolist()
+                spacing = affine_spacing(affine, spatial_dims).tolist()
             voxel = torch.as_tensor(ensure_tuple_rep(spacing, spatial_dims), dtype=torch.float64)
             sigma = expand_sigma(sigma, num_landmarks, spatial_dims).to("cpu", torch.float64) / voxel
         maps = gaussian_heatmaps(
@@ -441,11 +443,8 @@ class HeatmapToLandmarksd(MapTransform):
                     raise ValueError(
                         f"world points of '{key}' need an affine: name an image in refer_keys, or pass space='index'."
                     )
-                dims = points.shape[-1]
-                to_world = torch.as_tensor(np.asarray(to_affine_nd(dims, affine)), device=points.device)
-                linear = to_world[:dims, :dims]
-                points = points @ linear.T + to_world[:dims, dims]
-                covariance = linear @ covariance.to(torch.float64) @ linear.T
+                points = points_to_world(points, affine)
+                covariance = covariances_to_world(covariance, affine)
                 points_affine = torch.eye(4, dtype=torch.float64)
             d[points_key] = MetaTensor(points[None], affine=points_affine)
             d[score_key] = score

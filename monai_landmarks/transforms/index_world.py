@@ -25,8 +25,9 @@ from monai.data import MetaTensor
 from monai.transforms import ApplyTransformToPoints, InvertibleTransform, MapTransform, Transform
 from monai.utils import convert_to_tensor, ensure_tuple_rep
 
+from monai_landmarks.spaces import affine_4x4, affine_of
+
 from .guard import check_running_chain
-from .spaces import affine_4x4, affine_of
 
 __all__ = [
     "LandmarksToIndex",

@@ -27,10 +27,10 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import ImageMetaKey, ensure_tuple_rep
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet, read_landmarks, write_landmarks
+from monai_landmarks.spaces import affine_of, plane_z, points_as_rows
 
 from .guard import check_running_chain
 from .index_world import LandmarksToWorld
-from .spaces import affine_of, points_as_rows
 
 __all__ = [
     "LoadLandmarks",
@@ -161,12 +161,6 @@ def _loaded_affine(img: NdarrayOrTensor | None, where: str) -> np.ndarray:
     return affine
 
 
-def _plane(img: NdarrayOrTensor) -> float:
-    """World z of a 2-D image, 0 for most; a single slice can lie elsewhere."""
-    affine = affine_of(img)
-    return 0.0 if affine is None else float(affine[2, 3])
-
-
 def _in_dimension(points: np.ndarray, img: NdarrayOrTensor, where: str) -> np.ndarray:
     """Points with as many coordinates as the image has axes."""
     dims = img.ndim - 1
@@ -178,7 +172,7 @@ def _in_dimension(points: np.ndarray, img: NdarrayOrTensor, where: str) -> np.nd
         raise ValueError(
             f"{where}: the points have {points.shape[1]} coordinates, but the image has {dims} spatial axes."
         )
-    off = np.minimum(np.abs(points[:, 2]), np.abs(points[:, 2] - _plane(img)))
+    off = np.minimum(np.abs(points[:, 2]), np.abs(points[:, 2] - plane_z(img)))
     if (off > _PLANE_TOLERANCE).any():
         row = int(np.nanargmax(off))
         raise ValueError(f"{where}: landmark {row} lies {off[row]:.3f} mm off the plane of the 2-D image.")
@@ -335,7 +329,7 @@ class SaveLandmarks(Transform):
                 raise ValueError("To save landmarks as pixels, their image with its affine is needed.")
             return landmarks.to_index(affine)
         if world.shape[1] == 2 and self.output_ext.lower() in _SLICER_FORMATS:
-            z = np.where(landmarks.missing, np.nan, 0.0 if img is None else _plane(img))
+            z = np.where(landmarks.missing, np.nan, plane_z(img))
             landmarks = LandmarkSet(names, np.column_stack([world, z]), CoordinateSystem.RAS, scores=scores)
         return landmarks.to(self.coordinate_system)
 

@@ -30,7 +30,8 @@ from monai.utils import (
     look_up_option,
 )
 
-from .spaces import points_as_index, spacing_of
+from monai_landmarks.spaces import points_as_index, spacing_of
+
 from .spline_warp import SplineWarp
 
 __all__ = ["RandLandmarkWarp", "RandLandmarkWarpD", "RandLandmarkWarpDict", "RandLandmarkWarpd"]

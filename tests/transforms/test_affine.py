@@ -21,7 +21,8 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, Flip, LoadImage, LoadImaged, Resized, Spacingd, SqueezeDim
 from PIL import Image
 
-from monai_landmarks.transforms import EnsureWorldAffine, EnsureWorldAffined, spacing_of
+from monai_landmarks.spaces import spacing_of
+from monai_landmarks.transforms import EnsureWorldAffine, EnsureWorldAffined
 
 sitk = pytest.importorskip("SimpleITK")
 

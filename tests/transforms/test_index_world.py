@@ -22,6 +22,7 @@ from blobs import blob_image, centroids, inner_points
 from monai import transforms as mt
 from monai.data import MetaTensor
 
+from monai_landmarks.spaces import affine_4x4
 from monai_landmarks.transforms import (
     EnsureWorldAffined,
     LandmarksToIndex,
@@ -29,7 +30,6 @@ from monai_landmarks.transforms import (
     LandmarksToWorld,
     LandmarksToWorldd,
 )
-from monai_landmarks.transforms.spaces import affine_4x4
 
 SHAPE = (48, 40, 44)
 KEY = "image"
