@@ -145,10 +145,10 @@ class TargetPrecision:
             pred, label = take(item, self.pred_key, self), take(item, self.label_key, self)
             row = {"error": points_error_batch(pred[None], label[None], space=self.space)[0]}
             # what says how wide and how high the heatmaps are, where the decoder tells
-            covariance = item.get(self.pred_key.replace("points", "covariance"))
+            covariance = item.get(self.pred_key.replace("points", "covariances"))
             if covariance is not None:
                 row["radius"] = covariance.diagonal(dim1=-2, dim2=-1).mean(dim=-1).sqrt()
-            score = item.get(self.pred_key.replace("points", "score"))
+            score = item.get(self.pred_key.replace("points", "scores"))
             if score is not None:
                 row["peak"] = score
             known = label.reshape(-1, label.shape[-1])
