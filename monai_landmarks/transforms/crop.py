@@ -26,7 +26,7 @@ from monai.transforms import MapTransform, Randomizable, SpatialCrop, Transform
 from monai.transforms.traits import MultiSampleTrait
 from monai.utils import ImageMetaKey, TransformBackends, convert_to_tensor, fall_back_tuple
 
-from .spaces import affine_of, points_as_index
+from monai_landmarks.spaces import affine_of, points_as_index
 
 __all__ = ["RandCropByLandmarks", "RandCropByLandmarksD", "RandCropByLandmarksDict", "RandCropByLandmarksd"]
 

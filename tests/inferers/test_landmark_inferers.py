@@ -256,7 +256,7 @@ def test_an_evaluator_writes_what_heatmaps_would_give(inferer, tmp_path):
             network=Blobs(points),
             inferer=how,
             prepare_batch=lambda batch, *_, **__: (batch["image"], None),
-            postprocessing=HeatmapToLandmarksd("pred", ref_image_keys="image", threshold=0.1),
+            postprocessing=HeatmapToLandmarksd("pred", threshold=0.1),
             val_handlers=[LandmarkSaver(tmp_path / name, ["A", "B", "C"])],
         )
         evaluator.run()
