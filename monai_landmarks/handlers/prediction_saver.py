@@ -37,7 +37,7 @@ from monai_landmarks.uncertainty import ConformalRegions
 
 from .engine_output import Engine, Events, gather, image_path, is_best, is_main_process, output_items, take, world
 
-__all__ = ["LandmarkSaver", "distinct_names"]
+__all__ = ["PredictionSaver", "distinct_names"]
 
 
 class _Case(NamedTuple):
@@ -48,7 +48,7 @@ class _Case(NamedTuple):
     plane: float  # world z of a 2-D image
 
 
-class LandmarkSaver:
+class PredictionSaver:
     """Write the predicted landmarks of every image, in the image's own world space.
 
     After each iteration every image has its ``<name>.mrk.json`` in ``output_dir``; at the end ``table`` holds all of all
