@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet
-from monai_landmarks.data.image_files import has_spacing, read_header
+from monai_landmarks.data.images.image_files import has_spacing, read_header
 
 __all__ = ["from_viewer", "to_viewer", "viewer_spacing"]
 
