@@ -58,7 +58,7 @@ def warp(num_landmarks: int, shape: tuple[int, ...], device: str, repeats: int) 
     axes = [torch.linspace(-1, 1, n, device=device) for n in shape]
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1)[None]
     angles = 0.2 if len(shape) == 2 else (0.2, 0.2, 0.2)
-    ours = RandLandmarkWarp(10, angles, 0.1, elastic_range=5, units="voxel", prob=1.0)
+    ours = RandLandmarkWarp(10, angles, 0.1, elastic_range=5, unit="voxel", prob=1.0)
     peer: Any
     if len(shape) == 2:
         spacing = (shape[0] / 4, shape[1] / 4)

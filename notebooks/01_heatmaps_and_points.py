@@ -143,7 +143,7 @@ print(
 
 # %%
 warp = RandLandmarkWarp(
-    translate_range=10, rotate_range=0.3, scale_range=0.1, elastic_range=12, elastic_grid=6, units="voxel", prob=1.0
+    translate_range=10, rotate_range=0.3, scale_range=0.1, elastic_range=12, elastic_grid=6, unit="voxel", prob=1.0
 )
 warp.set_random_state(1)
 figure, axes = plt.subplots(1, 4, figsize=(16, 4.5))

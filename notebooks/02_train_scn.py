@@ -80,7 +80,7 @@ load = [
 ]
 augment = [
     RandLandmarkWarpd(
-        "image", "label", translate_range=4, rotate_range=0.2, scale_range=0.1, elastic_range=4, units="voxel", prob=1.0
+        "image", "label", translate_range=4, rotate_range=0.2, scale_range=0.1, elastic_range=4, unit="voxel", prob=1.0
     ),
     RandAdjustContrastd("image", prob=0.5, gamma=(0.7, 1.5)),
 ]
@@ -161,7 +161,7 @@ plt.show()
 # that are closer than some radius.
 
 # %%
-decode = HeatmapToLandmarksd("pred", ref_image_keys="image")
+decode = HeatmapToLandmarksd("pred")
 error = PointErrorMetric()
 success = SuccessDetectionRateMetric(thresholds=(2.0, 4.0, 10.0))
 net.eval()

@@ -163,7 +163,7 @@ for alpha in (1.0, 40.0):
 # %%
 loss_function = CoarseToFineLoss(pixel_loss, net).to(device)
 warp = RandLandmarkWarp(
-    translate_range=4, rotate_range=0.2, scale_range=0.1, elastic_range=4, units="voxel", prob=1.0
+    translate_range=4, rotate_range=0.2, scale_range=0.1, elastic_range=4, unit="voxel", prob=1.0
 ).set_random_state(0)
 max_steps, batch_size = 80, 4
 optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)

@@ -141,7 +141,7 @@ def train(controller, name):
         device=cpu,
         val_data_loader=DataLoader(Dataset(data["validation"]), batch_size=12),
         network=network,
-        postprocessing=HeatmapToLandmarksd("pred", ref_image_keys="image", space="index", softmax=True),
+        postprocessing=HeatmapToLandmarksd("pred", space="index", softmax=True),
     )
     handlers = [
         ValidationHandler(1, evaluator),
@@ -160,7 +160,7 @@ def train(controller, name):
     )
     trainer.run()
     network.eval()
-    decode = HeatmapToLandmarksd("pred", space="index", softmax=True)
+    decode = HeatmapToLandmarksd("pred", refer_keys=None, space="index", softmax=True)
     with torch.no_grad():
         points = [decode({"pred": network(i["image"][None])[0]})["pred_points"].as_tensor() for i in data["testing"]]
     errors = [points_error_batch(p, i["label"].as_tensor()) for p, i in zip(points, data["testing"])]

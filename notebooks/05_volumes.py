@@ -156,8 +156,8 @@ for inferer in (LandmarkInferer(), FlipEnsembleInferer(spatial_axis=0, inferer=L
 inferer = SlidingWindowLandmarkInferer(**options, num_peaks=3)
 candidates = inferer(places, lambda windows: stand_in(windows, doubt=1.3))
 item = {"pred": {name: values[0] for name, values in candidates.items()}, "image": image}
-highest = HeatmapToLandmarksd("pred", ref_image_keys="image")(item)
-chain = HeatmapToChainLandmarksd("pred", [names], names, direction=(0, 0, -1), ref_image_keys="image")(item)
+highest = HeatmapToLandmarksd("pred")(item)
+chain = HeatmapToChainLandmarksd("pred", [names], names, direction=(0, 0, -1))(item)
 views = []
 for title, result in (("the highest peak of each", highest), ("the best chain", chain)):
     there = result["pred_points"]

@@ -93,7 +93,7 @@ class LandmarkResultd(MapTransform):
         keys: the network's output, beside which `HeatmapToLandmarksd` has put ``<key>_points``, ``<key>_score`` and
             ``<key>_covariance``.
         names: of the landmarks.
-        ref_image_keys: the image, which knows its file's grid, one or one per key.
+        refer_keys: the image, which knows its file's grid, one or one per key.
         result_key: where the JSON goes, one or one per key.
         radius: of the balls in mm, see `ball_label_map`.
         allow_missing_keys: do not raise an error where the output is missing.
@@ -103,14 +103,14 @@ class LandmarkResultd(MapTransform):
         self,
         keys: KeysCollection,
         names: Sequence[str],
-        ref_image_keys: KeysCollection = "image",
+        refer_keys: KeysCollection = "image",
         result_key: str = "result",
         radius: float | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.names = tuple(names)
-        self.ref_image_keys = ensure_tuple_rep(ref_image_keys, len(self.keys))
+        self.refer_keys = ensure_tuple_rep(refer_keys, len(self.keys))
         self.result_key = ensure_tuple_rep(result_key, len(self.keys))
         self.radius = radius
 
@@ -126,8 +126,8 @@ class LandmarkResultd(MapTransform):
             ValueError: if there are no points, or not as many as names.
         """
         d = dict(data)
-        for key, ref_key, result_key in self.key_iterator(d, self.ref_image_keys, self.result_key):
-            image = d[ref_key]
+        for key, refer_key, result_key in self.key_iterator(d, self.refer_keys, self.result_key):
+            image = d[refer_key]
             found = {str(name): value for name, value in d.items()} | {"image": image}
             landmarks = proposed_landmarks(found, self.names, str(key))
             d[result_key] = {
@@ -139,7 +139,7 @@ class LandmarkResultd(MapTransform):
             if len(shape) == 2 and np.array_equal(affine, _PICTURE):
                 label_map = label_map[..., 0]
             elif len(shape) == 2:  # MONAI Label takes the shape from here
-                d[ref_key] = MetaTensor(image, meta={**image.meta, MetaKeys.SPATIAL_SHAPE: np.array(label_map.shape)})
+                d[refer_key] = MetaTensor(image, meta={**image.meta, MetaKeys.SPATIAL_SHAPE: np.array(label_map.shape)})
             d[key] = torch.from_numpy(label_map)
         return d
 

@@ -202,10 +202,10 @@ def test_points_of_ensembles_in_a_dictionary():
     }
     nested = FlipEnsembleInferer(0, inferer=FlipEnsembleInferer(1, inferer=LandmarkInferer()))(images, net)
     item = {"pred": {name: value[0] for name, value in nested.items()}, "image": images[0]}
-    result = HeatmapToLandmarksd("pred", ref_image_keys="image", space="index", threshold=None)(item)
+    result = HeatmapToLandmarksd("pred", space="index", threshold=None)(item)
     assert result["pred_points"].shape == (1, 3, 2)
     with pytest.raises(ValueError, match="covariance='mixture' needs heatmaps"):
-        HeatmapToLandmarksd("pred", ref_image_keys="image", space="index", covariance="mixture")(item)
+        HeatmapToLandmarksd("pred", space="index", covariance="mixture")(item)
 
 
 def test_dropout_members_and_modes(device):
@@ -254,8 +254,7 @@ def test_from_members_to_a_covariance_in_mm(dims):
     maps = gaussian_heatmaps(points[:, None], size, 2.0)
     image = MetaTensor(torch.zeros(1, *size), affine=torch.diag(torch.tensor([-0.5, -0.5, 0.5, 1.0])))
     spread, mixture = (
-        HeatmapToLandmarksd("pred", ref_image_keys="image", covariance=kind)({"pred": maps, "image": image})
-        for kind in ("spread", "mixture")
+        HeatmapToLandmarksd("pred", covariance=kind)({"pred": maps, "image": image}) for kind in ("spread", "mixture")
     )
     expected = torch.zeros(1, dims, dims)
     expected[0, 0, 0] = 0.5

@@ -150,7 +150,7 @@ def test_the_world_point_stays(kind: str, seed: int, tmp_path: Path) -> None:
     save = SaveLandmarksd(
         "pred_points", names=NAMES, output_dir=tmp_path / "out", print_log=False, saved_path_key="file"
     )
-    saved = save(HeatmapToLandmarksd("pred", ref_image_keys="image")(item))
+    saved = save(HeatmapToLandmarksd("pred")(item))
     found = read_landmarks(saved["pred_points_file"]).to(CoordinateSystem.LPS)
     places = dict(zip(found.names, found.points))
     for name, point in zip(NAMES, points):

@@ -49,7 +49,7 @@ from .engine_output import (
     world,
 )
 
-__all__ = ["LandmarkSaver", "distinct_names"]
+__all__ = ["PredictionSaver", "distinct_names"]
 
 
 class _Case(NamedTuple):
@@ -60,7 +60,7 @@ class _Case(NamedTuple):
     plane: float  # world z of a 2-D image
 
 
-class LandmarkSaver:
+class PredictionSaver:
     """Write the predicted landmarks of every image, in the image's own world space.
 
     After each iteration every image has its ``<name>.mrk.json`` in ``output_dir``; at the end ``table`` holds all of all
