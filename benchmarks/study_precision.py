@@ -39,13 +39,14 @@ from monai_landmarks.precision import (
     Adaloss,
     CalibratedSigma,
     DoubleDQNAgent,
-    Evaluation,
+    EarlyStop,
     FixedSigma,
     LinearSigma,
     PrecisionController,
     PrecisionObjective,
     PrecisionSearch,
     RandomAgent,
+    ValidationResult,
 )
 from monai_landmarks.transforms import HeatmapToLandmarks
 
@@ -69,7 +70,7 @@ METHODS: dict[str, Callable[[int, int], PrecisionController]] = {
     "search without imagination": lambda seed, count: search(seed, count, imagine=False),
     "search by error only": lambda seed, count: search(seed, count, objective=PrecisionObjective(2, calibration=0.0)),
     "search at margin 1": lambda seed, count: search(seed, count, objective=PrecisionObjective(2, margin=1.0)),
-    "random without early stop": lambda seed, count: search(seed, count, RandomAgent, stop_rules=()),
+    "random without early stop": lambda seed, count: search(seed, count, RandomAgent, early_stop=EarlyStop(0, 0, 0, 0)),
 }
 
 
@@ -162,7 +163,7 @@ def train(
             losses.append(torch.zeros(count) if learned else loss.landmark_loss.cpu())
         found = validate(network, phantom.data["validation"], not learned)
         sigma, train_loss = loss.sigma.detach().cpu().clone(), torch.stack(losses).nanmean(0)
-        evaluations.append(Evaluation(epoch / epochs, sigma, train_loss=train_loss, **found))
+        evaluations.append(ValidationResult(epoch / epochs, sigma, train_loss=train_loss, **found))
         before = time.perf_counter()
         decided = controller.update(evaluations[-1]).sigma
         deciding += time.perf_counter() - before

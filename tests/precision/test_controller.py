@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Sigmas after each action, and which actions are open."""
+"""Sigmas after each action, and the actions that are allowed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_apply():
     torch.testing.assert_close(sigma_range.apply(sigma, actions), torch.tensor([3.2, 4.0, 5.0, 4.0, 1.0, 10.0]))
 
 
-def test_bounds_close_the_way_out():
+def test_actions_beyond_the_bounds_are_not_allowed():
     allowed = SigmaRange(1.0, 10.0).allowed(torch.tensor([1.0, 3.0, 10.0]))
     assert allowed.tolist() == [[False, True, True, True], [True] * 4, [True, True, False, True]]
 
