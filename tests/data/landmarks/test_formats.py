@@ -30,7 +30,6 @@ from monai_landmarks.data import (
     LandmarkSet,
     find_landmark_files,
     landmark_formats,
-    landmark_io,
     read_landmark_table,
     read_landmarks,
     register_format,
@@ -39,6 +38,7 @@ from monai_landmarks.data import (
 )
 from monai_landmarks.data.datasets.isbi2015.annotation_text import ISBI2015_LANDMARKS
 from monai_landmarks.data.datasets.verse.centroids import VERSE_LANDMARKS
+from monai_landmarks.data.landmarks import landmark_io
 from monai_landmarks.data.landmarks.formats.afids import AFIDS_LANDMARKS
 from monai_landmarks.data.landmarks.landmark_io import format_to_read, read_landmark_sets
 

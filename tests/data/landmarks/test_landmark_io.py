@@ -20,12 +20,12 @@ import pytest
 from monai_landmarks.data import (
     LandmarkSet,
     atomic_write,
-    landmark_io,
     landmark_suffix,
     read_landmarks,
     register_format,
     write_landmarks,
 )
+from monai_landmarks.data.landmarks import landmark_io
 
 NAN = float("nan")
 SUFFIXES = (".csv", ".mrk.json", ".fcsv")
