@@ -88,8 +88,8 @@ class LandmarkResultd(MapTransform):
       slice with a place in the world, or (X, Y) for a picture.
 
     Args:
-        keys: the network's output, beside which `HeatmapToLandmarksd` has put ``<key>_points``, ``<key>_score`` and
-            ``<key>_covariance``.
+        keys: the network's output, beside which `HeatmapToLandmarksd` has put ``<key>_points``, ``<key>_scores`` and
+            ``<key>_covariances``.
         names: of the landmarks.
         refer_keys: the image, which knows its file's grid, one or one per key.
         result_key: where the JSON goes, one or one per key.
