@@ -24,7 +24,7 @@ from monai.transforms import MapTransform
 from monai.utils import MetaKeys, ensure_tuple_rep
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet
-from monai_landmarks.data.formats.slicer_markups import markups_content
+from monai_landmarks.data.landmarks.formats.slicer_markups import markups_content
 from monai_landmarks.spaces import affine_4x4, affine_spacing, file_affine, picture_affine
 
 from .proposal import plain_list, proposed_landmarks
