@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Time and memory of what runs for every image, beside a peer and beside the physical limit; see README.md.
+"""Time and memory of the steps that run for every image, compared with a peer and a lower bound; see README.md.
 
 python benchmarks/benchmark_transforms.py [--device cuda] [--threads 2] [--quick]
 """
@@ -58,7 +58,7 @@ def warp(num_landmarks: int, shape: tuple[int, ...], device: str, repeats: int) 
     axes = [torch.linspace(-1, 1, n, device=device) for n in shape]
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1)[None]
     angles = 0.2 if len(shape) == 2 else (0.2, 0.2, 0.2)
-    ours = RandLandmarkWarp(10, angles, 0.1, elastic_range=5, units="voxel", prob=1.0)
+    ours = RandLandmarkWarp(10, angles, 0.1, elastic_range=5, unit="voxel", prob=1.0)
     peer: Any
     if len(shape) == 2:
         spacing = (shape[0] / 4, shape[1] / 4)

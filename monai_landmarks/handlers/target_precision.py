@@ -9,15 +9,16 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Target precision that a search or a schedule sets while a network trains."""
+"""Target precision that a search or a schedule sets during a training."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from monai.utils import CommonKeys
 
 from monai_landmarks.data import atomic_write
 from monai_landmarks.metrics import points_error_batch
-from monai_landmarks.precision import Decision, Evaluation, Population, PrecisionController, PrecisionTrajectory
+from monai_landmarks.precision import Decision, PrecisionController, PrecisionTrajectory, ValidationResult
 from monai_landmarks.visualize import draw_precision
 
 from .engine_output import Engine, Events, gather, is_main_process, output_items, take
@@ -34,33 +35,44 @@ __all__ = ["TargetPrecision"]
 
 
 class TargetPrecision:
-    """Let a search, a schedule or a file set the sigmas of a loss while a network trains, and record them.
+    """
+    Set the sigmas of a loss during the training, by a search, a schedule or a file, and record them.
 
-    After each run of the validator the controller gets the errors of each landmark, and decides the sigmas that hold until
-    the next run. So the interval of the trainer's ``ValidationHandler`` is that of the decisions; keep a part of the
-    training images for it, never those of a test. Everything is recorded in a JSON file
-    (:class:`monai_landmarks.precision.PrecisionTrajectory`), from which the sigmas can be replayed, with a picture beside it.
+    After each run of the validator, the controller receives the errors of each landmark and decides the sigmas until the
+    next run. So the interval of the trainer's ``ValidationHandler`` is the interval of the decisions. Use a part of the
+    training images for this validation, never test images. All decisions are recorded in a JSON file
+    (:class:`~monai_landmarks.precision.PrecisionTrajectory`), from which the sigmas can be replayed, with a figure beside
+    it.
 
-    A training that is to be resumed names this handler in ``load_dict`` of `ResumeTraining`, which must come before it.
-    Under distributed training every process decides alike, on the cases of all.
+    To resume a training, add this handler to ``load_dict`` of :class:`ResumeTraining`, and put ``ResumeTraining`` before
+    it. Under distributed training, the cases of all processes are gathered, and each process makes the same decisions.
 
     Args:
-        loss: `AdaptivePrecisionLoss`. A loss that learns its ``sigma`` itself, such as `SCNLoss`, is only recorded.
-        controller: what decides, such as `PrecisionSearch`; the default keeps the sigmas.
-        validator: the evaluator. None decides after each epoch, without errors: enough for a schedule.
-        names: of the N landmarks, for the record.
-        output_path: the record, such as ``precision.json``; the picture is ``precision.png``. None writes nothing.
+        loss: :class:`~monai_landmarks.losses.AdaptivePrecisionLoss`. For a loss that learns its ``sigma``, such as
+            :class:`~monai_landmarks.losses.SCNLoss`, sigma is recorded but not set.
+        controller: what decides, for example :class:`~monai_landmarks.precision.PrecisionSearch`. The default keeps the
+            sigmas.
+        validator: the evaluator. If None, there is a decision after each epoch, without errors. This is enough for a
+            schedule.
+        names: names of the N landmarks, for the record.
+        output_path: file of the record, for example ``precision.json``; the figure is ``precision.png``. None writes
+            nothing.
         pred_key: predicted points in the validator's output, (1, N, D) or (N, D).
-        label_key: true points, likewise.
-        space: ``"world"`` for a loss whose sigma is in mm; ``"index"`` for one in voxels, with index points in the output.
-        max_error: a larger error counts as this, so that a gross one does not outweigh all others; by default half of
-            the greatest extent of the true points.
-        population: what the children of a population are copies of, by name: network, optimizer, scheduler. Needed for a
-            search with several children, whose epochs then count in ``max_epochs``, one after the other.
-        seconds: least time between two drawings, which also take at most a fiftieth of the time of the training.
+        label_key: ground truth points, with the same shape.
+        covariance_key: covariances of the predicted points, (N, D, D), in the unit of sigma squared. They measure the
+            width of the predicted heatmaps. The output need not have them.
+        score_key: scores of the predicted points, (N,). They measure the height of the predicted heatmaps. The output
+            need not have them.
+        space: ``"world"`` for a loss whose sigma is in mm; ``"index"`` for a loss whose sigma is in voxels and for index
+            points in the output.
+        max_error: upper limit of an error, so that outliers do not dominate the mean. The default is half of the largest
+            extent of the ground truth points.
+        population: objects that each child of a population copies, by name: network, optimizer, scheduler. A search with
+            several children requires it. The epochs of all children count in ``max_epochs``.
+        seconds: minimum time between two drawings. Drawing also takes at most a fiftieth of the time of the training.
 
     Raises:
-        ValueError: for a search with several children and nothing to copy.
+        ValueError: for a search with several children without a population.
     """
 
     def __init__(
@@ -72,7 +84,9 @@ class TargetPrecision:
         output_path: str | os.PathLike | None = None,
         pred_key: str = "pred_points",
         label_key: str = CommonKeys.LABEL,
-        space: str = "world",
+        covariance_key: str = "pred_covariances",
+        score_key: str = "pred_scores",
+        space: Literal["world", "index"] = "world",
         max_error: float | None = None,
         population: Mapping[str, Any] | None = None,
         seconds: float = 20.0,
@@ -83,14 +97,19 @@ class TargetPrecision:
         self.output_path = None if output_path is None else Path(output_path)
         self.pred_key = pred_key
         self.label_key = label_key
-        self.space = space
+        self.covariance_key = covariance_key
+        self.score_key = score_key
+        self.space: Literal["world", "index"] = space
         self.max_error = max_error
-        self.population = None if population is None else Population(population)
-        if getattr(self.controller, "children", 1) > 1 and self.population is None:
-            raise ValueError("a search with several children needs population={'model': network, ...}, what to copy.")
+        self.population = _Population(population) if population else None
+        if self.controller.children > 1 and self.population is None:
+            raise ValueError(
+                "a search with several children copies network and optimizer: set population={'model': network, "
+                "'optimizer': optimizer}."
+            )
         self.seconds = seconds
         count = len(self.sigma)
-        unit = "mm" if space == "world" and hasattr(self.loss, "set_sigma") else "voxel"
+        unit: Literal["voxel", "mm"] = "mm" if space == "world" and hasattr(self.loss, "set_sigma") else "voxel"
         self.trajectory = PrecisionTrajectory([str(n) for n in range(count)] if names is None else list(names), unit)
         self._train_loss = torch.zeros(2, count)
         self._rows: list[dict[str, torch.Tensor]] = []
@@ -99,11 +118,13 @@ class TargetPrecision:
 
     @property
     def sigma(self) -> torch.Tensor:
-        """(N,) the sigmas of the loss, on the CPU."""
+        """The current sigmas of the loss, (N,), on the CPU."""
         return self.loss.sigma.detach().float().cpu().clone()
 
     def attach(self, engine: Engine) -> None:
         """
+        Attach the handler.
+
         Args:
             engine: the trainer.
         """
@@ -115,7 +136,7 @@ class TargetPrecision:
             return
         self.validator.add_event_handler(Events.EPOCH_STARTED, self._rows_start)
         self.validator.add_event_handler(Events.ITERATION_COMPLETED, self._collect_errors)
-        # after the handlers that keep the model that was validated
+        # after the handlers that save the validated model, because a population may load another one
         self.validator.add_event_handler(Events.COMPLETED, self._update, engine)
 
     def _start(self, engine: Engine) -> None:
@@ -144,13 +165,11 @@ class TargetPrecision:
         for item in output_items(engine):
             pred, label = take(item, self.pred_key, self), take(item, self.label_key, self)
             row = {"error": points_error_batch(pred[None], label[None], space=self.space)[0]}
-            # what says how wide and how high the heatmaps are, where the decoder tells
-            covariance = item.get(self.pred_key.replace("points", "covariance"))
-            if covariance is not None:
-                row["radius"] = covariance.diagonal(dim1=-2, dim2=-1).mean(dim=-1).sqrt()
-            score = item.get(self.pred_key.replace("points", "score"))
-            if score is not None:
-                row["peak"] = score
+            covariances, scores = item.get(self.covariance_key), item.get(self.score_key)
+            if covariances is not None:
+                row["radius"] = covariances.diagonal(dim1=-2, dim2=-1).mean(dim=-1).sqrt()
+            if scores is not None:
+                row["peak"] = scores
             known = label.reshape(-1, label.shape[-1])
             known = known[~known.isnan().any(dim=-1)]
             row["extent"] = (known.amax(dim=0) - known.amin(dim=0)).max() if len(known) else torch.tensor(0.0)
@@ -159,10 +178,10 @@ class TargetPrecision:
     def _update(self, *engines: Engine) -> None:
         trainer = engines[-1]
         if trainer.state.iteration == self._decided_at:
-            return  # a validation before the training, after it, or twice
+            return  # a validation before or after the training, or a second one
         self._decided_at = trainer.state.iteration
-        evaluation = self._evaluation(trainer.state.epoch / (trainer.state.max_epochs or trainer.state.epoch))
-        decision = self.controller.update(evaluation)
+        validation = self._validation(trainer.state.epoch / (trainer.state.max_epochs or trainer.state.epoch))
+        decision = self.controller.update(validation)
         if decision.save_as is not None and self.population is not None:
             self.population.save(decision.save_as)
         if decision.load is not None and self.population is not None:
@@ -171,16 +190,16 @@ class TargetPrecision:
         if not decision.complete:
             return
         if self.population is not None:
-            self.population.forget()
-            if not getattr(self.controller, "done", True):
+            self.population.clear()
+            if not self.controller.done:
                 self.population.save("start")
-        self.trajectory.add(trainer.state.epoch, evaluation.progress, decision, decision.evaluation or evaluation)
+        self.trajectory.add(trainer.state.epoch, validation.progress, decision, decision.validation or validation)
         if self.output_path is not None and is_main_process():
             self.trajectory.write(self.output_path)
             if time.monotonic() >= self._draw_again_at:
                 self._draw(trainer)
 
-    def _evaluation(self, progress: float) -> Evaluation:
+    def _validation(self, progress: float) -> ValidationResult:
         count = len(self.sigma)
         total, times = torch.stack(gather([self._train_loss.cpu()])).sum(dim=0)
         self._train_loss = torch.zeros(2, count)
@@ -191,11 +210,11 @@ class TargetPrecision:
             found = [row[key] for row in rows if key in row]
             return torch.stack(found) if found else unknown
 
-        # the extent of a single point is none
+        # a single point has an extent of 0, which is no limit
         limit = self.max_error or 0.5 * max((float(row["extent"]) for row in rows), default=0.0) or torch.inf
         error = table("error").clamp(max=limit)
         error = error.masked_fill(error.isinf(), torch.nan)
-        return Evaluation(
+        return ValidationResult(
             progress=progress,
             sigma=self.sigma,
             error=error.nanmean(dim=0),
@@ -223,7 +242,7 @@ class TargetPrecision:
         self._draw_again_at = ended + max(self.seconds, 50 * (ended - started))
 
     def state_dict(self) -> dict[str, Any]:
-        """The controller, the record, and what has been collected since the last decision."""
+        """Return the controller, the record, and the losses since the last decision."""
         state = {
             "controller": self.controller.state_dict(),
             "trajectory": self.trajectory.state_dict(),
@@ -233,10 +252,48 @@ class TargetPrecision:
         return state if self.population is None else {**state, "population": self.population.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a :meth:`state_dict`."""
+        """Restore a :meth:`state_dict`."""
         self.controller.load_state_dict(state["controller"])
         self.trajectory.load_state_dict(state["trajectory"])
         self._train_loss = state["train_loss"]
         self._decided_at = state["decided_at"]
         if self.population is not None:
             self.population.load_state_dict(state["population"])
+
+
+class _Population:
+    """
+    Named copies of the state of a training.
+
+    One process trains several children in turn from the same state and continues with the best of them, as in AM-LFS
+    (ICCV 2019).
+
+    Args:
+        holders: what makes up the state, by name: objects with ``state_dict`` and ``load_state_dict``.
+    """
+
+    def __init__(self, holders: Mapping[str, Any]) -> None:
+        self.holders = dict(holders)
+        self._copies: dict[str, dict[str, Any]] = {}
+
+    def save(self, name: str) -> None:
+        """Save a copy of the current state."""
+        self._copies[name] = {key: deepcopy(holder.state_dict()) for key, holder in self.holders.items()}
+
+    def load(self, name: str) -> None:
+        """Restore a copy."""
+        for key, holder in self.holders.items():
+            # an optimizer uses the given tensors directly and would write into the copy
+            holder.load_state_dict(deepcopy(self._copies[name][key]))
+
+    def clear(self) -> None:
+        """Remove all copies."""
+        self._copies = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the copies."""
+        return {"copies": self._copies}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore a :meth:`state_dict`."""
+        self._copies = dict(state["copies"])

@@ -65,7 +65,7 @@ def choose_flip(pairs: Sequence[Sequence[str]], symmetric: bool = False) -> Choi
 def warp_config(translate: Any, rotate: Any, scale: float, elastic: float) -> dict[str, Any]:
     """The settings of ``RandLandmarkWarpd`` that are chosen."""
     return {
-        "units": "voxel",
+        "unit": "voxel",
         "translate_range": translate,
         "rotate_range": rotate,
         "scale_range": scale,

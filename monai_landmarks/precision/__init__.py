@@ -9,22 +9,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The search for the precision of target heatmaps by reinforcement learning, in parts, and the schedules beside it."""
+"""Sigma of the target heatmaps during a training: a search by reinforcement learning, schedules, and their record."""
 
 from __future__ import annotations
 
-from .actions import Action, SigmaRange
-from .agent import DoubleDQNAgent, DuelingQNetwork, RandomAgent
-from .controller import Decision, PrecisionController
-from .evaluation import Evaluation, discounted_mean, spread
-from .exploration import LinearExploration
+from .agent import DoubleDQNAgent, RandomAgent
+from .controller import Action, Decision, PrecisionController, SigmaRange, ValidationResult
 from .objective import PrecisionObjective, PrecisionReward
-from .observation import FEATURES, PrecisionObservation
-from .population import Population
-from .replay import ReplayBuffer
 from .schedules import Adaloss, CalibratedSigma, FixedSigma, LinearSigma, ReplayedSigma
-from .search import PrecisionSearch
-from .stopping import Decisions, NoImprovement, Oscillation, Settled, StopChosen, StopRule, default_stop_rules
+from .search import EarlyStop, PrecisionSearch
 from .trajectory import PrecisionTrajectory
 
 __all__ = [
@@ -32,31 +25,17 @@ __all__ = [
     "Adaloss",
     "CalibratedSigma",
     "Decision",
-    "Decisions",
     "DoubleDQNAgent",
-    "DuelingQNetwork",
-    "Evaluation",
-    "FEATURES",
+    "EarlyStop",
     "FixedSigma",
-    "LinearExploration",
     "LinearSigma",
-    "NoImprovement",
-    "Oscillation",
-    "Population",
     "PrecisionController",
     "PrecisionObjective",
-    "PrecisionObservation",
     "PrecisionReward",
     "PrecisionSearch",
     "PrecisionTrajectory",
     "RandomAgent",
-    "ReplayBuffer",
     "ReplayedSigma",
-    "Settled",
     "SigmaRange",
-    "StopChosen",
-    "StopRule",
-    "default_stop_rules",
-    "discounted_mean",
-    "spread",
+    "ValidationResult",
 ]

@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Agents that choose an action for each landmark: one that learns, and one that does not."""
+"""Agents that choose an action for each landmark: one that learns, and one that acts at random for comparison."""
 
 from __future__ import annotations
 
@@ -22,103 +22,91 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from .actions import Action
-from .observation import FEATURES
-from .replay import ReplayBuffer
+from .controller import Action
+from .objective import FEATURES
 
-__all__ = ["DoubleDQNAgent", "DuelingQNetwork", "RandomAgent"]
+__all__ = ["DoubleDQNAgent", "DuelingQNetwork", "RandomAgent", "ReplayBuffer"]
 
 _MOVES = (Action.SHRINK, Action.KEEP, Action.GROW)
 
 
-class DuelingQNetwork(nn.Module):
-    """
-    The value of each action in a state, as the value of the state plus the advantage of the action (Wang et al., ICML
-    2016). ``STOP`` is worth 0 by definition: nothing comes after it.
-
-    Args:
-        num_features: length of a state.
-        hidden: width of the two hidden layers.
-
-    Shape:
-        (M, num_features) to (M, 4).
-    """
-
-    def __init__(self, num_features: int = len(FEATURES), hidden: int = 64) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(num_features, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
-        self.value = nn.Linear(hidden, 1)
-        self.advantage = nn.Linear(hidden, len(_MOVES))
-
-    def forward(self, state: torch.Tensor) -> torch.Tensor:
-        """Values of shrink, keep, grow and stop."""
-        features = self.body(state)
-        advantage = self.advantage(features)
-        moves = self.value(features) + advantage - advantage.mean(dim=-1, keepdim=True)
-        return torch.cat([moves, torch.zeros_like(moves[..., :1])], dim=-1)
-
-
 class RandomAgent:
     """
-    Shrinks, keeps or grows at random and learns nothing: what a search is worth without learning.
+    Shrink, keep or grow at random, without learning. It is the baseline for an agent that learns.
 
     Args:
-        seed: of its own random numbers; those of torch are left alone.
+        seed: seed of the agent's own random numbers. The random state of torch is not used.
     """
 
     def __init__(self, seed: int = 0) -> None:
         self.generator = torch.Generator().manual_seed(seed)
 
     def values(self, state: torch.Tensor) -> torch.Tensor:
-        """(M, 4), NaN: it has no opinion."""
+        """
+        Return the value of each action, NaN for this agent.
+
+        Args:
+            state: (M, F) states.
+
+        Returns:
+            (M, 4), one column per :class:`Action`.
+        """
         return torch.full((len(state), len(Action)), float("nan"))
 
     def act(self, state: torch.Tensor, allowed: torch.Tensor, epsilon: float) -> tuple[torch.Tensor, torch.Tensor]:
         """
+        Choose actions.
+
         Args:
-            state: (M, F).
-            allowed: (M, 4) which actions may be chosen.
+            state: (M, F) states.
+            allowed: (M, 4) bool, True for actions that may be chosen.
             epsilon: probability of a random action.
 
         Returns:
-            (M,) actions to take, and (M,) the actions that the agent takes to be best.
+            (M,) chosen actions, and (M,) the actions with the highest value.
         """
         chosen = self._random(allowed)
         return chosen, torch.full_like(chosen, int(Action.KEEP))
 
     def _random(self, allowed: torch.Tensor) -> torch.Tensor:
-        # stop is never tried at random: what comes of it is known
+        # STOP is not explored: its value is 0 by definition
         weight = allowed[:, : len(_MOVES)].float()
         return torch.multinomial(weight, 1, generator=self.generator)[:, 0]
 
     def learn(self, **transitions: torch.Tensor) -> None:
-        """Nothing."""
+        """
+        Learn from transitions. This agent does not.
+
+        Args:
+            **transitions: as for :meth:`ReplayBuffer.add`.
+        """
 
     def state_dict(self) -> dict[str, Any]:
-        """The random state."""
+        """Return the random state."""
         return {"generator": self.generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a :meth:`state_dict`."""
+        """Restore a :meth:`state_dict`."""
         self.generator.set_state(state["generator"].cpu())
 
 
 class DoubleDQNAgent(RandomAgent):
     """
-    Deep Q-learning with a dueling head, a slow copy of the network for the targets, and the double estimate of the best
-    next action (van Hasselt et al., AAAI 2016). One small network serves all landmarks. On the CPU, with random numbers
-    of its own: neither the training of the heatmaps nor the device changes what it does.
+    Deep Q-learning with a dueling network, a target network, and double Q-learning (van Hasselt et al., AAAI 2016).
+
+    One small network serves all landmarks. It runs on the CPU and has its own random numbers, so its decisions do not
+    depend on the device or on the random numbers of the training.
 
     Args:
         num_features: length of a state.
-        hidden: width of its layers.
-        discount: how much the next reward counts.
-        learning_rate: of Adam.
-        batch_size: transitions of an update.
-        updates: updates a decision.
-        target_rate: how fast the slow copy follows.
-        capacity: of the replay buffer.
-        seed: of weights, exploration and sampling.
+        hidden: width of the hidden layers.
+        discount: weight of the next reward.
+        learning_rate: learning rate of Adam.
+        batch_size: transitions per update.
+        updates: updates per decision.
+        target_rate: rate at which the target network follows the network.
+        capacity: capacity of the replay buffer.
+        seed: seed of weights, exploration and sampling.
     """
 
     def __init__(
@@ -144,21 +132,24 @@ class DoubleDQNAgent(RandomAgent):
 
     @torch.no_grad()
     def values(self, state: torch.Tensor) -> torch.Tensor:
-        """(M, 4) values of the actions."""
+        """Return the values of the actions, as :meth:`RandomAgent.values`."""
         return self.network(state)
 
     def act(self, state: torch.Tensor, allowed: torch.Tensor, epsilon: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """As :meth:`RandomAgent.act`; a random action with probability epsilon, the best one else."""
+        """Choose the action with the highest value, or with probability ``epsilon`` a random one.
+
+        Arguments and results are those of :meth:`RandomAgent.act`.
+        """
         best = self.values(state).masked_fill(~allowed, -torch.inf).argmax(dim=1)
         explore = torch.rand(len(state), generator=self.generator) < epsilon
         return torch.where(explore, self._random(allowed), best), best
 
     def learn(self, **transitions: torch.Tensor) -> None:
         """
-        Remember transitions and do the updates of one decision.
+        Store transitions and run the updates of one decision.
 
         Args:
-            transitions: as in :meth:`ReplayBuffer.add`.
+            **transitions: as for :meth:`ReplayBuffer.add`.
         """
         self.replay.add(**transitions)
         for _ in range(self.updates if len(self.replay) else 0):
@@ -178,12 +169,106 @@ class DoubleDQNAgent(RandomAgent):
                 slow.lerp_(fast, self.target_rate)
 
     def state_dict(self) -> dict[str, Any]:
-        """Networks, optimizer, replay buffer and random state."""
+        """Return networks, optimizer, replay buffer and random state."""
         parts = {name: getattr(self, name) for name in ("network", "slow_network", "optimizer", "replay")}
         return {**super().state_dict(), **{name: part.state_dict() for name, part in parts.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a :meth:`state_dict`."""
+        """Restore a :meth:`state_dict`."""
         super().load_state_dict(state)
         for name in ("network", "slow_network", "optimizer", "replay"):
             getattr(self, name).load_state_dict(state[name])
+
+
+class DuelingQNetwork(nn.Module):
+    """
+    The values of the actions: the value of the state plus the advantage of each action (Wang et al., ICML 2016).
+
+    ``STOP`` has value 0 by definition, because no reward follows it.
+
+    Args:
+        num_features: length of a state.
+        hidden: width of the two hidden layers.
+
+    Shape:
+        (M, num_features) to (M, 4).
+    """
+
+    def __init__(self, num_features: int = len(FEATURES), hidden: int = 64) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(num_features, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
+        self.value = nn.Linear(hidden, 1)
+        self.advantage = nn.Linear(hidden, len(_MOVES))
+
+    def forward(self, state: torch.Tensor) -> torch.Tensor:
+        """Return the values of SHRINK, KEEP, GROW and STOP."""
+        features = self.body(state)
+        advantage = self.advantage(features)
+        moves = self.value(features) + advantage - advantage.mean(dim=-1, keepdim=True)
+        return torch.cat([moves, torch.zeros_like(moves[..., :1])], dim=-1)
+
+
+class ReplayBuffer:
+    """
+    A ring buffer of transitions: state, action, reward, next state, and the actions allowed in the next state.
+
+    Args:
+        capacity: number of transitions to keep. New ones replace the oldest.
+        num_features: length of a state.
+        num_actions: number of actions.
+
+    Raises:
+        ValueError: for a capacity below 1.
+    """
+
+    def __init__(self, capacity: int, num_features: int, num_actions: int) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity must be at least 1, got {capacity}.")
+        self.capacity = capacity
+        self._columns = {
+            "state": torch.zeros(capacity, num_features),
+            "action": torch.zeros(capacity, dtype=torch.long),
+            "reward": torch.zeros(capacity),
+            "next_state": torch.zeros(capacity, num_features),
+            "next_allowed": torch.zeros(capacity, num_actions, dtype=torch.bool),
+        }
+        self._added = 0
+
+    def __len__(self) -> int:
+        return min(self._added, self.capacity)
+
+    def add(self, **transitions: torch.Tensor) -> None:
+        """
+        Store transitions.
+
+        Args:
+            **transitions: ``state`` (M, F), ``action`` (M,), ``reward`` (M,), ``next_state`` (M, F) and
+                ``next_allowed`` (M, 4).
+        """
+        count = len(transitions["action"])
+        rows = (self._added + torch.arange(count)) % self.capacity
+        for name, column in self._columns.items():
+            column[rows] = transitions[name].to(column.dtype)
+        self._added += count
+
+    def sample(self, count: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Draw ``count`` transitions at random, with replacement."""
+        rows = torch.randint(len(self), (count,), generator=generator)
+        return {name: column[rows] for name, column in self._columns.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the stored transitions and the number of transitions that were ever added."""
+        return {"added": self._added, **{name: column[: len(self)].clone() for name, column in self._columns.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore a :meth:`state_dict`.
+
+        Raises:
+            ValueError: if the buffer that was saved had another capacity and its transitions do not fit.
+        """
+        filled = len(state["action"])
+        if filled > self.capacity or (filled < self.capacity and filled != state["added"]):
+            raise ValueError(f"a replay buffer of {filled} transitions does not fit one of capacity {self.capacity}.")
+        self._added = state["added"]
+        for name, column in self._columns.items():
+            column[:filled] = state[name]

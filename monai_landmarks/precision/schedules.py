@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Sigmas that follow a rule: the baselines of a search, and its recipe without an agent."""
+"""Rules that set sigma during a training without a search. They are the baselines of the search."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ from typing import Any
 
 import torch
 
-from .actions import SigmaRange
-from .controller import Decision, PrecisionController
-from .evaluation import Evaluation
+from .controller import Decision, PrecisionController, SigmaRange, ValidationResult
 from .objective import PrecisionObjective
 from .trajectory import PrecisionTrajectory
 
@@ -31,31 +29,31 @@ __all__ = ["Adaloss", "CalibratedSigma", "FixedSigma", "LinearSigma", "ReplayedS
 
 class FixedSigma(PrecisionController):
     """
-    The same sigma throughout.
+    The same sigma during the whole training.
 
     Args:
-        sigma: of all landmarks; None keeps that of the loss.
+        sigma: sigma of all landmarks; None keeps the sigmas of the loss.
     """
 
     def __init__(self, sigma: float | None = None) -> None:
         self.sigma = sigma
 
     def start(self, sigma: torch.Tensor) -> torch.Tensor:
-        """That sigma."""
+        """Return the fixed sigma for each landmark, (N,)."""
         return sigma if self.sigma is None else torch.full_like(sigma, self.sigma)
 
 
 class LinearSigma(PrecisionController):
     """
-    From wide to narrow in a straight line.
+    A linear decay from a wide to a narrow target.
 
     Args:
         first: sigma at the start.
         last: sigma from ``until`` on.
-        until: part of the training, 0 to 1.
+        until: fraction of the training, 0 to 1.
 
     Raises:
-        ValueError: for numbers that are not positive.
+        ValueError: for a number that is not positive.
     """
 
     def __init__(self, first: float = 6.0, last: float = 1.5, until: float = 0.75) -> None:
@@ -64,30 +62,30 @@ class LinearSigma(PrecisionController):
         self.first, self.last, self.until = first, last, until
 
     def start(self, sigma: torch.Tensor) -> torch.Tensor:
-        """The first sigma."""
+        """Return the first sigma for each landmark, (N,)."""
         return torch.full_like(sigma, self.first)
 
-    def update(self, evaluation: Evaluation) -> Decision:
-        """The sigma of that progress."""
-        part = min(evaluation.progress / self.until, 1.0)
-        return Decision(torch.full_like(evaluation.sigma, self.first + part * (self.last - self.first)))
+    def update(self, validation: ValidationResult) -> Decision:
+        """Return the sigma at the progress of the training."""
+        part = min(validation.progress / self.until, 1.0)
+        return Decision(torch.full_like(validation.sigma, self.first + part * (self.last - self.first)))
 
 
 class Adaloss(PrecisionController):
     r"""
-    Sigma by the variance of the last training losses of each landmark (Teixeira et al., Adaloss, 2019):
+    Sigma from the variance of the latest training losses of each landmark (Teixeira et al., Adaloss, 2019).
 
     .. math:: \sigma_n \leftarrow \sigma_n + \rho \left(1 - V_n^\text{before} / V_n\right)
 
-    with the variance V of the last losses. It shrinks while the losses settle. The published code can divide by zero and
-    move sigma without limit: here :math:`10^{-12}` is added to V, and a change is at most ``max_change``.
+    Here V is the variance of the latest losses. Sigma shrinks while the losses settle. The published code can divide by
+    zero and change sigma without limit. Here :math:`10^{-12}` is added to V, and a change is at most ``max_change``.
 
     Args:
-        rate: rho.
-        window: losses in a variance.
-        max_change: greatest change of sigma at once.
+        rate: :math:`\rho`.
+        window: number of losses in a variance.
+        max_change: largest change of sigma per validation.
         sigma_range: bounds of sigma.
-        only_shrink: never let it grow.
+        only_shrink: do not let sigma grow.
     """
 
     def __init__(
@@ -102,39 +100,38 @@ class Adaloss(PrecisionController):
         self.sigma_range = sigma_range or SigmaRange()
         self._losses: list[torch.Tensor] = []
 
-    def update(self, evaluation: Evaluation) -> Decision:
-        """The rule, once there are losses for two windows."""
-        self._losses = [*self._losses[-self.window :], evaluation.train_loss]
+    def update(self, validation: ValidationResult) -> Decision:
+        """Apply the rule. Sigma stays the same until there are losses for two windows."""
+        self._losses = [*self._losses[-self.window :], validation.train_loss]
         if len(self._losses) <= self.window:
-            return Decision(evaluation.sigma)
+            return Decision(validation.sigma)
         losses = torch.stack(self._losses)
         before, now = (part.var(dim=0, correction=0) + 1e-12 for part in (losses[:-1], losses[1:]))
         change = (self.rate * (1 - before / now)).clamp(-self.max_change, self.max_change).nan_to_num()
         if self.only_shrink:
             change = change.clamp(max=0)
-        return Decision(self.sigma_range.clamp(evaluation.sigma + change))
+        return Decision(self.sigma_range.clamp(validation.sigma + change))
 
     def state_dict(self) -> dict[str, Any]:
-        """The last losses."""
+        """Return the latest losses."""
         return {"losses": list(self._losses)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a :meth:`state_dict`."""
+        """Restore a :meth:`state_dict`."""
         self._losses = list(state["losses"])
 
 
 class CalibratedSigma(PrecisionController):
     """
-    Sigma follows the error that remains: after each validation, ``margin`` times the standard deviation of the last errors
-    along an axis.
+    Sigma in proportion to the remaining error: ``margin`` times the standard deviation of the latest errors per axis.
 
-    This is where :class:`PrecisionObjective` has its minimum if the error does not depend on sigma, without any search.
+    If the error does not depend on sigma, this is the minimum of :class:`PrecisionObjective`, found without a search.
 
     Args:
         spatial_dims: D.
-        margin: sigma is this many times that deviation.
-        warmup: part of the training in which sigma stays.
-        until: part of the training after which it stays.
+        margin: ratio of sigma to that standard deviation.
+        warmup: fraction of the training before the first change of sigma.
+        until: fraction of the training after which sigma stays the same.
         sigma_range: bounds of sigma.
     """
 
@@ -148,48 +145,53 @@ class CalibratedSigma(PrecisionController):
     ) -> None:
         self.objective = PrecisionObjective(spatial_dims, margin=margin)
         self.warmup, self.until, self.sigma_range = warmup, until, sigma_range or SigmaRange()
-        self._history: list[Evaluation] = []
+        self._history: list[ValidationResult] = []
 
-    def update(self, evaluation: Evaluation) -> Decision:
-        """The deviation, where it is known."""
-        self._history = [*self._history, evaluation][-self.objective.window :]
-        if not self.warmup <= evaluation.progress < self.until:
-            return Decision(evaluation.sigma)
+    def update(self, validation: ValidationResult) -> Decision:
+        """Return the calibrated sigmas. A landmark without a known error keeps its sigma."""
+        self._history = [*self._history, validation][-self.objective.window :]
+        if not self.warmup <= validation.progress < self.until:
+            return Decision(validation.sigma)
         deviation = self.objective.deviation(self._history)
-        return Decision(self.sigma_range.clamp(deviation.where(~deviation.isnan(), evaluation.sigma)))
+        return Decision(self.sigma_range.clamp(deviation.where(~deviation.isnan(), validation.sigma)))
 
     def state_dict(self) -> dict[str, Any]:
-        """The last validations."""
-        return {"history": [e.state_dict() for e in self._history]}
+        """Return the latest validations."""
+        return {"history": [v.state_dict() for v in self._history]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a :meth:`state_dict`."""
-        self._history = [Evaluation.from_state(e) for e in state["history"]]
+        """Restore a :meth:`state_dict`."""
+        self._history = [ValidationResult.from_state_dict(v) for v in state["history"]]
 
 
 class ReplayedSigma(PrecisionController):
     """
-    The sigmas of an earlier training, at the same progress: a search's result as a recipe that needs no agent and no
-    validation images, such as for the final training on all images.
+    The sigmas of an earlier training, at the same progress.
+
+    The result of a search is thereby a recipe that needs no agent and no validation images, for example for the final
+    training on all images.
 
     Args:
-        path: trajectory file of the earlier training.
+        path: trajectory file of the earlier training, see :class:`PrecisionTrajectory`.
+
+    Raises:
+        ValueError: if the file is not a trajectory.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.trajectory = PrecisionTrajectory.read(path)
 
     def start(self, sigma: torch.Tensor) -> torch.Tensor:
-        """The first sigmas of the file.
+        """Return the first sigmas of the file, (N,).
 
         Raises:
-            ValueError: when the file has another number of landmarks.
+            ValueError: if the file has another number of landmarks.
         """
         return self._at(0.0, sigma)
 
-    def update(self, evaluation: Evaluation) -> Decision:
-        """The sigmas of the file at that progress."""
-        return Decision(self._at(evaluation.progress, evaluation.sigma))
+    def update(self, validation: ValidationResult) -> Decision:
+        """Return the sigmas of the file at the progress of the training."""
+        return Decision(self._at(validation.progress, validation.sigma))
 
     def _at(self, progress: float, like: torch.Tensor) -> torch.Tensor:
         sigma = torch.tensor(self.trajectory.sigma_at(progress), dtype=like.dtype)

@@ -10,24 +10,22 @@
 # limitations under the License.
 
 
-"""The record of a training's sigmas: written while it runs, drawn, and replayed."""
+"""The record of the sigmas of a training: written during the training, drawn, and replayed."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from monai_landmarks.data import atomic_write
 
-from .actions import Action
-from .controller import Decision
-from .evaluation import Evaluation
+from .controller import Action, Decision, ValidationResult
 
 __all__ = ["PrecisionTrajectory"]
 
@@ -37,55 +35,61 @@ _VERSION = 1
 
 class PrecisionTrajectory:
     """
-    Sigma of each landmark over a training, with errors, rewards, values of the actions and reasons of stopping.
+    Sigma of each landmark over a training, with errors, rewards, values of the actions and stop reasons.
 
-    As JSON: ``names``, ``unit``, and ``decisions``, a list of
+    The JSON file has ``names``, ``unit`` and ``decisions``. Each decision is an object with these entries, lists with one
+    item per landmark except for the first two. Unknown values are null.
 
     ============  ==============================================================================================
-    ``epoch``     after which it was decided; 0 for the start
-    ``progress``  part of the training that was done, 0 to 1
-    ``sigma``     per landmark, from here on
-    ``error``     per landmark, of the validation on which it was decided
-    ``action``    per landmark, ``shrink``, ``keep``, ``grow``, ``stop``, or null where nobody decided
-    ``reward``    per landmark, of the action before
-    ``values``    per landmark, the agent's values of the four actions
-    ``stopped``   per landmark, why its search has ended, empty while it goes on
+    ``epoch``     the epoch after which the decision was made; 0 for the start
+    ``progress``  fraction of the training that was done, 0 to 1
+    ``sigma``     sigma from here on
+    ``error``     error in the validation before the decision
+    ``action``    ``shrink``, ``keep``, ``grow`` or ``stop``; null for a schedule
+    ``reward``    reward of the previous action
+    ``values``    the agent's values of the four actions
+    ``stopped``   reason why the search has ended; empty while it continues
     ============  ==============================================================================================
-
-    What is not known is null.
 
     Args:
-        names: of the N landmarks.
-        unit: of sigma and errors.
-        decisions: as above.
+        names: names of the N landmarks.
+        unit: unit of sigma and errors.
+        decisions: the decisions of the file.
     """
 
     def __init__(
-        self, names: Sequence[str], unit: str = "voxel", decisions: Sequence[dict[str, Any]] | None = None
+        self,
+        names: Sequence[str],
+        unit: Literal["voxel", "mm"] = "voxel",
+        decisions: Sequence[dict[str, Any]] | None = None,
     ) -> None:
         self.names, self.unit = list(names), unit
         self.decisions = list(decisions or [])
 
-    def add(self, epoch: float, progress: float, decision: Decision, evaluation: Evaluation | None = None) -> None:
+    def add(
+        self, epoch: float, progress: float, decision: Decision, validation: ValidationResult | None = None
+    ) -> None:
         """
+        Add a decision.
+
         Args:
-            epoch: after which it was decided.
-            progress: part of the training that is done.
-            decision: what was decided.
-            evaluation: on what.
+            epoch: the epoch after which it was made.
+            progress: fraction of the training that is done.
+            decision: the decision.
+            validation: the validation before the decision.
         """
         count = len(self.names)
-        if evaluation is not None and decision.taken is not None:
-            # what the best child of a population did, where the first one's action was written
-            self.decisions[-1]["sigma"] = _plain(evaluation.sigma, count)
-            self.decisions[-1]["action"] = _actions(decision.taken, self.decisions[-1]["stopped"])
+        if validation is not None and decision.previous_action is not None:
+            # the previous row has the sigma and action of the first child; the best child replaces them
+            self.decisions[-1]["sigma"] = _plain(validation.sigma, count)
+            self.decisions[-1]["action"] = _actions(decision.previous_action, self.decisions[-1]["stopped"])
         stopped = list(decision.stopped or [""] * count)
         self.decisions.append(
             {
                 "epoch": epoch,
                 "progress": progress,
                 "sigma": _plain(decision.sigma, count),
-                "error": _plain(None if evaluation is None else evaluation.error, count),
+                "error": _plain(None if validation is None else validation.error, count),
                 "action": [None] * count if decision.action is None else _actions(decision.action, stopped),
                 "reward": _plain(decision.reward, count),
                 "values": _plain(decision.values, count),
@@ -94,16 +98,24 @@ class PrecisionTrajectory:
         )
 
     def sigma_at(self, progress: float) -> list[float]:
-        """Sigma of each landmark when that part of a training is done."""
+        """Return the sigma of each landmark at a fraction of the training, 0 to 1."""
         before = [row for row in self.decisions if row["progress"] <= progress + 1e-9]
         return list((before or self.decisions)[-1 if before else 0]["sigma"])
 
     def column(self, name: str) -> list[list[float]]:
-        """One of ``sigma``, ``error``, ``reward`` over time, T rows of N numbers, NaN where it is not known."""
+        """
+        Return one quantity over time.
+
+        Args:
+            name: ``"sigma"``, ``"error"`` or ``"reward"``.
+
+        Returns:
+            One row of N numbers per decision, NaN where unknown.
+        """
         return [[math.nan if value is None else value for value in row[name]] for row in self.decisions]
 
     def write(self, path: str | os.PathLike) -> None:
-        """Write the JSON file, whole or not at all."""
+        """Write the JSON file completely or not at all."""
         content = {"format": _FORMAT, "version": _VERSION, "unit": self.unit, "names": self.names}
         rows = ",\n".join("  " + json.dumps(row, allow_nan=False) for row in self.decisions)
         text = json.dumps(content)[:-1] + f', "decisions": [\n{rows}\n]}}\n'
@@ -113,8 +125,16 @@ class PrecisionTrajectory:
     @classmethod
     def read(cls, path: str | os.PathLike) -> PrecisionTrajectory:
         """
+        Read a JSON file.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The trajectory.
+
         Raises:
-            ValueError: when the file is not a trajectory, with what is wrong in it.
+            ValueError: if the file is not a trajectory. The message says which part is wrong.
         """
         try:
             content = json.loads(Path(path).read_text())
@@ -135,21 +155,21 @@ class PrecisionTrajectory:
         return cls(names, content.get("unit", "voxel"), rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """The decisions so far."""
+        """Return the decisions."""
         return {"decisions": list(self.decisions)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a :meth:`state_dict`."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore a :meth:`state_dict`."""
         self.decisions = list(state["decisions"])
 
 
 def _actions(actions: torch.Tensor, stopped: Sequence[str]) -> list[str]:
-    """Names of actions; a landmark whose search has ended stops, whatever it was told to do."""
+    """Names of actions, ``stop`` for a landmark whose search has ended."""
     return ["stop" if reason else Action(int(a)).name.lower() for a, reason in zip(actions, stopped)]
 
 
 def _plain(values: torch.Tensor | None, count: int) -> list[Any]:
-    """A tensor as lists of numbers; null for what is not known."""
+    """A tensor as lists of numbers, null where unknown."""
     if values is None:
         return [None] * count
     if values.ndim > 1:
@@ -157,5 +177,5 @@ def _plain(values: torch.Tensor | None, count: int) -> list[Any]:
     return [round(float(v), 6) if math.isfinite(float(v)) else None for v in values]
 
 
-def _positive(value: Any) -> bool:
+def _positive(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and value > 0

@@ -57,7 +57,6 @@ from .io import (
     SaveLandmarksDict,
 )
 from .resample import ResampleToSpacing, ResampleToSpacingD, ResampleToSpacingd, ResampleToSpacingDict
-from .spaces import points_as_index, points_as_rows, spacing_of
 from .spline_warp import SplineWarp
 from .warp import RandLandmarkWarp, RandLandmarkWarpD, RandLandmarkWarpd, RandLandmarkWarpDict
 
@@ -120,10 +119,7 @@ __all__ = [
     "SaveLandmarksd",
     "SplineWarp",
     "check_running_chain",
-    "points_as_index",
-    "points_as_rows",
     "refuse_unfollowed_warps",
-    "spacing_of",
     "ToGray",
     "ToGrayD",
     "ToGrayDict",

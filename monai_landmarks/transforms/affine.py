@@ -22,13 +22,11 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import MetaKeys, SpaceKeys, convert_to_tensor, ensure_tuple_rep
 
-from monai_landmarks.data.image_files import has_spacing
-
-from .spaces import affine_4x4, spacing_of
+from monai_landmarks.data.images.image_files import has_spacing
+from monai_landmarks.spaces import affine_4x4, picture_affine, spacing_of
 
 __all__ = ["EnsureWorldAffine", "EnsureWorldAffineD", "EnsureWorldAffineDict", "EnsureWorldAffined"]
 
-_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SETTLED = "world_affine"  # in the image's meta: spacing and world have been settled once
 
 
@@ -84,14 +82,12 @@ class EnsureWorldAffine(Transform):
             image = _squeeze(image)
         dims = image.ndim - 1
         wanted = self._checked(spacing if spacing is not None else self.spacing, dims)
-        scale = np.ones(4)
         if image.meta.get(_SETTLED):  # a spacing is the file's: it must not undo the resampling that came since
             _update(image)
         elif _is_photographic(image):
-            scale[:dims] = 1.0 if wanted is None else wanted
-            _update(image, left=_LPS @ np.diag(scale))
+            _update(image, left=picture_affine(wanted))
         else:
-            known = spacing_of(image, dims)
+            known, scale = spacing_of(image, dims), np.ones(4)
             if wanted is not None and not np.allclose(known, wanted, rtol=1e-3):
                 name = str(image.meta.get("filename_or_obj", "an image"))
                 if not np.array_equal(known, np.ones(dims)) and has_spacing(name) and not self.override:
@@ -180,7 +176,7 @@ class EnsureWorldAffined(MapTransform):
 
     def __init__(
         self,
-        keys: KeysCollection = "image",
+        keys: KeysCollection,
         spacing: float | Sequence[float] | None = None,
         spacing_key: str | Sequence[str] = "spacing",
         override: bool = False,

@@ -25,6 +25,7 @@ from monai.transforms import Transform
 from monai.utils import TransformBackends, convert_to_tensor
 
 from monai_landmarks.heatmaps import DecodedLandmarks, choose_by_graph, choose_by_sequence, find_peaks, with_neighbors
+from monai_landmarks.spaces import points_to_world
 
 from .heatmap import HeatmapToLandmarksd
 
@@ -124,8 +125,8 @@ class HeatmapToChainLandmarks(Transform):
 
         Returns:
             :class:`monai_landmarks.heatmaps.DecodedLandmarks` with points (N, D) in index coordinates, NaN where the landmark
-            is absent; score (N,), of the chosen candidate, or of the highest one where none was chosen; and
-            covariance (N, D, D) in square voxels.
+            is absent; scores (N,), of the chosen candidate, or of the highest one where none was chosen; and
+            covariances (N, D, D) in square voxels.
         """
         maps = convert_to_tensor(heatmaps, track_meta=False)
         peaks = find_peaks(
@@ -146,7 +147,7 @@ class HeatmapToChainLandmarks(Transform):
         Take candidates that fit together.
 
         Args:
-            peaks: candidates, points (N, K, D) in index coordinates, score (N, K) and covariance (N, K, D, D), the highest
+            peaks: candidates, points (N, K, D) in index coordinates, scores (N, K) and covariances (N, K, D, D), the highest
                 first, NaN where there are no more: from :func:`monai_landmarks.heatmaps.find_peaks`, or an inferer with
                 ``num_peaks``.
             affine: 4x4, of the image. None: a voxel is a cube of 1 mm.
@@ -155,39 +156,36 @@ class HeatmapToChainLandmarks(Transform):
         Returns:
             as from heatmaps.
         """
-        lowest = (self.min_factor * peaks.score[:, :1]).clamp(min=self.threshold)
-        counts = (peaks.score > self.threshold) & (peaks.score >= lowest)
+        lowest = (self.min_factor * peaks.scores[:, :1]).clamp(min=self.threshold)
+        counts = (peaks.scores > self.threshold) & (peaks.scores >= lowest)
         none = [torch.where(counts.view(*counts.shape, *[1] * (v.ndim - 2)), v, torch.nan) for v in peaks]
-        peaks, dims = DecodedLandmarks(*none), peaks.points.shape[-1]
-        matrix = torch.eye(4) if affine is None else torch.as_tensor(affine)
-        matrix = matrix.to(peaks.points.device, torch.float64)
-        world = peaks.points.double() @ matrix[:dims, :dims].T + matrix[:dims, 3]
+        peaks = DecodedLandmarks(*none)
+        affine = np.eye(4) if affine is None else affine
+        world = points_to_world(peaks.points, affine)
         result = DecodedLandmarks(*(values[:, 0].clone() for values in peaks))
         for number, chain in enumerate(self.chains):
             rows = torch.tensor(chain, device=counts.device)
-            points, score, covariance = (values[rows] for values in peaks)
+            points, scores, covariances = (values[rows] for values in peaks)
             if self.method == "graph":
-                lent, lent_score = with_neighbors(world[rows], score)
-                chosen = choose_by_graph(lent, lent_score, self.offsets[number], **self.options)
-                points, covariance = (_lent(values) for values in (points, covariance))
-                score = lent_score
+                lent, scores = with_neighbors(world[rows], scores)
+                chosen = choose_by_graph(lent, scores, self.offsets[number], **self.options)
+                points, covariances = (_lent(values) for values in (points, covariances))
             else:
-                extent = None if size is None else self._extent(size, matrix)
-                chosen = choose_by_sequence(world[rows], score, self.direction, extent, **self.options)
+                extent = None if size is None else self._extent(size, affine)
+                chosen = choose_by_sequence(world[rows], scores, self.direction, extent, **self.options)
             on_path = chosen >= 0
             place = torch.arange(len(rows), device=counts.device), chosen.clamp(min=0)
             result.points[rows] = torch.where(on_path[:, None], points[place], torch.nan)
-            result.covariance[rows] = torch.where(on_path[:, None, None], covariance[place], torch.nan)
-            result.score[rows] = torch.where(on_path, score[place], result.score[rows])
+            result.covariances[rows] = torch.where(on_path[:, None, None], covariances[place], torch.nan)
+            result.scores[rows] = torch.where(on_path, scores[place], result.scores[rows])
         return result
 
-    def _extent(self, shape: Sequence[int], matrix: torch.Tensor) -> tuple[float, float] | None:
+    def _extent(self, shape: Sequence[int], affine: np.ndarray) -> tuple[float, float] | None:
         """Lowest and highest place in the image along the direction of the chains."""
         if self.direction is None:
             return None
-        dims = len(shape)
-        corners = torch.tensor(list(itertools.product(*((0, size - 1) for size in shape)))).to(matrix)
-        along = (corners @ matrix[:dims, :dims].T + matrix[:dims, 3]) @ torch.as_tensor(self.direction).to(matrix)
+        corners = np.array(list(itertools.product(*((0, size - 1) for size in shape))))
+        along = points_to_world(corners, affine) @ np.asarray(self.direction, dtype=np.float64)
         return float(along.min()), float(along.max())
 
 
@@ -231,7 +229,7 @@ class HeatmapToChainLandmarksd(HeatmapToLandmarksd):
         points_keys: see :class:`HeatmapToLandmarksd`.
         score_keys: see :class:`HeatmapToLandmarksd`.
         covariance_keys: see :class:`HeatmapToLandmarksd`.
-        ref_image_keys: see :class:`HeatmapToLandmarksd`.
+        refer_keys: see :class:`HeatmapToLandmarksd`.
         space: see :class:`HeatmapToLandmarksd`.
         allow_missing_keys: do not raise when a key is missing.
         kwargs: further arguments of :class:`HeatmapToChainLandmarks`.
@@ -254,13 +252,13 @@ class HeatmapToChainLandmarksd(HeatmapToLandmarksd):
         points_keys: KeysCollection | None = None,
         score_keys: KeysCollection | None = None,
         covariance_keys: KeysCollection | None = None,
-        ref_image_keys: KeysCollection | None = None,
+        refer_keys: KeysCollection | None = "image",
         space: str = "world",
         allow_missing_keys: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            keys, points_keys, score_keys, covariance_keys, ref_image_keys, space, allow_missing_keys=allow_missing_keys
+            keys, points_keys, score_keys, covariance_keys, refer_keys, space, allow_missing_keys=allow_missing_keys
         )
         self.chooser = HeatmapToChainLandmarks(chains, names, method, offsets, direction, **kwargs)
 

@@ -22,8 +22,9 @@ from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import MapTransform, ResizeWithPadOrCrop, Transform
 from monai.utils import TransformBackends, convert_to_tensor
 
+from monai_landmarks.spaces import spacing_of
+
 from .resample import resample_to_size
-from .spaces import spacing_of
 
 __all__ = ["FitToGrid", "FitToGridD", "FitToGridDict", "FitToGridd"]
 

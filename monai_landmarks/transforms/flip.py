@@ -20,7 +20,7 @@ from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple
 
-from .spaces import points_as_index
+from monai_landmarks.spaces import points_as_index
 
 __all__ = ["RandLandmarkFlip", "RandLandmarkFlipD", "RandLandmarkFlipDict", "RandLandmarkFlipd"]
 
@@ -183,8 +183,8 @@ class RandLandmarkFlipd(RandomizableTransform, MapTransform):
 
     def __init__(
         self,
-        keys: KeysCollection = "image",
-        points_keys: KeysCollection = "label",
+        keys: KeysCollection,
+        points_keys: KeysCollection,
         spatial_axis: int | Sequence[int] = 0,
         pairs: Pairs = (),
         names: Sequence[str] | None = None,

@@ -21,7 +21,7 @@ from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import MapTransform, SpatialCrop, Transform, generate_spatial_bounding_box
 from monai.utils import TransformBackends, convert_to_tensor
 
-from .spaces import spacing_of
+from monai_landmarks.spaces import spacing_of
 
 __all__ = ["CropToForeground", "CropToForegroundD", "CropToForegroundDict", "CropToForegroundd"]
 

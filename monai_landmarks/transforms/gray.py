@@ -79,7 +79,7 @@ class ToGrayd(MapTransform):
 
     backend = ToGray.backend
 
-    def __init__(self, keys: KeysCollection = "image", allow_missing_keys: bool = False) -> None:
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
         self.converter = ToGray()
 

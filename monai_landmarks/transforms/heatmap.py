@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor
-from monai.data.utils import to_affine_nd
 from monai.transforms import MapTransform, Transform
 from monai.transforms.traits import RandomizableTrait
 from monai.utils import (
@@ -34,9 +33,16 @@ from monai.utils import (
 )
 
 from monai_landmarks.heatmaps import DecodedLandmarks, decode_heatmaps, expand_sigma, gaussian_heatmaps
+from monai_landmarks.spaces import (
+    affine_of,
+    affine_spacing,
+    covariances_to_world,
+    points_as_index,
+    points_of_image,
+    points_to_world,
+    spacing_of,
+)
 from monai_landmarks.uncertainty import ensemble_covariance, load_sigma, sigma_covariance
-
-from .spaces import affine_of, points_as_index, spacing_of
 
 __all__ = [
     "HeatmapToLandmarks",
@@ -122,11 +128,7 @@ class LandmarksToHeatmap(Transform):
         Raises:
             ValueError: when no shape is known, or no spacing where one is needed.
         """
-        tensor = convert_to_tensor(points, track_meta=False)
-        if tensor.ndim == 3 and len(tensor) == 1:
-            tensor = tensor[0]
-        if tensor.ndim != 2:
-            raise ValueError(f"points must have shape (N, D) or (1, N, D), got {tuple(tensor.shape)}.")
+        tensor = points_of_image(convert_to_tensor(points, track_meta=False))
         if not tensor.is_floating_point():
             tensor = tensor.to(torch.float32)
         shape = self.spatial_shape if spatial_shape is None else spatial_shape
@@ -139,7 +141,7 @@ class LandmarksToHeatmap(Transform):
                 affine = affine_of(points)
                 if affine is None:
                     raise ValueError("sigma in mm needs a spacing: pass spacing=, or points with an image's affine.")
-                spacing = np.linalg.norm(affine[:3, :spatial_dims], axis=0).tolist()
+                spacing = affine_spacing(affine, spatial_dims).tolist()
             voxel = torch.as_tensor(ensure_tuple_rep(spacing, spatial_dims), dtype=torch.float64)
             sigma = expand_sigma(sigma, num_landmarks, spatial_dims).to("cpu", torch.float64) / voxel
         maps = gaussian_heatmaps(
@@ -160,11 +162,12 @@ class LandmarksToHeatmapd(MapTransform, RandomizableTrait):
         keys: points, (N, D) or (1, N, D).
         sigma: see :class:`LandmarksToHeatmap`.
         heatmap_keys: where the heatmaps go; default ``"{key}_heatmap"``.
-        ref_image_keys: images (C, *spatial) whose shape, affine and spacing hold; one for all or one per key.
+        refer_keys: image (C, *spatial) that gives shape, affine and spacing, one for all keys or one per key. None: use
+            ``spatial_shape``.
         unit: see :class:`LandmarksToHeatmap`.
         normalize: see :class:`LandmarksToHeatmap`.
         amplitude: see :class:`LandmarksToHeatmap`.
-        spatial_shape: instead of a reference image.
+        spatial_shape: shape of the heatmaps, for ``refer_keys=None``.
         dtype: floating-point type of the heatmaps.
         allow_missing_keys: do not raise when a key is missing.
     """
@@ -176,7 +179,7 @@ class LandmarksToHeatmapd(MapTransform, RandomizableTrait):
         keys: KeysCollection,
         sigma: Any = 3.0,
         heatmap_keys: KeysCollection | None = None,
-        ref_image_keys: KeysCollection | None = None,
+        refer_keys: KeysCollection | None = "image",
         unit: str = "voxel",
         normalize: str = "peak",
         amplitude: float = 1.0,
@@ -190,20 +193,23 @@ class LandmarksToHeatmapd(MapTransform, RandomizableTrait):
         )
         if len(self.heatmap_keys) != len(self.keys):
             raise ValueError(f"{len(self.keys)} keys need as many heatmap_keys, got {len(self.heatmap_keys)}.")
-        if ref_image_keys is None and spatial_shape is None:
-            raise ValueError("ref_image_keys or spatial_shape is needed.")
-        self.ref_image_keys = ensure_tuple_rep(ref_image_keys, len(self.keys))
+        if (refer_keys is None) == (spatial_shape is None):
+            raise ValueError(
+                "The shape of the heatmaps is that of an image or spatial_shape: pass refer_keys or spatial_shape, and "
+                "refer_keys=None with spatial_shape."
+            )
+        self.refer_keys = ensure_tuple_rep(refer_keys, len(self.keys))
         self.converter = LandmarksToHeatmap(sigma, unit, normalize, amplitude, spatial_shape, dtype)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Add the heatmaps to ``data``."""
         d = dict(data)
-        for key, heatmap_key, ref_key in self.key_iterator(d, self.heatmap_keys, self.ref_image_keys):
+        for key, heatmap_key, refer_key in self.key_iterator(d, self.heatmap_keys, self.refer_keys):
             points = d[key]
-            if ref_key is None:
+            if refer_key is None:
                 d[heatmap_key] = self.converter(points)
                 continue
-            image = d[ref_key]
+            image = d[refer_key]
             index, _ = points_as_index(points, image)
             device = image.device if isinstance(image, torch.Tensor) else torch.device("cpu")
             dims = image.ndim - 1
@@ -296,9 +302,9 @@ class HeatmapToLandmarks(Transform):
         decoded = self._decode(tensor, dims)
         results = [decoded.points]
         if self.return_score:
-            results.append(decoded.score)
+            results.append(decoded.scores)
         if self.return_covariance:
-            results.append(decoded.covariance)
+            results.append(decoded.covariances)
         # plain arrays: the heatmaps' affine is not the affine of the points
         if isinstance(heatmaps, np.ndarray):
             converted: list[Any] = [convert_to_dst_type(r, heatmaps, dtype=r.dtype)[0] for r in results]
@@ -314,12 +320,12 @@ class HeatmapToLandmarks(Transform):
         if self.of_ensemble:
             members = decode_heatmaps(heatmaps, dims, self.method, self.threshold, self.radius)
             covariance = ensemble_covariance(
-                members.points, members.covariance if self.covariance == "mixture" else None
+                members.points, members.covariances if self.covariance == "mixture" else None
             )
         else:
-            covariance = self.of_sigma(decoded.covariance)
+            covariance = self.of_sigma(decoded.covariances)
         absent = decoded.points.isnan().any(dim=-1)
-        return decoded._replace(covariance=covariance.masked_fill(absent[..., None, None], torch.nan))
+        return decoded._replace(covariances=covariance.masked_fill(absent[..., None, None], torch.nan))
 
     def of_sigma(self, covariance: torch.Tensor) -> torch.Tensor:
         """The covariance (..., N, D, D) that sigma gives in the place of another."""
@@ -333,13 +339,13 @@ class HeatmapToLandmarksd(MapTransform):
 
     Args:
         keys: heatmaps (N, *spatial), such as a network's ``"pred"`` after decollation. Or what an inferer that ends in
-            points gives in their place: ``points`` (N, D) in index coordinates of the image, ``score`` (N,), and
-            ``covariance`` (N, D, D); then ``method`` and ``radius`` are the inferer's.
+            points gives in their place: ``points`` (N, D) in index coordinates of the image, ``scores`` (N,), and
+            ``covariances`` (N, D, D); then ``method`` and ``radius`` are the inferer's.
         points_keys: where the points go, (1, N, D) MetaTensor; default ``"{key}_points"``.
-        score_keys: where the scores go, (N,); default ``"{key}_score"``.
-        covariance_keys: where the covariances go, (N, D, D); default ``"{key}_covariance"``.
-        ref_image_keys: image on whose grid the heatmaps lie; its affine leads to the world. None: the heatmaps' own
-            affine.
+        score_keys: where the scores go, (N,); default ``"{key}_scores"``.
+        covariance_keys: where the covariances go, (N, D, D); default ``"{key}_covariances"``.
+        refer_keys: image on whose grid the heatmaps lie, one for all keys or one per key; its affine leads to the world.
+            None: use the affine of the heatmaps.
         space: ``"world"``: points in RAS mm, covariance in mm^2; ``"index"``: voxels.
         method: see :class:`HeatmapToLandmarks`.
         threshold: see :class:`HeatmapToLandmarks`.
@@ -362,7 +368,7 @@ class HeatmapToLandmarksd(MapTransform):
         points_keys: KeysCollection | None = None,
         score_keys: KeysCollection | None = None,
         covariance_keys: KeysCollection | None = None,
-        ref_image_keys: KeysCollection | None = None,
+        refer_keys: KeysCollection | None = "image",
         space: str = "world",
         method: str = "gaussian",
         threshold: float | None = 0.0,
@@ -377,16 +383,16 @@ class HeatmapToLandmarksd(MapTransform):
             raise ValueError(f"space must be 'world' or 'index', got {space!r}.")
         self.space = space
 
-        def names(given: KeysCollection | None, suffix: str) -> tuple:
+        def names(suffix: str, given: KeysCollection | None) -> tuple:
             chosen = tuple(f"{key}_{suffix}" for key in self.keys) if given is None else ensure_tuple(given)
             if len(chosen) != len(self.keys):
-                raise ValueError(f"{len(self.keys)} keys need as many {suffix} keys, got {len(chosen)}.")
+                raise ValueError(f"{len(self.keys)} keys need as many keys of {suffix}, got {len(chosen)}.")
             return chosen
 
-        self.points_keys = names(points_keys, "points")
-        self.score_keys = names(score_keys, "score")
-        self.covariance_keys = names(covariance_keys, "covariance")
-        self.ref_image_keys = ensure_tuple_rep(ref_image_keys, len(self.keys))
+        self.points_keys = names("points", points_keys)
+        self.score_keys = names("scores", score_keys)
+        self.covariance_keys = names("covariances", covariance_keys)
+        self.refer_keys = ensure_tuple_rep(refer_keys, len(self.keys))
         self.decoder = HeatmapToLandmarks(
             method,
             threshold,
@@ -406,41 +412,43 @@ class HeatmapToLandmarksd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Add points, scores and covariances to ``data``."""
         d = dict(data)
-        for key, points_key, score_key, covariance_key, ref_key in self.key_iterator(
-            d, self.points_keys, self.score_keys, self.covariance_keys, self.ref_image_keys
+        for key, points_key, score_key, covariance_key, refer_key in self.key_iterator(
+            d, self.points_keys, self.score_keys, self.covariance_keys, self.refer_keys
         ):
             heatmaps = d[key]
+            if refer_key is not None and refer_key not in d:
+                raise KeyError(
+                    f"The image {refer_key!r} of {key!r} is not in the item. Name the image in refer_keys, or pass "
+                    "refer_keys=None to use the affine of the heatmaps."
+                )
             has_maps = not isinstance(heatmaps, Mapping)
             if not has_maps and self.decoder.of_ensemble:
                 raise ValueError(
                     f"'{key}' is points of an inferer, whose covariance is theirs; covariance={self.decoder.covariance!r}"
                     " needs heatmaps."
                 )
-            if has_maps and ref_key is not None and d[ref_key].shape[1:] != heatmaps.shape[self._first_axis :]:
+            if has_maps and refer_key is not None and d[refer_key].shape[1:] != heatmaps.shape[self._first_axis :]:
                 raise ValueError(
-                    f"'{key}' of shape {tuple(heatmaps.shape)} does not lie on the grid of '{ref_key}', "
-                    f"{tuple(d[ref_key].shape)}: its affine would lead to wrong points."
+                    f"'{key}' of shape {tuple(heatmaps.shape)} does not lie on the grid of '{refer_key}', "
+                    f"{tuple(d[refer_key].shape)}: its affine would lead to wrong points."
                 )
-            affine = affine_of(heatmaps if ref_key is None else d[ref_key])
-            size = None if ref_key is None else tuple(d[ref_key].shape[1:])
+            affine = affine_of(heatmaps if refer_key is None else d[refer_key])
+            size = None if refer_key is None else tuple(d[refer_key].shape[1:])
             decoded = self.decode(heatmaps, affine) if has_maps else self._present(heatmaps, affine, size)
-            points, score, covariance = (convert_to_tensor(r) for r in decoded)
+            points, scores, covariances = (convert_to_tensor(r) for r in decoded)
             points = points.to(torch.float64)
             points_affine = torch.eye(4, dtype=torch.float64) if affine is None else torch.as_tensor(affine)
             if self.space == "world":
                 if affine is None:
                     raise ValueError(
-                        f"world points of '{key}' need an affine: name an image in ref_image_keys, or pass space='index'."
+                        f"world points of '{key}' need an affine: name an image in refer_keys, or pass space='index'."
                     )
-                dims = points.shape[-1]
-                to_world = torch.as_tensor(np.asarray(to_affine_nd(dims, affine)), device=points.device)
-                linear = to_world[:dims, :dims]
-                points = points @ linear.T + to_world[:dims, dims]
-                covariance = linear @ covariance.to(torch.float64) @ linear.T
+                points = points_to_world(points, affine)
+                covariances = covariances_to_world(covariances, affine)
                 points_affine = torch.eye(4, dtype=torch.float64)
             d[points_key] = MetaTensor(points[None], affine=points_affine)
-            d[score_key] = score
-            d[covariance_key] = covariance
+            d[score_key] = scores
+            d[covariance_key] = covariances
         return d
 
     def decode(self, heatmaps: NdarrayOrTensor, affine: np.ndarray | None) -> Sequence[NdarrayOrTensor]:
@@ -450,17 +458,17 @@ class HeatmapToLandmarksd(MapTransform):
     def _present(
         self, found: Mapping[str, torch.Tensor], affine: np.ndarray | None, size: Sequence[int] | None
     ) -> Sequence[torch.Tensor]:
-        """Points, score and covariance from an inferer, without what is not above the threshold."""
-        points, score, covariance = (found[name] for name in DecodedLandmarks._fields)
+        """Points, scores and covariances from an inferer, without what is not above the threshold."""
+        points, scores, covariances = (found[name] for name in DecodedLandmarks._fields)
         if points.ndim == 3:  # of several candidates the highest
-            points, score, covariance = (values[:, 0] for values in (points, score, covariance))
+            points, scores, covariances = (values[:, 0] for values in (points, scores, covariances))
         if self.decoder.covariance == "sigma":
-            covariance = self.decoder.of_sigma(covariance)
+            covariances = self.decoder.of_sigma(covariances)
         if self.decoder.threshold is not None:
-            absent = ~(score > self.decoder.threshold)
+            absent = ~(scores > self.decoder.threshold)
             points = points.masked_fill(absent[:, None], torch.nan)
-            covariance = covariance.masked_fill(absent[:, None, None], torch.nan)
-        return points, score, covariance
+            covariances = covariances.masked_fill(absent[:, None, None], torch.nan)
+        return points, scores, covariances
 
 
 LandmarksToHeatmapD = LandmarksToHeatmapDict = LandmarksToHeatmapd

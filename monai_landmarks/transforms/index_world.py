@@ -25,8 +25,9 @@ from monai.data import MetaTensor
 from monai.transforms import ApplyTransformToPoints, InvertibleTransform, MapTransform, Transform
 from monai.utils import convert_to_tensor, ensure_tuple_rep
 
+from monai_landmarks.spaces import affine_4x4, affine_of
+
 from .guard import check_running_chain
-from .spaces import affine_4x4, affine_of
 
 __all__ = [
     "LandmarksToIndex",
@@ -172,7 +173,7 @@ class LandmarksToIndexd(_Convertd):
 
     def __init__(
         self,
-        keys: KeysCollection = "label",
+        keys: KeysCollection,
         refer_keys: KeysCollection = "image",
         dtype: DtypeLike | torch.dtype = torch.float32,
         allow_missing_keys: bool = False,
@@ -193,7 +194,7 @@ class LandmarksToWorldd(_Convertd):
 
     def __init__(
         self,
-        keys: KeysCollection = "label",
+        keys: KeysCollection,
         refer_keys: KeysCollection = "image",
         dtype: DtypeLike | torch.dtype = torch.float64,
         allow_missing_keys: bool = False,

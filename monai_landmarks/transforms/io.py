@@ -27,10 +27,10 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import ImageMetaKey, ensure_tuple_rep
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet, read_landmarks, write_landmarks
+from monai_landmarks.spaces import affine_of, plane_z, points_as_rows
 
 from .guard import check_running_chain
 from .index_world import LandmarksToWorld
-from .spaces import affine_of, points_as_rows
 
 __all__ = [
     "LoadLandmarks",
@@ -161,12 +161,6 @@ def _loaded_affine(img: NdarrayOrTensor | None, where: str) -> np.ndarray:
     return affine
 
 
-def _plane(img: NdarrayOrTensor) -> float:
-    """World z of a 2-D image, 0 for most; a single slice can lie elsewhere."""
-    affine = affine_of(img)
-    return 0.0 if affine is None else float(affine[2, 3])
-
-
 def _in_dimension(points: np.ndarray, img: NdarrayOrTensor, where: str) -> np.ndarray:
     """Points with as many coordinates as the image has axes."""
     dims = img.ndim - 1
@@ -178,7 +172,7 @@ def _in_dimension(points: np.ndarray, img: NdarrayOrTensor, where: str) -> np.nd
         raise ValueError(
             f"{where}: the points have {points.shape[1]} coordinates, but the image has {dims} spatial axes."
         )
-    off = np.minimum(np.abs(points[:, 2]), np.abs(points[:, 2] - _plane(img)))
+    off = np.minimum(np.abs(points[:, 2]), np.abs(points[:, 2] - plane_z(img)))
     if (off > _PLANE_TOLERANCE).any():
         row = int(np.nanargmax(off))
         raise ValueError(f"{where}: landmark {row} lies {off[row]:.3f} mm off the plane of the 2-D image.")
@@ -193,7 +187,7 @@ class LoadLandmarksd(MapTransform):
 
     Args:
         keys: landmarks: a path or rows of coordinates in the item.
-        ref_image_keys: the image of the landmarks, one or one per key.
+        refer_keys: the image of the landmarks, one or one per key.
         names: see :class:`LoadLandmarks`.
         strict: see :class:`LoadLandmarks`.
         coordinate_system: of rows, where the item does not state it.
@@ -205,8 +199,8 @@ class LoadLandmarksd(MapTransform):
 
     def __init__(
         self,
-        keys: KeysCollection = "label",
-        ref_image_keys: KeysCollection = "image",
+        keys: KeysCollection,
+        refer_keys: KeysCollection = "image",
         names: Sequence[str] | None = None,
         strict: bool = True,
         coordinate_system: CoordinateSystem | str = CoordinateSystem.INDEX,
@@ -215,7 +209,7 @@ class LoadLandmarksd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.ref_image_keys = ensure_tuple_rep(ref_image_keys, len(self.keys))
+        self.refer_keys = ensure_tuple_rep(refer_keys, len(self.keys))
         self.coordinate_system_key = coordinate_system_key
         self.names_key = names_key
         self.loader = LoadLandmarks(names, strict, coordinate_system)
@@ -232,14 +226,14 @@ class LoadLandmarksd(MapTransform):
             KeyError: the image is missing.
             ValueError: see :class:`LoadLandmarks`, or the running chain holds a transform that landmarks cannot follow.
         """
-        check_running_chain(self, self.ref_image_keys)
+        check_running_chain(self, self.refer_keys)
         d = dict(data)
-        for key, ref_key in self.key_iterator(d, self.ref_image_keys):
-            if ref_key not in d:
-                raise KeyError(f"The image {ref_key!r} of the landmarks {key!r} is not in the item; load it first.")
+        for key, refer_key in self.key_iterator(d, self.refer_keys):
+            if refer_key not in d:
+                raise KeyError(f"The image {refer_key!r} of the landmarks {key!r} is not in the item; load it first.")
             system_key = self.coordinate_system_key or f"{key}_coordinate_system"
             row_names = d.pop(self.names_key or f"{key}_names", None)
-            d[key] = self.loader(d[key], d[ref_key], d.get(system_key), row_names)
+            d[key] = self.loader(d[key], d[refer_key], d.get(system_key), row_names)
         return d
 
 
@@ -335,7 +329,7 @@ class SaveLandmarks(Transform):
                 raise ValueError("To save landmarks as pixels, their image with its affine is needed.")
             return landmarks.to_index(affine)
         if world.shape[1] == 2 and self.output_ext.lower() in _SLICER_FORMATS:
-            z = np.where(landmarks.missing, np.nan, 0.0 if img is None else _plane(img))
+            z = np.where(landmarks.missing, np.nan, plane_z(img))
             landmarks = LandmarkSet(names, np.column_stack([world, z]), CoordinateSystem.RAS, scores=scores)
         return landmarks.to(self.coordinate_system)
 
@@ -350,7 +344,7 @@ class SaveLandmarksd(MapTransform):
 
     Args:
         keys: landmarks.
-        ref_image_keys: the image of the landmarks, one or one per key.
+        refer_keys: the image of the landmarks, one or one per key.
         score_keys: scores of the landmarks, one or one per key; None: no scores. Items without it are saved without.
         saved_path_key: the item gets the path of the file under ``"<key>_<this>"``; None: it does not.
         names: see :class:`SaveLandmarks`, as all further arguments.
@@ -359,8 +353,8 @@ class SaveLandmarksd(MapTransform):
 
     def __init__(
         self,
-        keys: KeysCollection = "pred_points",
-        ref_image_keys: KeysCollection = "image",
+        keys: KeysCollection,
+        refer_keys: KeysCollection = "image",
         score_keys: KeysCollection | None = None,
         names: Sequence[str] | None = None,
         output_dir: PathLike = "./",
@@ -374,7 +368,7 @@ class SaveLandmarksd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.ref_image_keys = ensure_tuple_rep(ref_image_keys, len(self.keys))
+        self.refer_keys = ensure_tuple_rep(refer_keys, len(self.keys))
         self.score_keys = ensure_tuple_rep(score_keys, len(self.keys))
         self.saved_path_key = saved_path_key
         self.saver = SaveLandmarks(
@@ -393,8 +387,8 @@ class SaveLandmarksd(MapTransform):
             ValueError: see :class:`SaveLandmarks`.
         """
         d = dict(data)
-        for key, ref_key, score_key in self.key_iterator(d, self.ref_image_keys, self.score_keys):
-            path = self.saver(d[key], d.get(ref_key), d.get(score_key))
+        for key, refer_key, score_key in self.key_iterator(d, self.refer_keys, self.score_keys):
+            path = self.saver(d[key], d.get(refer_key), d.get(score_key))
             if self.saved_path_key is not None:
                 d[f"{key}_{self.saved_path_key}"] = str(path)
         return d

@@ -21,7 +21,7 @@ from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import MapTransform, Resize, Transform
 from monai.utils import TransformBackends, convert_to_tensor
 
-from .spaces import spacing_of
+from monai_landmarks.spaces import spacing_of
 
 __all__ = ["ResampleToSpacing", "ResampleToSpacingD", "ResampleToSpacingDict", "ResampleToSpacingd", "resample_to_size"]
 

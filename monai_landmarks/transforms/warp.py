@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,7 +30,8 @@ from monai.utils import (
     look_up_option,
 )
 
-from .spaces import points_as_index, spacing_of
+from monai_landmarks.spaces import points_as_index, spacing_of
+
 from .spline_warp import SplineWarp
 
 __all__ = ["RandLandmarkWarp", "RandLandmarkWarpD", "RandLandmarkWarpDict", "RandLandmarkWarpd"]
@@ -72,15 +73,15 @@ class RandLandmarkWarp(RandomizableTransform):
     pair. A single parameter (a 2-D rotation, ``scale_range``) takes a (low, high) pair as it is. None switches a part off.
 
     Args:
-        translate_range: translation along each image axis, in ``units``.
+        translate_range: translation along each image axis, in ``unit``.
         rotate_range: angles in rad, one in 2-D, three in 3-D; positive turns the first axis towards the second in 2-D.
         scale_range: isotropic scaling by 1 + a draw.
         axis_scale_range: scaling of each axis by 1 + a draw, multiplied with the isotropic one.
         shear_range: 2 shear factors in 2-D, 6 in 3-D.
-        elastic_range: each control point of a cubic B-spline moves along each axis by a draw, in ``units``.
+        elastic_range: each control point of a cubic B-spline moves along each axis by a draw, in ``unit``.
         elastic_grid: control points per axis, a number or one per axis, at least 4. As in the published augmentation this
             counts the ones beyond the image's edges: 5 are 2 intervals across the image.
-        units: ``"mm"`` (by the image's affine; without one a voxel is 1 mm) or ``"voxel"``.
+        unit: ``"voxel"``, or ``"mm"`` by the affine of the image (without one a voxel is 1 mm).
         prob: probability of a warp.
         mode: interpolation, ``"bilinear"`` (also for 3-D), ``"nearest"`` or ``"bicubic"`` (2-D).
         padding_mode: values beyond the image, ``"zeros"``, ``"border"`` or ``"reflection"``. Reflected anatomy can show a
@@ -97,7 +98,7 @@ class RandLandmarkWarp(RandomizableTransform):
     Example:
 
         >>> import torch
-        >>> warp = RandLandmarkWarp(rotate_range=0.2, elastic_range=4, elastic_grid=5, units="voxel", prob=1.0)
+        >>> warp = RandLandmarkWarp(rotate_range=0.2, elastic_range=4, elastic_grid=5, unit="voxel", prob=1.0)
         >>> image, points = warp(torch.rand(1, 64, 48), torch.tensor([[20.0, 30.0], [float("nan"), float("nan")]]))
         >>> image.shape, points.shape
         (torch.Size([1, 64, 48]), torch.Size([2, 2]))
@@ -114,7 +115,7 @@ class RandLandmarkWarp(RandomizableTransform):
         shear_range: Ranges = None,
         elastic_range: Ranges = None,
         elastic_grid: int | Sequence[int] = 5,
-        units: str = "mm",
+        unit: Literal["voxel", "mm"] = "voxel",
         prob: float = 0.1,
         mode: str = GridSampleMode.BILINEAR,
         padding_mode: str = GridSamplePadMode.ZEROS,
@@ -129,7 +130,7 @@ class RandLandmarkWarp(RandomizableTransform):
         self.shear_range = shear_range
         self.elastic_range = elastic_range
         self.elastic_grid = elastic_grid
-        self.units = look_up_option(units, ("mm", "voxel"))
+        self.unit = look_up_option(unit, ("voxel", "mm"))
         self.mode = look_up_option(mode, GridSampleMode)
         self.padding_mode = look_up_option(padding_mode, GridSamplePadMode)
         self.max_gradient = max_gradient
@@ -150,7 +151,7 @@ class RandLandmarkWarp(RandomizableTransform):
                 f"An image must be channel-first with 2 or 3 spatial axes, got the shape {tuple(image.shape)}."
             )
         spacing = spacing_of(image, dims)
-        unit = spacing if self.units == "voxel" else np.ones(dims)
+        step = spacing if self.unit == "voxel" else np.ones(dims)
 
         def draw(name: str, count: int, size: tuple[int, ...] = ()) -> np.ndarray:
             low, high = _limits(getattr(self, name), count, name).T
@@ -161,10 +162,10 @@ class RandLandmarkWarp(RandomizableTransform):
             raise ValueError(f"Scaling ranges must keep 1 + scale above 0, drew the factors {scale.tolist()}.")
         rotate = np.asarray(create_rotate(dims, draw("rotate_range", 1 if dims == 2 else 3).tolist()))[:dims, :dims]
         shear = np.asarray(create_shear(dims, draw("shear_range", 2 if dims == 2 else 6).tolist()))[:dims, :dims]
-        translation = draw("translate_range", dims) * unit
+        translation = draw("translate_range", dims) * step
         control = None
         if self.elastic_range is not None:
-            control = draw("elastic_range", dims, ensure_tuple_rep(self.elastic_grid, dims)) * unit
+            control = draw("elastic_range", dims, ensure_tuple_rep(self.elastic_grid, dims)) * step
         return SplineWarp(shape, spacing, rotate @ shear * scale, translation, control, self.max_gradient)
 
     def __call__(
@@ -247,8 +248,8 @@ class RandLandmarkWarpd(RandomizableTransform, MapTransform):
 
     def __init__(
         self,
-        keys: KeysCollection = "image",
-        points_keys: KeysCollection = "label",
+        keys: KeysCollection,
+        points_keys: KeysCollection,
         translate_range: Ranges = None,
         rotate_range: Ranges = None,
         scale_range: Ranges = None,
@@ -256,7 +257,7 @@ class RandLandmarkWarpd(RandomizableTransform, MapTransform):
         shear_range: Ranges = None,
         elastic_range: Ranges = None,
         elastic_grid: int | Sequence[int] = 5,
-        units: str = "mm",
+        unit: Literal["voxel", "mm"] = "voxel",
         prob: float = 0.1,
         mode: str | Sequence[str] = GridSampleMode.BILINEAR,
         padding_mode: str | Sequence[str] = GridSamplePadMode.ZEROS,
@@ -277,7 +278,7 @@ class RandLandmarkWarpd(RandomizableTransform, MapTransform):
             shear_range=shear_range,
             elastic_range=elastic_range,
             elastic_grid=elastic_grid,
-            units=units,
+            unit=unit,
             prob=1.0,
             max_gradient=max_gradient,
             outside=outside,

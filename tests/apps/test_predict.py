@@ -26,8 +26,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from monai_landmarks.apps.main import program
-from monai_landmarks.apps.prediction import predict_landmarks
 from monai_landmarks.data import bundle_landmark_names, read_landmark_table, read_landmarks
+from monai_landmarks.evaluation import predict_landmarks
 from monai_landmarks.uncertainty import ConformalRegions
 
 SOURCE = Path(__file__).parents[2] / "bundles"
@@ -262,7 +262,7 @@ def other_weights(root: Path) -> None:
     [
         (no_bundle, "no configs/inference.json"),
         (no_metadata, "no configs/metadata.json"),
-        (no_saver, r"inference.json: lacks a handler LandmarkSaver"),
+        (no_saver, r"inference.json: lacks a handler PredictionSaver"),
         (no_device, r"inference.json: lacks 'device', 'run'"),
         (no_json, r"inference.json: Expecting"),
         (no_weights, r"model.pt: there are no weights"),

@@ -114,7 +114,7 @@ def test_train_and_inference_agree() -> None:
         assert train["validate"]["postprocessing"] == inference["postprocessing"], bundle
         assert train["validate"]["inferer"] == inference["inferer"], bundle
         answer = {"_target_": "monai_landmarks.label.LandmarkResultd", "keys": "pred", "names": "@names"}
-        assert inference["post_transforms"] == ["@postprocessing", {**answer, "ref_image_keys": "image"}], bundle
+        assert inference["post_transforms"] == ["@postprocessing", {**answer, "refer_keys": "image"}], bundle
         load = "monai_landmarks.transforms.LoadLandmarksd"
         expected = [
             t for t in train["train"]["deterministic_transforms"] if not (isinstance(t, dict) and t["_target_"] == load)

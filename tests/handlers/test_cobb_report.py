@@ -69,7 +69,7 @@ def evaluate(cases, report, further=(), name="cobb"):
     load = [
         LoadImaged("image", ensure_channel_first=True),
         EnsureWorldAffined("image"),
-        LoadLandmarksd("label", ref_image_keys="image"),
+        LoadLandmarksd("label"),
         Resized("image", (32, 64), mode="bilinear"),
     ]
     metric = IgniteMetricHandler(metric_fn=PointErrorMetric(), output_transform=from_engine(["pred_points", "label"]))

@@ -28,10 +28,12 @@ from monai.handlers import ValidationHandler
 from PIL import Image
 
 from monai_landmarks.handlers import ResumeTraining, TargetPrecision, wrap_distributed
+from monai_landmarks.handlers.target_precision import _Population
 from monai_landmarks.losses import AdaptivePrecisionLoss, SCNLoss
 from monai_landmarks.precision import (
     Decision,
     DoubleDQNAgent,
+    EarlyStop,
     LinearSigma,
     PrecisionController,
     PrecisionSearch,
@@ -144,6 +146,26 @@ def test_what_is_told_and_done(tmp_path):
     )
     with Image.open(tmp_path / "precision.png") as picture:
         assert np.ptp(np.asarray(picture.convert("L"))) > 100
+
+
+def test_keys_of_covariances_and_scores_can_be_chosen(tmp_path):
+    class Renamed(AddPrediction):
+        def __call__(self, item):
+            item = super().__call__(item)
+            return {
+                **{key: item[key] for key in ("image", "label", "pred_points")},
+                "shape": torch.eye(2).expand(3, 2, 2) * 4.0,
+                "height": torch.tensor([0.1, 0.2, 0.3]),
+            }
+
+    for keys, radius, peak in (
+        ({"covariance_key": "shape", "score_key": "height"}, [2.0] * 3, [0.1, 0.2, 0.3]),
+        ({}, [np.nan] * 3, [np.nan] * 3),
+    ):
+        spy = Spy()
+        training(tmp_path / str(len(keys)), spy, epochs=1, postprocessing=Renamed(), **keys)[0].run()
+        np.testing.assert_allclose(spy.told[0].radius, radius)
+        np.testing.assert_allclose(spy.told[0].peak, peak, rtol=1e-6)
 
 
 def test_training_losses_are_means_of_each_landmark(tmp_path):
@@ -259,7 +281,7 @@ def test_children_train_from_the_same_weights(tmp_path):
             chosen = torch.randint(3, (len(state),), generator=self.generator)
             return chosen, chosen
 
-    one = PrecisionSearch(3, 2, agent=Moves(), warmup=0.0, until=1.0, stop_rules=(), children=2)
+    one = PrecisionSearch(3, 2, agent=Moves(), warmup=0.0, until=1.0, early_stop=EarlyStop(0, 0, 0, 0), children=2)
     trainer, handler, network, loss = training(tmp_path, one, epochs=7, children=True)
     starts, sigmas = [], []
     trainer.add_event_handler("EPOCH_STARTED", lambda engine: starts.append(network.weight.detach().clone()))
@@ -269,5 +291,38 @@ def test_children_train_from_the_same_weights(tmp_path):
     assert torch.equal(starts[1], starts[2]) and torch.equal(starts[3], starts[4])
     assert not torch.equal(starts[2], starts[3]) and not torch.equal(sigmas[1], sigmas[2])
     assert [row["epoch"] for row in handler.trajectory.decisions] == [0, 1, 3, 5, 7]
-    with pytest.raises(ValueError, match="what to copy"):
+    with pytest.raises(ValueError, match="set population="):
         training(tmp_path, PrecisionSearch(3, 2, children=2))
+
+
+def test_copies_of_a_training_are_independent(tmp_path):
+    torch.manual_seed(0)
+    network = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(network.parameters(), 0.1)
+
+    def train(steps):
+        for step in range(steps):
+            optimizer.zero_grad()
+            network(torch.full((1, 3), 1.0 + step)).square().sum().backward()
+            optimizer.step()
+
+    train(2)
+    population = _Population({"model": network, "optimizer": optimizer})
+    population.save("start")
+    found = []
+    for _ in range(2):
+        population.load("start")
+        train(3)
+        found.append(network.weight.detach().clone())
+    assert torch.equal(*found)
+    population.save("child 0")
+    train(5)
+    # copies go through a file
+    torch.save(population.state_dict(), tmp_path / "population.pt")
+    other = _Population({"model": network, "optimizer": optimizer})
+    other.load_state_dict(torch.load(tmp_path / "population.pt", weights_only=True))
+    other.load("child 0")
+    assert torch.equal(network.weight, found[0])
+    other.clear()
+    with pytest.raises(KeyError):
+        other.load("child 0")

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import torch
 
-from monai_landmarks.precision import Decision, Evaluation, PrecisionController
+from monai_landmarks.precision import Decision, PrecisionController, ValidationResult
 
 NAN = float("nan")
 
@@ -28,7 +28,7 @@ def evaluation(sigma, error, square=None, progress=0.5, train_loss=None, radius=
     count = len(sigma)
     columns = [torch.tensor([NAN] * count if column is None else column) for column in (train_loss, radius, peak)]
     square = [e * e for e in error] if square is None else square
-    return Evaluation(progress, torch.tensor(sigma), torch.tensor(error), torch.tensor(square), *columns)
+    return ValidationResult(progress, torch.tensor(sigma), torch.tensor(error), torch.tensor(square), *columns)
 
 
 class Bandit:
@@ -52,9 +52,9 @@ class Bandit:
             now = decisions[-1].sigma
         return decisions
 
-    def measure(self, sigma: torch.Tensor, progress: float) -> Evaluation:
+    def measure(self, sigma: torch.Tensor, progress: float) -> ValidationResult:
         """What a validation finds."""
         error = 1 + self.slope * (sigma / self.best).log().square()
         error = error * (1 + self.noise * torch.randn(error.shape, generator=self.generator))
         unknown = torch.full_like(error, NAN)
-        return Evaluation(progress, sigma, error, error.square(), torch.ones_like(error), unknown, unknown)
+        return ValidationResult(progress, sigma, error, error.square(), torch.ones_like(error), unknown, unknown)

@@ -10,21 +10,15 @@
 # limitations under the License.
 
 
-"""The agent's network, memory, exploration and learning."""
+"""The agent's network, replay buffer, exploration and learning."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from monai_landmarks.precision import (
-    Action,
-    DoubleDQNAgent,
-    DuelingQNetwork,
-    LinearExploration,
-    RandomAgent,
-    ReplayBuffer,
-)
+from monai_landmarks.precision import Action, DoubleDQNAgent, RandomAgent
+from monai_landmarks.precision.agent import DuelingQNetwork, ReplayBuffer
 
 ALL = torch.ones(6, 4, dtype=torch.bool)
 
@@ -147,10 +141,3 @@ def test_state_is_whole(tmp_path):
     random = RandomAgent(seed=5)
     random.load_state_dict(RandomAgent(seed=6).state_dict())
     assert torch.equal(random.act(state, ALL, 1.0)[0], RandomAgent(seed=6).act(state, ALL, 1.0)[0])
-
-
-def test_exploration_schedule():
-    with pytest.raises(ValueError, match="probabilities"):
-        LinearExploration(1.5)
-    schedule = LinearExploration(0.4, 0.2, until=0.5)
-    assert [schedule(p) for p in (-1.0, 0.0, 0.25, 0.5, 1.0)] == pytest.approx([0.4, 0.4, 0.3, 0.2, 0.2])

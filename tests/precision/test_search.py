@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""The search as a whole: it finds known sigmas, stops, resumes, and has several children."""
+"""The search as a whole: it finds known sigmas, stops, resumes, and has several children. Each stop rule by itself."""
 
 from __future__ import annotations
 
@@ -21,19 +21,15 @@ import torch
 from tables import NAN, Bandit, evaluation
 
 from monai_landmarks.precision import (
-    FEATURES,
     Action,
     DoubleDQNAgent,
-    LinearExploration,
-    NoImprovement,
-    Oscillation,
+    EarlyStop,
     PrecisionObjective,
     PrecisionSearch,
     RandomAgent,
-    Settled,
     SigmaRange,
-    StopChosen,
 )
+from monai_landmarks.precision.objective import FEATURES
 
 BEST = [1.2, 1.8, 2.5, 4.0, 6.0, 9.0]
 
@@ -58,10 +54,15 @@ class Script(RandomAgent):
         self.learned.append(transitions)
 
 
-def search(agent, rules, count=1, **options):
+def only(**rules):
+    """An early stop with these rules and no others."""
+    return EarlyStop(**{"stop_chosen": 0, "settled": 0, "oscillation": 0, "no_improvement": 0, **rules})
+
+
+def search(agent, early_stop, count=1, **options):
     whole = {"warmup": 0.0, "until": 1.0, "stop_from": 0.0, "imagine": False, "sigma_range": SigmaRange(1.0, 10.0)}
     options = {**whole, **options}
-    return PrecisionSearch(count, 2, agent=agent, stop_rules=rules, **options)
+    return PrecisionSearch(count, 2, agent=agent, early_stop=early_stop, **options)
 
 
 def feed(one, errors, sigma=4.0, steps=100):
@@ -90,7 +91,7 @@ def test_agent_finds_the_best_sigmas_of_a_bandit():
 
 
 def test_nothing_is_done_before_and_after_the_search():
-    one = PrecisionSearch(6, 2, agent=RandomAgent(), warmup=0.2, until=0.5, stop_rules=())
+    one = PrecisionSearch(6, 2, agent=RandomAgent(), warmup=0.2, until=0.5, early_stop=only())
     decisions = Bandit(BEST).run(one, steps=20)
     moved = [bool((a.sigma != b.sigma).any()) for a, b in zip(decisions, decisions[1:])]
     # decision t is made at progress (t + 1) / 20: from 0.2 to 0.45
@@ -103,7 +104,7 @@ def test_stop_is_closed_at_first():
     agent = DoubleDQNAgent(learning_rate=0.0)
     with torch.no_grad():
         agent.network.value.bias.fill_(-5.0)  # all moves seem bad: it would stop at once
-    one = search(agent, [StopChosen()], count=6, stop_from=0.25, exploration=LinearExploration(0.0, 0.0))
+    one = search(agent, only(stop_chosen=2), count=6, stop_from=0.25, exploration=(0.0, 0.0))
     decisions = Bandit(BEST).run(one, steps=20)
     assert [Action.STOP in d.action.tolist() for d in decisions[:6]] == [False] * 4 + [True, False]
     assert set(decisions[4].stopped) == {""} and set(decisions[5].stopped) == {"stop chosen"}
@@ -112,11 +113,11 @@ def test_stop_is_closed_at_first():
 
 def test_oscillation_freezes_in_the_middle():
     moves = [[Action.GROW], [Action.SHRINK]] * 5
-    decisions = feed(search(Script(moves), [Oscillation()]), [1.0] * 8)
+    decisions = feed(search(Script(moves), only(oscillation=4)), [1.0] * 8)
     assert sigmas(decisions) == [5.0, 4.0, 5.0, 4.0, 4.472, 4.472, 4.472, 4.472]
     assert decisions[3].stopped == ("",) and decisions[4].stopped == ("oscillation",)
     # without the rule it goes on
-    assert sigmas(feed(search(Script(moves), []), [1.0] * 8)) == [5.0, 4.0] * 4
+    assert sigmas(feed(search(Script(moves), only()), [1.0] * 8)) == [5.0, 4.0] * 4
 
 
 def test_no_improvement_restores_the_best():
@@ -124,26 +125,26 @@ def test_no_improvement_restores_the_best():
     moves = [[Action.GROW]] * 8
     objective = PrecisionObjective(2, calibration=0.0, window=1)
     wide = SigmaRange(1.0, 100.0)
-    decisions = feed(search(Script(moves), [NoImprovement(4)], objective=objective, sigma_range=wide), errors)
+    decisions = feed(search(Script(moves), only(no_improvement=4), objective=objective, sigma_range=wide), errors)
     best = 4 * 1.25**2  # with which the error was 1
     assert decisions[5].stopped == ("",) and decisions[6].stopped == ("no improvement",)
     assert [float(d.sigma) for d in decisions[5:]] == pytest.approx([4 * 1.25**6, best, best])
-    without = feed(search(Script(moves), [], objective=objective, sigma_range=wide), errors)
+    without = feed(search(Script(moves), only(), objective=objective, sigma_range=wide), errors)
     assert float(without[-1].sigma) == pytest.approx(4 * 1.25**8)
 
 
 def test_settled_freezes_where_it_is():
     moves = [[Action.GROW]] * 6
-    decisions = feed(search(Script(moves, gain=0.01), [Settled()]), [1.0] * 6)
+    decisions = feed(search(Script(moves, gain=0.01), only(settled=3)), [1.0] * 6)
     assert sigmas(decisions) == [5.0, 6.25, 6.25, 6.25, 6.25, 6.25]
     assert decisions[2].stopped == ("settled",)
-    assert sigmas(feed(search(Script(moves, gain=0.5), [Settled()]), [1.0] * 4)) == [5.0, 6.25, 7.812, 9.766]
+    assert sigmas(feed(search(Script(moves, gain=0.5), only(settled=3)), [1.0] * 4)) == [5.0, 6.25, 7.812, 9.766]
 
 
 def test_a_stopped_landmark_is_frozen_and_teaches_nothing_more():
     moves = [[Action.GROW, Action.STOP], [Action.GROW, Action.STOP], [Action.SHRINK, Action.GROW], [1, 2], [1, 2]]
     agent = Script(moves)
-    one = search(agent, [StopChosen()], count=2)
+    one = search(agent, only(stop_chosen=2), count=2)
     now, found = torch.tensor([4.0, 4.0]), []
     for step in range(5):
         decision = one.update(evaluation(now.tolist(), [1.0, 1.0], progress=step / 10))
@@ -158,7 +159,7 @@ def test_a_stopped_landmark_is_frozen_and_teaches_nothing_more():
 
 def test_what_the_agent_learns_from():
     agent = Script([[Action.GROW], [Action.KEEP], [Action.KEEP]])
-    one = search(agent, [], objective=PrecisionObjective(2, calibration=0.0, window=1))
+    one = search(agent, only(), objective=PrecisionObjective(2, calibration=0.0, window=1))
     decisions = feed(one, [2.0, 1.0, 1.0])
     first, second = agent.learned
     # the error was halved, far beyond its noise of ln 2 / 2; then nothing changed
@@ -172,7 +173,7 @@ def test_what_the_agent_learns_from():
 def test_actions_that_were_not_taken_are_imagined_with_the_same_errors():
     agent = Script([[Action.GROW], [Action.KEEP]])
     objective = PrecisionObjective(2, calibration=1.0, margin=2.0, window=1)
-    one = search(agent, [], objective=objective, imagine=True)
+    one = search(agent, only(), objective=objective, imagine=True)
     feed(one, [2.0, 1.5])
     (learned,) = agent.learned
     assert learned["action"].tolist() == [Action.GROW, Action.SHRINK, Action.KEEP]
@@ -188,7 +189,7 @@ def test_actions_that_were_not_taken_are_imagined_with_the_same_errors():
     sigma = learned["next_state"][:, FEATURES.index("log_sigma")].exp() * 10**0.5
     assert sigma.tolist() == pytest.approx([5.0, 3.2, 4.0])
     # with the error alone as the cost there is nothing to imagine
-    assert not search(agent, [], objective=PrecisionObjective(2, calibration=0.0), imagine=True).imagine
+    assert not search(agent, only(), objective=PrecisionObjective(2, calibration=0.0), imagine=True).imagine
 
 
 @pytest.mark.parametrize("children", [1, 2])
@@ -214,7 +215,7 @@ def test_a_resumed_search_goes_on_as_it_would_have(children, tmp_path):
 
 def test_children_start_alike_and_the_best_goes_on():
     agent = Script([[Action.SHRINK], [Action.KEEP], [Action.GROW]] + [[Action.KEEP]] * 3)
-    one = search(agent, [], children=3, objective=PrecisionObjective(2, calibration=0.0, window=1))
+    one = search(agent, only(), children=3, objective=PrecisionObjective(2, calibration=0.0, window=1))
     now, told = torch.tensor([4.0]), []
     for step, error in enumerate([2.0, 1.9, 3.0, 1.0]):
         decision = one.update(evaluation(now.tolist(), [error], progress=step / 10))
@@ -225,7 +226,7 @@ def test_children_start_alike_and_the_best_goes_on():
     assert told[2] == (5.0, "child 1", "start", False)
     # the third had the smallest error; the next decision starts from its sigma
     assert told[3] == (5.0, "child 2", "child 2", True)
-    assert decision.evaluation.sigma.tolist() == [5.0] and decision.taken.tolist() == [Action.GROW]
+    assert decision.validation.sigma.tolist() == [5.0] and decision.previous_action.tolist() == [Action.GROW]
     (learned,) = agent.learned
     assert learned["action"].tolist() == [Action.SHRINK, Action.KEEP, Action.GROW]
     assert learned["reward"].argmin() == 1
@@ -247,3 +248,78 @@ def test_bad_arguments(options, message):
         PrecisionSearch(2, 2, **options)
     with pytest.raises(ValueError, match="does not fit"):
         PrecisionSearch(2, 2).load_state_dict(PrecisionSearch(3, 2).state_dict())
+
+
+def tables(sigma=None, cost=None, best_action=None, gain=None):
+    """Columns are landmarks, rows are decisions; what is not given does not matter."""
+    given = next(torch.as_tensor(table) for table in (sigma, cost, best_action, gain) if table is not None)
+    columns = [
+        torch.full(given.shape, math.nan) if table is None else torch.as_tensor(table)
+        for table in (sigma, cost, best_action, gain)
+    ]
+    if sigma is None:
+        columns[0] = torch.arange(1.0, len(given) + 1)[:, None].expand(given.shape)
+    return dict(zip(("sigma", "cost", "best_action", "gain"), columns))
+
+
+def column(*rows):
+    return torch.tensor(rows).T
+
+
+def test_stop_chosen_twice_in_a_row():
+    keep, stop = int(Action.KEEP), int(Action.STOP)
+    table = column([keep, stop, stop], [stop, keep, stop], [stop, stop, keep])
+    assert only(stop_chosen=2)(**tables(best_action=table))[0].nan_to_num(0.0).tolist() == [3.0, 0.0, 0.0]
+    assert only(stop_chosen=4)(**tables(best_action=table))[0].isnan().all()
+
+
+def test_settled_three_times_in_a_row():
+    table = column([0.5, 0.0, 0.01, 0.019], [0.0, 0.0, 0.0, 0.02], [0.0, math.nan, 0.0, 0.0])
+    assert only(settled=3)(**tables(gain=table))[0].nan_to_num(0.0).tolist() == [4.0, 0.0, 0.0]
+    assert only(settled=3)(**tables(gain=table[:2]))[0].isnan().all()
+
+
+def test_oscillation_ends_in_the_middle():
+    up_and_down = [4.0, 5.0, 4.0, 5.0, 4.0]
+    with_a_pause = [4.0, 5.0, 4.0, 4.0, 5.0]
+    upward = [1.0, 2.0, 3.0, 4.0, 5.0]
+    found = only(oscillation=4)(**tables(sigma=column(up_and_down, with_a_pause, upward)))[0]
+    torch.testing.assert_close(found.nan_to_num(0.0), torch.tensor([math.sqrt(20), 0.0, 0.0]))
+    assert only(oscillation=4)(**tables(sigma=column(up_and_down[1:])))[0].isnan().all()
+
+
+def test_no_improvement_goes_back_to_the_best():
+    old, recent = [5.0, 1.0, 2.0, 3.0, 4.0, 2.0, 1.5, 1.2], [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0]
+    table = column(old, recent, [math.nan] * 8)
+    found = only(no_improvement=6)(**tables(cost=table))[0]
+    assert found.nan_to_num(0.0).tolist() == [2.0, 0.0, 0.0]
+    assert only(no_improvement=7)(**tables(cost=table))[0].isnan().all()
+
+
+def test_the_first_rule_that_applies_gives_reason_and_sigma():
+    stop, keep = int(Action.STOP), int(Action.KEEP)
+    sigma = column(*[[4.0, 5.0, 4.0, 5.0, 4.0, 5.0, 4.0]] * 4)
+    cost = column(*[[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]] * 3, [7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
+    best = column([stop] * 7, *[[keep] * 7] * 3)
+    gain = column([0.0] * 7, [0.0] * 7, [0.5] * 7, [0.5] * 7)
+    middle = math.sqrt(20)
+    kept, reasons = EarlyStop()(sigma, cost, best, gain)
+    assert reasons == ["stop chosen", "settled", "oscillation", "oscillation"]
+    assert kept.tolist() == pytest.approx([4.0, 4.0, middle, middle])
+    kept, reasons = EarlyStop(oscillation=0)(sigma, cost, best, gain)
+    assert reasons == ["stop chosen", "settled", "no improvement", ""]
+    assert kept[:3].tolist() == [4.0, 4.0, 4.0] and kept[3].isnan()
+
+
+def test_exploration_decreases_over_the_first_half_of_the_search():
+    seen = []
+
+    class Spy(RandomAgent):
+        def act(self, state, allowed, epsilon):
+            seen.append(epsilon)
+            return super().act(state, allowed, epsilon)
+
+    one = PrecisionSearch(1, 2, agent=Spy(), exploration=(0.4, 0.2), early_stop=only(), warmup=0.2, until=0.6)
+    for progress in (0.1, 0.2, 0.3, 0.4, 0.5, 0.59, 0.7):
+        one.update(evaluation([4.0], [1.0], progress=progress))
+    assert seen == pytest.approx([0.4, 0.3, 0.2, 0.2, 0.2])

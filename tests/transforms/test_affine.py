@@ -21,7 +21,8 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, Flip, LoadImage, LoadImaged, Resized, Spacingd, SqueezeDim
 from PIL import Image
 
-from monai_landmarks.transforms import EnsureWorldAffine, EnsureWorldAffined, spacing_of
+from monai_landmarks.spaces import spacing_of
+from monai_landmarks.transforms import EnsureWorldAffine, EnsureWorldAffined
 
 sitk = pytest.importorskip("SimpleITK")
 
@@ -77,7 +78,9 @@ def test_without_it_a_png_is_mirrored(tmp_path: Path) -> None:
 def test_spacing_of_files_that_have_none(tmp_path: Path, reader: str, spacing: float | tuple[float, float]) -> None:
     path = write(tmp_path / "a.png")
     item = {"image": path, "spacing": [0.1, 0.2] if isinstance(spacing, tuple) else spacing}
-    from_item = Compose([LoadImaged("image", reader=reader, ensure_channel_first=True), EnsureWorldAffined()])(item)
+    from_item = Compose([LoadImaged("image", reader=reader, ensure_channel_first=True), EnsureWorldAffined("image")])(
+        item
+    )
     from_argument = EnsureWorldAffine(spacing)(LoadImage(reader=reader, ensure_channel_first=True)(path))
     expected = itk_world(path) * np.broadcast_to(spacing, 2)
     np.testing.assert_allclose(world_of_mark(from_item["image"]), expected, atol=1e-6)
@@ -114,9 +117,9 @@ def test_again_after_a_resampling(tmp_path: Path, lazy: bool) -> None:
     chain = Compose(
         [
             LoadImaged("image", ensure_channel_first=True),
-            EnsureWorldAffined(),
+            EnsureWorldAffined("image"),
             Resized("image", (30, 10), mode="bilinear"),
-            EnsureWorldAffined(),
+            EnsureWorldAffined("image"),
         ],
         lazy=lazy,
     )
@@ -136,8 +139,8 @@ def test_input_is_not_changed_and_values_are_shared() -> None:
 
 
 def test_a_picture_that_was_resampled_still_tells_the_affine_of_its_file(tmp_path: Path) -> None:
-    load = [LoadImaged("image", ensure_channel_first=True), EnsureWorldAffined(spacing=0.1)]
-    image = Compose([*load, Spacingd("image", 0.3, mode="bilinear"), EnsureWorldAffined()])(
+    load = [LoadImaged("image", ensure_channel_first=True), EnsureWorldAffined("image", spacing=0.1)]
+    image = Compose([*load, Spacingd("image", 0.3, mode="bilinear"), EnsureWorldAffined("image")])(
         {"image": write(tmp_path / "a.png")}
     )["image"]
     np.testing.assert_allclose(image.meta["original_affine"], np.diag([-0.1, -0.1, 1, 1]))

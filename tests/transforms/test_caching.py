@@ -43,16 +43,16 @@ def items(count: int = 3) -> list[dict[str, Any]]:
 
 def chain(random: bool) -> Compose:
     augment = [
-        RandLandmarkWarpd(rotate_range=0.2, translate_range=3, elastic_range=2, prob=1.0),
-        RandLandmarkFlipd(pairs=[(0, 1)], prob=0.5),
+        RandLandmarkWarpd("image", "label", rotate_range=0.2, translate_range=3, elastic_range=2, prob=1.0),
+        RandLandmarkFlipd("image", "label", pairs=[(0, 1)], prob=0.5),
     ]
     return Compose(
         [
-            LoadLandmarksd(),
+            LoadLandmarksd("label"),
             Flipd("image", 1),
             *(augment if random else []),
-            LandmarksToIndexd(),
-            LandmarksToHeatmapd("label", sigma=1.5, ref_image_keys="image"),
+            LandmarksToIndexd("label"),
+            LandmarksToHeatmapd("label", sigma=1.5),
         ]
     ).set_random_state(0)
 

@@ -68,10 +68,10 @@ def test_jumps_are_undone(method, chains, device):
     known = [0, 1, 2, 3] if method == "sequence" else [0, 1, 2, 3, 4]
     torch.testing.assert_close(found.points[known], points[known], atol=0.05, rtol=0)
     if method == "sequence":
-        assert found.points[4].isnan().all() and found.covariance[4].isnan().all()
+        assert found.points[4].isnan().all() and found.covariances[4].isnan().all()
     expected = [1.0, 1.0, 1.0, 0.6, 0.09]
-    assert found.score[known].tolist() == pytest.approx([expected[i] for i in known], rel=0.1)
-    sigma = found.covariance[known].diagonal(dim1=-2, dim2=-1).sqrt()
+    assert found.scores[known].tolist() == pytest.approx([expected[i] for i in known], rel=0.1)
+    sigma = found.covariances[known].diagonal(dim1=-2, dim2=-1).sqrt()
     assert torch.allclose(sigma, torch.full_like(sigma, 1.5), atol=0.1)
 
 
@@ -96,13 +96,13 @@ def test_distances_are_in_mm():
 @pytest.mark.parametrize("method", ["sequence", "graph"])
 def test_dictionary_form_goes_to_the_world(method):
     points, maps = spine_maps()
-    transform = HeatmapToChainLandmarksd("pred", [CHAIN], NAMES, ref_image_keys="image", **chooser(method))
+    transform = HeatmapToChainLandmarksd("pred", [CHAIN], NAMES, **chooser(method))
     found = transform({"pred": maps, "image": MetaTensor(torch.zeros(1, *SHAPE), affine=AFFINE)})
     world = points.numpy() @ AFFINE[:3, :3].T + AFFINE[:3, 3]
     assert np.allclose(found["pred_points"][0, :4].numpy(), world[:4], atol=0.2)
-    spread = found["pred_covariance"][0].diagonal().sqrt().numpy()
+    spread = found["pred_covariances"][0].diagonal().sqrt().numpy()
     assert np.allclose(spread, 1.5 * np.array([2.0, 1.0, 3.0]), atol=0.2)
-    assert found["pred_score"].shape == (5,)
+    assert found["pred_scores"].shape == (5,)
 
 
 def test_two_dimensions_and_arrays():
@@ -139,7 +139,7 @@ def test_candidates_of_an_inferer_are_those_of_the_heatmaps(method, border, devi
     image = MetaTensor(torch.zeros(1, *maps.shape[1:], device=device), affine=AFFINE)
     # nothing is appended to the chain, so that a first one too weak to begin it is left out
     options = {"options": {"end_distance": (15.0, 30.0)}} if method == "sequence" else {}
-    choose = HeatmapToChainLandmarksd("pred", [CHAIN], NAMES, ref_image_keys="image", **chooser(method, **options))
+    choose = HeatmapToChainLandmarksd("pred", [CHAIN], NAMES, **chooser(method, **options))
     expected = choose({"pred": maps, "image": image})
     for inferer in (
         LandmarkInferer(num_peaks=5),
@@ -155,7 +155,7 @@ def test_candidates_of_an_inferer_are_those_of_the_heatmaps(method, border, devi
 
         found = inferer(places, network)
         result = choose({"pred": {name: values[0] for name, values in found.items()}, "image": image})
-        for key in ("pred_points", "pred_score", "pred_covariance"):
+        for key in ("pred_points", "pred_scores", "pred_covariances"):
             torch.testing.assert_close(result[key], expected[key], atol=1e-3, rtol=1e-3, equal_nan=True)
     assert bool(expected["pred_points"][0, 0].isnan().all()) == (border and method == "sequence")
 
@@ -164,11 +164,11 @@ def test_the_highest_candidate_is_a_point():
     _, maps = spine_maps()
     found = LandmarkInferer(num_peaks=3)(maps[None], lambda image: image)
     item = {"pred": {name: values[0] for name, values in found.items()}, "image": MetaTensor(maps[:1], affine=AFFINE)}
-    several = HeatmapToLandmarksd("pred", ref_image_keys="image", threshold=0.1)(item)
-    one = HeatmapToLandmarksd("pred", ref_image_keys="image", threshold=0.1)({**item, "pred": maps})
+    several = HeatmapToLandmarksd("pred", threshold=0.1)(item)
+    one = HeatmapToLandmarksd("pred", threshold=0.1)({**item, "pred": maps})
     torch.testing.assert_close(several["pred_points"], one["pred_points"], atol=1e-3, rtol=0, equal_nan=True)
 
 
 def test_points_of_an_inferer_are_refused():
     with pytest.raises(ValueError, match="one point a landmark"):
-        HeatmapToChainLandmarksd("pred", [[0, 1]])({"pred": {"points": torch.zeros(2, 2)}})
+        HeatmapToChainLandmarksd("pred", [[0, 1]], refer_keys=None)({"pred": {"points": torch.zeros(2, 2)}})

@@ -57,17 +57,19 @@ def dataset(dims: int, device: torch.device | str, crop: bool) -> CacheDataset:
     """With the random transforms of the bundles, and some that users add to them."""
     size = [n - 6 for n in SHAPES[dims]]
     chain = [
-        LoadLandmarksd(),
+        LoadLandmarksd("label"),
         UncachedToDeviced("image", device),
-        RandLandmarkFlipd(spatial_axis=0, pairs=[(0, 1)], prob=0.5),
-        RandLandmarkWarpd(rotate_range=0.2, translate_range=2, scale_range=0.1, elastic_range=2, prob=1.0),
+        RandLandmarkFlipd("image", "label", spatial_axis=0, pairs=[(0, 1)], prob=0.5),
+        RandLandmarkWarpd(
+            "image", "label", rotate_range=0.2, translate_range=2, scale_range=0.1, elastic_range=2, unit="mm", prob=1.0
+        ),
         *([RandCropByLandmarksd("image", "label", size, num_samples=2)] if crop else []),
         RandAdjustContrastd("image", prob=1.0, gamma=(0.8, 1.2)),
         RandScaleIntensityd("image", factors=0.2, prob=1.0),
         RandShiftIntensityd("image", offsets=0.1, prob=1.0),
         RandGaussianSmoothd("image", prob=1.0),
-        LandmarksToIndexd(),
-        LandmarksToHeatmapd("label", sigma=1.5, ref_image_keys="image"),
+        LandmarksToIndexd("label"),
+        LandmarksToHeatmapd("label", sigma=1.5),
     ]
     return CacheDataset(items(dims), Compose(chain).set_random_state(0), progress=False)
 
@@ -88,7 +90,7 @@ def test_every_device_gives_the_same(dims: int, crop: bool, device: torch.device
         torch.testing.assert_close(batch["label"].cpu(), reference["label"])
         # MONAI keeps affines in main memory, from where they are read without waiting for the device
         assert batch["image"].affine.device.type == "cpu"
-        decode = HeatmapToLandmarksd("pred", ref_image_keys="image", space="index")
+        decode = HeatmapToLandmarksd("pred", space="index")
         for number in range(len(batch["image"])):
             points = decode({key: batch[of][number] for key, of in (("pred", "label_heatmap"), ("image", "image"))})
             found, truth = (

@@ -36,7 +36,7 @@ def test_equals_pillow(mode, kind):
 
 def test_affine_is_kept():
     image = MetaTensor(torch.rand(3, 4, 5), affine=torch.diag(torch.tensor([2.0, 3.0, 1.0, 1.0])))
-    gray = ToGrayd()({"image": image})["image"]
+    gray = ToGrayd("image")({"image": image})["image"]
     assert isinstance(gray, MetaTensor) and torch.equal(gray.affine, image.affine)
 
 

@@ -85,7 +85,7 @@ def test_affine_type_chain_passes() -> None:
     chain = [
         mt.RandAffined("image", prob=1.0),
         mt.RandFlipd("image"),
-        RandLandmarkWarpd(),
+        RandLandmarkWarpd("image", "label"),
         mt.RandGaussianSmoothd("image"),
     ]
     with warnings.catch_warnings():
@@ -104,7 +104,9 @@ def test_area_interpolation_is_warned_of(make: Callable) -> None:
 
 
 def chain(*more: Any, lazy: bool = False) -> mt.Compose:
-    return mt.Compose([LoadLandmarksd(), mt.RandFlipd("image", 1.0, 0), *more, LandmarksToIndexd()], lazy=lazy)
+    return mt.Compose(
+        [LoadLandmarksd("label"), mt.RandFlipd("image", 1.0, 0), *more, LandmarksToIndexd("label")], lazy=lazy
+    )
 
 
 def loop(dataset: Dataset) -> None:
@@ -136,7 +138,7 @@ def test_running_chain_is_refused(run: Callable, lazy: bool, tmp_path: Path) -> 
         run(chain(mt.OneOf([mt.Rand2DElasticd("image", **ELASTIC)]), lazy=lazy), tmp_path)
     assert "Rand2DElasticd moves the content of 'image'" in causes(info.value)
     run(chain(mt.Rand2DElasticd("mask", **ELASTIC), lazy=lazy), tmp_path)
-    run(chain(RandLandmarkWarpd(elastic_range=2, prob=1.0), lazy=lazy), tmp_path)
+    run(chain(RandLandmarkWarpd("image", "label", elastic_range=2, prob=1.0), lazy=lazy), tmp_path)
 
 
 def test_running_chain_is_refused_in_a_worker() -> None:
@@ -148,15 +150,17 @@ def test_running_chain_is_refused_in_a_worker() -> None:
 
 def test_elastic_around_a_chain_that_loads() -> None:
     with pytest.raises(RuntimeError) as info:
-        mt.Compose([mt.Compose([LoadLandmarksd()]), mt.Compose([mt.Rand2DElasticd("image", **ELASTIC)])])(source())
+        mt.Compose([mt.Compose([LoadLandmarksd("label")]), mt.Compose([mt.Rand2DElasticd("image", **ELASTIC)])])(
+            source()
+        )
     assert "Rand2DElasticd" in causes(info.value)
 
 
 def test_elastic_in_a_chain_that_only_converts() -> None:
     # loaded and cached elsewhere: the conversion to index is the last chance
-    loaded = LoadLandmarksd()(source())
+    loaded = LoadLandmarksd("label")(source())
     with pytest.raises(RuntimeError) as info:
-        mt.Compose([mt.Rand2DElasticd("image", **ELASTIC), LandmarksToIndexd()])(loaded)
+        mt.Compose([mt.Rand2DElasticd("image", **ELASTIC), LandmarksToIndexd("label")])(loaded)
     assert "Rand2DElasticd" in causes(info.value)
 
 
@@ -168,4 +172,4 @@ def test_a_foreign_chain_on_the_stack_does_not_matter() -> None:
 
 
 def test_alone_it_runs() -> None:
-    assert LoadLandmarksd()(source())["label"].shape == (1, 2, 2)
+    assert LoadLandmarksd("label")(source())["label"].shape == (1, 2, 2)

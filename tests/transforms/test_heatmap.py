@@ -99,23 +99,23 @@ def test_dictionary_round_trip_through_the_world(dims, space):
     index = POINTS[dims] + [[float("nan")] * dims]
     label = to_world(index)[None] if space == "world" else np.array(index)[None]
     points = MetaTensor(torch.as_tensor(label), affine=torch.eye(4) if space == "world" else image.affine)
-    data = LandmarksToHeatmapd("label", sigma=2.0, ref_image_keys="image")({"image": image, "label": points})
+    data = LandmarksToHeatmapd("label", sigma=2.0)({"image": image, "label": points})
     assert data["label_heatmap"].shape == (3, *SHAPE[dims])
     assert torch.equal(data["label_heatmap"].affine, image.affine)
-    data = HeatmapToLandmarksd("label_heatmap", ref_image_keys="image", points_keys="found")(data)
+    data = HeatmapToLandmarksd("label_heatmap", points_keys="found")(data)
     assert data["found"].shape == (1, 3, dims)
     assert torch.equal(data["found"].affine, torch.eye(4, dtype=torch.float64))
     assert np.allclose(data["found"][0].numpy(), to_world(index), atol=2e-3, equal_nan=True)
-    assert data["label_heatmap_score"].tolist()[2] == 0
+    assert data["label_heatmap_scores"].tolist()[2] == 0
     # a rotated, anisotropic grid: the covariance in mm has the spacings squared, along the axes the affine leads to
     linear = AFFINE[:dims, :dims]
-    assert np.allclose(data["label_heatmap_covariance"][0].numpy(), 4 * linear @ linear.T, atol=0.05)
+    assert np.allclose(data["label_heatmap_covariances"][0].numpy(), 4 * linear @ linear.T, atol=0.05)
 
 
 def test_dictionary_index_space():
     image = MetaTensor(torch.zeros(1, *SHAPE[2]), affine=torch.as_tensor(AFFINE))
     heatmaps = LandmarksToHeatmap(sigma=2.0)(torch.tensor(POINTS[2]), SHAPE[2])
-    data = HeatmapToLandmarksd("pred", ref_image_keys="image", space="index")({"pred": heatmaps, "image": image})
+    data = HeatmapToLandmarksd("pred", space="index")({"pred": heatmaps, "image": image})
     assert torch.equal(data["pred_points"].affine, image.affine)
     assert np.allclose(data["pred_points"][0].numpy(), POINTS[2], atol=1e-3)
 
@@ -132,7 +132,7 @@ def test_logits(dims):
     batch = HeatmapToLandmarks(softmax=True, spatial_dims=dims)(logits[None].expand(2, *logits.shape))
     torch.testing.assert_close(batch[1], points)
     image = MetaTensor(torch.zeros(1, *SHAPE[dims]), affine=torch.as_tensor(AFFINE))
-    decode = HeatmapToLandmarksd("pred", ref_image_keys="image", space="index", softmax=True)
+    decode = HeatmapToLandmarksd("pred", space="index", softmax=True)
     torch.testing.assert_close(decode({"pred": logits, "image": image})["pred_points"][0].as_tensor().float(), points)
 
 
@@ -143,7 +143,7 @@ def test_shape_is_that_of_the_image_as_it_is_now():
         [
             Resized("image", (32, 40), mode="bilinear"),
             SpatialCropd("image", roi_start=(4, 8), roi_end=(28, 40)),
-            LandmarksToHeatmapd("label", sigma=2.0, ref_image_keys="image"),
+            LandmarksToHeatmapd("label", sigma=2.0),
         ]
     )
     data = pipeline({"image": image, "label": points})
@@ -153,9 +153,16 @@ def test_shape_is_that_of_the_image_as_it_is_now():
     assert torch.allclose(HeatmapToLandmarks()(data["label_heatmap"])[0], expected, atol=1e-3)
 
 
+def test_shape_without_an_image() -> None:
+    data = LandmarksToHeatmapd("label", refer_keys=None, spatial_shape=(16, 24))({"label": torch.tensor([[8.0, 9.0]])})
+    assert torch.equal(data["label_heatmap"], LandmarksToHeatmap()(data["label"], (16, 24)))
+    with pytest.raises(KeyError, match="refer_keys=None"):
+        HeatmapToLandmarksd("pred")({"pred": torch.zeros(1, 8, 8)})
+
+
 def test_heatmaps_are_not_cached():
     items = [{"image": MetaTensor(torch.zeros(1, 32, 32), affine=torch.eye(4)), "label": torch.tensor([[8.0, 9.0]])}]
-    dataset = CacheDataset(items, Compose([LandmarksToHeatmapd("label", ref_image_keys="image")]), progress=False)
+    dataset = CacheDataset(items, Compose([LandmarksToHeatmapd("label")]), progress=False)
     assert "label_heatmap" not in dataset._cache[0]
     assert dataset[0]["label_heatmap"].shape == (1, 32, 32)
 
@@ -169,12 +176,13 @@ def test_heatmaps_are_not_cached():
         lambda: LandmarksToHeatmap(dtype=np.int32),
         lambda: LandmarksToHeatmap()(np.zeros((2, 2))),
         lambda: LandmarksToHeatmap()(np.zeros((2, 2, 2)), (8, 8)),
-        lambda: LandmarksToHeatmapd("label"),
-        lambda: LandmarksToHeatmapd(["a", "b"], heatmap_keys="c", spatial_shape=(8, 8)),
+        lambda: LandmarksToHeatmapd("label", refer_keys=None),
+        lambda: LandmarksToHeatmapd("label", spatial_shape=(8, 8)),
+        lambda: LandmarksToHeatmapd(["a", "b"], heatmap_keys="c"),
         lambda: HeatmapToLandmarksd("pred", space="voxel"),
-        lambda: HeatmapToLandmarksd("pred")({"pred": torch.zeros(1, 8, 8)}),
+        lambda: HeatmapToLandmarksd("pred", refer_keys=None)({"pred": torch.zeros(1, 8, 8)}),
         # heatmaps of half the image's resolution
-        lambda: HeatmapToLandmarksd("pred", ref_image_keys="image")(
+        lambda: HeatmapToLandmarksd("pred")(
             {"pred": torch.zeros(1, 8, 8), "image": MetaTensor(torch.zeros(1, 16, 16))}
         ),
     ],
@@ -202,14 +210,12 @@ def test_sigma_of_a_file(dims, tmp_path):
     torch.save(TargetSigma(loss).state_dict(), tmp_path / "model_sigma.pt")
     image = MetaTensor(torch.zeros(1, *SHAPE[dims]), affine=np.diag([0.5] * 3 + [1]))
     maps = LandmarksToHeatmap(sigma=2.0)(torch.tensor(POINTS[dims]), SHAPE[dims])
-    decode = HeatmapToLandmarksd(
-        "pred", ref_image_keys="image", covariance="sigma", sigma=sigma_path(tmp_path / "model.pt")
-    )
+    decode = HeatmapToLandmarksd("pred", covariance="sigma", sigma=sigma_path(tmp_path / "model.pt"))
     points, covariance = torch.tensor(POINTS[dims]), torch.eye(dims).repeat(2, 1, 1)
-    for pred in (maps, {"points": points, "score": torch.ones(2), "covariance": covariance}):
+    for pred in (maps, {"points": points, "scores": torch.ones(2), "covariances": covariance}):
         found = decode({"pred": pred, "image": image})
         expected = (0.5 * sigma[:, None, None]) ** 2 * torch.eye(dims)
-        assert torch.allclose(found["pred_covariance"].float(), expected)
+        assert torch.allclose(found["pred_covariances"].float(), expected)
 
 
 def test_no_file_of_a_sigma(tmp_path):
@@ -241,7 +247,7 @@ def test_ensembles_in_a_batch_and_of_absent_landmarks():
     assert covariance[2, 1].isnan().all() and points[2, 1].isnan().all() and covariance.isfinite().sum() == 4 * 7
     # the image has the grid of the members' maps, not their number
     item = {"pred": members[:, 0], "image": torch.zeros(1, *SHAPE[2])}
-    found = HeatmapToLandmarksd("pred", ref_image_keys="image", space="index", covariance="spread")(item)
+    found = HeatmapToLandmarksd("pred", space="index", covariance="spread")(item)
     assert torch.allclose(found["pred_points"][0].float(), points[0])
 
 

@@ -22,6 +22,7 @@ from blobs import blob_image, centroids, inner_points
 from monai import transforms as mt
 from monai.data import MetaTensor
 
+from monai_landmarks.spaces import affine_4x4
 from monai_landmarks.transforms import (
     EnsureWorldAffined,
     LandmarksToIndex,
@@ -29,7 +30,6 @@ from monai_landmarks.transforms import (
     LandmarksToWorld,
     LandmarksToWorldd,
 )
-from monai_landmarks.transforms.spaces import affine_4x4
 
 SHAPE = (48, 40, 44)
 KEY = "image"
@@ -88,7 +88,7 @@ def compare(result: dict[str, Any], tolerance: float) -> None:
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("name", MOVES)
 def test_world_points_follow(name: str, dims: int, lazy: bool) -> None:
-    chain = mt.Compose([MOVES[name](dims), LandmarksToIndexd()], lazy=lazy).set_random_state(4)
+    chain = mt.Compose([MOVES[name](dims), LandmarksToIndexd("label")], lazy=lazy).set_random_state(4)
     compare(chain(item(dims)), 0.03)
 
 
@@ -97,8 +97,8 @@ def test_world_points_follow(name: str, dims: int, lazy: bool) -> None:
 @pytest.mark.parametrize("ours", [True, False], ids=["LandmarksToIndexd", "TransformPointsWorldToImaged"])
 def test_world_points_follow_a_whole_chain(dims: int, lazy: bool, ours: bool) -> None:
     # MONAI's own point transform works as well, where EnsureWorldAffined comes before it
-    last = [LandmarksToIndexd()] if ours else [
-        EnsureWorldAffined(),
+    last = [LandmarksToIndexd("label")] if ours else [
+        EnsureWorldAffined("image"),
         mt.TransformPointsWorldToImaged("label", refer_keys=KEY, dtype=torch.float32),
     ]  # fmt: skip
     names = ["orientation", "spacing", "random affine", "flip", "crop or pad"]
@@ -137,20 +137,20 @@ def test_there_and_back(dims: int, lead: bool, device: torch.device) -> None:
 @pytest.mark.parametrize("dims", [2, 3])
 def test_inverse(dims: int) -> None:
     data = item(dims)
-    chain = mt.Compose([MOVES["zoom"](dims), LandmarksToIndexd(dtype=torch.float64)])
+    chain = mt.Compose([MOVES["zoom"](dims), LandmarksToIndexd("label", dtype=torch.float64)])
     back = chain.inverse(chain(data))
     torch.testing.assert_close(back["label"].as_tensor(), data["label"].as_tensor(), rtol=0, atol=1e-6)
     index = chain(data)
-    again = mt.Compose([LandmarksToWorldd()])(index)
+    again = mt.Compose([LandmarksToWorldd("label")])(index)
     torch.testing.assert_close(again["label"].as_tensor(), data["label"].as_tensor(), rtol=0, atol=1e-6)
 
 
 def test_missing_points_and_errors() -> None:
     data = item(2)
     data["label"][0, 1] = math.nan
-    index = LandmarksToIndexd()(data)["label"][0]
+    index = LandmarksToIndexd("label")(data)["label"][0]
     assert torch.isnan(index).any(1).tolist() == [False, True, False]
     with pytest.raises(KeyError, match="image"):
-        LandmarksToIndexd()({"label": data["label"]})
+        LandmarksToIndexd("label")({"label": data["label"]})
     with pytest.raises(ValueError, match="no affine"):
-        LandmarksToIndexd()({"label": data["label"], KEY: torch.zeros(1, 4, 4)})
+        LandmarksToIndexd("label")({"label": data["label"], KEY: torch.zeros(1, 4, 4)})

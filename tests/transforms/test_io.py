@@ -46,7 +46,12 @@ def png(tmp_path: Path) -> Path:
 
 
 def load(path: Path, label: Any, *more: Any, **kwargs: Any) -> dict[str, Any]:
-    chain = [LoadImaged("image", ensure_channel_first=True), EnsureWorldAffined(), LoadLandmarksd(**kwargs), *more]
+    chain = [
+        LoadImaged("image", ensure_channel_first=True),
+        EnsureWorldAffined("image"),
+        LoadLandmarksd("label", **kwargs),
+        *more,
+    ]
     return Compose(chain)({"image": str(path), "label": label, "spacing": 0.5})
 
 
@@ -60,7 +65,7 @@ def test_rows_of_pixels(png: Path) -> None:
     assert world.shape == (1, 3, 2) and world.dtype == torch.float64
     assert torch.equal(world.affine, torch.eye(4, dtype=torch.float64))
     np.testing.assert_allclose(world[0].numpy(), -0.5 * PIXELS)  # RAS: Slicer's LPS with both signs turned
-    index = load(png, ROWS, LandmarksToIndexd())["label"]
+    index = load(png, ROWS, LandmarksToIndexd("label"))["label"]
     np.testing.assert_allclose(index[0].numpy(), PIXELS, atol=1e-6)
 
 
@@ -69,7 +74,7 @@ def test_rows_of_pixels(png: Path) -> None:
 def test_coordinate_system_of_rows(png: Path, rows: Any, system: str, sign: float) -> None:
     image = load(png, ROWS)["image"]
     np.testing.assert_allclose(LoadLandmarks(coordinate_system=system)(rows, image)[0].numpy(), sign * PIXELS)
-    stated = LoadLandmarksd()({"image": image, "label": rows, "label_coordinate_system": system})
+    stated = LoadLandmarksd("label")({"image": image, "label": rows, "label_coordinate_system": system})
     np.testing.assert_allclose(stated["label"][0].numpy(), sign * PIXELS)
 
 
@@ -77,15 +82,15 @@ def test_names_of_rows(png: Path) -> None:
     """Rows in another order than the names wanted are sorted, and those of other landmarks are refused."""
     image = load(png, ROWS)["image"]
     item = {"image": image, "label": ROWS[::-1], "label_names": NAMES[::-1]}
-    loaded = LoadLandmarksd(names=NAMES)(item)
+    loaded = LoadLandmarksd("label", names=NAMES)(item)
     np.testing.assert_array_equal(loaded["label"], LoadLandmarks(names=NAMES)(ROWS, image))
     assert "label_names" not in loaded and "label_names" in item
-    fewer = LoadLandmarksd(names=NAMES)({"image": image, "label": ROWS[:1], "label_names": NAMES[:1]})["label"]
+    fewer = LoadLandmarksd("label", names=NAMES)({"image": image, "label": ROWS[:1], "label_names": NAMES[:1]})["label"]
     assert fewer.shape == (1, 3, 2) and fewer[0, 1:].isnan().all()
     with pytest.raises(ValueError, match=r"\['d'\] are not among"):
-        LoadLandmarksd(names=NAMES)({"image": image, "label": ROWS, "label_names": ("a", "b", "d")})
+        LoadLandmarksd("label", names=NAMES)({"image": image, "label": ROWS, "label_names": ("a", "b", "d")})
     with pytest.raises(ValueError, match="no landmarks"):
-        LoadLandmarksd(names=NAMES)({"image": image, "label": None})
+        LoadLandmarksd("label", names=NAMES)({"image": image, "label": None})
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".mrk.json", ".fcsv"])
@@ -146,13 +151,13 @@ def test_pixels_need_the_image_as_it_was_loaded(png: Path) -> None:
     with pytest.raises(ValueError, match="load the image first"):
         LoadLandmarks()(ROWS)
     with pytest.raises(KeyError, match="load it first"):
-        LoadLandmarksd()({"label": ROWS})
+        LoadLandmarksd("label")({"label": ROWS})
     late = Compose(
         [
             LoadImaged("image", ensure_channel_first=True),
-            EnsureWorldAffined(),
+            EnsureWorldAffined("image"),
             Spacingd("image", (1.0, 1.0), mode="bilinear"),
-            LoadLandmarksd(),
+            LoadLandmarksd("label"),
         ]
     )
     with pytest.raises(RuntimeError) as info:
@@ -171,7 +176,7 @@ def test_bad_rows(rows: Any) -> None:
 @pytest.mark.parametrize("suffix", [".mrk.json", ".fcsv", ".csv"])
 def test_saved_points_load_again(png: Path, tmp_path: Path, suffix: str) -> None:
     # through a chain that moves the image: index points of the moved image, saved in the world, loaded with the file
-    item = load(png, ROWS, Flipd("image", 0), LandmarksToIndexd(dtype=torch.float64))
+    item = load(png, ROWS, Flipd("image", 0), LandmarksToIndexd("label", dtype=torch.float64))
     item["score"] = torch.tensor([0.5, float("nan"), 0.25])
     saver = SaveLandmarksd(
         "label", score_keys="score", names=NAMES, output_dir=tmp_path / "out", output_ext=suffix, saved_path_key="path"
@@ -179,7 +184,7 @@ def test_saved_points_load_again(png: Path, tmp_path: Path, suffix: str) -> None
     path = Path(saver(item)["label_path"])
     assert path == tmp_path / "out" / f"hand_landmarks{suffix}"
     assert [p.name for p in path.parent.iterdir()] == [path.name]  # no temporary file is left
-    again = load(png, str(path), LandmarksToIndexd(dtype=torch.float64), names=NAMES)
+    again = load(png, str(path), LandmarksToIndexd("label", dtype=torch.float64), names=NAMES)
     np.testing.assert_allclose(again["label"][0].numpy(), PIXELS, atol=1e-5)
     scores = read_landmarks(path).scores
     assert scores is not None
@@ -188,7 +193,7 @@ def test_saved_points_load_again(png: Path, tmp_path: Path, suffix: str) -> None
 
 def test_slicer_sees_png_points_at_their_pixels(png: Path, tmp_path: Path) -> None:
     sitk = pytest.importorskip("SimpleITK")
-    chain = [LoadImaged("image", ensure_channel_first=True), EnsureWorldAffined(), LoadLandmarksd()]
+    chain = [LoadImaged("image", ensure_channel_first=True), EnsureWorldAffined("image"), LoadLandmarksd("label")]
     item = Compose(chain)({"image": str(png), "label": ROWS})
     path = SaveLandmarks(names=NAMES, output_dir=tmp_path)(item["label"], item["image"])
     node = json.loads(path.read_text())["markups"][0]

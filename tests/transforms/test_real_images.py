@@ -34,12 +34,12 @@ def test_volume_in_ras(lumbar_mri_root: Path) -> None:
     item = {"image": str(lumbar_mri_root / "images" / name), "label": landmarks}
     load = [
         LoadImaged("image", ensure_channel_first=True),
-        EnsureWorldAffined(),
-        LoadLandmarksd(),
+        EnsureWorldAffined("image"),
+        LoadLandmarksd("label"),
         ScaleIntensityd("image"),
         GaussianSmoothd("image", 2.0),
     ]
-    before = Compose([*load, LandmarksToIndexd()])(item)
+    before = Compose([*load, LandmarksToIndexd("label")])(item)
     with open(lumbar_mri_root / "landmarks.csv", newline="") as file:  # the table has the voxel indices as well
         index = [[float(row[axis]) for axis in "ijk"] for row in csv.DictReader(file) if row["image"] == name]
     np.testing.assert_allclose(before["label"][0], index, atol=2e-3)
@@ -47,8 +47,17 @@ def test_volume_in_ras(lumbar_mri_root: Path) -> None:
         Orientationd("image", "LPS"),
         Spacingd("image", 1.5, mode="bilinear"),
         RandFlipd("image", 1.0, 1),
-        RandLandmarkWarpd(translate_range=8, rotate_range=0.2, axis_scale_range=0.1, elastic_range=8, prob=1.0),
-        LandmarksToIndexd(),
+        RandLandmarkWarpd(
+            "image",
+            "label",
+            translate_range=8,
+            rotate_range=0.2,
+            axis_scale_range=0.1,
+            elastic_range=8,
+            unit="mm",
+            prob=1.0,
+        ),
+        LandmarksToIndexd("label"),
     ]
     after = Compose([*load, *move]).set_random_state(0)(item)
     assert np.abs(after["label"] - before["label"]).max() > 5
@@ -63,13 +72,13 @@ def test_radiograph_in_pixels(isbi2015_root: Path) -> None:
     assert str(landmarks.coordinate_system) == "index"
     load = [
         LoadImaged("image", ensure_channel_first=True),
-        EnsureWorldAffined(spacing=0.3),
-        LoadLandmarksd(names=landmarks.names),
+        EnsureWorldAffined("image", spacing=0.3),
+        LoadLandmarksd("label", names=landmarks.names),
         ScaleIntensityd("image"),
         GaussianSmoothd("image", 3.0),
     ]
     item = {"image": str(path), "label": landmarks}
-    before = Compose([*load, LandmarksToIndexd()])(item)
+    before = Compose([*load, LandmarksToIndexd("label")])(item)
     np.testing.assert_allclose(before["label"][0], landmarks.points, atol=1e-3)
     ranges = {
         "translate_range": 10,
@@ -80,8 +89,8 @@ def test_radiograph_in_pixels(isbi2015_root: Path) -> None:
     }
     move = [
         Spacingd("image", (0.4, 0.5), mode="bilinear"),
-        RandLandmarkWarpd(**ranges, prob=1.0, padding_mode="border"),
-        LandmarksToIndexd(),
+        RandLandmarkWarpd("image", "label", **ranges, unit="mm", prob=1.0, padding_mode="border"),
+        LandmarksToIndexd("label"),
     ]
     after = Compose([*load, *move], lazy=True).set_random_state(0)(item)
     inside = ((after["label"] > 1) & (after["label"] < torch.tensor(after["image"].shape[1:]) - 2)).all(-1)[0].numpy()

@@ -58,20 +58,20 @@ def to_world(points: np.ndarray, affine: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("shape", SHAPES, ids=["2d", "3d"])
 def test_index_points_follow_the_content(part: dict, shape: tuple[int, ...]) -> None:
     points = inner_points(shape, 4)
-    warp = RandLandmarkWarp(**part, units="voxel", prob=1.0).set_random_state(7)
+    warp = RandLandmarkWarp(**part, unit="voxel", prob=1.0).set_random_state(7)
     image, moved = warp(blob_image(points, shape), torch.from_numpy(points))
     assert warp.warp is not None and np.linalg.norm(moved.numpy() - points, axis=1).max() > 0.05  # it did something
     assert np.abs(centroids(image) - moved.numpy()).max() < 0.05
 
 
-@pytest.mark.parametrize("units", ["mm", "voxel"])
+@pytest.mark.parametrize("unit", ["mm", "voxel"])
 @pytest.mark.parametrize("shape", SHAPES, ids=["2d", "3d"])
-def test_world_points_follow_the_content(shape: tuple[int, ...], units: str) -> None:
+def test_world_points_follow_the_content(shape: tuple[int, ...], unit: str) -> None:
     affine = oblique(shape)
     points = inner_points(shape, 4, seed=1)
     image = MetaTensor(blob_image(points, shape), affine=torch.from_numpy(affine))
     world = MetaTensor(torch.from_numpy(to_world(points, affine))[None], affine=torch.eye(4))
-    warp = RandLandmarkWarp(**ALL, units=units, prob=1.0).set_random_state(3)
+    warp = RandLandmarkWarp(**ALL, unit=unit, prob=1.0).set_random_state(3)
     warped, moved = warp(image, world)
     assert torch.equal(warped.affine, image.affine) and torch.equal(moved.affine, world.affine)
     assert moved.dtype == torch.float64 and moved.shape == world.shape
@@ -87,7 +87,7 @@ def test_points_are_the_inverse_of_the_sampling_map(shape: tuple[int, ...]) -> N
     # measured on the image alone: where coordinates are the gray values, the warped image says what came from where
     ramps = torch.from_numpy(np.stack(np.meshgrid(*[np.arange(float(n)) for n in shape], indexing="ij")))
     points = inner_points(shape, 20, seed=2)
-    warp = RandLandmarkWarp(**ALL, units="voxel", prob=1.0).set_random_state(5)
+    warp = RandLandmarkWarp(**ALL, unit="voxel", prob=1.0).set_random_state(5)
     came_from, moved = warp(ramps, points)
     seen = np.stack([map_coordinates(channel.numpy(), moved.T, order=3) for channel in came_from], 1)
     assert np.abs(seen - points).max() < 1e-3
@@ -98,7 +98,7 @@ def test_points_are_the_inverse_of_the_sampling_map(shape: tuple[int, ...]) -> N
 @pytest.mark.parametrize("shape", SHAPES, ids=["2d", "3d"])
 def test_image_is_resampled_once(shape: tuple[int, ...], mode: str, order: int, dtype: torch.dtype) -> None:
     image = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    warp = RandLandmarkWarp(**ALL, units="voxel", prob=1.0, mode=mode).set_random_state(11)
+    warp = RandLandmarkWarp(**ALL, unit="voxel", prob=1.0, mode=mode).set_random_state(11)
     warped, points = warp(image.to(dtype))
     assert points is None and warped.dtype == dtype and warp.warp is not None
     voxels = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij")).reshape(len(shape), -1)
@@ -127,16 +127,16 @@ def test_closed_forms() -> None:
         ),
     ]
     for ranges, expected in cases:
-        moved = RandLandmarkWarp(**ranges, units="voxel", prob=1.0)(image, point)[1]
+        moved = RandLandmarkWarp(**ranges, unit="voxel", prob=1.0)(image, point)[1]
         np.testing.assert_allclose(moved.numpy(), [expected], atol=1e-5, err_msg=str(ranges))
 
 
-def test_units_and_rotation_respect_spacing() -> None:
+def test_unit_and_rotation_respect_spacing() -> None:
     image = MetaTensor(torch.zeros(1, 41, 31), affine=torch.diag(torch.tensor([0.5, 2.0, 1.0, 1.0])))
     point = torch.tensor([[30.0, 15.0]])  # 5 mm from the center
-    millimeters = RandLandmarkWarp(translate_range=[(3, 3), (4, 4)], units="mm", prob=1.0)(image, point)[1]
+    millimeters = RandLandmarkWarp(translate_range=[(3, 3), (4, 4)], unit="mm", prob=1.0)(image, point)[1]
     np.testing.assert_allclose(millimeters.numpy(), [[36.0, 17.0]], atol=1e-5)
-    voxels = RandLandmarkWarp(translate_range=[(3, 3), (4, 4)], units="voxel", prob=1.0)(image, point)[1]
+    voxels = RandLandmarkWarp(translate_range=[(3, 3), (4, 4)], unit="voxel", prob=1.0)(image, point)[1]
     np.testing.assert_allclose(voxels.numpy(), [[33.0, 19.0]], atol=1e-5)
     turned = RandLandmarkWarp(rotate_range=(math.pi / 2,) * 2, prob=1.0)(image, point)[1]
     np.testing.assert_allclose(turned.numpy(), [[20.0, 17.5]], atol=1e-5)  # 5 mm are 2.5 pixels of 2 mm
@@ -192,7 +192,7 @@ def test_determinism_and_probability() -> None:
 
 def test_draws_are_uniform_in_their_range() -> None:
     image, point = torch.zeros(1, 65, 65), torch.tensor([[32.0, 32.0]])
-    warp = RandLandmarkWarp(translate_range=[(2, 5), 3], units="voxel", prob=1.0).set_random_state(0)
+    warp = RandLandmarkWarp(translate_range=[(2, 5), 3], unit="voxel", prob=1.0).set_random_state(0)
     moves = torch.cat(
         [warp.warp_points(point, image) - point for _ in range(500) if warp.randomize(image) is None]
     ).numpy()
@@ -203,7 +203,7 @@ def test_draws_are_uniform_in_their_range() -> None:
 def test_points_outside() -> None:
     image = torch.zeros(1, 20, 20)
     points = torch.tensor([[5.0, 5.0], [15.0, 15.0], [25.0, 5.0]])
-    ranges: dict[str, Any] = {"translate_range": [(8, 8), (0, 0)], "units": "voxel"}
+    ranges: dict[str, Any] = {"translate_range": [(8, 8), (0, 0)], "unit": "voxel"}
     kept = RandLandmarkWarp(**ranges, prob=1.0)(image, points)[1]
     np.testing.assert_allclose(kept.numpy(), points.numpy() + [8, 0], atol=1e-5)
     dropped = RandLandmarkWarp(**ranges, prob=1.0, outside="missing")(image, points)[1]
@@ -214,7 +214,7 @@ def test_points_outside() -> None:
 
 @pytest.mark.parametrize("padding_mode, value", [("zeros", 0.0), ("border", 1.0), ("reflection", 1.0)])
 def test_padding(padding_mode: str, value: float) -> None:
-    warp = RandLandmarkWarp(translate_range=[(8, 8), (0, 0)], units="voxel", prob=1.0, padding_mode=padding_mode)
+    warp = RandLandmarkWarp(translate_range=[(8, 8), (0, 0)], unit="voxel", prob=1.0, padding_mode=padding_mode)
     assert warp(torch.ones(1, 20, 20))[0][0, 3, 10] == value
 
 
@@ -223,7 +223,7 @@ def test_dictionary_images_share_one_warp() -> None:
     points = inner_points(shape, 3)
     blobs = blob_image(points, shape).float()
     item = {"image": blobs, "mask": (blobs > 0.02).float(), "label": torch.from_numpy(points)[None], "other": 3}
-    warp = RandLandmarkWarpd(("image", "mask"), **ALL, units="voxel", prob=1.0, mode=("bilinear", "nearest"))
+    warp = RandLandmarkWarpd(("image", "mask"), "label", **ALL, unit="voxel", prob=1.0, mode=("bilinear", "nearest"))
     result = Compose([warp]).set_random_state(1)(item)
     assert set(result["mask"].unique().tolist()) <= {0.0, 1.0}
     for key, tolerance in (("image", 0.05), ("mask", 0.5)):
@@ -245,10 +245,10 @@ def test_between_monai_transforms(shape: tuple[int, ...], lazy: bool) -> None:
     }
     chain = [
         RandAffined("image", prob=1.0, rotate_range=0.2, padding_mode="zeros"),
-        RandLandmarkWarpd(**{**ALL, "elastic_range": 1}, prob=1.0),
-        RandLandmarkFlipd(spatial_axis=1, prob=1.0),
+        RandLandmarkWarpd("image", "label", **{**ALL, "elastic_range": 1}, unit="mm", prob=1.0),
+        RandLandmarkFlipd("image", "label", spatial_axis=1, prob=1.0),
         Flipd("image", 0),
-        LandmarksToIndexd(),
+        LandmarksToIndexd("label"),
     ]
     result = Compose(chain, lazy=lazy).set_random_state(2)(item)
     assert np.abs(centroids(result["image"]) - result["label"][0].numpy()).max() < 0.06
@@ -256,14 +256,15 @@ def test_between_monai_transforms(shape: tuple[int, ...], lazy: bool) -> None:
 
 def test_dictionary_probability_and_missing_keys() -> None:
     item = {"image": torch.rand(1, 16, 16), "label": torch.rand(1, 2, 2) * 16}
-    result = RandLandmarkWarpd(**ALL, prob=0.0)(item)
+    result = RandLandmarkWarpd("image", "label", **ALL, prob=0.0)(item)
     assert torch.equal(result["image"], item["image"]) and torch.equal(result["label"], item["label"])
     with pytest.raises(KeyError, match="label"):
-        RandLandmarkWarpd(**ALL, prob=1.0)({"image": item["image"]})
-    only_image = RandLandmarkWarpd(**ALL, prob=1.0, allow_missing_keys=True)({"image": item["image"]})
+        RandLandmarkWarpd("image", "label", **ALL, prob=1.0)({"image": item["image"]})
+    only_image = RandLandmarkWarpd("image", "label", **ALL, prob=1.0, allow_missing_keys=True)({"image": item["image"]})
     assert set(only_image) == {"image"}
     assert (
-        RandLandmarkWarpd(**ALL, prob=1.0, allow_missing_keys=True)({"label": item["label"]})["label"] is item["label"]
+        RandLandmarkWarpd("image", "label", **ALL, prob=1.0, allow_missing_keys=True)({"label": item["label"]})["label"]
+        is item["label"]
     )
 
 
@@ -288,6 +289,6 @@ def test_bad_shapes() -> None:
     with pytest.raises(ValueError, match="channel-first"):
         warp(torch.zeros(8, 8))
     with pytest.raises(ValueError, match="one size"):
-        RandLandmarkWarpd(("image", "mask"), prob=1.0)(
+        RandLandmarkWarpd(("image", "mask"), "label", prob=1.0)(
             {"image": torch.zeros(1, 8, 8), "mask": torch.zeros(1, 9, 8), "label": torch.zeros(1, 1, 2)}
         )

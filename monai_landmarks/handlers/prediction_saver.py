@@ -1,0 +1,255 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Predicted landmarks to files that open in 3D Slicer, and to one table."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from monai.utils import CommonKeys
+
+from monai_landmarks.data import (
+    CoordinateSystem,
+    LandmarkSet,
+    atomic_write,
+    image_stem,
+    write_landmark_table,
+    write_landmarks,
+)
+from monai_landmarks.spaces import file_affine, plane_z
+from monai_landmarks.uncertainty import ConformalRegions
+
+from .engine_output import Engine, Events, gather, image_path, is_best, is_main_process, output_items, take, world
+
+__all__ = ["PredictionSaver", "distinct_names"]
+
+
+class _Case(NamedTuple):
+    image: str
+    name: str  # under which this rank has written it
+    landmarks: LandmarkSet  # RAS
+    affine: np.ndarray | None  # of the image file: pixel index to RAS
+    plane: float  # world z of a 2-D image
+
+
+class PredictionSaver:
+    """Write the predicted landmarks of every image, in the image's own world space.
+
+    After each iteration every image has its ``<name>.mrk.json`` in ``output_dir``; at the end ``table`` holds all of all
+    ranks: one row a landmark, with its score, covariance and region. As the table may be in pixels, ``<table>_std.csv`` says in
+    mm how sure each landmark is: the standard deviations along the world axes and the radius of its region. Images of the same name in different folders get the names of the folders
+    in front, so that none overwrites another.
+
+    The points are in mm. PNG, JPEG, BMP and TIFF files do not hold their spacing, at most a print resolution, which Slicer
+    takes for it in JPEG and TIFF. Give the pipeline's spacing (1 mm if it has none) to Slicer's *Volumes* module, too, and
+    image and points fall together.
+
+    Args:
+        output_dir: folder for the files.
+        names: names of the N landmarks.
+        pred_key: predicted points in the evaluator's output, (1, N, D) or (N, D): a `MetaTensor` whose affine leads to world
+            mm, as `HeatmapToLandmarksd` makes it, or a plain tensor of index points of the image. A landmark that was not
+            found is NaN.
+        score_key: scores (N,) of the landmarks; None, or a key that is not there, for none.
+        covariance_key: covariances (N, D, D) in mm^2; None, or a key that is not there, for none.
+        image_key: image that gives the name.
+        formats: suffixes of the files for each image; any that `monai_landmarks.data.write_landmarks` knows.
+        table: name of the table; None for none.
+        table_coordinate_system: of the table: ``"RAS"``, ``"LPS"``, or ``"index"``: pixels of the image file. By default
+            pixels for 2-D images and RAS for 3-D ones. The table says which.
+        best_only: write only when the evaluator's key metric is the best so far: during a training the files then belong to
+            the model that is kept.
+        regions: `ConformalRegions`, or the file of some, to state where each landmark is with which probability.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        names: Sequence[str],
+        pred_key: str = "pred_points",
+        score_key: str | None = "pred_scores",
+        covariance_key: str | None = "pred_covariances",
+        image_key: str = CommonKeys.IMAGE,
+        formats: Sequence[str] = ("mrk.json",),
+        table: str | None = "predictions.csv",
+        table_coordinate_system: CoordinateSystem | str | None = None,
+        best_only: bool = False,
+        regions: ConformalRegions | str | os.PathLike | None = None,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.names = tuple(names)
+        self.pred_key = pred_key
+        self.score_key = score_key
+        self.covariance_key = covariance_key
+        self.image_key = image_key
+        self.formats = (formats,) if isinstance(formats, str) else tuple(formats)
+        self.table = table
+        self.table_coordinate_system = table_coordinate_system and CoordinateSystem(table_coordinate_system)
+        self.best_only = best_only
+        self.regions = ConformalRegions.load(regions) if isinstance(regions, (str, os.PathLike)) else regions
+        self._cases: dict[str, _Case] = {}
+        self._taken: set[str] = set()
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: the evaluator.
+        """
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._save)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _start(self, _engine: Engine) -> None:
+        self._cases = {}
+        self._taken = set()
+
+    def _save(self, engine: Engine) -> None:
+        for item in output_items(engine):
+            image = image_path(item, self.image_key) or f"case_{engine.state.rank}_{len(self._cases)}"
+            landmarks, affine = self._landmarks(item, image), file_affine(item.get(self.image_key))
+            if affine is None and self.table is not None and self._system(landmarks) == CoordinateSystem.INDEX:
+                raise ValueError(
+                    f"{image} was transformed and does not tell the affine of its file, so that there is no way to the "
+                    "file's pixels for the table. Put EnsureWorldAffined right after LoadImaged, or use "
+                    "table_coordinate_system='RAS'."
+                )
+            plane = plane_z(item.get(self.image_key))
+            case = _Case(image, self._free_name(image), landmarks, affine, plane)
+            if not self.best_only:
+                self._write(case.name, case)
+            self._cases[image] = case
+
+    def _free_name(self, image: str) -> str:
+        """A name for now, which no other image of this rank has."""
+        if image in self._cases:
+            return self._cases[image].name
+        stem = name = image_stem(image)
+        while name in self._taken:
+            name = f"{stem}_{len(self._taken)}"
+        self._taken.add(name)
+        return name
+
+    def _landmarks(self, item: dict, image: str) -> LandmarkSet:
+        points = world(take(item, self.pred_key, self), item.get(self.image_key), self.pred_key).numpy()
+        if len(points) != len(self.names):
+            raise ValueError(
+                f"{self.pred_key!r} of {image} has {len(points)} points, but there are {len(self.names)} names."
+            )
+        points = np.where(np.isfinite(points).all(axis=1, keepdims=True), points, np.nan)
+        scores, covariances = (
+            None if item.get(key) is None else torch.as_tensor(item[key]).detach().cpu().double().numpy()
+            for key in (self.score_key, self.covariance_key)
+        )
+        landmarks = LandmarkSet(
+            self.names,
+            points,
+            CoordinateSystem.RAS,
+            image=image,
+            scores=None if scores is None else scores.reshape(-1),
+            covariances=None if covariances is None else covariances.reshape(*points.shape, -1),
+        )
+        return landmarks if self.regions is None else self.regions.add_to(landmarks)
+
+    def _write(self, name: str, case: _Case) -> None:
+        landmarks = case.landmarks
+        if landmarks.spatial_dims == 2 and case.plane != 0:  # a single slice that has its place in a volume
+            landmarks = landmarks.with_spatial_dims(3)
+            landmarks = replace(landmarks, points=landmarks.points + (0, 0, case.plane))
+        for suffix in self.formats:
+            write_landmarks(self.output_dir / f"{name}.{suffix.lstrip('.')}", landmarks)
+
+    def _finish(self, engine: Engine) -> None:
+        if self.best_only and not is_best(engine):
+            return
+        gathered = gather(list(self._cases.values()))
+        if not gathered or not is_main_process():
+            return
+        cases = {case.image: case for case in sorted(gathered, key=lambda case: case.image)}
+        self._settle_names(gathered, list(cases.values()))
+        if self.table is not None:
+            rows = {image: self._table_landmarks(case) for image, case in cases.items()}
+            write_landmark_table(self.output_dir / self.table, rows)
+            self._write_std(list(cases.values()))
+        engine.logger.info(f"wrote the landmarks of {len(cases)} images to {self.output_dir}")
+
+    def _system(self, landmarks: LandmarkSet) -> CoordinateSystem:
+        default = CoordinateSystem.INDEX if landmarks.spatial_dims == 2 else CoordinateSystem.RAS
+        return CoordinateSystem(self.table_coordinate_system or default)
+
+    def _table_landmarks(self, case: _Case) -> LandmarkSet:
+        system = self._system(case.landmarks)
+        if system != CoordinateSystem.INDEX:
+            return case.landmarks.to(system)
+        assert case.affine is not None
+        return case.landmarks.to_index(case.affine)
+
+    def _settle_names(self, gathered: list[_Case], cases: list[_Case]) -> None:
+        """Names must not depend on the order of the images or on the ranks: only now all are known."""
+        names = distinct_names([case.image for case in cases])
+        written = Counter(case.name for case in gathered)
+        for case, name in zip(cases, names):
+            if self.best_only or case.name != name or written[name] > 1:
+                self._write(name, case)
+        for stale in set(written) - set(names):
+            for suffix in self.formats:
+                (self.output_dir / f"{stale}.{suffix.lstrip('.')}").unlink(missing_ok=True)
+
+    def _write_std(self, cases: list[_Case]) -> None:
+        """In mm, and only if something is known of it."""
+        if all(case.landmarks.covariances is None and case.landmarks.regions is None for case in cases):
+            return
+        path = self.output_dir / str(self.table)
+        dims = cases[0].landmarks.spatial_dims
+        further = [] if self.regions is None else ["region_radius"]
+        with atomic_write(path.with_name(f"{path.stem}_std.csv")) as temporary:
+            with open(temporary, "w", encoding="utf-8", newline="") as file:
+                table = csv.writer(file, lineterminator="\n")
+                table.writerow(["image", "landmark", *("std_x", "std_y", "std_z")[:dims], *further])
+                for case in cases:
+                    std = np.full((len(self.names), dims), np.nan)
+                    if case.landmarks.covariances is not None:
+                        std = np.sqrt(np.diagonal(case.landmarks.covariances, axis1=1, axis2=2))
+                    values = np.column_stack([std, case.landmarks.region_radius][: 1 + len(further)])
+                    for name, row in zip(self.names, values):
+                        table.writerow([case.image, name, *("" if value != value else f"{value:.4f}" for value in row)])
+
+
+def distinct_names(paths: Sequence[str]) -> list[str]:
+    """A file name, without suffix, for each of some different image files.
+
+    The name of the image where no other has it; otherwise as many of its folders in front as tell them apart.
+
+    Example:
+        >>> distinct_names(["left/hand.png", "right/hand.png", "right/foot.png"])
+        ['left_hand', 'right_hand', 'foot']
+    """
+    stems = Counter((Path(path).parent, image_stem(path)) for path in paths)
+    parts = []
+    for path in map(Path, paths):  # a.png beside a.jpg keep their suffixes
+        alone = stems[path.parent, image_stem(str(path))] == 1
+        parts.append((*path.parent.parts, image_stem(str(path)) if alone else path.name.replace(".", "_")))
+    depth = [1] * len(paths)
+    while True:
+        names = ["_".join(part.strip("/\\:") for part in p[-d:]) for p, d in zip(parts, depth)]
+        count = Counter(names)
+        grown = [i for i, name in enumerate(names) if count[name] > 1 and depth[i] < len(parts[i])]
+        if not grown:  # "a_x.png" beside "a/x.png" in the end takes a number
+            return [name if count[name] == 1 else f"{name}_{i}" for i, name in enumerate(names)]
+        for i in grown:
+            depth[i] += 1
