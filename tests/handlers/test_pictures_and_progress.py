@@ -70,12 +70,12 @@ def test_ellipses_are_those_of_the_world(tmp_path, monkeypatch):
 
     def predict(item):
         item["pred_points"] = MetaTensor(torch.as_tensor(point[None, None]), affine=torch.eye(4))
-        item["pred_covariance"] = torch.as_tensor(root @ root.T)[None]
+        item["pred_covariances"] = torch.as_tensor(root @ root.T)[None]
         return item
 
     image = MetaTensor(torch.rand(1, 30, 20), affine=torch.as_tensor(affine), meta={"filename_or_obj": "a.png"})
     case = {"image": image, "label": MetaTensor(torch.ones(1, 1, 2), affine=torch.as_tensor(affine))}
-    saver = OverlaySaver(tmp_path, covariance_key="pred_covariance", single=False)
+    saver = OverlaySaver(tmp_path, covariance_key="pred_covariances", single=False)
     make_evaluator([case], [saver], batch_size=1, postprocessing=predict).run(1)
     (ellipse,) = (patch for patch in figures[0].axes[0].patches if isinstance(patch, Ellipse))
     turn = np.linspace(0, 2 * np.pi, 60, endpoint=False)
