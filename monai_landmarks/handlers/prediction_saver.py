@@ -18,12 +18,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.data.utils import to_affine_nd
 from monai.utils import CommonKeys
 
 from monai_landmarks.data import (
@@ -34,20 +32,10 @@ from monai_landmarks.data import (
     write_landmark_table,
     write_landmarks,
 )
+from monai_landmarks.spaces import file_affine, plane_z
 from monai_landmarks.uncertainty import ConformalRegions
 
-from .engine_output import (
-    Engine,
-    Events,
-    file_affine,
-    gather,
-    image_path,
-    is_best,
-    is_main_process,
-    output_items,
-    take,
-    world,
-)
+from .engine_output import Engine, Events, gather, image_path, is_best, is_main_process, output_items, take, world
 
 __all__ = ["PredictionSaver", "distinct_names"]
 
@@ -95,8 +83,8 @@ class PredictionSaver:
         output_dir: str | os.PathLike,
         names: Sequence[str],
         pred_key: str = "pred_points",
-        score_key: str | None = "pred_score",
-        covariance_key: str | None = "pred_covariance",
+        score_key: str | None = "pred_scores",
+        covariance_key: str | None = "pred_covariances",
         image_key: str = CommonKeys.IMAGE,
         formats: Sequence[str] = ("mrk.json",),
         table: str | None = "predictions.csv",
@@ -141,7 +129,7 @@ class PredictionSaver:
                     "file's pixels for the table. Put EnsureWorldAffined right after LoadImaged, or use "
                     "table_coordinate_system='RAS'."
                 )
-            plane = _plane(item.get(self.image_key))
+            plane = plane_z(item.get(self.image_key))
             case = _Case(image, self._free_name(image), landmarks, affine, plane)
             if not self.best_only:
                 self._write(case.name, case)
@@ -240,10 +228,6 @@ class PredictionSaver:
                     values = np.column_stack([std, case.landmarks.region_radius][: 1 + len(further)])
                     for name, row in zip(self.names, values):
                         table.writerow([case.image, name, *("" if value != value else f"{value:.4f}" for value in row)])
-
-
-def _plane(image: Any) -> float:
-    return float(to_affine_nd(3, image.affine.cpu().double().numpy())[2, 3]) if isinstance(image, MetaTensor) else 0.0
 
 
 def distinct_names(paths: Sequence[str]) -> list[str]:
