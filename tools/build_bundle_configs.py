@@ -66,7 +66,6 @@ def build_bundle(name: str) -> dict[str, str]:
     """
     bundle = _read(SOURCE / "bundles" / f"{name}.yaml")
     content = {path.stem: _read(path) for path in (SOURCE / "base").glob("*.yaml")}
-    common = content["common"]
     for layer in (*(_read(SOURCE / "parts" / f"{part}.yaml") for part in bundle["parts"]), bundle):
         content = merge(content, layer)
     for config in ("train", "inference"):
@@ -149,7 +148,9 @@ def _position(key: str, order: list[str]) -> int:
 def main() -> int:
     """Write the files, or with ``--check`` only name those that differ."""
     parser = argparse.ArgumentParser(description="Write the configurations of all bundles.")
-    parser.add_argument("--check", action="store_true", help="write nothing; name the files that differ and exit with 1")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; name the files that differ and exit with 1"
+    )
     if parser.parse_args().check:
         found = differing_files()
         for path in found:
