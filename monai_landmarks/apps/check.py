@@ -38,14 +38,14 @@ __all__ = ["check"]
 @click.option("--pairs", type=PATH, help="CSV file whose first two columns name left and right landmarks.")
 @click.option("--partial", is_flag=True, help="Leave out landmarks without an image, instead of reporting a fault.")
 @click.option(
-    "--val-fraction", type=click.FloatRange(0, 1), default=0.2, show_default=True, help="Drawn for validation."
+    "--val-frac",
+    type=click.FloatRange(0, 1),
+    default=0.2,
+    show_default=True,
+    help="Fraction of images for validation.",
 )
 @click.option(
-    "--test-fraction",
-    type=click.FloatRange(0, 1),
-    default=0.0,
-    show_default=True,
-    help="Fraction of images for testing.",
+    "--test-frac", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Fraction of images for testing."
 )
 @click.option("--folds", type=click.IntRange(2), help="Number of folds of a cross-validation, one datalist per fold.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random split.")
@@ -124,8 +124,8 @@ def _write_datalists(result: DataCheck, landmarks: Path, out: Path, options: dic
     datalists = make_datalists(
         result.pairing.cases,
         out,
-        val_fraction=options["val_fraction"],
-        test_fraction=options["test_fraction"],
+        val_frac=options["val_frac"],
+        test_frac=options["test_frac"],
         folds=options["folds"] or 0,
         seed=options["seed"],
         groups=groups,
