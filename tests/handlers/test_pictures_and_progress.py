@@ -28,6 +28,7 @@ from monai_landmarks.handlers import OverlaySaver, ResumeTraining, TrainingCurve
 from monai_landmarks.visualize import draw_views
 
 
+@pytest.mark.usefixtures("unpainted")
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize(
     "select, expected", [("spread", ["case4", "case2", "case0"]), ("worst", ["case4", "case3", "case2"])]
@@ -141,6 +142,7 @@ def test_curve_goes_on_after_resuming(tmp_path, curve_first):
     assert (tmp_path / "curve.png").stat().st_size > 1000
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_new_training_starts_a_new_curve(tmp_path):
     training(tmp_path, 2, curve_first=False)[0].run()
     (tmp_path / "training_state.pt").unlink()
@@ -153,6 +155,7 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_progress_lines(tmp_path):
     stream = io.StringIO()
     trainer, evaluator = training(tmp_path, 2, curve_first=False)
@@ -169,6 +172,7 @@ def test_progress_lines(tmp_path):
     assert stream.getvalue().startswith("training: iteration 7/12 (58 %), epoch 3/4")
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_progress_bar(tmp_path):
     stream = Terminal()
     trainer, evaluator = training(tmp_path, 2, curve_first=False)
