@@ -138,6 +138,12 @@ def test_calibration_is_the_distribution_of_the_levels(tmp_path):
     drawn(draw_calibration([]), tmp_path)
 
 
+def test_a_shrunken_image_shows_the_mean_of_its_pixels():
+    image = np.kron(np.eye(4), [[0.0, 255.0], [255.0, 255.0]])  # nothing but the corner is dark
+    plane = landmark_view(image, [[1.0, 1.0]], max_size=4).planes[0]
+    np.testing.assert_allclose(plane.image, np.floor(np.eye(4) * 0.75 * 255))
+
+
 def test_a_large_image_is_averaged_down_and_points_keep_their_place():
     image = np.random.RandomState(0).rand(64, 48)
     view = landmark_view(image, [[60.0, 10.0]], max_size=20)
@@ -227,6 +233,23 @@ def test_heatmaps(tmp_path, shape, low):
     drawn(figure, tmp_path)
 
 
+def test_heatmaps_of_a_volume_are_cut_at_their_peaks():
+    heatmaps = torch.zeros(2, 6, 5, 4)
+    heatmaps[0, 1, 2, 3], heatmaps[1, 4, 3, 0] = 1.0, -2.0
+    volume = torch.arange(4.0).expand(1, 6, 5, 4)  # each plane has the gray value of its number
+    for share_scale, limits in ((False, (1.0, 2.0)), (True, (2.0, 2.0))):
+        panels = draw_heatmaps(volume, heatmaps, share_scale=share_scale).axes
+        for panel, (x, y, z), limit in zip(panels, ((1, 2, 3), (4, 3, 0)), limits):
+            background, shown = panel.images
+            assert (background.get_array() == z).all()
+            assert np.argwhere(shown.get_array()).tolist() == [[y, x]] and shown.get_clim() == (-limit, limit)
+
+
+def test_the_figure_shows_itself_in_a_notebook():
+    picture = draw_training_curve([1, 2], [2.0, 1.0])._repr_png_()
+    assert picture.startswith(b"\x89PNG")
+
+
 def test_sdr_curve_goes_through_the_rates():
     errors = np.array([[0.5, 1.0, np.nan], [3.0, np.inf, 1.0]])
     figure = draw_sdr_curve(errors, thresholds=(1.0, 2.0), unit="px")
@@ -254,6 +277,8 @@ def test_curves_and_boxes(tmp_path):
         drawn(draw_training_curve([1, 2, 3], loss, metric), tmp_path)
     figure = draw_training_curve([1, 2, 3], [1, 1, 1], [2.0, 1.0, 1.5])
     assert figure.axes[1].get_title(loc="right") == "best 1 at epoch 2"
+    figure = draw_training_curve([1, 2, 3], [1, 1, 1], [2.0, 1.0, 1.5], lower_is_better=False)
+    assert figure.axes[1].get_title(loc="right") == "best 2 at epoch 1"
     errors = np.random.rand(6, 3)
     errors[0, 1], errors[1, 1], errors[:, 2] = nan, np.inf, nan
     drawn(draw_error_boxplot(errors, ["a", "b", "c"]), tmp_path)
