@@ -85,7 +85,7 @@ class Phantom:
             spacing = 236 / size
             per_landmark = np.zeros(len(HAND_LANDMARKS))
             per_landmark[self.index] = self.jitter * spacing
-            options = {"validation_fraction": 0.2, "testing_fraction": 0.3, "spacing": spacing}
+            options = {"val_frac": 0.2, "test_frac": 0.3, "spacing": spacing}
             datalist = write_hand_phantom(
                 folder, images, size=(size, size), label_jitter=per_landmark.tolist(), **options
             )

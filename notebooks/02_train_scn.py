@@ -27,6 +27,8 @@
 # %% [markdown]
 # ## Setup imports
 
+from __future__ import annotations
+
 # %%
 import tempfile
 from pathlib import Path
@@ -61,7 +63,7 @@ set_determinism(seed=0)
 
 # %%
 folder = Path(tempfile.mkdtemp())
-datalist = write_hand_phantom(folder, num_images=60, size=(96, 96), validation_fraction=0.2, testing_fraction=0.0)
+datalist = write_hand_phantom(folder, num_images=60, size=(96, 96), val_frac=0.2, test_frac=0.0)
 training, validation = (load_landmark_datalist(datalist, section) for section in ("training", "validation"))
 print(
     f"{len(training)} training images, {len(validation)} validation images; the keys of an item are {sorted(training[0])}"

@@ -79,13 +79,7 @@ per_landmark = [0.0] * len(HAND_LANDMARKS)
 for n, deviation in zip(chosen, jitter.tolist()):
     per_landmark[n] = deviation * spacing
 datalist = write_hand_phantom(
-    folder,
-    50,
-    size=(size, size),
-    spacing=spacing,
-    label_jitter=per_landmark,
-    validation_fraction=0.24,
-    testing_fraction=0.2,
+    folder, 50, size=(size, size), spacing=spacing, label_jitter=per_landmark, val_frac=0.24, test_frac=0.2
 )
 
 read = Compose(

@@ -59,7 +59,7 @@ def monai_landmarks(arguments):
 # %%
 folder = Path(tempfile.mkdtemp())
 spacing = 2.5
-write_hand_phantom(folder, num_images=20, size=(96, 96), spacing=spacing)
+write_hand_phantom(folder, num_images=20, size=(96, 96), spacing=spacing, val_frac=0.15)
 images, points = folder / "images", folder / "points"
 for name, landmarks in read_landmark_table(folder / "landmarks.csv").items():
     lps = np.column_stack([landmarks.points * spacing, np.zeros(len(landmarks))])
@@ -76,7 +76,7 @@ print(first.name, markup["coordinateSystem"], json.dumps(markup["controlPoints"]
 # The color depends on the name, so a point with a wrong name has the wrong color.
 
 # %%
-monai_landmarks(f"check {images} {points} --spacing {spacing} --val-fraction 0.25 --sheet 6 --out {folder / 'checked'}")
+monai_landmarks(f"check {images} {points} --spacing {spacing} --val-frac 0.25 --sheet 6 --out {folder / 'checked'}")
 display(Image(str(folder / "checked" / "contact_sheet.png")))
 
 # %% [markdown]

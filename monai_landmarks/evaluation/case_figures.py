@@ -114,7 +114,7 @@ def _views(case: EvaluatedCase, n: int) -> list[LandmarkView]:
             predicted.points,
             true.points,
             names=names,
-            covariance=matrices,
+            covariances=matrices,
             center=true.points[n].tolist(),
             max_size=_MAX_SIZE,
             window=part,
