@@ -132,7 +132,7 @@ def test_point_list_without_points(tmp_path, nodes):
         (markups(control_point("", [1, 2, 3])), "no label"),
         (markups(control_point("a", [1, 2, 3], "maybe")), "positionStatus is 'maybe'; expected"),
         (markups(*[control_point("a", [1, 2, 3])] * 2), r"more than once: \['a'\]"),
-        (markups(controlPoints={}) | {"controlPoints": {"a": 1}}, "controlPoints is no list"),
+        (markups(controlPoints={}) | {"controlPoints": {"a": 1}}, "controlPoints is not a list"),
         (7, "no list 'markups'"),
     ],
 )
