@@ -25,6 +25,7 @@ from monai.networks.layers.factories import Conv
 
 from monai_landmarks.networks.encoders import make_encoder
 from monai_landmarks.networks.layers.batch_statistics_norm import BatchStatisticsNorm
+from monai_landmarks.networks.layers.output_tap import OutputTap
 
 __all__ = ["FARNet"]
 
@@ -160,9 +161,9 @@ class FARNet(nn.Module):
 
     A backbone gives features at five resolutions. Three paths aggregate them, up, down and up again, into features and
     coarse heatmaps at half of the resolution. The refinement sees both, and the image, at full resolution and gives the
-    fine heatmaps, which ``forward`` returns. In training the coarse heatmaps are supervised as well: they are the output
-    of the submodule ``coarse``, where a loss such as ``monai_landmarks.losses.CoarseToFineLoss`` finds them with a
-    forward hook.
+    fine heatmaps, which ``forward`` returns. In training the coarse heatmaps are supervised as well: they
+    pass through the submodule ``coarse``, an :class:`~monai_landmarks.networks.layers.OutputTap`, from which
+    :class:`~monai_landmarks.losses.CoarseToFineLoss` receives them.
 
     In 2-D with ``densenet121`` the layers are those of the authors' code, without what changes nothing: unused layers,
     and biases that a later layer takes out or has itself. That makes 61.2 million parameters, 54.3 of them outside the
@@ -260,7 +261,7 @@ class FARNet(nn.Module):
         half, quarter, eighth = (widths[0] // divisor for divisor in (2, 4, 8))
         self.aggregation = _Aggregation(conv, self.backbone.channels, widths, (half, quarter))
         self.coarse_head = _Head(spatial_dims, quarter, num_landmarks, head_init_std)
-        self.coarse = nn.Identity()
+        self.coarse = OutputTap()
         merged = quarter + eighth + num_landmarks
         self.refinement = _Refinement(
             conv(seen_channels, eighth, stem_kernel), _Head(spatial_dims, merged, num_landmarks, head_init_std)
