@@ -60,7 +60,7 @@ __all__ = ["calibrate"]
 def calibrate(predictions: Path, landmarks: Path, out: Path, new: Path | None, **options: Any) -> None:
     """Learn from PREDICTIONS of images that no training has seen, and from their true LANDMARKS, how far off predictions are.
 
-    PREDICTIONS and LANDMARKS are what 'evaluate' takes. The folder --out gets regions.json, which the handler LandmarkSaver
+    PREDICTIONS and LANDMARKS are what 'evaluate' takes. The folder --out gets regions.json, which the handler PredictionSaver
     takes, and the files of --for with a region for each landmark: in the description of its point (.mrk.json, .fcsv), or in
     columns (.csv). In new images of the same kind a region holds its landmark with the stated probability or a bit more
     (split-conformal prediction).

@@ -45,7 +45,7 @@ def calibrate_predictions(
     """Calibrate regions on predictions of images that no training has seen.
 
     Args:
-        predictions: a folder of landmark files, as `LandmarkSaver` writes it, or one file of many images.
+        predictions: a folder of landmark files, as `PredictionSaver` writes it, or one file of many images.
         landmarks: the truth: a landmark file of many images, a folder of landmark files, or a datalist.
         coverage: see `ConformalRegions.calibrate`, as for ``shape``, ``pooled`` and ``min_std``.
         shape: see there.

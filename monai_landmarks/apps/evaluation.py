@@ -213,7 +213,7 @@ def evaluate_predictions(
     where the size of a pixel is known (from the images, a datalist, or ``spacing``), and in pixels (px) where it is not.
 
     Args:
-        predictions: a folder of landmark files, as `LandmarkSaver` writes it, or one file of many images.
+        predictions: a folder of landmark files, as `PredictionSaver` writes it, or one file of many images.
         landmarks: the truth: a landmark file of many images, a folder of landmark files, or a datalist.
         images: folder of the images. It is needed to compare points in pixels to points in mm, and to know the size of
             a pixel in images that hold it; a datalist names its images.

@@ -128,7 +128,7 @@ def match_landmarks(
 ) -> tuple[dict[str, LandmarkSet], list[str]]:
     """Read predicted landmarks, and find the image that each of them belongs to.
 
-    A folder may hold the same predictions in several formats, as that of `LandmarkSaver` does. Those in the space of the
+    A folder may hold the same predictions in several formats, as that of `PredictionSaver` does. Those in the space of the
     truth are taken first, so that pixels are compared to pixels and mm to mm.
 
     Args:

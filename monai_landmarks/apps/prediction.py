@@ -65,8 +65,8 @@ def predict_landmarks(
     """Find landmarks with a bundle, as its ``configs/inference.json`` says.
 
     It does what ``python -m monai.bundle run`` does with this configuration, in which it sets the images, the folder and the
-    formats. Points are in the space of the image files, with a score and a covariance, see :class:`LandmarkSaver
-    <monai_landmarks.handlers.LandmarkSaver>`. An image that cannot be read is left out, and the others are done.
+    formats. Points are in the space of the image files, with a score and a covariance, see :class:`PredictionSaver
+    <monai_landmarks.handlers.PredictionSaver>`. An image that cannot be read is left out, and the others are done.
 
     **A bundle is configuration that runs Python**, by design of MONAI: whoever wrote it can do with this computer what you
     can do. Weights alone cannot, because they are loaded with ``weights_only``.
@@ -148,7 +148,7 @@ def _workflow(
         handlers = flow.parser["handlers"] if "handlers" in flow.parser else []
         savers = [i for i, handler in enumerate(handlers) if _is_saver(handler)]
         if missing or len(savers) != 1:
-            lacking = [repr(key) for key in missing] + ([] if savers else ["a handler LandmarkSaver"])
+            lacking = [repr(key) for key in missing] + ([] if savers else ["a handler PredictionSaver"])
             raise ValueError(f"lacks {', '.join(lacking)}; expected what the bundles of monai_landmarks have there.")
     flow.parser.update(overrides)
     saver = f"handlers#{savers[0]}"
@@ -182,7 +182,7 @@ def _decoders(config: Any, place: str) -> Iterator[str]:
 
 
 def _is_saver(handler: Any) -> bool:
-    return isinstance(handler, dict) and str(handler.get("_target_")).endswith("LandmarkSaver")
+    return isinstance(handler, dict) and str(handler.get("_target_")).endswith("PredictionSaver")
 
 
 def _device(name: str) -> torch.device:

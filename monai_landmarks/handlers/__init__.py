@@ -16,8 +16,8 @@ from .cobb_report import CobbReport
 from .distributed import finish_distributed, local_device, start_distributed, wrap_distributed
 from .gradient_clipping import GradientClipping
 from .landmark_report import LandmarkReport
-from .landmark_saver import LandmarkSaver
 from .overlay_saver import OverlaySaver
+from .prediction_saver import PredictionSaver
 from .presence_report import PresenceReport
 from .resume_training import ResumeTraining
 from .target_precision import TargetPrecision
@@ -28,8 +28,8 @@ __all__ = [
     "CobbReport",
     "GradientClipping",
     "LandmarkReport",
-    "LandmarkSaver",
     "OverlaySaver",
+    "PredictionSaver",
     "PresenceReport",
     "ResumeTraining",
     "TargetPrecision",

@@ -24,13 +24,13 @@ from monai.utils import CommonKeys, MetaKeys
 
 from monai_landmarks.data import atomic_write
 from monai_landmarks.metrics import angle_smape, cobb_angles
+from monai_landmarks.spaces import file_affine, points_to_index
 from monai_landmarks.visualize import draw_cobb_angles
 
 from .engine_output import (
     Engine,
     Events,
     batch_items,
-    file_affine,
     gather,
     image_path,
     is_best,
@@ -142,9 +142,7 @@ class CobbReport:
                 " is no way to the file's pixels, in which the angles are measured. Put EnsureWorldAffined right after"
                 " LoadImaged."
             )
-        matrix = torch.as_tensor(affine)
-        index = torch.linalg.solve(matrix[:2, :2], (points - matrix[:2, 3]).mT).mT
-        return cobb_angles(index, _rows(image)).tolist()
+        return cobb_angles(points_to_index(points, affine), _rows(image)).tolist()
 
     def _measure(self, engine: Engine) -> None:
         self._cases = sorted(gather(self._own_cases), key=lambda case: case.image or "")

@@ -15,14 +15,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from monai.data import MetaTensor, decollate_batch
-from monai.data.utils import to_affine_nd
-from monai.utils import IgniteInfo, ImageMetaKey, MetaKeys, min_version, optional_import
+from monai.utils import IgniteInfo, ImageMetaKey, min_version, optional_import
 
-from monai_landmarks.metrics import world_points
+from monai_landmarks.spaces import points_of_image, world_points
 
 if TYPE_CHECKING:
     from ignite.engine import Events
@@ -35,7 +33,6 @@ __all__ = [
     "Engine",
     "Events",
     "batch_items",
-    "file_affine",
     "gather",
     "image_path",
     "is_best",
@@ -97,14 +94,7 @@ def world(points: torch.Tensor, image: Any, what: str) -> torch.Tensor:
     Returns:
         (N, D), float64, on the CPU.
     """
-    if isinstance(image, MetaTensor) and not isinstance(points, MetaTensor):
-        points = MetaTensor(torch.as_tensor(points), affine=image.affine)
-    points = world_points(points).detach().cpu().double()
-    if points.ndim == 3 and len(points) == 1:
-        points = points[0]
-    if points.ndim != 2 or points.shape[-1] not in (2, 3):
-        raise ValueError(f"{what} must be points of shape (N, D) or (1, N, D), got {tuple(points.shape)}.")
-    return points
+    return points_of_image(world_points(points, image), what).detach().cpu().double()
 
 
 def image_path(item: dict[str, Any], image_key: str) -> str | None:
@@ -112,16 +102,6 @@ def image_path(item: dict[str, Any], image_key: str) -> str | None:
     image = item.get(image_key)
     path = image.meta.get(ImageMetaKey.FILENAME_OR_OBJ) if isinstance(image, MetaTensor) else None
     return os.fspath(path) if isinstance(path, (str, os.PathLike)) and os.fspath(path) else None
-
-
-def file_affine(image: Any) -> np.ndarray | None:
-    """Affine of the image as its file has it, before any resampling, 4x4; None where that is not known any more."""
-    if not isinstance(image, MetaTensor):
-        return np.eye(4)
-    affine = image.meta.get(MetaKeys.ORIGINAL_AFFINE)
-    if affine is None and image.applied_operations:
-        return None
-    return np.asarray(to_affine_nd(3, np.asarray(image.affine if affine is None else affine, dtype=np.float64)))
 
 
 def gather(rows: list[Any]) -> list[Any]:

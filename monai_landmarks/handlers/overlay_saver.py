@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.data.utils import to_affine_nd
 from monai.utils import CommonKeys
 
 from monai_landmarks.data import atomic_write, image_stem
 from monai_landmarks.metrics import image_specific_error, point_error
+from monai_landmarks.spaces import affine_of, covariances_to_index, points_to_index, to_array
 from monai_landmarks.visualize import LandmarkView, draw_views, landmark_view
 
 from .engine_output import Engine, gather, image_path, is_main_process, output_items, take, world
@@ -109,12 +108,13 @@ class OverlaySaver(EpochCollector):
             error = torch.nan if truth is None else float(image_specific_error(_finite(point_error(pred, truth))))
             number = len(self._views)
             name = image_path(item, self.image_key) or f"case_{engine.state.rank}_{number}"
-            to_index = _to_index(image, pred.shape[-1])
+            known = affine_of(image)
+            affine = np.eye(4) if known is None else known
             view = landmark_view(
                 image,
-                to_index(pred),
-                None if truth is None else to_index(truth),
-                covariance=self._covariance(item, image, pred.shape[-1]),
+                points_to_index(pred, affine),
+                None if truth is None else points_to_index(truth, affine),
+                covariance=self._covariance(item, affine, pred.shape[-1]),
                 title=image_stem(name) + (f": {error:.2f} mm" if error == error else ""),
                 center=self.center,
                 max_size=self.max_size,
@@ -122,12 +122,11 @@ class OverlaySaver(EpochCollector):
             self._views.append(view)
             self._rows.append(_Case(name, error, engine.state.rank, number))
 
-    def _covariance(self, item: dict, image: Any, dims: int) -> np.ndarray | None:
+    def _covariance(self, item: dict, affine: np.ndarray, dims: int) -> np.ndarray | None:
         if self.covariance_key is None:
             return None
-        inverse = np.linalg.inv(_affine(image)[:dims, :dims])
-        covariance = torch.as_tensor(take(item, self.covariance_key, self)).detach().cpu().double().numpy()
-        return inverse @ covariance.reshape(-1, dims, dims) @ inverse.T
+        covariances = to_array(take(item, self.covariance_key, self)).reshape(-1, dims, dims)
+        return covariances_to_index(covariances, affine)
 
     def _finish(self, engine: Engine, rows: list) -> None:
         chosen = self._choose(rows)
@@ -168,15 +167,3 @@ class OverlaySaver(EpochCollector):
 def _finite(errors: torch.Tensor) -> torch.Tensor:
     """A missed landmark does not make its image the worst of all: it cannot be drawn."""
     return errors.masked_fill(errors.isinf(), torch.nan)
-
-
-def _affine(image: Any) -> np.ndarray:
-    return (
-        np.asarray(to_affine_nd(3, image.affine.cpu().double().numpy())) if isinstance(image, MetaTensor) else np.eye(4)
-    )
-
-
-def _to_index(image: Any, dims: int) -> Any:
-    affine = _affine(image)
-    linear, offset = affine[:dims, :dims], affine[:dims, 3]
-    return lambda points: np.linalg.solve(linear, (points.numpy() - offset).T).T

@@ -20,7 +20,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from monai.data import MetaTensor
 from monai.data.utils import compute_importance_map
 from monai.inferers import SlidingWindowInferer, sliding_window_inference
 from monai.utils import BlendMode, PytorchPadMode
@@ -36,6 +35,7 @@ from monai_landmarks.heatmaps import (
     peak_reach,
     suppress_peaks,
 )
+from monai_landmarks.spaces import plain_tensor
 
 __all__ = ["SlidingWindowLandmarkInferer"]
 
@@ -173,7 +173,7 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
                     f"the network made heatmaps of size {tuple(heatmaps.shape[2:])} of a window of size "
                     f"{tuple(windows.shape[2:])}; sliding windows need the same size."
                 )
-            return heatmaps.as_tensor() if isinstance(heatmaps, MetaTensor) else heatmaps
+            return plain_tensor(heatmaps)
 
         layout = self._layout(inputs)
         bounds = _Bounds(layout, len(inputs))
@@ -256,7 +256,7 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
             return windows.new_zeros(len(windows), 1, *[1] * (windows.ndim - 2))  # something small for it to stitch
 
         sliding_window_inference(
-            inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs,
+            plain_tensor(inputs),
             self.roi_size,
             self.sw_batch_size,
             predictor,

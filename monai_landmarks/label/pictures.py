@@ -18,11 +18,11 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.image_files import has_spacing, read_header
+from monai_landmarks.spaces import picture_affine
 
 __all__ = ["from_viewer", "to_viewer", "viewer_spacing"]
 
@@ -69,7 +69,7 @@ def to_viewer(
         3-D landmarks in RAS.
     """
     seen = viewer_spacing(image)
-    return landmarks if seen is None else landmarks.to_index(_affine(spacing)).to_world(_affine(seen))
+    return landmarks if seen is None else landmarks.to_index(picture_affine(spacing)).to_world(picture_affine(seen))
 
 
 def from_viewer(
@@ -87,12 +87,7 @@ def from_viewer(
     """
     landmarks, seen = landmarks.with_spatial_dims(3), viewer_spacing(image)
     if seen is not None:
-        return landmarks.to_index(_affine(seen)).to_world(_affine(spacing))
+        return landmarks.to_index(picture_affine(seen)).to_world(picture_affine(spacing))
     if landmarks.coordinate_system == CoordinateSystem.INDEX:
         return landmarks.to_world(read_header(image)[1])
     return landmarks.to(CoordinateSystem.RAS)
-
-
-def _affine(spacing: float | Sequence[float] | None) -> np.ndarray:
-    x, y = np.broadcast_to(1.0 if spacing is None else np.asarray(spacing, dtype=np.float64), 2)
-    return np.diag([-x, -y, 1.0, 1.0])  # where ITK has the pixels of a picture

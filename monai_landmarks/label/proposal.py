@@ -21,11 +21,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.data.utils import to_affine_nd
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet
-from monai_landmarks.metrics import world_points
+from monai_landmarks.spaces import plane_z, spacing_of, to_array, world_points
 
 __all__ = ["image_extent", "plain_list", "proposed_landmarks"]
 
@@ -49,7 +47,7 @@ def proposed_landmarks(data: Mapping[str, Any], names: Sequence[str], pred_key: 
         raise ValueError(
             f"the bundle's postprocessing gives no {pred_key}_points; expected HeatmapToLandmarksd in configs/inference.json."
         )
-    points = _numpy(world_points(data[f"{pred_key}_points"]))
+    points = to_array(world_points(data[f"{pred_key}_points"]))
     points = points.reshape(-1, points.shape[-1])
     if len(points) != len(names):
         raise ValueError(f"the bundle gives {len(points)} points, but its metadata names {len(names)} landmarks.")
@@ -59,14 +57,13 @@ def proposed_landmarks(data: Mapping[str, Any], names: Sequence[str], pred_key: 
         tuple(names),
         points,
         CoordinateSystem.RAS,
-        scores=None if score is None else _numpy(score).reshape(-1),
-        covariances=None if covariance is None else _numpy(covariance).reshape(*points.shape, -1),
+        scores=None if score is None else to_array(score).reshape(-1),
+        covariances=None if covariance is None else to_array(covariance).reshape(*points.shape, -1),
     )
     image = data.get("image")
     if landmarks.spatial_dims == 2:
         landmarks = landmarks.with_spatial_dims(3)
-        plane = to_affine_nd(3, _numpy(image.affine))[2, 3] if isinstance(image, MetaTensor) else 0.0
-        landmarks = replace(landmarks, points=landmarks.points + (0, 0, plane))
+        landmarks = replace(landmarks, points=landmarks.points + (0, 0, plane_z(image)))
     return landmarks
 
 
@@ -95,14 +92,7 @@ def plain_list(landmarks: LandmarkSet) -> list[dict[str, Any]]:
 def image_extent(image: torch.Tensor) -> list[float]:
     """Size in mm of an image (C, *spatial) along its axes; in voxels where it has no affine."""
     shape = image.shape[1:]
-    if not isinstance(image, MetaTensor):
-        return [float(size) for size in shape]
-    steps = np.linalg.norm(_numpy(image.affine)[:3, : len(shape)], axis=0)
-    return [float(size * step) for size, step in zip(shape, steps)]
-
-
-def _numpy(values: Any) -> np.ndarray:
-    return np.asarray(torch.as_tensor(values).detach().cpu().double())
+    return [float(size * step) for size, step in zip(shape, spacing_of(image, len(shape)))]
 
 
 def _known(value: float) -> float | None:

@@ -20,18 +20,16 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.data.utils import to_affine_nd
 from monai.transforms import MapTransform
 from monai.utils import MetaKeys, ensure_tuple_rep
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.formats.slicer_markups import markups_content
+from monai_landmarks.spaces import affine_4x4, affine_spacing, file_affine, picture_affine
 
 from .proposal import plain_list, proposed_landmarks
 
 __all__ = ["LandmarkResultD", "LandmarkResultDict", "LandmarkResultd", "ball_label_map"]
-
-_PICTURE = np.diag([-1.0, -1.0, 1.0, 1.0])  # where viewers put the pixels of a file that says nothing of the world
 
 
 def ball_label_map(
@@ -55,7 +53,7 @@ def ball_label_map(
         [[0, 0, 2, 0, 0], [0, 2, 2, 2, 0], [0, 0, 2, 0, 0]]
     """
     linear = np.asarray(affine, dtype=np.float64)[:3, :3]
-    spacing = np.linalg.norm(linear, axis=0)
+    spacing = affine_spacing(affine, 3)
     if radius is None:
         radius = max(0.01 * float((spacing * shape).max()), 1.5 * float(spacing[np.array(shape) > 1].max(initial=0)))
     label_map = np.zeros(tuple(shape), dtype=np.uint8 if len(landmarks) < 256 else np.uint16)
@@ -136,7 +134,7 @@ class LandmarkResultd(MapTransform):
             }
             shape, affine = _file_grid(image)
             label_map = ball_label_map(landmarks, (*shape, 1)[:3], affine, self.radius)
-            if len(shape) == 2 and np.array_equal(affine, _PICTURE):
+            if len(shape) == 2 and np.array_equal(affine, picture_affine()):
                 label_map = label_map[..., 0]
             elif len(shape) == 2:  # MONAI Label takes the shape from here
                 d[refer_key] = MetaTensor(image, meta={**image.meta, MetaKeys.SPATIAL_SHAPE: np.array(label_map.shape)})
@@ -147,8 +145,8 @@ class LandmarkResultd(MapTransform):
 def _file_grid(image: MetaTensor) -> tuple[tuple[int, ...], np.ndarray]:
     """Shape and affine, 4x4, of the file that an image was read from."""
     shape = image.meta.get(MetaKeys.SPATIAL_SHAPE, image.shape[1:])
-    affine = image.meta.get(MetaKeys.ORIGINAL_AFFINE, image.affine)
-    return tuple(int(n) for n in shape), np.asarray(to_affine_nd(3, np.asarray(affine, dtype=np.float64)))
+    known = file_affine(image)
+    return tuple(int(n) for n in shape), affine_4x4(image.affine) if known is None else known
 
 
 LandmarkResultD = LandmarkResultDict = LandmarkResultd

@@ -23,8 +23,10 @@ import torch.nn as nn
 from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
+from monai_landmarks.spaces import plain_tensor
+
 from .heatmap_cross_entropy import HeatmapCrossEntropyLoss
-from .targets import as_batch_points, plain_tensor
+from .targets import as_batch_points
 from .voxelwise import counted_maps
 
 __all__ = ["AdaptivePrecisionLoss"]

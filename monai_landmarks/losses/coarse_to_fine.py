@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import torch.nn as nn
 
-from .targets import plain_tensor
+from monai_landmarks.spaces import plain_tensor
 
 __all__ = ["CoarseToFineLoss"]
 

@@ -18,7 +18,9 @@ import torch
 from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
-from .targets import GaussianTarget, as_batch_points, plain_tensor
+from monai_landmarks.spaces import plain_tensor
+
+from .targets import GaussianTarget, as_batch_points
 from .voxelwise import in_loss_precision
 
 __all__ = ["HeatmapCrossEntropyLoss"]

@@ -17,7 +17,9 @@ import torch
 from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
-from .targets import GaussianTarget, plain_tensor
+from monai_landmarks.spaces import plain_tensor
+
+from .targets import GaussianTarget
 from .voxel_sum import Slopes, VoxelTerm
 from .voxelwise import check_missing, sum_per_map
 

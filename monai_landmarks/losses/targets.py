@@ -17,16 +17,11 @@ from typing import Any
 
 import torch
 import torch.nn as nn
-from monai.data import MetaTensor
 
 from monai_landmarks.heatmaps import expand_sigma, gaussian_factors, outer_product
+from monai_landmarks.spaces import plain_tensor, points_of_batch
 
-__all__ = ["GaussianTarget", "TargetSigma", "as_batch_points", "plain_tensor"]
-
-
-def plain_tensor(data: torch.Tensor) -> torch.Tensor:
-    """The tensor inside a MetaTensor, whose bookkeeping has no place in a loss; other tensors as they are."""
-    return data.as_tensor() if isinstance(data, MetaTensor) else data
+__all__ = ["GaussianTarget", "TargetSigma", "as_batch_points"]
 
 
 def as_batch_points(target: torch.Tensor, heatmaps: torch.Tensor) -> torch.Tensor:
@@ -43,16 +38,14 @@ def as_batch_points(target: torch.Tensor, heatmaps: torch.Tensor) -> torch.Tenso
     Raises:
         ValueError: when batch, number of landmarks or dimensions do not agree.
     """
-    points = plain_tensor(target)
-    if points.ndim == 4 and points.shape[1] == 1:
-        points = points[:, 0]
     expected = (heatmaps.shape[0], heatmaps.shape[1], heatmaps.ndim - 2)
-    if tuple(points.shape) != expected:
+    collated = (expected[0], 1, *expected[1:])
+    if tuple(target.shape) not in (expected, collated):
         raise ValueError(
             f"points of shape {tuple(target.shape)} do not belong to heatmaps of shape {tuple(heatmaps.shape)}: "
-            f"expected {expected} or {(expected[0], 1, *expected[1:])}, or a target of the heatmaps' shape."
+            f"expected {expected} or {collated}, or a target of the heatmaps' shape."
         )
-    return points.to(heatmaps.device)
+    return points_of_batch(plain_tensor(target)).to(heatmaps.device)
 
 
 class GaussianTarget(nn.Module):

@@ -17,7 +17,9 @@ import torch
 from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
-from .targets import GaussianTarget, as_batch_points, plain_tensor
+from monai_landmarks.spaces import plain_tensor
+
+from .targets import GaussianTarget, as_batch_points
 from .voxel_sum import VoxelTerm, in_loss_precision, loss_dtype, sum_over_voxels
 
 __all__ = ["VoxelwiseLoss", "check_missing", "counted_maps", "sum_per_map"]

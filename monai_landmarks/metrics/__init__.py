@@ -15,7 +15,7 @@ from __future__ import annotations
 from .cobb import CobbAngleMetric, angle_smape, cobb_angles
 from .detection_rate import OutlierMetric, SuccessDetectionRateMetric
 from .error_report import ErrorReport
-from .functional import image_specific_error, outlier_count, point_error, success_detection_rate, world_points
+from .functional import image_specific_error, outlier_count, point_error, success_detection_rate
 from .identification import identification
 from .landmark_metric import LandmarkMetric, error_is_lower, points_error_batch
 from .mistaken import MistakenLandmarksMetric
@@ -47,5 +47,4 @@ __all__ = [
     "points_error_batch",
     "signed_rank_test",
     "success_detection_rate",
-    "world_points",
 ]

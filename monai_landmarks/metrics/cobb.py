@@ -16,8 +16,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 from monai.metrics import CumulativeIterationMetric
+
+from monai_landmarks.spaces import plain_tensor, points_of_batch
 
 from .functional import known_mean
 
@@ -61,7 +62,7 @@ def cobb_angles(points: torch.Tensor, height: float | torch.Tensor | None = None
         >>> cobb_angles(torch.stack([x, y], dim=-1).reshape(20, 2)).round()
         tensor([90., 45., 45.])
     """
-    points = points.as_tensor() if isinstance(points, MetaTensor) else points
+    points = plain_tensor(points)
     if points.ndim < 2 or points.shape[-1] != 2 or points.shape[-2] % 4 or points.shape[-2] < 8:
         raise ValueError(
             f"points must have shape (..., 4 V, 2), four corners of each of V vertebrae, got {tuple(points.shape)}."
@@ -191,7 +192,5 @@ def _on_both_sides(line: torch.Tensor) -> torch.Tensor:
 
 def _as_angles(values: torch.Tensor, height: float | torch.Tensor | None) -> torch.Tensor:
     if values.ndim == 2 and values.shape[-1] == 3:
-        return values.as_tensor() if isinstance(values, MetaTensor) else values
-    if values.ndim == 4 and values.shape[1] == 1:
-        values = values.squeeze(1)
-    return cobb_angles(values, height)
+        return plain_tensor(values)
+    return cobb_angles(points_of_batch(values), height)

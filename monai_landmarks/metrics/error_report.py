@@ -21,6 +21,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from monai_landmarks.data import atomic_write
+
 from .functional import (
     image_specific_error,
     known_max,
@@ -183,13 +185,11 @@ class ErrorReport:
 
 def _write_csv(path: Path, rows: Iterable[dict]) -> Path:
     rows = list(rows)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["image"])
         writer.writeheader()
         for row in rows:
             writer.writerow({key: _cell(value) for key, value in row.items()})
-    os.replace(temporary, path)
     return path
 
 

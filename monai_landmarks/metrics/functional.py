@@ -21,10 +21,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from monai.data import MetaTensor
 
 __all__ = [
-    "has_affine",
     "image_specific_error",
     "known_max",
     "known_mean",
@@ -33,45 +31,7 @@ __all__ = [
     "outlier_count",
     "point_error",
     "success_detection_rate",
-    "world_points",
 ]
-
-
-def has_affine(points: torch.Tensor) -> bool:
-    """Whether points are index points that carry the way to the world: a `MetaTensor` whose affine is not the identity."""
-    if not isinstance(points, MetaTensor):
-        return False
-    affine = points.affine
-    identity = torch.eye(affine.shape[-1], dtype=affine.dtype, device=affine.device)
-    return not torch.equal(affine, identity.expand_as(affine))
-
-
-def world_points(points: torch.Tensor) -> torch.Tensor:
-    """Points in world coordinates, by MONAI's rule: ``world = points.affine @ points``.
-
-    Args:
-        points: (..., N, D). A `MetaTensor` goes through its own affine (of one image, or one per item of a batch);
-            a plain tensor has none and comes back as it is.
-
-    Returns:
-        A plain tensor of the same shape; float64 where an affine was applied.
-
-    Example:
-        >>> points = MetaTensor([[[1.0, 2.0]]], affine=torch.diag(torch.tensor([0.5, 2.0, 1.0, 1.0])))
-        >>> world_points(points)
-        tensor([[[0.5000, 4.0000]]], dtype=torch.float64)
-    """
-    plain = points.as_tensor() if isinstance(points, MetaTensor) else points
-    if not has_affine(points):
-        return plain
-    dims = plain.shape[-1]
-    affine = points.affine.to(device=plain.device, dtype=torch.float64)  # type: ignore[attr-defined]
-    # the axes an affine of 3-D space has and 2-D points have not are zero there, so they drop out
-    linear, offset = affine[..., :dims, :dims], affine[..., :dims, -1]
-    if affine.ndim == 3:  # one affine an item
-        shape = (affine.shape[0],) + (1,) * (plain.ndim - 3)
-        linear, offset = linear.reshape(*shape, dims, dims), offset.reshape(*shape, 1, dims)
-    return plain.double() @ linear.mT + offset
 
 
 def point_error(

@@ -19,7 +19,9 @@ import torch
 from monai.data import MetaTensor
 from monai.metrics import CumulativeIterationMetric
 
-from .functional import has_affine, point_error, world_points
+from monai_landmarks.spaces import has_affine, plain_tensor, points_of_batch, world_points
+
+from .functional import point_error
 
 __all__ = ["LandmarkMetric", "error_is_lower", "points_error_batch"]
 
@@ -58,7 +60,7 @@ def points_error_batch(
     """
     if space not in ("world", "index"):
         raise ValueError(f'space must be "world" or "index", got {space!r}.')
-    pred, target = _as_batch(y_pred, "y_pred"), _as_batch(y, "y")
+    pred, target = points_of_batch(y_pred, "y_pred"), points_of_batch(y, "y")
     pred_moved, target_moved = has_affine(pred), has_affine(target)
     if isinstance(pred, MetaTensor) != isinstance(target, MetaTensor) and (pred_moved or target_moved):
         raise ValueError(
@@ -73,7 +75,7 @@ def points_error_batch(
                 'space="index" and spacing= take coordinates as they stand, but the affines say that y_pred and y are points '
                 "of two different spaces."
             )
-        pred, target = _plain(pred), _plain(target)
+        pred, target = plain_tensor(pred), plain_tensor(target)
     return point_error(pred, target, spacing)
 
 
@@ -109,17 +111,3 @@ class LandmarkMetric(CumulativeIterationMetric):
         if errors is None:
             raise ValueError(f"{type(self).__name__} was not called on any points yet: there is nothing to aggregate.")
         return errors
-
-
-def _plain(points: torch.Tensor) -> torch.Tensor:
-    return points.as_tensor() if isinstance(points, MetaTensor) else points
-
-
-def _as_batch(points: torch.Tensor, name: str) -> torch.Tensor:
-    if points.ndim == 4 and points.shape[1] == 1:
-        points = points.squeeze(1)
-    if points.ndim != 3 or points.shape[-1] not in (2, 3):
-        raise ValueError(
-            f"{name} must be points of shape (B, N, D) or (B, 1, N, D) with D 2 or 3, got {tuple(points.shape)}."
-        )
-    return points

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from monai.metrics import CumulativeIterationMetric
 
-from .functional import world_points
+from monai_landmarks.spaces import points_of_batch, world_points
+
 from .identification import identification
 
 __all__ = ["MistakenLandmarksMetric"]
@@ -41,7 +42,7 @@ class MistakenLandmarksMetric(CumulativeIterationMetric):
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:
         if y is None:
             raise ValueError("the true points y are needed.")
-        pred, target = (world_points(points.squeeze(1) if points.ndim == 4 else points) for points in (y_pred, y))
+        pred, target = (world_points(points_of_batch(points)) for points in (y_pred, y))
         mistaken = 1 - identification(pred, target, limit=None)
         return mistaken.masked_fill(~torch.isfinite(pred).all(dim=-1), torch.nan)
 

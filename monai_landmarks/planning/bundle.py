@@ -49,7 +49,7 @@ _RESAMPLED = [
 _CROP = {
     "_target_": "monai_landmarks.transforms.RandCropByLandmarksd",
     "keys": "image",
-    "points_key": "label",
+    "points_keys": "label",
     "spatial_size": "@patch_size",
     "num_samples": "@patches_per_image",
     "pos": 4,

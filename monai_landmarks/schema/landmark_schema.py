@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from monai_landmarks.data import CoordinateSystem
-from monai_landmarks.metrics import world_points
+from monai_landmarks.spaces import world_points
 
 from .expression import UNITS, Term, compile_expressions, did_you_mean, evaluate, unit_text
 

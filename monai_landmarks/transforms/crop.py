@@ -24,7 +24,7 @@ from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor, get_track_meta
 from monai.transforms import MapTransform, Randomizable, SpatialCrop, Transform
 from monai.transforms.traits import MultiSampleTrait
-from monai.utils import ImageMetaKey, TransformBackends, convert_to_tensor, fall_back_tuple
+from monai.utils import ImageMetaKey, TransformBackends, convert_to_tensor, ensure_tuple, fall_back_tuple
 
 from monai_landmarks.spaces import affine_of, points_as_index
 
@@ -147,7 +147,8 @@ class RandCropByLandmarksd(Randomizable, MapTransform, MultiSampleTrait):
 
     Args:
         keys: images of the same size, all cropped alike.
-        points_key: points, (N, D) or (1, N, D), which belong to the first of the images.
+        points_keys: landmarks, (N, D) or (1, N, D), of the first of the images. Patches are drawn around those of the first
+            key.
         spatial_size: see :class:`RandCropByLandmarks`.
         num_samples: see :class:`RandCropByLandmarks`.
         pos: see :class:`RandCropByLandmarks`.
@@ -164,7 +165,7 @@ class RandCropByLandmarksd(Randomizable, MapTransform, MultiSampleTrait):
     def __init__(
         self,
         keys: KeysCollection,
-        points_key: Hashable,
+        points_keys: KeysCollection,
         spatial_size: Sequence[int] | int,
         num_samples: int = 1,
         pos: float = 1.0,
@@ -173,7 +174,7 @@ class RandCropByLandmarksd(Randomizable, MapTransform, MultiSampleTrait):
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
-        self.points_key = points_key
+        self.points_keys = ensure_tuple(points_keys)
         self.cropper = RandCropByLandmarks(spatial_size, num_samples, pos, neg, margin)
 
     def set_random_state(
@@ -193,15 +194,18 @@ class RandCropByLandmarksd(Randomizable, MapTransform, MultiSampleTrait):
         sizes = {tuple(data[key].shape[1:]) for key in present}
         if len(sizes) != 1:
             raise ValueError(f"the images {present} must be of one size, got {sorted(sizes)}.")
-        points = data[self.points_key]
+        points = data[self.points_keys[0]]
         cropped = {key: self.cropper(data[key], points, randomize=i == 0) for i, key in enumerate(present)}
         copied = {key: value for key, value in data.items() if key not in cropped}
         patches = []
         for number, start in enumerate(self.cropper.starts):
             patch = deepcopy(copied)
-            if affine_of(points) is None:
-                offset = torch.as_tensor(start) if isinstance(points, torch.Tensor) else start
-                patch[self.points_key] = points - (offset.to(points) if isinstance(offset, torch.Tensor) else offset)
+            for key in self.points_keys:
+                points = patch[key]
+                if affine_of(points) is None:
+                    patch[key] = points - (
+                        torch.as_tensor(start).to(points) if isinstance(points, torch.Tensor) else start
+                    )
             for key, images in cropped.items():
                 patch[key] = image = images[number]
                 if isinstance(image, MetaTensor):

@@ -184,7 +184,7 @@ class RandLandmarkFlipd(RandomizableTransform, MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        points_keys: KeysCollection = "label",
+        points_keys: KeysCollection,
         spatial_axis: int | Sequence[int] = 0,
         pairs: Pairs = (),
         names: Sequence[str] | None = None,

@@ -249,7 +249,7 @@ class RandLandmarkWarpd(RandomizableTransform, MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        points_keys: KeysCollection = "label",
+        points_keys: KeysCollection,
         translate_range: Ranges = None,
         rotate_range: Ranges = None,
         scale_range: Ranges = None,

@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from .figure import COLORS, Figure, quiet_axes, to_array
+from monai_landmarks.spaces import to_array
+
+from .figure import COLORS, Figure, quiet_axes
 
 __all__ = ["draw_cobb_angles"]
 

@@ -15,8 +15,6 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
 from monai.utils import optional_import
 
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ else:
     _Figure, _ = optional_import("matplotlib.figure", name="Figure", as_type="base")
     LogFormatter, _ = optional_import("matplotlib.ticker", name="LogFormatter", as_type="base")
 
-__all__ = ["COLORS", "Figure", "label_log_axis", "quiet_axes", "to_array"]
+__all__ = ["COLORS", "Figure", "label_log_axis", "quiet_axes"]
 
 # told apart on a gray image, on white paper, and by most color-blind readers
 COLORS = {"pred": "#ff7a1a", "truth": "#22c7e8", "error": "#ffe14d", "line": "#1f6fb4", "line2": "#c8501e"}
@@ -39,13 +37,6 @@ class Figure(_Figure):
         picture = io.BytesIO()
         self.savefig(picture, format="png")
         return picture.getvalue()
-
-
-def to_array(values: Any) -> np.ndarray:
-    """A tensor of any device, a `MetaTensor` or an array as a float64 numpy array."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().numpy()
-    return np.asarray(values, dtype=np.float64)
 
 
 class _PlainLogFormatter(LogFormatter):

@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from .figure import Figure, to_array
+from monai_landmarks.spaces import to_array
+
+from .figure import Figure
 
 __all__ = ["draw_heatmaps"]
 

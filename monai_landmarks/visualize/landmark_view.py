@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from monai.data import MetaTensor
 from monai.utils import optional_import
 
-from .figure import COLORS, Figure, to_array
+from monai_landmarks.spaces import affine_of, affine_spacing, points_as_rows, to_array
+
+from .figure import COLORS, Figure
 
 Ellipse, _ = optional_import("matplotlib.patches", name="Ellipse")
 withStroke, _ = optional_import("matplotlib.patheffects", name="withStroke")  # noqa: N816
@@ -93,21 +94,17 @@ def landmark_view(
     Raises:
         ValueError: when image and points have a different number of dimensions, or the window is no part of the image.
     """
-    pred = _rows(points)
-    true = None if truth is None else _rows(truth)
+    pred = points_as_rows(points)
+    true = None if truth is None else points_as_rows(truth)
     dims = pred.shape[-1]
-    affine = np.eye(4)
-    if isinstance(image, MetaTensor):
-        affine = to_array(image.affine)
-        affine = affine[0] if affine.ndim == 3 else affine
+    known = affine_of(image)
+    affine = np.eye(4) if known is None else known
     image = to_array(image)
     if image.ndim == dims + 1:
         image = image.mean(axis=0)
     if image.ndim != dims:
         raise ValueError(f"an image of shape {image.shape} cannot hold points of {dims} dimensions.")
-    steps = (
-        np.linalg.norm(affine[:dims, :dims], axis=0) if spacing is None else np.broadcast_to(to_array(spacing), (dims,))
-    )
+    steps = affine_spacing(affine, dims) if spacing is None else np.broadcast_to(to_array(spacing), (dims,))
     covariance = None if covariance is None else to_array(covariance).reshape(len(pred), dims, dims)
     low, high = np.percentile(image, (0.5, 99.5))
     levels = (255 * np.clip((image - low) / max(high - low, 1e-9), 0, 1)).astype(np.uint8)
@@ -293,14 +290,6 @@ def _legend(panels: np.ndarray) -> tuple[list, list[str]]:
         for handle, label in zip(*axes.get_legend_handles_labels()):
             entries.setdefault(label, handle)
     return list(entries.values()), list(entries)
-
-
-def _rows(points: Any) -> np.ndarray:
-    rows = to_array(points)
-    rows = rows[0] if rows.ndim == 3 and len(rows) == 1 else rows
-    if rows.ndim != 2 or rows.shape[1] not in (2, 3):
-        raise ValueError(f"points must have shape (N, D) or (1, N, D) with D 2 or 3, got {rows.shape}.")
-    return rows
 
 
 def _center(

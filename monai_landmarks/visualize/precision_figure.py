@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 from monai.utils import optional_import
 
-from .figure import Figure, label_log_axis, quiet_axes, to_array
+from monai_landmarks.spaces import to_array
+
+from .figure import Figure, label_log_axis, quiet_axes
 
 colormaps, _ = optional_import("matplotlib", name="colormaps")
 

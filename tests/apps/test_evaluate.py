@@ -39,7 +39,7 @@ from monai_landmarks.data import (
     write_landmarks,
     write_spine_phantom,
 )
-from monai_landmarks.handlers import LandmarkSaver
+from monai_landmarks.handlers import PredictionSaver
 from monai_landmarks.metrics import bootstrap_interval
 
 NAN, INF = float("nan"), float("inf")
@@ -151,11 +151,11 @@ def test_slicer_files_of_pictures_against_pixels(files, truth, spacing):
 
 
 def test_what_a_bundle_writes(tmp_path):
-    """`LandmarkSaver`: a file in mm for each image and a table in pixels, of which that in the truth's space is taken."""
+    """`PredictionSaver`: a file in mm for each image and a table in pixels, of which that in the truth's space is taken."""
     write_hand_phantom(tmp_path / "hand", 4, size=(48, 48), validation_fraction=0.5, testing_fraction=0)
     items = load_landmark_datalist(tmp_path / "hand/datalist.json", "validation")
     names, rng = items[0]["label_names"], np.random.default_rng(0)
-    saver, expected = LandmarkSaver(tmp_path / "out", names), []
+    saver, expected = PredictionSaver(tmp_path / "out", names), []
     engine = SimpleNamespace(state=SimpleNamespace(rank=0), logger=logging.getLogger(__name__))
     saver._start(engine)
     for item in items:

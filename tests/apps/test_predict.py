@@ -262,7 +262,7 @@ def other_weights(root: Path) -> None:
     [
         (no_bundle, "no configs/inference.json"),
         (no_metadata, "no configs/metadata.json"),
-        (no_saver, r"inference.json: lacks a handler LandmarkSaver"),
+        (no_saver, r"inference.json: lacks a handler PredictionSaver"),
         (no_device, r"inference.json: lacks 'device', 'run'"),
         (no_json, r"inference.json: Expecting"),
         (no_weights, r"model.pt: there are no weights"),

@@ -26,8 +26,8 @@ from monai.handlers import IgniteMetricHandler, MetricsSaver, StatsHandler, from
 from monai.transforms import Resize
 
 from monai_landmarks.data import read_landmark_table, read_landmarks
-from monai_landmarks.handlers import LandmarkReport, LandmarkSaver, OverlaySaver
-from monai_landmarks.handlers.landmark_saver import distinct_names
+from monai_landmarks.handlers import LandmarkReport, OverlaySaver, PredictionSaver
+from monai_landmarks.handlers.prediction_saver import distinct_names
 from monai_landmarks.metrics import (
     ImageSpecificErrorMetric,
     OutlierMetric,
@@ -108,7 +108,9 @@ def test_report_says_what_is_lacking(tmp_path):
 def test_saver(tmp_path, dims):
     cases = make_cases(dims=dims)
     ConformalRegions(NAMES, 0.8, (1.0, 2.0, 3.0), (20,) * 3, dims).save(tmp_path / "regions")
-    saver = LandmarkSaver(tmp_path, NAMES, formats=("mrk.json", ".fcsv"), table="all.csv", regions=tmp_path / "regions")
+    saver = PredictionSaver(
+        tmp_path, NAMES, formats=("mrk.json", ".fcsv"), table="all.csv", regions=tmp_path / "regions"
+    )
     make_evaluator(cases, [saver]).run(1)
     table = read_landmark_table(tmp_path / "all.csv")
     assert list(table) == [f"/data/a/case{i}.png" for i in range(5)]
@@ -136,7 +138,7 @@ def test_saver(tmp_path, dims):
 
 
 def test_saver_without_scores_and_covariances(tmp_path):
-    saver = LandmarkSaver(tmp_path, NAMES, score_key=None, covariance_key="not there")
+    saver = PredictionSaver(tmp_path, NAMES, score_key=None, covariance_key="not there")
     make_evaluator(make_cases(1), [saver]).run(1)
     for landmarks in (
         read_landmarks(tmp_path / "case0.mrk.json"),
@@ -149,7 +151,7 @@ def test_saver_without_scores_and_covariances(tmp_path):
 @pytest.mark.parametrize("count", [4, 5])
 def test_same_name_in_two_folders(tmp_path, count):
     cases = make_cases(count, folders=("left", "right"))
-    make_evaluator(cases, [LandmarkSaver(tmp_path, NAMES, table=None)]).run(1)
+    make_evaluator(cases, [PredictionSaver(tmp_path, NAMES, table=None)]).run(1)
     expected = {"left_case0", "right_case0", "left_case1", "right_case1"} | ({"case2"} if count == 5 else set())
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.mrk.json" for name in expected}
     right = read_landmarks(tmp_path / "right_case1.mrk.json").to("RAS").points
@@ -163,7 +165,7 @@ def test_a_landmark_that_was_not_found_is_missing_in_the_file(tmp_path):
         points[0, 0] = 4.0
         engine.state.output[0]["pred_points"] = MetaTensor(points, affine=torch.eye(4))
 
-    evaluator = make_evaluator(make_cases(1), [LandmarkSaver(tmp_path, NAMES)])
+    evaluator = make_evaluator(make_cases(1), [PredictionSaver(tmp_path, NAMES)])
     evaluator.add_event_handler(IterationEvents.MODEL_COMPLETED, lose)
     evaluator.run(1)
     assert read_landmarks(tmp_path / "case0.mrk.json").missing.tolist() == [False, True, True]
@@ -180,7 +182,7 @@ def test_plain_points_are_pixels_of_the_image_and_the_table_of_its_file(tmp_path
     case["pred_points"] = torch.tensor([[10.0, 4.0]] * 3)
 
     engine = Engine(lambda engine, batch: batch)
-    LandmarkSaver(tmp_path, NAMES).attach(engine)
+    PredictionSaver(tmp_path, NAMES).attach(engine)
     engine.run([[case]])
     world = read_landmarks(tmp_path / "case0.mrk.json").to("RAS").points
     np.testing.assert_allclose(world[0], [1.0 - 5.0, -2.0, 7.0], atol=1e-3)
@@ -194,7 +196,7 @@ def test_pixels_of_a_file_whose_affine_is_not_known_are_refused(tmp_path, table)
     case["image"] = Resize((8, 8), mode="bilinear")(case["image"])
     case["pred_points"] = torch.tensor([[4.0, 4.0]] * 3)
     engine = Engine(lambda engine, batch: batch)
-    LandmarkSaver(tmp_path, NAMES, table_coordinate_system=table).attach(engine)
+    PredictionSaver(tmp_path, NAMES, table_coordinate_system=table).attach(engine)
     if table is None:
         with pytest.raises(ValueError, match="case0.png was transformed .* EnsureWorldAffined"):
             engine.run([[case]])
@@ -209,7 +211,7 @@ def test_best_only(tmp_path):
     cases = make_cases()
     handlers = [
         LandmarkReport(tmp_path, NAMES, best_only=True, log_table=False),
-        LandmarkSaver(tmp_path, NAMES, best_only=True),
+        PredictionSaver(tmp_path, NAMES, best_only=True),
         OverlaySaver(tmp_path, num_images=2, best_only=True, single=False),
     ]
     evaluator = make_evaluator(cases, handlers)
@@ -229,7 +231,7 @@ def test_best_only(tmp_path):
 
 def test_names_must_fit(tmp_path):
     with pytest.raises(ValueError, match="3 points, but there are 2 names"):
-        make_evaluator(make_cases(1), [LandmarkSaver(tmp_path, NAMES[:2])]).run(1)
+        make_evaluator(make_cases(1), [PredictionSaver(tmp_path, NAMES[:2])]).run(1)
 
 
 def test_distinct_names():

@@ -23,7 +23,7 @@ from engines import NAMES, make_cases, make_evaluator
 from monai.handlers import IgniteMetricHandler, from_engine
 from test_target_precision import search, training
 
-from monai_landmarks.handlers import LandmarkReport, LandmarkSaver, OverlaySaver
+from monai_landmarks.handlers import LandmarkReport, OverlaySaver, PredictionSaver
 from monai_landmarks.metrics import OutlierMetric, PointErrorMetric, SuccessDetectionRateMetric
 from monai_landmarks.precision import PrecisionTrajectory
 
@@ -37,7 +37,7 @@ def evaluate(cases, folder):
         "sdr": ignite_metric(SuccessDetectionRateMetric(2.5)),
         "outliers": ignite_metric(OutlierMetric(2.5)),
     }
-    handlers = [LandmarkReport(folder, NAMES), LandmarkSaver(folder, NAMES), OverlaySaver(folder, num_images=3)]
+    handlers = [LandmarkReport(folder, NAMES), PredictionSaver(folder, NAMES), OverlaySaver(folder, num_images=3)]
     evaluator = make_evaluator(cases, handlers, additional)
     evaluator.run(1)
     return evaluator.state.metrics

@@ -254,8 +254,7 @@ def test_from_members_to_a_covariance_in_mm(dims):
     maps = gaussian_heatmaps(points[:, None], size, 2.0)
     image = MetaTensor(torch.zeros(1, *size), affine=torch.diag(torch.tensor([-0.5, -0.5, 0.5, 1.0])))
     spread, mixture = (
-        HeatmapToLandmarksd("pred", covariance=kind)({"pred": maps, "image": image})
-        for kind in ("spread", "mixture")
+        HeatmapToLandmarksd("pred", covariance=kind)({"pred": maps, "image": image}) for kind in ("spread", "mixture")
     )
     expected = torch.zeros(1, dims, dims)
     expected[0, 0, 0] = 0.5

@@ -24,7 +24,7 @@ from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.inferers import SlidingWindowInferer
 
-from monai_landmarks.handlers import LandmarkSaver
+from monai_landmarks.handlers import PredictionSaver
 from monai_landmarks.heatmaps import decode_heatmaps, find_peaks, gaussian_heatmaps
 from monai_landmarks.inferers import AutocastInferer, LandmarkInferer, SlidingWindowLandmarkInferer
 from monai_landmarks.transforms import HeatmapToLandmarksd
@@ -257,7 +257,7 @@ def test_an_evaluator_writes_what_heatmaps_would_give(inferer, tmp_path):
             inferer=how,
             prepare_batch=lambda batch, *_, **__: (batch["image"], None),
             postprocessing=HeatmapToLandmarksd("pred", threshold=0.1),
-            val_handlers=[LandmarkSaver(tmp_path / name, ["A", "B", "C"])],
+            val_handlers=[PredictionSaver(tmp_path / name, ["A", "B", "C"])],
         )
         evaluator.run()
         written[name] = {path.name: path for path in (tmp_path / name).iterdir()}

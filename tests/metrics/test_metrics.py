@@ -29,8 +29,8 @@ from monai_landmarks.metrics import (
     point_error,
     points_error_batch,
     success_detection_rate,
-    world_points,
 )
+from monai_landmarks.spaces import world_points
 
 NAN, INF = float("nan"), float("inf")
 

@@ -43,8 +43,8 @@ def items(count: int = 3) -> list[dict[str, Any]]:
 
 def chain(random: bool) -> Compose:
     augment = [
-        RandLandmarkWarpd("image", rotate_range=0.2, translate_range=3, elastic_range=2, prob=1.0),
-        RandLandmarkFlipd("image", pairs=[(0, 1)], prob=0.5),
+        RandLandmarkWarpd("image", "label", rotate_range=0.2, translate_range=3, elastic_range=2, prob=1.0),
+        RandLandmarkFlipd("image", "label", pairs=[(0, 1)], prob=0.5),
     ]
     return Compose(
         [

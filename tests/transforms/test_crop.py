@@ -107,6 +107,16 @@ def test_points_follow(dims, space):
         assert float((moved - found).abs().amax(-1).min()) < 0.01
 
 
+def test_several_sets_of_points_follow() -> None:
+    index = np.array(POINTS[2][:2])
+    crop = RandCropByLandmarksd("image", ("label", "pred"), 14, num_samples=3, pos=1, neg=0).set_random_state(0)
+    for patch in crop({"image": where(2), "label": index, "pred": torch.from_numpy(index) + 1}):
+        begin = patch["image"].flatten(1).amin(1).numpy()
+        assert any(held(patch["image"], index))
+        np.testing.assert_allclose(patch["label"], index - begin)
+        np.testing.assert_allclose(patch["pred"], index + 1 - begin)
+
+
 def test_loader_makes_a_batch_of_the_patches():
     item = {"image": MetaTensor(where(2)), "points": MetaTensor(torch.tensor(POINTS[2])[None])}
     data = Dataset([item, item], RandCropByLandmarksd("image", "points", 16, num_samples=3))

@@ -59,9 +59,9 @@ def dataset(dims: int, device: torch.device | str, crop: bool) -> CacheDataset:
     chain = [
         LoadLandmarksd("label"),
         UncachedToDeviced("image", device),
-        RandLandmarkFlipd("image", spatial_axis=0, pairs=[(0, 1)], prob=0.5),
+        RandLandmarkFlipd("image", "label", spatial_axis=0, pairs=[(0, 1)], prob=0.5),
         RandLandmarkWarpd(
-            "image", rotate_range=0.2, translate_range=2, scale_range=0.1, elastic_range=2, unit="mm", prob=1.0
+            "image", "label", rotate_range=0.2, translate_range=2, scale_range=0.1, elastic_range=2, unit="mm", prob=1.0
         ),
         *([RandCropByLandmarksd("image", "label", size, num_samples=2)] if crop else []),
         RandAdjustContrastd("image", prob=1.0, gamma=(0.8, 1.2)),

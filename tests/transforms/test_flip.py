@@ -91,7 +91,7 @@ def test_a_later_reorientation_keeps_names_right() -> None:
     index = inner_points((20, 22, 24), 3)
     image = MetaTensor(blob_image(index, (20, 22, 24)), affine=AFFINE)
     world = MetaTensor(torch.from_numpy(index)[None] @ AFFINE[:3, :3].double().T + AFFINE[:3, 3], affine=torch.eye(4))
-    flip = RandLandmarkFlipd("image", spatial_axis=0, pairs=PAIRS, names=NAMES, prob=1.0)
+    flip = RandLandmarkFlipd("image", "label", spatial_axis=0, pairs=PAIRS, names=NAMES, prob=1.0)
     result = Compose([flip, Orientationd("image", axcodes="RAS")])({"image": image, "label": world})
     seen = LandmarksToIndex(torch.float64)(result["label"], result["image"])[0].numpy()
     np.testing.assert_allclose(seen, centroids(result["image"])[[2, 1, 0]], atol=1e-3)
@@ -99,7 +99,7 @@ def test_a_later_reorientation_keeps_names_right() -> None:
 
 def test_dictionary_probability_and_determinism() -> None:
     item = {"image": torch.rand(1, 9, 8), "mask": torch.rand(1, 9, 8), "label": torch.rand(1, 3, 2)}
-    flip = RandLandmarkFlipd(("image", "mask"), pairs=PAIRS, names=NAMES, prob=0.5).set_random_state(0)
+    flip = RandLandmarkFlipd(("image", "mask"), "label", pairs=PAIRS, names=NAMES, prob=0.5).set_random_state(0)
     done = 0
     for _ in range(100):
         result = flip(item)
@@ -109,7 +109,7 @@ def test_dictionary_probability_and_determinism() -> None:
         assert torch.equal(result["mask"], expected)
     assert 30 < done < 70
     with pytest.raises(KeyError, match="label"):
-        RandLandmarkFlipd("image", prob=1.0)({"image": item["image"]})
+        RandLandmarkFlipd("image", "label", prob=1.0)({"image": item["image"]})
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_affine_type_chain_passes() -> None:
     chain = [
         mt.RandAffined("image", prob=1.0),
         mt.RandFlipd("image"),
-        RandLandmarkWarpd("image"),
+        RandLandmarkWarpd("image", "label"),
         mt.RandGaussianSmoothd("image"),
     ]
     with warnings.catch_warnings():
@@ -138,7 +138,7 @@ def test_running_chain_is_refused(run: Callable, lazy: bool, tmp_path: Path) -> 
         run(chain(mt.OneOf([mt.Rand2DElasticd("image", **ELASTIC)]), lazy=lazy), tmp_path)
     assert "Rand2DElasticd moves the content of 'image'" in causes(info.value)
     run(chain(mt.Rand2DElasticd("mask", **ELASTIC), lazy=lazy), tmp_path)
-    run(chain(RandLandmarkWarpd("image", elastic_range=2, prob=1.0), lazy=lazy), tmp_path)
+    run(chain(RandLandmarkWarpd("image", "label", elastic_range=2, prob=1.0), lazy=lazy), tmp_path)
 
 
 def test_running_chain_is_refused_in_a_worker() -> None:

@@ -48,7 +48,14 @@ def test_volume_in_ras(lumbar_mri_root: Path) -> None:
         Spacingd("image", 1.5, mode="bilinear"),
         RandFlipd("image", 1.0, 1),
         RandLandmarkWarpd(
-            "image", translate_range=8, rotate_range=0.2, axis_scale_range=0.1, elastic_range=8, unit="mm", prob=1.0
+            "image",
+            "label",
+            translate_range=8,
+            rotate_range=0.2,
+            axis_scale_range=0.1,
+            elastic_range=8,
+            unit="mm",
+            prob=1.0,
         ),
         LandmarksToIndexd("label"),
     ]
@@ -82,7 +89,7 @@ def test_radiograph_in_pixels(isbi2015_root: Path) -> None:
     }
     move = [
         Spacingd("image", (0.4, 0.5), mode="bilinear"),
-        RandLandmarkWarpd("image", **ranges, unit="mm", prob=1.0, padding_mode="border"),
+        RandLandmarkWarpd("image", "label", **ranges, unit="mm", prob=1.0, padding_mode="border"),
         LandmarksToIndexd("label"),
     ]
     after = Compose([*load, *move], lazy=True).set_random_state(0)(item)

@@ -223,7 +223,7 @@ def test_dictionary_images_share_one_warp() -> None:
     points = inner_points(shape, 3)
     blobs = blob_image(points, shape).float()
     item = {"image": blobs, "mask": (blobs > 0.02).float(), "label": torch.from_numpy(points)[None], "other": 3}
-    warp = RandLandmarkWarpd(("image", "mask"), **ALL, unit="voxel", prob=1.0, mode=("bilinear", "nearest"))
+    warp = RandLandmarkWarpd(("image", "mask"), "label", **ALL, unit="voxel", prob=1.0, mode=("bilinear", "nearest"))
     result = Compose([warp]).set_random_state(1)(item)
     assert set(result["mask"].unique().tolist()) <= {0.0, 1.0}
     for key, tolerance in (("image", 0.05), ("mask", 0.5)):
@@ -245,8 +245,8 @@ def test_between_monai_transforms(shape: tuple[int, ...], lazy: bool) -> None:
     }
     chain = [
         RandAffined("image", prob=1.0, rotate_range=0.2, padding_mode="zeros"),
-        RandLandmarkWarpd("image", **{**ALL, "elastic_range": 1}, unit="mm", prob=1.0),
-        RandLandmarkFlipd("image", spatial_axis=1, prob=1.0),
+        RandLandmarkWarpd("image", "label", **{**ALL, "elastic_range": 1}, unit="mm", prob=1.0),
+        RandLandmarkFlipd("image", "label", spatial_axis=1, prob=1.0),
         Flipd("image", 0),
         LandmarksToIndexd("label"),
     ]
@@ -256,14 +256,14 @@ def test_between_monai_transforms(shape: tuple[int, ...], lazy: bool) -> None:
 
 def test_dictionary_probability_and_missing_keys() -> None:
     item = {"image": torch.rand(1, 16, 16), "label": torch.rand(1, 2, 2) * 16}
-    result = RandLandmarkWarpd("image", **ALL, prob=0.0)(item)
+    result = RandLandmarkWarpd("image", "label", **ALL, prob=0.0)(item)
     assert torch.equal(result["image"], item["image"]) and torch.equal(result["label"], item["label"])
     with pytest.raises(KeyError, match="label"):
-        RandLandmarkWarpd("image", **ALL, prob=1.0)({"image": item["image"]})
-    only_image = RandLandmarkWarpd("image", **ALL, prob=1.0, allow_missing_keys=True)({"image": item["image"]})
+        RandLandmarkWarpd("image", "label", **ALL, prob=1.0)({"image": item["image"]})
+    only_image = RandLandmarkWarpd("image", "label", **ALL, prob=1.0, allow_missing_keys=True)({"image": item["image"]})
     assert set(only_image) == {"image"}
     assert (
-        RandLandmarkWarpd("image", **ALL, prob=1.0, allow_missing_keys=True)({"label": item["label"]})["label"]
+        RandLandmarkWarpd("image", "label", **ALL, prob=1.0, allow_missing_keys=True)({"label": item["label"]})["label"]
         is item["label"]
     )
 
@@ -289,6 +289,6 @@ def test_bad_shapes() -> None:
     with pytest.raises(ValueError, match="channel-first"):
         warp(torch.zeros(8, 8))
     with pytest.raises(ValueError, match="one size"):
-        RandLandmarkWarpd(("image", "mask"), prob=1.0)(
+        RandLandmarkWarpd(("image", "mask"), "label", prob=1.0)(
             {"image": torch.zeros(1, 8, 8), "mask": torch.zeros(1, 9, 8), "label": torch.zeros(1, 1, 2)}
         )

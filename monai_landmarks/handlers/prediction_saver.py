@@ -18,12 +18,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.data.utils import to_affine_nd
 from monai.utils import CommonKeys
 
 from monai_landmarks.data import (
@@ -34,22 +32,12 @@ from monai_landmarks.data import (
     write_landmark_table,
     write_landmarks,
 )
+from monai_landmarks.spaces import file_affine, plane_z
 from monai_landmarks.uncertainty import ConformalRegions
 
-from .engine_output import (
-    Engine,
-    Events,
-    file_affine,
-    gather,
-    image_path,
-    is_best,
-    is_main_process,
-    output_items,
-    take,
-    world,
-)
+from .engine_output import Engine, Events, gather, image_path, is_best, is_main_process, output_items, take, world
 
-__all__ = ["LandmarkSaver", "distinct_names"]
+__all__ = ["PredictionSaver", "distinct_names"]
 
 
 class _Case(NamedTuple):
@@ -60,7 +48,7 @@ class _Case(NamedTuple):
     plane: float  # world z of a 2-D image
 
 
-class LandmarkSaver:
+class PredictionSaver:
     """Write the predicted landmarks of every image, in the image's own world space.
 
     After each iteration every image has its ``<name>.mrk.json`` in ``output_dir``; at the end ``table`` holds all of all
@@ -141,7 +129,7 @@ class LandmarkSaver:
                     "file's pixels for the table. Put EnsureWorldAffined right after LoadImaged, or use "
                     "table_coordinate_system='RAS'."
                 )
-            plane = _plane(item.get(self.image_key))
+            plane = plane_z(item.get(self.image_key))
             case = _Case(image, self._free_name(image), landmarks, affine, plane)
             if not self.best_only:
                 self._write(case.name, case)
@@ -240,10 +228,6 @@ class LandmarkSaver:
                     values = np.column_stack([std, case.landmarks.region_radius][: 1 + len(further)])
                     for name, row in zip(self.names, values):
                         table.writerow([case.image, name, *("" if value != value else f"{value:.4f}" for value in row)])
-
-
-def _plane(image: Any) -> float:
-    return float(to_affine_nd(3, image.affine.cpu().double().numpy())[2, 3]) if isinstance(image, MetaTensor) else 0.0
 
 
 def distinct_names(paths: Sequence[str]) -> list[str]:
