@@ -29,17 +29,17 @@ class CoarseToFineLoss(nn.Module):
     """
     Coarse-to-fine supervision (FARNet, Ao and Wu): a loss of the fine heatmaps plus a loss of the coarse heatmaps.
 
-    The network returns the fine heatmaps only, one tensor. This loss receives the coarse ones from a layer of the network,
-    an :class:`~monai_landmarks.networks.layers.OutputTap`, in each pass in training mode, and keeps them until it is
-    called. So call the loss once after each training pass, before the next pass.
+    The network returns the fine heatmaps only, one tensor. This loss receives the coarse ones from a layer of the
+    network, an :class:`~monai_landmarks.networks.layers.OutputTap`, in each pass in training mode, and keeps them until
+    it is called. So call the loss once after each training pass, before the next pass.
 
     The network is not a part of this module, and the loss does not keep it alive. Wrapping the network, for example in
-    ``DistributedDataParallel``, changes nothing. The network can be copied, pickled, compiled and scripted; a copy is not
-    connected to the loss.
+    ``DistributedDataParallel``, changes nothing. The network can be copied, pickled, compiled and scripted; a copy is
+    not connected to the loss.
 
     A point x on the fine grid is at :math:`(x + 1/2) / s - 1/2` on a coarse grid of stride s. In the published scheme,
-    sigma is 10 pixels on both grids, so it is twice as wide in mm on the coarse one. The default, one loss for both terms,
-    does the same.
+    sigma is 10 pixels on both grids, so it is twice as wide in mm on the coarse one. The default, one loss for both
+    terms, does the same.
 
     Args:
         fine: loss of the fine heatmaps, called with heatmaps (B, N, *spatial) and index points (B, N, D).
@@ -126,8 +126,8 @@ class CoarseToFineLoss(nn.Module):
             return fine
         if coarse_maps is None:
             raise RuntimeError(
-                "the network has made no coarse heatmaps since this loss was last called. Call the loss once after each "
-                "pass of the network in training mode, and construct the loss with the network that is trained: a copy "
+                "the network has made no coarse heatmaps since this loss was last called. Call the loss once after "
+                "each pass of the network in training mode, and construct the loss with the network that is trained: a copy "
                 "of a network or of a loss, such as a replica of DataParallel, is not connected."
             )
         coarse_maps = plain_tensor(coarse_maps)
@@ -142,8 +142,8 @@ class CoarseToFineLoss(nn.Module):
         fits = (abs(f - s * c) < s for f, s, c in zip(fine, stride, coarse))
         if not (len(stride) == len(fine) == len(coarse) and all(fits)):
             raise ValueError(
-                f"coarse heatmaps of size {tuple(coarse)} do not match fine heatmaps of size {tuple(fine)} at coarse_stride "
-                f"{self.coarse_stride}: set coarse_stride to the stride of the layer."
+                f"coarse heatmaps of size {tuple(coarse)} do not match fine heatmaps of size {tuple(fine)} at "
+                f"coarse_stride {self.coarse_stride}: set coarse_stride to the stride of the layer."
             )
         return (points + 0.5) / torch.tensor(stride, dtype=torch.float32, device=points.device) - 0.5
 
@@ -157,7 +157,7 @@ def _find_tap(network: nn.Module, name: str) -> Any:
     # found by its method, because losses do not depend on the networks of this package
     if not hasattr(layer, "connect"):
         raise ValueError(
-            f"layer {name!r} of {type(network).__name__} is a {type(layer).__name__}: pass the coarse heatmaps through an "
-            "OutputTap (monai_landmarks.networks.layers) and give its name."
+            f"layer {name!r} of {type(network).__name__} is a {type(layer).__name__}: pass the coarse heatmaps through "
+            "an OutputTap (monai_landmarks.networks.layers) and give its name."
         )
     return layer

@@ -408,5 +408,5 @@ def test_coarse_heatmaps_of_another_batch_are_refused():
     loss = CoarseToFineLoss(EWCLoss(), network)
     heatmaps = network(image)
     network(image[:1])
-    with pytest.raises(ValueError, match="do not belong"):
+    with pytest.raises(ValueError, match="do not match"):
         loss(heatmaps, points)

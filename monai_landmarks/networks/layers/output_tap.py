@@ -31,8 +31,9 @@ class OutputTap(nn.Module):
     """
     The identity. In training mode it also passes its input to each connected receiver.
 
-    A network that returns one tensor can thereby have intermediate maps supervised by a loss: the maps leave the network
-    through a tap, and the loss is the receiver. MONAI's trainer and inferers pass only the returned tensor to a loss.
+    A network that returns one tensor can thereby have intermediate maps supervised by a loss: the maps leave the
+    network through a tap, and the loss is the receiver. MONAI's trainer and inferers pass only the returned tensor to a
+    loss.
 
     The tap refers to receivers weakly, so it does not keep a loss alive, and it stores no tensor. Copies of a network,
     by ``copy.deepcopy`` or by ``pickle``, have no receivers. In TorchScript the tap is the identity.
@@ -60,7 +61,8 @@ class OutputTap(nn.Module):
         Add a receiver.
 
         Args:
-            receiver: an object with a method ``receive``, which is called with the output of each pass in training mode.
+            receiver: an object with a method ``receive``, which is called with the output of each pass in training
+                mode.
         """
         self._receivers = [known for known in self._receivers if known() is not None] + [weakref.ref(receiver)]
 
