@@ -23,7 +23,7 @@ import numpy as np
 from monai.utils import optional_import
 
 from monai_landmarks.data import load_landmark_datalist, load_landmark_definition, read_image, read_item_landmarks
-from monai_landmarks.data.image_files import has_spacing, read_header
+from monai_landmarks.data.images.image_files import has_spacing, read_header
 
 tqdm, has_tqdm = optional_import("tqdm", name="tqdm")
 
@@ -98,7 +98,7 @@ def summarize_datalist(path: str | os.PathLike) -> DataSummary:
         if not sections[name]:
             raise ValueError(
                 f"{path}: no image for {name}; a training needs images to learn from, and others to be measured on, "
-                "see `monai-landmarks check --val-fraction`."
+                "see `monai-landmarks check --val-frac`."
             )
     items = [item for name in SECTIONS for item in sections[name]]
     bar = tqdm(items, desc="reading headers", leave=False, disable=None) if has_tqdm else items

@@ -19,7 +19,6 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from monai_landmarks.apps.contact_sheet import write_contact_sheet
 from monai_landmarks.apps.main import program
 from monai_landmarks.data import (
     check_data,
@@ -28,6 +27,7 @@ from monai_landmarks.data import (
     write_hand_phantom,
     write_spine_phantom,
 )
+from monai_landmarks.evaluation import write_contact_sheet
 
 
 def check(*args):
@@ -37,21 +37,19 @@ def check(*args):
 @pytest.fixture(scope="module")
 def hand(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hand")
-    write_hand_phantom(folder, 8, size=(48, 48))
+    write_hand_phantom(folder, 8, size=(48, 48), val_frac=0.15)
     return folder
 
 
 @pytest.fixture(scope="module")
 def spine(tmp_path_factory):
     folder = tmp_path_factory.mktemp("spine")
-    write_spine_phantom(folder, 3, size=(24, 24, 36), spacing=(5, 5, 5))
+    write_spine_phantom(folder, 3, size=(24, 24, 36), spacing=(5, 5, 5), val_frac=0.15)
     return folder
 
 
 def test_phantom_to_datalist(hand, tmp_path):
-    result = check(
-        hand / "images", hand / "landmarks.csv", "--spacing", "0.9", "--val-fraction", 0.25, "--out", tmp_path
-    )
+    result = check(hand / "images", hand / "landmarks.csv", "--spacing", "0.9", "--val-frac", 0.25, "--out", tmp_path)
     assert result.exit_code == 0, result.output
     assert "images       8, 8 of them with landmarks" in result.stdout and "spacing      0.9 x 0.9 mm" in result.stdout
     assert f"{tmp_path / 'datalist.json'}: 6 training, 2 validation, 0 testing" in result.stdout
@@ -68,7 +66,7 @@ def test_phantom_to_datalist(hand, tmp_path):
             assert item["spacing"] == [0.9, 0.9]
     assert (
         check(
-            hand / "images", hand / "landmarks.csv", "--spacing", "0.9", "--val-fraction", 0.25, "--out", tmp_path
+            hand / "images", hand / "landmarks.csv", "--spacing", "0.9", "--val-frac", 0.25, "--out", tmp_path
         ).exit_code
         == 0
     )
@@ -81,7 +79,7 @@ def test_the_pixel_size_of_pictures_must_be_given(hand, tmp_path):
         result.stdout.count("  - ") == 1
         and "the pixel size is not known of 8 pictures, such as hand_0000.png" in result.stdout
     )
-    assert result.stderr == "\nNo datalist was written, because of the faults (1).\n"
+    assert result.stderr == "\nNo datalist is written, because there are faults (1).\n"
     assert [path.name for path in tmp_path.iterdir()] == ["contact_sheet.png"]
 
 
@@ -91,7 +89,7 @@ def test_folds_by_a_column(hand, tmp_path):
         "image,patient\n" + "".join(f"{name},{i // 2}\n" for i, name in enumerate(names))
     )
     (tmp_path / "pairs.csv").write_text("radius_styloid,ulna_styloid\n")
-    arguments = [hand / "images", hand / "landmarks.csv", "--spacing", 1, "--folds", 3, "--test-fraction", 0.25]
+    arguments = [hand / "images", hand / "landmarks.csv", "--spacing", 1, "--folds", 3, "--test-frac", 0.25]
     arguments += [
         "--group-column",
         "patient",
@@ -148,10 +146,10 @@ def test_real_radiographs(hand9_root, tmp_path):
 def test_wrong_usage(hand, tmp_path):
     images, table = hand / "images", hand / "landmarks.csv"
     for arguments, message in (
-        ([images, table, "--out", images / "checked"], "would be taken for an image"),
+        ([images, table, "--out", images / "checked"], "would be read as an image"),
         ([images, table, "--group-table", table, "--out", tmp_path], "--group-table needs --group-column"),
         ([images, images, "--group-column", "patient", "--out", tmp_path], "--group-column needs --group-table"),
-        ([images, table, "--spacing", "wide"], "no size of a pixel"),
+        ([images, table, "--spacing", "wide"], "is not a pixel size"),
         ([images, table, "--folds", 1], "not in the range"),
     ):
         result = check(*arguments)

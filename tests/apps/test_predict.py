@@ -26,8 +26,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from monai_landmarks.apps.main import program
-from monai_landmarks.apps.prediction import predict_landmarks
 from monai_landmarks.data import bundle_landmark_names, read_landmark_table, read_landmarks
+from monai_landmarks.evaluation import predict_landmarks
 from monai_landmarks.uncertainty import ConformalRegions
 
 SOURCE = Path(__file__).parents[2] / "bundles"
@@ -227,7 +227,7 @@ def no_metadata(root: Path) -> None:
 
 
 def no_saver(root: Path) -> None:
-    change(root, handlers=[])
+    change(root, saver={"_target_": "StatsHandler"}, handlers=[])
 
 
 def no_device(root: Path) -> None:
@@ -262,7 +262,7 @@ def other_weights(root: Path) -> None:
     [
         (no_bundle, "no configs/inference.json"),
         (no_metadata, "no configs/metadata.json"),
-        (no_saver, r"inference.json: lacks a handler PredictionSaver"),
+        (no_saver, r"inference.json: lacks a PredictionSaver as 'saver', '@saver' among the handlers"),
         (no_device, r"inference.json: lacks 'device', 'run'"),
         (no_json, r"inference.json: Expecting"),
         (no_weights, r"model.pt: there are no weights"),

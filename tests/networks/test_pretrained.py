@@ -285,7 +285,7 @@ def test_imagenet_without_network_warns_and_starts_at_random(error, cache, monke
     with pytest.warns(UserWarning) as caught:
         state = make_encoder("resnet18", 2, 3, weights="imagenet").state_dict()
     (message,) = (str(w.message) for w in caught)
-    assert str(cache / "resnet18-f37072fd.pth") in message and "random start" in message and "TORCH_HOME" in message
+    assert str(cache / "resnet18-f37072fd.pth") in message and "random initialization" in message and "TORCH_HOME" in message
     assert all(torch.equal(state[key], expected[key]) for key in expected)
 
 

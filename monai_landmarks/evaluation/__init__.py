@@ -1,0 +1,57 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Prediction with a bundle, evaluation of predictions, reports, and calibration of conformal regions.
+
+Each name is imported at its first use, so that a command loads only the modules it needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .bundle_prediction import Prediction, predict_landmarks
+    from .conformal_calibration import calibrate_regions, write_predictions_with_regions
+    from .dataset_contact_sheet import write_contact_sheet
+    from .html_report import write_report
+    from .prediction_errors import EvaluatedCase, Evaluation, evaluate_predictions
+
+__all__ = [
+    "EvaluatedCase",
+    "Evaluation",
+    "Prediction",
+    "calibrate_regions",
+    "evaluate_predictions",
+    "predict_landmarks",
+    "write_contact_sheet",
+    "write_predictions_with_regions",
+    "write_report",
+]
+
+_MODULES = {
+    "EvaluatedCase": "prediction_errors",
+    "Evaluation": "prediction_errors",
+    "Prediction": "bundle_prediction",
+    "calibrate_regions": "conformal_calibration",
+    "evaluate_predictions": "prediction_errors",
+    "predict_landmarks": "bundle_prediction",
+    "write_contact_sheet": "dataset_contact_sheet",
+    "write_predictions_with_regions": "conformal_calibration",
+    "write_report": "html_report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)

@@ -1,0 +1,287 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Landmarks of many images from files, folders and datalists, and their conversion to a common space."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from monai_landmarks.data import (
+    CoordinateSystem,
+    LandmarkSet,
+    NameIndex,
+    image_stem,
+    landmark_suffix,
+    load_landmark_datalist,
+    load_landmark_definition,
+    read_item_landmarks,
+)
+from monai_landmarks.data.files.json_values import load_json
+from monai_landmarks.data.files.safe_files import read_text
+from monai_landmarks.data.images.image_files import has_spacing, read_header
+from monai_landmarks.data.images.image_folder import find_images
+from monai_landmarks.data.landmarks.landmark_io import find_landmark_files, read_landmark_sets
+from monai_landmarks.spaces import picture_affine
+
+__all__ = [
+    "ImageGeometry",
+    "ImageLandmarks",
+    "landmark_files",
+    "match_predictions",
+    "read_annotations",
+    "to_common_space",
+]
+
+# what is written beside predictions and holds no points
+_NO_LANDMARKS = ("metrics.csv", "errors_per_landmark.csv", "errors_per_image.csv")
+
+
+class ImageGeometry:
+    """Affine and pixel size of an image, as far as they are known.
+
+    Args:
+        image: image file. Its header is read when the affine is requested.
+        spacing: pixel size in mm of a picture, or of an image whose file is not known. 1: lengths are in pixels.
+    """
+
+    def __init__(self, image: Path | None = None, spacing: float | Sequence[float] | None = None) -> None:
+        self.image = image
+        self.spacing = spacing
+
+    @property
+    def in_pixels(self) -> bool:
+        """Whether lengths are in pixels: the pixel size is not known, or it was given as 1."""
+        if self.image is not None and has_spacing(self.image):
+            return False
+        return self.spacing is None or bool(np.all(np.asarray(self.spacing) == 1))
+
+    def affine(self) -> np.ndarray | None:
+        """Return the 4x4 affine from index to RAS mm, or None if neither an image nor a spacing is known."""
+        if self.image is not None and has_spacing(self.image):
+            return read_header(self.image)[1]
+        return None if self.spacing is None else picture_affine(self.spacing)
+
+
+@dataclass(frozen=True)
+class ImageLandmarks:
+    """The landmarks of an image, with the geometry of the image.
+
+    Args:
+        landmarks: landmarks in the coordinate system of their file.
+        geometry: affine and pixel size of the image.
+    """
+
+    landmarks: LandmarkSet
+    geometry: ImageGeometry
+
+
+def read_annotations(
+    path: str | os.PathLike,
+    *,
+    section: str | None = None,
+    images: str | os.PathLike | None = None,
+    spacing: float | Sequence[float] | None = None,
+    coordinate_system: str | None = None,
+) -> dict[str, ImageLandmarks]:
+    """Read the annotated landmarks of many images.
+
+    Args:
+        path: landmark file of one or many images, folder of landmark files, or datalist.
+        section: section of the datalist. Default: all sections.
+        images: folder of the images, or a datalist that names them, from which the pixel size is read.
+        spacing: pixel size in mm of pictures for which a datalist does not state it.
+        coordinate_system: coordinate system of landmark files that do not state their own.
+
+    Returns:
+        Dictionary from the name of the image to its landmarks.
+
+    Raises:
+        ValueError: if a file is malformed, two files hold landmarks of the same image, or a name matches several images.
+    """
+    path = Path(path)
+    if _is_datalist(path):
+        return _read_datalist(path, section, spacing)
+    spacings = {} if images is None else _image_spacings(Path(images), spacing)
+    index = NameIndex(list(spacings))
+    result = {}
+    for kind in _read_kinds(path, coordinate_system).values():
+        for name, landmarks in kind.items():
+            if name in result:
+                raise ValueError(
+                    f"{path}: landmarks of {name} are in two files of different formats; expected one file per image."
+                )
+            found = index.find(name)
+            if len(found) > 1:
+                raise ValueError(f"{path}: {name!r} matches more than one image: {', '.join(found)}.")
+            geometry = ImageGeometry(Path(found[0]), spacings[found[0]]) if found else ImageGeometry(None, spacing)
+            result[name] = ImageLandmarks(landmarks, geometry)
+    return result
+
+
+def match_predictions(
+    path: str | os.PathLike, truth: Mapping[str, ImageLandmarks], coordinate_system: str | None = None
+) -> tuple[dict[str, LandmarkSet], list[str]]:
+    """Read predicted landmarks, and match them to annotated images by name.
+
+    A folder can hold the same predictions in several formats, as :class:`monai_landmarks.handlers.PredictionSaver` writes
+    them. Files in the space of the ground truth are preferred, so that pixels are compared to pixels and mm to mm.
+
+    Args:
+        path: landmark file of one or many images, folder of landmark files, or datalist.
+        truth: ground truth by the name of the image, from :func:`read_annotations`.
+        coordinate_system: coordinate system of landmark files that do not state their own.
+
+    Returns:
+        Dictionary from the names in ``truth`` to predicted landmarks, and the names of predictions that match no image.
+
+    Raises:
+        ValueError: if a file is malformed, a name matches several images, or two predictions match the same image.
+    """
+    path, index = Path(path), NameIndex(truth)
+    if _is_datalist(path):
+        kinds = {"datalist": {name: item.landmarks for name, item in _read_datalist(path, None, None).items()}}
+    else:
+        kinds = _read_kinds(path, coordinate_system)
+    in_index = {item.landmarks.coordinate_system == CoordinateSystem.INDEX for item in truth.values()}
+    fits = {
+        kind: in_index == {landmarks.coordinate_system == CoordinateSystem.INDEX for landmarks in sets.values()}
+        for kind, sets in kinds.items()
+    }
+    matched: dict[str, LandmarkSet] = {}
+    unknown: dict[str, str] = {}  # by file name, because a table and a landmark file may name the same image
+    for kind in sorted(kinds, key=lambda kind: not fits[kind]):
+        taken: dict[str, str] = {}
+        for name, landmarks in kinds[kind].items():
+            found = index.find(name)
+            if len(found) > 1:
+                raise ValueError(f"{path}: {name!r} matches more than one image: {', '.join(found)}.")
+            if not found:
+                unknown.setdefault(image_stem(name), name)
+            elif found[0] in taken:
+                raise ValueError(f"{path}: {name!r} and {taken[found[0]]!r} match the same image {found[0]}.")
+            else:
+                taken[found[0]] = name
+                matched.setdefault(found[0], landmarks)
+    return matched, list(unknown.values())
+
+
+def to_common_space(
+    first: LandmarkSet, second: LandmarkSet, geometry: ImageGeometry
+) -> tuple[LandmarkSet, LandmarkSet, Literal["mm", "px"]]:
+    """Convert two landmark sets of an image to one space, in which distances between them can be measured.
+
+    Args:
+        first: landmarks in any coordinate system.
+        second: landmarks with the same names, in any coordinate system.
+        geometry: affine and pixel size of the image.
+
+    Returns:
+        Both sets, and the unit of their points: ``"mm"``, or ``"px"`` where the pixel size is not known or is 1. The sets are
+        2-D where all points lie in the plane z = 0.
+
+    Raises:
+        ValueError: if one set is in pixels and the other in mm, and the pixel size is not known.
+    """
+    indexed = [landmarks.coordinate_system == CoordinateSystem.INDEX for landmarks in (first, second)]
+    if first.spatial_dims != second.spatial_dims:  # files of 3D Slicer hold 3-D points, also for 2-D images
+        first, second = (landmarks.with_spatial_dims(3) for landmarks in (first, second))
+    if not (all(indexed) and geometry.in_pixels):
+        affine = geometry.affine() if any(indexed) else np.eye(4)
+        if affine is None:
+            raise ValueError(
+                "some points are in pixels and others in mm; give the images, or the spacing of pictures, to compare them."
+            )
+        first, second = (landmarks.to_world(affine) for landmarks in (first, second))
+    if not any(np.nan_to_num(landmarks.points[:, 2:]).any() for landmarks in (first, second)):
+        first, second = (landmarks.with_spatial_dims(2) for landmarks in (first, second))
+    return first, second, "px" if any(indexed) and geometry.in_pixels else "mm"
+
+
+def _image_spacings(images: Path, spacing: float | Sequence[float] | None) -> dict[str, float | Sequence[float] | None]:
+    """Return the images of a folder or a datalist, each with the pixel size to use if it is a picture."""
+    if not _is_datalist(images):
+        return {str(file): spacing for file in find_images(images)}
+    content: dict[str, Any] = load_json(read_text(images))
+    sections = [key for key, value in content.items() if isinstance(value, list)]
+    return {item["image"]: item.get("spacing", spacing) for item in load_landmark_datalist(images, sections)}
+
+
+def landmark_files(path: Path) -> dict[Path, str]:
+    """Return the landmark files of a folder, or a single file, each with its suffix.
+
+    Tables that are written beside predictions, such as ``metrics.csv``, are left out.
+
+    Raises:
+        ValueError: if a folder has no landmark file.
+    """
+    if not path.is_dir():
+        return {path: landmark_suffix(path) or ""}
+    files = {
+        file: suffix
+        for file, suffix in find_landmark_files(path).items()
+        if file.name not in _NO_LANDMARKS and not file.name.endswith("_std.csv")
+    }
+    if not files:
+        raise ValueError(f"{path}: no landmark file in it.")
+    return files
+
+
+def _read_kinds(path: Path, coordinate_system: str | None) -> dict[str, dict[str, LandmarkSet]]:
+    """Read landmark sets, by kind of source (a table, or all files of one suffix) and by the name of their image."""
+    kinds: dict[str, dict[str, LandmarkSet]] = {}
+    for file, suffix in landmark_files(path).items():
+        sets = read_landmark_sets(file, coordinate_system=coordinate_system)
+        stem = file.relative_to(path).as_posix() if path.is_dir() else file.name
+        for key, landmarks in sets.items():
+            name = stem[: len(stem) - len(suffix)] if key is None else key
+            kind = suffix if key is None else str(file)
+            if name in kinds.setdefault(kind, {}):
+                raise ValueError(f"{file}: landmarks of {name} are in another file, too; expected one file per image.")
+            kinds[kind][name] = landmarks
+    return kinds
+
+
+def _is_datalist(path: Path) -> bool:
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return False
+    try:
+        content = load_json(read_text(path))
+    except ValueError:
+        return False
+    if not isinstance(content, dict) or not isinstance(content.get("landmarks"), dict):
+        return False
+    return "names" in content["landmarks"]
+
+
+def _read_datalist(
+    path: Path, section: str | None, spacing: float | Sequence[float] | None
+) -> dict[str, ImageLandmarks]:
+    content: dict[str, Any] = load_json(read_text(path))
+    pairs = load_landmark_definition(path)["pairs"]
+    sections = [section] if section else [key for key, value in content.items() if isinstance(value, list)]
+    items = load_landmark_datalist(path, sections)
+    folder = os.path.commonpath([os.path.dirname(item["image"]) or "." for item in items]) if items else ""
+    result = {}
+    for item in items:
+        landmarks = read_item_landmarks(item, pairs)
+        if landmarks is None:
+            continue
+        result[Path(os.path.relpath(item["image"], folder)).as_posix()] = ImageLandmarks(
+            landmarks, ImageGeometry(Path(item["image"]), item.get("spacing", spacing))
+        )
+    return result
