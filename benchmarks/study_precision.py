@@ -32,7 +32,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from monai_landmarks.data import atomic_write, load_landmark_datalist
-from monai_landmarks.data.phantom import HAND_LANDMARKS, write_hand_phantom
+from monai_landmarks.data.datasets.phantom import HAND_LANDMARKS, write_hand_phantom
 from monai_landmarks.losses import AdaptivePrecisionLoss, SCNLoss
 from monai_landmarks.networks.nets import LocalizationUNet
 from monai_landmarks.precision import (

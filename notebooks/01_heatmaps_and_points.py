@@ -32,7 +32,7 @@ import torch
 from monai.config import print_config
 from monai.transforms import GenerateHeatmap
 
-from monai_landmarks.data.phantom import hand_phantom
+from monai_landmarks.data.datasets.phantom import hand_phantom
 from monai_landmarks.transforms import HeatmapToLandmarks, LandmarksToHeatmap, RandLandmarkWarp
 
 print_config()

@@ -39,7 +39,7 @@ from monai.transforms import Compose, LoadImaged, RandAdjustContrastd, ScaleInte
 from monai.utils import set_determinism
 
 from monai_landmarks.data import load_landmark_datalist
-from monai_landmarks.data.phantom import write_hand_phantom
+from monai_landmarks.data.datasets.phantom import write_hand_phantom
 from monai_landmarks.losses import GaussianTarget, HeatmapL2Loss
 from monai_landmarks.metrics import PointErrorMetric, SuccessDetectionRateMetric
 from monai_landmarks.networks.nets import SCN

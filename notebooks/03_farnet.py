@@ -34,7 +34,7 @@ import torch
 from monai.config import print_config
 from monai.utils import set_determinism
 
-from monai_landmarks.data.phantom import hand_phantom
+from monai_landmarks.data.datasets.phantom import hand_phantom
 from monai_landmarks.losses import CoarseToFineLoss, EWCLoss, GaussianTarget
 from monai_landmarks.networks.nets import FARNet
 from monai_landmarks.transforms import HeatmapToLandmarks, RandLandmarkWarp

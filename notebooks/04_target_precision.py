@@ -44,7 +44,7 @@ from monai.transforms import Compose, Lambdad, LoadImaged, NormalizeIntensityd
 from monai.utils import set_determinism
 
 from monai_landmarks.data import load_landmark_datalist
-from monai_landmarks.data.phantom import HAND_LANDMARKS, write_hand_phantom
+from monai_landmarks.data.datasets.phantom import HAND_LANDMARKS, write_hand_phantom
 from monai_landmarks.handlers import TargetPrecision
 from monai_landmarks.losses import AdaptivePrecisionLoss
 from monai_landmarks.metrics import points_error_batch

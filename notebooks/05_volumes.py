@@ -34,7 +34,7 @@ from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 from monai.utils import set_determinism
 
-from monai_landmarks.data.phantom import spine_phantom
+from monai_landmarks.data.datasets.phantom import spine_phantom
 from monai_landmarks.heatmaps import decode_heatmaps, gaussian_heatmaps
 from monai_landmarks.inferers import FlipEnsembleInferer, LandmarkInferer, SlidingWindowLandmarkInferer
 from monai_landmarks.losses import GaussianTarget, HeatmapL2Loss

@@ -67,14 +67,19 @@ def optional_imports(path):
             yield from (arg.value.partition(".")[0] for arg in node.args[:1] if isinstance(arg, ast.Constant))
 
 
-def floors():
-    """Folder to the folders it may import from: the table "Floors" in CONTRIBUTING.md."""
-    rows = re.findall(r"^\| `(\w+)/` \|.*\| ([^|]+) \|$", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.MULTILINE)
+def floors(inside=""):
+    """Folder to the folders it may import from: the tables under "Floors" in CONTRIBUTING.md.
+
+    Args:
+        inside: a folder of the package that is itself divided, such as ``data``.
+    """
+    row = rf"^\| `{inside and inside + '/'}(\w+)/` \|.*\| ([^|]+) \|$"
+    rows = re.findall(row, (ROOT / "CONTRIBUTING.md").read_text(), flags=re.MULTILINE)
     return {folder: set(re.findall(r"`(\w+)`", may)) for folder, may in rows}
 
 
-def folder_of(path):
-    parts = path.relative_to(PACKAGE).parts
+def folder_of(path, inside=""):
+    parts = path.relative_to(PACKAGE / inside).parts
     return parts[0] if len(parts) > 1 else ""
 
 
@@ -93,30 +98,44 @@ def import_names(reqs):
     return {IMPORT_NAMES.get(name, name) for name in names}
 
 
-def test_floors_table_names_every_folder():
-    assert set(floors()) == {folder_of(p) for p in python_files("monai_landmarks")} - {""}
+DIVIDED = ["", "data"]  # the package, and the folders in it that have floors of their own
 
 
-def test_floors_have_no_circle():
-    table = floors()
+@pytest.mark.parametrize("inside", DIVIDED)
+def test_floors_table_names_every_folder(inside):
+    files = python_files(f"monai_landmarks/{inside}")
+    assert set(floors(inside)) == {folder_of(p, inside) for p in files} - {""}
+
+
+@pytest.mark.parametrize("inside", DIVIDED)
+def test_floors_have_no_circle(inside):
+    table = floors(inside)
     while table:
         ground = {folder for folder, may in table.items() if not may & set(table)}
         assert ground, f"these folders import each other in a circle: {sorted(table)}"
         table = {folder: may for folder, may in table.items() if folder not in ground}
 
 
-@pytest.mark.parametrize("path", python_files("monai_landmarks"), ids=relative)
-def test_imports_run_downward(path):
-    folder = folder_of(path)
-    allowed = floors().get(folder, set()) | {folder}
-    if path == PACKAGE / "__main__.py":  # the program itself stands on the top floor
-        allowed |= {"apps"}
-    for module in imported_modules(path):
-        name, *rest = module.split(".")
-        if name == "monai_landmarks" and rest and (PACKAGE / rest[0]).is_dir():
-            assert (
-                rest[0] in allowed
-            ), f"{relative(path)} imports {module}; {folder or 'the top'} may use {sorted(allowed)}"
+@pytest.mark.parametrize("inside", DIVIDED)
+def test_imports_run_downward(inside):
+    table = floors(inside)
+    prefix = ".".join(["monai_landmarks", *filter(None, [inside])])
+    upward = []
+    for path in python_files(f"monai_landmarks/{inside}"):
+        folder = folder_of(path, inside)
+        if path == PACKAGE / "__main__.py":  # the program itself stands on the top floor
+            continue
+        allowed = table[folder] | {folder} if folder else set(table) if inside else set()
+        for module in imported_modules(path):
+            name = module.removeprefix(f"{prefix}.").partition(".")[0] if module.startswith(f"{prefix}.") else ""
+            if name in table and name not in allowed:
+                upward.append(
+                    f"{relative(path)} imports {module}; {folder or inside or 'the top'} may use {sorted(allowed)}"
+                )
+            # what a divided folder exports comes from all of its floors
+            elif inside and folder and module.rpartition(".")[0] == prefix and name not in table:
+                upward.append(f"{relative(path)} imports {module} from {prefix} itself; import it from its own room")
+    assert upward == []
 
 
 @pytest.mark.parametrize("path", python_files(*CODE_FOLDERS), ids=relative)

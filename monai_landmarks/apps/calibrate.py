@@ -65,7 +65,7 @@ def calibrate(predictions: Path, landmarks: Path, out: Path, new: Path | None, *
     columns (.csv). In new images of the same kind a region holds its landmark with the stated probability or a bit more
     (split-conformal prediction).
     """
-    from .calibration import calibrate_predictions, state_regions
+    from monai_landmarks.evaluation import calibrate_predictions, state_regions
 
     regions = calibrate_predictions(predictions, landmarks, **options)
     bound = "radius mm" if regions.shape == "ball" else "standard deviations"

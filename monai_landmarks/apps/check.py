@@ -60,8 +60,7 @@ def check(images: Path, landmarks: Path, out: Path, **options: Any) -> None:
     The exit code is 0 if a training may start, and 1 if not.
     """
     from monai_landmarks.data import check_data
-
-    from .contact_sheet import write_contact_sheet
+    from monai_landmarks.evaluation import write_contact_sheet
 
     if images.is_dir() and images.resolve() in [out.resolve(), *out.resolve().parents]:
         raise click.UsageError(f"--out {out} lies in {images}, where the contact sheet would be taken for an image.")

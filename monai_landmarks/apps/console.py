@@ -20,11 +20,10 @@ from typing import Any
 
 import click
 
-__all__ = ["FOLDER", "PATH", "PREDICTION_FORMATS", "SPACING", "SYSTEM", "text_table"]
+__all__ = ["FOLDER", "PATH", "SPACING", "SYSTEM", "text_table"]
 
 PATH = click.Path(exists=True, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
-PREDICTION_FORMATS = ("mrk.json", "fcsv", "csv", "npz")
 SYSTEM = click.Choice(["RAS", "LPS", "index"], case_sensitive=False)
 
 

@@ -23,9 +23,8 @@ import click
 from .console import FOLDER, PATH, SPACING, SYSTEM, text_table
 
 if TYPE_CHECKING:
+    from monai_landmarks.evaluation import Evaluation
     from monai_landmarks.metrics import PairedComparison
-
-    from .evaluation import Evaluation
 
 __all__ = ["evaluate", "evaluation_options"]
 
@@ -109,7 +108,7 @@ def evaluate(predictions: Path, landmarks: Path, out: Path | None, **options: An
     Intervals come from the bootstrap over images (BCa). A comparison is paired: Wilcoxon's signed-rank test, exact, on the
     mean error of each image.
     """
-    from .evaluation import evaluate_predictions
+    from monai_landmarks.evaluation import evaluate_predictions
 
     result = evaluate_predictions(predictions, landmarks, **options)
     _show(result)

@@ -53,7 +53,7 @@ def label_server(
         raise ValueError(
             "MONAI Label is not installed; `./setup.sh label` installs it, see monai_landmarks/label/README.md."
         )
-    from monai_landmarks.data.image_files import IMAGE_SUFFIXES
+    from monai_landmarks.data.images.image_files import IMAGE_SUFFIXES
 
     os.environ.setdefault("MONAI_LABEL_DATASTORE_FILE_EXT", json.dumps([f"*{suffix}" for suffix in IMAGE_SUFFIXES]))
     command = server_command(app or os.fspath(make_app(DEFAULT_FOLDER)), studies, host, port, dict(conf), further)

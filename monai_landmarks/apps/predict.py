@@ -20,7 +20,9 @@ from typing import Any
 
 import click
 
-from .console import FOLDER, PATH, PREDICTION_FORMATS, SPACING
+from monai_landmarks.evaluation.prediction_formats import PREDICTION_FORMATS
+
+from .console import FOLDER, PATH, SPACING
 
 __all__ = ["predict"]
 
@@ -68,7 +70,7 @@ def predict(bundle: Path, images: Path, out: Path, formats: tuple[str, ...], **o
 
     The exit code is 0 if all images were predicted, and 1 if not.
     """
-    from .prediction import predict_landmarks
+    from monai_landmarks.evaluation import predict_landmarks
 
     result = predict_landmarks(bundle, images, out, formats, **options)
     for path in result.written:

@@ -41,8 +41,7 @@ def report(predictions: Path, landmarks: Path, out: Path, title: str, cases: int
     The file holds its pictures and loads nothing. Images are drawn where they are known: from a datalist, or with --images.
     Where predictions hold covariances or regions, as bundles and 'calibrate' write them, the report says whether they are honest.
     """
-    from .evaluation import evaluate_predictions
-    from .reporting import write_report
+    from monai_landmarks.evaluation import evaluate_predictions, write_report
 
     result = evaluate_predictions(predictions, landmarks, **options)
     notes = write_report(result, out, title, source=f"{predictions}, compared to {landmarks}", cases=cases)

@@ -13,11 +13,8 @@
 
 from __future__ import annotations
 
-from .aasce import AASCE_LANDMARKS, AASCE_PAIRS, aasce_datalist
-from .bundle_metadata import bundle_landmark_names
-from .convert import Conversion, ConversionFault, ConvertedFile, convert_landmarks
-from .data_check import CheckedImage, DataCheck, check_data
-from .datalist import (
+from .datalists.bundle_metadata import bundle_landmark_names
+from .datalists.datalist import (
     build_datalist,
     datalist_item,
     load_landmark_datalist,
@@ -27,12 +24,26 @@ from .datalist import (
     read_item_landmarks,
     save_datalist,
 )
-from .datalist_check import DatalistError, check_datalist, datalist_problems
-from .dataset_check import DatasetCheck, DatasetPart, check_public_dataset
-from .image_files import image_stem, read_image
-from .image_folder import image_folder_items
-from .isbi2015 import ISBI2015_LANDMARKS, isbi2015_datalist
-from .landmark_io import (
+from .datalists.datalist_format import DatalistError, check_datalist, datalist_problems
+from .datalists.inspection import CheckedImage, DataCheck, check_data
+from .datalists.pairing import LandmarkCase, Pairing, pair_landmarks
+from .datalists.side_tables import read_groups, read_pairs
+from .datalists.split import fold_images, group_images, split_images
+from .datalists.table_folder import table_folder_datalist
+from .datasets.aasce import AASCE_LANDMARKS, AASCE_PAIRS, aasce_datalist
+from .datasets.catalog import PUBLIC_DATASETS, public_dataset
+from .datasets.completeness import DatasetCheck, DatasetPart, check_public_dataset
+from .datasets.isbi2015 import ISBI2015_LANDMARKS, isbi2015_datalist
+from .datasets.phantom import hand_phantom, spine_phantom, write_hand_phantom, write_spine_phantom
+from .datasets.public_dataset import PublicDataset
+from .datasets.verse import VERSE_LANDMARKS, verse_datalist
+from .files.safe_files import atomic_write
+from .images.image_files import image_stem, read_image
+from .images.image_folder import image_folder_items
+from .images.name_index import NameIndex
+from .images.readable_loader import ReadableDataLoader, UnreadableImage
+from .landmarks.convert import Conversion, ConversionFault, ConvertedFile, convert_landmarks
+from .landmarks.landmark_io import (
     LandmarkFormat,
     find_landmark_files,
     landmark_formats,
@@ -43,17 +54,7 @@ from .landmark_io import (
     write_landmark_table,
     write_landmarks,
 )
-from .landmark_set import CoordinateSystem, LandmarkSet
-from .name_index import NameIndex
-from .pairing import LandmarkCase, Pairing, pair_landmarks
-from .phantom import hand_phantom, spine_phantom, write_hand_phantom, write_spine_phantom
-from .public_datasets import PUBLIC_DATASETS, PublicDataset, public_dataset
-from .readable_loader import ReadableDataLoader, UnreadableImage
-from .safe_files import atomic_write
-from .side_tables import read_groups, read_pairs
-from .split import fold_images, group_images, split_images
-from .table_folder import table_folder_datalist
-from .verse import VERSE_LANDMARKS, verse_datalist
+from .landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
 __all__ = [
     "AASCE_LANDMARKS",

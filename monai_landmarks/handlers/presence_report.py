@@ -48,7 +48,7 @@ class PresenceReport(EpochCollector):
     def __init__(
         self,
         path: str | os.PathLike,
-        score_key: str = "pred_score",
+        score_key: str = "pred_scores",
         label_key: str = CommonKeys.LABEL,
         best_only: bool = False,
     ) -> None:

@@ -54,16 +54,16 @@ def _best_path(start: torch.Tensor, edges: Sequence[torch.Tensor]) -> torch.Tens
     return chosen
 
 
-def _check(points: torch.Tensor, score: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _check(points: torch.Tensor, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """In float64, and -inf for the score of what is no candidate."""
-    if points.ndim != 3 or points.shape[:2] != score.shape or 0 in score.shape:
+    if points.ndim != 3 or points.shape[:2] != scores.shape or 0 in scores.shape:
         raise ValueError(
             f"candidates of a chain must be points (n, K, D) and scores (n, K), got {tuple(points.shape)} and "
-            f"{tuple(score.shape)}."
+            f"{tuple(scores.shape)}."
         )
-    points, score = points.detach().double(), score.detach().double()
-    missing = points.isnan().any(dim=-1) | score.isnan()
-    return torch.where(missing[..., None], 0.0, points), torch.where(missing, _NEVER, score)
+    points, scores = points.detach().double(), scores.detach().double()
+    missing = points.isnan().any(dim=-1) | scores.isnan()
+    return torch.where(missing[..., None], 0.0, points), torch.where(missing, _NEVER, scores)
 
 
 def _between(value: torch.Tensor, limits: Sequence[float]) -> torch.Tensor:
@@ -73,7 +73,7 @@ def _between(value: torch.Tensor, limits: Sequence[float]) -> torch.Tensor:
 
 def choose_by_sequence(
     points: torch.Tensor,
-    score: torch.Tensor,
+    scores: torch.Tensor,
     direction: Sequence[float] | None = None,
     extent: Sequence[float] | None = None,
     threshold: float = 0.25,
@@ -92,7 +92,7 @@ def choose_by_sequence(
 
     Args:
         points: candidates (n, K, D) in mm of the n landmarks of a chain, in their order; NaN for none.
-        score: (n, K).
+        scores: (n, K).
         direction: (D,) vector along which the chain goes, such as (0, 0, -1) for vertebrae from head to foot in RAS. None
             lets it go to and fro.
         extent: lowest and highest value of ``direction @ point`` in the image: with it, a chain that begins within
@@ -115,28 +115,28 @@ def choose_by_sequence(
         >>> choose_by_sequence(spine, torch.tensor([[0.9], [0.8], [0.7]]), direction=(0.0, -1.0)).tolist()
         [0, 0, -1]
     """
-    points, score = _check(points, score)
+    points, scores = _check(points, scores)
     if extent is not None and direction is None:
         raise ValueError("an extent is measured along a direction: pass both.")
     along = None if direction is None else points @ torch.as_tensor(direction).to(points)
-    score = torch.where(score > threshold, score, _NEVER)
-    start = score
+    scores = torch.where(scores > threshold, scores, _NEVER)
+    start = scores
     if extent is not None and along is not None:
         at_border = (along < min(extent) + border) | (along > max(extent) - border)
-        start = torch.where(at_border & (score <= start_threshold), _NEVER, score)
+        start = torch.where(at_border & (scores <= start_threshold), _NEVER, scores)
     edges = []
     for index in range(len(points) - 1):
         allowed = _between(torch.cdist(points[index], points[index + 1]), distance)
         if along is not None:
             allowed &= along[index][:, None] < along[index + 1][None]
-        edges.append(torch.where(allowed, score[index + 1][None], _NEVER))
+        edges.append(torch.where(allowed, scores[index + 1][None], _NEVER))
     chosen = _best_path(start, edges)
     on_path = (chosen >= 0).nonzero()[:, 0].tolist()
     if on_path:
         for step, end in ((-1, on_path[0]), (1, on_path[-1])):
             while 0 <= end + step < len(points):
                 apart = torch.linalg.vector_norm(points[end + step] - points[end, chosen[end]], dim=-1)
-                gain = torch.where(_between(apart, end_distance), score[end + step], _NEVER)
+                gain = torch.where(_between(apart, end_distance), scores[end + step], _NEVER)
                 if gain.max() == _NEVER:
                     break
                 end += step
@@ -167,7 +167,7 @@ def chain_offsets(points: torch.Tensor) -> torch.Tensor:
 
 def choose_by_graph(
     points: torch.Tensor,
-    score: torch.Tensor,
+    scores: torch.Tensor,
     offsets: torch.Tensor,
     score_weight: float = 0.2,
     bias: float = 2.0,
@@ -191,7 +191,7 @@ def choose_by_graph(
         points: candidates (n, K, D) in mm of the n landmarks of a chain, in their order; NaN for none. Give the landmarks their
             neighbors' candidates, too, see :func:`with_neighbors`: a network often finds the right place and the
             wrong number.
-        score: (n, K).
+        scores: (n, K).
         offsets: (n - 1, D) mean vectors from each landmark to the next, see :func:`chain_offsets`.
         score_weight: 0.2 above.
         bias: 2 above: what a landmark is worth, in comparison with a chain that ends before it.
@@ -209,13 +209,13 @@ def choose_by_graph(
         >>> choose_by_graph(spine, torch.tensor([[0.9, 0.3], [0.8, 0.1]]), torch.tensor([[0.0, -29.0]])).tolist()
         [1, 0]
     """
-    points, score = _check(points, score)
+    points, scores = _check(points, scores)
     offsets = torch.as_tensor(offsets).to(points)
     if offsets.shape != (len(points) - 1, points.shape[-1]):
         raise ValueError(
             f"offsets of shape {tuple(offsets.shape)} are not those of {len(points)} landmarks in {points.shape[-1]}-D."
         )
-    worth = torch.where(score > _NEVER, score_weight * score, _NEVER)
+    worth = torch.where(scores > _NEVER, score_weight * scores, _NEVER)
     edges = []
     for index, mean in enumerate(offsets):
         size = torch.linalg.vector_norm(mean)
@@ -228,13 +228,13 @@ def choose_by_graph(
     return _best_path(worth, edges)
 
 
-def with_neighbors(points: torch.Tensor, score: torch.Tensor, factor: float = 0.1) -> tuple[torch.Tensor, torch.Tensor]:
+def with_neighbors(points: torch.Tensor, scores: torch.Tensor, factor: float = 0.1) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Give each landmark of a chain the candidates of its neighbors, too, at a lower score.
 
     Args:
         points: candidates (n, K, D).
-        score: (n, K).
+        scores: (n, K).
         factor: of the neighbors' scores.
 
     Returns:
@@ -247,5 +247,5 @@ def with_neighbors(points: torch.Tensor, score: torch.Tensor, factor: float = 0.
 
     return (
         torch.cat([points, *around(points)], dim=1),
-        torch.cat([score, *(factor * other for other in around(score))], dim=1),
+        torch.cat([scores, *(factor * other for other in around(scores))], dim=1),
     )

@@ -40,13 +40,13 @@ class DecodedLandmarks(NamedTuple):
 
     Attributes:
         points: (..., N, D) index coordinates, NaN where the landmark is absent.
-        score: (..., N) maximum of each map.
-        covariance: (..., N, D, D) covariance of the peak in square voxels, NaN where the landmark is absent.
+        scores: (..., N) maximum of each map.
+        covariances: (..., N, D, D) covariance of the peak in square voxels, NaN where the landmark is absent.
     """
 
     points: torch.Tensor
-    score: torch.Tensor
-    covariance: torch.Tensor
+    scores: torch.Tensor
+    covariances: torch.Tensor
 
 
 class Neighborhoods(NamedTuple):
@@ -210,7 +210,7 @@ def _fit_gaussian(
 def decode_neighborhoods(
     window: Neighborhoods,
     center: torch.Tensor,
-    score: torch.Tensor,
+    scores: torch.Tensor,
     method: str = "gaussian",
     threshold: float | None = 0.0,
     radius: int = 6,
@@ -222,7 +222,7 @@ def decode_neighborhoods(
     Args:
         window: what lies around M maxima, from :func:`cut_neighborhoods`.
         center: (M, D) index coordinates of the maxima.
-        score: (M,) values there.
+        scores: (M,) values there.
         method: as for :func:`decode_heatmaps`, as all other arguments.
         threshold: a maximum that is not above it is NaN.
         radius: of the neighborhoods.
@@ -232,8 +232,8 @@ def decode_neighborhoods(
         :class:`DecodedLandmarks` of M points, float64 where the scores are, else float32.
     """
     work = window.values.dtype
-    result_dtype = torch.float64 if score.dtype == torch.float64 else torch.float32
-    peak = score.to(work)
+    result_dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
+    peak = scores.to(work)
     present = peak.isfinite() if threshold is None else peak.isfinite() & (peak > threshold)
     # the refinements need a positive peak; a map without one keeps its maximum
     refinable = peak.isfinite() & (peak > 0)
@@ -249,7 +249,7 @@ def decode_neighborhoods(
     points = center.to(work) + torch.where(refinable[:, None], offset, torch.zeros_like(offset))
     points = torch.where(present[:, None], points, math.nan)
     covariance = torch.where((present & refinable)[:, None, None], covariance, math.nan)
-    return DecodedLandmarks(points.to(result_dtype), score, covariance.to(result_dtype))
+    return DecodedLandmarks(points.to(result_dtype), scores, covariance.to(result_dtype))
 
 
 @torch.no_grad()
@@ -307,7 +307,7 @@ def decode_heatmaps(
         empty = maps.new_zeros(shape, dtype=torch.promote_types(maps.dtype, torch.float32))
         return DecodedLandmarks(empty, maps.new_zeros(lead), empty[..., None].expand(*shape, spatial_dims))
 
-    center, score = find_maxima(maps)
+    center, scores = find_maxima(maps)
     window = cut_neighborhoods(maps, center, radius)
-    decoded = decode_neighborhoods(window, center, score, method, threshold, radius, iterations)
+    decoded = decode_neighborhoods(window, center, scores, method, threshold, radius, iterations)
     return DecodedLandmarks(*(result.reshape(*lead, *result.shape[1:]) for result in decoded))

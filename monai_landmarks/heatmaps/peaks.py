@@ -121,7 +121,7 @@ def find_peaks(
         iterations: at most so many of the Gaussian fit.
 
     Returns:
-        :class:`DecodedLandmarks` with points (..., N, K, D), score (..., N, K) and covariance (..., N, K, D, D), the highest
+        :class:`DecodedLandmarks` with points (..., N, K, D), scores (..., N, K) and covariances (..., N, K, D, D), the highest
         peak first; all NaN from where there are no more.
 
     Raises:
@@ -156,12 +156,12 @@ def find_peaks(
     values, places = (torch.stack(found) for found in zip(*local))
     lowest = (min_factor * values[:, :1]).clamp(min=threshold)
     values = torch.where((values > threshold) & (values >= lowest), values, -torch.inf)
-    score, index = suppress_peaks(values, places, min_distance, num_peaks)
+    scores, index = suppress_peaks(values, places, min_distance, num_peaks)
     center = places.gather(1, index[..., None].expand(*index.shape, spatial_dims)).flatten(0, 1)
-    score = score.flatten()
+    scores = scores.flatten()
     owner = torch.arange(len(maps), device=maps.device).repeat_interleave(num_peaks)
     window = cut_neighborhoods(maps, center, radius, owner)
     # no peak: neither point nor score
-    score = torch.where(score.isfinite(), score, torch.nan)
-    decoded = decode_neighborhoods(window, center, score, method, None, radius, iterations)
+    scores = torch.where(scores.isfinite(), scores, torch.nan)
+    decoded = decode_neighborhoods(window, center, scores, method, None, radius, iterations)
     return DecodedLandmarks(*(result.reshape(*lead, num_peaks, *result.shape[1:]) for result in decoded))

@@ -51,7 +51,7 @@ class _EnsembleInferer(Inferer):
     ) -> torch.Tensor | dict[str, torch.Tensor]:
         """
         (B, C, *spatial) to heatmaps (B, N, *spatial), or (B, M, N, *spatial) with ``stack``; where the inferer ends in
-        points, to ``points``, ``score`` and ``covariance``, as it gives them.
+        points, to ``points``, ``scores`` and ``covariances``, as it gives them.
         """
         found = self.members(inputs, network, *args, **kwargs)
         total = next(found)
@@ -71,7 +71,7 @@ class _EnsembleInferer(Inferer):
                 "an ensemble of an inferer that ends in points gives one point a landmark: use stack=False, and an inferer"
                 " that gives one point, not several candidates."
             )
-        names = ("points", "score", "covariance")
+        names = ("points", "scores", "covariances")
         return dict(zip(names, ensemble_landmarks(*(torch.stack([m[name] for m in found]) for name in names))))
 
 
@@ -152,7 +152,7 @@ class FlipEnsembleInferer(_EnsembleInferer):
         sign = points.new_tensor([-1.0 if m else 1.0 for m in mirrored])
         origin = points.new_tensor([length - 1.0 if m else 0.0 for m, length in zip(mirrored, size)])
         back = {**found, "points": origin + sign * points}
-        back["covariance"] = sign[:, None] * found["covariance"] * sign
+        back["covariances"] = sign[:, None] * found["covariances"] * sign
         rows = torch.tensor(self.flip.partners(points.shape[1]), device=points.device)
         return {name: values.index_select(1, rows) for name, values in back.items()}
 

@@ -49,7 +49,7 @@ class LandmarkInferer(Inferer):
     Example:
         >>> found = LandmarkInferer()(torch.rand(1, 1, 32, 24), torch.nn.Conv2d(1, 3, 3, padding=1))
         >>> {name: tuple(values.shape) for name, values in found.items()}
-        {'points': (1, 3, 2), 'score': (1, 3), 'covariance': (1, 3, 2, 2)}
+        {'points': (1, 3, 2), 'scores': (1, 3), 'covariances': (1, 3, 2, 2)}
     """
 
     def __init__(
@@ -79,8 +79,8 @@ class LandmarkInferer(Inferer):
             kwargs: for the network.
 
         Returns:
-            ``points`` (B, N, D), index coordinates in the image; ``score`` (B, N), the maximum of each map; and
-            ``covariance`` (B, N, D, D) of each peak in square voxels. With ``num_peaks`` (B, N, K, D), (B, N, K) and
+            ``points`` (B, N, D), index coordinates in the image; ``scores`` (B, N), the maximum of each map; and
+            ``covariances`` (B, N, D, D) of each peak in square voxels. With ``num_peaks`` (B, N, K, D), (B, N, K) and
             (B, N, K, D, D), the highest first, NaN from where there are no more.
         """
         heatmaps = self.inferer(inputs, network, *args, **kwargs)

@@ -156,8 +156,8 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
             kwargs: for the network.
 
         Returns:
-            ``points`` (B, N, D), index coordinates in the image; ``score`` (B, N), the maximum of each blended map; and
-            ``covariance`` (B, N, D, D) of each peak in square voxels. With ``num_peaks`` (B, N, K, D), (B, N, K) and
+            ``points`` (B, N, D), index coordinates in the image; ``scores`` (B, N), the maximum of each blended map; and
+            ``covariances`` (B, N, D, D) of each peak in square voxels. With ``num_peaks`` (B, N, K, D), (B, N, K) and
             (B, N, K, D, D), the highest first, NaN from where there are no more.
 
         Raises:

@@ -24,8 +24,8 @@ from typing import Any
 from filelock import FileLock
 from monai.utils import optional_import
 
-from monai_landmarks.data.image_files import IMAGE_SUFFIXES, image_suffix
-from monai_landmarks.data.safe_files import atomic_write
+from monai_landmarks.data.files.safe_files import atomic_write
+from monai_landmarks.data.images.image_files import IMAGE_SUFFIXES, image_suffix
 
 from .labels import check_label, label_suffix
 

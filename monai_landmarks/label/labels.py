@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from monai_landmarks.data import LandmarkSet, landmark_suffix, read_landmarks
-from monai_landmarks.data.image_files import read_header
-from monai_landmarks.data.json_values import load_json
-from monai_landmarks.data.safe_files import read_text
+from monai_landmarks.data.files.json_values import load_json
+from monai_landmarks.data.files.safe_files import read_text
+from monai_landmarks.data.images.image_files import read_header
 
 from .pictures import viewer_spacing
 

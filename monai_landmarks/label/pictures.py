@@ -21,7 +21,7 @@ from typing import Any
 from PIL import Image
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet
-from monai_landmarks.data.image_files import has_spacing, read_header
+from monai_landmarks.data.images.image_files import has_spacing, read_header
 from monai_landmarks.spaces import picture_affine
 
 __all__ = ["from_viewer", "to_viewer", "viewer_spacing"]

@@ -32,7 +32,7 @@ def proposed_landmarks(data: Mapping[str, Any], names: Sequence[str], pred_key: 
     """The landmarks that a bundle's postprocessing, by way of `HeatmapToLandmarksd`, has put into an item.
 
     Args:
-        data: with ``<pred_key>_points`` (1, N, D), ``<pred_key>_score`` and ``<pred_key>_covariance``, where the last two may
+        data: with ``<pred_key>_points`` (1, N, D), ``<pred_key>_scores`` and ``<pred_key>_covariances``, where the last two may
             be absent, and ``image``.
         names: of the N landmarks.
         pred_key: the network's output.
@@ -52,13 +52,13 @@ def proposed_landmarks(data: Mapping[str, Any], names: Sequence[str], pred_key: 
     if len(points) != len(names):
         raise ValueError(f"the bundle gives {len(points)} points, but its metadata names {len(names)} landmarks.")
     points = np.where(np.isfinite(points).all(axis=1, keepdims=True), points, np.nan)
-    score, covariance = (data.get(f"{pred_key}_{what}") for what in ("score", "covariance"))
+    scores, covariances = (data.get(f"{pred_key}_{what}") for what in ("scores", "covariances"))
     landmarks = LandmarkSet(
         tuple(names),
         points,
         CoordinateSystem.RAS,
-        scores=None if score is None else to_array(score).reshape(-1),
-        covariances=None if covariance is None else to_array(covariance).reshape(*points.shape, -1),
+        scores=None if scores is None else to_array(scores).reshape(-1),
+        covariances=None if covariances is None else to_array(covariances).reshape(*points.shape, -1),
     )
     image = data.get("image")
     if landmarks.spatial_dims == 2:

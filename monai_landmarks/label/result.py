@@ -24,7 +24,7 @@ from monai.transforms import MapTransform
 from monai.utils import MetaKeys, ensure_tuple_rep
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet
-from monai_landmarks.data.formats.slicer_markups import markups_content
+from monai_landmarks.data.landmarks.formats.slicer_markups import markups_content
 from monai_landmarks.spaces import affine_4x4, affine_spacing, file_affine, picture_affine
 
 from .proposal import plain_list, proposed_landmarks
@@ -88,8 +88,8 @@ class LandmarkResultd(MapTransform):
       slice with a place in the world, or (X, Y) for a picture.
 
     Args:
-        keys: the network's output, beside which `HeatmapToLandmarksd` has put ``<key>_points``, ``<key>_score`` and
-            ``<key>_covariance``.
+        keys: the network's output, beside which `HeatmapToLandmarksd` has put ``<key>_points``, ``<key>_scores`` and
+            ``<key>_covariances``.
         names: of the landmarks.
         refer_keys: the image, which knows its file's grid, one or one per key.
         result_key: where the JSON goes, one or one per key.

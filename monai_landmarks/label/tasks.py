@@ -35,7 +35,7 @@ from monai_landmarks.data import (
     save_datalist,
     write_landmarks,
 )
-from monai_landmarks.data.image_files import has_spacing, read_header
+from monai_landmarks.data.images.image_files import has_spacing, read_header
 
 from .models import WEIGHTS, bundle_names, spatial_dims
 from .pictures import from_viewer, to_viewer

@@ -23,7 +23,7 @@ import numpy as np
 from monai.utils import optional_import
 
 from monai_landmarks.data import load_landmark_datalist, load_landmark_definition, read_image, read_item_landmarks
-from monai_landmarks.data.image_files import has_spacing, read_header
+from monai_landmarks.data.images.image_files import has_spacing, read_header
 
 tqdm, has_tqdm = optional_import("tqdm", name="tqdm")
 

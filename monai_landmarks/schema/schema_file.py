@@ -39,8 +39,8 @@ from typing import Any
 
 from monai.utils import optional_import
 
-from monai_landmarks.data.json_values import load_json
-from monai_landmarks.data.safe_files import naming_file, read_text
+from monai_landmarks.data.files.json_values import load_json
+from monai_landmarks.data.files.safe_files import naming_file, read_text
 
 from .expression import did_you_mean
 from .landmark_schema import Landmark, LandmarkSchema, Measurement, MeasurementClass

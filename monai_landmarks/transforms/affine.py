@@ -22,7 +22,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import MetaKeys, SpaceKeys, convert_to_tensor, ensure_tuple_rep
 
-from monai_landmarks.data.image_files import has_spacing
+from monai_landmarks.data.images.image_files import has_spacing
 from monai_landmarks.spaces import affine_4x4, picture_affine, spacing_of
 
 __all__ = ["EnsureWorldAffine", "EnsureWorldAffineD", "EnsureWorldAffineDict", "EnsureWorldAffined"]

@@ -125,8 +125,8 @@ class HeatmapToChainLandmarks(Transform):
 
         Returns:
             :class:`monai_landmarks.heatmaps.DecodedLandmarks` with points (N, D) in index coordinates, NaN where the landmark
-            is absent; score (N,), of the chosen candidate, or of the highest one where none was chosen; and
-            covariance (N, D, D) in square voxels.
+            is absent; scores (N,), of the chosen candidate, or of the highest one where none was chosen; and
+            covariances (N, D, D) in square voxels.
         """
         maps = convert_to_tensor(heatmaps, track_meta=False)
         peaks = find_peaks(
@@ -147,7 +147,7 @@ class HeatmapToChainLandmarks(Transform):
         Take candidates that fit together.
 
         Args:
-            peaks: candidates, points (N, K, D) in index coordinates, score (N, K) and covariance (N, K, D, D), the highest
+            peaks: candidates, points (N, K, D) in index coordinates, scores (N, K) and covariances (N, K, D, D), the highest
                 first, NaN where there are no more: from :func:`monai_landmarks.heatmaps.find_peaks`, or an inferer with
                 ``num_peaks``.
             affine: 4x4, of the image. None: a voxel is a cube of 1 mm.
@@ -156,8 +156,8 @@ class HeatmapToChainLandmarks(Transform):
         Returns:
             as from heatmaps.
         """
-        lowest = (self.min_factor * peaks.score[:, :1]).clamp(min=self.threshold)
-        counts = (peaks.score > self.threshold) & (peaks.score >= lowest)
+        lowest = (self.min_factor * peaks.scores[:, :1]).clamp(min=self.threshold)
+        counts = (peaks.scores > self.threshold) & (peaks.scores >= lowest)
         none = [torch.where(counts.view(*counts.shape, *[1] * (v.ndim - 2)), v, torch.nan) for v in peaks]
         peaks = DecodedLandmarks(*none)
         affine = np.eye(4) if affine is None else affine
@@ -165,20 +165,19 @@ class HeatmapToChainLandmarks(Transform):
         result = DecodedLandmarks(*(values[:, 0].clone() for values in peaks))
         for number, chain in enumerate(self.chains):
             rows = torch.tensor(chain, device=counts.device)
-            points, score, covariance = (values[rows] for values in peaks)
+            points, scores, covariances = (values[rows] for values in peaks)
             if self.method == "graph":
-                lent, lent_score = with_neighbors(world[rows], score)
-                chosen = choose_by_graph(lent, lent_score, self.offsets[number], **self.options)
-                points, covariance = (_lent(values) for values in (points, covariance))
-                score = lent_score
+                lent, scores = with_neighbors(world[rows], scores)
+                chosen = choose_by_graph(lent, scores, self.offsets[number], **self.options)
+                points, covariances = (_lent(values) for values in (points, covariances))
             else:
                 extent = None if size is None else self._extent(size, affine)
-                chosen = choose_by_sequence(world[rows], score, self.direction, extent, **self.options)
+                chosen = choose_by_sequence(world[rows], scores, self.direction, extent, **self.options)
             on_path = chosen >= 0
             place = torch.arange(len(rows), device=counts.device), chosen.clamp(min=0)
             result.points[rows] = torch.where(on_path[:, None], points[place], torch.nan)
-            result.covariance[rows] = torch.where(on_path[:, None, None], covariance[place], torch.nan)
-            result.score[rows] = torch.where(on_path, score[place], result.score[rows])
+            result.covariances[rows] = torch.where(on_path[:, None, None], covariances[place], torch.nan)
+            result.scores[rows] = torch.where(on_path, scores[place], result.scores[rows])
         return result
 
     def _extent(self, shape: Sequence[int], affine: np.ndarray) -> tuple[float, float] | None:

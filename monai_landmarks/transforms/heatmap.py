@@ -302,9 +302,9 @@ class HeatmapToLandmarks(Transform):
         decoded = self._decode(tensor, dims)
         results = [decoded.points]
         if self.return_score:
-            results.append(decoded.score)
+            results.append(decoded.scores)
         if self.return_covariance:
-            results.append(decoded.covariance)
+            results.append(decoded.covariances)
         # plain arrays: the heatmaps' affine is not the affine of the points
         if isinstance(heatmaps, np.ndarray):
             converted: list[Any] = [convert_to_dst_type(r, heatmaps, dtype=r.dtype)[0] for r in results]
@@ -320,12 +320,12 @@ class HeatmapToLandmarks(Transform):
         if self.of_ensemble:
             members = decode_heatmaps(heatmaps, dims, self.method, self.threshold, self.radius)
             covariance = ensemble_covariance(
-                members.points, members.covariance if self.covariance == "mixture" else None
+                members.points, members.covariances if self.covariance == "mixture" else None
             )
         else:
-            covariance = self.of_sigma(decoded.covariance)
+            covariance = self.of_sigma(decoded.covariances)
         absent = decoded.points.isnan().any(dim=-1)
-        return decoded._replace(covariance=covariance.masked_fill(absent[..., None, None], torch.nan))
+        return decoded._replace(covariances=covariance.masked_fill(absent[..., None, None], torch.nan))
 
     def of_sigma(self, covariance: torch.Tensor) -> torch.Tensor:
         """The covariance (..., N, D, D) that sigma gives in the place of another."""
@@ -339,11 +339,11 @@ class HeatmapToLandmarksd(MapTransform):
 
     Args:
         keys: heatmaps (N, *spatial), such as a network's ``"pred"`` after decollation. Or what an inferer that ends in
-            points gives in their place: ``points`` (N, D) in index coordinates of the image, ``score`` (N,), and
-            ``covariance`` (N, D, D); then ``method`` and ``radius`` are the inferer's.
+            points gives in their place: ``points`` (N, D) in index coordinates of the image, ``scores`` (N,), and
+            ``covariances`` (N, D, D); then ``method`` and ``radius`` are the inferer's.
         points_keys: where the points go, (1, N, D) MetaTensor; default ``"{key}_points"``.
-        score_keys: where the scores go, (N,); default ``"{key}_score"``.
-        covariance_keys: where the covariances go, (N, D, D); default ``"{key}_covariance"``.
+        score_keys: where the scores go, (N,); default ``"{key}_scores"``.
+        covariance_keys: where the covariances go, (N, D, D); default ``"{key}_covariances"``.
         refer_keys: image on whose grid the heatmaps lie, one for all keys or one per key; its affine leads to the world.
             None: use the affine of the heatmaps.
         space: ``"world"``: points in RAS mm, covariance in mm^2; ``"index"``: voxels.
@@ -383,15 +383,15 @@ class HeatmapToLandmarksd(MapTransform):
             raise ValueError(f"space must be 'world' or 'index', got {space!r}.")
         self.space = space
 
-        def names(given: KeysCollection | None, suffix: str) -> tuple:
+        def names(suffix: str, given: KeysCollection | None) -> tuple:
             chosen = tuple(f"{key}_{suffix}" for key in self.keys) if given is None else ensure_tuple(given)
             if len(chosen) != len(self.keys):
-                raise ValueError(f"{len(self.keys)} keys need as many {suffix} keys, got {len(chosen)}.")
+                raise ValueError(f"{len(self.keys)} keys need as many keys of {suffix}, got {len(chosen)}.")
             return chosen
 
-        self.points_keys = names(points_keys, "points")
-        self.score_keys = names(score_keys, "score")
-        self.covariance_keys = names(covariance_keys, "covariance")
+        self.points_keys = names("points", points_keys)
+        self.score_keys = names("scores", score_keys)
+        self.covariance_keys = names("covariances", covariance_keys)
         self.refer_keys = ensure_tuple_rep(refer_keys, len(self.keys))
         self.decoder = HeatmapToLandmarks(
             method,
@@ -435,7 +435,7 @@ class HeatmapToLandmarksd(MapTransform):
             affine = affine_of(heatmaps if refer_key is None else d[refer_key])
             size = None if refer_key is None else tuple(d[refer_key].shape[1:])
             decoded = self.decode(heatmaps, affine) if has_maps else self._present(heatmaps, affine, size)
-            points, score, covariance = (convert_to_tensor(r) for r in decoded)
+            points, scores, covariances = (convert_to_tensor(r) for r in decoded)
             points = points.to(torch.float64)
             points_affine = torch.eye(4, dtype=torch.float64) if affine is None else torch.as_tensor(affine)
             if self.space == "world":
@@ -444,11 +444,11 @@ class HeatmapToLandmarksd(MapTransform):
                         f"world points of '{key}' need an affine: name an image in refer_keys, or pass space='index'."
                     )
                 points = points_to_world(points, affine)
-                covariance = covariances_to_world(covariance, affine)
+                covariances = covariances_to_world(covariances, affine)
                 points_affine = torch.eye(4, dtype=torch.float64)
             d[points_key] = MetaTensor(points[None], affine=points_affine)
-            d[score_key] = score
-            d[covariance_key] = covariance
+            d[score_key] = scores
+            d[covariance_key] = covariances
         return d
 
     def decode(self, heatmaps: NdarrayOrTensor, affine: np.ndarray | None) -> Sequence[NdarrayOrTensor]:
@@ -458,17 +458,17 @@ class HeatmapToLandmarksd(MapTransform):
     def _present(
         self, found: Mapping[str, torch.Tensor], affine: np.ndarray | None, size: Sequence[int] | None
     ) -> Sequence[torch.Tensor]:
-        """Points, score and covariance from an inferer, without what is not above the threshold."""
-        points, score, covariance = (found[name] for name in DecodedLandmarks._fields)
+        """Points, scores and covariances from an inferer, without what is not above the threshold."""
+        points, scores, covariances = (found[name] for name in DecodedLandmarks._fields)
         if points.ndim == 3:  # of several candidates the highest
-            points, score, covariance = (values[:, 0] for values in (points, score, covariance))
+            points, scores, covariances = (values[:, 0] for values in (points, scores, covariances))
         if self.decoder.covariance == "sigma":
-            covariance = self.decoder.of_sigma(covariance)
+            covariances = self.decoder.of_sigma(covariances)
         if self.decoder.threshold is not None:
-            absent = ~(score > self.decoder.threshold)
+            absent = ~(scores > self.decoder.threshold)
             points = points.masked_fill(absent[:, None], torch.nan)
-            covariance = covariance.masked_fill(absent[:, None, None], torch.nan)
-        return points, score, covariance
+            covariances = covariances.masked_fill(absent[:, None, None], torch.nan)
+        return points, scores, covariances
 
 
 LandmarksToHeatmapD = LandmarksToHeatmapDict = LandmarksToHeatmapd

@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet, atomic_write
-from monai_landmarks.data.json_values import is_number, load_json
-from monai_landmarks.data.safe_files import naming_file, read_text
+from monai_landmarks.data.files.json_values import is_number, load_json
+from monai_landmarks.data.files.safe_files import naming_file, read_text
 
 from .coverage import mahalanobis_distance
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from monai_landmarks.apps.calibration import calibrate_predictions
 from monai_landmarks.apps.main import program
 from monai_landmarks.data import LandmarkSet, read_landmark_table, read_landmarks, write_landmark_table, write_landmarks
+from monai_landmarks.evaluation import calibrate_predictions
 from monai_landmarks.uncertainty import ConformalRegions, covered
 
 NAMES = ("a", "b")

@@ -19,7 +19,6 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from monai_landmarks.apps.contact_sheet import write_contact_sheet
 from monai_landmarks.apps.main import program
 from monai_landmarks.data import (
     check_data,
@@ -28,6 +27,7 @@ from monai_landmarks.data import (
     write_hand_phantom,
     write_spine_phantom,
 )
+from monai_landmarks.evaluation import write_contact_sheet
 
 
 def check(*args):

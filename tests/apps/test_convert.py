@@ -24,7 +24,7 @@ from PIL import Image
 from monai_landmarks.apps.convert import FORMATS
 from monai_landmarks.apps.main import program
 from monai_landmarks.data import landmark_formats, read_landmark_table, read_landmarks
-from monai_landmarks.data.landmark_io import landmark_format
+from monai_landmarks.data.landmarks.landmark_io import landmark_format
 
 TABLE = "image,landmark,x,y\n1.png,nose,10,20\n1.png,chin,30,40\n2.png,nose,5,6\n"
 

@@ -24,7 +24,6 @@ import torch
 from click.testing import CliRunner
 from monai.data import MetaTensor
 
-from monai_landmarks.apps.evaluation import evaluate_predictions
 from monai_landmarks.apps.main import program
 from monai_landmarks.data import (
     LandmarkSet,
@@ -39,6 +38,7 @@ from monai_landmarks.data import (
     write_landmarks,
     write_spine_phantom,
 )
+from monai_landmarks.evaluation import evaluate_predictions
 from monai_landmarks.handlers import PredictionSaver
 from monai_landmarks.metrics import bootstrap_interval
 

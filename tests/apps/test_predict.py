@@ -26,8 +26,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from monai_landmarks.apps.main import program
-from monai_landmarks.apps.prediction import predict_landmarks
 from monai_landmarks.data import bundle_landmark_names, read_landmark_table, read_landmarks
+from monai_landmarks.evaluation import predict_landmarks
 from monai_landmarks.uncertainty import ConformalRegions
 
 SOURCE = Path(__file__).parents[2] / "bundles"

@@ -23,10 +23,9 @@ from browser import Page
 from click.testing import CliRunner
 from PIL import Image
 
-from monai_landmarks.apps.evaluation import evaluate_predictions
 from monai_landmarks.apps.main import program
-from monai_landmarks.apps.reporting import write_report
 from monai_landmarks.data import LandmarkSet, datalist_item, save_datalist, write_landmarks
+from monai_landmarks.evaluation import evaluate_predictions, write_report
 from monai_landmarks.schema import Landmark, LandmarkSchema, Measurement, compare_measurements
 from monai_landmarks.visualize import report_page
 

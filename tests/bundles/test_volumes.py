@@ -25,7 +25,6 @@ from monai.inferers import sliding_window_inference
 from monai.networks.layers import GaussianFilter
 from small_bundles import PATCH, SOURCE, SPINES, VOLUMES, copy_bundle, network_def, run, table, training_size, workflow
 
-from monai_landmarks.apps.prediction import predict_landmarks
 from monai_landmarks.data import (
     bundle_landmark_names,
     load_landmark_datalist,
@@ -33,6 +32,7 @@ from monai_landmarks.data import (
     read_landmarks,
     table_folder_datalist,
 )
+from monai_landmarks.evaluation import predict_landmarks
 from monai_landmarks.heatmaps import decode_heatmaps
 from monai_landmarks.networks import nets
 

@@ -49,8 +49,8 @@ class AddPrediction:
         offset = torch.zeros(dims, dtype=torch.float64)
         offset[:2] = torch.tensor([0.6, 0.8]) * float(item["number"])
         item["pred_points"] = MetaTensor(torch.nan_to_num(world, nan=1.0) + offset, affine=torch.eye(4))
-        item["pred_score"] = torch.linspace(0.5, 0.9, len(NAMES))
-        item["pred_covariance"] = torch.eye(dims).expand(len(NAMES), dims, dims) * 0.25
+        item["pred_scores"] = torch.linspace(0.5, 0.9, len(NAMES))
+        item["pred_covariances"] = torch.eye(dims).expand(len(NAMES), dims, dims) * 0.25
         return item
 
 

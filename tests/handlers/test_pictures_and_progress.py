@@ -30,7 +30,7 @@ from monai_landmarks.handlers import OverlaySaver, ResumeTraining, TrainingCurve
     "select, expected", [("spread", ["case4", "case2", "case0"]), ("worst", ["case4", "case3", "case2"])]
 )
 def test_overlays(tmp_path, dims, select, expected):
-    saver = OverlaySaver(tmp_path, num_images=3, select=select, covariance_key="pred_covariance")
+    saver = OverlaySaver(tmp_path, num_images=3, select=select, covariance_key="pred_covariances")
     evaluator = make_evaluator(make_cases(dims=dims), [saver])
     evaluator.run(1)
     evaluator.run(2)

@@ -68,9 +68,9 @@ def test_covariance_and_score(dims, size):
     sigma = torch.tensor([2.0, 3.0, 1.5][:dims])
     points = random_points(10, size, dims, margin=12)
     decoded = decode_heatmaps(gaussian_heatmaps(points, (size,) * dims, sigma[None], amplitude=7.0), dims)
-    assert torch.allclose(decoded.covariance, torch.diag(sigma**2).expand(10, dims, dims), atol=1e-2)
+    assert torch.allclose(decoded.covariances, torch.diag(sigma**2).expand(10, dims, dims), atol=1e-2)
     # the nearest voxel is at most half a voxel away on each axis
-    assert (decoded.score <= 7).all() and (decoded.score > 7 * torch.exp(-(0.125 / sigma**2).sum())).all()
+    assert (decoded.scores <= 7).all() and (decoded.scores > 7 * torch.exp(-(0.125 / sigma**2).sum())).all()
 
 
 def test_rotated_covariance():
@@ -81,7 +81,7 @@ def test_rotated_covariance():
     offset = grid - torch.tensor([30.3, 33.6])
     heatmap = torch.exp(-0.5 * torch.einsum("xyi,ij,xyj->xy", offset, torch.linalg.inv(covariance), offset))
     decoded = decode_heatmaps(heatmap[None], 2)
-    assert torch.allclose(decoded.covariance[0], covariance, atol=1e-2)
+    assert torch.allclose(decoded.covariances[0], covariance, atol=1e-2)
     assert torch.allclose(decoded.points[0], torch.tensor([30.3, 33.6]), atol=1e-3)
 
 
@@ -115,7 +115,7 @@ def test_missing_stays_missing(dims, method):
     decoded = decode_heatmaps(gaussian_heatmaps(points, (32,) * dims, sigma=2.0), dims, method)
     absent = decoded.points.isnan().any(dim=-1)
     assert absent.tolist() == [False, False, True, False]
-    assert decoded.score[2] == 0 and decoded.covariance[2].isnan().all()
+    assert decoded.scores[2] == 0 and decoded.covariances[2].isnan().all()
 
 
 def test_threshold():
@@ -144,7 +144,7 @@ def test_batch_axes_and_memory_layout(dims):
     points = random_points(12, 32, dims, margin=8)
     maps = gaussian_heatmaps(points, (32,) * dims, sigma=2.0).reshape(3, 4, *(32,) * dims)
     decoded = decode_heatmaps(maps, dims)
-    assert decoded.points.shape == (3, 4, dims) and decoded.covariance.shape == (3, 4, dims, dims)
+    assert decoded.points.shape == (3, 4, dims) and decoded.covariances.shape == (3, 4, dims, dims)
     last = torch.channels_last if dims == 2 else torch.channels_last_3d
     assert torch.allclose(decode_heatmaps(maps.to(memory_format=last), dims).points, decoded.points)
     assert torch.allclose(decoded.points.reshape(12, dims), points.float(), atol=1e-3)
@@ -168,4 +168,4 @@ def test_bad_arguments(arguments):
 def test_no_maps_give_no_points(shape):
     decoded = decode_heatmaps(torch.zeros(shape), spatial_dims=2)
     assert decoded.points.shape == (*shape[:-2], 2)
-    assert decoded.score.shape == shape[:-2] and decoded.covariance.shape == (*shape[:-2], 2, 2)
+    assert decoded.scores.shape == shape[:-2] and decoded.covariances.shape == (*shape[:-2], 2, 2)

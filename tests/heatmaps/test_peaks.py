@@ -39,10 +39,10 @@ def mixed(dims, device, dtype=torch.float32):
 def test_finds_what_is_there_highest_first(dims, dtype, device):
     found = find_peaks(mixed(dims, device, dtype), dims, num_peaks=4, threshold=0.1)
     expected = torch.tensor(PLACES[dims], device=device)[[1, 2, 0]]
-    assert found.points.shape == (2, 4, dims) and found.covariance.shape == (2, 4, dims, dims)
+    assert found.points.shape == (2, 4, dims) and found.covariances.shape == (2, 4, dims, dims)
     assert float((found.points[0, :3] - expected).abs().max()) < (0.05 if dtype == torch.float16 else 0.01)
-    assert torch.all(found.score[0, :3].diff() < 0)
-    sigma = found.covariance[0, :3].diagonal(dim1=-2, dim2=-1).sqrt()
+    assert torch.all(found.scores[0, :3].diff() < 0)
+    sigma = found.covariances[0, :3].diagonal(dim1=-2, dim2=-1).sqrt()
     assert torch.allclose(sigma, torch.full_like(sigma, 1.8), atol=0.05)
     for result in found:
         assert result[0, 3:].isnan().all() and result[1].isnan().all()
@@ -83,8 +83,8 @@ def neighbors(place, distance, dims):
 
 def test_thresholds(device):
     maps = mixed(2, device)[:1]
-    assert int((~find_peaks(maps, 2, threshold=0.6).score.isnan()).sum()) == 2
-    assert int((~find_peaks(maps, 2, min_factor=0.6).score.isnan()).sum()) == 2
+    assert int((~find_peaks(maps, 2, threshold=0.6).scores.isnan()).sum()) == 2
+    assert int((~find_peaks(maps, 2, min_factor=0.6).scores.isnan()).sum()) == 2
     assert find_peaks(maps, 2, threshold=1.0).points.isnan().all()
 
 

@@ -89,7 +89,7 @@ def test_the_mirror_image_says_nothing_of_what_is_on_one_side_only(points):
     for name, values in alone.items():
         torch.testing.assert_close(one[name][:, 1], values[:, 1], equal_nan=True)
         torch.testing.assert_close(one[name][:, [0, 2]], both[name][:, [0, 2]], equal_nan=True)
-        assert name == "covariance" or not torch.allclose(both[name][:, 1], values[:, 1])
+        assert name == "covariances" or not torch.allclose(both[name][:, 1], values[:, 1])
 
 
 def test_nested_flips_are_four_members():
@@ -154,11 +154,11 @@ def test_points_of_both_images(dims, axis, windows, device):
     both = torch.stack([points, points + back]).double()
     own = torch.diag_embed(sigma.square()).expand(2, 3, dims, dims).double()
     torch.testing.assert_close(found["points"][0].cpu().double(), both.mean(dim=0), atol=2e-2, rtol=0)
-    torch.testing.assert_close(found["covariance"][0].cpu().double(), ensemble_covariance(both, own), atol=5e-2, rtol=0)
+    torch.testing.assert_close(found["covariances"][0].cpu().double(), ensemble_covariance(both, own), atol=5e-2, rtol=0)
     of_mean = LandmarkInferer(FlipEnsembleInferer(axis, PAIRS, NAMES))(images, net)
     torch.testing.assert_close(found["points"], of_mean["points"], atol=0.05, rtol=0)
     # scores are values of voxels, up to half a voxel from the peak along each axis
-    torch.testing.assert_close(found["score"], of_mean["score"], atol=0.12, rtol=0)
+    torch.testing.assert_close(found["scores"], of_mean["scores"], atol=0.12, rtol=0)
 
 
 def test_a_point_that_jumped_in_the_mirror_image():
@@ -173,20 +173,20 @@ def test_a_point_that_jumped_in_the_mirror_image():
     images[0, 0, -1, 0] = 1
     found = FlipEnsembleInferer(0, inferer=LandmarkInferer())(images, net)
     torch.testing.assert_close(found["points"], torch.tensor([[[10.0, 10.0]]]), atol=1e-2, rtol=0)
-    assert found["score"].item() == pytest.approx(0.5, abs=0.01) and found["covariance"][0, 0, 1, 1] > 100
+    assert found["scores"].item() == pytest.approx(0.5, abs=0.01) and found["covariances"][0, 0, 1, 1] > 100
 
 
 def test_mirrored_covariances_turn_over():
     """One member alone, brought back: the correlation of two axes changes its sign when one of them is mirrored."""
     inferer = FlipEnsembleInferer(1, PAIRS, NAMES)
     root = torch.randn(2, 3, 3, 3)
-    own = {"points": torch.rand(2, 3, 3), "score": torch.rand(2, 3), "covariance": root @ root.transpose(-1, -2)}
+    own = {"points": torch.rand(2, 3, 3), "scores": torch.rand(2, 3), "covariances": root @ root.transpose(-1, -2)}
     back = inferer._points_back(own, (5, 7, 9))
     mirror = torch.diag(torch.tensor([1.0, -1.0, 1.0]))
     rows = [2, 1, 0]
     torch.testing.assert_close(back["points"], own["points"][:, rows] @ mirror + torch.tensor([0.0, 6.0, 0.0]))
-    torch.testing.assert_close(back["covariance"], mirror @ own["covariance"][:, rows] @ mirror)
-    torch.testing.assert_close(back["score"], own["score"][:, rows])
+    torch.testing.assert_close(back["covariances"], mirror @ own["covariances"][:, rows] @ mirror)
+    torch.testing.assert_close(back["scores"], own["scores"][:, rows])
 
 
 def test_points_of_ensembles_in_a_dictionary():
@@ -197,8 +197,8 @@ def test_points_of_ensembles_in_a_dictionary():
     found = DropoutEnsembleInferer(members=3, inferer=LandmarkInferer())(images, dropout)
     assert {name: values.shape for name, values in found.items()} == {
         "points": (1, 3, 2),
-        "score": (1, 3),
-        "covariance": (1, 3, 2, 2),
+        "scores": (1, 3),
+        "covariances": (1, 3, 2, 2),
     }
     nested = FlipEnsembleInferer(0, inferer=FlipEnsembleInferer(1, inferer=LandmarkInferer()))(images, net)
     item = {"pred": {name: value[0] for name, value in nested.items()}, "image": images[0]}
@@ -258,9 +258,9 @@ def test_from_members_to_a_covariance_in_mm(dims):
     )
     expected = torch.zeros(1, dims, dims)
     expected[0, 0, 0] = 0.5
-    torch.testing.assert_close(spread["pred_covariance"].float(), expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(spread["pred_covariances"].float(), expected, atol=1e-3, rtol=0)
     own = torch.eye(dims)[None] * 0.25 * 4
-    torch.testing.assert_close(mixture["pred_covariance"].float(), expected + own, atol=2e-3, rtol=0)
+    torch.testing.assert_close(mixture["pred_covariances"].float(), expected + own, atol=2e-3, rtol=0)
     where = torch.full((1, 1, dims), 5.5) * torch.tensor([-1.0, -1.0, 1.0])[:dims]
     where[..., 0] = -6.0
     torch.testing.assert_close(spread["pred_points"].as_tensor().float(), where, atol=1e-2, rtol=0)

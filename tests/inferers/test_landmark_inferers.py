@@ -159,7 +159,7 @@ def test_several_candidates_are_those_of_the_stitched_volume(dims, mode, overlap
     maps = SlidingWindowInferer(**options)(image, network)
     how = {"num_peaks": 4, "min_distance": 7.0, "threshold": 0.1}
     expected = find_peaks(maps, dims, **how)
-    assert expected.score.isnan().any() and (expected.score[..., 2] > 0).all()
+    assert expected.scores.isnan().any() and (expected.scores[..., 2] > 0).all()
     found = SlidingWindowLandmarkInferer(**options, **how)(image, network)
     assert_same_landmarks(found, expected)
     assert_same_landmarks(LandmarkInferer(SlidingWindowInferer(**options), **how)(image, network), expected)
@@ -221,7 +221,7 @@ def test_meta_tensors_half_precision_and_nan(device):
     assert all(type(value) is torch.Tensor for value in found.values())
     assert float((found["points"] - expected.points).abs().max()) < 0.05
     lost = SlidingWindowLandmarkInferer(**options)(image, lambda x: network(x) * float("nan"))
-    assert lost["points"].isnan().all() and lost["score"].isnan().all()
+    assert lost["points"].isnan().all() and lost["scores"].isnan().all()
 
 
 @pytest.mark.parametrize("dims", [2, 3])

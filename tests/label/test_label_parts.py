@@ -186,8 +186,8 @@ def test_proposal() -> None:
     data = {
         "image": image,
         "pred_points": points,
-        "pred_score": torch.tensor([0.5, 0.1]),
-        "pred_covariance": covariance,
+        "pred_scores": torch.tensor([0.5, 0.1]),
+        "pred_covariances": covariance,
     }
     found = plain_list(proposed_landmarks(data, ("a", "b")))
     assert found == [

@@ -46,8 +46,8 @@ def answer(path: Path, spatial_size: list[int], ras: np.ndarray) -> dict[str, An
     dims = len(spatial_size)
     item["pred"] = torch.zeros(3, *spatial_size)
     item["pred_points"] = MetaTensor(torch.from_numpy(ras)[None], affine=torch.eye(4, dtype=torch.float64))
-    item["pred_score"] = torch.tensor([0.9, 0.1, 0.5])
-    item["pred_covariance"] = torch.eye(dims).expand(3, dims, dims) * torch.tensor([4.0, np.nan, 9.0])[:, None, None]
+    item["pred_scores"] = torch.tensor([0.9, 0.1, 0.5])
+    item["pred_covariances"] = torch.eye(dims).expand(3, dims, dims) * torch.tensor([4.0, np.nan, 9.0])[:, None, None]
     return dict(LandmarkResultd("pred", names=NAMES)(item))
 
 

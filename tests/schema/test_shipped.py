@@ -21,9 +21,15 @@ import numpy as np
 import pytest
 
 from monai_landmarks.data import ISBI2015_LANDMARKS, read_landmark_table
-from monai_landmarks.data.aasce import AASCE_LANDMARKS, AASCE_PAIRS
-from monai_landmarks.data.formats.afids import AFIDS_LANDMARKS, AFIDS_PAIRS
-from monai_landmarks.data.phantom import HAND_LANDMARKS, SPINE_LANDMARKS, SPINE_PAIRS, hand_phantom, spine_phantom
+from monai_landmarks.data.datasets.aasce.datalist import AASCE_LANDMARKS, AASCE_PAIRS
+from monai_landmarks.data.datasets.phantom import (
+    HAND_LANDMARKS,
+    SPINE_LANDMARKS,
+    SPINE_PAIRS,
+    hand_phantom,
+    spine_phantom,
+)
+from monai_landmarks.data.landmarks.formats.afids import AFIDS_LANDMARKS, AFIDS_PAIRS
 from monai_landmarks.schema import compare_measurements, json_schema_path, load_landmark_schema, shipped_schemas
 
 FOLDER = json_schema_path().parent / "shipped"

@@ -68,10 +68,10 @@ def test_jumps_are_undone(method, chains, device):
     known = [0, 1, 2, 3] if method == "sequence" else [0, 1, 2, 3, 4]
     torch.testing.assert_close(found.points[known], points[known], atol=0.05, rtol=0)
     if method == "sequence":
-        assert found.points[4].isnan().all() and found.covariance[4].isnan().all()
+        assert found.points[4].isnan().all() and found.covariances[4].isnan().all()
     expected = [1.0, 1.0, 1.0, 0.6, 0.09]
-    assert found.score[known].tolist() == pytest.approx([expected[i] for i in known], rel=0.1)
-    sigma = found.covariance[known].diagonal(dim1=-2, dim2=-1).sqrt()
+    assert found.scores[known].tolist() == pytest.approx([expected[i] for i in known], rel=0.1)
+    sigma = found.covariances[known].diagonal(dim1=-2, dim2=-1).sqrt()
     assert torch.allclose(sigma, torch.full_like(sigma, 1.5), atol=0.1)
 
 
@@ -100,9 +100,9 @@ def test_dictionary_form_goes_to_the_world(method):
     found = transform({"pred": maps, "image": MetaTensor(torch.zeros(1, *SHAPE), affine=AFFINE)})
     world = points.numpy() @ AFFINE[:3, :3].T + AFFINE[:3, 3]
     assert np.allclose(found["pred_points"][0, :4].numpy(), world[:4], atol=0.2)
-    spread = found["pred_covariance"][0].diagonal().sqrt().numpy()
+    spread = found["pred_covariances"][0].diagonal().sqrt().numpy()
     assert np.allclose(spread, 1.5 * np.array([2.0, 1.0, 3.0]), atol=0.2)
-    assert found["pred_score"].shape == (5,)
+    assert found["pred_scores"].shape == (5,)
 
 
 def test_two_dimensions_and_arrays():
@@ -155,7 +155,7 @@ def test_candidates_of_an_inferer_are_those_of_the_heatmaps(method, border, devi
 
         found = inferer(places, network)
         result = choose({"pred": {name: values[0] for name, values in found.items()}, "image": image})
-        for key in ("pred_points", "pred_score", "pred_covariance"):
+        for key in ("pred_points", "pred_scores", "pred_covariances"):
             torch.testing.assert_close(result[key], expected[key], atol=1e-3, rtol=1e-3, equal_nan=True)
     assert bool(expected["pred_points"][0, 0].isnan().all()) == (border and method == "sequence")
 

@@ -146,7 +146,7 @@ def test_the_world_point_stays(kind: str, seed: int, tmp_path: Path) -> None:
     np.testing.assert_allclose(gray / SLOPE, expected, atol=0.05)
 
     # a network that is always right, and its file
-    item["pred"] = {"points": index, "score": torch.ones(4), "covariance": torch.eye(3).expand(4, 3, 3)}
+    item["pred"] = {"points": index, "scores": torch.ones(4), "covariances": torch.eye(3).expand(4, 3, 3)}
     save = SaveLandmarksd(
         "pred_points", names=NAMES, output_dir=tmp_path / "out", print_log=False, saved_path_key="file"
     )

@@ -106,10 +106,10 @@ def test_dictionary_round_trip_through_the_world(dims, space):
     assert data["found"].shape == (1, 3, dims)
     assert torch.equal(data["found"].affine, torch.eye(4, dtype=torch.float64))
     assert np.allclose(data["found"][0].numpy(), to_world(index), atol=2e-3, equal_nan=True)
-    assert data["label_heatmap_score"].tolist()[2] == 0
+    assert data["label_heatmap_scores"].tolist()[2] == 0
     # a rotated, anisotropic grid: the covariance in mm has the spacings squared, along the axes the affine leads to
     linear = AFFINE[:dims, :dims]
-    assert np.allclose(data["label_heatmap_covariance"][0].numpy(), 4 * linear @ linear.T, atol=0.05)
+    assert np.allclose(data["label_heatmap_covariances"][0].numpy(), 4 * linear @ linear.T, atol=0.05)
 
 
 def test_dictionary_index_space():
@@ -212,10 +212,10 @@ def test_sigma_of_a_file(dims, tmp_path):
     maps = LandmarksToHeatmap(sigma=2.0)(torch.tensor(POINTS[dims]), SHAPE[dims])
     decode = HeatmapToLandmarksd("pred", covariance="sigma", sigma=sigma_path(tmp_path / "model.pt"))
     points, covariance = torch.tensor(POINTS[dims]), torch.eye(dims).repeat(2, 1, 1)
-    for pred in (maps, {"points": points, "score": torch.ones(2), "covariance": covariance}):
+    for pred in (maps, {"points": points, "scores": torch.ones(2), "covariances": covariance}):
         found = decode({"pred": pred, "image": image})
         expected = (0.5 * sigma[:, None, None]) ** 2 * torch.eye(dims)
-        assert torch.allclose(found["pred_covariance"].float(), expected)
+        assert torch.allclose(found["pred_covariances"].float(), expected)
 
 
 def test_no_file_of_a_sigma(tmp_path):

@@ -125,7 +125,7 @@ def test_heatmaps_of_noisy_images(dims):
     decoded = decode_heatmaps(maps[:, None], dims)
     found = [
         LandmarkSet(("a",), points.double(), covariances=covariance.double())
-        for points, covariance in zip(decoded.points, decoded.covariance)
+        for points, covariance in zip(decoded.points, decoded.covariances)
     ]
     truth = [LandmarkSet(("a",), points.double()) for points in true]
     half = count // 2

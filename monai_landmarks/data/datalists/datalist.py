@@ -1,0 +1,381 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Datalists: which images and landmarks are for training, validation and testing.
+
+A datalist is JSON in the layout of the Medical Segmentation Decathlon, which MONAI reads, with a description of the
+landmarks beside the sections::
+
+    {
+      "landmarks": {"names": ["a", "b"], "pairs": [["a", "b"]], "coordinate_system": "index"},
+      "training": [{"image": "images/1.png", "label": [[3.5, 4.0], [null, null]], "spacing": [0.1, 0.1]}, ...],
+      "validation": [{"image": "images/2.nii.gz", "label": "points/2.mrk.json"}, ...],
+      "testing": []
+    }
+
+Paths are relative to the JSON file. A label is a list of points, one for each name, in the stated coordinate system,
+``null`` where missing; or a landmark file, which states its own names and coordinate system. ``spacing`` is the (x, y)
+pixel size in mm of pictures such as PNG, which do not hold it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_landmarks.data.files.safe_files import atomic_write, naming_file, read_text
+from monai_landmarks.data.images.image_files import has_spacing, relative_path
+from monai_landmarks.data.landmarks.landmark_io import read_landmark_sets
+from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
+
+from .datalist_format import DatalistError, check_datalist
+from .pairing import LandmarkCase, pair_landmarks
+from .split import fold_images, group_images, split_images
+
+__all__ = [
+    "build_datalist",
+    "datalist_item",
+    "load_landmark_datalist",
+    "load_landmark_definition",
+    "load_landmark_pairs",
+    "make_datalists",
+    "read_item_landmarks",
+    "save_datalist",
+]
+
+
+def build_datalist(
+    images: str | os.PathLike | Iterable[str | os.PathLike],
+    landmarks: str | os.PathLike,
+    output: str | os.PathLike | None = None,
+    *,
+    val_fraction: float = 0.0,
+    test_fraction: float = 0.0,
+    seed: int = 0,
+    group_pattern: str | None = None,
+    groups: Mapping[str, str] | None = None,
+    pairs: Sequence[Sequence[str]] | None = None,
+    spacing: float | Sequence[float] | None = None,
+    coordinate_system: CoordinateSystem | str | None = None,
+    check: bool = True,
+) -> dict[str, Any]:
+    """Make a datalist from images and their landmarks.
+
+    Args:
+        images: a folder of images, searched with the folders in it, or the images themselves.
+        landmarks: a table of many images (such as a CSV in long or wide form), whose images are found by path, name or
+            name without suffix; a folder of landmark files, each named as its image but for the suffix; or a table that
+            names the landmark file of each image; see :func:`pair_landmarks`.
+        output: where to write the datalist; image paths become relative to it. Without it they are absolute.
+        val_fraction: part of the images to draw for validation.
+        test_fraction: part of the images to draw for testing.
+        seed: the same seed draws the same images.
+        group_pattern: regular expression which tells from an image's path in the folder (or the path given) what must
+            stay together, such as the patient; see :func:`split_images`.
+        groups: what must stay together, by the image's path in the folder (or the path given), instead of a pattern.
+        pairs: (left, right) names of landmarks which change places when the image is mirrored. By default those which
+            the landmark files state.
+        spacing: pixel size in mm, one number or (x, y), of images whose format does not hold it; 1 to work in pixels.
+        coordinate_system: of landmark files which do not state their own.
+        check: read every image and check the datalist before anything is written, see :func:`check_datalist`.
+
+    Returns:
+        the datalist, with sections training, validation and testing. Images without landmarks are left out, with a
+        warning.
+
+    Raises:
+        ValueError: if there is no image or no landmark file, or the images cannot be split so.
+        DatalistError: if landmarks have no image, a file is malformed, or the check finds faults; it lists them all.
+    """
+    pairing = pair_landmarks(images, landmarks, coordinate_system)
+    if pairing.faults or pairing.absent:
+        raise DatalistError(os.fspath(landmarks), [*pairing.faults, *pairing.absent])
+    if pairing.unlabeled:
+        count = len(pairing.unlabeled) + len(pairing.cases)
+        warnings.warn(
+            f"{len(pairing.unlabeled)} of {count} images have no landmarks and are left out: {_some(pairing.unlabeled)}."
+        )
+    base = None if output is None else Path(output).parent
+    names = [case.name for case in pairing.cases]
+    [datalist] = make_datalists(
+        pairing.cases,
+        base,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        seed=seed,
+        groups=groups or group_images(names, group_pattern),
+        pairs=pairs,
+        spacing=spacing,
+        inline=coordinate_system is not None,
+    )
+    if check:
+        check_datalist(datalist, base)
+    if output is not None:
+        save_datalist(output, datalist)
+    return datalist
+
+
+def make_datalists(
+    cases: Sequence[LandmarkCase],
+    base_dir: str | os.PathLike | None = None,
+    *,
+    val_fraction: float = 0.0,
+    test_fraction: float = 0.0,
+    folds: int = 0,
+    seed: int = 0,
+    groups: Mapping[str, str] | None = None,
+    pairs: Sequence[Sequence[str]] | None = None,
+    spacing: float | Sequence[float] | None = None,
+    inline: bool = False,
+) -> list[dict[str, Any]]:
+    """Make a datalist of images with landmarks, or one for each fold of a cross-validation.
+
+    Args:
+        cases: from :func:`pair_landmarks`.
+        base_dir: folder which the paths are to be relative to; without it they are absolute.
+        val_fraction: part of the images to draw for validation; not used with folds.
+        test_fraction: part of the images to draw for testing.
+        folds: if not 0, their number. Each fold is the validation section of one datalist, and in training in the others;
+            what was drawn for testing is in the testing section of all.
+        seed: the same seed draws the same images.
+        groups: of the images by the name of the case; what is of one group stays together.
+        pairs: see :func:`build_datalist`.
+        spacing: see :func:`build_datalist`.
+        inline: whether points stand in the datalist even where an image has a landmark file of its own.
+
+    Returns:
+        the datalists: one, or one a fold.
+
+    Raises:
+        ValueError: if the images cannot be split so, or points in index and in world coordinates would stand side by side.
+    """
+    definition = _define([case.landmarks for case in cases], pairs)
+    listed = [case for case in cases if inline or case.key is not None]
+    if listed:
+        definition["coordinate_system"] = listed[0].landmarks.coordinate_system.value
+    items = {}
+    for case in cases:
+        label: LandmarkSet | str = relative_path(case.source, base_dir)
+        if inline or case.key is not None:
+            label = case.landmarks.to(definition["coordinate_system"]).reorder(definition["names"])
+        image = relative_path(case.image, base_dir)
+        items[case.name] = datalist_item(image, label, None if has_spacing(case.image) else spacing)
+    if folds:
+        testing, rest = split_images(list(items), [test_fraction], seed, groups=groups)
+        validations = fold_images(rest, folds, seed, groups)
+    else:
+        *drawn, _ = split_images(list(items), [val_fraction, test_fraction], seed, groups=groups)
+        validations, testing = drawn[:1], drawn[1]
+    datalists = []
+    for validation in validations:
+        elsewhere = {*validation, *testing}
+        training = [name for name in items if name not in elsewhere]
+        datalist: dict[str, Any] = {"landmarks": definition}
+        for section, part in (("training", training), ("validation", validation), ("testing", testing)):
+            datalist[section] = [items[name] for name in part]
+        datalists.append(datalist)
+    return datalists
+
+
+def datalist_item(
+    image: str, label: LandmarkSet | str, spacing: float | Sequence[float] | None = None
+) -> dict[str, Any]:
+    """One entry of a datalist.
+
+    Args:
+        image: path of the image as it shall stand in the datalist.
+        label: the landmarks, whose names and order must be the datalist's, or the path of a landmark file.
+        spacing: pixel size in mm, one number for both axes or (x, y).
+
+    Example:
+        >>> datalist_item("1.png", LandmarkSet(["a", "b"], [[1, 2], [math.nan] * 2], "index"), spacing=0.5)
+        {'image': '1.png', 'label': [[1.0, 2.0], [None, None]], 'spacing': [0.5, 0.5]}
+    """
+    item: dict[str, Any] = {"image": image, "label": _plain(label.points) if isinstance(label, LandmarkSet) else label}
+    if spacing is not None:
+        both = [spacing, spacing] if isinstance(spacing, (int, float)) else list(spacing)
+        item["spacing"] = [float(value) for value in both]
+    return item
+
+
+def save_datalist(path: str | os.PathLike, datalist: Mapping[str, Any]) -> None:
+    """Write a datalist as JSON, an item a line, NaN as null; the file is written whole or not at all."""
+    entries = []
+    for key, value in datalist.items():
+        if isinstance(value, list):
+            lines = ",\n".join(f"  {_dump(item)}" for item in value)
+            entries.append(f" {_dump(key)}: [\n{lines}\n ]" if value else f" {_dump(key)}: []")
+        else:
+            entries.append(f" {_dump(key)}: {_dump(value)}")
+    with atomic_write(path) as temporary:
+        temporary.write_text("{\n" + ",\n".join(entries) + "\n}\n", encoding="utf-8")
+
+
+def load_landmark_datalist(
+    path: str | os.PathLike | Mapping[str, Any],
+    section: str | Sequence[str] = "training",
+    base_dir: str | os.PathLike | None = None,
+) -> list[dict[str, Any]]:
+    """Items of one section of a datalist, ready for ``LoadImaged`` and ``LoadLandmarksd``.
+
+    Args:
+        path: the datalist's JSON file, or what it holds.
+        section: ``"training"``, ``"validation"``, ``"testing"`` or another one of the file; or several.
+        base_dir: folder which the paths are relative to; by default that of the JSON file, or the working directory.
+
+    Returns:
+        dictionaries with ``image`` (absolute path), ``label`` (absolute path of a landmark file, or a list of points
+        with None where missing), for a list of points ``label_coordinate_system`` and ``label_names``, and what else the
+        item holds, such as ``spacing``; in lists of numbers, null becomes NaN.
+
+    Raises:
+        ValueError: if the file is no datalist or has no such section.
+    """
+    in_memory = isinstance(path, Mapping)
+    with naming_file("datalist" if in_memory else path):
+        datalist = path if in_memory else _read(path)
+        sections = [key for key, value in datalist.items() if isinstance(value, list)]
+        wanted = [section] if isinstance(section, str) else list(section)
+        unknown = [name for name in wanted if name not in sections]
+        if unknown:
+            raise ValueError(f"no section {unknown[0]!r}; there are {sections}.")
+        definition = datalist.get("landmarks", {})
+    folder = os.path.abspath(base_dir if base_dir is not None else "." if in_memory else Path(path).parent)
+    items = []
+    for entry in (entry for name in wanted for entry in datalist[name]):
+        item = {key: value if key == "label" else _number_list(value) for key, value in entry.items()}
+        item["image"] = os.path.normpath(os.path.join(folder, entry["image"]))
+        if isinstance(entry.get("label"), str):
+            item["label"] = os.path.normpath(os.path.join(folder, entry["label"]))
+        elif "label" in entry:
+            item["label_coordinate_system"] = definition.get("coordinate_system", CoordinateSystem.INDEX.value)
+            if "names" in definition:
+                item["label_names"] = definition["names"]
+        items.append(item)
+    return items
+
+
+def read_item_landmarks(item: Mapping[str, Any], pairs: Sequence[Sequence[str]] = ()) -> LandmarkSet | None:
+    """The landmarks of an item that :func:`load_landmark_datalist` gives, from its list of points or its landmark file.
+
+    Args:
+        item: of the datalist.
+        pairs: left-right pairs, for a list of points; a file states its own.
+
+    Returns:
+        the landmarks, in the coordinate system that the datalist or the file states; None where the item has no label.
+
+    Raises:
+        ValueError: if the file is malformed, or holds more than one image.
+
+    Example:
+        >>> datalist = {"landmarks": {"names": ["a", "b"]}, "training": [{"image": "1.png", "label": [[1, 2], [None, None]]}]}
+        >>> landmarks = read_item_landmarks(load_landmark_datalist(datalist)[0])
+        >>> landmarks.names, landmarks.missing.tolist()
+        (('a', 'b'), [False, True])
+    """
+    label = item.get("label")
+    if label is None:
+        return None
+    if isinstance(label, str):
+        sets = read_landmark_sets(label)
+        if len(sets) != 1:
+            raise ValueError(f"{label}: holds {len(sets)} images; expected the landmarks of one.")
+        return next(iter(sets.values()))
+    points = np.array([[math.nan if value is None else value for value in point] for point in label], dtype=np.float64)
+    declared = tuple((left, right) for left, right in pairs)
+    return LandmarkSet(tuple(item["label_names"]), points, item["label_coordinate_system"], declared)
+
+
+def load_landmark_definition(path: str | os.PathLike | Mapping[str, Any]) -> dict[str, Any]:
+    """What a datalist says of its landmarks: ``names``, ``pairs`` and ``coordinate_system``.
+
+    Args:
+        path: the datalist's JSON file, or what it holds.
+
+    Raises:
+        ValueError: if the file is no datalist of landmarks.
+    """
+    in_memory = isinstance(path, Mapping)
+    with naming_file("datalist" if in_memory else path):
+        definition = (path if in_memory else _read(path)).get("landmarks")
+        if not isinstance(definition, dict) or "names" not in definition:
+            raise ValueError("no 'landmarks' with 'names'; expected a datalist of landmarks.")
+    return {"pairs": [], "coordinate_system": CoordinateSystem.INDEX.value, **definition}
+
+
+def load_landmark_pairs(path: str | os.PathLike | Mapping[str, Any]) -> list[list[str]]:
+    """The left-right pairs that a datalist declares, as ``RandLandmarkFlipd`` takes them.
+
+    Args:
+        path: the datalist's JSON file, or what it holds.
+
+    Returns:
+        pairs of names; none where the datalist declares none.
+
+    Raises:
+        ValueError: if the file is no datalist of landmarks.
+
+    Example:
+        >>> load_landmark_pairs({"landmarks": {"names": ["left eye", "right eye"], "pairs": [["left eye", "right eye"]]}})
+        [['left eye', 'right eye']]
+    """
+    return [list(pair) for pair in load_landmark_definition(path)["pairs"]]
+
+
+def _read(path: str | os.PathLike) -> dict[str, Any]:
+    datalist = json.loads(read_text(path))
+    if not isinstance(datalist, dict):
+        raise ValueError("not a JSON object; expected a datalist with sections such as 'training'.")
+    return datalist
+
+
+def _define(sets: list[LandmarkSet], pairs: Sequence[Sequence[str]] | None) -> dict[str, Any]:
+    if pairs is None:
+        pairs = list(dict.fromkeys(pair for landmark_set in sets for pair in landmark_set.pairs))
+    return {
+        "names": list(dict.fromkeys(name for landmark_set in sets for name in landmark_set.names)),
+        "pairs": [list(pair) for pair in pairs],
+        "coordinate_system": sets[0].coordinate_system.value if sets else CoordinateSystem.INDEX.value,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Lists and numbers as JSON knows them: NaN becomes None."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def _number_list(value: Any) -> Any:
+    """A list of numbers with NaN where JSON has null, so that items can be batched; anything else as it is."""
+    if not isinstance(value, list) or not all(part is None or isinstance(part, (int, float)) for part in value):
+        return value
+    return [math.nan if part is None else part for part in value]
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+
+
+def _some(names: Sequence[object]) -> str:
+    return ", ".join(str(name) for name in names[:5]) + (", ..." if len(names) > 5 else "")

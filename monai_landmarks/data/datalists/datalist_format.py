@@ -1,0 +1,232 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Everything that is wrong with a datalist, found before training starts."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.utils import optional_import
+
+from monai_landmarks.data.files.safe_files import naming_file, read_text
+from monai_landmarks.data.images.image_files import has_spacing, read_geometry
+from monai_landmarks.data.landmarks.landmark_rows import read_past_faults
+from monai_landmarks.data.landmarks.landmark_set import LandmarkSet
+
+tqdm, has_tqdm = optional_import("tqdm", name="tqdm")
+
+__all__ = ["DatalistError", "check_datalist", "datalist_problems", "first_line", "index_points", "point_faults"]
+
+_LABELED_SECTIONS = ("training", "validation")
+
+
+class DatalistError(ValueError):
+    """A datalist has faults; ``problems`` lists them all."""
+
+    def __init__(self, name: str, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        lines = "\n".join(f"  - {problem}" for problem in self.problems)
+        super().__init__(f"{name} has {len(self.problems)} problem(s):\n{lines}")
+
+
+def check_datalist(datalist: str | os.PathLike | Mapping[str, Any], base_dir: str | os.PathLike | None = None) -> None:
+    """Check a datalist, reading every image and landmark file.
+
+    Args:
+        datalist: a JSON file, or its content.
+        base_dir: folder which the paths are relative to; by default that of the JSON file.
+
+    Raises:
+        DatalistError: if there is anything wrong with it, see :func:`datalist_problems`.
+    """
+    problems = datalist_problems(datalist, base_dir)
+    if problems:
+        raise DatalistError("The datalist" if isinstance(datalist, Mapping) else os.fspath(datalist), problems)
+
+
+def datalist_problems(
+    datalist: str | os.PathLike | Mapping[str, Any], base_dir: str | os.PathLike | None = None
+) -> list[str]:
+    """All that is wrong with a datalist, a sentence for each fault; empty if it is right.
+
+    Right means: names and left-right pairs are declared; there is a section, and every image is in one section, once;
+    every image can be read through MONAI's ``LoadImage`` and has a spacing; labels have the declared names, and all
+    points lie inside their image. A point on the outer edge of a border pixel, half a pixel from its center, is inside.
+
+    Args:
+        datalist: a JSON file, or its content.
+        base_dir: folder which the paths are relative to; by default that of the JSON file, or the working directory.
+    """
+    if not isinstance(datalist, Mapping):
+        base_dir = Path(datalist).parent if base_dir is None else base_dir
+        with naming_file(datalist):
+            datalist = json.loads(read_text(datalist))
+    if not isinstance(datalist, Mapping):
+        return ["not a JSON object; expected one with 'landmarks' and sections such as 'training'."]
+    folder = Path("." if base_dir is None else base_dir)
+    problems: list[str] = []
+    template = _read_definition(datalist.get("landmarks"), problems)
+    entries = [
+        (section, i, item)
+        for section, items in datalist.items()
+        if isinstance(items, list)
+        for i, item in enumerate(items)
+    ]
+    if not entries:
+        problems.append("no image in any section; expected lists such as 'training' and 'validation'.")
+    seen: dict[str, str] = {}
+    bar = tqdm(entries, desc="checking images", leave=False, disable=len(entries) < 50) if has_tqdm else entries
+    for section, i, item in bar:
+        where = f"{section}[{i}]"
+        if not isinstance(item, Mapping) or not isinstance(item.get("image"), str):
+            problems.append(f"{where}: no 'image'; expected the path of an image.")
+            continue
+        path = os.path.normpath(folder / item["image"])
+        where = f"{where} ({item['image']})"
+        if path in seen:
+            problems.append(f"{where}: the image is in {seen[path]} already.")
+        seen.setdefault(path, f"{section}[{i}]")
+        problems += [f"{where}: {fault}" for fault in _item_faults(item, path, section, folder, template)]
+    return problems
+
+
+def _read_definition(definition: Any, problems: list[str]) -> LandmarkSet | None:
+    """The declared landmarks as a set without points; None, and a problem more, if they are not declared well."""
+    if not isinstance(definition, Mapping) or not isinstance(definition.get("names"), list):
+        problems.append("no 'landmarks' with 'names'; expected the names of all landmarks.")
+        return None
+    names = definition["names"]
+    try:
+        return LandmarkSet(
+            names=tuple(names),
+            points=np.full((len(names), 3), np.nan),
+            coordinate_system=definition.get("coordinate_system", "index"),
+            pairs=tuple(definition.get("pairs", ())),
+        )
+    except (TypeError, ValueError) as error:
+        problems.append(f"landmarks: {error}")
+        return None
+
+
+def _item_faults(
+    item: Mapping[str, Any], path: str, section: str, folder: Path, template: LandmarkSet | None
+) -> list[str]:
+    faults = []
+    spacing = item.get("spacing")
+    if spacing is None and not has_spacing(path):
+        faults.append("no 'spacing', and the format holds none; expected [x, y] in mm (1, 1 to work in pixels).")
+    elif spacing is not None and not _is_spacing(spacing):
+        faults.append(f"spacing is {spacing!r}; expected positive numbers in mm, one for each axis.")
+        spacing = None
+    landmarks = None
+    if item.get("label") is None:
+        if section in _LABELED_SECTIONS:
+            faults.append("no 'label'; expected points or a landmark file.")
+    elif template is not None:
+        landmarks, label_faults = _read_label(item["label"], folder, template)
+        faults += label_faults
+    try:
+        shape, affine = read_geometry(path, spacing)
+    except Exception as error:  # readers raise whatever they like
+        return [*faults, f"the image cannot be read: {first_line(error)}"]
+    if landmarks is not None:
+        faults += [fault for _, fault in point_faults(landmarks, shape, affine)]
+    return faults
+
+
+def _is_spacing(spacing: Any) -> bool:
+    return isinstance(spacing, Sequence) and len(spacing) in (2, 3) and all(_is_positive(value) for value in spacing)
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value) and value > 0
+
+
+def _is_point(point: Any) -> bool:
+    return isinstance(point, list) and all(value is None or isinstance(value, (int, float)) for value in point)
+
+
+def _read_label(label: Any, folder: Path, template: LandmarkSet) -> tuple[LandmarkSet | None, list[str]]:
+    """The landmarks of a label, None where they cannot be made out, and all that is wrong with them."""
+    if isinstance(label, str):
+        sets, faults = read_past_faults(folder / label)
+        if len(sets) != 1:
+            return None, faults or [f"label {label}: holds {len(sets)} images; expected the landmarks of this one."]
+        landmarks = next(iter(sets.values()))
+        unknown = [name for name in landmarks.names if name not in template.names]
+        if unknown:
+            faults.append(f"label {label}: landmarks {unknown} are not among the names of the datalist.")
+        return (None if faults else landmarks), faults
+    if not isinstance(label, list) or len(label) != len(template):
+        count = f"{len(label)} points" if isinstance(label, list) else repr(label)
+        return None, [f"label is {count}; expected {len(template)} points, one for each name."]
+    dims = next((len(point) for point in label if _is_point(point)), 0)
+    faults = [
+        f"landmark {name!r} is {point!r}; expected [x, y] or [x, y, z], null where missing."
+        for name, point in zip(template.names, label)
+        if not _is_point(point) or len(point) != dims
+    ]
+    if faults:
+        return None, faults
+    points = [[math.nan if value is None else value for value in point] for point in label]
+    try:
+        return LandmarkSet(template.names, np.array(points), template.coordinate_system), []
+    except (TypeError, ValueError) as error:
+        return None, [first_line(error)]
+
+
+def index_points(landmarks: LandmarkSet, shape: tuple[int, ...], affine: np.ndarray) -> LandmarkSet:
+    """Landmarks as pixel index of an image, with as many dimensions as the image has.
+
+    Args:
+        landmarks: in any coordinate system.
+        shape: of the image, spatial. A radiograph in DICOM is a volume of one slice, for which 2-D points do.
+        affine: of the image, 4x4.
+
+    Raises:
+        ValueError: if image and points differ in their dimensions.
+    """
+    dims = len(shape)
+    while dims > 2 and shape[dims - 1] == 1 and dims > landmarks.spatial_dims:
+        dims -= 1
+    landmarks = landmarks.with_spatial_dims(dims) if dims < landmarks.spatial_dims else landmarks
+    if landmarks.spatial_dims != dims:
+        raise ValueError(f"the points are {landmarks.spatial_dims}-D, but the image is {dims}-D with shape {shape}.")
+    return landmarks.to_index(affine)
+
+
+def point_faults(landmarks: LandmarkSet, shape: tuple[int, ...], affine: np.ndarray) -> list[tuple[str | None, str]]:
+    """What is wrong with points in their image, each with the name of the landmark, or None where it is all of them."""
+    try:
+        points = index_points(landmarks, shape, affine).points
+    except ValueError as error:
+        return [(None, str(error))]
+    last = np.array(shape[: points.shape[1]]) - 0.5
+    return [
+        (
+            name,
+            f"landmark {name!r} is at index {np.round(point, 2).tolist()}, outside the image of shape {tuple(shape)}.",
+        )
+        for name, point in zip(landmarks.names, points)
+        if (point < -0.5).any() or (point > last).any()
+    ]
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, in one line."""
+    return str(error).strip().split("\n")[0] or type(error).__name__

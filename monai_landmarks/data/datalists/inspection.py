@@ -1,0 +1,244 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What there is in a folder of images and their landmarks, and everything that is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from monai.utils import optional_import
+
+from monai_landmarks.data.images.image_files import has_spacing, image_suffix, read_image
+from monai_landmarks.data.landmarks.landmark_rows import LandmarkRows
+from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
+
+from .datalist_format import first_line, index_points, point_faults
+from .pairing import LandmarkCase, Pairing, pair_landmarks
+
+tqdm, has_tqdm = optional_import("tqdm", name="tqdm")
+
+__all__ = ["CheckedImage", "DataCheck", "check_data"]
+
+
+@dataclass
+class CheckedImage:
+    """An image with landmarks, as it was found.
+
+    Args:
+        case: the image and its landmarks.
+        faults: what is wrong with it, a sentence each, with file and row.
+        shape: spatial shape; empty if the image cannot be read.
+        channels: their number.
+        spacing: size of a pixel along each axis in mm; None if it is not known.
+        orientation: the direction of each axis, such as ``"RAS"``: towards the patient's right, anterior, superior. None for
+            a picture, whose x runs to the right and y down.
+        points: the landmarks as pixel index; None if there is no way to it.
+    """
+
+    case: LandmarkCase
+    faults: list[str] = field(default_factory=list)
+    shape: tuple[int, ...] = ()
+    channels: int = 0
+    spacing: tuple[float, ...] | None = None
+    orientation: str | None = None
+    points: LandmarkSet | None = None
+
+
+@dataclass
+class DataCheck:
+    """The result of :func:`check_data`.
+
+    Args:
+        pairing: which landmarks belong to which image.
+        images: the images with landmarks.
+        faults: everything that stands in the way of a training, a sentence each, with file and row.
+        notes: what does not, but deserves a look.
+    """
+
+    pairing: Pairing
+    images: list[CheckedImage]
+    faults: list[str]
+    notes: list[str]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all landmarks."""
+        return self.pairing.names
+
+    def counts(self) -> dict[str, int]:
+        """How many images have a point of each landmark."""
+        counts = dict.fromkeys(self.names, 0)
+        for image in self.images:
+            for name, missing in zip(image.case.landmarks.names, image.case.landmarks.missing):
+                counts[name] += not missing
+        return counts
+
+    def summary(self) -> list[tuple[str, str]]:
+        """What there is: pairs of a heading and a text."""
+        points, count = sum(self.counts().values()), len(self.images)
+        read = [image for image in self.images if image.shape]
+        rows = [
+            ("images", f"{count + len(self.pairing.unlabeled)}, {count} of them with landmarks"),
+            ("formats", _tally(image_suffix(image.case.image) or "DICOM" for image in self.images)),
+            ("size", _tally(" x ".join(map(str, image.shape)) for image in read)),
+            ("channels", _tally(str(image.channels) for image in read)),
+            ("spacing", _tally(_spacing(image.spacing) for image in read)),
+            ("orientation", _tally(image.orientation or "picture, x right and y down" for image in read)),
+            ("coordinates", _tally(image.case.landmarks.coordinate_system.value for image in self.images)),
+            ("landmarks", f"{len(self.names)}: {', '.join(self.names)}"),
+            ("points", f"{points}, {count * len(self.names) - points} missing"),
+        ]
+        return [(heading, text) for heading, text in rows if text]
+
+
+def check_data(
+    images: str | os.PathLike | Iterable[str | os.PathLike],
+    landmarks: str | os.PathLike,
+    *,
+    spacing: float | Sequence[float] | None = None,
+    coordinate_system: CoordinateSystem | str | None = None,
+    partial: bool = False,
+) -> DataCheck:
+    """Read images and landmarks, and find everything that is wrong with them before a training does.
+
+    Faults are: a file that cannot be read, down to the rows of a table; landmarks without an image, or of two images, or
+    twice of one; a pixel size that is not known; points outside their image or of another dimension; pixels that are not
+    finite numbers; 2-D images among 3-D ones. Notes are: images without landmarks; landmarks that few images have, or whose
+    names differ in case or spaces only; images that are the same file twice, that have another number of channels than
+    most, or nothing in them.
+
+    Args:
+        images: a folder of images, or the images; see :func:`pair_landmarks`, as for the next two.
+        landmarks: a table or a folder.
+        coordinate_system: of landmark files which do not state their own.
+        spacing: pixel size in mm, one number or (x, y), of images whose format does not hold it; 1 to work in pixels.
+        partial: landmarks without an image are no fault, but a note.
+
+    Returns:
+        all that was found. The faults are empty where a training may start.
+
+    Raises:
+        ValueError: if there is no image, or no landmark file.
+    """
+    pairing = pair_landmarks(images, landmarks, coordinate_system)
+    both = None if spacing is None else [float(step) for step in np.broadcast_to(np.asarray(spacing), (2,))]
+    rows = {case.source: LandmarkRows(case.source) for case in pairing.cases}
+    cases = tqdm(pairing.cases, desc="reading images", leave=False, disable=None) if has_tqdm else pairing.cases
+    checked, notes, seen = [], [], {}
+    for case in cases:
+        image, note = _check_image(case, both, rows[case.source])
+        checked.append(image)
+        notes += note
+        if image.shape:
+            digest = _digest(case.image)
+            if digest in seen:
+                notes.append(f"{case.image}: the same image as {seen[digest]}.")
+            seen.setdefault(digest, case.image)
+    faults = [*pairing.faults, *([] if partial else pairing.absent), *_common_faults(checked)]
+    faults += [fault for image in checked for fault in image.faults]
+    result = DataCheck(pairing, checked, faults, notes)
+    result.notes[:0] = [*(pairing.absent if partial else []), *_common_notes(result)]
+    return result
+
+
+def _check_image(case: LandmarkCase, spacing: list[float] | None, rows: LandmarkRows) -> tuple[CheckedImage, list[str]]:
+    result = CheckedImage(case)
+    try:
+        image, affine = read_image(case.image, spacing)
+    except Exception as error:  # readers raise whatever they like
+        result.faults.append(f"{case.image}: the image cannot be read: {first_line(error)}")
+        return result, []
+    result.channels, result.shape = image.shape[0], image.shape[1:]
+    unknown = spacing is None and not has_spacing(case.image)
+    if not unknown:
+        steps = np.linalg.norm(affine[:3, : len(result.shape)], axis=0)
+        result.spacing = tuple(float(step) for step in steps)
+    if has_spacing(case.image):
+        result.orientation = "".join(nib.orientations.aff2axcodes(affine)[: len(result.shape)])
+    if not np.isfinite(image).all():
+        result.faults.append(f"{case.image}: {(~np.isfinite(image)).sum()} pixels are not finite numbers.")
+    notes = [f"{case.image}: all pixels are {image.flat[0]:g}."] if image.min() == image.max() else []
+    if unknown and case.landmarks.coordinate_system != CoordinateSystem.INDEX:
+        return result, notes  # where the points are in the image depends on the spacing
+    for name, fault in point_faults(case.landmarks, result.shape, affine):
+        result.faults.append(f"{rows.where(case.key, name)}: {fault[:-1]}: {case.name}.")
+    try:
+        result.points = index_points(case.landmarks, result.shape, affine)
+    except ValueError:  # which is among the faults
+        pass
+    return result, notes
+
+
+def _digest(image: Path) -> bytes:
+    files = sorted(file for file in image.iterdir() if file.is_file()) if image.is_dir() else [image]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()
+
+
+def _common_faults(images: list[CheckedImage]) -> list[str]:
+    """What is wrong with the images together."""
+    faults = []
+    if not images:
+        faults.append("no image has landmarks.")
+    unknown = [image.case.name for image in images if image.shape and image.spacing is None]
+    if unknown:
+        faults.append(
+            f"the pixel size is not known of {len(unknown)} pictures, such as {unknown[0]}: they hold none that can be"
+            " trusted. Give the spacing in mm, or 1 to work in pixels."
+        )
+    by_dims: dict[int, str] = {}
+    for image in images:
+        if image.points is not None:
+            by_dims.setdefault(image.points.spatial_dims, image.case.name)
+    if len(by_dims) > 1:
+        faults.append(f"{by_dims[2]} is 2-D and {by_dims[3]} is 3-D; expected images of one dimension.")
+    return faults
+
+
+def _common_notes(check: DataCheck) -> list[str]:
+    notes = [f"{image}: has no landmarks and is left out." for image in check.pairing.unlabeled]
+    counts = check.counts()
+    for name, count in counts.items():
+        if count <= len(check.images) // 10:
+            notes.append(f"landmark {name!r} has a point in {count} of {len(check.images)} images only.")
+    alike: dict[str, list[str]] = {}
+    for name in counts:
+        alike.setdefault("".join(name.lower().replace("_", " ").replace("-", " ").split()), []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            notes.append(f"landmarks {names} are taken for different ones; their names differ in case or spaces only.")
+    channels = Counter(image.channels for image in check.images if image.shape)
+    if len(channels) > 1:
+        usual = channels.most_common(1)[0][0]
+        others = [image.case.name for image in check.images if image.shape and image.channels != usual]
+        notes.append(f"most images have {usual} channels, but {len(others)} not, such as {others[0]}.")
+    return notes
+
+
+def _tally(values: Iterable[str]) -> str:
+    """Each value with its number, the most frequent first; those behind the fifth as a number."""
+    counts = Counter(values).most_common()
+    if len(counts) == 1:
+        return counts[0][0]
+    more = [f"{len(counts) - 5} more"] if len(counts) > 6 else []
+    shown = counts[:5] if more else counts
+    return ", ".join([*(f"{value} ({count})" for value, count in shown), *more])
+
+
+def _spacing(spacing: tuple[float, ...] | None) -> str:
+    return "not known" if spacing is None else " x ".join(f"{step:.4g}" for step in spacing) + " mm"

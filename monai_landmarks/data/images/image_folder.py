@@ -1,0 +1,92 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The images of a folder, with or without landmarks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .dicom_series import find_dicom_images
+from .image_files import IMAGE_SUFFIXES, has_spacing, image_suffix
+
+__all__ = ["find_images", "image_folder_items", "image_name", "list_images"]
+
+
+def image_folder_items(images: str | os.PathLike, spacing: float | list[float] | None = None) -> list[dict[str, Any]]:
+    """
+    Items for a MONAI dataset from a folder of images, with the folders in it, or from one image.
+
+    A DICOM series of several slices is one image, whose path is that of its folder; a folder holds one such series.
+
+    Args:
+        images: folder or file.
+        spacing: pixel size in mm (one number or one per axis) of PNG, JPEG, BMP and TIFF files, which have none that can be
+            trusted. Files of other formats in the folder keep their own. Without it a pixel counts as 1 mm.
+
+    Returns:
+        one dictionary per image with ``image``, its absolute path, and ``spacing`` where given and needed. A folder of DICOM
+        files that make no volume has ``unreadable``, the reason, with which ``ReadableDataLoader`` leaves it out.
+
+    Raises:
+        ValueError: when there is no such folder or file, or no image in it.
+    """
+    found = find_images([images] if os.path.isfile(images) else images)
+    items: list[dict[str, Any]] = []
+    for path, fault in found.items():
+        items.append({"image": os.path.abspath(path)})
+        if spacing is not None and not has_spacing(path):
+            items[-1]["spacing"] = spacing
+        if fault:
+            items[-1]["unreadable"] = fault
+    return items
+
+
+def find_images(images: str | os.PathLike | Iterable[str | os.PathLike]) -> dict[Path, str]:
+    """The images of a folder and the folders in it, sorted, each with what keeps it from being read, which mostly is nothing.
+
+    Images that are given are taken as they are.
+
+    Raises:
+        ValueError: if there is no such folder, or no image in it.
+    """
+    if not isinstance(images, (str, os.PathLike)):
+        return {Path(image): "" for image in images}
+    folder = Path(images)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder; expected a folder of images.")
+    found = list_images(folder)
+    if not found:
+        raise ValueError(f"{folder}: no image in it; expected {', '.join(IMAGE_SUFFIXES)}.")
+    return found
+
+
+def list_images(folder: str | os.PathLike) -> dict[Path, str]:
+    """The same as :func:`find_images`, though there may be none.
+
+    Images are files with the suffix of an image format, DICOM files without one, and folders of DICOM slices, see
+    :func:`find_dicom_images <monai_landmarks.data.images.dicom_series.find_dicom_images>`.
+    """
+    found = {image.path: image.fault for image in find_dicom_images(folder)}
+    for file in Path(folder).rglob("*"):
+        if image_suffix(file) not in ("", ".dcm") and not file.name.startswith("."):
+            found[file] = ""
+    return dict(sorted(found.items()))
+
+
+def image_name(image: Path, folder: Path | None) -> str:
+    """What an image of a folder is called: its path there; the path as it is if the folder is None."""
+    if folder is None:
+        return str(image)
+    return folder.name if image == folder else image.relative_to(folder).as_posix()

@@ -1,0 +1,361 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Landmark files of one format made files of another."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+
+from monai_landmarks.data.images.image_files import image_stem, read_header
+from monai_landmarks.data.images.image_folder import find_images, image_name
+from monai_landmarks.data.images.name_index import NameIndex
+
+from .landmark_io import (
+    LandmarkFormat,
+    find_landmark_files,
+    format_to_write,
+    landmark_format,
+    landmark_suffix,
+    read_landmark_sets,
+    write_landmark_table,
+    write_landmarks,
+)
+from .landmark_set import CoordinateSystem, LandmarkSet
+
+__all__ = ["Conversion", "ConversionFault", "ConvertedFile", "convert_landmarks"]
+
+# how the names of landmark files and of their images end where a data set tells them apart so: VerSe, nnU-Net, molars
+_IMAGE_ENDINGS = (("_seg-subreg_ctd", "_ct"), ("_seg-vert_ctd", "_ct"), ("", "_0000"), ("", "_volume"))
+_PLANE_TOLERANCE = 1e-3  # pixels, by which points of a 2-D image may be off its plane
+
+
+class ConvertedFile(NamedTuple):
+    """A file that was written, and the images whose landmarks are in it."""
+
+    path: Path
+    images: tuple[str, ...]
+
+
+class ConversionFault(NamedTuple):
+    """What kept landmarks of a file from being written: what is wrong, where (file, row), and what to do."""
+
+    source: Path
+    message: str
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What :func:`convert_landmarks` did: the files it wrote, and all faults that it met."""
+
+    written: tuple[ConvertedFile, ...]
+    faults: tuple[ConversionFault, ...]
+
+
+class _Case(NamedTuple):
+    """The landmarks of one image."""
+
+    source: Path
+    stem: str  # of its file in a folder, with the folders in it
+    key: str  # in a table
+    landmarks: LandmarkSet
+    image: Path | None
+
+
+def convert_landmarks(
+    source: str | os.PathLike,
+    destination: str | os.PathLike,
+    source_format: str | None = None,
+    destination_format: str | None = None,
+    *,
+    images: str | os.PathLike | Iterable[str | os.PathLike] | None = None,
+    spacing: Sequence[float] | None = None,
+    names: Sequence[str] | None = None,
+    source_coordinate_system: CoordinateSystem | str | None = None,
+    coordinate_system: CoordinateSystem | str | None = None,
+) -> Conversion:
+    """Convert landmark files between formats: a file, a table of many images, or a folder of files into any of these.
+
+    Points keep their coordinate system where the new format can hold it. Between pixel index and the world they are
+    converted through their images. A file is written whole or not at all. Into a folder goes what can be converted, whatever
+    is wrong with other files; a single file is written only if there is no fault at all. Files which are there already are
+    replaced, but never a source. Scores, left-right pairs and missing landmarks are kept where the new format has a place for
+    them, see the format's own module.
+
+    Args:
+        source: a file, or a folder that is searched with the folders in it.
+        destination: a file if its name ends in the suffix of a format, else a folder, which gets a file for each image.
+        source_format: name of the format, see :mod:`monai_landmarks.data.landmarks.landmark_io`; if not given, the suffixes tell, and
+            what the files hold.
+        destination_format: likewise; necessary for a folder, and where formats share a suffix as they do ``.json``.
+        images: a folder of images, or the images themselves, found by their names: needed between pixel index and world,
+            and for formats which say something of the image. One image alone belongs to one set whatever its name.
+        spacing: (x, y) pixel size in mm of pictures such as PNG, which do not hold it; 1 if not given.
+        names: names of the points, in the order of the file, for formats that do not hold them; 1, 2, ... if not given.
+        source_coordinate_system: of the points of a table that does not say so.
+        coordinate_system: what the points shall be in; if not given, what they are in, or what the new format needs.
+
+    Returns:
+        what was written, and the faults, each with its file.
+
+    Raises:
+        FileNotFoundError: if there is no such source.
+        ValueError: if a format is unknown or not given where it has to be, or the images are not there.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "points.csv").write_text("image,landmark,x,y\\n1.png,a,10,20\\n2.png,a,30,40\\n")
+        >>> result = convert_landmarks(folder / "points.csv", folder / "new", destination_format="labelme")
+        >>> [file.path.name for file in result.written], result.faults
+        (['1.json', '2.json'], ())
+    """
+    source, destination = Path(source), Path(destination)
+    if not source.exists():
+        raise FileNotFoundError(f"{source}: there is no such file or folder.")
+    is_file = not destination.is_dir() and bool(_suffix(destination, destination_format))
+    if is_file:
+        target = format_to_write(destination, destination_format)
+    elif destination_format is not None:
+        target = landmark_format(destination_format)
+    else:
+        raise ValueError(
+            f"{destination}: the name ends in no suffix of a landmark format, so it is a folder; give destination_format."
+        )
+    if target.writer is None and target.table_writer is None:
+        raise ValueError(f"files of format {target.name!r} can be read, but not written.")
+    wanted = None if coordinate_system is None else CoordinateSystem(coordinate_system)
+    known = _Images(images, spacing)
+    files = dict(_source_files(source, source_format))
+    faults: list[ConversionFault] = []
+    cases: list[_Case] = []
+    for path, stem in files.items():
+        with _collecting(faults, path):
+            # VerSe's files cannot be read without their image
+            image = known.find(_image_names(stem), alone=len(files) == 1)
+            sets = read_landmark_sets(
+                path, format=source_format, names=names, image=image, coordinate_system=source_coordinate_system
+            )
+            alone = len(files) == len(sets) == 1
+            for name, landmarks in sets.items():
+                with _collecting(faults, path):
+                    case = _case(path, stem, name, landmarks, known, alone)
+                    cases.append(_in_space(case, wanted, target, known))
+    if not cases and not faults:
+        faults.append(ConversionFault(source, f"{source}: there are no landmarks in it."))
+    sources = {path.resolve() for path in files}
+    if not is_file:
+        written = _write_files(destination, cases, target, sources, faults)
+    elif not faults:
+        written = _write_file(source, destination, cases, target, sources, faults)
+    else:
+        written = []
+    return Conversion(tuple(written), tuple(faults))
+
+
+def _suffix(path: Path, format: str | None) -> str:
+    """The suffix of a landmark file, of the format named if there is one; empty if it has none."""
+    if format is not None:
+        suffix = landmark_format(format, path).suffix
+        if path.name.lower().endswith(suffix):
+            return suffix
+    return landmark_suffix(path) or ""
+
+
+def _source_files(source: Path, format: str | None) -> Iterator[tuple[Path, str]]:
+    """Landmark files, each with its name, and the folders below the source, without suffix."""
+    if not source.is_dir():
+        yield source, _cut(source.name, _suffix(source, format) or source.suffix)
+        return
+    for path, suffix in find_landmark_files(source, format).items():
+        yield path, _cut(path.relative_to(source).as_posix(), suffix)
+
+
+def _cut(name: str, suffix: str) -> str:
+    return name[: len(name) - len(suffix)]
+
+
+def _case(path: Path, stem: str, name: str | None, landmarks: LandmarkSet, known: _Images, alone: bool) -> _Case:
+    """Landmarks of a file, which has a ``name`` for them if it is a table."""
+    stated = name or (PurePosixPath(landmarks.image.replace("\\", "/")).name if landmarks.image else "")
+    image = known.find([*_image_names(stem if name is None else name), stated, image_stem(stated)], alone)
+    if name is not None:
+        return _Case(path, _safe_stem(name), name, landmarks, image)
+    return _Case(path, stem, known.key(image) if image else stated or stem, landmarks, image)
+
+
+def _image_names(name: str) -> list[str]:
+    """Names that the image of a landmark file or of a row may have."""
+    last = PurePosixPath(name.replace("\\", "/")).name
+    endings = [_cut(last, old) + new for old, new in _IMAGE_ENDINGS if last.endswith(old)]
+    return [name, last, image_stem(last), *endings]
+
+
+def _safe_stem(name: str) -> str:
+    """The stem of the file that gets the landmarks of image ``name``, in which no path may lead out of the folder."""
+    parts = name.replace("\\", "/").split("/")
+    if ":" in name or any(part in ("", ".", "..") for part in parts):
+        parts = parts[-1:]  # an absolute path, or one with steps up
+    stem = image_stem(parts[-1])
+    if stem.strip(". ") == "" or ":" in stem or not name.isprintable():
+        raise ValueError(f"image {name!r} cannot be the name of a file.")
+    return "/".join([*parts[:-1], stem])
+
+
+class _Images:
+    """Image files, found by their names."""
+
+    def __init__(
+        self, images: str | os.PathLike | Iterable[str | os.PathLike] | None, spacing: Sequence[float] | None
+    ) -> None:
+        self._spacing = spacing
+        self._keys: dict[Path, str] = {}
+        self._by_name: dict[str, set[Path]] = {}
+        self._index = NameIndex([])
+        if images is None:
+            return
+        root = Path(images) if isinstance(images, (str, os.PathLike)) else None
+        files = [root] if root is not None and root.is_file() else find_images(images)
+        for file in files:
+            inside = image_name(file, root) if root is not None and root.is_dir() else file.name
+            self._keys[file] = inside
+            for name in (str(file), inside, _cut(inside, file.name) + image_stem(file), file.name, image_stem(file)):
+                self._by_name.setdefault(name, set()).add(file)
+        self._index = NameIndex(self._keys.values())
+
+    def find(self, names: Iterable[str], alone: bool) -> Path | None:
+        """The image that has the first of these names which any has; or the only image, if it may be ``alone``."""
+        if alone and len(self._keys) == 1:
+            return next(iter(self._keys))
+        names = [name for name in names if name]
+        found = next((self._by_name[name] for name in names if name in self._by_name), set())
+        if not found:  # files of predictions have folders in front where names repeat
+            meant = next((hits for name in names if (hits := self._index.find(name))), [])
+            found = {file for file, key in self._keys.items() if key in meant}
+        if len(found) > 1:
+            raise ValueError(f"several images have the name, among them {sorted(map(str, found))[:2]}; expected one.")
+        return next(iter(found), None)
+
+    def key(self, image: Path) -> str:
+        """Path of an image in its folder."""
+        return self._keys[image]
+
+    def geometry(self, image: Path) -> tuple[tuple[int, ...], np.ndarray]:
+        """Spatial shape and affine of an image."""
+        return read_header(image, self._spacing)
+
+
+def _in_space(case: _Case, wanted: CoordinateSystem | None, target: LandmarkFormat, known: _Images) -> _Case:
+    """A case with its points in the coordinate system wanted, or else in one that the format can hold."""
+    system = case.landmarks.coordinate_system
+    needed = {"index": CoordinateSystem.INDEX, "world": CoordinateSystem.RAS}.get(target.space or "", system)
+    is_index = system == CoordinateSystem.INDEX
+    if wanted is None:
+        wanted = system if is_index == (needed == CoordinateSystem.INDEX) else needed
+    if is_index == (wanted == CoordinateSystem.INDEX):
+        return case._replace(landmarks=case.landmarks.to(wanted))
+    if case.image is None:
+        raise ValueError(
+            f"{case.source}: the points of {case.key!r} are in {system} and shall be in {wanted}, but there is no image of this"
+            " name; give the images."
+        )
+    shape, affine = known.geometry(case.image)
+    moved = _to_world(case.landmarks, affine).to(wanted) if is_index else _to_index(case, shape, affine)
+    return case._replace(landmarks=moved)
+
+
+def _to_world(landmarks: LandmarkSet, affine: np.ndarray) -> LandmarkSet:
+    if landmarks.spatial_dims == 3:
+        return landmarks.to_world(affine)
+    # a slice may have its place in the world: its points stay 2-D only if that is the plane z = 0
+    world = landmarks.with_spatial_dims(3).to_world(affine)
+    return world if np.nan_to_num(world.points[:, 2]).any() else world.with_spatial_dims(2)
+
+
+def _to_index(case: _Case, shape: tuple[int, ...], affine: np.ndarray) -> LandmarkSet:
+    index = case.landmarks.to_index(affine)
+    is_slice = len(shape) == 2 or shape[2] == 1  # a radiograph in DICOM is a volume of one slice
+    if is_slice and index.spatial_dims == 3:
+        for name, k in zip(index.names, index.points[:, 2]):
+            if abs(k) > _PLANE_TOLERANCE:
+                raise ValueError(
+                    f"{case.source}: landmark {name!r} of {case.key!r} is {k:g} pixels off the image's plane."
+                )
+        return replace(index, points=index.points * (1, 1, 0)).with_spatial_dims(2)
+    if not is_slice and index.spatial_dims == 2:
+        raise ValueError(f"{case.source}: the points of {case.key!r} are 2-D, but the image has the shape {shape}.")
+    return index
+
+
+def _write_files(
+    folder: Path, cases: list[_Case], target: LandmarkFormat, sources: set[Path], faults: list[ConversionFault]
+) -> list[ConvertedFile]:
+    """A file for each image."""
+    written: dict[Path, ConvertedFile] = {}
+    for case in cases:
+        file = folder / f"{case.stem}{target.suffix}"
+        with _collecting(faults, case.source):
+            if file in written:
+                raise ValueError(
+                    f"{case.source}: {file} was written for another image already; expected distinct names."
+                )
+            _write(file, [case], target, sources)
+            written[file] = ConvertedFile(file, (case.key,))
+    return list(written.values())
+
+
+def _write_file(
+    source: Path,
+    file: Path,
+    cases: list[_Case],
+    target: LandmarkFormat,
+    sources: set[Path],
+    faults: list[ConversionFault],
+) -> list[ConvertedFile]:
+    """One file for all images."""
+    with _collecting(faults, source):
+        if len(cases) > 1 and target.table_writer is None:
+            raise ValueError(
+                f"{source}: {len(cases)} images, but a file of format {target.name!r} holds one; give a folder."
+            )
+        twice = [key for key, count in Counter(case.key for case in cases).items() if count > 1]
+        if twice:
+            raise ValueError(f"{source}: image {twice[0]!r} has landmarks more than once; expected distinct images.")
+        _write(file, cases, target, sources)
+        return [ConvertedFile(file, tuple(case.key for case in cases))]
+    return []
+
+
+def _write(file: Path, cases: list[_Case], target: LandmarkFormat, sources: set[Path]) -> None:
+    if file.resolve() in sources:
+        raise ValueError(f"{file}: this file is a source; give another destination.")
+    if len(cases) == 1 and target.writer is not None:
+        write_landmarks(file, cases[0].landmarks, format=target.name, image=cases[0].image)
+        return
+    sets = {case.key: replace(case.landmarks, image=case.key) for case in cases}
+    images = {case.key: case.image for case in cases if case.image is not None}
+    write_landmark_table(file, sets, format=target.name, images=images)
+
+
+@contextmanager
+def _collecting(faults: list[ConversionFault], source: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        faults.append(ConversionFault(source, str(error)))

@@ -1,0 +1,105 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Points of elastix and transformix (``.pts``, ``.txt``).
+
+::
+
+    point
+    2
+    12.5 -3.0 40.25
+    10.0 -8.5 41.0
+
+The first word says whether points are in the world (``point``: mm in LPS, which is ITK's) or pixel index (``index``; so it
+is, too, where the word is left out); the second counts them. The order stands for the names, which the file does not hold.
+See the manual of elastix, section 4.2, and ``itkTransformixInputPointFileReader``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from monai_landmarks.data.files.csv_rows import format_number, parse_number
+from monai_landmarks.data.files.safe_files import read_lines
+from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
+
+from .landmark_sets import names_or_numbers, present_points
+
+__all__ = ["is_elastix", "read_elastix", "write_elastix"]
+
+_SYSTEMS = {"point": CoordinateSystem.LPS, "index": CoordinateSystem.INDEX}
+
+
+def is_elastix(text: str) -> bool:
+    """Whether text begins as a point file does: with ``point``, ``index``, or the number of points alone."""
+    first = text.lstrip().partition("\n")[0].split()
+    return bool(first) and (first[0] in _SYSTEMS or (len(first) == 1 and first[0].isdecimal()))
+
+
+def read_elastix(path: Path, names: Sequence[str] | None = None) -> LandmarkSet:
+    """Read a point file.
+
+    Args:
+        path: the file.
+        names: names of the points, in the order of the file; the numbers 1, 2, ... if not given.
+
+    Raises:
+        ValueError: if the file is malformed, with the line, or does not hold as many points as it says.
+    """
+    rows = [(number, line.split()) for number, line in enumerate(read_lines(path), 1) if line.strip()]
+    system, count, body = _split_header(rows)
+    dims = len(body[0][1]) if body else 3
+    points = []
+    for number, cells in body:
+        if len(cells) != dims or dims not in (2, 3):
+            expected = dims if dims in (2, 3) else "2 or 3"
+            raise ValueError(f"line {number}: {len(cells)} numbers; expected {expected}, a point a line.")
+        points.append([parse_number(cell, number, axis) for cell, axis in zip(cells, "xyz")])
+        if 0 < np.isnan(points[-1]).sum() < dims:
+            raise ValueError(f"line {number}: the point is {' '.join(cells)}; expected {dims} numbers.")
+    if len(points) != count:
+        raise ValueError(f"holds {len(points)} points, but says that there are {count}; it may be cut short.")
+    return LandmarkSet(names_or_numbers(count, names), np.reshape(points, (-1, dims)), system)
+
+
+def write_elastix(path: Path, landmark_set: LandmarkSet) -> None:
+    """Write a point file: world points in LPS, or pixel index if that is whole numbers.
+
+    Raises:
+        ValueError: if a landmark is missing, or for pixel index with fractions, which elastix would round.
+    """
+    points = present_points(landmark_set, "elastix's point files")
+    word = "index"
+    if landmark_set.coordinate_system != CoordinateSystem.INDEX:
+        word, points = "point", landmark_set.to(CoordinateSystem.LPS).points
+    elif (points != np.rint(points)).any():
+        raise ValueError(
+            "the points are pixel index with fractions, which elastix rounds to whole pixels; use to_world(affine) first."
+        )
+    lines = [word, str(len(points)), *(" ".join(format_number(value) for value in point) for point in points)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _split_header(rows: list[tuple[int, list[str]]]) -> tuple[CoordinateSystem, int, list[tuple[int, list[str]]]]:
+    number, words = rows[0] if rows else (1, [])
+    body = rows[1:]
+    if len(words) == 1 and words[0] in _SYSTEMS and body:
+        number, words, body = body[0][0], words + body[0][1], body[1:]
+    system = _SYSTEMS.get(words[0], CoordinateSystem.INDEX) if words else CoordinateSystem.INDEX
+    counts = words[1:] if words and words[0] in _SYSTEMS else words
+    if len(counts) != 1 or not counts[0].isdecimal() or len(counts[0]) > 9:
+        raise ValueError(
+            f"line {number}: {' '.join(words)[:80]!r}; expected 'point' or 'index', and then the number of points."
+        )
+    return system, int(counts[0]), body

@@ -1,0 +1,132 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What the formats ask of landmark sets, and how they name points that their files do not name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
+
+__all__ = [
+    "check_names",
+    "common_set",
+    "names_or_numbers",
+    "present_points",
+    "require_image",
+    "require_index",
+    "require_world",
+    "sets_of_images",
+]
+
+
+def common_set(sets: Sequence[LandmarkSet]) -> LandmarkSet:
+    """What the sets of a table share: all names, no points, coordinate system, all pairs, and what any of them has beside."""
+    if not sets:
+        raise ValueError("no landmark sets to write; expected at least one.")
+    systems = {landmark_set.coordinate_system.value for landmark_set in sets}
+    if len(systems) > 1:
+        raise ValueError(f"the landmark sets are in {sorted(systems)}; expected one coordinate system. Use .to(...).")
+    dims = {landmark_set.spatial_dims for landmark_set in sets}
+    if len(dims) > 1:
+        raise ValueError("some landmark sets are 2-D and some 3-D; expected one dimension.")
+    names = tuple(dict.fromkeys(name for landmark_set in sets for name in landmark_set.names))
+    pairs = tuple(dict.fromkeys(pair for landmark_set in sets for pair in landmark_set.pairs))
+    coverages = {landmark_set.coverage for landmark_set in sets if landmark_set.coverage is not None}
+    if len(coverages) > 1:
+        raise ValueError(f"the regions of the landmark sets state the coverages {sorted(coverages)}; expected one.")
+    points = np.full((len(names), dims.pop()), np.nan)
+    shapes = {"scores": points.shape[:1], "covariances": (*points.shape, points.shape[1])}
+    shapes["regions"] = shapes["covariances"]
+    beside: dict[str, Any] = {
+        key: np.full(shape, np.nan)
+        for key, shape in shapes.items()
+        if any(getattr(landmark_set, key) is not None for landmark_set in sets)
+    }
+    return LandmarkSet(names, points, sets[0].coordinate_system, pairs, coverage=next(iter(coverages), None), **beside)
+
+
+def names_or_numbers(count: int, names: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of points that a file does not name: those given, or the numbers 1 to ``count``.
+
+    Raises:
+        ValueError: if the number of names is another.
+    """
+    if names is None:
+        return tuple(str(number) for number in range(1, count + 1))
+    if len(names) != count:
+        raise ValueError(f"holds {count} points, but {len(names)} names were given.")
+    return tuple(names)
+
+
+def sets_of_images(
+    points: Mapping[str, Mapping[str, Sequence[float]]], dims: int, names: Sequence[str] | None = None
+) -> dict[str, LandmarkSet]:
+    """The landmark sets of a table, all with the same names, from the pixel index of each image's named points."""
+    names = tuple(dict.fromkeys(name for named in points.values() for name in named)) if names is None else tuple(names)
+    missing = [np.nan] * dims
+    return {
+        image: LandmarkSet(
+            names,
+            np.reshape([named.get(name, missing) for name in names], (len(names), dims)),
+            CoordinateSystem.INDEX,
+            image=image,
+        )
+        for image, named in points.items()
+    }
+
+
+def check_names(landmark_set: LandmarkSet, allowed: Sequence[str], what: str) -> None:
+    """Raise ValueError if the landmarks are not among those that a format can hold."""
+    unknown = [name for name in landmark_set.names if name not in allowed]
+    if unknown:
+        raise ValueError(f"landmarks {unknown[:5]} are no {what}; expected names among {list(allowed)}.")
+
+
+def require_index(landmark_set: LandmarkSet, files: str) -> None:
+    """Raise ValueError if the points are in the world, which the files of a format cannot say."""
+    if landmark_set.coordinate_system != CoordinateSystem.INDEX:
+        raise ValueError(
+            f"the points are {landmark_set.coordinate_system} in mm, and {files} hold pixel index; use to_index(affine)"
+            " first."
+        )
+
+
+def require_world(landmark_set: LandmarkSet, files: str) -> None:
+    """Raise ValueError if the points are pixel index, which the files of a format cannot say."""
+    if landmark_set.coordinate_system == CoordinateSystem.INDEX:
+        raise ValueError(
+            f"the points are pixel index, and {files} hold world points in mm; use to_world(affine) first."
+        )
+
+
+def present_points(landmark_set: LandmarkSet, files: str) -> np.ndarray:
+    """All points (N, D), of files in which the order stands for the names, so that none can be left out.
+
+    Raises:
+        ValueError: if one is missing.
+    """
+    missing = [name for name, absent in zip(landmark_set.names, landmark_set.missing) if absent]
+    if missing:
+        raise ValueError(f"landmarks {missing[:5]} are missing, and {files} cannot leave a point out.")
+    return landmark_set.points
+
+
+def require_image(image: str | os.PathLike | None, why: str) -> str | os.PathLike:
+    """The image that a format needs; ValueError, with the reason, where it is not given."""
+    if image is None:
+        raise ValueError(f"{why}; give image=, the image that the points belong to.")
+    return image

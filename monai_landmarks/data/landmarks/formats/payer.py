@@ -1,0 +1,107 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Wide tables of Christian Payer's landmark projects (``.csv``): no header, one row an image.
+
+::
+
+    3142,297,1913,324,1812,nan,nan
+
+The first cell is the image, then follow the coordinates of all points: x, y or x, y, z; ``nan`` where one is missing. A
+negative number is a coordinate as any other. Neither the names nor the coordinate system are in the file: 2-D points are
+taken as pixel index, 3-D ones as mm in LPS, because SimpleITK, which these projects read images with, has them so.
+See https://github.com/christianpayer/MedicalDataAugmentationTool-HeatmapRegression.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from monai_landmarks.data.files.csv_rows import format_number, is_missing, is_number, parse_number, split_rows
+from monai_landmarks.data.files.safe_files import read_lines
+from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
+
+from .landmark_sets import common_set, names_or_numbers, require_index, require_world
+
+__all__ = ["is_payer", "read_payer", "write_payer"]
+
+_MIN_NUMBERS = 8  # fewer after the first cell may be anything, such as a name and its x, y, z
+
+
+def is_payer(text: str) -> bool:
+    """Whether text begins as such a table: a row of many numbers after the first cell."""
+    cells = text.lstrip().partition("\n")[0].split(",")[1:]
+    return len(cells) >= _MIN_NUMBERS and all(is_missing(cell.strip()) or is_number(cell) for cell in cells)
+
+
+def read_payer(
+    path: Path, names: Sequence[str] | None = None, coordinate_system: CoordinateSystem | str | None = None
+) -> dict[str, LandmarkSet]:
+    """Read a table.
+
+    Args:
+        path: the file.
+        names: names of the points, in the order of the file; the numbers 1, 2, ... if not given.
+        coordinate_system: of the points; by default pixel index in 2-D and LPS in 3-D.
+
+    Raises:
+        ValueError: if the file is malformed, with the line, or the numbers of a row divide by two and by three, so that
+            only the number of names could tell whether points are 2-D or 3-D.
+    """
+    rows = list(split_rows(read_lines(path)))
+    if not rows:
+        raise ValueError("the file is empty; expected a row of numbers for each image.")
+    width = len(rows[0][1]) - 1
+    dims = _dims(width, names)
+    labels = names_or_numbers(width // dims, names)
+    system = CoordinateSystem(coordinate_system or ("index" if dims == 2 else "LPS"))
+    sets: dict[str, LandmarkSet] = {}
+    for line, (image, *cells) in rows:
+        if len(cells) != width:
+            raise ValueError(f"line {line}: {len(cells)} numbers; expected {width}, as in the first row.")
+        if not image or image in sets:
+            raise ValueError(f"line {line}: the image is {image!r}; expected a name that no other row has.")
+        points = np.reshape([parse_number(cell, line, f"number {i + 1}") for i, cell in enumerate(cells)], (-1, dims))
+        partly = np.isnan(points).any(axis=1) & ~np.isnan(points).all(axis=1)
+        if partly.any():
+            raise ValueError(f"line {line}: landmark {labels[partly.argmax()]!r} has not all of its {dims} numbers.")
+        sets[image] = LandmarkSet(labels, points, system, image=image)
+    return sets
+
+
+def write_payer(path: Path, sets: Mapping[str, LandmarkSet]) -> None:
+    """Write a table. The names are not in it, and it has no header.
+
+    Raises:
+        ValueError: if 2-D points are not pixel index or 3-D points are, which the file would not tell.
+    """
+    common = common_set(list(sets.values()))
+    (require_index if common.spatial_dims == 2 else require_world)(common, f"tables of {common.spatial_dims}-D points")
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for image, landmark_set in sets.items():
+            ordered = landmark_set.reorder(common.names)
+            points = ordered.points if ordered.spatial_dims == 2 else ordered.to(CoordinateSystem.LPS).points
+            writer.writerow([image, *(format_number(value, missing="nan") for value in points.ravel())])
+
+
+def _dims(width: int, names: Sequence[str] | None) -> int:
+    possible = [dims for dims in (2, 3) if width > 0 and width % dims == 0]
+    if names is not None and width in (2 * len(names), 3 * len(names)):
+        possible = [width // len(names)]
+    if len(possible) != 1:
+        points = " or ".join(f"{width // dims} {dims}-D points" for dims in possible) or "whole points"
+        raise ValueError(f"{width} numbers a row, which may be {points}; give the names of the points, which tell.")
+    return possible[0]

@@ -1,0 +1,162 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""3D Slicer's markups JSON (``.mrk.json``, schema 1.0.3): point lists."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_landmarks.data.files.json_values import load_json, read_coordinates, short
+from monai_landmarks.data.files.safe_files import read_text
+from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
+
+from .landmark_sets import require_world
+from .point_description import describe_points, parse_descriptions
+
+__all__ = ["SCHEMA_URL", "is_markups", "markups_content", "read_markups", "write_markups"]
+
+SCHEMA_URL = (
+    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
+    "markups-schema-v1.0.3.json#"
+)
+
+# the node type of a point list; the second is its name on Slicer's screen
+_POINT_LIST_TYPES = ("Fiducial", "PointList")
+_MISSING_STATUS = ("undefined", "preview", "missing")
+_UNITS_IN_MM = {"mm": 1.0, "um": 1e-3}
+
+
+def is_markups(content: Any) -> bool:
+    """Whether JSON is a markups file."""
+    return isinstance(content, dict) and isinstance(content.get("markups"), list)
+
+
+def read_markups(path: Path) -> LandmarkSet:
+    """Read the point lists of a markups file as one landmark set.
+
+    Points are 3-D; ``with_spatial_dims(2)`` makes them 2-D. A point whose ``positionStatus`` is anything but
+    ``defined`` is missing. Several point lists are joined; points of other nodes (lines, curves, ROIs) are no
+    landmarks. A point list without points is a landmark set without landmarks.
+
+    Raises:
+        ValueError: if the file is malformed, holds nodes but no point list, or uses a label twice.
+    """
+    content = load_json(read_text(path))
+    if not is_markups(content) or not all(isinstance(node, dict) for node in content["markups"]):
+        raise ValueError("no list 'markups'; expected a markups file of 3D Slicer.")
+    nodes = content["markups"]
+    lists = [(i, node) for i, node in enumerate(nodes) if node.get("type") in _POINT_LIST_TYPES]
+    if nodes and not lists:
+        types = sorted({str(node.get("type")) for node in nodes})
+        raise ValueError(f"holds markups of type {types}, but no point list; expected type 'Fiducial'.")
+    systems = [_coordinate_system(node, f"markups[{i}]") for i, node in lists]
+    system = systems[0] if systems else CoordinateSystem.LPS
+    names, points, signs_of_points, descriptions = [], [], [], []
+    for (i, node), node_system in zip(lists, systems):
+        node_points = node.get("controlPoints") or []
+        if not isinstance(node_points, list):
+            raise ValueError(f"markups[{i}]: controlPoints is no list.")
+        scale = _unit_in_mm(node, f"markups[{i}]")
+        signs = np.array([1.0, 1.0, 1.0] if node_system == system else [-1.0, -1.0, 1.0])
+        for j, point in enumerate(node_points):
+            label, position, description = _read_point(point, f"markups[{i}].controlPoints[{j}]")
+            names.append(label)
+            points.append(position * scale * signs)
+            signs_of_points.append(signs)
+            descriptions.append(description)
+    beside = parse_descriptions(descriptions)
+    for key in {"covariances", "regions"} & set(beside):
+        beside[key] = beside[key] * np.array([np.outer(signs, signs) for signs in signs_of_points])
+    return LandmarkSet(tuple(names), np.reshape(points, (-1, 3)), system, **beside)
+
+
+def markups_content(landmark_set: LandmarkSet) -> dict[str, Any]:
+    """What a markups file with one point list holds, in the landmarks' own coordinate system, RAS or LPS.
+
+    2-D points lie in the plane z = 0. A missing landmark is a control point without position, so that it can be placed
+    in Slicer. Score, covariance and region are kept in the point's description, see `point_description`. Slicer has no
+    left-right pairs and they are not written.
+
+    Raises:
+        ValueError: if the points are pixel index.
+    """
+    require_world(landmark_set, "3D Slicer's files")
+    points = landmark_set.with_spatial_dims(3).points
+    control_points = []
+    for i, (name, point, text) in enumerate(zip(landmark_set.names, points.tolist(), describe_points(landmark_set))):
+        missing = math.isnan(point[0])
+        control_points.append(
+            {
+                "id": str(i + 1),
+                "label": name,
+                "description": text,
+                "associatedNodeID": "",
+                **({} if missing else {"position": point}),
+                "selected": True,
+                "locked": False,
+                "visibility": True,
+                "positionStatus": "undefined" if missing else "defined",
+            }
+        )
+    node = {
+        "type": "Fiducial",
+        "coordinateSystem": landmark_set.coordinate_system.value,
+        "coordinateUnits": "mm",
+        "locked": False,
+        "labelFormat": "%N-%d",
+        "controlPoints": control_points,
+    }
+    return {"@schema": SCHEMA_URL, "markups": [node]}
+
+
+def write_markups(path: Path, landmark_set: LandmarkSet) -> None:
+    """Write a landmark set as one point list, see `markups_content`.
+
+    Raises:
+        ValueError: if the points are pixel index.
+    """
+    content = markups_content(landmark_set)
+    path.write_text(json.dumps(content, indent=4, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _coordinate_system(node: dict[str, Any], where: str) -> CoordinateSystem:
+    system = str(node.get("coordinateSystem") or "LPS").upper()
+    if system not in ("RAS", "LPS"):
+        raise ValueError(f"{where}: coordinateSystem is {system!r}; expected 'LPS' or 'RAS'.")
+    return CoordinateSystem(system)
+
+
+def _unit_in_mm(node: dict[str, Any], where: str) -> float:
+    units = node.get("coordinateUnits") or "mm"
+    code = units[0] if isinstance(units, list) else units
+    if not isinstance(code, str) or code not in _UNITS_IN_MM:
+        raise ValueError(f"{where}: coordinateUnits is {short(units)}; expected one of {list(_UNITS_IN_MM)}.")
+    return _UNITS_IN_MM[code]
+
+
+def _read_point(point: Any, where: str) -> tuple[str, np.ndarray, str]:
+    label = point.get("label") if isinstance(point, dict) else None
+    if not isinstance(label, str) or not label.strip():
+        raise ValueError(f"{where}: no label; expected the name of the landmark.")
+    description = str(point.get("description") or "")
+    status = point.get("positionStatus", "defined")
+    # where a position is undefined Slicer writes an empty string, and where there is none it takes it as undefined
+    if status in _MISSING_STATUS or "position" not in point:
+        return label, np.full(3, np.nan), description
+    if status != "defined":
+        raise ValueError(f"{where} ({label!r}): positionStatus is {short(status)}; expected 'defined' or 'undefined'.")
+    return label, np.array(read_coordinates(point["position"], 3, f"{where} ({label!r}): position")), description

@@ -1,0 +1,407 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""How far predicted landmarks are from the true ones, how sure that is, and whose are closer."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from monai_landmarks.data import LandmarkSet, atomic_write
+from monai_landmarks.metrics import (
+    ErrorReport,
+    PairedComparison,
+    bootstrap_interval,
+    compare_errors,
+    identification,
+    point_error,
+)
+from monai_landmarks.schema import LandmarkSchema, MeasurementReport, compare_measurements
+
+from .sources import ImageGeometry, ImageLandmarks, in_one_space, match_landmarks, read_truth
+
+__all__ = ["EvaluatedCase", "Evaluation", "evaluate_predictions"]
+
+
+@dataclass(frozen=True)
+class EvaluatedCase:
+    """What was compared of an image.
+
+    Args:
+        predicted: the landmarks; None where the image has no prediction.
+        true: likewise, in the same order, coordinate system and dimension.
+        geometry: of the image.
+    """
+
+    predicted: LandmarkSet | None
+    true: LandmarkSet
+    geometry: ImageGeometry
+
+
+@dataclass
+class Evaluation:
+    """The errors of predictions, as tables; see :func:`evaluate_predictions`.
+
+    Args:
+        images: names of the B images.
+        names: of the N landmarks.
+        errors: (B, N) point errors: NaN without truth, inf when missed.
+        identified: (B, N), 1 where a landmark was identified, 0 where not, NaN without truth.
+        unit: of the errors, mm or px.
+        limit: distance within which a landmark is identified, None for any.
+        thresholds: radii of the success detection rate.
+        strict: whether a landmark exactly at a radius is lost.
+        confidence: of the intervals.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+        notes: what was left out of the comparison.
+        comparisons: other evaluations of the same images, and how they compare to this one, by what they are.
+        cases: of the B images, with the landmarks in the order of ``names``.
+        measurements: of a landmark schema, predicted and true, if one was given.
+    """
+
+    images: list[str]
+    names: list[str]
+    errors: np.ndarray
+    identified: np.ndarray
+    unit: str
+    limit: float | None
+    thresholds: tuple[float, ...]
+    strict: bool = False
+    confidence: float = 0.95
+    resamples: int = 2000
+    seed: int = 0
+    notes: list[str] = field(default_factory=list)
+    comparisons: dict[str, tuple[Evaluation, PairedComparison]] = field(default_factory=dict)
+    cases: list[EvaluatedCase] = field(default_factory=list)
+    measurements: MeasurementReport | None = None
+
+    @property
+    def report(self) -> ErrorReport:
+        """The errors without intervals."""
+        rate = 100 * float(np.nanmean(self.identified)) if np.isfinite(self.identified).any() else math.nan
+        within = "" if self.limit is None else f" < {self.limit:g} {self.unit}"
+        return ErrorReport(
+            self.errors,
+            self.names,
+            self.images,
+            self.thresholds,
+            self.unit,
+            self.strict,
+            [(f"identified{within}", rate, "%")],
+        )
+
+    def summary(self) -> list[dict[str, Any]]:
+        """All images and landmarks together: rows of metric, value, unit, and low and high end of the interval."""
+        rows = [dict(zip(("metric", "value", "unit"), row)) for row in self.report.summary()]
+        intervals = self._intervals(np.stack([self.errors, self.identified], axis=-1), self._statistics)
+        rates = [row["metric"] for row in rows if row["unit"] == "%"]
+        ends = dict(zip(["MRE", "std", "median", *rates], intervals.T))
+        return [row | dict(zip(("low", "high"), map(float, ends.get(row["metric"], (math.nan,) * 2)))) for row in rows]
+
+    def per_landmark(self) -> list[dict[str, Any]]:
+        """One row a landmark: that of `ErrorReport`, the interval of the mean, and the identified ones in percent."""
+        ends = self._intervals(self.errors, lambda sample: _mean(_found(sample), axis=1))
+        rates = 100 * _mean(self.identified, axis=0)
+        return [
+            row | {"mean_low": float(low), "mean_high": float(high), "identified_percent": float(rate)}
+            for row, low, high, rate in zip(self.report.per_landmark(), *ends, rates)
+        ]
+
+    def per_image(self) -> list[dict[str, Any]]:
+        """One row an image: the mean error and that of each landmark, see `ErrorReport`."""
+        return self.report.per_image()
+
+    def write(self, folder: str | os.PathLike) -> list[Path]:
+        """Write ``metrics.csv``, ``errors_per_landmark.csv``, ``errors_per_image.csv``, ``measurements.csv`` where a schema was
+        given, and all of it as ``evaluation.json``.
+
+        Each comparison has the tables in a folder of its own. In the JSON an unknown value is null, and the landmarks
+        which an image misses are named.
+        """
+        folder = Path(folder)
+        tables = {
+            "metrics": self.summary(),
+            "errors_per_landmark": self.per_landmark(),
+            "errors_per_image": self.per_image(),
+        }
+        if self.measurements is not None:
+            tables["measurements"] = self.measurements.rows()
+        written = [_write_csv(folder / f"{name}.csv", rows) for name, rows in tables.items()]
+        for name, (other, _) in self.comparisons.items():
+            written += [path for path in other.write(folder / name) if path.suffix == ".csv"]
+            (folder / name / "evaluation.json").unlink()
+        with atomic_write(folder / "evaluation.json") as temporary:
+            temporary.write_text(json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        return [*written, folder / "evaluation.json"]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, as JSON can hold it."""
+        images = []
+        for image, errors in zip(self.images, self.errors):
+            missed = [name for name, error in zip(self.names, errors) if math.isinf(error)]
+            images.append({"image": image, "errors": dict(zip(self.names, errors.tolist())), "missed": missed})
+        result: dict[str, Any] = {
+            key: getattr(self, key) for key in ("unit", "limit", "strict", "confidence", "resamples", "seed", "notes")
+        }
+        result |= {"thresholds": list(self.thresholds), "metrics": self.summary(), "landmarks": self.per_landmark()}
+        result["images"] = images
+        if self.measurements is not None:
+            result["measurements"] = self.measurements.rows()
+        for name, (other, comparison) in self.comparisons.items():
+            compared = {**asdict(comparison), "metrics": other.summary(), "landmarks": other.per_landmark()}
+            if other.measurements is not None:
+                compared["measurements"] = other.measurements.rows()
+            result.setdefault("comparisons", {})[name] = compared
+        return _plain(result)
+
+    def _intervals(self, values: np.ndarray, statistic: Any) -> np.ndarray:
+        return bootstrap_interval(values, statistic, self.confidence, self.resamples, self.seed)
+
+    def _statistics(self, sample: np.ndarray) -> np.ndarray:
+        """(R, B, N, 2) resampled errors and identified: mean, standard deviation, median, SDR, identification rate."""
+        errors = sample[..., 0].reshape(len(sample), -1)
+        found, identified = _found(errors), sample[..., 1].reshape(len(sample), -1)
+        mean = _mean(found, axis=1)
+        statistics = [mean, np.sqrt(_mean((found - mean[:, None]) ** 2, axis=1)), _median(found)]
+        for radius in self.thresholds:
+            within = errors < radius if self.strict else errors <= radius
+            statistics.append(100 * _mean(np.where(np.isnan(errors), np.nan, within), axis=1))
+        return np.stack([*statistics, 100 * _mean(identified, axis=1)], axis=1)
+
+
+def evaluate_predictions(
+    predictions: str | os.PathLike,
+    landmarks: str | os.PathLike,
+    *,
+    images: str | os.PathLike | None = None,
+    section: str | None = None,
+    spacing: float | Sequence[float] | None = None,
+    coordinate_system: str | None = None,
+    second_annotator: str | os.PathLike | None = None,
+    compare: str | os.PathLike | None = None,
+    schema: LandmarkSchema | None = None,
+    all_images: bool = False,
+    thresholds: Sequence[float] = (2.0, 2.5, 3.0, 4.0),
+    limit: float | None = 20.0,
+    strict: bool = False,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Evaluation:
+    """Compare predicted landmarks to the true ones.
+
+    Files state their coordinate systems and are brought into one. Points which are pixels on both sides are compared in mm
+    where the size of a pixel is known (from the images, a datalist, or ``spacing``), and in pixels (px) where it is not.
+
+    Args:
+        predictions: a folder of landmark files, as `PredictionSaver` writes it, or one file of many images.
+        landmarks: the truth: a landmark file of many images, a folder of landmark files, or a datalist.
+        images: folder of the images. It is needed to compare points in pixels to points in mm, and to know the size of
+            a pixel in images that hold it; a datalist names its images.
+        section: of the datalist, all if not given.
+        spacing: pixel size in mm of pictures that no datalist speaks of: a number or one an axis; 1 for pixels.
+        coordinate_system: of landmark files which do not state their own.
+        second_annotator: landmarks of the same images by another annotator, who is compared to the first as if they were
+            predictions: the inter-observer error.
+        compare: other predictions of the same images.
+        schema: whose clinical measurements are made with the predicted and with the true landmarks, and compared.
+        all_images: an image of the truth without predictions counts as one whose landmarks were all missed. By default
+            it does not count, and a note says so.
+        thresholds: radii of the success detection rate (SDR), in the unit of the errors.
+        limit: distance in mm within which a landmark can be identified, see `identification`; not used in pixels.
+        strict: whether a landmark exactly at a radius is lost.
+        confidence: of the intervals, which come from the bootstrap over images, see `bootstrap_interval`.
+        resamples: see there.
+        seed: see there.
+
+    Returns:
+        the errors of the images that have predictions, sorted by name. Comparisons are to the images that both have.
+
+    Raises:
+        ValueError: if a file is malformed, no image or landmark is in both, pixels cannot be compared to mm, or the schema
+            is of other landmarks.
+    """
+    truth = read_truth(landmarks, section=section, images=images, spacing=spacing, coordinate_system=coordinate_system)
+    found, unknown = match_landmarks(predictions, truth, coordinate_system)
+    if not found:
+        raise ValueError(
+            f"{predictions}: no image of it is among the {len(truth)} of {landmarks}; expected the same names, such as"
+            f" {next(iter(truth), 'none')}."
+        )
+    settings: dict[str, Any] = {
+        "limit": limit,
+        "thresholds": tuple(float(radius) for radius in thresholds),
+        "strict": strict,
+        "confidence": confidence,
+        "resamples": resamples,
+        "seed": seed,
+    }
+    chosen = dict(truth) if all_images else {name: truth[name] for name in truth if name in found}
+    result = _evaluate(found, chosen, settings)
+    result.notes = _notes(found, unknown, truth, chosen, result)
+    for name, other in (("second_annotator", second_annotator), ("compare", compare)):
+        if other is None:
+            continue
+        others, _ = match_landmarks(other, chosen, coordinate_system)
+        common = {image: chosen[image] for image in chosen if image in others}
+        if not common:
+            raise ValueError(f"{other}: no image of it is among those of {predictions}.")
+        if len(common) < len(chosen):
+            result.notes.append(f"{name}: {other} lacks {len(chosen) - len(common)} of {len(chosen)} images.")
+        compared = _evaluate(others, common, settings)
+        rows = [result.images.index(image) for image in compared.images]
+        columns = [result.names.index(landmark) for landmark in compared.names]
+        paired = compare_errors(result.errors[np.ix_(rows, columns)], compared.errors, confidence, resamples, seed)
+        result.comparisons[name] = (compared, paired)
+    if schema is not None:
+        for one in (result, *(other for other, _ in result.comparisons.values())):
+            one.measurements = _measure(one, schema)
+        if result.unit == "px":
+            result.notes.append("the size of a pixel is not known: measurements of a length are in pixels.")
+    return result
+
+
+def _evaluate(
+    predicted: Mapping[str, LandmarkSet], truth: Mapping[str, ImageLandmarks], settings: Mapping[str, Any]
+) -> Evaluation:
+    names = list(dict.fromkeys(name for item in truth.values() for name in item.landmarks.names))
+    known = {name for landmarks in predicted.values() for name in landmarks.names}
+    if known.isdisjoint(names):
+        raise ValueError(f"no landmark is on both sides: {sorted(known)[:5]} were predicted, {names[:5]} are true.")
+    errors, identified, units, cases = [], [], {}, []
+    for image in sorted(truth):
+        true = truth[image].landmarks.reorder(names)
+        found = predicted[image].reorder(names) if image in predicted else None
+        if found is None:
+            unit = next(iter(units), "mm")
+        else:
+            try:
+                found, true, unit = in_one_space(found, true, truth[image].geometry)
+            except ValueError as error:
+                raise ValueError(f"{image}: {error}") from error
+            units.setdefault(unit, image)
+        cases.append(EvaluatedCase(found, true, truth[image].geometry))
+        points = np.full_like(true.points, np.nan) if found is None else found.points
+        tensors = [torch.from_numpy(np.array(rows)) for rows in (points, true.points)]
+        errors.append(point_error(*tensors).numpy())
+        identified.append(identification(*tensors, limit=settings["limit"] if unit == "mm" else None).numpy())
+    if len(units) > 1:
+        raise ValueError(
+            f"the errors of {units['mm']} are in mm, but those of {units['px']} in pixels; give the spacing of pictures."
+        )
+    unit = next(iter(units))
+    own = dict(settings)
+    if unit == "px":
+        own["limit"] = None
+    return Evaluation(
+        images=sorted(truth),
+        names=names,
+        errors=np.stack(errors),
+        identified=np.stack(identified),
+        unit=unit,
+        cases=cases,
+        **own,
+    )
+
+
+def _measure(result: Evaluation, schema: LandmarkSchema) -> MeasurementReport:
+    if not schema.measurements:
+        raise ValueError(f"the schema {schema.name} has no measurements.")
+    if set(schema.names).isdisjoint(result.names):
+        raise ValueError(f"the schema {schema.name} is of other landmarks than {', '.join(result.names[:5])}.")
+    if {case.true.spatial_dims for case in result.cases} != {schema.spatial_dims}:
+        raise ValueError(f"the schema {schema.name} is of {schema.spatial_dims}-D landmarks, and these are not.")
+    true = np.stack([case.true.reorder(schema.names).points for case in result.cases])
+    found = np.full_like(true, np.nan)
+    for points, case in zip(found, result.cases):
+        if case.predicted is not None:
+            points[:] = case.predicted.reorder(schema.names).points
+    return compare_measurements(schema, found, true)
+
+
+def _notes(
+    found: Mapping[str, LandmarkSet],
+    unknown: Sequence[str],
+    truth: Mapping[str, ImageLandmarks],
+    chosen: Mapping[str, ImageLandmarks],
+    result: Evaluation,
+) -> list[str]:
+    notes = []
+    absent = [name for name in truth if name not in found]
+    if absent:
+        counted = "counted as missed" if len(chosen) == len(truth) else "not counted"
+        notes.append(f"without predictions and {counted}: {len(absent)} of {len(truth)} images ({_some(absent)}).")
+    if unknown:
+        notes.append(f"predicted, but without truth: {_some(unknown)}.")
+    extra = dict.fromkeys(name for landmarks in found.values() for name in landmarks.names if name not in result.names)
+    if extra:
+        notes.append(f"predicted landmarks that are not among the true ones: {_some(list(extra))}.")
+    never = [name for name, errors in zip(result.names, result.errors.T) if not np.isfinite(errors).any()]
+    if never:
+        notes.append(f"landmarks that were found in no image: {_some(never)}.")
+    return notes
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _found(errors: np.ndarray) -> np.ndarray:
+    return np.where(np.isinf(errors), np.nan, errors)
+
+
+def _mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """Of the numbers that are not NaN; NaN without a warning where there is none."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=axis)
+    return np.where(count, np.where(known, values, 0).sum(axis=axis), np.nan) / np.maximum(count, 1)
+
+
+def _median(values: np.ndarray) -> np.ndarray:
+    """Of the numbers in each row (R, V) that are not NaN, which numpy sorts to the end."""
+    ordered, count = np.sort(values, axis=1), (~np.isnan(values)).sum(axis=1)
+    rows = np.arange(len(values))
+    return (ordered[rows, np.maximum(count - 1, 0) // 2] + ordered[rows, count // 2 * (count > 0)]) / 2
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: _cell(value) for key, value in row.items()})
+    return path
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return "" if math.isnan(value) else f"{value:.4f}"
+
+
+def _plain(value: Any) -> Any:
+    """With null for what is no finite number, as JSON knows none."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
