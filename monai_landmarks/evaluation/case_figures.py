@@ -13,13 +13,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet, read_image
+from monai_landmarks.spaces import affine_spacing
 from monai_landmarks.visualize import LandmarkView, ReportPage, draw_views, landmark_view
 
 from .comparison import EvaluatedCase, Evaluation
@@ -128,7 +128,7 @@ def _window(
 ) -> tuple[list[int], list[int]]:
     """First index, and the one behind the last, of a square or cube that has both points well inside."""
     size, dims = np.array(shape), len(shape)
-    steps = np.linalg.norm(affine[:dims, :dims], axis=0)
+    steps = affine_spacing(affine, dims)
     side = max(_ZOOM * float(np.max(steps * size)), 2.0 * float(np.max(np.abs(true - predicted) * steps)))
     extent = np.minimum(np.maximum(np.round(side / steps), 2), size).astype(int)
     low = np.clip(np.round(0.5 * (true + predicted - extent)), 0, size - extent).astype(int)
@@ -142,8 +142,7 @@ def _on_pixels(case: EvaluatedCase, pixels: np.ndarray, affine: np.ndarray) -> t
     for landmarks in sets:
         assert landmarks is not None
         if landmarks.spatial_dims == 3 and pixels.ndim == 3:  # a slice at its place in the world
-            world = landmarks.to_world(affine)
-            landmarks = replace(world, points=world.points * (1, 1, 0)).with_spatial_dims(2)
+            landmarks = landmarks.to_world(affine).with_spatial_dims(2, plane=None)
         result.append(
             landmarks if landmarks.coordinate_system == CoordinateSystem.INDEX else landmarks.to_index(affine)
         )

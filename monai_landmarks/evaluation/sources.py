@@ -36,6 +36,7 @@ from monai_landmarks.data.files.safe_files import read_text
 from monai_landmarks.data.images.image_files import has_spacing, read_header
 from monai_landmarks.data.images.image_folder import find_images
 from monai_landmarks.data.landmarks.landmark_io import find_landmark_files, read_landmark_sets
+from monai_landmarks.spaces import picture_affine
 
 __all__ = ["ImageGeometry", "ImageLandmarks", "in_one_space", "landmark_files", "match_landmarks", "read_truth"]
 
@@ -66,12 +67,7 @@ class ImageGeometry:
         """Pixel index to RAS mm, 4x4; None if neither an image nor a spacing is known."""
         if self.image is not None and has_spacing(self.image):
             return read_header(self.image)[1]
-        if self.spacing is None:
-            return None
-        steps = np.ones(3)
-        both = np.atleast_1d(np.asarray(self.spacing, dtype=np.float64))
-        steps[: max(2, len(both))] = both
-        return np.diag([-steps[0], -steps[1], steps[2], 1.0])  # where ITK has the pixels of a picture
+        return None if self.spacing is None else picture_affine(self.spacing)
 
 
 @dataclass(frozen=True)

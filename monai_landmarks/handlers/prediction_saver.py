@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from monai.utils import CommonKeys
 
 from monai_landmarks.data import (
@@ -29,13 +28,14 @@ from monai_landmarks.data import (
     LandmarkSet,
     atomic_write,
     image_stem,
+    landmark_set_of,
     write_landmark_table,
     write_landmarks,
 )
 from monai_landmarks.spaces import file_affine, plane_z
 from monai_landmarks.uncertainty import ConformalRegions
 
-from .engine_output import Engine, Events, gather, image_path, is_best, is_main_process, output_items, take, world
+from .engine_output import Engine, Events, gather, image_path, is_best, is_main_process, output_items, take
 
 __all__ = ["PredictionSaver", "distinct_names"]
 
@@ -146,31 +146,21 @@ class PredictionSaver:
         return name
 
     def _landmarks(self, item: dict, image: str) -> LandmarkSet:
-        points = world(take(item, self.pred_key, self), item.get(self.image_key), self.pred_key).numpy()
-        if len(points) != len(self.names):
-            raise ValueError(
-                f"{self.pred_key!r} of {image} has {len(points)} points, but there are {len(self.names)} names."
-            )
-        points = np.where(np.isfinite(points).all(axis=1, keepdims=True), points, np.nan)
-        scores, covariances = (
-            None if item.get(key) is None else torch.as_tensor(item[key]).detach().cpu().double().numpy()
-            for key in (self.score_key, self.covariance_key)
-        )
-        landmarks = LandmarkSet(
+        landmarks = landmark_set_of(
+            take(item, self.pred_key, self),
+            item.get(self.image_key),
             self.names,
-            points,
-            CoordinateSystem.RAS,
-            image=image,
-            scores=None if scores is None else scores.reshape(-1),
-            covariances=None if covariances is None else covariances.reshape(*points.shape, -1),
+            item.get(self.score_key),
+            item.get(self.covariance_key),
+            what=f"{self.pred_key!r} of {image}",
         )
+        landmarks = replace(landmarks, image=image)
         return landmarks if self.regions is None else self.regions.add_to(landmarks)
 
     def _write(self, name: str, case: _Case) -> None:
         landmarks = case.landmarks
         if landmarks.spatial_dims == 2 and case.plane != 0:  # a single slice that has its place in a volume
-            landmarks = landmarks.with_spatial_dims(3)
-            landmarks = replace(landmarks, points=landmarks.points + (0, 0, case.plane))
+            landmarks = landmarks.with_spatial_dims(3, case.plane)
         for suffix in self.formats:
             write_landmarks(self.output_dir / f"{name}.{suffix.lstrip('.')}", landmarks)
 
