@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Time and memory of one training step of each network, and of the losses beside it; see README.md.
+"""Time and memory of one training step of each network, and of the losses; see README.md.
 
 python benchmarks/benchmark_networks.py [--device cuda] [--threads 2] [--quick]
 """
@@ -40,7 +40,7 @@ Recipe = tuple[Callable[[], torch.nn.Module], Callable[[torch.nn.Module], torch.
 
 
 def recipes(num_landmarks: int, quick: bool) -> dict[str, Recipe]:
-    """The networks, each as published or as it is by default, with the loss that goes with it."""
+    """Return the networks, as published or with default settings, each with its loss."""
     unet_features = (4,) * 6 if quick else (32, 32, 64, 128, 256, 32)
 
     def scn(local_appearance: str) -> Recipe:
@@ -64,7 +64,7 @@ def recipes(num_landmarks: int, quick: bool) -> dict[str, Recipe]:
 
 
 def billion_operations(make_network: Callable[[], torch.nn.Module], shape: torch.Size) -> float:
-    """Additions and multiplications of one forward and backward pass, in 1e9, counted without computing them."""
+    """Count the additions and multiplications of one forward and backward pass in units of 1e9, without computing them."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         make_network()(torch.zeros(shape)).sum().backward()
     return counter.get_total_flops() / 1e9

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What preparing the batches of a bundle's training costs beside its steps, on the CPU and on the device; see README.md.
+"""Time to prepare a training batch of a bundle, relative to a training step, on the CPU and on the device; see README.md.
 
 python benchmarks/benchmark_pipelines.py [--bundle hand_xray_landmarks_scn] [--dataset_dir data]
     [--device cuda] [--threads 2] [--quick]
@@ -32,7 +32,7 @@ BUNDLES = Path(__file__).parents[1] / "bundles"
 
 
 def pipeline(root: Path, options: dict[str, Any], *overlays: str) -> tuple[ConfigParser, Callable[[], Any]]:
-    """The configuration of a training, and a call that makes a batch from the cache."""
+    """Return the training configuration and a function that creates a batch from the cache."""
     parser = ConfigParser()
     parser.read_config([root / "configs" / f"{name}.json" for name in ("train", *overlays)])
     parser.update({"bundle_root": str(root), "num_workers": 0, **options})
@@ -44,7 +44,7 @@ def pipeline(root: Path, options: dict[str, Any], *overlays: str) -> tuple[Confi
 
 
 def training_step(parser: ConfigParser, batch: dict[str, Any], device: str) -> Callable[[], None]:
-    """Forward, loss, backward and optimizer with a batch that is there."""
+    """Run forward pass, loss, backward pass and optimizer on a prepared batch."""
     names = ("network", "loss", "optimizer", "train#inferer", "amp")
     network, loss, optimizer, inferer, amp = (parser.get_parsed_content(name) for name in names)
     image, label = (batch[key].as_tensor().to(device) for key in ("image", "label"))

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Time and memory of what runs for every image, beside a peer and beside the physical limit; see README.md.
+"""Time and memory of the steps that run for every image, compared with a peer and a lower bound; see README.md.
 
 python benchmarks/benchmark_transforms.py [--device cuda] [--threads 2] [--quick]
 """

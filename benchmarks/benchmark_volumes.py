@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Time and memory of losses and of sliding-window inference in volumes, beside the dense way; see README.md.
+"""Time and memory of losses and sliding-window inference in volumes, compared with dense maps; see README.md.
 
 python benchmarks/benchmark_volumes.py [--device cuda] [--threads 2] [--quick]
 """
@@ -35,7 +35,7 @@ SIGMA = 4.0
 
 
 class DenseSCNLoss(SCNLoss):
-    """The formula of SCN's loss on stored target maps, for automatic differentiation."""
+    """Compute SCN's loss from stored target maps with automatic differentiation."""
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         maps = self.target(target, input.shape[2:])
@@ -43,7 +43,7 @@ class DenseSCNLoss(SCNLoss):
 
 
 def losses(num_landmarks: int, side: int, device: str, repeats: int) -> None:
-    """Loss and its gradient by the heatmaps, and by sigma for SCN."""
+    """Compare losses and their gradients with respect to the heatmaps, and to sigma for SCN."""
     shape = (side,) * 3
     points = random_points(num_landmarks, shape, device)[None]
     prediction = torch.rand(1, num_landmarks, *shape, device=device).requires_grad_()
@@ -87,7 +87,7 @@ class Blobs(torch.nn.Module):
 
 
 def inference(num_landmarks: int, side: int, device: str, repeats: int) -> None:
-    """Sliding windows of half the side, to points."""
+    """Compare sliding windows of half the side length, up to the points."""
     axis = torch.arange(side, dtype=torch.float32, device=device)
     image = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"))[None]
     roi_size = (side // 2,) * 3

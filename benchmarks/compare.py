@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the benchmarks share: candidates take turns, then a table of their times and their peak memory."""
+"""Functions that all benchmarks use: run the candidates in turns and print a table of times and peak memory."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 class Cost(NamedTuple):
-    """Median time of a candidate, and the peak of its memory in bytes where the system tells."""
+    """Median time of a candidate, and its peak memory in bytes where the system reports it."""
 
     milliseconds: float
     memory: int | None
 
 
 def announce(device: str, threads: int | None) -> None:
-    """Seed, set the threads of torch (None: its own choice), and print what the tables come from."""
+    """Set the seed and the number of threads (None: torch's default), and print the versions and the device."""
     # what was imported stays: the collection before each measurement of memory need not look through it
     gc.freeze()
     torch.manual_seed(0)
@@ -53,7 +53,7 @@ def announce(device: str, threads: int | None) -> None:
 
 
 def random_points(num_landmarks: int, shape: tuple[int, ...], device: str) -> torch.Tensor:
-    """Index points (N, D) anywhere in an image of this shape."""
+    """Return random index points (N, D) in an image of this shape."""
     return torch.rand(num_landmarks, len(shape), device=device) * (torch.tensor(shape, device=device) - 1)
 
 
@@ -118,5 +118,5 @@ def print_table(title: str, costs: Mapping[str, Cost], facts: Mapping[str, Mappi
 
 
 def compare(title: str, candidates: Mapping[str, Callable[[], Any]], device: str, repeats: int) -> None:
-    """Print median time and peak memory of each candidate, and their ratios to the first, which is the limit."""
+    """Print median time and peak memory of each candidate, and their ratios to the first candidate, the limit."""
     print_table(title, measure(candidates, device, repeats))

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Peak memory of one call. Python's tracemalloc does not see torch, so the operating system or CUDA is asked."""
+"""Peak memory of one call, from the operating system or CUDA, because Python's tracemalloc does not see torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["peak_memory"]
 
 
 def _resident(field: str) -> int:
-    """A field of /proc/self/status in bytes: VmRSS, the memory in use, or VmHWM, its peak."""
+    """Read a field of /proc/self/status in bytes: VmRSS (memory in use) or VmHWM (its peak)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field + ":"):
             return 1024 * int(line.split()[1])
@@ -47,7 +47,7 @@ def _peak_resident(run: Callable[[], Any]) -> int:
 
 
 def peak_memory(run: Callable[[], Any], device: str = "cpu") -> int | None:
-    """Peak of the memory that a call takes, its result included, in bytes.
+    """Measure the peak memory of a call in bytes, including its result.
 
     Args:
         run: the call.

@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Searched target precision beside its baselines, on a phantom whose labels jitter by a known amount; see README.md.
+"""Searched target precision compared with baselines, on a phantom with known random errors of the annotations; see README.md.
 
 python benchmarks/study_precision.py [--out study.json] [--methods search,random] [--seeds 3] [--device cuda] [--quick]
 """
@@ -75,7 +75,7 @@ METHODS: dict[str, Callable[[int, int], PrecisionController]] = {
 
 
 class Phantom:
-    """Small hand radiographs; of some of their landmarks the labels for training and validation jitter, up to 3 pixels."""
+    """Load small hand radiographs. Some training and validation annotations have random errors of up to 3 pixels."""
 
     def __init__(self, size: int, landmarks: int, images: int, device: str) -> None:
         self.index = np.linspace(0, len(HAND_LANDMARKS) - 1, landmarks).round().astype(int)
@@ -85,7 +85,7 @@ class Phantom:
             spacing = 236 / size
             per_landmark = np.zeros(len(HAND_LANDMARKS))
             per_landmark[self.index] = self.jitter * spacing
-            options = {"validation_fraction": 0.2, "testing_fraction": 0.3, "spacing": spacing}
+            options = {"val_frac": 0.2, "test_frac": 0.3, "spacing": spacing}
             datalist = write_hand_phantom(
                 folder, images, size=(size, size), label_jitter=per_landmark.tolist(), **options
             )
@@ -101,7 +101,7 @@ class Phantom:
 
 
 def augment(images: torch.Tensor, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Shift by up to 4 whole pixels, change contrast and brightness."""
+    """Shift image and points by up to 4 whole pixels and change contrast and brightness."""
     shift = torch.randint(-4, 5, (2,)).tolist()
     gain, offset = (0.2 * torch.randn(len(images), 1, 1, 1).to(images.device) for _ in range(2))
     points = points + torch.tensor(shift, device=points.device)
@@ -110,7 +110,7 @@ def augment(images: torch.Tensor, points: torch.Tensor) -> tuple[torch.Tensor, t
 
 @torch.no_grad()
 def validate(network: torch.nn.Module, data: tuple[torch.Tensor, torch.Tensor], softmax: bool) -> dict[str, Any]:
-    """What a validation says about each landmark; errors beyond 20 pixels count as 20."""
+    """Summarize a validation per landmark; errors above 20 pixels count as 20."""
     network.eval()
     maps = torch.cat([network(images) for images in data[0].split(16)])
     decode = HeatmapToLandmarks(
@@ -135,7 +135,7 @@ def train(
     features: Sequence[int],
     after_epoch: Callable[[], Any] = lambda: None,
 ) -> dict[str, Any]:
-    """Train once; errors in pixels, sigmas after each epoch, and the seconds that the controller took."""
+    """Train once and return errors in pixels, sigmas after each epoch, and the seconds used by the controller."""
     torch.manual_seed(seed)
     images, points = phantom.data["training"]
     device, count, learned = images.device, points.shape[1], method.startswith("learned")
@@ -189,7 +189,7 @@ def train(
 
 
 def rank_correlation(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Spearman's, where equal values share their mean rank; NaN where one does not vary.
+    """Compute Spearman's rank correlation. Equal values share their mean rank; NaN if an input is constant.
 
     >>> rank_correlation(torch.tensor([1.0, 2.0, 2.0]), torch.tensor([1.0, 5.0, 5.0]))
     1.0
@@ -201,7 +201,7 @@ def rank_correlation(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def best_fixed(runs: list[dict[str, Any]]) -> str:
-    """The fixed sigma of the least validation error, as a mean over the seeds; empty where none was run."""
+    """Return the fixed sigma with the smallest mean validation error over the seeds; empty if there are no runs."""
     errors: dict[str, list[float]] = {}
     for run in runs:
         if run["method"].startswith("fixed "):
@@ -210,7 +210,7 @@ def best_fixed(runs: list[dict[str, Any]]) -> str:
 
 
 def report(runs: list[dict[str, Any]]) -> str:
-    """The table: mean and standard deviation over the seeds."""
+    """Return the table of means and standard deviations over the seeds."""
 
     def cell(values: list[float], digits: int = 3) -> str:
         known = [v for v in values if v == v]
@@ -231,7 +231,7 @@ def report(runs: list[dict[str, Any]]) -> str:
 
 
 def draw(runs: list[dict[str, Any]], jitter: Sequence[float]) -> Figure:
-    """Test errors of all runs, and the last sigmas beside the jitter of the labels."""
+    """Draw the test errors of all runs, and the final sigmas over the errors of the annotations."""
     methods = [method for method in METHODS if any(run["method"] == method for run in runs)]
     figure = Figure(figsize=(11, 4.2), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
@@ -258,7 +258,7 @@ def draw(runs: list[dict[str, Any]], jitter: Sequence[float]) -> Figure:
 
 
 def read_runs(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """The runs of an earlier call.
+    """Read the runs of an earlier call.
 
     Raises:
         ValueError: when they were made with other settings.

@@ -12,9 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 #
-# A landmark is a point with a name: the tip of the thumb, the styloid process of the ulna. A network that finds landmarks usually does
-# not predict coordinates. It predicts one image per landmark, bright where the landmark is: a *heatmap*. This lesson goes there and back:
-# from points to heatmaps, from heatmaps to points, and it looks at what is lost on the way.
+# A landmark is a named point, such as the tip of the thumb. Most networks for landmark localization do not predict coordinates. They predict one image per landmark that is bright at the position of the landmark: a *heatmap*.
+# This lesson converts points to heatmaps and heatmaps back to points, and measures what is lost on the way.
 
 # %% [markdown]
 # ## Setup environment
@@ -40,10 +39,10 @@ print_config()
 # %% [markdown]
 # ## An image and its points
 #
-# The phantom is a hand that never lived: bones, soft tissue and noise are drawn, and the place of every landmark is known exactly, to a fraction of a pixel.
+# The phantom is a synthetic radiograph of a hand with bones, soft tissue and noise. The position of every landmark is known to a fraction of a pixel.
 #
-# Points are in *index* coordinates: `points[n, 0]` runs along the first spatial axis of the image, `points[n, 1]` along the second, and whole numbers are pixel centers.
-# MONAI reads X-ray images with x as the first axis, so a plot that wants rows and columns needs the image transposed.
+# Points are in *index* coordinates: `points[n, 0]` is the position along the first spatial axis of the image, `points[n, 1]` along the second. Whole numbers are pixel centers.
+# MONAI reads radiographs with x as the first axis, so the image is transposed for plotting.
 
 # %%
 image, landmarks = hand_phantom(7, size=(256, 256))
@@ -69,7 +68,7 @@ plt.show()
 # %% [markdown]
 # ## Points to heatmaps
 #
-# `LandmarksToHeatmap` is called as MONAI's own `GenerateHeatmap` is. It puts a Gaussian of width sigma around every point: `(N, D)` points become `(N, *spatial)` heatmaps.
+# `LandmarksToHeatmap` is called like MONAI's `GenerateHeatmap`. It draws a Gaussian of width sigma around every point: points `(N, D)` become heatmaps `(N, *spatial)`.
 
 # %%
 heatmaps = LandmarksToHeatmap(sigma=3.0)(points, spatial_shape=image.shape)
@@ -78,14 +77,14 @@ print(f"points {points.shape} -> heatmaps {heatmaps.shape}")
 figure, axes = plt.subplots(1, 3, figsize=(13, 4.5))
 show(axes[0], heatmaps[0], title=landmarks.names[0])
 show(axes[1], heatmaps[-1], title=landmarks.names[-1])
-show(axes[2], heatmaps.max(axis=0), title="all of them")
+show(axes[2], heatmaps.max(axis=0), title="all landmarks")
 plt.show()
 
 # %% [markdown]
 # ## Heatmaps to points
 #
-# The brightest pixel is a whole number, so taking it as the landmark costs up to half a pixel in each direction. The default decoder fits a Gaussian around it instead.
-# The same happens in the other direction: a Gaussian that is centered on the nearest *pixel* has forgotten where the point was, and no decoder brings that back.
+# The brightest pixel has whole-number coordinates, so taking it as the landmark causes an error of up to half a pixel along each axis. The default decoder fits a Gaussian around the brightest pixel instead.
+# The same error occurs when heatmaps are drawn: a Gaussian at the nearest *pixel* has lost the exact position, and no decoder can recover it.
 
 
 # %%
@@ -107,8 +106,8 @@ assert error(rows["exact heatmap, Gaussian fit (default)"]).max() < 0.01
 # %% [markdown]
 # ## Noise, score and covariance
 #
-# Heatmaps from a network are never clean. The fit looks at a whole neighborhood, so noise on single pixels averages out.
-# The decoder also returns a *score*, the height of the peak, and a *covariance*, its width: a wide heatmap is a network that is unsure.
+# Heatmaps predicted by a network are noisy. The fit uses a neighborhood of pixels, so the noise of single pixels averages out.
+# The decoder also returns a *score*, the height of the peak, and a *covariance*, its width. A wide heatmap means that the network is uncertain.
 
 # %%
 generator = np.random.default_rng(0)
@@ -123,7 +122,7 @@ for noise in (0.01, 0.05, 0.1):
 # %% [markdown]
 # ## A missing landmark
 #
-# A landmark that nobody has marked is a row of NaN. Its heatmap is zero everywhere, and decoding gives NaN back.
+# A landmark without an annotation is a row of NaN. Its heatmap is zero everywhere, and decoding returns NaN.
 
 # %%
 some = points.copy()
@@ -139,7 +138,7 @@ print(
 # %% [markdown]
 # ## Points and image move together
 #
-# Training wants every image in many variants. `RandLandmarkWarp` rotates, scales, shifts and bends an image in one resampling, and takes the points along.
+# Augmentation shows the network many variants of each image. `RandLandmarkWarp` rotates, scales, shifts and deforms an image in one resampling and moves the points with it.
 
 # %%
 warp = RandLandmarkWarp(
@@ -147,11 +146,11 @@ warp = RandLandmarkWarp(
 )
 warp.set_random_state(1)
 figure, axes = plt.subplots(1, 4, figsize=(16, 4.5))
-show(axes[0], image, points, title="as it was")
+show(axes[0], image, points, title="original")
 for axis in axes[1:]:
     warped, moved = warp(torch.as_tensor(image)[None], torch.as_tensor(points))
     show(axis, warped[0].numpy(), moved.numpy(), title="warped")
 plt.show()
 
 # %% [markdown]
-# Next: [02_train_scn](02_train_scn.py) trains a network that finds these points in images it has not seen.
+# Next: [02_train_scn](02_train_scn.py) trains a network that finds these points in new images.

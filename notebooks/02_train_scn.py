@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 #
-# A small SpatialConfiguration-Net (SCN) learns to find 37 landmarks in hand radiographs that it has not seen. The images are phantoms at 96 x 96 pixels,
-# so that it takes less than a minute on a CPU; the bundle `hand_xray_landmarks_scn` does the same at full size.
+# A small SpatialConfiguration-Net (SCN) learns to find 37 landmarks in hand radiographs. The images are phantoms of 96 x 96 pixels, so the lesson takes less than a minute on a CPU.
+# The bundle `hand_xray_landmarks_scn` does the same at full size.
 #
-# SCN has two parts. *Local appearance* looks at the image and says, for each landmark, where it might be: every finger tip looks like every other. *Spatial configuration*
-# sees only these maps, coarsely, and says where each landmark can be given all the others. The heatmap is the product of the two.
+# SCN has two parts. *Local appearance* sees the image and marks all places that look like the landmark; all finger tips look similar. *Spatial configuration*
+# sees only these maps at a coarse resolution and predicts where each landmark can be, given the others. The heatmap is the product of both.
 
 # %% [markdown]
 # ## Setup environment
@@ -26,6 +26,8 @@
 
 # %% [markdown]
 # ## Setup imports
+
+from __future__ import annotations
 
 # %%
 import tempfile
@@ -57,19 +59,21 @@ set_determinism(seed=0)
 # %% [markdown]
 # ## Data
 #
-# The phantom is written as ordinary files: PNG images and a datalist, MONAI's JSON that names them. With your own data, `monai_landmarks.data.build_datalist` writes such a file.
+# The phantom is written as PNG images and a datalist, the JSON file in which MONAI lists the images of a dataset. For your own data, `monai_landmarks.data.build_datalist` writes such a file.
 
 # %%
 folder = Path(tempfile.mkdtemp())
-datalist = write_hand_phantom(folder, num_images=60, size=(96, 96), validation_fraction=0.2, testing_fraction=0.0)
+datalist = write_hand_phantom(folder, num_images=60, size=(96, 96), val_frac=0.2, test_frac=0.0)
 training, validation = (load_landmark_datalist(datalist, section) for section in ("training", "validation"))
-print(f"{len(training)} images to learn from, {len(validation)} to test on; an item has {sorted(training[0])}")
+print(
+    f"{len(training)} training images, {len(validation)} validation images; the keys of an item are {sorted(training[0])}"
+)
 
 # %% [markdown]
 # ## Transforms
 #
-# `LoadLandmarksd` puts the points into the world, in millimeters, where every MONAI transform that keeps `image.affine` right leaves them alone. `RandLandmarkWarpd` moves image
-# and points together. `LandmarksToIndexd` comes last and turns millimeters into pixels of the image as it is then.
+# `LoadLandmarksd` loads the points in world coordinates (millimeters). MONAI's transforms that update `image.affine` do not need to change them. `RandLandmarkWarpd` moves image
+# and points together. `LandmarksToIndexd` comes last and converts millimeters to pixels of the transformed image.
 
 # %%
 load = [
@@ -103,10 +107,10 @@ plt.show()
 # %% [markdown]
 # ## Network and loss
 #
-# `SCN(spatial_dims=2, in_channels=1, num_landmarks=37)` is the published network. It is made for long trainings on a GPU; the options below make one that learns in a minute:
-# a small U-Net as local appearance, normalization, and a spatial configuration that starts as "anywhere".
+# `SCN(spatial_dims=2, in_channels=1, num_landmarks=37)` is the published network, which needs a long training on a GPU. The options below make a small network that learns in a minute:
+# a small U-Net as local appearance, normalization layers, and a spatial configuration that initially allows all positions.
 #
-# The loss takes points: the target heatmaps are made from them where they are needed, and never stored.
+# The loss takes points. It computes the target heatmaps when it needs them and does not store them.
 
 # %%
 device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -155,10 +159,10 @@ plt.ylabel("training loss")
 plt.show()
 
 # %% [markdown]
-# ## How far off?
+# ## Errors
 #
-# Heatmaps become points, and points go back to the world, so that errors are in millimeters: the mean radial error (MRE), and the success detection rate (SDR), the share of landmarks
-# that are closer than some radius.
+# The heatmaps are decoded to points, and the points are converted to world coordinates, so errors are in millimeters. The mean radial error (MRE) is the mean distance between prediction and annotation.
+# The success detection rate (SDR) is the percentage of landmarks within a given distance.
 
 # %%
 decode = HeatmapToLandmarksd("pred")
@@ -178,7 +182,7 @@ with torch.no_grad():
 mre = error.aggregate().item()
 print(f"MRE {mre:.2f} mm on {len(found)} images, a pixel is {validation[0]['spacing'][0]:.2f} mm")
 print("SDR within 2, 4 and 10 mm:", [f"{100 * rate:.1f} %" for rate in success.aggregate().tolist()])
-assert mre < 2 * validation[0]["spacing"][0]  # two pixels, were it trained ever so little
+assert mre < 2 * validation[0]["spacing"][0]  # two pixels, even after this short training
 
 # %%
 to_pixels = LandmarksToIndexd("pred_points", "image")
@@ -192,9 +196,9 @@ axes[0].legend(loc="lower left")
 plt.show()
 
 # %% [markdown]
-# ## What the two parts see
+# ## The two parts of the network
 #
-# `forward_maps` gives the factors as well. The landmark is the tip of the little finger: local appearance is not sure which finger it is, spatial configuration knows about where, and the product has it.
+# `forward_maps` also returns the factors of the heatmap. The landmark shown is the tip of the little finger: local appearance cannot tell the fingers apart, spatial configuration provides a rough position, and the product is unambiguous.
 
 # %%
 with torch.no_grad():
@@ -210,4 +214,4 @@ for axis, title, shown in zip(
 plt.show()
 
 # %% [markdown]
-# The same as a bundle, at full size, with checkpoints, tables and predictions for 3D Slicer: the README's first command.
+# The first command of the README trains the same network as a bundle at full size, with checkpoints, tables and predictions for 3D Slicer.

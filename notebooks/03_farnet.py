@@ -12,9 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 #
-# FARNet, the Feature Aggregation and Refinement Network of Ao and Wu (2023), takes features from a *backbone* made for classifying pictures, and turns them into heatmaps in two steps: coarse ones
-# at half of the resolution, then fine ones. This lesson looks at each part on hand phantoms of 96 x 96 pixels and trains a small one, in less than a minute on a CPU.
-# [02_train_scn](02_train_scn.py) does the same task with files, MONAI's transforms and metrics in millimeters; here the loop is as plain as it can be.
+# FARNet, the Feature Aggregation and Refinement Network of Ao and Wu (2023), extracts features with a *backbone* made for image classification. It converts them to heatmaps in two steps: coarse heatmaps
+# at half of the resolution, then fine ones. This lesson shows each part on hand phantoms of 96 x 96 pixels and trains a small FARNet in less than a minute on a CPU.
+# [02_train_scn](02_train_scn.py) solves the same task with files, MONAI's transforms and metrics in millimeters; this lesson uses a plain training loop.
 
 # %% [markdown]
 # ## Setup environment
@@ -45,7 +45,7 @@ set_determinism(seed=0)
 # %% [markdown]
 # ## Images and points
 #
-# 48 hands to learn from and 12 to test on, each with 37 landmarks. Points are index coordinates: whole numbers are pixel centers.
+# There are 48 hands for training and 12 for testing, each with 37 landmarks. Points are index coordinates: whole numbers are pixel centers.
 
 # %%
 size = (96, 96)
@@ -60,12 +60,12 @@ print("images", tuple(train_images.shape), "points", tuple(train_points.shape))
 # %% [markdown]
 # ## The network
 #
-# `FARNet(spatial_dims=2, in_channels=1, num_landmarks=37)` is the published network, with DenseNet-121 as its backbone. A smaller one is enough here: ResNet-18 without its last stage, and narrower.
+# `FARNet(spatial_dims=2, in_channels=1, num_landmarks=37)` is the published network with DenseNet-121 as its backbone. This lesson uses a smaller one: a narrower ResNet-18 without its last stage.
 #
-# * The **backbone** is tapped after each stage. Each tap has half of the resolution of the one before: what is far apart in the image comes together, and where exactly it was gets lost.
-# * The **aggregation** brings the taps together on three paths: up to fine grids, down again, and up again. Features at half of the resolution are left, and they know the whole hand.
-# * The **coarse heatmaps** are made from them.
-# * The **refinement** sees the image, the features and the coarse heatmaps at full resolution and makes the fine heatmaps.
+# * The **backbone** has an output after each stage, with half of the resolution of the previous one. Deeper outputs cover more of the image but are less precise.
+# * The **aggregation** combines these outputs on three paths: up to fine grids, down again, and up again. It returns features at half of the resolution that cover the whole hand.
+# * The **coarse heatmaps** are computed from these features.
+# * The **refinement** takes the image, the features and the coarse heatmaps at full resolution and computes the fine heatmaps.
 
 # %%
 device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -81,7 +81,7 @@ net = FARNet(
 
 
 def run(images):
-    """Fine and coarse heatmaps, and what the backbone's taps gave."""
+    """Fine and coarse heatmaps, and the outputs of the backbone."""
     taps = []
     hook = net.backbone.register_forward_hook(lambda module, inputs, outputs: taps.extend(outputs))
     net.eval()
@@ -100,10 +100,10 @@ print(
 )
 
 # %% [markdown]
-# ## How far off, before training
+# ## Errors before training
 #
-# The mean radial error (MRE) is the mean distance between found and true point, here in pixels. The random network can only guess; a heatmap that is
-# nowhere above zero gives no point at all.
+# The mean radial error (MRE) is the mean distance between prediction and annotation, here in pixels. The untrained network can only guess. A heatmap without positive values
+# gives no point.
 
 # %%
 decode = HeatmapToLandmarks()
@@ -116,14 +116,14 @@ def errors(heatmaps, points):
 
 before = errors(fine, test_points)
 mre_before = before.nanmean().item()
-print(f"MRE before training: {mre_before:.1f} px; {before.isnan().float().mean():.0%} found nowhere")
+print(f"MRE before training: {mre_before:.1f} px; {before.isnan().float().mean():.0%} without a point")
 
 # %% [markdown]
-# ## The loss: weights that grow exponentially
+# ## The loss: exponential weights
 #
-# Almost all of a heatmap is background. Under a plain squared error a network that answers zero everywhere is almost right, and it may stay with that for long. The Exponential Weighted Center (EWC)
-# loss multiplies the squared error with alpha to the power of the target: 1 in the background, and alpha = 40 at the landmark. On the flank of the Gaussian the weight falls much faster than the target:
-# where the target is one half, the weight is only 6.3.
+# Almost all pixels of a heatmap are background. With a plain squared error, a network that predicts zero everywhere has a small loss and may stay there for a long time. The Exponential Weighted Center (EWC)
+# loss multiplies the squared error by alpha to the power of the target: 1 in the background, and alpha = 40 at the landmark. The weight decreases faster than the target:
+# where the target is one half, the weight is 6.3.
 
 # %%
 sigma = 2.0
@@ -145,7 +145,7 @@ axes[2].legend()
 plt.show()
 
 # %% [markdown]
-# How much of the map's weight is then near the landmark, where the target is above 0.05?
+# The share of the total weight close to the landmark, where the target is above 0.05:
 
 # %%
 for alpha in (1.0, 40.0):
@@ -155,10 +155,10 @@ for alpha in (1.0, 40.0):
 # %% [markdown]
 # ## Coarse to fine
 #
-# Both heatmaps are supervised, but `net(image)` returns only the fine ones, so that everything which takes a network takes this one. `CoarseToFineLoss` watches the layer that gives the coarse ones.
-# Sigma is the same number of pixels on both grids, so the coarse target is twice as wide on the hand: first about where, then exactly where.
+# Both heatmaps are supervised, but `net(image)` returns only the fine ones, as other code expects. `CoarseToFineLoss` reads the coarse heatmaps from the network.
+# Sigma has the same number of pixels on both grids, so the coarse target is twice as wide in the image: the network first learns the rough position, then the exact one.
 #
-# Then an ordinary loop: warp a few images and their points, predict, compare, step.
+# The training loop warps a few images with their points, predicts, computes the loss and updates the weights.
 
 # %%
 loss_function = CoarseToFineLoss(pixel_loss, net).to(device)
@@ -189,9 +189,9 @@ plt.ylabel("training loss")
 plt.show()
 
 # %% [markdown]
-# ## How far off, after training
+# ## Errors after training
 #
-# A coarse pixel covers two fine ones: its index i lies at index 2i + 0.5 of the image. With that, the coarse heatmaps can be asked for points as well.
+# A coarse pixel covers two fine pixels along each axis: index i of the coarse grid is index 2i + 0.5 of the image. With this, the coarse heatmaps can be decoded too.
 
 # %%
 fine, coarse, taps = run(test_images)
@@ -213,7 +213,7 @@ plt.show()
 # %% [markdown]
 # ## Coarse and fine, side by side
 #
-# All landmarks above, one below: the tip of the little finger. What looks alike, the tips of the other fingers, may light up weakly. `forward_maps` gives both heatmaps, for viewing.
+# The first row shows all landmarks, the second the tip of the little finger. The tips of the other fingers look similar and may be weakly visible. `forward_maps` returns both heatmaps.
 
 # %%
 figure, axes = plt.subplots(2, 3, figsize=(13, 9))
@@ -231,7 +231,7 @@ plt.show()
 # %% [markdown]
 # ## From the image to the heatmap
 #
-# The taps have many channels; shown is their mean strength.
+# The outputs of the backbone have many channels; the pictures show the mean of their absolute values.
 
 # %%
 stages = [
@@ -248,10 +248,10 @@ for axis, (title, shown) in zip(axes, stages):
 plt.show()
 
 # %% [markdown]
-# ## Half a pixel here, one pixel there
+# ## Two sources of small errors
 #
-# Where targets are drawn a little off, the network learns that as well. The code that the authors of FARNet released counts the pixels of its grid from 1, and its points from 0: the peak lies
-# one pixel before the point along each axis. Its decoder adds nothing, so all that it finds is that much too small, 0.3 mm on a cephalogram of 800 x 640 pixels.
+# A network also learns targets that are slightly misplaced. The code released by the authors of FARNet counts the pixels of its grid from 1 but its points from 0, so the peak is
+# one pixel before the point along each axis. Its decoder does not correct this: every prediction is one pixel too small, which is 0.3 mm on a cephalogram of 800 x 640 pixels.
 
 # %%
 point, grid_from_1 = 40, np.arange(1, 97)
@@ -259,7 +259,7 @@ peak = np.exp(-((grid_from_1 - point) ** 2) / (2 * sigma**2)).argmax()
 print(f"drawn for pixel {point}, found at pixel {peak}")
 
 # %% [markdown]
-# The other trap is the resize. In an image of half the size, a point is not at x / 2: pixels are areas, so their centers move as well, to (x + 1/2) / 2 - 1/2. The loss above does that for the coarse grid.
+# The second source is resizing. In an image of half the size, a point is not at x / 2. Pixels are areas, so their centers move to (x + 1/2) / 2 - 1/2. `CoarseToFineLoss` uses this formula for the coarse grid.
 
 # %%
 blob = GaussianTarget(sigma=4.0)(torch.tensor([[40.0, 61.0]]), size)
@@ -271,4 +271,4 @@ print(
 )
 
 # %% [markdown]
-# The same network at full size, with checkpoints, tables and predictions for 3D Slicer: the bundle `ceph_xray_landmarks_farnet`.
+# The bundle `ceph_xray_landmarks_farnet` trains this network at full size, with checkpoints, tables and predictions for 3D Slicer.

@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 #
-# How wide should the target heatmap of a landmark be? A narrow one asks for a precision that the label may not have; a wide one gives away what the image shows. Usually sigma is set by
-# hand, once for all landmarks. Zhou et al. (IEEE JBHI 2021) let an agent of reinforcement learning search it, landmark by landmark, while the network trains, with an early stop for each.
+# How wide should the target heatmap of a landmark be? A narrow target requires a precision that the annotation may not have. A wide target discards detail that the image shows. Sigma is usually
+# chosen by hand, one value for all landmarks. Zhou et al. (IEEE JBHI 2021) let a reinforcement learning agent search it for each landmark during training, with an early stop per landmark.
 #
-# That idea is the paper's. Only its abstract could be read, so everything below it is this package's own: what the agent sees and does, its reward, and when it stops.
+# This idea comes from the paper. Only its abstract was available, so the details are specific to this package: what the agent observes, its actions, its reward, and when it stops.
 
 # %% [markdown]
 # ## Setup environment
@@ -64,10 +64,10 @@ set_determinism(seed=0)
 logging.disable(logging.INFO)
 
 # %% [markdown]
-# ## Labels that are not sure
+# ## Annotations with known uncertainty
 #
-# Phantom hands of 40 x 40 pixels, and eight landmarks whose labels jitter: not at all for the first, by 3 pixels for the last. So the right order of the sigmas is known.
-# Labels for testing are exact. The circles have a radius of two standard deviations: the landmark is somewhere there.
+# The images are phantom hands of 40 x 40 pixels with eight landmarks. Their annotations have random errors with a standard deviation from 0 pixels for the first to 3 pixels for the last landmark. The correct order of the sigmas is therefore known.
+# The annotations for testing are exact. The circles have a radius of two standard deviations.
 
 # %%
 folder = Path(tempfile.mkdtemp())
@@ -79,13 +79,7 @@ per_landmark = [0.0] * len(HAND_LANDMARKS)
 for n, deviation in zip(chosen, jitter.tolist()):
     per_landmark[n] = deviation * spacing
 datalist = write_hand_phantom(
-    folder,
-    50,
-    size=(size, size),
-    spacing=spacing,
-    label_jitter=per_landmark,
-    validation_fraction=0.24,
-    testing_fraction=0.2,
+    folder, 50, size=(size, size), spacing=spacing, label_jitter=per_landmark, val_frac=0.24, test_frac=0.2
 )
 
 read = Compose(
@@ -115,8 +109,8 @@ plt.show()
 # %% [markdown]
 # ## A loss and a handler
 #
-# `AdaptivePrecisionLoss` holds a sigma for each landmark. Here it compares the softmax of a heatmap to a Gaussian of mass 1, so that a wide target is neither cheaper nor dearer than a narrow one.
-# `TargetPrecision` is an Ignite handler: after each validation it hands the errors to a controller, which decides the sigmas for the next epoch. Everything else is MONAI's trainer and evaluator.
+# `AdaptivePrecisionLoss` has one sigma per landmark. Here it compares the softmax of a heatmap with a Gaussian of mass 1, so that the width of the target does not change the size of the loss.
+# `TargetPrecision` is an Ignite handler. After each validation it passes the errors to a controller, which chooses the sigmas for the next epoch. Trainer and evaluator are MONAI's.
 
 # %%
 epochs = 30
@@ -129,7 +123,7 @@ def augment(batch, device, non_blocking, **kwargs):
 
 
 def train(controller, name):
-    """Train with a controller; test error in pixels, the network's record of sigmas."""
+    """Train with a controller and return the test error in pixels."""
     torch.manual_seed(0)
     network = LocalizationUNet(2, 1, len(names), features=(8, 8, 16, 16, 16, 8))
     loss = AdaptivePrecisionLoss(len(names), spatial_dims=2, sigma=4.0)
@@ -170,9 +164,9 @@ def train(controller, name):
 # %% [markdown]
 # ## The search
 #
-# After a warm-up, at each validation and for each landmark the agent sees eighteen numbers (where sigma is, how the error went, how wide the predicted heatmap is, ...) and shrinks, keeps or grows sigma, or stops.
-# Its reward is what became of the landmark's cost: of the error, and of how well a Gaussian of half that sigma foretells the labels of the validation images. How well it foretells them is known for every sigma, so the agent also
-# learns from the moves that it did not make. A landmark whose search has ended (circles) keeps its sigma.
+# After a warm-up, the agent acts at each validation. For each landmark it observes eighteen numbers, such as the current sigma, the change of the error and the width of the predicted heatmap. It then decreases, keeps or increases sigma, or stops the search.
+# The reward is the change of the landmark's cost. The cost combines the error and the likelihood of the validation annotations under a Gaussian of half that sigma. This likelihood is known for every sigma, so the agent also
+# learns from actions that it did not take. A landmark whose search has ended (circles) keeps its sigma.
 
 # %%
 error = {"search": train(PrecisionSearch(len(names), 2, agent=DoubleDQNAgent(seed=0)), "search")}
@@ -184,12 +178,12 @@ for name, deviation, sigma, reason in zip(names, jitter, last["sigma"], last["st
     print(f"{name:28s} jitter {deviation:.1f}   sigma {sigma:5.2f}   {reason}")
 
 # %% [markdown]
-# ## Beside it
+# ## Comparison
 #
-# The same training with one sigma for all, and with an agent that acts at random. The random agent has the same early stop, which goes back to the sigma of the best cost: so it finds something, too.
+# The same training with one sigma for all landmarks, and with an agent that acts at random. The random agent has the same early stop, which returns to the sigma with the lowest cost, so it also finds useful values.
 #
-# One seed on a tiny phantom says something about sigmas, and nothing about errors: after 28 images and 210 iterations, most of what remains is the network's own error, and a fixed sigma may well come out ahead.
-# [`benchmarks/study_precision.py`](../benchmarks/README.md#study-target-precision) takes more images and three seeds; there the search has smaller errors than any fixed sigma. Its table is in the README of
+# One seed on a small phantom is informative about the sigmas, not about the errors. After 28 images and 210 iterations, most of the remaining error is the error of the network, and a fixed sigma may be better.
+# [`benchmarks/study_precision.py`](../benchmarks/README.md#study-target-precision) uses more images and three seeds; there, the search has smaller errors than any fixed sigma. The table is in the README of
 # [`ceph_xray_landmarks_adaptive`](../bundles/ceph_xray_landmarks_adaptive/docs/README.md#performance).
 
 # %%
@@ -209,9 +203,9 @@ for name, value in error.items():
 assert rank_correlation(last["sigma"]) > 0
 
 # %% [markdown]
-# ## The recipe without an agent
+# ## Replaying a search
 #
-# The record can be replayed: the same sigmas at the same progress, without agent and without validation images, such as for a final training on all images.
+# The recorded trajectory can be replayed: it sets the same sigmas at the same progress of the training, without an agent and without validation images. This is useful for a final training on all images.
 
 # %%
 replayed = ReplayedSigma(folder / "search.json")

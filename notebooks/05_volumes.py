@@ -12,8 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 #
-# In 3-D a heatmap is a volume, and a hundred landmarks are a hundred volumes. This lesson shows how to do without them: a loss that never stores its targets,
-# patches that hold landmarks and patches that hold none, and sliding windows whose result is points. Then what is particular to spines: a vertebra looks like the next one.
+# In 3-D, every heatmap is a volume, and a hundred landmarks need a hundred volumes. This lesson shows how to avoid storing them: a loss that does not store its targets,
+# training on patches with and without landmarks, and sliding windows that return points. The last part is specific to spines, where a vertebra looks like its neighbor.
 
 # %% [markdown]
 # ## Setup environment
@@ -52,8 +52,8 @@ print_config()
 # %% [markdown]
 # ## A volume in three planes
 #
-# The phantom is the CT of a lumbar spine that never lived. Its landmarks are in millimeters of the patient (RAS); the affine of the image leads to voxels and back.
-# A point in a volume is nowhere on a flat picture, so it is drawn on the three planes that cross at one of the landmarks, here the center of L3, and fades with its distance from a plane.
+# The phantom is a synthetic CT of a lumbar spine. Its landmarks are in world coordinates (RAS mm). The affine of the image converts them to voxels and back.
+# The figure shows the three planes through one landmark, here the center of L3. Other points fade with their distance from the plane.
 
 # %%
 volume, affine, landmarks = spine_phantom(4, size=(64, 64, 96), spacing=(2.0, 2.0, 2.0))
@@ -68,8 +68,8 @@ draw_landmarks(image, points, names=[name[:2] for name in names], center=2)
 # %% [markdown]
 # ## Targets that are never stored
 #
-# A loss compares the heatmaps with Gaussians at the points. Given as maps, these are as large as the heatmaps themselves. Given as points, the loss makes them a few rows at a time, in the forward and
-# again in the backward pass: the same value, the same gradient, and no volume.
+# A loss compares the heatmaps with Gaussians at the points. Target maps need as much memory as the heatmaps. If the loss takes points instead, it computes a few rows of the targets at a time, in the forward and
+# in the backward pass. Value and gradient are the same, but no target volume is stored.
 
 # %%
 predicted = torch.rand(1, len(points), *volume.shape, requires_grad=True)
@@ -82,13 +82,13 @@ gradients = [torch.autograd.grad(value, predicted)[0] for value in (from_maps, f
 print(f"loss from maps {from_maps.item():.8f}, from points {from_points.item():.8f}")
 print(f"largest difference of the gradients {(gradients[0] - gradients[1]).abs().max().item():.1e}")
 for count in (len(points), 20, 100):
-    print(f"{count:4d} landmarks at 128^3: {count * 128**3 * 4 / 2**20:6.0f} MiB of targets that are not there")
+    print(f"{count:4d} landmarks at 128^3: {count * 128**3 * 4 / 2**20:6.0f} MiB of targets that are not stored")
 assert torch.allclose(*gradients, atol=1e-9)
 
 # %% [markdown]
 # ## Patches
 #
-# Training in patches needs such as hold landmarks, and some that hold none, from which the network learns what is not a vertebra. The points need nothing: they are in the world, and each patch has its own affine.
+# Training on patches needs patches with landmarks, and some without, from which the network learns the background. The points do not change: they are in world coordinates, and each patch has its own affine.
 
 # %%
 crop = RandCropByLandmarksd("image", "label", spatial_size=(40, 40, 40), num_samples=6, pos=2, neg=1)
@@ -99,17 +99,17 @@ for patch in crop({"image": image, "label": MetaTensor(world[None], affine=torch
     print(f"patch of {tuple(patch['image'].shape[1:])} holds {', '.join(held) or 'none'}")
 
 # %% [markdown]
-# ## Sliding windows that end in points
+# ## Sliding windows that return points
 #
-# A trained network would go here. To see what the windows do, a stand-in is better: it draws the heatmaps of the true points, and, as real networks do near the border of what they see, differs from window to window.
-# Its image holds the place of every voxel, from which it knows where a window lies.
+# This example uses a function instead of a trained network. It draws the heatmaps of the true points. As with real networks, overlapping windows do not agree exactly.
+# Its input contains the coordinates of every voxel, so the function can determine the position of a window.
 #
-# MONAI's `SlidingWindowInferer` blends the windows into one volume for each landmark. `SlidingWindowLandmarkInferer` looks for the best place of each landmark first, and makes the blended values around it only. The points are the same.
+# MONAI's `SlidingWindowInferer` combines the windows into one volume per landmark. `SlidingWindowLandmarkInferer` first finds the best position of each landmark and computes the combined values only around it. The points are the same.
 
 
 # %%
 def stand_in(windows, doubt=0.0):
-    """Heatmaps of the points in each window; with doubt, that of L4 is highest at L5."""
+    """Return heatmaps of the points in each window; with doubt > 1, the heatmap of L4 is highest at L5."""
     found = []
     for window in windows:
         corner = window[:, 0, 0, 0]
@@ -131,12 +131,12 @@ print(f"a CT of 512 x 512 x 400 with 100 landmarks, stitched: {512 * 512 * 400 *
 assert torch.allclose(found["points"], expected.points, atol=0.05)
 
 # %% [markdown]
-# An ensemble of the image and its mirror image goes around either way, and ends in points, too. Left and right landmarks change places; vertebrae have none.
+# `FlipEnsembleInferer` averages over the image and its mirror image. It can wrap either inferer and also returns points. It exchanges left and right landmarks; the vertebrae have no partners.
 
 
 # %%
 def two_sided(images):
-    """Finds each landmark one voxel too far to the right of the image that it is given."""
+    """Predict each landmark one voxel too far to the right of the given image."""
     shifted = points + torch.tensor([1.0, 0.0, 0.0])
     mirrored = points * torch.tensor([-1.0, 1, 1]) + torch.tensor([volume.shape[0] - 1.0 + 1, 0, 0])
     return gaussian_heatmaps(mirrored if images[0, 0, 0, 0, 0] else shifted, images.shape[2:], sigma=3.0)[None]
@@ -144,13 +144,13 @@ def two_sided(images):
 
 for inferer in (LandmarkInferer(), FlipEnsembleInferer(spatial_axis=0, inferer=LandmarkInferer())):
     away = (inferer(places[:, :1], two_sided)["points"][0] - points).norm(dim=-1)
-    print(f"{type(inferer).__name__}: {away.mean().item():.2f} voxels from the truth")
+    print(f"{type(inferer).__name__}: {away.mean().item():.2f} voxels from the true point")
 
 # %% [markdown]
-# ## A vertebra looks like the next one
+# ## A vertebra looks like its neighbor
 #
-# The commonest fault in spines is a jump: the map of L4 has a peak at L4, and a higher one at L5. The highest peak is wrong by a whole vertebra. Several candidates of each landmark, of which those are taken that follow each other
-# as vertebrae do, put it right. `num_peaks` asks the windows for candidates, still without a stitched volume.
+# The most common error in spines is a shift by one vertebra: the heatmap of L4 has a peak at L4 and a higher one at L5. `num_peaks` returns several candidates per landmark, still without a stitched volume.
+# `HeatmapToChainLandmarksd` selects candidates that are plausible as a sequence of vertebrae.
 
 # %%
 inferer = SlidingWindowLandmarkInferer(**options, num_peaks=3)
@@ -169,4 +169,4 @@ assert error.max() < 1
 draw_views(views, columns=1)
 
 # %% [markdown]
-# Bundles that do all this: `lumbar_mri_landmarks_scn`, `mouse_ct_landmarks_scn` and, for the folders of VerSe, `vertebrae_ct_landmarks_scn`. `benchmarks/benchmark_volumes.py` measures memory and time.
+# These bundles use all of this: `lumbar_mri_landmarks_scn`, `mouse_ct_landmarks_scn` and, for VerSe, `vertebrae_ct_landmarks_scn`. `benchmarks/benchmark_volumes.py` measures memory and time.

@@ -12,8 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 #
-# From images and the point lists that 3D Slicer saves, to a trained network, to point lists that 3D Slicer opens. No code is written: `monai-landmarks check` looks at the data,
-# `monai-landmarks init` writes a MONAI bundle for it, and the bundle trains. The data is a phantom here, saved as yours might be.
+# This lesson starts with images and point lists saved by 3D Slicer, trains a network, and ends with point lists that 3D Slicer opens. No code is needed: `monai-landmarks check` checks the data,
+# `monai-landmarks init` creates a MONAI bundle for them, and MONAI trains the bundle. The data are phantoms, saved in the way that your own data might be.
 
 # %% [markdown]
 # ## Setup environment
@@ -47,19 +47,19 @@ print_config()
 
 
 def monai_landmarks(arguments):
-    """What `monai-landmarks ARGUMENTS` does in a shell, without waiting for another Python to start."""
+    """Run `monai-landmarks ARGUMENTS` in this process, which is faster than a new shell command."""
     program(shlex.split(arguments), standalone_mode=False)
 
 
 # %% [markdown]
 # ## Data
 #
-# A folder of radiographs, and a folder with a file of 3D Slicer for each, of the same name.
+# The data are a folder of radiographs and a folder with one 3D Slicer file per image, with the same name.
 
 # %%
 folder = Path(tempfile.mkdtemp())
 spacing = 2.5
-write_hand_phantom(folder, num_images=20, size=(96, 96), spacing=spacing)
+write_hand_phantom(folder, num_images=20, size=(96, 96), spacing=spacing, val_frac=0.15)
 images, points = folder / "images", folder / "points"
 for name, landmarks in read_landmark_table(folder / "landmarks.csv").items():
     lps = np.column_stack([landmarks.points * spacing, np.zeros(len(landmarks))])
@@ -72,18 +72,18 @@ print(first.name, markup["coordinateSystem"], json.dumps(markup["controlPoints"]
 # %% [markdown]
 # ## Check
 #
-# PNG files do not say how large a pixel is, so it is given, in millimeters. The command reads everything, lists faults with their file and row, and draws the points on the images:
-# a point of the wrong name has the wrong color.
+# PNG files do not store the pixel size, so it is given in millimeters. The command reads all files, lists faults with file and row, and draws the points on the images.
+# The color depends on the name, so a point with a wrong name has the wrong color.
 
 # %%
-monai_landmarks(f"check {images} {points} --spacing {spacing} --val-fraction 0.25 --sheet 6 --out {folder / 'checked'}")
+monai_landmarks(f"check {images} {points} --spacing {spacing} --val-frac 0.25 --sheet 6 --out {folder / 'checked'}")
 display(Image(str(folder / "checked" / "contact_sheet.png")))
 
 # %% [markdown]
-# ## A bundle for this data
+# ## A bundle for these data
 #
-# Each setting is chosen by a rule of thumb, and comes with its reason. Any of them can be given: here the network is a quarter as wide as it would be, and the training
-# much shorter, so that this lesson ends soon.
+# A rule of thumb chooses each setting and prints its reason. Any setting can be overridden: here the network is a quarter as wide as proposed, and the training
+# is much shorter, so that the lesson is fast.
 
 # %%
 bundle = folder / "hand_landmarks"
@@ -94,7 +94,7 @@ monai_landmarks(
 # %% [markdown]
 # ## Training
 #
-# The bundle is an ordinary one. In a shell: `python -m monai.bundle run training --bundle_root B --config_file B/configs/train.json`.
+# The bundle is an ordinary MONAI bundle. The command in a shell is `python -m monai.bundle run training --bundle_root B --config_file B/configs/train.json`.
 
 # %%
 logging.disable(logging.INFO)
@@ -104,10 +104,10 @@ run(
 display(Image(str(bundle / "eval" / "training_curve.png")))
 
 # %% [markdown]
-# ## Predictions, and how far off they are
+# ## Predictions and their errors
 #
-# After some seconds of training the mean error is a pixel or two, and outliers are left. Points of each image are written as a file for 3D Slicer, in the same space as those that you have drawn.
-# `evaluate` prints tables; `report` writes one HTML file with curves and pictures, to be opened in a browser.
+# After a few seconds of training, the mean error is one or two pixels, and some outliers remain. The points of each image are written as a 3D Slicer file in the same space as the annotations.
+# `evaluate` prints tables. `report` writes one HTML file with curves and pictures for the browser.
 
 # %%
 monai_landmarks(f"predict {bundle} {images} --out {folder / 'found'}")
@@ -136,4 +136,4 @@ with open(bundle / "eval" / "training_curve.csv") as file:
 assert losses[-1] < losses[0]
 
 # %% [markdown]
-# The reasons for all settings are in the bundle's `docs/README.md`, with the commands for evaluation, several devices and tracking. `configs/train.json` is yours to change.
+# The bundle's `docs/README.md` lists the reasons for all settings and the commands for evaluation, several devices and tracking. You can edit `configs/train.json`.

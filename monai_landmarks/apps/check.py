@@ -37,10 +37,8 @@ __all__ = ["check"]
 @click.option("--coordinate-system", type=SYSTEM, help="Of landmark files that do not state their own.")
 @click.option("--pairs", type=PATH, help="CSV whose first two columns name left and right landmarks.")
 @click.option("--partial", is_flag=True, help="Leave out landmarks without an image; otherwise they are a fault.")
-@click.option(
-    "--val-fraction", type=click.FloatRange(0, 1), default=0.2, show_default=True, help="Drawn for validation."
-)
-@click.option("--test-fraction", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Drawn for testing.")
+@click.option("--val-frac", type=click.FloatRange(0, 1), default=0.2, show_default=True, help="Drawn for validation.")
+@click.option("--test-frac", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Drawn for testing.")
 @click.option("--folds", type=click.IntRange(2), help="Write one datalist a fold of a cross-validation.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed draws the same images.")
 @click.option("--group-pattern", help="What is found by this regular expression in an image's path stays together.")
@@ -111,8 +109,8 @@ def _write_datalists(result: DataCheck, landmarks: Path, out: Path, options: dic
     datalists = make_datalists(
         result.pairing.cases,
         out,
-        val_fraction=options["val_fraction"],
-        test_fraction=options["test_fraction"],
+        val_frac=options["val_frac"],
+        test_frac=options["test_frac"],
         folds=options["folds"] or 0,
         seed=options["seed"],
         groups=groups,

@@ -8,29 +8,31 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The mathematics of heatmaps: exact targets from points, sub-pixel points from heatmaps."""
+"""Mathematics of heatmaps: exact targets from points, and points to a fraction of a voxel from heatmaps."""
 
 from __future__ import annotations
 
 from .chains import chain_offsets, choose_by_graph, choose_by_sequence, with_neighbors
 from .decode import (
     DecodedLandmarks,
+    DecodingMethod,
     Neighborhoods,
-    check_decoding,
     cut_neighborhoods,
     decode_heatmaps,
     decode_neighborhoods,
     find_maxima,
     neighborhood_radius,
+    require_decoding_method,
 )
-from .encode import expand_sigma, gaussian_factors, gaussian_heatmaps, outer_product
+from .encode import Normalization, expand_sigma, gaussian_factors, gaussian_heatmaps, outer_product
 from .peaks import find_peaks, local_maxima, peak_reach, suppress_peaks
 
 __all__ = [
     "DecodedLandmarks",
+    "DecodingMethod",
     "Neighborhoods",
+    "Normalization",
     "chain_offsets",
-    "check_decoding",
     "choose_by_graph",
     "choose_by_sequence",
     "cut_neighborhoods",
@@ -45,6 +47,7 @@ __all__ = [
     "neighborhood_radius",
     "outer_product",
     "peak_reach",
+    "require_decoding_method",
     "suppress_peaks",
     "with_neighbors",
 ]

@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Which candidates of ordered landmarks, such as vertebrae, belong together: two published ways."""
+"""Two published rules that choose, among candidates of ordered landmarks such as vertebrae, those that fit together."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ import torch
 
 __all__ = ["chain_offsets", "choose_by_graph", "choose_by_sequence", "with_neighbors"]
 
-# gain of edges that are forbidden
+# gain of a forbidden step
 _NEVER = -torch.inf
 
 
 def _best_path(start: torch.Tensor, edges: Sequence[torch.Tensor]) -> torch.Tensor:
-    """
-    The path of largest gain through consecutive landmarks of a chain; it may begin and end anywhere.
+    """Find the path of largest gain through consecutive landmarks of a chain. It may begin and end at any landmark.
 
     Args:
         start: (n, K) gain of a path that begins at a candidate and ends there.
-        edges: n - 1 matrices (K, K), what a step from a candidate to one of the next landmark adds.
+        edges: n - 1 matrices (K, K), gain of a step from a candidate to one of the next landmark.
 
     Returns:
-        (n,) the candidate of each landmark, -1 where the path does not pass.
+        (n,) number of the candidate of each landmark on the path, -1 for a landmark that is not on it.
     """
     total, parents = start[0], [torch.full(start[0].shape, -1, device=start.device)]
     best, end = total.max(dim=0).values, (0, total.argmax(dim=0))
@@ -54,8 +53,8 @@ def _best_path(start: torch.Tensor, edges: Sequence[torch.Tensor]) -> torch.Tens
     return chosen
 
 
-def _check(points: torch.Tensor, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """In float64, and -inf for the score of what is no candidate."""
+def _ensure_candidates(points: torch.Tensor, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return points and scores in float64; the score of a missing candidate is -inf, its point zero."""
     if points.ndim != 3 or points.shape[:2] != scores.shape or 0 in scores.shape:
         raise ValueError(
             f"candidates of a chain must be points (n, K, D) and scores (n, K), got {tuple(points.shape)} and "
@@ -82,42 +81,42 @@ def choose_by_sequence(
     distance: Sequence[float] = (12.5, 50.0),
     end_distance: Sequence[float] = (15.0, 35.0),
 ) -> torch.Tensor:
-    """
-    The chain of candidates with the largest sum of scores whose neighbors are as far apart as they should be.
+    """Choose the chain of candidates with the largest sum of scores whose neighbors are at a plausible distance.
 
-    This is the post-processing of SCN for vertebrae (Payer et al., VISAPP 2020; VerSe 2019): consecutive landmarks, none left
-    out between them, each above a threshold, a plausible distance from the one before it, and further along the spine. Then
-    landmarks are appended at either end, as long as the next one has a candidate at a distance of one vertebra. The
-    defaults are the published ones. They are for heatmaps with a peak of about 1, and vertebrae of adults.
+    This is the post-processing of SCN for vertebrae (Payer et al., VISAPP 2020; VerSe 2019). The chain consists of
+    consecutive landmarks without a gap. Each of them is above a threshold, at a plausible distance from the one before
+    it, and further along the spine. Then landmarks are appended at both ends, as long as the next one has a candidate
+    at the distance of one vertebra. The defaults are the published ones, for heatmaps with a peak of about 1 and
+    vertebrae of adults.
 
     Args:
-        points: candidates (n, K, D) in mm of the n landmarks of a chain, in their order; NaN for none.
-        scores: (n, K).
-        direction: (D,) vector along which the chain goes, such as (0, 0, -1) for vertebrae from head to foot in RAS. None
-            lets it go to and fro.
-        extent: lowest and highest value of ``direction @ point`` in the image: with it, a chain that begins within
-            ``border`` of one of these must begin above ``start_threshold``, as half a vertebra in the image is often found
-            a little.
+        points: candidates (n, K, D) in mm of the n landmarks of a chain, in their order, NaN for no candidate.
+        scores: (n, K) scores of the candidates.
+        direction: (D,) vector along which the chain goes, for example (0, 0, -1) for vertebrae from head to foot in
+            RAS. None: any direction, which may change along the chain.
+        extent: smallest and largest value of ``direction @ point`` in the image. A chain that begins within ``border``
+            of one of them must begin above ``start_threshold``, since vertebrae that are cut by the border of the image
+            have low peaks. None: no such rule.
         threshold: a candidate that is not above it does not count.
         start_threshold: see ``extent``.
-        border: in mm.
-        distance: of neighbors in the chain, between these, in mm.
-        end_distance: of what is appended to the last of the chain, in mm.
+        border: see ``extent``, in mm.
+        distance: smallest and largest distance of neighbors in the chain, in mm.
+        end_distance: smallest and largest distance of an appended landmark from the end of the chain, in mm.
 
     Returns:
-        (n,) the chosen candidate of each landmark, -1 for none.
+        (n,) number of the chosen candidate of each landmark, -1 for none.
 
     Raises:
-        ValueError: for candidates of another shape; for an extent without a direction.
+        ValueError: for candidates of another shape, or an extent without a direction.
 
     Example:
-        >>> spine = torch.tensor([[[0.0, 100.0]], [[3.0, 70.0]], [[0.0, 12.0]]])  # the third has jumped one further
+        >>> spine = torch.tensor([[[0.0, 100.0]], [[3.0, 70.0]], [[0.0, 12.0]]])  # the third is one vertebra too far
         >>> choose_by_sequence(spine, torch.tensor([[0.9], [0.8], [0.7]]), direction=(0.0, -1.0)).tolist()
         [0, 0, -1]
     """
-    points, scores = _check(points, scores)
+    points, scores = _ensure_candidates(points, scores)
     if extent is not None and direction is None:
-        raise ValueError("an extent is measured along a direction: pass both.")
+        raise ValueError("extent is measured along a direction: pass direction, too.")
     along = None if direction is None else points @ torch.as_tensor(direction).to(points)
     scores = torch.where(scores > threshold, scores, _NEVER)
     start = scores
@@ -145,23 +144,22 @@ def choose_by_sequence(
 
 
 def chain_offsets(points: torch.Tensor) -> torch.Tensor:
-    """
-    Mean vectors from each landmark of a chain to the next, as :func:`choose_by_graph` needs them.
+    """Compute the mean vector from each landmark of a chain to the next, for :func:`choose_by_graph`.
 
     Args:
-        points: training landmarks (B, n, D) in mm, in the order of the chain; NaN where missing.
+        points: training landmarks (B, n, D) in mm, in the order of the chain, NaN where missing.
 
     Returns:
-        (n - 1, D) in mm.
+        (n - 1, D) vectors in mm.
 
     Raises:
-        ValueError: when two neighbors are in no case both present.
+        ValueError: if no case has both landmarks of a pair of neighbors.
     """
     steps = points[:, 1:] - points[:, :-1]
     offsets = steps.nanmean(dim=0)
     if offsets.isnan().any():
         first = int(offsets.isnan().any(dim=-1).nonzero()[0])
-        raise ValueError(f"landmarks {first} and {first + 1} of the chain are in no case both present.")
+        raise ValueError(f"no case has both landmarks {first} and {first + 1} of the chain.")
     return offsets
 
 
@@ -174,32 +172,33 @@ def choose_by_graph(
     shape_weight: float = 0.8,
     overshoot: float = 3.0,
 ) -> torch.Tensor:
-    r"""
-    The shortest path through candidates whose steps are like those of the training landmarks.
+    r"""Choose the path through candidates whose steps are most like those of the training landmarks.
 
-    This is the post-processing of SCN for vertebrae at VerSe 2020 (Payer et al.): a step to a candidate with score s gains
+    This is the post-processing of SCN for vertebrae at VerSe 2020 (Payer et al.). The gain of a step to a candidate
+    with score :math:`s` is
 
     .. math::
         0.2\, s + 2 + 0.8 \left(1 - \sum (2 \Delta)^2\right), \qquad \Delta = (m - o) / |m|
 
-    with its offset o and the mean offset m of that pair of neighbors. What goes too far along the chain counts three times in
-    Delta, since it has probably jumped over a landmark. Here "along the chain" is along m, which is the z axis in the
-    published form. A path may begin and end anywhere and leaves out no landmark between. The published rules for
-    supernumerary vertebrae are not part of it.
+    with the offset :math:`o` of the step and the mean offset :math:`m` of this pair of neighbors. The part of
+    :math:`\Delta` that goes too far along the chain is multiplied by 3, since such a step has probably skipped a
+    landmark. Here "along the chain" means along :math:`m`; in the published form it means along the z axis. A path may
+    begin and end at any landmark, and leaves out none between. The published rules for supernumerary vertebrae are not
+    included.
 
     Args:
-        points: candidates (n, K, D) in mm of the n landmarks of a chain, in their order; NaN for none. Give the landmarks their
-            neighbors' candidates, too, see :func:`with_neighbors`: a network often finds the right place and the
-            wrong number.
-        scores: (n, K).
+        points: candidates (n, K, D) in mm of the n landmarks of a chain, in their order, NaN for no candidate. A
+            network often finds the right place and the wrong number: :func:`with_neighbors` adds the candidates of a
+            landmark's neighbors.
+        scores: (n, K) scores of the candidates.
         offsets: (n - 1, D) mean vectors from each landmark to the next, see :func:`chain_offsets`.
-        score_weight: 0.2 above.
-        bias: 2 above: what a landmark is worth, in comparison with a chain that ends before it.
-        shape_weight: 0.8 above.
-        overshoot: 3 above.
+        score_weight: the factor 0.2 above.
+        bias: the term 2 above, the gain of a longer chain.
+        shape_weight: the factor 0.8 above.
+        overshoot: the factor 3 above.
 
     Returns:
-        (n,) the chosen candidate of each landmark, -1 for none.
+        (n,) number of the chosen candidate of each landmark, -1 for none.
 
     Raises:
         ValueError: for candidates or offsets of another shape.
@@ -209,11 +208,12 @@ def choose_by_graph(
         >>> choose_by_graph(spine, torch.tensor([[0.9, 0.3], [0.8, 0.1]]), torch.tensor([[0.0, -29.0]])).tolist()
         [1, 0]
     """
-    points, scores = _check(points, scores)
+    points, scores = _ensure_candidates(points, scores)
     offsets = torch.as_tensor(offsets).to(points)
     if offsets.shape != (len(points) - 1, points.shape[-1]):
         raise ValueError(
-            f"offsets of shape {tuple(offsets.shape)} are not those of {len(points)} landmarks in {points.shape[-1]}-D."
+            f"offsets must have shape {(len(points) - 1, points.shape[-1])} for {len(points)} landmarks, got "
+            f"{tuple(offsets.shape)}."
         )
     worth = torch.where(scores > _NEVER, score_weight * scores, _NEVER)
     edges = []
@@ -228,17 +228,19 @@ def choose_by_graph(
     return _best_path(worth, edges)
 
 
-def with_neighbors(points: torch.Tensor, scores: torch.Tensor, factor: float = 0.1) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    Give each landmark of a chain the candidates of its neighbors, too, at a lower score.
+def with_neighbors(
+    points: torch.Tensor, scores: torch.Tensor, factor: float = 0.1
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Add the candidates of both neighbors to each landmark of a chain, at a lower score.
 
     Args:
         points: candidates (n, K, D).
-        scores: (n, K).
-        factor: of the neighbors' scores.
+        scores: (n, K) scores of the candidates.
+        factor: by which the scores of the neighbors' candidates are multiplied.
 
     Returns:
-        points (n, 3 K, D) and scores (n, 3 K): its own, those of the landmark before, those of the one after.
+        Points (n, 3 K, D) and scores (n, 3 K): first the landmark's own, then those of the landmark before, then those
+        of the landmark after.
     """
 
     def around(values: torch.Tensor) -> list[torch.Tensor]:

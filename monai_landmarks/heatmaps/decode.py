@@ -13,35 +13,49 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 
 __all__ = [
     "DecodedLandmarks",
+    "DecodingMethod",
     "Neighborhoods",
-    "check_decoding",
     "cut_neighborhoods",
     "decode_heatmaps",
     "decode_neighborhoods",
     "find_maxima",
     "neighborhood_radius",
+    "require_decoding_method",
     "work_dtype",
 ]
 
-_METHODS = ("gaussian", "centroid", "argmax")
-# the fit ends when no center (voxels) and no covariance (square voxels) has changed by more than this
+DecodingMethod = Literal["gaussian", "centroid", "argmax"]
+
+# The fit ends when no center (voxels) and no covariance (square voxels) changes by more than this. A thousandth of a
+# voxel is # below the error that noise leaves.
 _CONVERGED = 1e-3
+# Share of the peak above which a voxel belongs to it. Half is high enough to exclude background and neighboring peaks,
+# and low # enough to include more than one voxel.
+_HALF = 0.5
+# Limits of the fitted sigma: in voxels, since a narrower Gaussian is a single voxel, whose width is undetermined; and
+# in radii # of the neighborhood, which a wider Gaussian fills with a constant.
+_SMALLEST_SIGMA, _LARGEST_SIGMA = 0.3, 4.0
+# Limit of the fitted height: within a factor of e of the maximum. A narrow peak between voxels is higher than all of
+# them.
+_LOG_HEIGHT = 1.0
+# Added to the diagonal of the normal equations, as a share of its largest entry. It keeps them solvable where the
+# weights # vanish on all but a few voxels, and is small enough not to move the result: float64 resolves 1e-16.
+_DAMPING = 1e-9
 
 
 class DecodedLandmarks(NamedTuple):
-    """
-    What :func:`decode_heatmaps` finds.
+    """Landmarks that are decoded from heatmaps.
 
     Attributes:
-        points: (..., N, D) index coordinates, NaN where the landmark is absent.
+        points: (..., N, D) index coordinates, NaN where the landmark is missing.
         scores: (..., N) maximum of each map.
-        covariances: (..., N, D, D) covariance of the peak in square voxels, NaN where the landmark is absent.
+        covariances: (..., N, D, D) covariance of each peak in square voxels, NaN where the landmark is missing.
     """
 
     points: torch.Tensor
@@ -50,17 +64,29 @@ class DecodedLandmarks(NamedTuple):
 
 
 class Neighborhoods(NamedTuple):
-    """Square neighborhoods of maxima, one in each of M maps: everything that the refinements look at."""
+    """Boxes around M maxima, which the refinements use in place of the whole maps.
 
-    offsets: torch.Tensor  # (P, D) offset of each window cell from the window's center
-    values: torch.Tensor  # (M, P), zero where the window leaves the map
-    inside: torch.Tensor  # (M, P) bool
+    Attributes:
+        offsets: (P, D) offset of each of the P voxels of a box from its center.
+        values: (M, P) values of the maps, zero where the box leaves the map.
+        inside: (M, P) whether the voxel lies in the map.
+    """
+
+    offsets: torch.Tensor
+    values: torch.Tensor
+    inside: torch.Tensor
 
 
 def find_maxima(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Index (M, D) and value (M,) of the maximum of each of M maps."""
-    # one pass of amax over the last axis, then an argmax over what is left: an argmax over everything is several
-    # times slower on a CPU
+    """Find the maximum of each map.
+
+    Args:
+        maps: (M, *spatial).
+
+    Returns:
+        Index (M, D) and value (M,) of the maxima.
+    """
+    # amax over the last axis, then argmax over the rest: on a CPU, an argmax over all axes is several times slower
     rows = maps.amax(dim=-1).flatten(1)
     row = rows.argmax(dim=1)
     index = list(torch.unravel_index(row, maps.shape[1:-1]))
@@ -70,33 +96,34 @@ def find_maxima(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def work_dtype(device: torch.device) -> torch.dtype:
-    """In which the refinements compute. MPS has no float64."""
+    """Return the type in which the refinements compute: float64, or float32 on MPS, which has no float64."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def neighborhood_radius(radius: int | None, spatial_dims: int) -> int:
-    """How far around a maximum the refinements look, in voxels, where nothing is said: 8 in 2-D and 6 in 3-D."""
+    """Return the radius of neighborhoods in voxels; for None the default, 8 in 2-D and 6 in 3-D."""
     return radius or (8 if spatial_dims == 2 else 6)
 
 
-def check_decoding(method: str) -> str:
-    """Return a method of refinement if it is one, else raise ValueError."""
-    if method not in _METHODS:
-        raise ValueError(f"method must be one of {_METHODS}, got {method!r}.")
-    return method
+def require_decoding_method(method: str) -> None:
+    """Raise ``ValueError`` for a method that is not one of :func:`decode_heatmaps`."""
+    if method not in get_args(DecodingMethod):
+        raise ValueError(f"method must be one of {get_args(DecodingMethod)}, got {method!r}.")
 
 
 def cut_neighborhoods(
     maps: torch.Tensor, center: torch.Tensor, radius: int, owner: torch.Tensor | None = None
 ) -> Neighborhoods:
-    """
-    The voxels within ``radius`` of some centers, along each axis.
+    """Cut a box out of a map around each center.
 
     Args:
         maps: (M, *spatial).
-        center: (P, D) whole index coordinates in the maps.
-        radius: in voxels.
-        owner: (P,) in which map each center lies; None: center p in map p.
+        center: (C, D) index coordinates of voxels.
+        radius: voxels on each side of the center, along each axis.
+        owner: (C,) number of the map in which each center lies. None: center c lies in map c.
+
+    Returns:
+        :class:`Neighborhoods` of the C centers.
     """
     dtype = work_dtype(maps.device)
     if owner is None:
@@ -112,8 +139,8 @@ def cut_neighborhoods(
 
 
 def _moments(window: Neighborhoods, peak: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Offset and covariance of the part of the window above half of the peak; its height above that half is the weight."""
-    weight = (window.values - 0.5 * peak[:, None]).clamp(min=0) * window.inside
+    """Return the center (M, D) and the covariance (M, D, D) of the mass above half of the peak."""
+    weight = (window.values - _HALF * peak[:, None]).clamp(min=0) * window.inside
     weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
     offset = weight @ window.offsets
     deviation = window.offsets - offset[:, None]
@@ -121,21 +148,20 @@ def _moments(window: Neighborhoods, peak: torch.Tensor) -> tuple[torch.Tensor, t
 
 
 def _isotropic_width(window: Neighborhoods, peak: torch.Tensor) -> torch.Tensor:
-    """
-    Sigma (M,) of the Gaussian whose region above half of the peak has the volume that was counted in the window.
+    """Return the sigma (M,) of the isotropic Gaussian that has as many voxels above half of the peak as the window.
 
-    That region is a ball of radius ``sigma * sqrt(2 ln 2)``. Cells outside the map are taken to be above in the same
-    share as those inside.
+    This region of a Gaussian is a ball of radius ``sigma * sqrt(2 ln 2)``. Where the window leaves the map, the share
+    of voxels above half is taken from the part inside.
     """
     dims = window.offsets.shape[1]
-    above = ((window.values > 0.5 * peak[:, None]) & window.inside).sum(dim=1).to(peak.dtype)
+    above = ((window.values > _HALF * peak[:, None]) & window.inside).sum(dim=1).to(peak.dtype)
     volume = above * (len(window.offsets) / window.inside.sum(dim=1))
     unit_ball = math.pi if dims == 2 else 4 * math.pi / 3
-    return ((volume / unit_ball) ** (1 / dims) / math.sqrt(2 * math.log(2))).clamp(min=0.4)
+    return (volume / unit_ball) ** (1 / dims) / math.sqrt(2 * math.log(2))
 
 
 def _quadratic_basis(offsets: torch.Tensor) -> torch.Tensor:
-    """1, x_i, x_i x_j (i <= j) at each offset, (P, K)."""
+    """Return the monomials 1, x_i and x_i x_j (i <= j) at each offset, (P, K)."""
     dims = offsets.shape[1]
     rows, cols = torch.triu_indices(dims, dims, device=offsets.device)
     return torch.cat([torch.ones_like(offsets[:, :1]), offsets, offsets[:, rows] * offsets[:, cols]], dim=1)
@@ -144,14 +170,15 @@ def _quadratic_basis(offsets: torch.Tensor) -> torch.Tensor:
 def _fit_gaussian(
     window: Neighborhoods, peak: torch.Tensor, radius: int, iterations: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    r"""
-    Least-squares fit of a Gaussian, offset (M, D) and covariance (M, D, D).
+    r"""Fit a Gaussian by least squares, and return its center (M, D) and covariance (M, D, D).
 
-    The model is :math:`f = \exp(q(x))` with a quadratic polynomial q. One Gauss-Newton step on
-    :math:`\sum (h - f)^2` is a linear least-squares problem for q with weights :math:`f^2` and the response
-    :math:`q + (h - f) / f`: the iterated weighted fit to the log heatmap (Guo, IEEE Signal Processing Magazine 2011),
-    but without a logarithm of the data, which noise may have made negative. Far from the peak the weight vanishes, so
-    background and neighboring peaks count little.
+    The model is :math:`f = \exp(q(x))` with a quadratic polynomial :math:`q`. One Gauss-Newton step on
+    :math:`\sum (h - f)^2` is a linear least-squares problem for :math:`q`, with weights :math:`f^2` and response
+    :math:`q + (h - f) / f`. This is the iterated weighted fit to the logarithm of the heatmap (Guo, IEEE Signal
+    Processing Magazine 2011), without a logarithm of the data, which noise can make negative. Far from the peak the
+    weights vanish, so that background and neighboring peaks count little.
+
+    The steps are not shortened, so that one of them may be worse than the one before: the best one is returned.
     """
     dims = window.offsets.shape[1]
     # coordinates of about unit size keep the normal equations well conditioned
@@ -159,7 +186,7 @@ def _fit_gaussian(
     products = (basis[:, :, None] * basis[:, None, :]).flatten(1)
     num_terms = basis.shape[1]
     rows, cols = torch.triu_indices(dims, dims, device=basis.device)
-    # of the symmetric matrix, a term x_i x_j with i < j holds both halves
+    # a term x_i x_j with i < j stands for two entries of the symmetric matrix
     halves = torch.where(rows == cols, 0.5, 1.0).to(basis)
     inside = window.inside.to(basis)
 
@@ -169,7 +196,7 @@ def _fit_gaussian(
     log_amplitude = log_peak
     best = (offset, covariance)
     best_residual = torch.full_like(peak, math.inf)
-    low, high = 0.3**2, (4.0 * radius) ** 2
+    low, high = _SMALLEST_SIGMA**2, (_LARGEST_SIGMA * radius) ** 2
     moved = math.inf
     for step in range(iterations + 1):
         precision = torch.linalg.inv(covariance)
@@ -185,14 +212,14 @@ def _fit_gaussian(
         best = (torch.where(better[:, None], offset, best[0]), torch.where(better[:, None, None], covariance, best[1]))
         if step == iterations or moved < _CONVERGED:
             break
-        # weight * response, written so that a vanishing model divides nothing
+        # weights times response, without the division by a model that may vanish
         weight = model.square()
         response = weight * log_model + model * error
         normal = (weight @ products).reshape(-1, num_terms, num_terms)
-        damping = 1e-9 * normal.diagonal(dim1=1, dim2=2).amax(dim=1)
+        damping = _DAMPING * normal.diagonal(dim1=1, dim2=2).amax(dim=1)
         normal = normal + torch.diag_embed(damping[:, None].expand(-1, num_terms))
         q = torch.nan_to_num(torch.linalg.solve(normal, response @ basis))
-        # read center, covariance and amplitude off the polynomial
+        # center, covariance and height from the coefficients of the polynomial
         curvature = torch.zeros_like(covariance)
         curvature[:, rows, cols] = -q[:, 1 + dims :] / radius**2
         eigenvalues, vectors = torch.linalg.eigh(curvature + curvature.transpose(1, 2))
@@ -201,7 +228,8 @@ def _fit_gaussian(
         slope = q[:, 1 : 1 + dims] / radius
         previous, offset = offset, (covariance @ slope[:, :, None])[:, :, 0]
         log_amplitude = q[:, 0] + 0.5 * (slope * offset).sum(dim=1)
-        log_amplitude = torch.minimum(torch.maximum(log_amplitude, log_peak - 1), log_peak + 1)
+        log_amplitude = torch.minimum(torch.maximum(log_amplitude, log_peak - _LOG_HEIGHT), log_peak + _LOG_HEIGHT)
+        # a center far from the maximum would lie on another peak
         offset = offset.clamp(min=-radius / 2, max=radius / 2)
         moved = float(torch.maximum((offset - previous).abs().max(), (covariance - last).abs().max()))
     return best
@@ -211,31 +239,30 @@ def decode_neighborhoods(
     window: Neighborhoods,
     center: torch.Tensor,
     scores: torch.Tensor,
-    method: str = "gaussian",
+    method: DecodingMethod = "gaussian",
     threshold: float | None = 0.0,
     radius: int = 6,
     iterations: int = 6,
 ) -> DecodedLandmarks:
-    """
-    Refine maxima to a fraction of a voxel.
+    """Refine maxima to a fraction of a voxel.
 
     Args:
-        window: what lies around M maxima, from :func:`cut_neighborhoods`.
+        window: neighborhoods of M maxima, from :func:`cut_neighborhoods`.
         center: (M, D) index coordinates of the maxima.
-        scores: (M,) values there.
-        method: as for :func:`decode_heatmaps`, as all other arguments.
-        threshold: a maximum that is not above it is NaN.
-        radius: of the neighborhoods.
-        iterations: at most so many of the Gaussian fit.
+        scores: (M,) values of the maxima.
+        method: see :func:`decode_heatmaps`.
+        threshold: a maximum that is not above it is a missing landmark. None: none is missing.
+        radius: of the neighborhoods, in voxels.
+        iterations: largest number of iterations of the Gaussian fit.
 
     Returns:
-        :class:`DecodedLandmarks` of M points, float64 where the scores are, else float32.
+        :class:`DecodedLandmarks` of M points; float64 for scores of float64, else float32.
     """
     work = window.values.dtype
     result_dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
     peak = scores.to(work)
     present = peak.isfinite() if threshold is None else peak.isfinite() & (peak > threshold)
-    # the refinements need a positive peak; a map without one keeps its maximum
+    # the refinements need a positive peak; without one the maximum itself is the point
     refinable = peak.isfinite() & (peak > 0)
     window = window._replace(values=torch.where(refinable[:, None], torch.nan_to_num(window.values), 1.0))
     usable_peak = torch.where(refinable, peak, torch.ones_like(peak))
@@ -256,28 +283,28 @@ def decode_neighborhoods(
 def decode_heatmaps(
     heatmaps: torch.Tensor,
     spatial_dims: int,
-    method: str = "gaussian",
+    method: DecodingMethod = "gaussian",
     threshold: float | None = 0.0,
     radius: int | None = None,
     iterations: int = 6,
 ) -> DecodedLandmarks:
-    """
-    Find the peak of every map to a fraction of a voxel.
+    """Find the peak of every map to a fraction of a voxel.
 
     Args:
         heatmaps: (..., N, *spatial), any floating-point type and device.
-        spatial_dims: D, 2 or 3: how many of the last axes are spatial.
-        method: ``"gaussian"``, a least-squares fit of a Gaussian to the neighborhood of the maximum, which holds under
-            noise and at the border; ``"centroid"``, the center of mass of what lies above half of the maximum near it;
-            ``"argmax"``, the maximum itself, in whole voxels.
-        threshold: a landmark whose maximum is not above it is absent: NaN point and covariance. None decodes always.
-        radius: how far around the maximum the refinement looks, in voxels. Default 8 in 2-D and 6 in 3-D, right for
-            peaks with a sigma of about 0.7 to 5 voxels.
-        iterations: at most so many of the Gaussian fit; two are enough for Gaussian peaks without noise.
+        spatial_dims: D, the number of spatial axes, 2 or 3. They are the last ones.
+        method: ``"gaussian"``: a least-squares fit of a Gaussian to the neighborhood of the maximum, accurate under
+            noise and at the border of the image. ``"centroid"``: the center of mass of the part of the neighborhood
+            above half of the maximum. ``"argmax"``: the voxel of the maximum.
+        threshold: a landmark whose maximum is not above it is missing: its point and covariance are NaN. None: no
+            landmark is missing.
+        radius: of the neighborhood in voxels. Default: 8 in 2-D and 6 in 3-D, for peaks with a sigma of about 0.7 to 5
+            voxels.
+        iterations: largest number of iterations of the Gaussian fit. Two are enough for Gaussian peaks without noise.
 
     Returns:
-        :class:`DecodedLandmarks`. The covariance is that of the fitted Gaussian (``"gaussian"``) or of the mass above
-        half of the maximum (``"centroid"``, ``"argmax"``). A map that holds a NaN decodes to NaN.
+        :class:`DecodedLandmarks`. Covariances are those of the fitted Gaussian (``"gaussian"``), or of the mass above
+        half of the maximum (``"centroid"``, ``"argmax"``). A map with a NaN decodes to NaN.
 
     Raises:
         ValueError: for a wrong number of axes or an unknown method.
@@ -294,7 +321,7 @@ def decode_heatmaps(
             f"expected heatmaps of shape (..., N, *spatial) with 2 or 3 spatial axes, got {tuple(heatmaps.shape)} "
             f"and spatial_dims={spatial_dims}."
         )
-    check_decoding(method)
+    require_decoding_method(method)
     lead, spatial = heatmaps.shape[:-spatial_dims], heatmaps.shape[-spatial_dims:]
     maps = heatmaps.reshape(-1, *spatial)
     if not maps.is_floating_point():

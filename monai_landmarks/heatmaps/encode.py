@@ -14,21 +14,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal, get_args
 
 import torch
+from numpy.typing import ArrayLike
 
-__all__ = ["expand_sigma", "gaussian_factors", "gaussian_heatmaps", "outer_product"]
+__all__ = ["Normalization", "expand_sigma", "gaussian_factors", "gaussian_heatmaps", "outer_product"]
+
+Normalization = Literal["peak", "mass"]
 
 
-def expand_sigma(sigma: Any, num_landmarks: int, spatial_dims: int) -> torch.Tensor:
-    """
-    Bring any accepted form of sigma to one table with a value per landmark and axis.
+def expand_sigma(sigma: ArrayLike | torch.Tensor, num_landmarks: int, spatial_dims: int) -> torch.Tensor:
+    """Expand any accepted form of sigma to a table with one value per landmark and axis.
 
     Args:
         sigma: a scalar; one value per landmark, shape ``(N,)`` or ``(N, 1)``; one value per axis, shape ``(D,)`` or
-            ``(1, D)``; or one per landmark and axis, shape ``(N, D)``. Numbers, sequences, arrays and tensors are taken;
-            a tensor keeps its gradient.
+            ``(1, D)``; or one per landmark and axis, shape ``(N, D)``. It may be a number, sequence, array or tensor. A
+            tensor keeps its gradient.
         num_landmarks: N.
         spatial_dims: D, 2 or 3.
 
@@ -36,8 +38,7 @@ def expand_sigma(sigma: Any, num_landmarks: int, spatial_dims: int) -> torch.Ten
         Tensor of shape (N, D).
 
     Raises:
-        ValueError: when the shape fits none of the forms, or when a flat list is as long as both N and D and could
-            mean either.
+        ValueError: if the shape is none of these, or if a flat list has N = D entries and could mean either.
 
     Example:
         >>> expand_sigma([1.0, 2.0, 3.0], num_landmarks=3, spatial_dims=2).tolist()
@@ -68,7 +69,7 @@ def expand_sigma(sigma: Any, num_landmarks: int, spatial_dims: int) -> torch.Ten
 
 
 def _axis_profiles(points: torch.Tensor, sigma: torch.Tensor, axis: int, size: int) -> torch.Tensor:
-    """Values of the 1-D Gaussian of each point on the grid of one axis, (..., N, size)."""
+    """Return the 1-D Gaussian of each point on the grid of one axis, (..., N, size)."""
     grid = torch.arange(size, dtype=points.dtype, device=points.device)
     return torch.exp(-0.5 * ((grid - points[..., axis, None]) / sigma[..., axis, None]) ** 2)
 
@@ -76,37 +77,37 @@ def _axis_profiles(points: torch.Tensor, sigma: torch.Tensor, axis: int, size: i
 def gaussian_factors(
     points: torch.Tensor,
     spatial_shape: Sequence[int],
-    sigma: Any = 3.0,
-    normalize: str = "peak",
+    sigma: ArrayLike | torch.Tensor = 3.0,
+    normalize: Normalization = "peak",
     amplitude: float = 1.0,
     dtype: torch.dtype = torch.float32,
 ) -> list[torch.Tensor]:
-    """
-    The factors of :func:`gaussian_heatmaps`: a Gaussian in D dimensions is a product of one in each.
+    """Return the factors of :func:`gaussian_heatmaps`, one per axis.
 
-    Whoever needs the heatmaps in parts only, makes them from these as :func:`outer_product` does, and stores none.
+    A Gaussian in D dimensions is a product of D Gaussians in one dimension. With the factors, :func:`outer_product`
+    computes any part of the heatmaps without storing the whole.
 
     Args:
-        points: as for :func:`gaussian_heatmaps`, as all other arguments.
+        points: see :func:`gaussian_heatmaps`, also for the other arguments.
         spatial_shape: D sizes.
         sigma: standard deviation in voxels. May carry a gradient.
         normalize: ``"peak"`` or ``"mass"``.
-        amplitude: the first factor has it.
+        amplitude: factor of the heatmaps. The first factor includes it.
         dtype: floating-point type of the result. The factors are computed in float64.
 
     Returns:
         D tensors (..., N, size of the axis).
 
     Raises:
-        ValueError: as :func:`gaussian_heatmaps`.
+        ValueError: see :func:`gaussian_heatmaps`.
     """
     spatial_dims = points.shape[-1] if points.ndim > 1 else 0
     if spatial_dims not in (2, 3):
         raise ValueError(f"points must have shape (..., N, 2) or (..., N, 3), got {tuple(points.shape)}.")
     if len(spatial_shape) != spatial_dims:
-        raise ValueError(f"spatial_shape {tuple(spatial_shape)} has not the {spatial_dims} axes of the points.")
-    if normalize not in ("peak", "mass"):
-        raise ValueError(f"normalize must be 'peak' or 'mass', got {normalize!r}.")
+        raise ValueError(f"spatial_shape {tuple(spatial_shape)} must have {spatial_dims} axes, as the points have.")
+    if normalize not in get_args(Normalization):
+        raise ValueError(f"normalize must be one of {get_args(Normalization)}, got {normalize!r}.")
     # MPS has no float64
     work = torch.float32 if points.device.type == "mps" else torch.float64
     sigma = expand_sigma(sigma, points.shape[-2], spatial_dims).to(device=points.device, dtype=work)
@@ -115,7 +116,9 @@ def gaussian_factors(
 
     missing = points.isnan().any(dim=-1, keepdim=True)
     centers = torch.where(missing, torch.zeros_like(points), points).to(work)
-    # half precision has gradual underflow in hardware, and too little range for this
+    # A product of factors that are smaller would be a denormal number, which a CPU multiplies a hundred times more
+    # slowly. float16 # keeps the limit of float32: its own would cut visible parts of the Gaussian, and hardware
+    # handles its denormals.
     smallest = torch.finfo(torch.float32 if dtype == torch.float16 else dtype).tiny ** (1 / spatial_dims)
     factors = []
     for axis, size in enumerate(spatial_shape):
@@ -130,14 +133,13 @@ def gaussian_factors(
 
 
 def outer_product(factors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """
-    Maps that are products of one factor per axis.
+    """Multiply one factor per axis to maps.
 
     Args:
-        factors: D = 2 or 3 tensors (..., N, size of the axis), as :func:`gaussian_factors` gives them or cut from those.
+        factors: D = 2 or 3 tensors (..., N, size of the axis), from :func:`gaussian_factors` or parts of them.
 
     Returns:
-        (..., N, *sizes). Every element is rounded in the same way whatever part of the axes the factors hold.
+        Maps (..., N, *sizes). Parts of the factors give the same values as the whole, to the last bit.
 
     Example:
         >>> factors = gaussian_factors(torch.tensor([[10.25, 20.5]]), (32, 48), sigma=2.0)
@@ -145,7 +147,7 @@ def outer_product(factors: Sequence[torch.Tensor]) -> torch.Tensor:
         >>> torch.equal(rows, gaussian_heatmaps(torch.tensor([[10.25, 20.5]]), (32, 48), sigma=2.0)[:, 8:12])
         True
     """
-    # the small product first: the full output is written once, by the last multiplication
+    # the small product first, so that the full output is written only once
     *outer, last = factors
     if len(outer) == 2:
         last = outer[1][..., :, None] * last[..., None, :]
@@ -156,29 +158,28 @@ def outer_product(factors: Sequence[torch.Tensor]) -> torch.Tensor:
 def gaussian_heatmaps(
     points: torch.Tensor,
     spatial_shape: Sequence[int],
-    sigma: Any = 3.0,
-    normalize: str = "peak",
+    sigma: ArrayLike | torch.Tensor = 3.0,
+    normalize: Normalization = "peak",
     amplitude: float = 1.0,
     dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
-    r"""
-    Gaussian heatmaps with exact, unrounded centers.
+    r"""Draw Gaussian heatmaps with exact, unrounded centers.
 
     .. math::
         h_n(x) = a \prod_d \exp\left(-\frac{(x_d - p_{nd})^2}{2 \sigma_{nd}^2}\right) \cdot c_n
 
     with :math:`c_n = 1` for ``normalize="peak"`` and :math:`c_n = \prod_d (\sqrt{2\pi}\,\sigma_{nd})^{-1}` for
-    ``"mass"``, the form of SCN (Payer et al., Medical Image Analysis 2019), where ``amplitude`` is its gamma. A Gaussian
-    is a product of one factor per axis, so the cost is one write of the output. A factor below
-    ``finfo(dtype).tiny ** (1 / D)`` (2e-13 of the peak in 3-D) counts as zero, so that no product is a denormal number,
-    which CPUs multiply a hundred times more slowly.
+    ``"mass"``. The latter is the form of SCN (Payer et al., Medical Image Analysis 2019), whose :math:`\gamma` is
+    ``amplitude``. A Gaussian is a product of one factor per axis, so that the cost is that of writing the output once.
+    A factor below ``finfo(dtype).tiny ** (1 / D)`` (2e-13 of the peak in 3-D) counts as zero, so that no product is a
+    denormal number, which CPUs multiply a hundred times more slowly.
 
     Args:
-        points: (..., N, D) index coordinates, D = 2 or 3; axis d of a point runs along spatial axis d, integers are
-            voxel centers. A point with a NaN coordinate gives an all-zero map.
+        points: (..., N, D) index coordinates, D = 2 or 3. Coordinate d runs along spatial axis d, and integers are
+            voxel centers. The map of a point with a NaN coordinate is zero.
         spatial_shape: D sizes.
         sigma: standard deviation in voxels, in any form that :func:`expand_sigma` takes. May carry a gradient.
-        normalize: ``"peak"`` (the maximum of the continuous Gaussian is ``amplitude``) or ``"mass"`` (its integral is).
+        normalize: ``"peak"``: the maximum of the continuous Gaussian is ``amplitude``. ``"mass"``: its integral is.
         amplitude: see ``normalize``.
         dtype: floating-point type of the result. The factors are computed in float64.
 
@@ -186,8 +187,8 @@ def gaussian_heatmaps(
         Tensor of shape (..., N, *spatial_shape) on the device of ``points``.
 
     Raises:
-        ValueError: for points that are not (..., N, 2 or 3), a shape of another dimension, a sigma that is not positive,
-            or an unknown ``normalize``.
+        ValueError: for points that are not (..., N, 2 or 3), a shape of another dimension, a sigma that is not
+            positive, or an unknown ``normalize``.
 
     Example:
         >>> maps = gaussian_heatmaps(torch.tensor([[10.25, 20.5]]), (32, 48), sigma=2.0)

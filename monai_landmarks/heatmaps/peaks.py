@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Several peaks of each map, where a landmark may be at more than one place."""
+"""Several peaks per heatmap: candidates for a landmark that may be at more than one place."""
 
 from __future__ import annotations
 
@@ -19,18 +19,34 @@ import math
 import torch
 import torch.nn.functional as F
 
-from .decode import DecodedLandmarks, check_decoding, cut_neighborhoods, decode_neighborhoods, neighborhood_radius
+from .decode import (
+    DecodedLandmarks,
+    DecodingMethod,
+    cut_neighborhoods,
+    decode_neighborhoods,
+    neighborhood_radius,
+    require_decoding_method,
+)
 
 __all__ = ["find_peaks", "local_maxima", "peak_reach", "suppress_peaks"]
 
-# so many local maxima of a map, for each peak that is asked for, go into the suppression
+# Local maxima per peak that go into the suppression. A sphere of the suppression can hold several local maxima, since
+# the box in # which one of them is the highest is smaller; more of them than this are rare.
 _LOCAL_MAXIMA = 8
 
 
 def peak_reach(min_distance: float, spatial_dims: int) -> int:
-    """
-    How far from a local maximum along each axis no voxel may exceed it, for peaks of a distance: as far as the box inside of
-    the sphere goes, which leaves what the sphere leaves and little more.
+    """Return the reach of local maxima for peaks that are ``min_distance`` apart.
+
+    It is half the edge of the largest box in a sphere of that radius. No peak is lost: a voxel that is the highest in
+    the sphere is the highest in the box. The few other local maxima are removed by :func:`suppress_peaks`.
+
+    Args:
+        min_distance: radius of the sphere in voxels.
+        spatial_dims: D, 2 or 3.
+
+    Returns:
+        The reach for :func:`local_maxima`, at least one voxel.
     """
     return max(1, int(min_distance / math.sqrt(spatial_dims)))
 
@@ -38,21 +54,23 @@ def peak_reach(min_distance: float, spatial_dims: int) -> int:
 def local_maxima(
     heatmap: torch.Tensor, reach: int, num_peaks: int, inside: tuple[slice, ...] | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    The highest voxels that no voxel within ``reach`` along the axes exceeds.
+    """Find the highest local maxima of a heatmap.
+
+    A local maximum is a voxel that no other voxel exceeds in the box of ``2 * reach + 1`` voxels per axis around it.
 
     Args:
         heatmap: (*spatial).
         reach: in voxels.
-        num_peaks: that are looked for: a few times as many local maxima are given, from which to choose.
-        inside: the part of the heatmap whose voxels count. Default: all.
+        num_peaks: number of peaks that are wanted in the end. The function returns several times as many local maxima,
+            for :func:`suppress_peaks` to choose from.
+        inside: part of the heatmap in which local maxima count. Default: the whole heatmap.
 
     Returns:
-        values (M,), falling, -inf where there are fewer; index coordinates (M, D).
+        Values (M,) in descending order, -inf where there are fewer than M local maxima, and index coordinates (M, D).
     """
     pool = F.max_pool2d if heatmap.ndim == 2 else F.max_pool3d
     highest = heatmap[None, None]
-    # the maximum over a box is that along each axis in turn
+    # the maximum over a box is separable, and cheaper as one pass per axis
     for axis in range(heatmap.ndim):
         size = [1] * heatmap.ndim
         size[axis] = 2 * reach + 1
@@ -67,17 +85,18 @@ def local_maxima(
 def suppress_peaks(
     values: torch.Tensor, places: torch.Tensor, distance: float, num: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    Take the highest, drop all within a distance of it, and so on.
+    """Suppress every candidate that has a higher one nearby.
+
+    The highest candidate is taken, all others within ``distance`` of it are removed, and this is repeated.
 
     Args:
-        values: (M, C), -inf for none.
-        places: (M, C, D).
+        values: (M, C) values of C candidates in each of M maps, -inf for no candidate.
+        places: (M, C, D) index coordinates.
         distance: in voxels.
-        num: how many to take.
+        num: number of candidates to take.
 
     Returns:
-        values (M, num) of what was taken, and which it is, (M, num); where there was less to take, the value is -inf.
+        Values (M, num) and numbers (M, num) of the candidates taken. The value is -inf where no candidate was left.
     """
     taken = []
     rows = torch.arange(len(values), device=values.device)
@@ -98,31 +117,30 @@ def find_peaks(
     min_distance: float = 7.0,
     threshold: float = 0.0,
     min_factor: float = 0.0,
-    method: str = "gaussian",
+    method: DecodingMethod = "gaussian",
     radius: int | None = None,
     iterations: int = 6,
 ) -> DecodedLandmarks:
-    """
-    Find the highest peaks of every map to a fraction of a voxel, by non-maximum suppression.
+    """Find the highest peaks of every map to a fraction of a voxel, by non-maximum suppression.
 
-    A peak is a voxel that no other exceeds near it. The highest peak is taken, all within ``min_distance`` of it are dropped,
-    and so on. All is done with max-pooling and a few sorted candidates; beside the heatmaps it takes the memory of a few
-    maps, one landmark after the other.
+    A peak is a local maximum. The highest peak is taken, all others within ``min_distance`` of it are removed, and this
+    is repeated. Maps are worked on one after the other, so that the memory needed beside the heatmaps is that of a few
+    maps.
 
     Args:
         heatmaps: (..., N, *spatial), any floating-point type and device.
         spatial_dims: D, 2 or 3.
-        num_peaks: K, how many to look for in each map.
-        min_distance: radius of the sphere, in voxels, in which only the highest peak counts.
+        num_peaks: K, number of peaks per map.
+        min_distance: radius of the sphere in which only the highest peak counts, in voxels.
         threshold: a peak that is not above it does not count.
-        min_factor: a peak that is below this share of the highest of its map does not count.
-        method: of the refinement of each peak, see :func:`decode_heatmaps`.
-        radius: how far around a peak the refinement looks, in voxels. Default 8 in 2-D and 6 in 3-D.
-        iterations: at most so many of the Gaussian fit.
+        min_factor: a peak below this share of the highest peak of its map does not count.
+        method: refinement of each peak, see :func:`decode_heatmaps`.
+        radius: of the neighborhood that the refinement uses, in voxels. Default: 8 in 2-D and 6 in 3-D.
+        iterations: largest number of iterations of the Gaussian fit.
 
     Returns:
-        :class:`DecodedLandmarks` with points (..., N, K, D), scores (..., N, K) and covariances (..., N, K, D, D), the highest
-        peak first; all NaN from where there are no more.
+        :class:`DecodedLandmarks` with points (..., N, K, D), scores (..., N, K) and covariances (..., N, K, D, D), the
+        highest peak first, all NaN where a map has fewer than K peaks.
 
     Raises:
         ValueError: for a wrong number of axes, an unknown method, fewer than one peak or a negative distance.
@@ -142,7 +160,7 @@ def find_peaks(
         raise ValueError(
             f"num_peaks must be at least 1 and min_distance not negative, got {num_peaks} and {min_distance}."
         )
-    check_decoding(method)
+    require_decoding_method(method)
     radius = neighborhood_radius(radius, spatial_dims)
     lead, spatial = heatmaps.shape[:-spatial_dims], heatmaps.shape[-spatial_dims:]
     maps = heatmaps.reshape(-1, *spatial)
@@ -161,7 +179,7 @@ def find_peaks(
     scores = scores.flatten()
     owner = torch.arange(len(maps), device=maps.device).repeat_interleave(num_peaks)
     window = cut_neighborhoods(maps, center, radius, owner)
-    # no peak: neither point nor score
+    # where there is no peak, point and score are NaN
     scores = torch.where(scores.isfinite(), scores, torch.nan)
     decoded = decode_neighborhoods(window, center, scores, method, None, radius, iterations)
     return DecodedLandmarks(*(result.reshape(*lead, num_peaks, *result.shape[1:]) for result in decoded))

@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Networks in half precision, on the CPU, too."""
+"""Networks in half precision, on the CPU too."""
 
 from __future__ import annotations
 
@@ -25,17 +25,16 @@ __all__ = ["AutocastInferer"]
 
 
 class AutocastInferer(Inferer):
-    """
-    Run the network under autocast, on whatever device the image is, and give its heatmaps in float32.
+    """Run the network under autocast on the device of the image, and return its heatmaps in float32.
 
-    MONAI's engines have ``amp`` for this, on CUDA only, and with a gradient scaler. bfloat16 needs none: it has the range
-    of float32. Where autocast is on already, as in an engine with ``amp``, nothing is changed. It pays on processors with
-    bfloat16 arithmetic (AVX-512 BF16, AMX) and on GPUs of the last years.
+    MONAI's engines have ``amp`` for this, on CUDA only and with a gradient scaler. bfloat16 needs no scaler, since it
+    has the range of float32. Where autocast is already on, as in an engine with ``amp``, nothing is changed. Autocast
+    saves time on processors with bfloat16 arithmetic (AVX-512 BF16, AMX) and on recent GPUs.
 
     Args:
-        inferer: how the network is run; MONAI's ``SimpleInferer`` if None.
-        dtype: of the arithmetic, ``torch.bfloat16`` or ``"bfloat16"``.
-        enabled: False runs the inferer as it is.
+        inferer: runs the network. None: MONAI's ``SimpleInferer``.
+        dtype: type of the arithmetic, for example ``torch.bfloat16`` or ``"bfloat16"``.
+        enabled: False: run ``inferer`` without autocast.
 
     Raises:
         ValueError: for a dtype that is not a floating-point type of torch.
@@ -59,24 +58,35 @@ class AutocastInferer(Inferer):
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """(B, C, *spatial) to heatmaps (B, N, *spatial), float32 and contiguous where autocast made less of them."""
+        """Run the network.
+
+        Args:
+            inputs: (B, C, *spatial).
+            network: returns heatmaps (B, N, *spatial).
+            args: further arguments of the network.
+            kwargs: further arguments of the network.
+
+        Returns:
+            Heatmaps (B, N, *spatial). Those in half precision become float32 and contiguous. The points of an inferer
+            that ends in points are returned as they are.
+        """
         if not self.enabled or torch.is_autocast_enabled(inputs.device.type):
             return self.inferer(inputs, network, *args, **kwargs)
         with torch.autocast(inputs.device.type, dtype=self.dtype), _WideKernelsInFloat32():
             heatmaps = self.inferer(inputs, network, *args, **kwargs)
-        # an inferer that ends in points gives those in full precision
+        # points of an inferer that ends in points are in full precision already
         if not isinstance(heatmaps, torch.Tensor) or heatmaps.dtype not in (torch.bfloat16, torch.float16):
             return heatmaps
-        # one copy for both: losses read whole heatmaps, which a channels_last network interleaves
+        # contiguous in the same copy: losses read whole heatmaps, which a channels_last network interleaves
         return heatmaps.to(torch.float32, memory_format=torch.contiguous_format)
 
 
 class _WideKernelsInFloat32(TorchFunctionMode):
-    """
-    3-D convolutions whose kernel is wider than their input, in full precision.
+    """Compute 3-D convolutions whose kernel is wider than their input in full precision.
 
-    On processors with AVX-512 BF16, torch 2.13 makes the gradient of such weights from what lies beside them in memory: wrong
-    without a sign, or NaN. The deepest maps of a U-Net are so small, and cost nothing.
+    On processors with AVX-512 BF16, torch 2.13 computes the gradient of such weights from neighboring memory: it is
+    wrong without a warning, or NaN. Only the deepest feature maps of a U-Net are so small, so that full precision costs
+    little.
     """
 
     def __torch_function__(

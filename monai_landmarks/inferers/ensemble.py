@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Ensembles of one network: what it says of the mirrored image, and with some of its units left out."""
+"""Ensembles of one network: its predictions for mirrored images, and with dropout."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ __all__ = ["DropoutEnsembleInferer", "FlipEnsembleInferer"]
 
 
 class _EnsembleInferer(Inferer):
-    """
-    Heatmaps of several members, as their mean or all of them; or their points, as one.
+    """Base class: combine the heatmaps of several members, or their points.
 
     Args:
-        inferer: how the network is run for a member; MONAI's ``SimpleInferer`` if None.
-        stack: give the heatmaps of all M members, (B, M, N, *spatial), in place of their mean.
+        inferer: runs the network for a member. None: MONAI's ``SimpleInferer``.
+        stack: return the heatmaps of all M members, (B, M, N, *spatial), instead of their mean.
     """
 
     def __init__(self, inferer: Inferer | None = None, stack: bool = False) -> None:
@@ -43,15 +42,23 @@ class _EnsembleInferer(Inferer):
     def members(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> Iterator[Any]:
-        """The heatmaps (B, N, *spatial), or the points, of each member in turn."""
+        """Yield the heatmaps (B, N, *spatial) of one member after the other, or their points."""
         raise NotImplementedError
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor | dict[str, torch.Tensor]:
-        """
-        (B, C, *spatial) to heatmaps (B, N, *spatial), or (B, M, N, *spatial) with ``stack``; where the inferer ends in
-        points, to ``points``, ``scores`` and ``covariances``, as it gives them.
+        """Run the network for every member.
+
+        Args:
+            inputs: (B, C, *spatial).
+            network: returns heatmaps (B, N, *spatial).
+            args: further arguments of the network.
+            kwargs: further arguments of the network.
+
+        Returns:
+            Heatmaps (B, N, *spatial), or (B, M, N, *spatial) with ``stack``. For an inferer that ends in points,
+            ``points``, ``scores`` and ``covariances``, as that inferer returns them.
         """
         found = self.members(inputs, network, *args, **kwargs)
         total = next(found)
@@ -59,7 +66,7 @@ class _EnsembleInferer(Inferer):
             return self._combined([total, *found])
         if self.stack:
             return torch.stack([total, *found], dim=1)
-        # summed up as they come: never more than two sets of heatmaps at a time
+        # a running sum: never more than two sets of heatmaps at a time
         count = 1
         for heatmaps in found:
             total, count = total + heatmaps, count + 1
@@ -68,37 +75,38 @@ class _EnsembleInferer(Inferer):
     def _combined(self, found: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         if self.stack or found[0]["points"].ndim != 3:
             raise ValueError(
-                "an ensemble of an inferer that ends in points gives one point a landmark: use stack=False, and an inferer"
-                " that gives one point, not several candidates."
+                "An ensemble of an inferer that ends in points needs one point per landmark: use stack=False, and an inferer"
+                " without num_peaks."
             )
         names = ("points", "scores", "covariances")
         return dict(zip(names, ensemble_landmarks(*(torch.stack([m[name] for m in found]) for name in names))))
 
 
 class FlipEnsembleInferer(_EnsembleInferer):
-    """
-    Run the network on the image and on its mirror image, and bring the heatmaps of the latter back: mirrored, and those of
-    left and right exchanged. Likewise points, where ``inferer`` ends in these; see
-    :func:`monai_landmarks.uncertainty.ensemble_landmarks` for what both say together.
+    """Run the network on the image and on its mirror image.
 
-    It is the inverse of what :class:`~monai_landmarks.transforms.RandLandmarkFlip` does in training, and takes the same
-    arguments: a network that has learned from mirrored images finds the left landmark of a mirrored image where the right one
-    was. One ensemble may be the ``inferer`` of another, which mirrors along another axis: four members.
+    The heatmaps of the mirror image are mirrored back, those of left and right landmarks are exchanged, and the mean of
+    both is returned. Where ``inferer`` ends in points, the same is done with the points, and
+    :func:`monai_landmarks.uncertainty.ensemble_landmarks` combines them.
+
+    This undoes what :class:`~monai_landmarks.transforms.RandLandmarkFlip` does in training, and takes the same
+    arguments: a network that was trained on mirrored images finds the left landmark of a mirrored image where the right
+    one was. An ensemble may be the ``inferer`` of another one that mirrors along another axis, for four members.
 
     Args:
-        spatial_axis: image axis or axes to mirror, 0 is the first spatial one. An even number of axes is a rotation, after
-            which left is still left.
+        spatial_axis: image axis or axes to mirror, 0 is the first spatial axis. An even number of axes is a rotation,
+            after which left is still left.
         pairs: left-right pairs of landmarks, by name or by row number.
-        names: of the landmarks in their order; needed for pairs by name.
-        inferer: how the network is run on each image; MONAI's ``SimpleInferer`` if None.
-        stack: give the heatmaps of both, (B, 2, N, *spatial), in place of their mean: for the covariance of
-            ``HeatmapToLandmarksd(covariance="mixture")``. Points have that covariance without it.
-        one_sided: landmarks, by name or by row number, that have no counterpart on the other side: what is found in the
-            mirror image says nothing of them.
+        names: names of the landmarks in their order, for pairs by name.
+        inferer: runs the network on each image. None: MONAI's ``SimpleInferer``.
+        stack: return the heatmaps of both, (B, 2, N, *spatial), instead of their mean, for
+            ``HeatmapToLandmarksd(covariance="mixture")``. Points have this covariance in any case.
+        one_sided: landmarks, by name or by row number, that have no counterpart on the other side. Their heatmap or
+            point is taken from the image itself.
 
     Raises:
-        ValueError: an unknown name, a landmark in two pairs, an axis or a row that the heatmaps do not have; for points,
-            ``stack`` or several candidates a landmark.
+        ValueError: for an unknown name, a landmark in two pairs, an axis or a row that the heatmaps do not have; and
+            for points with ``stack`` or with several candidates per landmark.
 
     Example:
         >>> flip = {"pairs": [("left", "right")], "names": ["left", "right"]}
@@ -125,7 +133,7 @@ class FlipEnsembleInferer(_EnsembleInferer):
     def members(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> Iterator[Any]:
-        """What is found in the image, and in its mirror image, brought back."""
+        """Yield the result for the image, and that for its mirror image, mirrored back."""
         axes = self.flip.spatial_axis
         if any(not 0 <= axis < inputs.ndim - 2 for axis in axes):
             raise ValueError(f"spatial_axis {axes} is not an axis of images with {inputs.ndim - 2} spatial axes.")
@@ -140,13 +148,13 @@ class FlipEnsembleInferer(_EnsembleInferer):
             yield self._both_sided(torch.flip(found, [2 + axis for axis in axes]).index_select(1, rows), first)
 
     def _both_sided(self, mirrored: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
-        """What the mirror image says, (B, N, ...), and of one-sided landmarks what the image itself does."""
+        """Return the result for the mirror image (B, N, ...), with one-sided landmarks from the image itself."""
         if len(self.flip.spatial_axis) % 2 and self.flip.one_sided:
             mirrored[:, self.flip.one_sided] = first[:, self.flip.one_sided]
         return mirrored
 
     def _points_back(self, found: dict[str, torch.Tensor], size: Sequence[int]) -> dict[str, torch.Tensor]:
-        """Points of the mirror image in the image, left and right exchanged."""
+        """Return points of the mirror image as points of the image, left and right exchanged."""
         points = found["points"]
         mirrored = [axis in self.flip.spatial_axis for axis in range(len(size))]
         sign = points.new_tensor([-1.0 if m else 1.0 for m in mirrored])
@@ -158,21 +166,20 @@ class FlipEnsembleInferer(_EnsembleInferer):
 
 
 class DropoutEnsembleInferer(_EnsembleInferer):
-    """
-    Run the network several times with its dropout at work: Monte-Carlo dropout.
+    """Run the network several times with dropout switched on: Monte-Carlo dropout.
 
-    Gal, Ghahramani, *Dropout as a Bayesian approximation*, ICML 2016. Only the dropout layers are in training mode, whatever the
-    rest of the network is in, and afterwards all are as they were. The members are drawn by torch's random numbers.
+    See Gal and Ghahramani, *Dropout as a Bayesian approximation*, ICML 2016. Only the dropout layers are set to
+    training mode, and afterwards back to the mode they had. The members depend on torch's random numbers.
 
     Args:
-        members: how many times.
-        inferer: how the network is run each time; MONAI's ``SimpleInferer`` if None.
-        stack: give the heatmaps of all, (B, members, N, *spatial), in place of their mean: for the covariance of
+        members: number of members.
+        inferer: runs the network for each member. None: MONAI's ``SimpleInferer``.
+        stack: return the heatmaps of all members, (B, members, N, *spatial), instead of their mean, for
             ``HeatmapToLandmarksd(covariance="spread")``.
 
     Raises:
-        ValueError: for less than two members, or a network that has no dropout, whose members would be all the same; for
-            points, ``stack`` or several candidates a landmark.
+        ValueError: for fewer than two members, or a network without dropout, whose members would be equal; and for
+            points with ``stack`` or with several candidates per landmark.
 
     Example:
         >>> network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Dropout(0.2), torch.nn.Conv2d(4, 3, 1))
@@ -183,25 +190,26 @@ class DropoutEnsembleInferer(_EnsembleInferer):
     def __init__(self, members: int = 8, inferer: Inferer | None = None, stack: bool = False) -> None:
         super().__init__(inferer, stack)
         if members < 2:
-            raise ValueError(f"members is {members}; an ensemble has at least 2.")
+            raise ValueError(f"members must be at least 2, got {members}.")
         self.count = members
 
     def members(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> Iterator[Any]:
-        """What each run finds."""
-        with _dropout_at_work(network):
+        """Yield the result of each run."""
+        with _dropout_on(network):
             for _ in range(self.count):
                 yield self.inferer(inputs, network, *args, **kwargs)
 
 
 @contextmanager
-def _dropout_at_work(network: Any) -> Iterator[None]:
+def _dropout_on(network: Any) -> Iterator[None]:
+    """Set the dropout layers of a network to training mode, and back afterwards."""
     modules = network.modules() if isinstance(network, torch.nn.Module) else ()
     layers = [module for module in modules if isinstance(module, _DropoutNd) and module.p > 0]
     if not layers:
         raise ValueError(
-            f"{type(network).__name__} has no dropout layer with p > 0, so that every member would say the same; build the"
+            f"{type(network).__name__} has no dropout layer with p > 0, so that all members would be equal. Build the"
             " network with dropout, or use another ensemble."
         )
     modes = [layer.training for layer in layers]

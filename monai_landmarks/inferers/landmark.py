@@ -21,27 +21,27 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer, SimpleInferer
 
-from monai_landmarks.heatmaps import check_decoding, decode_heatmaps, find_peaks
+from monai_landmarks.heatmaps import DecodingMethod, decode_heatmaps, find_peaks, require_decoding_method
 
 __all__ = ["LandmarkInferer"]
 
 
 class LandmarkInferer(Inferer):
-    """
-    Run the network on the whole image, and keep the points only.
+    """Run the network on the whole image, and return points instead of heatmaps.
 
-    The heatmaps are let go as soon as they are decoded, so that no engine keeps them, and no collective of them.
-    ``HeatmapToLandmarksd`` takes the result in the place of heatmaps, applies its threshold, and goes to the world.
+    The heatmaps are freed as soon as they are decoded. The output of an engine then holds a few numbers per image,
+    which handlers can keep and gather from all processes. ``HeatmapToLandmarksd`` accepts the result in place of
+    heatmaps, applies its threshold and transforms the points to the world.
 
     Args:
-        inferer: how the heatmaps are made; MONAI's ``SimpleInferer`` if None.
+        inferer: computes the heatmaps. None: MONAI's ``SimpleInferer``.
         method: see :func:`monai_landmarks.heatmaps.decode_heatmaps`.
-        radius: how far around the maximum the refinement looks, in voxels.
-        num_peaks: K, give the K highest peaks of each landmark in place of the highest voxel, for
-            ``HeatmapToChainLandmarksd``; see :func:`monai_landmarks.heatmaps.find_peaks`.
-        min_distance: of peaks of one landmark, in voxels.
-        threshold: a peak that is not above it does not count. Only for ``num_peaks``: otherwise ``HeatmapToLandmarksd`` has
-            one.
+        radius: of the neighborhood that the refinement uses, in voxels. Default: 8 in 2-D and 6 in 3-D.
+        num_peaks: K, return the K highest peaks of each map instead of its maximum, for ``HeatmapToChainLandmarksd``;
+            see :func:`monai_landmarks.heatmaps.find_peaks`.
+        min_distance: smallest distance of the peaks of one map, in voxels. Only for ``num_peaks``.
+        threshold: a peak that is not above it does not count. Only for ``num_peaks``; without it, the threshold is that
+            of ``HeatmapToLandmarksd``.
 
     Raises:
         ValueError: for an unknown method.
@@ -55,7 +55,7 @@ class LandmarkInferer(Inferer):
     def __init__(
         self,
         inferer: Inferer | None = None,
-        method: str = "gaussian",
+        method: DecodingMethod = "gaussian",
         radius: int | None = None,
         num_peaks: int | None = None,
         min_distance: float = 7.0,
@@ -63,7 +63,8 @@ class LandmarkInferer(Inferer):
     ) -> None:
         super().__init__()
         self.inferer = SimpleInferer() if inferer is None else inferer
-        self.method = check_decoding(method)
+        require_decoding_method(method)
+        self.method = method
         self.radius = radius
         self.num_peaks, self.min_distance, self.threshold = num_peaks, min_distance, threshold
 
@@ -71,17 +72,18 @@ class LandmarkInferer(Inferer):
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> dict[str, torch.Tensor]:
-        """
+        """Run the network and decode its heatmaps.
+
         Args:
             inputs: (B, C, *spatial).
-            network: gives heatmaps (B, N, *spatial).
-            args: for the network.
-            kwargs: for the network.
+            network: returns heatmaps (B, N, *spatial).
+            args: further arguments of the network.
+            kwargs: further arguments of the network.
 
         Returns:
             ``points`` (B, N, D), index coordinates in the image; ``scores`` (B, N), the maximum of each map; and
-            ``covariances`` (B, N, D, D) of each peak in square voxels. With ``num_peaks`` (B, N, K, D), (B, N, K) and
-            (B, N, K, D, D), the highest first, NaN from where there are no more.
+            ``covariances`` (B, N, D, D) of each peak in square voxels. With ``num_peaks`` their shapes are (B, N, K,
+            D), (B, N, K) and (B, N, K, D, D), the highest peak first, NaN where a map has fewer peaks.
         """
         heatmaps = self.inferer(inputs, network, *args, **kwargs)
         if isinstance(heatmaps, MetaTensor):

@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Sliding-window inference that ends in points, without stitched volumes."""
+"""Sliding-window inference that returns points and does not stitch whole heatmaps."""
 
 from __future__ import annotations
 
@@ -25,73 +25,83 @@ from monai.inferers import SlidingWindowInferer, sliding_window_inference
 from monai.utils import BlendMode, PytorchPadMode
 
 from monai_landmarks.heatmaps import (
+    DecodingMethod,
     Neighborhoods,
-    check_decoding,
     cut_neighborhoods,
     decode_neighborhoods,
     find_maxima,
     local_maxima,
     neighborhood_radius,
     peak_reach,
+    require_decoding_method,
     suppress_peaks,
 )
 from monai_landmarks.spaces import plain_tensor
 
 __all__ = ["SlidingWindowLandmarkInferer"]
 
-# voxels along an axis: smaller cells bound the maximum more closely, and are more of them
+# Largest size of a cell along each axis, in voxels. Smaller cells have closer bounds, but there are more of them.
 _CELL_SIZE = 16
-# the maximum in a cell is seldom less than this share of the bound
+# The second pass stitches all cells whose bound is at least this share of the highest one. The maximum in a cell is
+# rarely # below this share of its bound, so that a third pass is rarely needed. Stitching a few cells more costs less
+# than running the # network on their windows once more.
 _NEAR = 0.7
-# a peak can lie in so many cells, those of a corner in 3-D
+# Default number of candidates per peak: a peak at the corner of a cell lies in eight cells in 3-D.
 _CELLS_OF_PEAK = 8
-# of a window's heatmaps, worked on at once
+# Voxels of heatmaps of a window that are worked on at once, to limit the memory of intermediate results.
 _VOXELS = 2**20
 
-# what MONAI tells of a batch of windows: for each, slices of case, channels and spatial axes
+# MONAI's coordinates of a batch of windows: for each window, slices of cases, channels and spatial axes
 Places = Sequence[Sequence[slice]]
 
 
 class SlidingWindowLandmarkInferer(SlidingWindowInferer):
-    """
-    Sliding-window inference whose result is points, and which stitches no volume.
+    """Run the network on overlapping windows, and return points instead of stitched heatmaps.
 
-    Windows, their overlap and their blending are those of MONAI's ``SlidingWindowInferer``, and so is the result, decoded:
-    but of the N stitched volumes, only small boxes around the candidates are ever made. ``HeatmapToLandmarksd`` takes the
-    result in the place of heatmaps, applies its threshold, and goes to the world.
+    Windows, overlap and blending are those of MONAI's ``SlidingWindowInferer``, and the points are those of its
+    heatmaps. But the N heatmaps are stitched only in small boxes around the candidates for each maximum.
+    ``HeatmapToLandmarksd`` accepts the result in place of heatmaps, applies its threshold and transforms the points to
+    the world.
 
-    The volume is cut into cells such that a window holds a cell whole or not at all. A first pass adds up, for each
-    landmark and cell, the largest share of every window in the blended value: no value of the stitched volume in the cell
-    is above that sum, nor above the largest value of a window. A second pass runs the windows that touch the best cells of
-    any landmark once more, and stitches these cells. Where the maximum found there is below the bound of another cell, that
-    one is looked at, too, up to ``candidates`` of them, in a third pass. So the network runs at most three times on a
-    window, seldom more than twice, and once on all that lie apart from the landmarks.
+    The volume is divided into cells, such that every window includes a cell as a whole or not at all. The network runs
+    in up to three passes:
 
-    With ``num_peaks`` the result is several candidates of each landmark, as
-    :func:`monai_landmarks.heatmaps.find_peaks` finds them in the stitched volume: for ``HeatmapToChainLandmarksd``, where a
-    landmark may be taken for its neighbor. Then the second pass stitches all cells whose bounds are above ``threshold``, up
-    to ``candidates`` of them, and there is no third.
+    1. All windows. For each landmark and cell, the pass computes an upper bound of the blended values: the sum over the
+    windows
+       of the largest weighted value in the cell, or the largest value of any window, whichever is smaller.
+    2. The windows that overlap the best cells of any landmark. The pass stitches these cells and finds their maximum.
+    3. The windows that overlap other cells whose bound is above this maximum, up to ``candidates`` cells per landmark.
+    The pass
+       stitches them, too. It is rarely needed.
 
-    Memory, beside the network's own and the image: one volume of blending weights (not one a landmark), and a few boxes of
-    at most 28 voxels along each axis (at the default radius in 3-D) for each landmark.
+    So the network runs only once on most windows, which are far from any landmark.
+
+    With ``num_peaks``, the result has several candidates per landmark, those that
+    :func:`monai_landmarks.heatmaps.find_peaks` finds in the stitched heatmaps. ``HeatmapToChainLandmarksd`` uses them
+    where a landmark can be mistaken for its neighbor. The second pass then stitches all cells whose bound is above
+    ``threshold``, up to ``candidates`` of them, and there is no third pass.
+
+    Beside the network and the image, the memory needed is that of one volume of blending weights for all landmarks, and
+    per landmark a few boxes of at most 28 voxels per axis (at the default radius in 3-D).
 
     Args:
-        roi_size: size of a window; see MONAI's ``SlidingWindowInferer``, as for what follows.
-        sw_batch_size: windows that the network runs on at once.
-        overlap: share of a window that the next one overlaps, one number or one an axis.
-        mode: ``"constant"`` or ``"gaussian"``: how overlapping windows are blended.
-        sigma_scale: width of the Gaussian, as a share of the window.
-        padding_mode: for images smaller than the window.
+        roi_size: size of a window. See MONAI's ``SlidingWindowInferer`` for this argument and the next eight.
+        sw_batch_size: number of windows per run of the network.
+        overlap: share of a window by which the next one overlaps it, one number or one per axis.
+        mode: blending of overlapping windows, ``"constant"`` or ``"gaussian"``.
+        sigma_scale: width of the Gaussian as a share of the window.
+        padding_mode: padding of images that are smaller than the window.
         cval: value for constant padding.
         sw_device: device of the windows. Default: that of the image.
-        progress: print a bar.
+        progress: print a progress bar.
         method: see :func:`monai_landmarks.heatmaps.decode_heatmaps`.
-        radius: how far around the maximum the refinement looks, in voxels. Default 8 in 2-D, 6 in 3-D.
-        candidates: at most so many cells are looked at for each landmark. Default 8, or 8 for each of ``num_peaks``.
-        num_peaks: K, give the K highest peaks of each landmark in place of the highest voxel.
-        min_distance: of peaks of one landmark, in voxels.
-        threshold: a peak that is not above it does not count. A higher one saves runs of windows. Only for ``num_peaks``:
-            otherwise ``HeatmapToLandmarksd`` has one.
+        radius: of the neighborhood that the refinement uses, in voxels. Default: 8 in 2-D and 6 in 3-D.
+        candidates: largest number of cells per landmark that are stitched. Default: 8, times ``num_peaks`` if given. If
+            it is too small for the bounds of a heatmap, the maximum may be missed.
+        num_peaks: K, return the K highest peaks of each map instead of its maximum.
+        min_distance: smallest distance of the peaks of one map, in voxels. Only for ``num_peaks``.
+        threshold: a peak that is not above it does not count. A higher threshold saves runs of the network. Only for
+            ``num_peaks``; without it, the threshold is that of ``HeatmapToLandmarksd``.
 
     Raises:
         ValueError: for an unknown method, fewer than one candidate or peak, or a negative distance.
@@ -113,7 +123,7 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
         cval: float = 0.0,
         sw_device: torch.device | str | None = None,
         progress: bool = False,
-        method: str = "gaussian",
+        method: DecodingMethod = "gaussian",
         radius: int | None = None,
         candidates: int | None = None,
         num_peaks: int | None = None,
@@ -139,7 +149,8 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
                 "candidates and num_peaks must be at least 1 and min_distance not negative, got "
                 f"{candidates}, {num_peaks} and {min_distance}."
             )
-        self.method = check_decoding(method)
+        require_decoding_method(method)
+        self.method: DecodingMethod = method
         self.radius = radius
         self.candidates = candidates
         self.num_peaks, self.min_distance, self.threshold = num_peaks, min_distance, threshold
@@ -148,20 +159,21 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> dict[str, torch.Tensor]:
-        """
+        """Run the network on the windows and decode the blended heatmaps.
+
         Args:
             inputs: (B, C, *spatial).
-            network: gives heatmaps of the size of its input.
-            args: for the network.
-            kwargs: for the network.
+            network: returns heatmaps (B, N, *spatial) of the size of its input.
+            args: further arguments of the network.
+            kwargs: further arguments of the network.
 
         Returns:
-            ``points`` (B, N, D), index coordinates in the image; ``scores`` (B, N), the maximum of each blended map; and
-            ``covariances`` (B, N, D, D) of each peak in square voxels. With ``num_peaks`` (B, N, K, D), (B, N, K) and
-            (B, N, K, D, D), the highest first, NaN from where there are no more.
+            ``points`` (B, N, D), index coordinates in the image; ``scores`` (B, N), the maximum of each blended map;
+            and ``covariances`` (B, N, D, D) of each peak in square voxels. With ``num_peaks`` their shapes are (B, N,
+            K, D), (B, N, K) and (B, N, K, D, D), the highest peak first, NaN where a map has fewer peaks.
 
         Raises:
-            ValueError: when the heatmaps have another size than the window.
+            ValueError: if the heatmaps have another size than the window.
         """
         spatial_dims = inputs.ndim - 2
         radius = neighborhood_radius(self.radius, spatial_dims)
@@ -170,7 +182,7 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
             heatmaps = network(windows, *args, **kwargs)
             if heatmaps.shape[2:] != windows.shape[2:]:
                 raise ValueError(
-                    f"the network made heatmaps of size {tuple(heatmaps.shape[2:])} of a window of size "
+                    f"The network returned heatmaps of size {tuple(heatmaps.shape[2:])} for a window of size "
                     f"{tuple(windows.shape[2:])}; sliding windows need the same size."
                 )
             return plain_tensor(heatmaps)
@@ -204,7 +216,7 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
         }
 
     def _highest(self, ranking: _Ranking, layout: _Layout, radius: int, stitch: _Stitcher) -> list[_Candidate]:
-        """The maximum of each landmark's map."""
+        """Find the maximum of each map, in the second and, where needed, the third pass."""
         found: dict[tuple[int, int], _Candidate] = {}
         for _ in range(2):
             boxes = []
@@ -220,7 +232,7 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
         return [found[key] for key in sorted(found)]
 
     def _several(self, ranking: _Ranking, layout: _Layout, radius: int, stitch: _Stitcher) -> list[_Candidate]:
-        """``num_peaks`` peaks of each landmark's map, one landmark after the other."""
+        """Find ``num_peaks`` peaks of each map, in the second pass."""
         num_peaks = self.num_peaks or 1
         reach = peak_reach(self.min_distance, len(layout.inside))
         boxes = {
@@ -249,11 +261,12 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
         return result
 
     def _walk(self, inputs: torch.Tensor, visit: Callable[[torch.Tensor, Places], Any], progress: bool = False) -> None:
-        """Let MONAI cut all windows, and visit them in place of a network."""
+        """Let MONAI cut all windows, and call ``visit`` instead of a network."""
 
         def predictor(windows: torch.Tensor, places: Places) -> torch.Tensor:
             visit(windows, places)
-            return windows.new_zeros(len(windows), 1, *[1] * (windows.ndim - 2))  # something small for it to stitch
+            # MONAI stitches what a network returns: something small
+            return windows.new_zeros(len(windows), 1, *[1] * (windows.ndim - 2))
 
         sliding_window_inference(
             plain_tensor(inputs),
@@ -271,8 +284,9 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
         )
 
     def _layout(self, inputs: torch.Tensor) -> _Layout:
+        """Find out where MONAI puts the windows, without a network."""
         places: list[tuple[slice, ...]] = []
-        # one case of one channel, which takes no memory
+        # one case with one channel, expanded from a single value so that it takes no memory
         blank = torch.zeros((), device=inputs.device).expand(1, 1, *inputs.shape[2:])
         self._walk(blank, lambda _, batch: places.extend(tuple(place[2:]) for place in batch))
         roi_size = [axis.stop - axis.start for axis in places[0]]
@@ -289,20 +303,27 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
 
 
 class _Layout(NamedTuple):
-    """Where the windows lie, in the padded image."""
+    """Positions of windows and cells in the padded image.
 
-    importance: torch.Tensor  # (*window) how much the voxels of a window count
-    total: torch.Tensor  # (*padded) sum of that over the windows
-    inside: tuple[slice, ...]  # the image
-    cuts: list[list[int]]  # per axis, where a cell ends and the next begins
+    Attributes:
+        importance: (*window) blending weights of a window.
+        total: (*padded) sum of the blending weights of all windows.
+        inside: position of the image in the padded image.
+        cuts: per axis, the borders of the cells.
+    """
+
+    importance: torch.Tensor
+    total: torch.Tensor
+    inside: tuple[slice, ...]
+    cuts: list[list[int]]
 
     def share(self, place: tuple[slice, ...]) -> torch.Tensor:
-        """Share of a window in the blended values."""
+        """Return the factor of each value of a window in the blended value."""
         return self.importance / self.total[place]
 
 
 def _cuts(axes: Sequence[slice]) -> list[int]:
-    """The ends of all windows along one axis, and between them as many more as make cells small."""
+    """Return the borders of cells along one axis: the ends of all windows, and more where these are far apart."""
     ends = sorted({end for axis in axes for end in (axis.start, axis.stop)})
     cuts = ends[:1]
     for low, high in zip(ends, ends[1:]):
@@ -312,22 +333,24 @@ def _cuts(axes: Sequence[slice]) -> list[int]:
 
 
 class _Cell(NamedTuple):
-    """A cell, by its number along each axis, and what no value in it exceeds."""
+    """A cell, by its number along each axis, with an upper bound of the blended values in it."""
 
     bound: float
     cell: list[int]
 
 
 class _Bounds:
-    """For each case, landmark and cell a number that no blended value there exceeds."""
+    """Upper bounds of the blended values, per case, landmark and cell."""
 
     def __init__(self, layout: _Layout, num_cases: int) -> None:
         self.layout, self.num_cases = layout, num_cases
-        # S = sum over the windows of share * h is at most the sum of the largest terms, and, as a mean, at most the largest h
+        # A blended value is the sum over the windows of share * h. It is at most the sum of the largest terms in the
+        # cell. As a # weighted mean, it is also at most the largest h.
         self.sums: torch.Tensor | None = None
         self.largest: torch.Tensor | None = None
 
     def add(self, heatmaps: torch.Tensor, places: Places) -> None:
+        """Include the heatmaps of some windows."""
         cuts = self.layout.cuts
         if self.sums is None or self.largest is None:
             cells = [len(axis) - 1 for axis in cuts]
@@ -338,7 +361,7 @@ class _Bounds:
             share = self.layout.share(place)
             cells = [slice(bisect_left(c, a.start), bisect_left(c, a.stop)) for c, a in zip(cuts, place)]
             widths = [[high - low for low, high in zip(c[s], c[s.start + 1 : s.stop + 1])] for c, s in zip(cuts, cells)]
-            # a few landmarks at a time: no copy of all heatmaps of the window
+            # a few landmarks at a time, to avoid a copy of all heatmaps of the window
             step = max(1, _VOXELS // share.numel())
             for first in range(0, len(maps), step):
                 some = maps[first : first + step].float()
@@ -347,7 +370,7 @@ class _Bounds:
                 self.largest[where] = torch.maximum(self.largest[where], _cell_maxima(some, widths))
 
     def best(self, candidates: int) -> dict[tuple[int, int], list[_Cell]]:
-        """The cells of each case and landmark whose bounds are largest, falling."""
+        """Return the cells with the largest bounds per case and landmark, in descending order."""
         assert self.sums is not None and self.largest is not None
         values = torch.minimum(self.sums, self.largest).cpu()
         for axis, (cuts, image) in enumerate(zip(self.layout.cuts, self.layout.inside), start=2):
@@ -363,37 +386,42 @@ class _Bounds:
 
 
 def _cell_maxima(maps: torch.Tensor, widths: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Largest value of (n, *spatial) maps in each cell, whose widths along each axis are given."""
+    """Return the largest value of maps (n, *spatial) in each cell, for cells of given widths along each axis."""
     for axis, parts in enumerate(widths, start=1):
         maps = torch.stack([part.amax(dim=axis) for part in maps.split(parts, axis)], dim=axis)
     return maps
 
 
 class _Candidate(NamedTuple):
-    """The maximum of a cell."""
+    """A local maximum of a blended map.
 
-    center: torch.Tensor  # (D,) index coordinates in the image
-    score: torch.Tensor  # scalar
-    window: Neighborhoods  # of one map
+    Attributes:
+        center: (D,) index coordinates in the image.
+        score: scalar.
+        window: neighborhood of the maximum.
+    """
+
+    center: torch.Tensor
+    score: torch.Tensor
+    window: Neighborhoods
 
 
-# the best cells of each case and landmark
+# the best cells per case and landmark
 _Ranking = dict[tuple[int, int], list[_Cell]]
 
 
 def _no_candidate(layout: _Layout, radius: int) -> _Candidate:
-    """What stands where a landmark has no more peaks: its score is NaN, and so will be all else."""
+    """Return a placeholder for a map with fewer peaks. Its score is NaN, so that point and covariance become NaN."""
     blank = layout.total.new_zeros(1, *[1] * layout.total.ndim)
     center = torch.zeros(blank.ndim - 1, dtype=torch.long, device=blank.device)
     return _Candidate(center, blank.new_tensor(torch.nan), cut_neighborhoods(blank, center[None], radius))
 
 
 def _next_cells(cells: Sequence[_Cell], best: _Candidate | None) -> Sequence[_Cell]:
-    """
-    The first of a landmark's cells, which are to be stitched in the next pass.
+    """Return the first of a landmark's cells, those to stitch in the next pass.
 
-    At first those whose bounds come near the highest one: it is dearer to run a window once more than to stitch some cells in
-    vain. Then all whose bounds are above the maximum that was found.
+    In the second pass (``best`` is None), these are the cells whose bound is near the highest one, see ``_NEAR``. In
+    the third pass, they are the cells whose bound is above the maximum found so far.
     """
     if best is None:
         return cells[: max(1, sum(cell.bound >= _NEAR * cells[0].bound for cell in cells))]
@@ -401,10 +429,17 @@ def _next_cells(cells: Sequence[_Cell], best: _Candidate | None) -> Sequence[_Ce
 
 
 class _Box:
-    """A part of one stitched map: a cell, and as much around it as is looked at to find and refine a maximum in it."""
+    """A part of one blended map: a cell, with a margin for the refinement of a maximum in it.
+
+    Args:
+        layout: positions of windows and cells.
+        key: case and landmark.
+        cell: number of the cell along each axis.
+        margin: in voxels.
+    """
 
     def __init__(self, layout: _Layout, key: tuple[int, int], cell: Sequence[int], margin: int) -> None:
-        self.key = key  # case and landmark
+        self.key = key
         ends = [(cuts[index], cuts[index + 1]) for cuts, index in zip(layout.cuts, cell)]
         self.place = tuple(
             slice(max(low - margin, image.start), min(high + margin, image.stop))
@@ -414,27 +449,27 @@ class _Box:
         self.values = layout.total.new_zeros([box.stop - box.start for box in self.place])
 
     def common(self, place: Sequence[slice]) -> tuple[slice, ...] | None:
-        """What it has in common with a window, in the padded image; None where that is nothing."""
+        """Return the overlap with a window, in coordinates of the padded image, or None."""
         both = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(self.place, place))
         return both if all(axis.start < axis.stop for axis in both) else None
 
     def candidate(self, layout: _Layout, radius: int) -> _Candidate:
-        """The maximum of the cell, once all windows were added."""
+        """Return the maximum of the cell. All windows must have been added."""
         center, score = find_maxima(self._blended(layout)[(None, *self.cell)])
         place = center[0] + center.new_tensor([axis.start for axis in self.cell])
         return self.candidate_at(layout, radius, place + self._corner(layout), score[0])
 
     def exceeds(self, layout: _Layout, threshold: float) -> bool:
-        """Whether a value of the cell is above a threshold, once all windows were added."""
+        """Return whether a value of the cell is above a threshold. All windows must have been added."""
         return bool((self._blended(layout)[self.cell] > threshold).any())
 
     def maxima(self, layout: _Layout, reach: int, num_peaks: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Local maxima of the cell and where they are in the image, once all windows were added."""
+        """Return the local maxima of the cell and their places in the image. All windows must have been added."""
         values, places = local_maxima(self._blended(layout), reach, num_peaks, self.cell)
         return values, places + self._corner(layout)
 
     def candidate_at(self, layout: _Layout, radius: int, place: torch.Tensor, score: torch.Tensor) -> _Candidate:
-        """A maximum in the image, with what lies around it."""
+        """Return a maximum with its neighborhood."""
         center = place - self._corner(layout)
         return _Candidate(place, score, cut_neighborhoods(self._blended(layout)[None], center[None], radius))
 
@@ -442,17 +477,17 @@ class _Box:
         return self.values / layout.total[self.place]
 
     def _corner(self, layout: _Layout) -> torch.Tensor:
-        """Where the box begins in the image."""
+        """Return the first voxel of the box in the image."""
         begin = [box.start - image.start for box, image in zip(self.place, layout.inside)]
         return torch.tensor(begin, device=self.values.device)
 
 
-# lets the windows that touch some boxes run once more
+# runs the network on the windows that overlap some boxes, and adds them to the boxes
 _Stitcher = Callable[[Sequence[_Box]], None]
 
 
 def _shifted(axes: Sequence[slice], origin: Sequence[slice]) -> tuple[slice, ...]:
-    """Slices counted from where others begin."""
+    """Return slices relative to the start of others."""
     return tuple(slice(axis.start - o.start, axis.stop - o.start) for axis, o in zip(axes, origin))
 
 
@@ -463,7 +498,7 @@ def _stitch(
     windows: torch.Tensor,
     places: Places,
 ) -> None:
-    """Add what some windows tell of the boxes; the network runs on those that touch one."""
+    """Add windows to the boxes that they overlap. The network runs only on windows that overlap one."""
     touched = [
         [(box, common) for box in boxes if box.key[0] == case.start and (common := box.common(axes)) is not None]
         for case, _, *axes in places

@@ -99,7 +99,7 @@ def summarize_datalist(path: str | os.PathLike) -> DataSummary:
         if not sections[name]:
             raise ValueError(
                 f"{path}: no image for {name}; a training needs images to learn from, and others to be measured on, "
-                "see `monai-landmarks check --val-fraction`."
+                "see `monai-landmarks check --val-frac`."
             )
     items = [item for name in SECTIONS for item in sections[name]]
     bar = tqdm(items, desc="reading headers", leave=False, disable=None) if has_tqdm else items

@@ -37,21 +37,19 @@ def check(*args):
 @pytest.fixture(scope="module")
 def hand(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hand")
-    write_hand_phantom(folder, 8, size=(48, 48))
+    write_hand_phantom(folder, 8, size=(48, 48), val_frac=0.15)
     return folder
 
 
 @pytest.fixture(scope="module")
 def spine(tmp_path_factory):
     folder = tmp_path_factory.mktemp("spine")
-    write_spine_phantom(folder, 3, size=(24, 24, 36), spacing=(5, 5, 5))
+    write_spine_phantom(folder, 3, size=(24, 24, 36), spacing=(5, 5, 5), val_frac=0.15)
     return folder
 
 
 def test_phantom_to_datalist(hand, tmp_path):
-    result = check(
-        hand / "images", hand / "landmarks.csv", "--spacing", "0.9", "--val-fraction", 0.25, "--out", tmp_path
-    )
+    result = check(hand / "images", hand / "landmarks.csv", "--spacing", "0.9", "--val-frac", 0.25, "--out", tmp_path)
     assert result.exit_code == 0, result.output
     assert "images       8, 8 of them with landmarks" in result.stdout and "spacing      0.9 x 0.9 mm" in result.stdout
     assert f"{tmp_path / 'datalist.json'}: 6 training, 2 validation, 0 testing" in result.stdout
@@ -68,7 +66,7 @@ def test_phantom_to_datalist(hand, tmp_path):
             assert item["spacing"] == [0.9, 0.9]
     assert (
         check(
-            hand / "images", hand / "landmarks.csv", "--spacing", "0.9", "--val-fraction", 0.25, "--out", tmp_path
+            hand / "images", hand / "landmarks.csv", "--spacing", "0.9", "--val-frac", 0.25, "--out", tmp_path
         ).exit_code
         == 0
     )
@@ -91,7 +89,7 @@ def test_folds_by_a_column(hand, tmp_path):
         "image,patient\n" + "".join(f"{name},{i // 2}\n" for i, name in enumerate(names))
     )
     (tmp_path / "pairs.csv").write_text("radius_styloid,ulna_styloid\n")
-    arguments = [hand / "images", hand / "landmarks.csv", "--spacing", 1, "--folds", 3, "--test-fraction", 0.25]
+    arguments = [hand / "images", hand / "landmarks.csv", "--spacing", 1, "--folds", 3, "--test-frac", 0.25]
     arguments += [
         "--group-column",
         "patient",

@@ -152,7 +152,7 @@ def test_slicer_files_of_pictures_against_pixels(files, truth, spacing):
 
 def test_what_a_bundle_writes(tmp_path):
     """`PredictionSaver`: a file in mm for each image and a table in pixels, of which that in the truth's space is taken."""
-    write_hand_phantom(tmp_path / "hand", 4, size=(48, 48), validation_fraction=0.5, testing_fraction=0)
+    write_hand_phantom(tmp_path / "hand", 4, size=(48, 48), val_frac=0.5, test_frac=0)
     items = load_landmark_datalist(tmp_path / "hand/datalist.json", "validation")
     names, rng = items[0]["label_names"], np.random.default_rng(0)
     saver, expected = PredictionSaver(tmp_path / "out", names), []
@@ -183,7 +183,7 @@ def test_what_a_bundle_writes(tmp_path):
 
 def test_volumes(tmp_path):
     """Truth in LPS mm, one file an image; predictions as voxels of a turned image, through the images themselves."""
-    write_spine_phantom(tmp_path, 3, size=(16, 16, 24), spacing=(8, 8, 8), oblique=20)
+    write_spine_phantom(tmp_path, 3, size=(16, 16, 24), spacing=(8, 8, 8), oblique=20, val_frac=0.15)
     pred, expected = {}, []
     for i in range(3):
         name = f"spine_{i:04d}"

@@ -29,7 +29,7 @@ def init(*args):
 
 @pytest.fixture(scope="module")
 def datalist(tmp_path_factory):
-    return write_hand_phantom(tmp_path_factory.mktemp("hand"), 6, size=(48, 64), validation_fraction=0.34)
+    return write_hand_phantom(tmp_path_factory.mktemp("hand"), 6, size=(48, 64), val_frac=0.34)
 
 
 def test_every_choice_is_printed_with_its_reason(datalist, tmp_path):

@@ -61,7 +61,7 @@ def slicer_points(path: Path) -> dict[str, np.ndarray]:
 
 def hand(folder: Path) -> tuple[Path, Path, list]:
     """Pictures, and a Slicer file for each, whose positions are mm."""
-    write_hand_phantom(folder, 5, size=(64, 64))
+    write_hand_phantom(folder, 5, size=(64, 64), val_frac=0.15)
     for name, landmarks in read_landmark_table(folder / "landmarks.csv").items():
         lps = np.column_stack([landmarks.points * 3.5, np.zeros(len(landmarks))])
         write_landmarks(folder / "points" / f"{Path(name).stem}.mrk.json", LandmarkSet(landmarks.names, lps, "LPS"))
@@ -70,7 +70,7 @@ def hand(folder: Path) -> tuple[Path, Path, list]:
 
 def spine(folder: Path) -> tuple[Path, Path, list]:
     """Volumes that lie obliquely, and a Slicer file for each."""
-    write_spine_phantom(folder, 5, size=(16, 16, 24), spacing=(9, 9, 8), oblique=15)
+    write_spine_phantom(folder, 5, size=(16, 16, 24), spacing=(9, 9, 8), oblique=15, val_frac=0.15)
     return folder / "images", folder / "points", []
 
 
@@ -80,7 +80,7 @@ PATCHES = ["--set", "patch_size=[32,32,32]", "--set", "spacing_mm=4.5", "--set",
 @pytest.mark.parametrize("make, method, settings", [(hand, "farnet", []), (spine, "scn", PATCHES)])
 def test_from_slicer_to_slicer(tmp_path, make, method, settings):
     images, points, options = make(tmp_path / "data")
-    command("check", images, points, *options, "--val-fraction", 0.4, "--sheet", 2, "--out", tmp_path / "checked")
+    command("check", images, points, *options, "--val-frac", 0.4, "--sheet", 2, "--out", tmp_path / "checked")
     datalist = tmp_path / "checked" / "datalist.json"
     bundle = tmp_path / "bundle"
     small = ["--set", "width=4", "--set", "max_epochs=1", *(settings or ["--set", "batch_size=2"])]

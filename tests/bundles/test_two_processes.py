@@ -53,7 +53,7 @@ def metrics(folder: Path) -> dict[str, float]:
 
 
 # 24 images for training, 5 for validation and 5 for testing, which halve unevenly
-DATA = {"datalist#num_images": 34, "datalist#validation_fraction": 0.15, "datalist#testing_fraction": 0.15}
+DATA = {"datalist#num_images": 34, "datalist#val_frac": 0.15, "datalist#test_frac": 0.15}
 
 
 def evaluate_alone(root: Path, folder: Path, section: str, **data: float) -> dict[str, float]:
@@ -94,7 +94,7 @@ def test_training_and_evaluation(tmp_path: Path) -> None:
 
 def test_coarse_heatmaps_and_cobb_angles(tmp_path: Path) -> None:
     """Coarse heatmaps reach their loss through the wrapped network; angles are gathered from both processes."""
-    root, data = copy_bundle("spine_xray_landmarks_farnet", tmp_path), {"datalist#val_fraction": 0.4}
+    root, data = copy_bundle("spine_xray_landmarks_farnet", tmp_path), {"datalist#val_frac": 0.4}
     torchrun(tmp_path, command_line(root, "training", "train", "multi_gpu_train", max_epochs=2, val_interval=1, **data))
     # five images for training, two processes, batches of two
     assert [row["iteration"] for row in table(root / "eval/training_curve.csv")] == ["2", "4"]

@@ -191,7 +191,7 @@ def test_mirrored_covariances_turn_over():
 
 def test_points_of_ensembles_in_a_dictionary():
     net, images = make_net(2, "cpu"), torch.rand(1, 1, *SIZES[2])
-    with pytest.raises(ValueError, match="one point a landmark"):
+    with pytest.raises(ValueError, match="one point per landmark"):
         FlipEnsembleInferer(0, inferer=LandmarkInferer(), stack=True)(images, net)
     dropout = nn.Sequential(nn.Dropout(0.3), *net)
     found = DropoutEnsembleInferer(members=3, inferer=LandmarkInferer())(images, dropout)

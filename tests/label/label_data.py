@@ -81,7 +81,7 @@ def write_bundle_of_spots(folder: Path, suffix: str = ".nii.gz", trained: bool =
         landmarks = LandmarkSet(NAMES, points, "index").to_world(affine)
         write_landmarks(data / f"{i}.mrk.json", landmarks.to("LPS"))
     datalist = data / "datalist.json"
-    build_datalist(images, data, datalist, val_fraction=0.25, **({} if dims == 3 else {"spacing": 0.5}))
+    build_datalist(images, data, datalist, val_frac=0.25, **({} if dims == 3 else {"spacing": 0.5}))
     size = [32] * 3 if dims == 3 else [64, 64]
     given = {"spatial_size": size, "width": 8, "batch_size": 2, "max_epochs": 40, "val_interval": 10, "elastic": 0}
     plan = make_plan(summarize_datalist(datalist), "scn", Machine("cpu", 2**32), given=given)

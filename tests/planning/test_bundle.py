@@ -43,15 +43,9 @@ SMALL = {"width": 8, "batch_size": 2}
 @pytest.fixture(scope="module")
 def datalists(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    hand = write_hand_phantom(folder / "hand", 6, size=(60, 90), validation_fraction=0.34, testing_fraction=0.17)
+    hand = write_hand_phantom(folder / "hand", 6, size=(60, 90), val_frac=0.34, test_frac=0.17)
     spine = write_spine_phantom(
-        folder / "spine",
-        5,
-        size=(24, 24, 40),
-        spacing=(6, 6, 5),
-        oblique=10,
-        validation_fraction=0.4,
-        testing_fraction=0,
+        folder / "spine", 5, size=(24, 24, 40), spacing=(6, 6, 5), oblique=10, val_frac=0.4, test_frac=0
     )
     return {2: hand, 3: spine}
 

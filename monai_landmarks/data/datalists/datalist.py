@@ -64,8 +64,8 @@ def build_datalist(
     landmarks: str | os.PathLike,
     output: str | os.PathLike | None = None,
     *,
-    val_fraction: float = 0.0,
-    test_fraction: float = 0.0,
+    val_frac: float = 0.2,
+    test_frac: float = 0.0,
     seed: int = 0,
     group_pattern: str | None = None,
     groups: Mapping[str, str] | None = None,
@@ -82,8 +82,8 @@ def build_datalist(
             name without suffix; a folder of landmark files, each named as its image but for the suffix; or a table that
             names the landmark file of each image; see :func:`pair_landmarks`.
         output: where to write the datalist; image paths become relative to it. Without it they are absolute.
-        val_fraction: part of the images to draw for validation.
-        test_fraction: part of the images to draw for testing.
+        val_frac: part of the images to draw for validation.
+        test_frac: part of the images to draw for testing.
         seed: the same seed draws the same images.
         group_pattern: regular expression which tells from an image's path in the folder (or the path given) what must
             stay together, such as the patient; see :func:`split_images`.
@@ -115,8 +115,8 @@ def build_datalist(
     [datalist] = make_datalists(
         pairing.cases,
         base,
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
+        val_frac=val_frac,
+        test_frac=test_frac,
         seed=seed,
         groups=groups or group_images(names, group_pattern),
         pairs=pairs,
@@ -134,8 +134,8 @@ def make_datalists(
     cases: Sequence[LandmarkCase],
     base_dir: str | os.PathLike | None = None,
     *,
-    val_fraction: float = 0.0,
-    test_fraction: float = 0.0,
+    val_frac: float = 0.2,
+    test_frac: float = 0.0,
     folds: int = 0,
     seed: int = 0,
     groups: Mapping[str, str] | None = None,
@@ -148,8 +148,8 @@ def make_datalists(
     Args:
         cases: from :func:`pair_landmarks`.
         base_dir: folder which the paths are to be relative to; without it they are absolute.
-        val_fraction: part of the images to draw for validation; not used with folds.
-        test_fraction: part of the images to draw for testing.
+        val_frac: part of the images to draw for validation; not used with folds.
+        test_frac: part of the images to draw for testing.
         folds: if not 0, their number. Each fold is the validation section of one datalist, and in training in the others;
             what was drawn for testing is in the testing section of all.
         seed: the same seed draws the same images.
@@ -176,10 +176,10 @@ def make_datalists(
         image = relative_path(case.image, base_dir)
         items[case.name] = datalist_item(image, label, None if has_spacing(case.image) else spacing)
     if folds:
-        testing, rest = split_images(list(items), [test_fraction], seed, groups=groups)
+        testing, rest = split_images(list(items), [test_frac], seed, groups=groups)
         validations = fold_images(rest, folds, seed, groups)
     else:
-        *drawn, _ = split_images(list(items), [val_fraction, test_fraction], seed, groups=groups)
+        *drawn, _ = split_images(list(items), [val_frac, test_frac], seed, groups=groups)
         validations, testing = drawn[:1], drawn[1]
     datalists = []
     for validation in validations:

@@ -38,7 +38,7 @@ _SECTIONS = {
 
 
 def table_folder_datalist(
-    root: str | os.PathLike,
+    root_dir: str | os.PathLike,
     output: str | os.PathLike | None = None,
     *,
     names: Sequence[str] | None = None,
@@ -52,7 +52,7 @@ def table_folder_datalist(
     the landmarks that change places when an image is mirrored.
 
     Args:
-        root: the folder.
+        root_dir: the folder.
         output: where to write the datalist; image paths become relative to it. Without it they are absolute.
         names: of the landmarks, in the order wanted; that of the table if None.
         coordinate_system: of the landmarks: ``"RAS"`` or ``"LPS"`` in mm, or ``"index"``.
@@ -70,7 +70,7 @@ def table_folder_datalist(
     Example:
         >>> table_folder_datalist("skulls", "skulls/datalist.json")  # doctest: +SKIP
     """
-    root, base = Path(root), None if output is None else Path(output).parent
+    root, base = Path(root_dir), None if output is None else Path(output).parent
     system = CoordinateSystem(coordinate_system)
     table = read_landmark_table(root / "landmarks.csv", coordinate_system=system)
     found = next(iter(table.values())).names

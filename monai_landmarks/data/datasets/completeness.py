@@ -49,7 +49,7 @@ class DatasetCheck:
     notes: tuple[str, ...]
 
 
-def check_public_dataset(name: str, folder: str | os.PathLike) -> DatasetCheck:
+def check_public_dataset(name: str, root_dir: str | os.PathLike) -> DatasetCheck:
     """Hold a copy of a public benchmark against its known counts and parts.
 
     All landmark files are read, and it is seen to that each has its image; images are not read, but for the headers of NIfTI
@@ -57,8 +57,8 @@ def check_public_dataset(name: str, folder: str | os.PathLike) -> DatasetCheck:
 
     Args:
         name: of the benchmark, one of :data:`monai_landmarks.data.PUBLIC_DATASETS`.
-        folder: of the copy, in the official layout, which may lie anywhere below it. ISBI 2015 and AASCE may also have the
-            tables that :func:`isbi2015_datalist` and :func:`aasce_datalist` read.
+        root_dir: folder of the copy, in the official layout, which may lie anywhere below it. ISBI 2015 and AASCE may also
+            have the tables that :func:`isbi2015_datalist` and :func:`aasce_datalist` read.
 
     Returns:
         the counts of each part, what is wrong or not as it should be, and what is worth knowing.
@@ -66,7 +66,7 @@ def check_public_dataset(name: str, folder: str | os.PathLike) -> DatasetCheck:
     Raises:
         ValueError: if there is no such benchmark or folder.
     """
-    dataset, root = public_dataset(name), Path(folder)
+    dataset, root = public_dataset(name), Path(root_dir)
     if not root.is_dir():
         raise ValueError(f"{root}: there is no such folder.")
     cases: dict[str, list[CopiedImage]] = {part: [] for part in dataset.parts}

@@ -209,15 +209,15 @@ def landmark_format(name: str, path: str | os.PathLike = "") -> LandmarkFormat:
     return next((known for known in found if file.endswith(known.suffix)), found[0])
 
 
-def find_landmark_files(folder: str | os.PathLike, format: str | None = None) -> dict[Path, str]:
+def find_landmark_files(root_dir: str | os.PathLike, format: str | None = None) -> dict[Path, str]:
     """The landmark files of a folder and the folders in it, sorted, each with its suffix.
 
     Args:
-        folder: where to look. Files whose name begins with a dot are passed over.
+        root_dir: where to look. Files whose name begins with a dot are passed over.
         format: of the files; if not given, those which end in a suffix of any format count, but where formats share the
             suffix (``.json``, ``.txt``) only if what they hold fits one of them.
     """
-    files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    files = [path for path in sorted(Path(root_dir).rglob("*")) if path.is_file() and not path.name.startswith(".")]
     files = [path for path in files if not _is_companion(path)]
     if format is not None:
         suffixes = {known.suffix for known in _FORMATS.values() if known.name == landmark_format(format).name}

@@ -63,8 +63,8 @@ def test_build_from_table(pictures):
         pictures / "images",
         pictures / "landmarks.csv",
         output,
-        val_fraction=0.2,
-        test_fraction=0.2,
+        val_frac=0.2,
+        test_frac=0.2,
         group_pattern=r"p(\d+)_",
         spacing=0.5,
     )
@@ -94,7 +94,7 @@ def test_build_from_table(pictures):
 def test_the_same_seed_draws_the_same_images_wherever_they_are(pictures):
     def drawn(seed, **kwargs):
         images = kwargs.pop("images", pictures / "images")
-        datalist = build_datalist(images, pictures / "landmarks.csv", val_fraction=0.3, seed=seed, check=False)
+        datalist = build_datalist(images, pictures / "landmarks.csv", val_frac=0.3, seed=seed, check=False)
         return [os.path.basename(item["image"]) for item in datalist["validation"]]
 
     assert drawn(0) == drawn(0) and len(drawn(0)) == 3
@@ -114,7 +114,7 @@ def test_build_from_landmark_files(tmp_path, suffix, system):
         if i < 2:
             write_landmarks(tmp_path / f"case.{i}{suffix}", landmarks)
     with pytest.warns(UserWarning, match=r"1 of 3 images have no landmarks .*case\.2\.nii\.gz"):
-        datalist = build_datalist(tmp_path, tmp_path, tmp_path / "datalist.json", pairs=[("a", "b")])
+        datalist = build_datalist(tmp_path, tmp_path, tmp_path / "datalist.json", pairs=[("a", "b")], val_frac=0.0)
     assert datalist["training"] == [
         {"image": f"case.{i}.nii.gz", "label": f"case.{i}{suffix}"} for i in range(2)
     ]  # NIfTI holds its spacing
@@ -133,10 +133,10 @@ def test_build_from_files_that_are_told_by_what_they_hold(tmp_path):
         write_landmarks(tmp_path / f"{name}{suffix}", landmarks, format=format)
     (tmp_path / "settings.json").write_text("{}")
     (tmp_path / "README.txt").write_text("Read me.")
-    datalist = build_datalist(tmp_path, tmp_path, tmp_path / "datalist.json", spacing=0.5)
+    datalist = build_datalist(tmp_path, tmp_path, tmp_path / "datalist.json", spacing=0.5, val_frac=0.0)
     assert [item["label"] for item in items(datalist)] == ["a.json", "b.txt"]
     # what is written stands among them, and is no landmark file either
-    assert build_datalist(tmp_path, tmp_path, tmp_path / "datalist.json", spacing=0.5) == datalist
+    assert build_datalist(tmp_path, tmp_path, tmp_path / "datalist.json", spacing=0.5, val_frac=0.0) == datalist
     (tmp_path / "a.json").write_text((tmp_path / "a.json").read_text()[:50])
     with pytest.raises(ValueError, match=r"a\.json: line \d+: not valid JSON"):
         build_datalist(tmp_path, tmp_path, spacing=0.5)
@@ -159,7 +159,7 @@ def test_table_names_images_by_stem_or_path(tmp_path):
         (tmp_path / folder).mkdir()
         Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / folder / "1.png")
     (tmp_path / "t.csv").write_text("image,landmark,x,y\nx/1.png,a,1,2\ny/1.png,a,3,4\n")
-    datalist = build_datalist(tmp_path, tmp_path / "t.csv", tmp_path / "d.json", spacing=(1, 2))
+    datalist = build_datalist(tmp_path, tmp_path / "t.csv", tmp_path / "d.json", spacing=(1, 2), val_frac=0.0)
     assert [(item["image"], item["label"]) for item in datalist["training"]] == [
         ("x/1.png", [[1, 2]]),
         ("y/1.png", [[3, 4]]),
@@ -167,7 +167,7 @@ def test_table_names_images_by_stem_or_path(tmp_path):
     (tmp_path / "t.csv").write_text("image,landmark,x,y\n1,a,1,2\n")
     with pytest.raises(ValueError, match="'1' fits more than one"):
         build_datalist(tmp_path, tmp_path / "t.csv")
-    datalist = build_datalist(tmp_path / "x", tmp_path / "t.csv", spacing=1)
+    datalist = build_datalist(tmp_path / "x", tmp_path / "t.csv", spacing=1, val_frac=0.0)
     assert datalist["training"][0]["image"] == str(tmp_path / "x" / "1.png")
 
 
@@ -319,7 +319,7 @@ def test_split_keeps_groups_and_counts():
 @pytest.mark.parametrize("name", ["mouse_skull_ct", "lumbar_mri"])
 def test_real_volumes(name, request):
     root = request.getfixturevalue(f"{name}_root")
-    datalist = build_datalist(root / "images", root / "landmarks.csv", val_fraction=0.1, check=False)
+    datalist = build_datalist(root / "images", root / "landmarks.csv", val_frac=0.1, check=False)
     assert datalist["landmarks"]["coordinate_system"] == "RAS"
     few = {"landmarks": datalist["landmarks"], "training": datalist["validation"]}
     assert datalist_problems(few) == []
@@ -329,7 +329,7 @@ def test_real_volumes(name, request):
 
 def test_real_pictures_of_unknown_spacing(aasce_spine_root):
     datalist = build_datalist(
-        aasce_spine_root / "images", aasce_spine_root / "landmarks.csv", val_fraction=0.02, spacing=1, check=False
+        aasce_spine_root / "images", aasce_spine_root / "landmarks.csv", val_frac=0.02, spacing=1, check=False
     )
     few = {"landmarks": datalist["landmarks"], "training": datalist["validation"]}
     assert datalist_problems(few) == []
@@ -337,7 +337,7 @@ def test_real_pictures_of_unknown_spacing(aasce_spine_root):
 
 def test_items_of_a_datalist_in_memory_are_those_of_its_file(pictures):
     # built without an output, the paths are absolute, so both ways lead to the same images
-    datalist = build_datalist(pictures / "images", pictures / "landmarks.csv", spacing=1.0)
+    datalist = build_datalist(pictures / "images", pictures / "landmarks.csv", spacing=1.0, val_frac=0.0)
     save_datalist(pictures / "datalist.json", datalist)
     assert load_landmark_datalist(datalist, "training") == load_landmark_datalist(
         pictures / "datalist.json", "training"
@@ -345,7 +345,7 @@ def test_items_of_a_datalist_in_memory_are_those_of_its_file(pictures):
 
 
 def test_several_sections_follow_each_other(pictures):
-    datalist = build_datalist(pictures / "images", pictures / "landmarks.csv", spacing=1.0, val_fraction=0.2)
+    datalist = build_datalist(pictures / "images", pictures / "landmarks.csv", spacing=1.0, val_frac=0.2)
     both = load_landmark_datalist(datalist, ["validation", "training"])
     assert both == load_landmark_datalist(datalist, "validation") + load_landmark_datalist(datalist, "training")
     with pytest.raises(ValueError, match="no section 'test'"):

@@ -102,7 +102,7 @@ def test_coordinate_system_of_files_that_do_not_state_it(folder):
     [case] = pair_landmarks(folder / "images", folder / "p", "LPS").cases
     assert case.landmarks.coordinate_system == "LPS"
     # the file alone would be read as pixels: the datalist has to hold what was said of it
-    [datalist] = make_datalists([case], spacing=1, inline=True)
+    [datalist] = make_datalists([case], spacing=1, inline=True, val_frac=0.0)
     assert datalist["landmarks"]["coordinate_system"] == "LPS" and datalist["training"][0]["label"] == [[1, 2]]
     write_landmarks(folder / "p" / "2.csv", POINTS)
     assert (

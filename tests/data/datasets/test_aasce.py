@@ -97,7 +97,7 @@ def test_names_and_pairs():
 
 def test_official_layout(official):
     output = official.parent / "lists" / "aasce.json"
-    datalist = aasce_datalist(official, output, val_fraction=0.3, check=True)
+    datalist = aasce_datalist(official, output, val_frac=0.3, check=True)
     assert set(datalist) == {"name", "landmarks", "training", "validation", "testing"}
     assert json.loads(output.read_text()) == datalist
     assert datalist["landmarks"]["coordinate_system"] == "index" and len(datalist["landmarks"]["pairs"]) == 34
@@ -158,12 +158,12 @@ def test_patients_stay_together(official):
     together = [TRAINING[:3], TRAINING[4:6], TRAINING[6:8], TRAINING[8:]]
     seen = set()
     for seed in range(12):
-        datalist = aasce_datalist(official, val_fraction=0.3, seed=seed)
+        datalist = aasce_datalist(official, val_frac=0.3, seed=seed)
         validation = set(all_items(datalist, ["validation"]))
         assert validation and all(len(validation & set(group)) in (0, len(group)) for group in together)
         seen.add(frozenset(validation))
     assert len(seen) > 4
-    assert "validation" not in aasce_datalist(official, val_fraction=0)
+    assert "validation" not in aasce_datalist(official, val_frac=0)
 
 
 def test_no_test_images(official):
@@ -281,14 +281,14 @@ def test_table_layout(tmp_path, caplog):
     ]
     flags = "image,issue\n1.png,fixed: vertebra blocks re-sorted top to bottom\n3.png,check: by eye\n"
     write_tables(tmp_path, TABLE + "\n".join(rows), flags)
-    datalist = aasce_datalist(tmp_path, val_fraction=0.5, check=True)
+    datalist = aasce_datalist(tmp_path, val_frac=0.5, check=True)
     items = all_items(datalist, ["training", "validation", "testing"])
     np.testing.assert_allclose(items["2.png"]["label"], made_points(1).reshape(68, 2))
     angles = [items[image]["cobb_angles"] for image in ("1.png", "2.png", "3.png")]
     np.testing.assert_array_equal(angles, [[30, np.nan, np.nan], [31, 21, 11], [32, 22, 12]])
     assert len(datalist["testing"]) == 1 and not caplog.records
     (tmp_path / "qc_flags.csv").write_text("image,issue\n2.png,exclude: vertebra blocks out of order\n")
-    assert set(all_items(aasce_datalist(tmp_path, val_fraction=0))) == {"1.png"}
+    assert set(all_items(aasce_datalist(tmp_path, val_frac=0))) == {"1.png"}
     assert "2.png (exclude: vertebra blocks out of order)" in caplog.text
 
 

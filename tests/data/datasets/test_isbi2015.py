@@ -55,7 +55,7 @@ def official(tmp_path):
 @pytest.mark.parametrize("annotator, offset", [("mean", 1), ("senior", 0), ("junior", 2), ("challenge", 0)])
 def test_official_layout(official, annotator, offset):
     output = official.parent / "lists" / f"{annotator}.json"
-    datalist = isbi2015_datalist(official, output, annotator, val_fraction=0.4, test2=True)
+    datalist = isbi2015_datalist(official, output, annotator, val_frac=0.4, test2=True)
     assert {key: len(value) for key, value in datalist.items() if isinstance(value, list)} == {
         "training": 3,
         "validation": 2,
@@ -69,11 +69,11 @@ def test_official_layout(official, annotator, offset):
             number = int(os.path.basename(item["image"])[:3])
             assert os.path.isfile(item["image"]) and item["spacing"] == [0.1, 0.1]
             np.testing.assert_array_equal(item["label"], official_points(number, "senior") + [offset, 0])
-    assert "test2" not in isbi2015_datalist(official)
+    assert "test2" not in isbi2015_datalist(official, val_frac=0.0)
 
 
 def test_official_layout_is_checked(official):
-    assert isbi2015_datalist(official, check=True)["training"]
+    assert isbi2015_datalist(official, check=True, val_frac=0.0)["training"]
     path = official / "AnnotationsByMD" / "400_junior" / "002.txt"
     text = path.read_text()
     for wrong, message in [
@@ -102,7 +102,7 @@ def test_neither_layout(tmp_path):
 
 
 def test_real_tables_give_the_official_sections(isbi2015_root, tmp_path):
-    datalist = isbi2015_datalist(isbi2015_root, tmp_path / "d.json", val_fraction=0.2)
+    datalist = isbi2015_datalist(isbi2015_root, tmp_path / "d.json", val_frac=0.2)
     assert [len(datalist[section]) for section in ("training", "validation", "testing")] == [120, 30, 150]
     first = next(item for item in datalist["training"] + datalist["validation"] if item["image"].endswith("/001.jpg"))
     assert first["label"][0] == [277.0, 330.83] and first["spacing"] == [0.3, 0.3]
@@ -134,7 +134,9 @@ def test_tables_that_disagree(isbi2015_root, tmp_path):
 @pytest.mark.parametrize("first, second, expected", [("mean", "challenge", 1.18), ("junior", "senior", 2.36)])
 def test_doctors_differ_as_published(isbi2015_root, first, second, expected):
     """Mean distance of two truths on test1 in mm, known from the official files."""
-    one, other = (isbi2015_datalist(isbi2015_root, annotator=annotator)["testing"] for annotator in (first, second))
+    one, other = (
+        isbi2015_datalist(isbi2015_root, annotator=annotator, val_frac=0.0)["testing"] for annotator in (first, second)
+    )
     assert [item["image"] for item in one] == [item["image"] for item in other] and len(one) == 150
     offsets = np.array([item["label"] for item in one]) - np.array([item["label"] for item in other])
     distances = np.linalg.norm(offsets * one[0]["spacing"], axis=-1)

@@ -222,7 +222,7 @@ def _content(folder: Path) -> dict[str, bytes]:
 
 
 def test_hand_files_are_the_same_every_time_and_read_back(tmp_path: Path):
-    options = {"size": (80, 96), "missing_fraction": 0.2, "validation_fraction": 0.25, "testing_fraction": 0.25}
+    options = {"size": (80, 96), "missing_fraction": 0.2, "val_frac": 0.25, "test_frac": 0.25}
     datalist = write_hand_phantom(tmp_path / "a", 4, seed=5, **options)
     write_hand_phantom(tmp_path / "b", 4, seed=5, **options)
     assert datalist == tmp_path / "a" / "datalist.json"
@@ -254,7 +254,7 @@ def test_hand_files_are_the_same_every_time_and_read_back(tmp_path: Path):
 
 def test_labels_jitter_as_they_are_told(tmp_path: Path):
     """Same pictures, exact labels for testing, and elsewhere errors of the given size in mm, different for each landmark."""
-    options = {"size": (32, 40), "spacing": 5.0, "validation_fraction": 0.3, "testing_fraction": 0.1}
+    options = {"size": (32, 40), "spacing": 5.0, "val_frac": 0.3, "test_frac": 0.1}
     deviation = np.linspace(0.0, 36.0, 37)
     exact, jittered = (
         json.loads(write_hand_phantom(tmp_path / name, 40, label_jitter=jitter, **options).read_text())
@@ -277,8 +277,8 @@ def test_labels_jitter_as_they_are_told(tmp_path: Path):
 
 
 def test_hand_image_does_not_depend_on_how_many_there_are(tmp_path: Path):
-    write_hand_phantom(tmp_path / "few", 2, size=(48, 48))
-    write_hand_phantom(tmp_path / "many", 5, size=(48, 48))
+    write_hand_phantom(tmp_path / "few", 2, size=(48, 48), val_frac=0.15)
+    write_hand_phantom(tmp_path / "many", 5, size=(48, 48), val_frac=0.15)
     few, many = _content(tmp_path / "few" / "images"), _content(tmp_path / "many" / "images")
     assert len(many) == 5 and few.items() <= many.items() and len(set(many.values())) == 5
 
@@ -286,44 +286,44 @@ def test_hand_image_does_not_depend_on_how_many_there_are(tmp_path: Path):
 def test_phantom_is_written_once_and_anew_if_it_differs_or_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     calls = []
     monkeypatch.setattr(write, "hand_phantom", lambda *a: calls.append(a) or hand_phantom(*a))
-    first = write_hand_phantom(tmp_path, 3, size=(48, 48))
-    assert write_hand_phantom(tmp_path, 3, size=[48, 48]) == first and len(calls) == 3
-    write_hand_phantom(tmp_path, 3, seed=1, size=(48, 48))
+    first = write_hand_phantom(tmp_path, 3, size=(48, 48), val_frac=0.15)
+    assert write_hand_phantom(tmp_path, 3, size=[48, 48], val_frac=0.15) == first and len(calls) == 3
+    write_hand_phantom(tmp_path, 3, seed=1, size=(48, 48), val_frac=0.15)
     assert len(calls) == 6
     (tmp_path / "images" / "hand_0001.png").unlink()
-    write_hand_phantom(tmp_path, 3, seed=1, size=(48, 48))
+    write_hand_phantom(tmp_path, 3, seed=1, size=(48, 48), val_frac=0.15)
     assert len(calls) == 9 and len(list(tmp_path.glob("images/*"))) == 3
 
 
 def test_interrupted_phantom_leaves_no_datalist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    datalist = write_hand_phantom(tmp_path, 2, size=(48, 48))
+    datalist = write_hand_phantom(tmp_path, 2, size=(48, 48), val_frac=0.15)
 
     def stop(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(write, "hand_phantom", stop)
     with pytest.raises(KeyboardInterrupt):
-        write_hand_phantom(tmp_path, 3, size=(48, 48))
+        write_hand_phantom(tmp_path, 3, size=(48, 48), val_frac=0.15)
     assert not datalist.exists() and {path.name for path in tmp_path.rglob(".*")} <= {".writing.lock"}
 
 
 def test_of_several_writers_one_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    write_hand_phantom(tmp_path, 3, seed=1, size=(48, 48))  # an older phantom, which must not be taken for the new one
+    write_hand_phantom(
+        tmp_path, 3, seed=1, size=(48, 48), val_frac=0.15
+    )  # an older phantom, which must not be taken for the new one
     calls, start = [], Barrier(4)
     monkeypatch.setattr(write, "hand_phantom", lambda *a: calls.append(a) or hand_phantom(*a))
 
     def ask(_: int) -> list[Any]:
         start.wait()
-        return json.loads(write_hand_phantom(tmp_path, 3, size=(48, 48)).read_text())["training"]
+        return json.loads(write_hand_phantom(tmp_path, 3, size=(48, 48), val_frac=0.15).read_text())["training"]
 
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(ask, range(4)))
     assert len(calls) == 3 and found == found[:1] * 4
 
 
-@pytest.mark.parametrize(
-    "options", [{"num_images": 0}, {"validation_fraction": 0.8, "testing_fraction": 0.4}, {"testing_fraction": -0.5}]
-)
+@pytest.mark.parametrize("options", [{"num_images": 0}, {"val_frac": 0.8, "test_frac": 0.4}, {"test_frac": -0.5}])
 def test_impossible_sections_are_refused(tmp_path: Path, options: dict[str, Any]):
     with pytest.raises(ValueError, match="num_images"):
         write_hand_phantom(tmp_path, **dict[str, Any](num_images=4) | options)
@@ -409,8 +409,8 @@ def test_spine_landmarks_outside_of_the_volume_are_missing():
 
 def test_spine_files_are_the_same_every_time_and_read_back(tmp_path: Path):
     options = {"size": (24, 24, 36), "spacing": (5.0, 5.0, 5.0), "oblique": 15.0}
-    datalist = write_spine_phantom(tmp_path / "a", 2, seed=9, validation_fraction=0.5, testing_fraction=0, **options)
-    write_spine_phantom(tmp_path / "b", 2, seed=9, validation_fraction=0.5, testing_fraction=0, **options)
+    datalist = write_spine_phantom(tmp_path / "a", 2, seed=9, val_frac=0.5, test_frac=0, **options)
+    write_spine_phantom(tmp_path / "b", 2, seed=9, val_frac=0.5, test_frac=0, **options)
     assert _content(tmp_path / "a") == _content(tmp_path / "b")
     content = json.loads(datalist.read_text())
     assert content["landmarks"]["pairs"] == [list(pair) for pair in SPINE_PAIRS]

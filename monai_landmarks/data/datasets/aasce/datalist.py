@@ -75,16 +75,16 @@ class _Spine(NamedTuple):
 
 
 def aasce_datalist(
-    root: str | os.PathLike,
+    root_dir: str | os.PathLike,
     output: str | os.PathLike | None = None,
-    val_fraction: float = 0.2,
+    val_frac: float = 0.2,
     seed: int = 0,
     *,
     check: bool = False,
 ) -> dict[str, Any]:
     """Make the datalist of the AASCE 2019 spine radiographs from the official files, or from a reduced copy with tables.
 
-    The official layout (``boostnet_labeldata``, anywhere below ``root``) has ``data/{training,test}/*.jpg`` and
+    The official layout (``boostnet_labeldata``, anywhere below ``root_dir``) has ``data/{training,test}/*.jpg`` and
     ``labels/{training,test}/{filenames,landmarks,angles}.csv``, a row an image: its name; 68 x and then 68 y as a part of
     width and height; three Cobb angles. The layout with tables has ``images/``, ``landmarks.csv`` (image, landmark, x, y in
     pixels of its images), ``splits.csv`` (image, split: train or test, original_file, cobb1, cobb2, cobb3) and perhaps
@@ -103,9 +103,9 @@ def aasce_datalist(
     official parts, training and test.
 
     Args:
-        root: folder of the data.
+        root_dir: folder of the data.
         output: where to write the datalist; image paths become relative to it. Without it they are absolute.
-        val_fraction: part of the training images to draw for validation.
+        val_frac: part of the training images to draw for validation.
         seed: the same seed draws the same images, in both layouts.
         check: read all images and check the datalist, which takes a minute with the official images.
 
@@ -119,7 +119,7 @@ def aasce_datalist(
         ValueError: if the folder has neither layout, or a file is missing or malformed.
         DatalistError: if the check finds faults.
     """
-    root = Path(root)
+    root = Path(root_dir)
     base = None if output is None else Path(output).parent
     found = {section: _plausible(_read_part(root, section)) for section in _SECTIONS}
     if not found["training"]:
@@ -128,7 +128,7 @@ def aasce_datalist(
     if len(names) < len(found["training"]):
         twice = [file for file, count in Counter(spine.file for spine in found["training"]).items() if count > 1]
         raise ValueError(f"{root}: {twice[0]!r} is the original file of more than one training image; expected one.")
-    validation, training = split_images(list(names), [val_fraction], seed, group_pattern=r"^\w+/")
+    validation, training = split_images(list(names), [val_frac], seed, group_pattern=r"^\w+/")
     parts = {
         "training": [names[name] for name in training],
         "validation": [names[name] for name in validation],

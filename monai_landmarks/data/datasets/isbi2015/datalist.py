@@ -44,10 +44,10 @@ _SECTIONS = {"training": ("TrainingData", "train"), "testing": ("Test1Data", "te
 
 
 def isbi2015_datalist(
-    root: str | os.PathLike,
+    root_dir: str | os.PathLike,
     output: str | os.PathLike | None = None,
     annotator: str = "mean",
-    val_fraction: float = 0.0,
+    val_frac: float = 0.2,
     seed: int = 0,
     *,
     test2: bool = False,
@@ -56,19 +56,19 @@ def isbi2015_datalist(
     """Make the datalist of the ISBI 2015 challenge from the official files, or from a reduced copy with tables.
 
     The official layout has the images in ``RawImage/{TrainingData,Test1Data,Test2Data}/*.bmp`` and 19 lines ``x,y`` an
-    image in ``AnnotationsByMD/{400_senior,400_junior}/*.txt``; these folders may lie anywhere below ``root``. The layout
+    image in ``AnnotationsByMD/{400_senior,400_junior}/*.txt``; these folders may lie anywhere below ``root_dir``. The layout
     with tables has ``images/``, ``splits.csv`` (image, split: train, test1, test2), ``landmarks.csv`` (mean of both
     doctors) and ``landmarks_{senior,junior,challenge}.csv``, in pixels of its images.
 
     Points are pixel index; the pixel size follows from the width of the images (0.1 mm at 1935 pixels).
 
     Args:
-        root: folder of the data.
+        root_dir: folder of the data.
         output: where to write the datalist; image paths become relative to it. Without it they are absolute.
         annotator: whose points are the truth: ``"mean"`` of both doctors, ``"senior"``, ``"junior"``, or
             ``"challenge"``, the truth of the 2015 challenge. That is the senior's, except for the soft tissue pogonion in
             test2; the official files do not hold the exception, so with them it is the senior's throughout.
-        val_fraction: part of the training images to draw for validation.
+        val_frac: part of the training images to draw for validation.
         seed: the same seed draws the same images.
         test2: add the section ``test2``.
         check: read all images and check the datalist, which takes some minutes with the official images.
@@ -83,7 +83,7 @@ def isbi2015_datalist(
     """
     if annotator not in _ANNOTATORS:
         raise ValueError(f"annotator is {annotator!r}; expected one of {', '.join(_ANNOTATORS)}.")
-    root = Path(root)
+    root = Path(root_dir)
     found = {key: read_isbi2015_part(root, key, annotator) for key in _SECTIONS if test2 or key != "test2"}
     base = None if output is None else Path(output).parent
     spacing = _spacing(next(iter(found["training"])), official=not _has_tables(root))
@@ -93,7 +93,7 @@ def isbi2015_datalist(
     }
     for section, sets in found.items():
         images = {image.name: image for image in sets}
-        validation, rest = split_images(list(images), [val_fraction if section == "training" else 0.0], seed)
+        validation, rest = split_images(list(images), [val_frac if section == "training" else 0.0], seed)
         parts = {section: rest, **({"validation": validation} if section == "training" else {})}
         for key, names in parts.items():
             paths = [images[name] for name in names]

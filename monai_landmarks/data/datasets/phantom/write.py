@@ -38,17 +38,17 @@ __all__ = ["write_hand_phantom", "write_spine_phantom"]
 VERSION = 1  # of the pictures: a phantom written by another version is not the same and is written anew
 
 
-def sections(num_images: int, validation_fraction: float, testing_fraction: float) -> list[str]:
+def sections(num_images: int, val_frac: float, test_frac: float) -> list[str]:
     """The datalist section of each image: training comes first, then validation, then testing.
 
     >>> sections(5, 0.2, 0.2)
     ['training', 'training', 'training', 'validation', 'testing']
     """
-    validation, testing = (int(round(num_images * f)) for f in (validation_fraction, testing_fraction))
+    validation, testing = (int(round(num_images * f)) for f in (val_frac, test_frac))
     training = num_images - validation - testing
     if num_images < 1 or training < 0 or min(validation, testing) < 0:
         raise ValueError(
-            f"num_images={num_images}, validation_fraction={validation_fraction}, testing_fraction={testing_fraction}: "
+            f"num_images={num_images}, val_frac={val_frac}, test_frac={test_frac}: "
             "expected at least one image and fractions between 0 and 1 whose sum is at most 1."
         )
     return ["training"] * training + ["validation"] * validation + ["testing"] * testing
@@ -132,14 +132,14 @@ def _jitter(found: LandmarkSet, deviation: np.ndarray, seed: int, index: int) ->
 
 
 def write_hand_phantom(
-    folder: str | os.PathLike,
+    root_dir: str | os.PathLike,
     num_images: int = 200,
     seed: int = 0,
     *,
     size: Sequence[int] = (256, 256),
     spacing: float | None = None,
-    validation_fraction: float = 0.15,
-    testing_fraction: float = 0.15,
+    val_frac: float = 0.2,
+    test_frac: float = 0.15,
     missing_fraction: float = 0.0,
     label_jitter: float | Sequence[float] = 0.0,
 ) -> Path:
@@ -149,13 +149,13 @@ def write_hand_phantom(
     done where the same phantom has been written before.
 
     Args:
-        folder: where to write ``images/``, ``landmarks.csv`` (long form, index coordinates) and ``datalist.json``.
+        root_dir: where to write ``images/``, ``landmarks.csv`` (long form, index coordinates) and ``datalist.json``.
         num_images: number of images, training first, then validation and testing.
         seed: start of all random draws.
         size: pixels along x and y.
         spacing: pixel size, mm; by default a grown hand fills the image.
-        validation_fraction: part of the images that is for validation.
-        testing_fraction: part of the images that is for testing.
+        val_frac: part of the images that is for validation.
+        test_frac: part of the images that is for testing.
         missing_fraction: probability that a landmark is missing from the files, though it is visible.
         label_jitter: standard deviation, along each axis, of the error of the labels, mm; one for all landmarks or one for
             each. Labels for testing are exact, so that it can be told what a network made of the others.
@@ -173,7 +173,7 @@ def write_hand_phantom(
     if jitter.shape not in ((), (len(HAND_LANDMARKS),)) or not (jitter >= 0).all():
         raise ValueError(f"label_jitter must be one number or {len(HAND_LANDMARKS)}, not negative, got {label_jitter}.")
     deviation = np.broadcast_to(jitter / spacing, len(HAND_LANDMARKS))
-    belongs = sections(num_images, validation_fraction, testing_fraction)
+    belongs = sections(num_images, val_frac, test_frac)
 
     def write_image(root: Path, index: int) -> tuple[dict[str, Any], LandmarkSet]:
         image, found = hand_phantom(np.random.default_rng([seed, index]), size, spacing)
@@ -186,24 +186,25 @@ def write_hand_phantom(
         label = [[None, None] if gone else point for point, gone in zip(found.points.tolist(), found.missing)]
         return {"image": name, "label": label, "spacing": [spacing, spacing]}, found
 
+    # the names of the two fractions are those that datalists on disk have: another name would draw a phantom anew
     parameters = {
         "kind": "hand",
         "num_images": num_images,
         "seed": seed,
         "size": size,
         "spacing": spacing,
-        "validation_fraction": validation_fraction,
-        "testing_fraction": testing_fraction,
+        "validation_fraction": val_frac,
+        "testing_fraction": test_frac,
         "missing_fraction": missing_fraction,
         # absent where it is zero: such phantoms are those of before
         **({"label_jitter": jitter.tolist()} if jitter.any() else {}),
     }
     landmarks = {"names": HAND_LANDMARKS, "pairs": [], "coordinate_system": "index"}
-    return write_phantom(folder, parameters, landmarks, write_image)
+    return write_phantom(root_dir, parameters, landmarks, write_image)
 
 
 def write_spine_phantom(
-    folder: str | os.PathLike,
+    root_dir: str | os.PathLike,
     num_images: int = 40,
     seed: int = 0,
     *,
@@ -211,8 +212,8 @@ def write_spine_phantom(
     spacing: Sequence[float] = (2.0, 2.0, 2.0),
     oblique: float = 0.0,
     crop: float = 0.0,
-    validation_fraction: float = 0.15,
-    testing_fraction: float = 0.15,
+    val_frac: float = 0.2,
+    test_frac: float = 0.15,
     missing_fraction: float = 0.0,
 ) -> Path:
     """Write schematic CTs of the lumbar spine (NIfTI) with their landmarks (``.mrk.json``, world RAS).
@@ -220,15 +221,15 @@ def write_spine_phantom(
     Deterministic and done only once, as ``write_hand_phantom`` is.
 
     Args:
-        folder: where to write ``images/``, ``points/``, ``landmarks.csv`` (long form, RAS) and ``datalist.json``.
+        root_dir: where to write ``images/``, ``points/``, ``landmarks.csv`` (long form, RAS) and ``datalist.json``.
         num_images: number of images, training first, then validation and testing.
         seed: start of all random draws.
         size: voxels along the three axes.
         spacing: voxel size, mm.
         oblique: the image axes are turned against the patient's by up to this many degrees.
         crop: probability that the field of view cuts off one to two vertebrae, whose landmarks are then missing.
-        validation_fraction: part of the images that is for validation.
-        testing_fraction: part of the images that is for testing.
+        val_frac: part of the images that is for validation.
+        test_frac: part of the images that is for testing.
         missing_fraction: probability that a landmark is missing from the files, though it is visible.
 
     Returns:
@@ -258,9 +259,9 @@ def write_spine_phantom(
         "spacing": spacing,
         "oblique": oblique,
         "crop": crop,
-        "validation_fraction": validation_fraction,
-        "testing_fraction": testing_fraction,
+        "validation_fraction": val_frac,
+        "testing_fraction": test_frac,
         "missing_fraction": missing_fraction,
     }
     landmarks = {"names": SPINE_LANDMARKS, "pairs": SPINE_PAIRS, "coordinate_system": "RAS"}
-    return write_phantom(folder, parameters, landmarks, write_image)
+    return write_phantom(root_dir, parameters, landmarks, write_image)

@@ -43,17 +43,17 @@ _OTHER_NAMES = {"01training": "verse20training", "02validation": "verse20validat
 _SECTIONS = {"training": "training", "validation": "validation", "testing": "test"}
 
 
-def verse_files(root: str | os.PathLike) -> Iterator[tuple[str, Path, Path | None]]:
+def verse_files(root_dir: str | os.PathLike) -> Iterator[tuple[str, Path, Path | None]]:
     """
     The images below a folder in the structure by subject, ``dataset-<part>/rawdata/sub-*/*_ct.nii.gz``.
 
     Args:
-        root: any folder above them.
+        root_dir: any folder above them.
 
     Yields:
         part, such as ``"verse19training"``; image; centroids in ``derivatives``, None where there are none.
     """
-    for raw in sorted(Path(root).rglob("rawdata")):
+    for raw in sorted(Path(root_dir).rglob("rawdata")):
         folder = raw.parent.name.removeprefix("dataset-")
         part = _OTHER_NAMES.get(folder, folder)
         for image in sorted(raw.glob("*/*_ct.nii*")):
@@ -63,7 +63,7 @@ def verse_files(root: str | os.PathLike) -> Iterator[tuple[str, Path, Path | Non
 
 
 def verse_datalist(
-    root: str | os.PathLike,
+    root_dir: str | os.PathLike,
     output: str | os.PathLike | None = None,
     *,
     editions: Sequence[str] = ("verse19",),
@@ -77,7 +77,7 @@ def verse_datalist(
     not among ``names`` are left out.
 
     Args:
-        root: any folder above ``dataset-verse19training`` and so on.
+        root_dir: any folder above ``dataset-verse19training`` and so on.
         output: where to write the datalist; image paths become relative to it. Without it they are absolute.
         editions: ``"verse19"``, ``"verse20"`` or both. VerSe'20 by subject leaves out what is in VerSe'19.
         names: of the vertebrae, in the order wanted. Default: C1 to L6, without T13, sacrum and coccyx.
@@ -99,7 +99,7 @@ def verse_datalist(
     base = None if output is None else Path(output).parent
     sections = {f"{edition}{part}": section for section, part in _SECTIONS.items() for edition in editions}
     found: dict[str, list[dict[str, Any]]] = {section: [] for section in _SECTIONS}
-    for part, image, centroids in verse_files(root):
+    for part, image, centroids in verse_files(root_dir):
         if part not in sections:
             continue
         if centroids is None:
@@ -108,7 +108,7 @@ def verse_datalist(
         found[sections[part]].append(datalist_item(relative_path(image, base), landmarks))
     if not found["training"]:
         wanted = " or ".join(f"dataset-{edition}training" for edition in editions)
-        raise ValueError(f"{root}: no image in {wanted}/rawdata/sub-*/*_ct.nii.gz below it.")
+        raise ValueError(f"{root_dir}: no image in {wanted}/rawdata/sub-*/*_ct.nii.gz below it.")
     datalist: dict[str, Any] = {
         "name": "VerSe",
         "landmarks": {"names": list(names), "pairs": [], "coordinate_system": "index"},
