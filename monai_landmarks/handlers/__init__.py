@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Ignite handlers for training and evaluating landmark models with MONAI's engines."""
+"""Ignite handlers for training and evaluation of landmark models with MONAI's engines."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class _Plane:
     aspect: float
     pred: np.ndarray  # (N, 2), (horizontal, vertical) in pixels
     truth: np.ndarray | None
-    covariance: np.ndarray | None  # (N, 2, 2)
+    covariances: np.ndarray | None  # (N, 2, 2)
     opacity: np.ndarray  # (N,)
     title: str = ""
 
@@ -69,7 +69,7 @@ def landmark_view(
     points: Any,
     truth: Any = None,
     names: Sequence[str] | None = None,
-    covariance: Any = None,
+    covariances: Any = None,
     title: str = "",
     center: int | Sequence[float] | None = None,
     spacing: float | Sequence[float] | None = None,
@@ -83,7 +83,7 @@ def landmark_view(
         points: predicted index points, (N, D) or (1, N, D); NaN is not drawn.
         truth: true index points, likewise.
         names: written beside the points, for a figure of a few landmarks.
-        covariance: (N, D, D) in pixels^2, drawn as an ellipse of two standard deviations.
+        covariances: (N, D, D) in pixels^2, drawn as an ellipse of two standard deviations.
         title: above the image.
         center: for a volume, where its three planes cross: a point, or the number of a landmark. By default in the middle
             of the true points, or else of the predicted ones. Points fade with their distance from a plane.
@@ -105,7 +105,7 @@ def landmark_view(
     if image.ndim != dims:
         raise ValueError(f"an image of shape {image.shape} cannot hold points of {dims} dimensions.")
     steps = affine_spacing(affine, dims) if spacing is None else np.broadcast_to(to_array(spacing), (dims,))
-    covariance = None if covariance is None else to_array(covariance).reshape(len(pred), dims, dims)
+    covariances = None if covariances is None else to_array(covariances).reshape(len(pred), dims, dims)
     low, high = np.percentile(image, (0.5, 99.5))
     levels = (255 * np.clip((image - low) / max(high - low, 1e-9), 0, 1)).astype(np.uint8)
 
@@ -117,12 +117,12 @@ def landmark_view(
 
     planes = []
     if dims == 2:
-        planes.append(_cut(levels, pred, true, covariance, (0, 1), None, steps, False))
+        planes.append(_cut(levels, pred, true, covariances, (0, 1), None, steps, False))
     else:
         cross = _center(center, pred, true, image.shape)
         for axes in _PLANES_3D:
             upward = affine[axes[1], axes[1]] >= 0  # anterior and superior are at the top
-            planes.append(_cut(levels, pred, true, covariance, axes, cross, steps, upward))
+            planes.append(_cut(levels, pred, true, covariances, axes, cross, steps, upward))
     for plane, axes in zip(planes, _PLANES_3D):
         _show_part(plane, low[list(axes)], high[list(axes)], max_size)
     return LandmarkView(planes, title, None if names is None else tuple(names))
@@ -132,7 +132,7 @@ def draw_landmarks(image: Any, points: Any, truth: Any = None, width: float | No
     """Draw predicted landmarks over their image, with the true ones and the error between them.
 
     Args:
-        image: see `landmark_view`, as for ``points``, ``truth`` and the options ``names``, ``covariance``, ``title``,
+        image: see `landmark_view`, as for ``points``, ``truth`` and the options ``names``, ``covariances``, ``title``,
             ``center``, ``spacing`` and ``max_size``.
         points: see there.
         truth: see there.
@@ -192,7 +192,7 @@ def _cut(
     levels: np.ndarray,
     pred: np.ndarray,
     truth: np.ndarray | None,
-    covariance: np.ndarray | None,
+    covariances: np.ndarray | None,
     axes: tuple[int, int],
     cross: np.ndarray | None,
     steps: np.ndarray,
@@ -216,7 +216,7 @@ def _cut(
         aspect=float(steps[axes[1]] / steps[axes[0]]),
         pred=pred[:, pick],
         truth=None if truth is None else truth[:, pick],
-        covariance=None if covariance is None else covariance[:, pick][:, :, pick],
+        covariances=None if covariances is None else covariances[:, pick][:, :, pick],
         opacity=opacity,
         title=title,
     )
@@ -262,8 +262,8 @@ def _draw_plane(axes: Any, plane: _Plane, names: Sequence[str] | None, panel: fl
                 alpha=alpha, zorder=3,
             )  # fmt: skip
         axes.plot([], [], "o", markerfacecolor="none", color=COLORS["truth"], markersize=5, label="truth")
-    if plane.covariance is not None:
-        for p, covariance, alpha in zip(plane.pred, plane.covariance, plane.opacity):
+    if plane.covariances is not None:
+        for p, covariance, alpha in zip(plane.pred, plane.covariances, plane.opacity):
             if np.isfinite(p).all() and np.isfinite(covariance).all():
                 values, vectors = np.linalg.eigh(covariance)
                 spread = 4 * np.sqrt(np.maximum(values, 0))  # diameters at two standard deviations

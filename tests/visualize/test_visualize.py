@@ -156,7 +156,7 @@ def test_colors_of_the_marks_are_in_the_picture(tmp_path, dims):
         points[None],
         truth[None],
         names=list("abcde"),
-        covariance=covariance,
+        covariances=covariance,
         title="a case",
     )
     assert isinstance(figure, Figure)
