@@ -122,7 +122,7 @@ def draw_sdr_curve(
                 labeled.append((r, rate))
                 axes.annotate(
                     f"{rate:.1f} %", (r, rate), xytext=(-5, 3), textcoords="offset points", fontsize=7, color=_LINES[0],
-                    ha="right", path_effects=[withStroke(linewidth=2.0, foreground="w")],
+                    ha="right", path_effects=[withStroke(linewidth=3.0, foreground="w")],
                 )  # fmt: skip
     axes.set_xlim(0, radius)
     axes.set_ylim(0, 102)
