@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Anatomical landmark localization for MONAI: from images and points to a trained bundle that finds landmarks."""
+"""Anatomical landmark localization for MONAI: from images and points to a trained bundle that detects landmarks."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ __version__ = "0.1.0"
 
 
 def bundle_path(name: str) -> Path:
-    """Folder of a bundle that is shipped with this package.
+    """Return the folder of a bundle of this package.
 
-    Read from it, but train in a copy: an installed package must not be written to.
+    Copy the folder before training: the files of an installed package must not change.
 
     Args:
         name: name of the bundle, for example ``"hand_xray_landmarks_scn"``.
 
     Returns:
-        the bundle's folder, which holds ``configs/``, ``docs/`` and ``LICENSE``.
+        The folder of the bundle, with ``configs/``, ``docs/`` and ``LICENSE``.
 
     Raises:
-        ValueError: there is no bundle of this name; the message lists those that are there.
+        ValueError: if there is no bundle with this name. The message lists the available names.
     """
     root = Path(str(files("monai_landmarks.bundles")))
     names = sorted(folder.parent.name for folder in root.glob("*/configs"))
     if name not in names:
-        raise ValueError(f"no bundle named {name!r} is shipped with monai_landmarks {__version__}; there are: {names}")
+        raise ValueError(f"monai_landmarks {__version__} has no bundle {name!r}. Choose one of {', '.join(names)}.")
     return root / name

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""``python -m monai_landmarks`` is the command ``monai-landmarks``."""
+"""Entry point of ``python -m monai_landmarks``, which is the command ``monai-landmarks``."""
 
 from __future__ import annotations
 

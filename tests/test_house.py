@@ -229,5 +229,5 @@ for name in {["monai_landmarks", *all_modules()]}:
 
 
 def test_unknown_bundle_is_refused():
-    with pytest.raises(ValueError, match="no bundle named 'hand'"):
+    with pytest.raises(ValueError, match="has no bundle 'hand'"):
         monai_landmarks.bundle_path("hand")

@@ -9,6 +9,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The command line. Nothing is imported here: what a command needs is loaded when it runs."""
+"""The program ``monai-landmarks``. This module imports nothing: a command imports what it needs when it runs."""
 
 from __future__ import annotations

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""``monai-landmarks check``: is this data fit for a training?"""
+"""``monai-landmarks check``: check images and landmarks, and write a datalist."""
 
 from __future__ import annotations
 
@@ -27,45 +27,60 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 
-@click.command(short_help="Check images and landmarks, and write the datalist of a training.")
+@click.command(short_help="Check images and landmarks, and write a datalist for training.")
 @click.argument("images", type=PATH)
 @click.argument("landmarks", type=PATH)
-@click.option("--out", type=FOLDER, default="checked", show_default=True, help="Folder for what is written.")
+@click.option("--out", type=FOLDER, default="checked", show_default=True, help="Output folder.")
+@click.option("--spacing", type=SPACING, help="Pixel size in mm of pictures (PNG, JPEG, BMP, TIFF). 1: work in pixels.")
 @click.option(
-    "--spacing", type=SPACING, help="Pixel size in mm of pictures (PNG, JPEG, BMP, TIFF); 1 to work in pixels."
+    "--coordinate-system", type=SYSTEM, help="Coordinate system of landmark files that do not state their own."
 )
-@click.option("--coordinate-system", type=SYSTEM, help="Of landmark files that do not state their own.")
-@click.option("--pairs", type=PATH, help="CSV whose first two columns name left and right landmarks.")
-@click.option("--partial", is_flag=True, help="Leave out landmarks without an image; otherwise they are a fault.")
-@click.option("--val-frac", type=click.FloatRange(0, 1), default=0.2, show_default=True, help="Drawn for validation.")
-@click.option("--test-frac", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Drawn for testing.")
-@click.option("--folds", type=click.IntRange(2), help="Write one datalist a fold of a cross-validation.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed draws the same images.")
-@click.option("--group-pattern", help="What is found by this regular expression in an image's path stays together.")
+@click.option("--pairs", type=PATH, help="CSV file whose first two columns name left and right landmarks.")
+@click.option("--partial", is_flag=True, help="Leave out landmarks without an image, instead of reporting a fault.")
+@click.option(
+    "--val-frac",
+    type=click.FloatRange(0, 1),
+    default=0.2,
+    show_default=True,
+    help="Fraction of images for validation.",
+)
+@click.option(
+    "--test-frac", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Fraction of images for testing."
+)
+@click.option("--folds", type=click.IntRange(2), help="Number of folds of a cross-validation, one datalist per fold.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random split.")
+@click.option("--group-pattern", help="Regular expression. Images with the same match in their path stay together.")
 @click.option("--group-column", help="Images with the same value in this column stay together.")
-@click.option("--group-table", type=PATH, help="CSV with the group column and a column 'image'; by default LANDMARKS.")
-@click.option("--sheet", type=click.IntRange(0), default=24, show_default=True, help="Images on the contact sheet.")
+@click.option(
+    "--group-table", type=PATH, help="CSV file with the group column and a column 'image'. Default: LANDMARKS."
+)
+@click.option(
+    "--sheet", type=click.IntRange(0), default=24, show_default=True, help="Number of images on the contact sheet."
+)
 def check(images: Path, landmarks: Path, out: Path, **options: Any) -> None:
-    """Read all IMAGES and LANDMARKS, say what there is and everything that is wrong, and write what a training needs.
+    """Read all IMAGES and LANDMARKS, report their properties and all faults, and write a datalist for training.
 
     IMAGES is a folder of PNG, JPEG, TIFF, DICOM, NIfTI, NRRD or MHA files. LANDMARKS is a table of many images, a folder
-    of landmark files that are named as their images, or a CSV with the columns 'image' and 'landmarks' that tells which
-    file belongs to which image.
+    of landmark files with the names of their images, or a CSV file with the columns 'image' and 'landmarks' that assigns
+    a file to each image.
 
-    In the folder --out it draws contact_sheet.png, a landmark in the same color on every image, and, if there is no fault,
-    writes datalist.json with a training and a validation section (with --folds: datalist_fold0.json and so on).
+    The output folder gets contact_sheet.png, on which a landmark has the same color on every image. If there are no
+    faults, it also gets datalist.json with training, validation and testing sections (with --folds: datalist_fold0.json
+    and so on).
 
-    The exit code is 0 if a training may start, and 1 if not.
+    The exit code is 0 if there are no faults, and 1 otherwise.
     """
     from monai_landmarks.data import check_data
     from monai_landmarks.evaluation import write_contact_sheet
 
     if images.is_dir() and images.resolve() in [out.resolve(), *out.resolve().parents]:
-        raise click.UsageError(f"--out {out} lies in {images}, where the contact sheet would be taken for an image.")
+        raise click.UsageError(
+            f"--out {out} is in the image folder {images}, where the contact sheet would be read as an image; give another folder."
+        )
     if options["group_table"] and not options["group_column"]:
         raise click.UsageError("--group-table needs --group-column.")
     if options["group_column"] and not options["group_table"] and landmarks.is_dir():
-        raise click.UsageError("--group-column needs --group-table, because LANDMARKS is a folder.")
+        raise click.UsageError("--group-column needs --group-table if LANDMARKS is a folder.")
     result = check_data(
         images,
         landmarks,
@@ -77,7 +92,7 @@ def check(images: Path, landmarks: Path, out: Path, **options: Any) -> None:
     if drawn := write_contact_sheet(result, out / "contact_sheet.png", options["sheet"]):
         click.echo(f"\n{out / 'contact_sheet.png'}: {len(drawn)} of {len(result.images)} images")
     if result.faults:
-        click.echo(f"\nNo datalist was written, because of the faults ({len(result.faults)}).", err=True)
+        click.echo(f"\nNo datalist is written, because there are faults ({len(result.faults)}).", err=True)
         sys.exit(1)
     _write_datalists(result, landmarks, out, options)
 

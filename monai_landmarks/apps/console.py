@@ -9,18 +9,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the commands share: options, and tables of text."""
+"""Options and text output that the commands share."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-__all__ = ["FOLDER", "PATH", "SPACING", "SYSTEM", "text_table"]
+__all__ = ["FOLDER", "PATH", "SPACING", "SYSTEM", "evaluation_options", "text_table"]
 
 PATH = click.Path(exists=True, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -36,7 +36,7 @@ class _Spacing(click.ParamType):
         except ValueError:
             numbers = []
         if len(numbers) not in (1, 2, 3) or not all(math.isfinite(number) and number > 0 for number in numbers):
-            self.fail(f"{value!r} is no size of a pixel; expected such as 0.3, or 0.3,0.25 for x and y.", param, ctx)
+            self.fail(f"{value!r} is not a pixel size; expected for example 0.3, or 0.3,0.25 for x and y.", param, ctx)
         return numbers[0] if len(numbers) == 1 else tuple(numbers)
 
 
@@ -44,11 +44,11 @@ SPACING = _Spacing()
 
 
 def text_table(rows: Sequence[Mapping[str, Any]], digits: int = 2) -> str:
-    """Rows as aligned text under a header: words to the left, numbers to the right.
+    """Format rows as an aligned text table with a header. Text is aligned to the left, numbers to the right.
 
     Args:
-        rows: cells by heading; all rows have the same headings. NaN and None are blank.
-        digits: behind the point.
+        rows: one mapping per row, from heading to cell. All rows have the same headings. NaN and None are left blank.
+        digits: number of decimal places.
 
     Example:
         >>> print(text_table([{"landmark": "sella", "n": 3, "mean": 1.234}, {"landmark": "porion", "n": 12, "mean": 2.0}]))
@@ -73,3 +73,67 @@ def _cell(value: Any, digits: int) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+
+
+class _Schema(click.ParamType):
+    name = "SCHEMA"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from monai_landmarks.schema import load_landmark_schema
+
+        return load_landmark_schema(value)
+
+
+_OPTIONS = (
+    click.argument("predictions", type=PATH),
+    click.argument("landmarks", type=PATH),
+    click.option("--images", type=PATH, help="Folder or datalist of the images, to compare pixels to mm."),
+    click.option("--section", help="Section of a datalist, for example validation. Default: all sections."),
+    click.option("--spacing", type=SPACING, help="Pixel size in mm of pictures (PNG, JPEG, BMP, TIFF)."),
+    click.option(
+        "--coordinate-system", type=SYSTEM, help="Coordinate system of landmark files that do not state their own."
+    ),
+    click.option("--second-annotator", type=PATH, help="Landmarks by another annotator, for the inter-observer error."),
+    click.option("--compare", type=PATH, help="Other predictions of the same images."),
+    click.option(
+        "--schema",
+        type=_Schema(),
+        help="Landmark schema whose measurements are compared: a JSON or YAML file, or the name of a shipped schema.",
+    ),
+    click.option("--all-images", is_flag=True, help="Count the landmarks of images without predictions as missed."),
+    click.option(
+        "--radius",
+        "thresholds",
+        type=float,
+        multiple=True,
+        default=(2, 2.5, 3, 4),
+        show_default=True,
+        help="Radius of the success detection rate (SDR). May be repeated.",
+    ),
+    click.option(
+        "--limit",
+        type=float,
+        default=20.0,
+        show_default=True,
+        help="Largest distance in mm at which a landmark is identified. No other true landmark may be closer.",
+    ),
+    click.option("--strict", is_flag=True, help="Count an error equal to a radius as outside."),
+    click.option(
+        "--confidence",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        default=0.95,
+        show_default=True,
+        help="Confidence level of the intervals.",
+    ),
+    click.option(
+        "--resamples", type=click.IntRange(1), default=2000, show_default=True, help="Number of bootstrap samples."
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap."),
+)
+
+
+def evaluation_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the arguments and options of :func:`monai_landmarks.evaluation.evaluate_predictions` to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command

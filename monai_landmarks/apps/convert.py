@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""``monai-landmarks convert``: landmark files of one format made files of another."""
+"""``monai-landmarks convert``: conversion of landmark files to another format."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class _Names(click.ParamType):
             try:
                 names = Path(value).read_text(encoding="utf-8-sig").splitlines()
             except ValueError:
-                self.fail(f"{value} is no text; expected a name a line.", param, ctx)
+                self.fail(f"{value} is not a text file; expected one name per line.", param, ctx)
         else:
             names = value.split(",")
         return [name.strip() for name in names if name.strip()]
@@ -63,42 +63,53 @@ class _Names(click.ParamType):
 @click.argument("source", type=PATH)
 @click.argument("destination", type=click.Path(path_type=Path))
 @click.option(
-    "--from", "source_format", type=click.Choice(FORMATS), metavar="FORMAT", help="Of the source, if it does not tell."
+    "--from",
+    "source_format",
+    type=click.Choice(FORMATS),
+    metavar="FORMAT",
+    help="Format of SOURCE. Default: by suffix.",
 )
-@click.option("--to", "destination_format", type=click.Choice(FORMATS), metavar="FORMAT", help="Of what is written.")
-@click.option("--images", type=PATH, help="The images, or one: needed between pixels and mm, and by some formats.")
-@click.option("--spacing", type=SPACING, help="Pixel size in mm of pictures (PNG, JPEG, BMP, TIFF); else 1.")
-@click.option("--names", type=_Names(), help="Of points without: a,b,c or a text file with a name a line.")
-@click.option("--source-coordinate-system", type=SYSTEM, help="Of a table that does not state its own.")
-@click.option("--coordinate-system", type=SYSTEM, help="Of what is written, where the format leaves it open.")
+@click.option("--to", "destination_format", type=click.Choice(FORMATS), metavar="FORMAT", help="Format of DESTINATION.")
+@click.option("--images", type=PATH, help="Image, or folder of images. Some conversions need them.")
+@click.option("--spacing", type=SPACING, help="Pixel size in mm of pictures (PNG, JPEG, BMP, TIFF). Default: 1.")
+@click.option(
+    "--names", type=_Names(), help="Names of points without names: a,b,c or a text file with one name per line."
+)
+@click.option(
+    "--source-coordinate-system", type=SYSTEM, help="Coordinate system of a table that does not state its own."
+)
+@click.option(
+    "--coordinate-system", type=SYSTEM, help="Coordinate system of DESTINATION, if the format allows several."
+)
 def convert(source: Path, destination: Path, spacing: float | tuple[float, ...] | None, **options: Any) -> None:
-    """Convert the landmarks of SOURCE, a file, a table of many images or a folder, and write DESTINATION.
+    """Convert the landmarks in SOURCE to another format, and write DESTINATION.
 
-    DESTINATION is a file if its name ends in the suffix of a format, and else a folder, which gets a file an image. The
-    suffixes tell the formats, and what the source holds; --to is necessary for a folder and where formats share a suffix.
+    SOURCE is a landmark file, a table of many images, or a folder. DESTINATION is a file if its name has the suffix of a
+    format. Otherwise it is a folder, which gets one file per image. Formats are recognized by suffix and content. --to is
+    necessary for a folder, and for a suffix that several formats share.
 
     \b
-    aasce            .csv         corners of vertebrae, AASCE 2019; can only be read
-    afids            .fcsv        the 32 AFIDs, under their numbers
+    aasce            .csv         corners of vertebrae, AASCE 2019; read only
+    afids            .fcsv        the 32 AFIDs, by number
     coco             .json        COCO keypoints of many images
     csv              .csv         names and points of one image or of many
     elastix          .pts .txt    points of elastix and transformix
-    fcsv             .fcsv        point list of 3D Slicer, its older format
+    fcsv             .fcsv        point list of 3D Slicer, older format
     isbi2015         .txt         annotation of the ISBI 2015 cephalograms
     labelme          .json        points drawn in LabelMe
-    mml              _label.npy   mandibular molar landmarks; can only be read
+    mml              _label.npy   mandibular molar landmarks; read only
     mrk.json         .mrk.json    point list of 3D Slicer
     napari           .csv         points layer of napari
-    nnlandmark       .nii.gz      label map with a cube a landmark
+    nnlandmark       .nii.gz      label map with one cube per landmark
     nnlandmark.json  .json        nnLandmark's voxel coordinates of many images
     npz              .npz         arrays of NumPy
     payer            .csv         wide table without header
     verse            .json        vertebra centroids of VerSe
 
-    Points between pixels and mm go through their images, found in --images by name. What is wrong with a file is listed,
-    and the others of a folder are converted; a single file is written only if nothing is wrong.
+    A conversion between pixels and mm needs the images. They are found in --images by name. Faults of a file are listed,
+    and the other files of a folder are converted. A single DESTINATION file is written only if there are no faults.
 
-    The exit code is 0 if all was converted, and 1 if not.
+    The exit code is 0 if all files were converted, and 1 otherwise.
     """
     from monai_landmarks.data import convert_landmarks
 

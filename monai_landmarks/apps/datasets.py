@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""``monai-landmarks datasets``: which public benchmarks are there, and is my copy of one complete?"""
+"""``monai-landmarks datasets``: public benchmarks, and whether a copy of one is complete."""
 
 from __future__ import annotations
 
@@ -31,12 +31,14 @@ __all__ = ["datasets"]
 _WIDTH = 110
 
 
-@click.group(invoke_without_command=True, short_help="Public benchmarks, and whether a copy of one is complete.")
+@click.group(
+    invoke_without_command=True, short_help="List public benchmarks, or check whether a copy of one is complete."
+)
 @click.pass_context
 def datasets(ctx: click.Context) -> None:
-    """List public benchmarks: what they hold, licence, citation, where to get them, and which official files are read.
+    """List public benchmarks: contents, license, citation, sources, and the official files that can be read.
 
-    None of them is part of this package. With 'check' a copy is held against the known counts and parts.
+    None of them is part of this package. 'check' compares a copy to the known parts and numbers of images.
     """
     if ctx.invoked_subcommand is None:
         from monai_landmarks.data import PUBLIC_DATASETS
@@ -44,13 +46,13 @@ def datasets(ctx: click.Context) -> None:
         click.echo("\n\n".join(_described(dataset) for dataset in PUBLIC_DATASETS.values()))
 
 
-@datasets.command(short_help="Hold a copy of a benchmark against its known counts and parts.")
+@datasets.command(short_help="Check whether a copy of a benchmark is complete.")
 @click.argument("name")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def check(name: str, folder: Path) -> None:
-    """Hold the copy of benchmark NAME in FOLDER against its known counts and parts, and read all of its landmarks.
+    """Compare the copy of benchmark NAME in FOLDER to the known parts and numbers of images, and read all its landmarks.
 
-    The exit code is 0 if the copy is complete, and 1 if not.
+    The exit code is 0 if the copy is complete, and 1 otherwise.
     """
     from monai_landmarks.data import check_public_dataset
 
@@ -78,7 +80,7 @@ def _described(dataset: PublicDataset) -> str:
         "images": dataset.images,
         "landmarks": str(dataset.landmarks),
         "parts": parts,
-        "licence": dataset.licence,
+        "license": dataset.licence,
         "cite": "\n".join(dataset.citation),
         "from": "\n".join(dataset.sources),
         "layout": dataset.layout,

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""``monai-landmarks init``: a bundle for this data."""
+"""``monai-landmarks init``: a bundle with settings for given data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["init"]
 
-METHODS = ("scn", "farnet", "adaptive")  # those of monai_landmarks.planning, which must not be imported for the help
+METHODS = ("scn", "farnet", "adaptive")  # as in monai_landmarks.planning, which the help must not import
 
 
 class _Setting(click.ParamType):
@@ -35,35 +35,41 @@ class _Setting(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         name, equals, text = str(value).partition("=")
         if not equals or not name.strip():
-            self.fail(f"{value!r} is no setting; expected such as batch_size=2 or spatial_size=[128,160].", param, ctx)
+            self.fail(
+                f"{value!r} is not a setting; expected NAME=VALUE, for example batch_size=2 or spatial_size=[128,160].",
+                param,
+                ctx,
+            )
         try:
             return name.strip(), json.loads(text)
         except ValueError:
             return name.strip(), text
 
 
-@click.command(short_help="Write a MONAI bundle that learns from a datalist, with settings chosen for it.")
+@click.command(short_help="Write a MONAI bundle to train on a datalist, with settings chosen for the data.")
 @click.argument("datalist", type=PATH)
-@click.option("--method", type=click.Choice(METHODS), default="scn", show_default=True, help="How landmarks are found.")
+@click.option("--method", type=click.Choice(METHODS), default="scn", show_default=True, help="Localization method.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     required=True,
-    help="Folder of the bundle, a new one; its name is the bundle's.",
+    help="New folder for the bundle. Its name is the name of the bundle.",
 )
 @click.option(
-    "--schema", help="Landmark schema with pairs and sigma: a JSON or YAML file, or the name of a shipped one."
+    "--schema", help="Landmark schema with pairs and sigma: a JSON or YAML file, or the name of a shipped schema."
 )
-@click.option("--pairs", type=PATH, help="CSV whose first two columns name left and right landmarks.")
-@click.option("--symmetric", is_flag=True, help="Mirror images though no landmark has a partner.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="That will train; a GPU where there is one.")
+@click.option("--pairs", type=PATH, help="CSV file whose first two columns name left and right landmarks.")
+@click.option("--symmetric", is_flag=True, help="Mirror images, although no left-right pairs are declared.")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), help="Device for training. Default: a GPU, if there is one."
+)
 @click.option(
     "--memory",
     type=click.FloatRange(0, min_open=True),
-    help="Free memory of the device in GiB; by default what is free now.",
+    help="Free memory of the device in GiB. Default: the memory that is free now.",
 )
 @click.option(
-    "--set", "settings", type=_Setting(), multiple=True, help="A setting that is given and not chosen; may be repeated."
+    "--set", "settings", type=_Setting(), multiple=True, help="Use this value for a setting. May be repeated."
 )
 def init(
     datalist: Path,
@@ -76,13 +82,14 @@ def init(
     memory: float | None,
     settings: tuple[tuple[str, Any], ...],
 ) -> None:
-    """Choose settings for the images and landmarks of DATALIST, say why, and write a bundle with them.
+    """Choose settings for the images and landmarks of DATALIST, print the reasons, and write a bundle.
 
-    DATALIST is what `monai-landmarks check` writes. The bundle is an ordinary one of MONAI: the shipped bundle of the
-    method, with what depends on the data filled in by rules of thumb. Its docs/README.md has the reasons and the commands.
+    DATALIST is a file that 'monai-landmarks check' writes. The result is an ordinary MONAI bundle: the shipped bundle of
+    the method, with the settings that depend on the data chosen by rules of thumb. Its docs/README.md has the reasons and
+    the commands.
 
-    Every setting in the table that is printed can be given: --set batch_size=2 --set spatial_size=[128,160] --set
-    modality=MR --set intensity=[-200,500].
+    Every setting in the printed table can be set: --set batch_size=2 --set spatial_size=[128,160] --set modality=MR
+    --set intensity=[-200,500].
     """
     from monai_landmarks.data import read_pairs
     from monai_landmarks.planning import (
@@ -105,7 +112,7 @@ def init(
     for heading, text in describe(summary):
         click.echo(f"{heading:<12} {text}")
     click.echo(f"\n{text_table(choice_rows(plan))}")
-    click.echo(f"\n{folder}: the bundle; docs/README.md has these reasons. To train:\n")
+    click.echo(f"\n{folder}: bundle; docs/README.md has these reasons. To train:\n")
     click.echo(
         f"python -m monai.bundle run training --bundle_root {out} --config_file {out / 'configs' / 'train.json'}"
     )

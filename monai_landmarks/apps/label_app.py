@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""``monai-landmarks label-app``: a folder for MONAI Label to be started with."""
+"""``monai-landmarks label-app``: the app folder for MONAI Label."""
 
 from __future__ import annotations
 
@@ -26,27 +26,28 @@ __all__ = ["DEFAULT_FOLDER", "label_app", "make_app"]
 DEFAULT_FOLDER = Path("label_app")
 
 
-@click.command(short_help="Make the folder with which MONAI Label proposes landmarks, and print its path.")
+@click.command(short_help="Create the app folder for MONAI Label, and print its path.")
 @click.argument("folder", type=FOLDER, default=DEFAULT_FOLDER)
 def label_app(folder: Path) -> None:
-    """Make FOLDER (./label_app if not given), unless it is there, and print its path and nothing else.
+    """Create the app folder FOLDER (default: ./label_app) if it does not exist, and print only its path.
 
     \b
     monailabel start_server --app $(monai-landmarks label-app) --studies my/images \\
         --host 127.0.0.1 --conf models my/bundle
 
-    or, which is shorter and makes the same folder,
+    Or, with the same folder:
 
     \b
     monai-landmarks label-server --studies my/images --conf models my/bundle
 
-    MONAI Label keeps there what it learns: model/ gets a copy of each bundle, which the corrections train, and logs/ the log.
-    Start it again with the same folder, and nothing is lost.
+    MONAI Label stores its models and logs there: model/ gets a copy of each bundle, which is trained on the corrected
+    labels, and logs/ gets the log. To continue later, start the server again with the same folder.
 
-    --conf models names the bundles, separated by commas: folders, or names of shipped ones. They need no weights. Without it
-    every shipped bundle that has weights is a model.
+    --conf models names the bundles, separated by commas: folders, or names of shipped bundles. They need no weights.
+    Default: every shipped bundle that has weights.
 
-    In 3D Slicer: the module MONAI Label, and for the way back one line in the Python console, with the server's address:
+    In 3D Slicer, use the module MONAI Label. To send labels back, enter one line in the Python console, with the address
+    of the server:
 
     \b
     import requests; exec(requests.get("http://127.0.0.1:8000/slicer_submit.py").text)
@@ -55,17 +56,20 @@ def label_app(folder: Path) -> None:
 
 
 def make_app(folder: Path) -> Path:
-    """Make the folder of the app, unless it is there.
+    """Create the app folder for MONAI Label if it does not exist.
+
+    Args:
+        folder: the app folder.
 
     Returns:
-        its absolute path.
+        Its absolute path.
 
     Raises:
-        ValueError: if there is something else in the folder.
+        ValueError: if the folder has other contents.
     """
     target = folder.resolve() / "main.py"
     if folder.is_dir() and any(folder.iterdir()) and not target.is_file():
-        raise ValueError(f"{folder}: the folder is not empty, and no app of MONAI Label; choose another.")
+        raise ValueError(f"{folder}: the folder is not empty and is not an app of MONAI Label; choose another folder.")
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(Path(__file__).with_name("landmarks") / "main.py", target)
     return target.parent

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""``monai-landmarks label-server``: MONAI Label's server, for this machine only unless told otherwise."""
+"""``monai-landmarks label-server``: the server of MONAI Label, by default for this machine only."""
 
 from __future__ import annotations
 
@@ -24,34 +24,35 @@ from .label_app import DEFAULT_FOLDER, make_app
 
 __all__ = ["label_server", "server_command"]
 
-_CONF = {"zoo_source": "ngc", "sam2": "false"}  # or it asks the internet for models, and for SAM
+_CONF = {"zoo_source": "ngc", "sam2": "false"}  # without these it looks for models and for SAM on the internet
 
 
-@click.command(short_help="Start MONAI Label's server, for this machine only unless told otherwise.")
+@click.command(short_help="Start the server of MONAI Label, by default for this machine only.")
 @click.option(
     "--app",
     type=click.Path(exists=True, file_okay=False),
-    help="Folder of the app; if not given that of `monai-landmarks label-app`.",
+    help="App folder. Default: that of 'monai-landmarks label-app'.",
 )
 @click.option("--studies", type=click.Path(), required=True, help="Folder of the images, or the URL of a DICOM server.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all of them.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on. 0.0.0.0: all addresses.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port to listen on.")
-@click.option("--conf", nargs=2, multiple=True, metavar="KEY VALUE", help="A setting of the app; may be repeated.")
+@click.option("--conf", nargs=2, multiple=True, metavar="KEY VALUE", help="Setting of the app. May be repeated.")
 @click.argument("further", nargs=-1, type=click.UNPROCESSED)
 def label_server(
     app: str | None, studies: str, host: str, port: int, conf: tuple[tuple[str, str], ...], further: tuple[str, ...]
 ) -> None:
-    """Start MONAI Label's server in the Python of this program.
+    """Start the server of MONAI Label in the Python environment of this program.
 
-    It is `monailabel start_server`, and takes its FURTHER options after --, with other defaults: nobody but this machine
-    reaches it, it looks for no models in the internet, and images may be NIfTI, NRRD, MHA, DICOM, PNG, JPEG, BMP and TIFF files.
+    This is 'monailabel start_server' with other defaults. Its FURTHER options can be given after --. By default, only this
+    machine can reach the server, it does not look for models on the internet, and images may be NIfTI, NRRD, MHA, DICOM,
+    PNG, JPEG, BMP and TIFF files.
 
-    As it is set up here, MONAI Label asks nobody for a password: whoever reaches the server can read, change and delete images
-    and labels, and start trainings. Before you give another --host, put a proxy with TLS and a login in front of it.
+    The server has no password: whoever can reach it can read, change and delete images and labels, and start trainings.
+    Before you set another --host, put a proxy with TLS and a login in front of it.
     """
     if find_spec("monailabel") is None:
         raise ValueError(
-            "MONAI Label is not installed; `./setup.sh label` installs it, see monai_landmarks/label/README.md."
+            "MONAI Label is not installed; install it with './setup.sh label', see monai_landmarks/label/README.md."
         )
     from monai_landmarks.data.images.image_files import IMAGE_SUFFIXES
 
@@ -64,7 +65,7 @@ def label_server(
 def server_command(
     app: str, studies: str, host: str, port: int, conf: dict[str, str], further: tuple[str, ...] = ()
 ) -> list[str]:
-    """The command that starts MONAI Label's server."""
+    """Return the command that starts the server of MONAI Label."""
     command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", app, "--studies", studies]
     command += ["--host", host, "--port", str(port), "--uvicorn_app", "monai_landmarks.label.asgi:app"]
     for key, value in (_CONF | conf).items():

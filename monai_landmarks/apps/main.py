@@ -11,8 +11,8 @@
 
 """The program ``monai-landmarks``.
 
-A command is one file of this folder: a ``click`` command that calls a public function, added below. Its file imports
-torch and MONAI inside of functions only, so that the help and the other commands do not wait for them.
+Each command is a ``click`` command in a file of its own, which calls a public function. The files import torch and MONAI
+only inside functions, so that the help and other commands start quickly.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ __all__ = ["program"]
 
 
 class _Program(click.Group):
-    """Turns exceptions into one line on stderr and exit code 1; click's own are exit code 2 for wrong usage."""
+    """Group of commands that turns an exception into one line on stderr and exit code 1.
+
+    Wrong usage is reported by click, with exit code 2.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -50,10 +53,12 @@ class _Program(click.Group):
         except Exception as error:
             if ctx.params["verbose"]:
                 raise
-            # ValueError and OSError say what is wrong with the input; anything else is not foreseen
-            foreseen = isinstance(error, (ValueError, OSError, ImportError))
-            kind = "" if foreseen else f"{type(error).__name__}: "
-            more = "" if foreseen else f" (monai-landmarks --verbose {ctx.invoked_subcommand} ... shows where)"
+            # these exceptions describe faults of the input; others are faults of the program
+            expected = isinstance(error, (ValueError, OSError, ImportError))
+            kind = "" if expected else f"{type(error).__name__}: "
+            more = (
+                "" if expected else f" ('monai-landmarks --verbose {ctx.invoked_subcommand} ...' shows the traceback)"
+            )
             raise click.ClickException(f"{kind}{error}{more}") from error
 
 
@@ -63,13 +68,13 @@ class _Program(click.Group):
     "--verbose",
     is_flag=True,
     envvar="MONAI_LANDMARKS_VERBOSE",
-    help="Show the traceback of an error, and warnings and log of other packages.",
+    help="Show the traceback of an error, and the warnings and logs of other packages.",
 )
 def program(verbose: bool) -> None:
-    """Anatomical landmarks: from your own images and points to errors in mm."""
+    """Anatomical landmarks in medical images: check data, set up a bundle, predict, evaluate."""
     if not verbose:
         warnings.simplefilter("ignore")
-        # without a handler Python would print other packages' log between the lines of a command
+        # without a handler, Python prints the logs of other packages into the output of a command
         logging.getLogger().addHandler(logging.NullHandler())
 
 

@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""``monai-landmarks predict``: where are the landmarks of these images?"""
+"""``monai-landmarks predict``: landmarks of images, found by a trained bundle."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["predict"]
 @click.command(short_help="Find landmarks in images with a trained bundle.")
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("images", type=PATH)
-@click.option("--out", type=FOLDER, default="predictions", show_default=True, help="Folder for what is written.")
+@click.option("--out", type=FOLDER, default="predictions", show_default=True, help="Output folder.")
 @click.option(
     "--format",
     "formats",
@@ -38,37 +38,42 @@ __all__ = ["predict"]
     multiple=True,
     default=("mrk.json",),
     show_default=True,
-    help="Of the files, one an image; may be given several times. csv: no more than the table of all images.",
+    help="Format of the files, one per image. May be repeated. csv: only the table of all images.",
 )
 @click.option(
     "--config",
     "configs",
     type=PATH,
     multiple=True,
-    help="More configuration after inference.json, such as a unet.json.",
+    help="Configuration file to read after inference.json, for example unet.json. May be repeated.",
 )
-@click.option("--checkpoint", type=PATH, help="The weights, if not models/model.pt of the bundle.")
-@click.option("--device", help="Such as cpu or cuda:1; by default the first GPU if there is one.")
-@click.option("--spacing", type=SPACING, help="Pixel size in mm of pictures (PNG, JPEG, BMP, TIFF); else 1.")
-@click.option("--regions", type=PATH, help="regions.json of 'calibrate': where a landmark is, with which probability.")
+@click.option("--checkpoint", type=PATH, help="File of the weights. Default: models/model.pt of the bundle.")
+@click.option("--device", help="Device, for example cpu or cuda:1. Default: the first GPU, if there is one.")
+@click.option(
+    "--spacing",
+    type=SPACING,
+    help="Pixel size in mm of pictures (PNG, JPEG, BMP, TIFF). Default: that of the bundle, or 1.",
+)
+@click.option("--regions", type=PATH, help="regions.json from 'calibrate', to add a region to each landmark.")
 @click.option(
     "--covariance",
     type=click.Choice(["heatmap", "sigma"]),
     default="heatmap",
     show_default=True,
-    help="Whence the uncertainty: each heatmap, or what the training has learned of each landmark.",
+    help="Source of the uncertainty: each heatmap, or the sigma of each landmark that the training learned.",
 )
-@click.option("--batch-size", type=click.IntRange(1), help="Images at a time, if not what the bundle says.")
+@click.option("--batch-size", type=click.IntRange(1), help="Batch size. Default: that of the bundle.")
 def predict(bundle: Path, images: Path, out: Path, formats: tuple[str, ...], **options: Any) -> None:
-    """Find the landmarks of IMAGES with a trained BUNDLE; no true landmarks are needed.
+    """Find the landmarks of IMAGES with a trained BUNDLE. No ground truth is needed.
 
-    IMAGES is a folder, a file, or the folder of a DICOM series. The table predictions.csv has all points in the space of
-    their image, with scores and uncertainty. An image that cannot be read is named, and the others are done.
+    IMAGES is a folder, a file, or the folder of a DICOM series. The table predictions.csv has all points in the
+    coordinates of their image, with scores and uncertainty. An image that cannot be read is reported, and the other
+    images are predicted.
 
-    A bundle is configuration that runs Python, by MONAI's design: run one of a stranger as you would run a program of a
-    stranger. Weights are loaded as numbers alone and cannot run anything.
+    The configuration of a MONAI bundle can run any Python code. Use only bundles from sources that you trust. Files of
+    weights cannot run code, because they are loaded with weights_only.
 
-    The exit code is 0 if all images were predicted, and 1 if not.
+    The exit code is 0 if all images were predicted, and 1 otherwise.
     """
     from monai_landmarks.evaluation import predict_landmarks
 
@@ -79,5 +84,5 @@ def predict(bundle: Path, images: Path, out: Path, formats: tuple[str, ...], **o
         click.echo(f"note: {note}", err=True)
     if result.unreadable:
         lines = [f"  - {image}: {reason}" for image, reason in result.unreadable]
-        click.echo("\n".join([f"\nleft out, for they cannot be read ({len(lines)}):", *lines]), err=True)
+        click.echo("\n".join([f"\nimages that cannot be read ({len(lines)}):", *lines]), err=True)
         sys.exit(1)

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""``monai-landmarks report``: an evaluation to look at."""
+"""``monai-landmarks report``: the HTML report of an evaluation."""
 
 from __future__ import annotations
 
@@ -17,34 +17,37 @@ from typing import Any
 
 import click
 
-from .evaluate import evaluation_options
+from .console import evaluation_options
 
 __all__ = ["report"]
 
 
-@click.command(short_help="One HTML file: errors, curves, honesty of the uncertainty, worst cases.")
+@click.command(short_help="Write an HTML report: errors, curves, a check of the uncertainty, worst cases.")
 @evaluation_options
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     default="report.html",
     show_default=True,
-    help="The file to write.",
+    help="HTML file to write.",
 )
-@click.option("--title", default="Landmark report", show_default=True, help="Of the page.")
+@click.option("--title", default="Landmark report", show_default=True, help="Title of the page.")
 @click.option(
-    "--cases", type=click.IntRange(0), default=3, show_default=True, help="Worst and median images drawn, each."
+    "--cases", type=click.IntRange(0), default=3, show_default=True, help="Number of worst and of median images drawn."
 )
 def report(predictions: Path, landmarks: Path, out: Path, title: str, cases: int, **options: Any) -> None:
-    """Compare PREDICTIONS to the true LANDMARKS, as evaluate does, and write a report that opens in any browser.
+    """Compare PREDICTIONS to the ground truth in LANDMARKS, as 'evaluate' does, and write an HTML report.
 
-    The file holds its pictures and loads nothing. Images are drawn where they are known: from a datalist, or with --images.
-    Where predictions hold covariances or regions, as bundles and 'calibrate' write them, the report says whether they are honest.
+    The report is one file that contains its figures and loads nothing else. Images are drawn if their files are known,
+    from a datalist or from --images. If the predictions have covariances or regions, as bundles and 'calibrate' write
+    them, the report compares them to the errors.
     """
     from monai_landmarks.evaluation import evaluate_predictions, write_report
 
     result = evaluate_predictions(predictions, landmarks, **options)
-    notes = write_report(result, out, title, source=f"{predictions}, compared to {landmarks}", cases=cases)
+    notes = write_report(
+        result, out, title, source=f"Predictions: {predictions}. Ground truth: {landmarks}", cases=cases
+    )
     for note in [*result.notes, *notes]:
         click.echo(f"note: {note}")
     click.echo(f"{out}: {len(result.images)} images, {len(result.names)} landmarks")

@@ -9,9 +9,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What compares predictions to annotations, reports, calibrates, and predicts with a bundle.
+"""Prediction with a bundle, evaluation of predictions, reports, and calibration of conformal regions.
 
-A function is imported when it is first used, so that a command loads only what it needs.
+Each name is imported at its first use, so that a command loads only the modules it needs.
 """
 
 from __future__ import annotations
@@ -21,30 +21,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bundle_prediction import Prediction, predict_landmarks
-    from .comparison import Evaluation, evaluate_predictions
-    from .conformal_calibration import calibrate_predictions, state_regions
+    from .conformal_calibration import calibrate_regions, write_predictions_with_regions
     from .dataset_contact_sheet import write_contact_sheet
     from .html_report import write_report
+    from .prediction_errors import EvaluatedCase, Evaluation, evaluate_predictions
 
 __all__ = [
+    "EvaluatedCase",
     "Evaluation",
     "Prediction",
-    "calibrate_predictions",
+    "calibrate_regions",
     "evaluate_predictions",
     "predict_landmarks",
-    "state_regions",
     "write_contact_sheet",
+    "write_predictions_with_regions",
     "write_report",
 ]
 
 _MODULES = {
-    "Evaluation": "comparison",
+    "EvaluatedCase": "prediction_errors",
+    "Evaluation": "prediction_errors",
     "Prediction": "bundle_prediction",
-    "calibrate_predictions": "conformal_calibration",
-    "evaluate_predictions": "comparison",
+    "calibrate_regions": "conformal_calibration",
+    "evaluate_predictions": "prediction_errors",
     "predict_landmarks": "bundle_prediction",
-    "state_regions": "conformal_calibration",
     "write_contact_sheet": "dataset_contact_sheet",
+    "write_predictions_with_regions": "conformal_calibration",
     "write_report": "html_report",
 }
 

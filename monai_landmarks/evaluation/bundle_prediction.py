@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from .prediction_formats import PREDICTION_FORMATS
 __all__ = ["Prediction", "predict_landmarks"]
 
 # what is set or read here, or asked for by MONAI's own specification
-_NEEDED = ("dataset_dir", "output_dir", "checkpoint", "device", "dataloader", "handlers", "run")
+_NEEDED = ("dataset_dir", "output_dir", "checkpoint", "device", "dataloader", "saver", "handlers", "run")
 # how MONAI begins the message around an error in a config
 _WRAPPERS = ("Failed to evaluate", "Failed to instantiate")
 
@@ -145,44 +145,39 @@ def _workflow(
         finally:
             logging.disable(disabled)
         missing = [key for key in (*_NEEDED, *overrides) if key not in flow.parser]
-        handlers = flow.parser["handlers"] if "handlers" in flow.parser else []
-        savers = [i for i, handler in enumerate(handlers) if _is_saver(handler)]
-        if missing or len(savers) != 1:
-            lacking = [repr(key) for key in missing] + ([] if savers else ["a handler PredictionSaver"])
+        lacking = [repr(key) for key in missing]
+        if "saver" not in missing and not _is(flow.parser["saver"], "PredictionSaver"):
+            lacking.append("a PredictionSaver as 'saver'")
+        if "handlers" not in missing and "@saver" not in flow.parser["handlers"]:
+            lacking.append("'@saver' among the handlers")
+        if lacking:
             raise ValueError(f"lacks {', '.join(lacking)}; expected what the bundles of monai_landmarks have there.")
     flow.parser.update(overrides)
-    saver = f"handlers#{savers[0]}"
-    flow.parser[f"{saver}#formats"] = [name for name in formats if name != "csv"]
-    flow.parser[f"{saver}#table"] = "predictions.csv"
+    flow.parser["saver#formats"] = [name for name in formats if name != "csv"]
+    flow.parser["saver#table"] = "predictions.csv"
     if regions is not None:
-        flow.parser[f"{saver}#regions"] = os.fspath(regions)
+        flow.parser["saver#regions"] = os.fspath(regions)
     flow.initialize()
     return flow
 
 
 def _use_sigma(flow: ConfigWorkflow, weights: Path) -> tuple[str, ...]:
     """Let the covariance come from the learned sigma, or say why it does not."""
-    path, decoders = sigma_path(weights), list(_decoders(flow.parser.get(), ""))
-    if not path.is_file() or not decoders:
-        reason = f"there is no {path}" if decoders else "the bundle's configuration has no HeatmapToLandmarksd"
+    path = sigma_path(weights)
+    decodes = _is(flow.parser.get("decoder"), "HeatmapToLandmarksd")
+    if not path.is_file() or not decodes:
+        reason = (
+            f"there is no {path}" if decodes else "the bundle's configuration has no HeatmapToLandmarksd as 'decoder'"
+        )
         return (f"no learned sigma is used, for {reason}: the uncertainty is that of the heatmaps.",)
-    for place in decoders:
-        flow.parser.update({f"{place}#covariance": "sigma", f"{place}#sigma": os.fspath(path)})
+    flow.parser.update({"decoder#covariance": "sigma", "decoder#sigma": os.fspath(path)})
     flow.parser.parse(reset=True)
     return ()
 
 
-def _decoders(config: Any, place: str) -> Iterator[str]:
-    """Where in a configuration heatmaps are made points."""
-    if isinstance(config, dict) and str(config.get("_target_")).endswith("HeatmapToLandmarksd"):
-        yield place
-    entries = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()
-    for key, entry in entries:
-        yield from _decoders(entry, f"{place}#{key}" if place else str(key))
-
-
-def _is_saver(handler: Any) -> bool:
-    return isinstance(handler, dict) and str(handler.get("_target_")).endswith("PredictionSaver")
+def _is(component: Any, name: str) -> bool:
+    """Whether a part of a configuration makes an object of the class of this name."""
+    return isinstance(component, dict) and str(component.get("_target_")).rpartition(".")[2] == name
 
 
 def _device(name: str) -> torch.device:

@@ -8,38 +8,38 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The pictures of a report: images with prediction, truth and ellipse."""
+"""Figures of single images in a report: prediction, ground truth and ellipses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet, read_image
+from monai_landmarks.spaces import affine_spacing
 from monai_landmarks.visualize import LandmarkView, ReportPage, draw_views, landmark_view
 
-from .comparison import EvaluatedCase, Evaluation
+from .prediction_errors import EvaluatedCase, Evaluation
 
-__all__ = ["add_cases"]
+__all__ = ["add_case_figures"]
 
-_ZOOM = 0.2  # part of an image that is shown around a landmark
-_MAX_SIZE = 640  # pixels on a side
+_ZOOM = 0.2  # side of the enlarged part, relative to the image
+_MAX_SIZE = 640  # side of a picture in pixels
 
 
-def add_cases(page: ReportPage, result: Evaluation, count: int) -> list[str]:
-    """Add a section with the images of the largest mean error and those in the middle.
+def add_case_figures(page: ReportPage, result: Evaluation, count: int) -> list[str]:
+    """Add a section with the images of the largest mean error, and with images of a median mean error.
 
     Args:
-        page: of the report.
-        result: with the images' files, as far as they are known.
-        count: of images of each kind.
+        page: page of the report.
+        result: evaluation. Images are drawn where their files are known.
+        count: number of images of each kind.
 
     Returns:
-        what kept images from being drawn, one sentence each.
+        Reasons why images are not drawn, one sentence each.
     """
     errors = np.where(np.isfinite(result.errors), result.errors, np.nan)
     known = np.flatnonzero(np.isfinite(errors).any(axis=1)).tolist()
@@ -48,16 +48,17 @@ def add_cases(page: ReportPage, result: Evaluation, count: int) -> list[str]:
     page.section("Cases")
     drawable = [b for b in known if result.cases[b].geometry.image is not None]
     if not drawable:
-        note = (
-            "no image is known, so that none is drawn; name the images with --images, or evaluate against a datalist."
-        )
+        note = "the image files are not known, so no image is drawn; give --images, or evaluate against a datalist."
         page.text(f"{note[0].upper()}{note[1:]}")
         return [note]
     means = {b: float(np.nanmean(errors[b])) for b in drawable}
     order = sorted(drawable, key=lambda b: -means[b])
     start = max((len(order) - count) // 2, min(count, len(order)))
     notes = []
-    for heading, chosen in (("Worst images", order[:count]), ("Images in the middle", order[start : start + count])):
+    for heading, chosen in (
+        ("Images with the largest mean error", order[:count]),
+        ("Images with a median mean error", order[start : start + count]),
+    ):
         if chosen:
             page.heading(heading)
         for b in chosen:
@@ -67,45 +68,45 @@ def add_cases(page: ReportPage, result: Evaluation, count: int) -> list[str]:
 
 
 def _draw_case(page: ReportPage, result: Evaluation, b: int, mean: float) -> str:
-    """Draw an image; what kept it from being drawn, empty if nothing did."""
+    """Draw an image. Return the reason why it cannot be drawn, or an empty string."""
     case, image, unit = result.cases[b], result.images[b], result.unit
     n = int(np.nanargmax(np.where(np.isfinite(result.errors[b]), result.errors[b], np.nan)))
     name, error = result.names[n], result.errors[b, n]
     try:
         views = _views(case, n)
-    except Exception as failure:  # readers raise whatever they like
-        note = f"{image}: could not be drawn ({str(failure).strip().partition(chr(10))[0] or type(failure).__name__})."
+    except Exception as failure:  # image readers raise exceptions of any type
+        note = f"{image}: cannot be drawn ({str(failure).strip().partition(chr(10))[0] or type(failure).__name__})."
         page.text(note)
         return note
     assert case.predicted is not None
     missed = int(np.isinf(result.errors[b]).sum())
     largest = f"{name}, {error:.2f} {unit}"
     caption = f"{image}: mean error {mean:.2f} {unit}{f', {missed} missed' if missed else ''}. Largest: {largest}"
-    alt = f"{image} with predicted and true landmarks; the largest error is at {largest}."
+    alt = f"{image} with predicted landmarks and ground truth. Largest error: {largest}."
     ellipses = _ellipse_caption(case.predicted)
     if len(views[0].planes) == 1:
-        page.picture(
-            draw_views(views, columns=2, width=8.4), alt, f"{caption}; on the right closer. {ellipses}".strip()
-        )
+        page.picture(draw_views(views, columns=2, width=8.4), alt, f"{caption}. Right: enlarged. {ellipses}".strip())
     else:
-        page.picture(draw_views(views[:1]), alt, f"{caption}; three planes through it. {ellipses}".strip())
-        page.picture(draw_views(views[1:]), f"The same planes around {name}.", f"{image}: around {name}.")
+        page.picture(draw_views(views[:1]), alt, f"{caption}; three planes through this landmark. {ellipses}".strip())
+        page.picture(
+            draw_views(views[1:]), f"The same planes, enlarged around {name}.", f"{image}: enlarged around {name}."
+        )
     return ""
 
 
 def _views(case: EvaluatedCase, n: int) -> list[LandmarkView]:
-    """The whole image with all landmarks, and what is around the n-th."""
+    """Return two views: the whole image with all landmarks, and the part around landmark n."""
     assert case.geometry.image is not None
     spacing = case.geometry.spacing
     steps = None if spacing is None else tuple(np.broadcast_to(np.atleast_1d(spacing)[:2], (2,)).tolist())
     pixels, affine = read_image(case.geometry.image, steps)
     predicted, true = _on_pixels(case, pixels, affine)
-    while pixels.ndim > true.spatial_dims + 1:  # a radiograph in DICOM is a volume of one slice
+    while pixels.ndim > true.spatial_dims + 1:  # a DICOM radiograph is read as a volume of one slice
         pixels = pixels[..., 0]
     image = MetaTensor(
         torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32)), affine=torch.from_numpy(affine)
     )
-    # two standard deviations are drawn of what is given: half of the region's axes
+    # the figure draws two standard deviations, so the axes of a region are halved
     matrices = predicted.covariances if predicted.regions is None else predicted.regions / 4
     window = _window(true.points[n], predicted.points[n], pixels.shape[1:], affine)
     return [
@@ -114,7 +115,7 @@ def _views(case: EvaluatedCase, n: int) -> list[LandmarkView]:
             predicted.points,
             true.points,
             names=names,
-            covariance=matrices,
+            covariances=matrices,
             center=true.points[n].tolist(),
             max_size=_MAX_SIZE,
             window=part,
@@ -126,9 +127,9 @@ def _views(case: EvaluatedCase, n: int) -> list[LandmarkView]:
 def _window(
     true: np.ndarray, predicted: np.ndarray, shape: Sequence[int], affine: np.ndarray
 ) -> tuple[list[int], list[int]]:
-    """First index, and the one behind the last, of a square or cube that has both points well inside."""
+    """Return the first index and the end index, per axis, of a square or cube with both points well inside."""
     size, dims = np.array(shape), len(shape)
-    steps = np.linalg.norm(affine[:dims, :dims], axis=0)
+    steps = affine_spacing(affine, dims)
     side = max(_ZOOM * float(np.max(steps * size)), 2.0 * float(np.max(np.abs(true - predicted) * steps)))
     extent = np.minimum(np.maximum(np.round(side / steps), 2), size).astype(int)
     low = np.clip(np.round(0.5 * (true + predicted - extent)), 0, size - extent).astype(int)
@@ -136,14 +137,13 @@ def _window(
 
 
 def _on_pixels(case: EvaluatedCase, pixels: np.ndarray, affine: np.ndarray) -> tuple[LandmarkSet, LandmarkSet]:
-    """Both landmark sets as pixel index of the image."""
+    """Return the predicted and the true landmarks in index coordinates of the image."""
     sets = [case.predicted, case.true]
     result = []
     for landmarks in sets:
         assert landmarks is not None
-        if landmarks.spatial_dims == 3 and pixels.ndim == 3:  # a slice at its place in the world
-            world = landmarks.to_world(affine)
-            landmarks = replace(world, points=world.points * (1, 1, 0)).with_spatial_dims(2)
+        if landmarks.spatial_dims == 3 and pixels.ndim == 3:  # a single slice may lie anywhere in the world
+            landmarks = landmarks.to_world(affine).with_spatial_dims(2, plane=None)
         result.append(
             landmarks if landmarks.coordinate_system == CoordinateSystem.INDEX else landmarks.to_index(affine)
         )
@@ -152,5 +152,5 @@ def _on_pixels(case: EvaluatedCase, pixels: np.ndarray, affine: np.ndarray) -> t
 
 def _ellipse_caption(predicted: LandmarkSet) -> str:
     if predicted.regions is not None and predicted.coverage is not None:
-        return f"Ellipses: regions stated to hold {100 * predicted.coverage:g} %."
+        return f"Ellipses: regions with a stated coverage of {100 * predicted.coverage:g} %."
     return "" if predicted.covariances is None else "Ellipses: two standard deviations."

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The contact sheet of a data set: images with their landmarks on one page."""
+"""The contact sheet of a dataset: images with their landmarks on one page."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ __all__ = ["write_contact_sheet"]
 
 
 def write_contact_sheet(check: DataCheck, path: str | os.PathLike, count: int = 24) -> list[str]:
-    """Draw images of a data set with their landmarks.
+    """Draw images of a dataset with their landmarks, and write the picture.
 
     Args:
-        check: from `check_data`.
-        path: the picture, such as a PNG; it is written whole or not at all.
-        count: the largest number of images to draw. Those with faults come first into the choice, and the others are
-            taken evenly from all of them.
+        check: from :func:`monai_landmarks.data.check_data`.
+        path: picture file, for example a PNG. It is written whole or not at all.
+        count: largest number of images to draw. Images with faults are chosen first. The others are taken at regular
+            steps from the rest of the dataset.
 
     Returns:
-        names of the images drawn; without any, nothing is written.
+        Names of the images drawn. Without any, no file is written.
     """
     drawable = [image for image in check.images if image.points is not None]
     chosen = _choose(drawable, count)
@@ -43,7 +43,7 @@ def write_contact_sheet(check: DataCheck, path: str | os.PathLike, count: int = 
     for image in chosen:
         assert image.points is not None
         pixels, affine = read_image(image.case.image, image.spacing and image.spacing[:2])
-        while pixels.ndim > image.points.spatial_dims + 1:  # a radiograph in DICOM is a volume of one slice
+        while pixels.ndim > image.points.spatial_dims + 1:  # a DICOM radiograph is read as a volume of one slice
             pixels = pixels[..., 0]
         points = image.points.reorder(check.names).points
         title = image.case.name if len(image.case.name) <= 40 else f"...{image.case.name[-37:]}"
@@ -59,6 +59,7 @@ def write_contact_sheet(check: DataCheck, path: str | os.PathLike, count: int = 
 
 
 def _choose(images: list[CheckedImage], count: int) -> list[CheckedImage]:
+    """Choose images to draw: those with faults, then others at regular steps; all in their order in the dataset."""
     if len(images) <= count:
         return images
     faulty = [i for i, image in enumerate(images) if image.faults][:count]

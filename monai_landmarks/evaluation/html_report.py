@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The report of an evaluation: what is in it, and in which words."""
+"""The HTML report of an evaluation."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from monai_landmarks.visualize import (
     draw_sdr_curve,
 )
 
-from .case_figures import add_cases
-from .comparison import Evaluation
+from .case_figures import add_case_figures
+from .prediction_errors import Evaluation
 
 __all__ = ["write_report"]
 
@@ -42,21 +42,22 @@ _LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 def write_report(
     evaluation: Evaluation, path: str | os.PathLike, title: str = "Landmark report", source: str = "", cases: int = 3
 ) -> list[str]:
-    """Write an evaluation as one HTML file that needs nothing else: no script, no network.
+    """Write an evaluation as one self-contained HTML file, without scripts and without external resources.
 
-    It holds the summary, the curve of the success detection rate, the errors of each landmark, image and measurement, whether the
-    uncertainty of the predictions is honest, and the worst images and those in the middle with prediction, truth and ellipse;
-    volumes as three planes through the landmark with the largest error.
+    The report has a summary, the curve of the success detection rate, the errors of each landmark, image and measurement, a
+    check of the predicted uncertainty, and figures of images. The figures show prediction, ground truth and ellipses of the
+    images with the largest mean error and of images with a median mean error. A volume is shown as three planes through the
+    landmark with the largest error.
 
     Args:
-        evaluation: from `evaluate_predictions`.
-        path: of the file; it is written whole or not at all.
-        title: of the page.
-        source: what was compared, for the reader.
-        cases: how many of the worst images and of those in the middle are drawn.
+        evaluation: from :func:`monai_landmarks.evaluation.evaluate_predictions`.
+        path: path of the HTML file. It is written whole or not at all.
+        title: title of the page.
+        source: text that says what was compared.
+        cases: number of images drawn of each kind, the worst and the median ones.
 
     Returns:
-        what could not be shown, one sentence each.
+        Notes about what cannot be shown, one sentence each.
     """
     page = ReportPage(title)
     if source:
@@ -66,7 +67,7 @@ def write_report(
     _add_landmarks(page, evaluation)
     _add_measurements(page, evaluation)
     _add_uncertainty(page, evaluation)
-    notes = add_cases(page, evaluation, cases)
+    notes = add_case_figures(page, evaluation, cases)
     _add_images(page, evaluation)
     with atomic_write(path) as temporary:
         page.save(temporary)
@@ -97,13 +98,13 @@ def _add_summary(page: ReportPage, result: Evaluation) -> None:
         }
         for row in rows.values()
     ]
-    page.table("All metrics; intervals from the bootstrap over images", table, folded=True)
+    page.table("All metrics, with intervals from the bootstrap over images", table, folded=True)
     for name, (other, paired) in result.comparisons.items():
         mean = {row["metric"]: row["value"] for row in other.summary()}["MRE"]
         page.text(
-            f"{_spoken(name)}: mean error {mean:.2f} {unit}. In the {paired.images} images that both have, the mean error of an"
-            f" image is {paired.first:.3f} {unit} (predictions) and {paired.second:.3f} {unit} ({_spoken(name)}), a difference of"
-            f" {paired.difference:+.3f} {unit} ({paired.low:+.3f} to {paired.high:+.3f}; Wilcoxon's signed-rank test: p ="
+            f"{_title(name)}: mean error {mean:.2f} {unit}. Over the {paired.images} images that both have, the mean error per"
+            f" image is {paired.first:.3f} {unit} (predictions) and {paired.second:.3f} {unit} ({_title(name)}). The difference"
+            f" is {paired.difference:+.3f} {unit} ({paired.low:+.3f} to {paired.high:+.3f}; Wilcoxon signed-rank test: p ="
             f" {paired.p_value:.3g})."
         )
 
@@ -111,7 +112,7 @@ def _add_summary(page: ReportPage, result: Evaluation) -> None:
 def _add_errors(page: ReportPage, result: Evaluation) -> None:
     page.section("Errors")
     lines = {"predictions": result.errors} | {
-        _spoken(name): other.errors for name, (other, _) in result.comparisons.items()
+        _title(name): other.errors for name, (other, _) in result.comparisons.items()
     }
     rates = ", ".join(
         f"{row['value']:.1f} % within {row['metric'].removeprefix('SDR ')}"
@@ -123,8 +124,8 @@ def _add_errors(page: ReportPage, result: Evaluation) -> None:
         [
             (
                 figure,
-                f"Success detection rate over the radius: {rates}.",
-                "Success detection rate: landmarks with an error of at most r.",
+                f"Success detection rate as a function of the radius: {rates}.",
+                "Success detection rate: share of landmarks with an error of at most r.",
             )
         ]
     )
@@ -136,15 +137,18 @@ def _add_landmarks(page: ReportPage, result: Evaluation) -> None:
     known = [row for row in rows if row["median"] == row["median"]]
     worst = max(known, key=lambda row: row["median"], default=None)
     best = min(known, key=lambda row: row["median"], default=None)
-    said = (
+    extremes = (
         f" Smallest median: {best['landmark']}, {best['median']:.2f} {result.unit}; largest: {worst['landmark']},"
         f" {worst['median']:.2f} {result.unit}."
         if best and worst
         else ""
     )
     figure = draw_error_boxplot(result.errors, result.names, result.unit)
-    caption = "Error of each landmark: median, quartiles, whiskers from 5 to 95 %, and the mean as a dot. Missed ones are not in it."
-    page.plots([(figure, f"Box plot of the errors of {len(rows)} landmarks.{said}", caption)])
+    caption = (
+        "Error of each landmark: median, quartiles, whiskers from 5 % to 95 %, and the mean as a dot. Missed landmarks are"
+        " not included."
+    )
+    page.plots([(figure, f"Box plot of the errors of {len(rows)} landmarks.{extremes}", caption)])
     headings = {
         f"sdr_{radius:g}{result.unit}_percent": f"within {radius:g} {result.unit} %" for radius in result.thresholds
     }
@@ -161,7 +165,7 @@ def _add_measurements(page: ReportPage, result: Evaluation) -> None:
     page.section("Measurements")
     rows = result.measurements.rows()
     table = [{key.replace("_percent", " %").replace("_", " "): value for key, value in row.items()} for row in rows]
-    page.table("Predicted minus true; agreement: images whose predicted class is the true one", table)
+    page.table("Predicted minus true value. Agreement: images whose predicted class is the true class", table)
 
 
 def _add_uncertainty(page: ReportPage, result: Evaluation) -> None:
@@ -171,8 +175,8 @@ def _add_uncertainty(page: ReportPage, result: Evaluation) -> None:
     sure = [item for item in found if item[1].covariances is not None]
     if not stated and not sure:
         page.text(
-            "The predictions hold no covariances and no regions, so that nothing can be said of how sure they are. Files that"
-            " bundles write (.mrk.json, or CSV with the columns cov_xx, ...) hold covariances; 'monai-landmarks calibrate' adds"
+            "The predictions have no covariances and no regions, so their uncertainty cannot be checked. Files written by"
+            " bundles (.mrk.json, or CSV with the columns cov_xx, ...) have covariances. 'monai-landmarks calibrate' adds"
             " regions with a stated coverage."
         )
         return
@@ -184,7 +188,11 @@ def _add_uncertainty(page: ReportPage, result: Evaluation) -> None:
 def _add_regions(
     page: ReportPage, result: Evaluation, stated: list[tuple[int, LandmarkSet, LandmarkSet]]
 ) -> list[tuple[float, float, float, float]]:
-    """What the stated regions held: coverage, share, and the ends of its interval, for each coverage that is stated."""
+    """Add the coverage of the regions in the prediction files.
+
+    Returns:
+        For each stated coverage: the stated coverage, the observed coverage, and the ends of its interval.
+    """
     shares = []
     for coverage in sorted({found.coverage for _, found, _ in stated if found.coverage is not None}):
         items = [(found, true) for _, found, true in stated if found.coverage == coverage]
@@ -194,8 +202,8 @@ def _add_regions(
         share, low, high = _share(held, result)
         shares.append((coverage, share, low, high))
         page.text(
-            f"Stated regions: {100 * coverage:g} % of the landmarks should be in them, {100 * share:.1f} %"
-            f"{_ends(low, high, result)} are: {int(np.nansum(held))} of {int((~np.isnan(held)).sum())} in {len(items)} images."
+            f"Stated regions: they should contain {100 * coverage:g} % of the landmarks. They contain {100 * share:.1f} %"
+            f"{_ends(low, high, result)}: {int(np.nansum(held))} of {int((~np.isnan(held)).sum())} in {len(items)} images."
             f" {_judgment(coverage, low, high)}",
             verdict=True,
         )
@@ -204,11 +212,14 @@ def _add_regions(
         for n, name in enumerate(result.names):
             count = int((~np.isnan(held[:, n])).sum())
             row: dict[str, Any] = {"landmark": name, "n": count, "stated %": 100 * coverage}
-            row["held %"] = 100 * float(np.nanmean(held[:, n])) if count else math.nan
+            row["observed %"] = 100 * float(np.nanmean(held[:, n])) if count else math.nan
             row[f"median radius {result.unit}"] = _median(radius[:, n])
             rows.append(row)
         page.table(
-            f"Regions stated to hold {100 * coverage:g} %, of each landmark", rows, digits=1, folded=len(rows) > 12
+            f"Regions of each landmark with a stated coverage of {100 * coverage:g} %",
+            rows,
+            digits=1,
+            folded=len(rows) > 12,
         )
     return shares
 
@@ -229,38 +240,38 @@ def _add_covariances(
         return
     root = [math.sqrt(np.mean(values[both] ** 2)) for values in (errors, expected)]
     page.text(
-        f"Covariances: by them the root mean square error should be {root[1]:.2f} {unit}, and it is {root[0]:.2f} {unit}."
-        f" Rank correlation of uncertainty and error (Spearman): {_rank_correlation(expected[both], errors[both]):.2f}; 1 where"
-        " the less sure of two landmarks is always the worse, 0 where the uncertainty tells nothing.",
+        f"Covariances: they predict a root mean square error of {root[1]:.2f} {unit}. The observed one is {root[0]:.2f} {unit}."
+        f" Rank correlation of uncertainty and error (Spearman): {_rank_correlation(expected[both], errors[both]):.2f}. It is"
+        " 1 if a larger uncertainty always means a larger error, and 0 if they are unrelated.",
         verdict=True,
     )
     within = [(level, *_share(np.where(np.isnan(levels), np.nan, levels <= level), result)) for level in _LEVELS]
-    said = ", ".join(f"{100 * share:.0f} % at {100 * level:g} %" for level, share, _, _ in within)
+    shares = ", ".join(f"{100 * share:.0f} % at {100 * level:g} %" for level, share, _, _ in within)
     page.plots(
         [
             (
                 draw_error_against_uncertainty(errors, expected, unit),
-                f"Errors over the uncertainty that the covariances state, {int(both.sum())} landmarks.",
-                "Error of each landmark over its uncertainty, the root mean square error that its covariance states. Groups above"
-                " the dashed line are less accurate than they say.",
+                f"Error as a function of the uncertainty given by the covariances, {int(both.sum())} landmarks.",
+                "Error of each landmark as a function of its uncertainty, which is the root mean square error given by its"
+                " covariance. Groups above the dashed line have larger errors than predicted.",
             ),
             (
                 draw_calibration(levels, regions),
-                f"Share of landmarks in regions over the share that should be: {said}.",
-                "How many landmarks are in regions of a stated coverage. Below the dashed line the predictions are too sure of"
-                " themselves.",
+                f"Observed coverage as a function of the stated coverage: {shares}.",
+                "Observed coverage of regions as a function of their stated coverage. Below the dashed line the predictions are"
+                " overconfident.",
             ),
         ]
     )
     rows = [
         {
             "stated %": f"{100 * level:g}",
-            "held %": 100 * share,
+            "observed %": 100 * share,
             f"{100 * result.confidence:g} % interval": f"{100 * low:.1f} to {100 * high:.1f}" if low == low else "",
         }
         for level, share, low, high in within
     ]
-    page.table("Gaussian regions of the covariances", rows, digits=1)
+    page.table("Coverage of the Gaussian regions given by the covariances", rows, digits=1)
 
 
 def _add_images(page: ReportPage, result: Evaluation) -> None:
@@ -278,14 +289,14 @@ def _add_images(page: ReportPage, result: Evaluation) -> None:
                 "missed": int(np.isinf(errors).sum()),
             }
         )
-    # an image of which nothing was found has no mean, and comes first
+    # an image without any landmark found has no mean; it comes first
     mean = f"mean {result.unit}"
     rows.sort(key=lambda row: -row[mean] if row[mean] == row[mean] else -math.inf)
-    page.table(f"Errors of each image, the largest mean first ({len(rows)} images)", rows, folded=len(rows) > 12)
+    page.table(f"Errors of each image, sorted by decreasing mean ({len(rows)} images)", rows, folded=len(rows) > 12)
 
 
 def _share(held: np.ndarray, result: Evaluation) -> tuple[float, float, float]:
-    """Mean of (B, N) zeros and ones, NaN not counted, with the ends of its interval from the bootstrap over images."""
+    """Return the mean of (B, N) zeros and ones without NaN, and the ends of its interval from the bootstrap over images."""
 
     def mean(sample: np.ndarray) -> np.ndarray:
         flat = sample.reshape(len(sample), -1)
@@ -301,11 +312,11 @@ def _judgment(coverage: float, low: float, high: float) -> str:
     if low != low:
         return ""
     if low <= coverage <= high:
-        return "That agrees with what is stated."
+        return "This agrees with the stated coverage."
     return (
-        "That is fewer than stated: the regions are too small for these images."
+        "This is less than stated: the regions are too small for these images."
         if high < coverage
-        else "That is more than stated: the regions may be larger than these images need."
+        else "This is more than stated: the regions may be larger than necessary for these images."
     )
 
 
@@ -317,12 +328,12 @@ def _interval(row: dict[str, Any], result: Evaluation) -> str:
     return f"{row['low']:.2f} to {row['high']:.2f}" if row["low"] == row["low"] else ""
 
 
-def _spoken(name: str) -> str:
+def _title(name: str) -> str:
     return {"second_annotator": "second annotator", "compare": "other predictions"}.get(name, name)
 
 
 def _rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    # twice the mean rank: so many are smaller, so many are not greater
+    # twice the mean rank of tied values: the number of smaller values plus the number of values that are not greater
     one, two = (
         np.searchsorted(np.sort(v), v, "left") + np.searchsorted(np.sort(v), v, "right") for v in (first, second)
     )

@@ -9,10 +9,16 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Formats in which predictions are written."""
+"""Formats of the files of predictions.
+
+They have a module of their own, because ``monai-landmarks predict --help`` must not import torch.
+"""
 
 from __future__ import annotations
 
-__all__ = ["PREDICTION_FORMATS"]
+from typing import Literal, get_args
 
-PREDICTION_FORMATS = ("mrk.json", "fcsv", "csv", "npz")
+__all__ = ["PREDICTION_FORMATS", "PredictionFormat"]
+
+PredictionFormat = Literal["mrk.json", "fcsv", "csv", "npz"]
+PREDICTION_FORMATS: tuple[PredictionFormat, ...] = get_args(PredictionFormat)

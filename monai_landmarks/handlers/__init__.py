@@ -8,12 +8,13 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Ignite handlers for training and evaluating landmark models with MONAI's engines."""
+"""Ignite handlers for training and evaluation of landmark models with MONAI's engines."""
 
 from __future__ import annotations
 
 from .cobb_report import CobbReport
 from .distributed import finish_distributed, local_device, start_distributed, wrap_distributed
+from .engine_output import is_main_process
 from .gradient_clipping import GradientClipping
 from .landmark_report import LandmarkReport
 from .overlay_saver import OverlaySaver
@@ -36,6 +37,7 @@ __all__ = [
     "TrainingCurve",
     "TrainingProgress",
     "finish_distributed",
+    "is_main_process",
     "local_device",
     "start_distributed",
     "wrap_distributed",

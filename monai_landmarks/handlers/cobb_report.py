@@ -9,12 +9,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Cobb angles of an evaluation of spines."""
+"""Table, figure and metrics of Cobb angles for an evaluation of spines."""
 
 from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,13 +32,13 @@ from .engine_output import (
     Engine,
     Events,
     batch_items,
+    cpu_world_points,
     gather,
     image_path,
     is_best,
     is_main_process,
     output_items,
     take,
-    world,
 )
 
 __all__ = ["CobbReport"]
@@ -46,34 +47,38 @@ __all__ = ["CobbReport"]
 class _Case(NamedTuple):
     image: str | None
     pred: list[float]  # three angles in degrees
-    truth: list[float]  # likewise; empty where there is no truth
+    truth: list[float]  # three angles in degrees; empty without ground truth
 
 
 class CobbReport:
-    """Cobb angles of the predicted vertebra corners beside the true ones, as a table, a picture and metrics.
+    """Compare the Cobb angles of predicted vertebra corners with the ground truth, in a table, a figure and metrics.
 
-    When the evaluator has completed, ``cobb_angles.csv`` (an image a row: predicted angles, true ones, differences) and
-    ``cobb_angles.png`` lie in ``output_dir``. The evaluator's metrics ``<name>_mae_degrees`` (mean absolute error of all
-    angles), ``<name>1_mae_degrees`` to ``<name>3_mae_degrees``, and ``<name>_smape_percent`` hold the errors. An angle that is
-    not known, or for which a corner was not found, does not count. Tables and metrics hold the cases of all ranks.
-    Where nothing is known to compare with, as in inference, the table has the predicted angles alone: give None for both
-    ``truth_key`` and ``label_key``.
+    When the evaluator has completed, it writes ``cobb_angles.csv`` (one row per image: predicted angles, true angles,
+    differences) and ``cobb_angles.png`` to ``output_dir``. The evaluator's metrics contain the errors:
+    ``<name>_mae_degrees`` (mean absolute error of all angles), ``<name>1_mae_degrees`` to ``<name>3_mae_degrees``, and
+    ``<name>_smape_percent``. An angle is left out if its ground truth is unknown or one of its corners was not detected.
+    Tables and metrics cover the cases of all ranks. Without ground truth, as in inference, set both ``truth_key`` and
+    ``label_key`` to None. The table then has only the predicted angles.
 
-    Give it as one of the evaluator's additional metrics, ``{"cobb": CobbReport(...)}``, and `LandmarkReport` has its metrics
-    in ``metrics.csv``; or as one of its handlers.
+    Add it to the evaluator's additional metrics, ``{"cobb": CobbReport(...)}``, and
+    :class:`~monai_landmarks.handlers.LandmarkReport` includes its metrics in ``metrics.csv``. It can also be one of the
+    evaluator's handlers.
 
-    The angles are measured in the pixels of the image file, whose second axis must run downward, as in all pictures: see
-    `monai_landmarks.metrics.cobb_angles`.
+    The angles are measured in the pixels of the image file. The second axis of the file must run downward, as in all pictures:
+    see :func:`monai_landmarks.metrics.cobb_angles`.
 
     Args:
-        output_dir: folder of the table and the picture.
-        truth_key: three true angles in degrees in the evaluator's batch or output, such as the ``cobb_angles`` of
-            `monai_landmarks.data.aasce_datalist`. None, or where an item has none: those of the true corners.
-        pred_key: predicted corners, (1, 4 V, 2) or (4 V, 2), in world mm or as a `MetaTensor` whose affine leads there.
-        label_key: true corners, likewise, where there are no true angles; None: there is no truth.
-        image_key: image that gives the name, the way to the pixels of its file, and their number of rows.
-        best_only: write only when the evaluator's key metric is the best so far: during a training the files then belong to
-            the model that is kept.
+        output_dir: folder for the table and the figure.
+        truth_key: key of three true angles in degrees, in the evaluator's batch or output, for example the ``cobb_angles`` of
+            :func:`monai_landmarks.data.aasce_datalist`. If it is None, or an item does not have it, the true angles are
+            measured from the true corners.
+        pred_key: key of the predicted corners, (1, 4 V, 2) or (4 V, 2) for V vertebrae, in world mm or as a
+            :class:`~monai.data.MetaTensor` whose affine maps them to world mm.
+        label_key: key of the true corners, in the same form. They are used where there are no true angles. None if there are
+            no true corners.
+        image_key: key of the image, whose metadata gives the file name, the affine of the file and its number of rows.
+        best_only: whether to write only when the evaluator's key metric is the best so far. During training, the files then
+            belong to the model that is kept.
     """
 
     def __init__(
@@ -96,16 +101,17 @@ class CobbReport:
         self._cases: list[_Case] = []
 
     def attach(self, engine: Engine, name: str = "cobb") -> None:
-        """
+        """Add the handler to an evaluator.
+
         Args:
             engine: the evaluator.
-            name: what the names of the metrics begin with.
+            name: prefix of the names of the metrics.
         """
         self.name = name
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._measure)
-        engine.add_event_handler(Events.COMPLETED, self._write)  # only then it is known whether this was the best
+        engine.add_event_handler(Events.COMPLETED, self._write)  # the best metric is updated before
 
     def _start(self, _engine: Engine) -> None:
         self._own_cases = []
@@ -120,26 +126,26 @@ class CobbReport:
     def _has_truth(self) -> bool:
         return self.truth_key is not None or self.label_key is not None
 
-    def _true_angles(self, item: dict[str, Any]) -> list[float]:
-        """Three angles in degrees, or an empty list."""
+    def _true_angles(self, item: dict[Hashable, Any]) -> list[float]:
+        """Return three angles in degrees, or an empty list."""
         if self.truth_key is not None and self.truth_key in item:
             return [float(angle) for angle in item[self.truth_key]]
         if self.truth_key is not None and (self.label_key is None or self.label_key not in item):
             raise KeyError(
-                f"{type(self).__name__} needs {self.truth_key!r}, three true angles in degrees, of each item of the datalist, or"
-                f" its true corners; it has {sorted(item)}. Add them there, or set truth_key and label_key to None (null in a"
-                " configuration) for the predicted angles alone."
+                f"{type(self).__name__} needs {self.truth_key!r}, three true angles in degrees, or the true corners in each item"
+                f" of the datalist. The item has {sorted(map(str, item))}. Add them to the datalist, or set truth_key and"
+                " label_key to None (null in a configuration) to write only the predicted angles."
             )
         return [] if self.label_key is None else self._angles(item, self.label_key)
 
-    def _angles(self, item: dict[str, Any], key: str) -> list[float]:
+    def _angles(self, item: dict[Hashable, Any], key: str) -> list[float]:
         image = take(item, self.image_key, self)
-        points = world(take(item, key, self), image, key)
+        points = cpu_world_points(take(item, key, self), image, key)
         affine = file_affine(image)
         if affine is None:
             raise ValueError(
-                f"{image_path(item, self.image_key)} was transformed and does not tell the affine of its file, so that there"
-                " is no way to the file's pixels, in which the angles are measured. Put EnsureWorldAffined right after"
+                f"{image_path(item, self.image_key)}: the image was transformed and its metadata does not have the affine of"
+                " the file, so the angles cannot be measured in the file's pixels. Put EnsureWorldAffined right after"
                 " LoadImaged."
             )
         return cobb_angles(points_to_index(points, affine), _rows(image)).tolist()
@@ -186,6 +192,6 @@ class CobbReport:
 
 
 def _rows(image: torch.Tensor) -> int:
-    """Number of rows of the image file."""
+    """Return the number of rows of the image file."""
     shape = image.meta.get(MetaKeys.SPATIAL_SHAPE) if isinstance(image, MetaTensor) else None
     return int(image.shape[2] if shape is None else shape[1])

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The process group of a training on several devices, started by ``torchrun``."""
+"""Process group of a training on several devices that ``torchrun`` has started."""
 
 from __future__ import annotations
 
@@ -24,22 +24,21 @@ __all__ = ["finish_distributed", "local_device", "start_distributed", "wrap_dist
 
 
 def local_device() -> torch.device:
-    """The device of this process: its own GPU where there is one, else the CPU."""
+    """Return the device of this process: its own GPU if there is one, otherwise the CPU."""
     if torch.cuda.is_available():
         return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
     return torch.device("cpu")
 
 
 def start_distributed() -> None:
-    """
-    Join the process group that ``torchrun`` describes, with NCCL on GPUs and gloo on CPUs.
+    """Join the process group of ``torchrun``, with NCCL on GPUs and gloo on CPUs.
 
     Raises:
-        RuntimeError: when the process was not started by ``torchrun``.
+        RuntimeError: if ``torchrun`` did not start the process.
     """
     if "RANK" not in os.environ:
         raise RuntimeError(
-            "multi_gpu_train.json is for several processes: start it with "
+            "multi_gpu_train.json requires several processes. Start it with "
             "'torchrun --standalone --nproc_per_node=N -m monai.bundle run ...'."
         )
     device = local_device()
@@ -50,20 +49,22 @@ def start_distributed() -> None:
 
 
 def finish_distributed() -> None:
-    """Leave the process group, all processes together: one that leaves early can break the others' connections."""
+    """Leave the process group together with all other processes.
+
+    A process that leaves early can break the connections of the others.
+    """
     if dist.is_initialized():
         dist.barrier()
-        # gloo's threads let go of the last exchange a moment after it is over; an interpreter that ends in that moment
+        # gloo's threads release the last exchange shortly after it has ended; an interpreter that exits before that
         # is aborted, although all its work is done
         time.sleep(0.5)
         dist.destroy_process_group()
 
 
 def wrap_distributed(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-    """
-    A network or a loss on the device of this process, whose gradients are averaged over all processes.
+    """Move a network or a loss to the device of this process and average its gradients over all processes.
 
-    A module without trainable parameters, such as most losses, has nothing to average and is only moved.
+    A module without trainable parameters, as most losses are, is only moved.
     """
     module = module.to(device)
     return DistributedDataParallel(module) if any(p.requires_grad for p in module.parameters()) else module

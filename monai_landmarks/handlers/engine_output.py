@@ -8,12 +8,13 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What the handlers of an evaluator share: the cases of an iteration, their names, and a gathering over all ranks."""
+"""Helpers of the handlers: the cases of an iteration, their entries and file names, and gathering over all ranks."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -29,10 +30,13 @@ else:
     Engine, _ = optional_import("ignite.engine", IgniteInfo.OPT_IMPORT_VERSION, min_version, "Engine", as_type="base")
     Events, _ = optional_import("ignite.engine", IgniteInfo.OPT_IMPORT_VERSION, min_version, "Events")
 
+_Row = TypeVar("_Row")
+
 __all__ = [
     "Engine",
     "Events",
     "batch_items",
+    "cpu_world_points",
     "gather",
     "image_path",
     "is_best",
@@ -40,84 +44,89 @@ __all__ = [
     "loss_of",
     "output_items",
     "take",
-    "world",
 ]
 
 
-def output_items(engine: Engine) -> list[dict[str, Any]]:
-    """The cases of the current iteration, one dictionary each, whether the engine decollates or not."""
+def output_items(engine: Engine) -> list[dict[Hashable, Any]]:
+    """Return the engine's output of the current iteration, one dictionary per case, whether the engine decollates or not."""
     return _items(engine.state.output)
 
 
-def batch_items(engine: Engine) -> list[dict[str, Any]]:
-    """The cases of the current iteration as the data loader gave them, with what the engine's output leaves out."""
+def batch_items(engine: Engine) -> list[dict[Hashable, Any]]:
+    """Return the data loader's items of the current iteration, which have entries that the engine's output leaves out."""
     return _items(engine.state.batch)
 
 
-def _items(batch: Any) -> list[dict[str, Any]]:
+def _items(batch: Any) -> list[dict[Hashable, Any]]:
     return list(batch) if isinstance(batch, list) else decollate_batch(batch)
 
 
 def loss_of(engine: Engine, loss_key: str) -> float | None:
-    """The loss of the current iteration; None where the engine has none."""
+    """Return the loss of the current iteration, or None if the engine has none."""
     output = engine.state.output
     if isinstance(output, (list, tuple)) and output:
-        output = output[0]  # MONAI repeats the loss of the batch in each of its cases
+        output = output[0]  # MONAI repeats the loss of the batch in each case
     loss = output.get(loss_key) if isinstance(output, dict) else output
     if isinstance(loss, torch.Tensor):
         loss = loss.detach().float().mean().item()
     return float(loss) if isinstance(loss, (int, float)) else None
 
 
-def take(item: dict[str, Any], key: str, handler: object) -> Any:
-    """An entry of a case.
+def take(item: dict[Hashable, Any], key: str, handler: object) -> Any:
+    """Return an entry of a case.
+
+    Args:
+        item: the case.
+        key: the key of the entry.
+        handler: the handler that needs the entry, for the error message.
 
     Raises:
-        KeyError: when it is not there, with what is there and where it should come from.
+        KeyError: if the entry is missing. The message lists the entries that exist.
     """
     if key not in item:
         raise KeyError(
-            f"{type(handler).__name__} needs {key!r} in the engine's output, which has {sorted(item)}: add it in the "
-            "evaluator's postprocessing, or name another key."
+            f"{type(handler).__name__} needs {key!r} in the engine's output, which has {sorted(map(str, item))}. Add it in "
+            "the evaluator's postprocessing, or set another key."
         )
     return item[key]
 
 
-def world(points: torch.Tensor, image: Any, what: str) -> torch.Tensor:
-    """Points in world mm.
+def cpu_world_points(points: torch.Tensor, image: Any, what: str) -> torch.Tensor:
+    """Return points in world mm, as float64 on the CPU.
 
     Args:
-        points: (N, D) or (1, N, D). A `MetaTensor` goes through its own affine; a plain tensor is index points of the image.
-        image: the image of the points; where it has no affine either, plain points are taken as they stand.
-        what: name of the points, for the error.
+        points: (N, D) or (1, N, D). A :class:`~monai.data.MetaTensor` is mapped by its own affine. A plain tensor holds index
+            points of the image.
+        image: the image of the points. If it has no affine, plain points are returned unchanged.
+        what: name of the points, for the error message.
 
     Returns:
-        (N, D), float64, on the CPU.
+        Points (N, D).
     """
     return points_of_image(world_points(points, image), what).detach().cpu().double()
 
 
-def image_path(item: dict[str, Any], image_key: str) -> str | None:
-    """The file that an image was read from; None where the image does not know it."""
+def image_path(item: dict[Hashable, Any], image_key: str) -> str | None:
+    """Return the path of the file that an image was read from, or None if its metadata has no path."""
     image = item.get(image_key)
     path = image.meta.get(ImageMetaKey.FILENAME_OR_OBJ) if isinstance(image, MetaTensor) else None
     return os.fspath(path) if isinstance(path, (str, os.PathLike)) and os.fspath(path) else None
 
 
-def gather(rows: list[Any]) -> list[Any]:
-    """The rows of all ranks, in the order of the ranks. Every rank must call it and gets them all."""
+def gather(rows: list[_Row]) -> list[_Row]:
+    """Return the rows of all ranks, in the order of the ranks. All ranks must call this function."""
     if not (dist.is_available() and dist.is_initialized()):
         return rows
-    of_rank: list[Any] = [None] * dist.get_world_size()
+    of_rank: list[list[_Row]] = [[]] * dist.get_world_size()
     dist.all_gather_object(of_rank, rows)
     return [row for rows in of_rank for row in rows]
 
 
 def is_best(engine: Engine) -> bool:
-    """Whether this evaluation is the best so far by its key metric; always, where there is none."""
+    """Return whether this evaluation has the best key metric so far. It is True if there is no key metric."""
     return engine.state.key_metric_name is None or engine.state.best_metric_epoch == engine.state.epoch
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that writes."""
+    """Return whether this process writes the files and the log."""
     return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0

@@ -9,32 +9,36 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What handlers have in common that collect something of each case and end with all cases of an epoch."""
+"""Base class for handlers that collect a row per case and process all rows at the end of an epoch."""
 
 from __future__ import annotations
+
+from typing import Generic, TypeVar
 
 from .engine_output import Engine, Events, gather, is_best
 
 __all__ = ["EpochCollector"]
 
+_Row = TypeVar("_Row")
 
-class EpochCollector:
-    """
-    A handler that collects rows in each iteration of an evaluator, and does something with all ranks' at its end.
 
-    A subclass appends to ``_rows`` in ``_collect``, and has ``_finish``, which is called on each rank with the rows of all
-    unless there are none.
+class EpochCollector(Generic[_Row]):
+    """Collect rows in each iteration of an evaluator and process the rows of all ranks at the end of the epoch.
+
+    A subclass appends to ``_rows`` in ``_collect``. It implements ``_finish``, which is called on each rank with the rows of
+    all ranks. If there are no rows, ``_finish`` is not called.
 
     Args:
-        best_only: call ``_finish`` only when the evaluator's key metric is the best so far.
+        best_only: whether to call ``_finish`` only when the evaluator's key metric is the best so far.
     """
 
     def __init__(self, best_only: bool = False) -> None:
         self.best_only = best_only
-        self._rows: list = []
+        self._rows: list[_Row] = []
 
     def attach(self, engine: Engine) -> None:
-        """
+        """Add the handler to an evaluator.
+
         Args:
             engine: the evaluator.
         """
@@ -55,5 +59,5 @@ class EpochCollector:
         if rows:
             self._finish(engine, rows)
 
-    def _finish(self, engine: Engine, rows: list) -> None:
+    def _finish(self, engine: Engine, rows: list[_Row]) -> None:
         raise NotImplementedError

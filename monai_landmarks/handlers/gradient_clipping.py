@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Gradients that cannot explode."""
+"""Gradient clipping for MONAI trainers."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ __all__ = ["GradientClipping"]
 
 
 class GradientClipping:
-    """Limit the norm of the gradient of all parameters together, before each step of the optimizer.
+    """Limit the total norm of the gradients of all parameters before each step of the optimizer.
 
-    SCN's published trainings clip at 1e4 (cephalograms) to 1e5 (vertebrae), with their sum loss.
+    The published SCN trainings clip at 1e4 (cephalograms) to 1e5 (vertebrae), with a loss that is a sum over voxels.
 
     Args:
-        optimizer: whose parameters are clipped; that of the trainer.
-        max_norm: largest Euclidean norm of the gradient; None clips nothing, so that a configuration can leave it open.
+        optimizer: the trainer's optimizer, whose parameters are clipped.
+        max_norm: largest Euclidean norm of the gradients. None disables clipping.
 
     Raises:
-        ValueError: for a norm that is not positive.
+        ValueError: if ``max_norm`` is not positive.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, max_norm: float | None) -> None:
@@ -42,7 +42,8 @@ class GradientClipping:
         self.max_norm = max_norm
 
     def attach(self, engine: Engine) -> None:
-        """
+        """Add the handler to a trainer.
+
         Args:
             engine: a MONAI trainer.
         """
@@ -53,6 +54,6 @@ class GradientClipping:
         assert self.max_norm is not None
         scaler = getattr(engine, "scaler", None)
         if scaler is not None:
-            # under mixed precision the gradients still carry the loss scale; the step then does not unscale them again
+            # under mixed precision the gradients still carry the loss scale; the scaler does not unscale them a second time
             scaler.unscale_(self.optimizer)
         clip_grad_norm_([p for group in self.optimizer.param_groups for p in group["params"]], self.max_norm)

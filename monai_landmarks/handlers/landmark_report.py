@@ -8,13 +8,14 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The error tables of an evaluation."""
+"""Error tables of an evaluation."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,28 +29,30 @@ from .epoch_collector import EpochCollector
 __all__ = ["LandmarkReport"]
 
 
-class LandmarkReport(EpochCollector):
-    """Write the errors of an evaluation as tables, and show them in the log.
+class LandmarkReport(EpochCollector[tuple[str | None, torch.Tensor]]):
+    """Write the errors of an evaluation as tables and log them.
 
-    When the evaluator's epoch is completed, ``metrics.csv`` (MRE, std, median, SDR, outliers, IPE, and the evaluator's
-    additional metrics that are single numbers), ``errors_per_landmark.csv`` and ``errors_per_image.csv`` lie in
-    ``output_dir``. They hold the cases of all ranks.
+    At the end of the evaluator's epoch it writes three tables to ``output_dir``: ``metrics.csv`` (MRE, standard deviation,
+    median, SDR, outliers, IPE, and the evaluator's additional metrics that are single numbers),
+    ``errors_per_landmark.csv`` and ``errors_per_image.csv``. They cover the cases of all ranks. The attribute ``report``
+    holds the last :class:`~monai_landmarks.metrics.ErrorReport`.
 
     Args:
-        output_dir: folder of the tables.
+        output_dir: folder for the tables.
         names: names of the N landmarks.
-        thresholds: radii of SDR and outlier counts, in ``unit``.
-        pred_key: predicted points in the evaluator's output, (1, N, D) or (N, D).
-        label_key: true points, likewise. `MetaTensor` points go through their affine: world and index points compare.
-        image_key: image whose file name names the case.
-        unit: of the errors, for the tables: ``"mm"`` for world points.
-        space: ``"index"`` takes coordinates as they stand instead; say ``unit="px"`` then.
-        strict: as in `ErrorReport`.
-        log_table: whether the table goes to the engine's logger.
-        best_only: write only when the evaluator's key metric is the best so far: during a training the files then belong to
-            the model that is kept.
-
-    The last `ErrorReport` is the handler's ``report``.
+        thresholds: radii for SDR and outlier counts, in ``unit``.
+        pred_key: key of the predicted points in the evaluator's output, (1, N, D) or (N, D).
+        label_key: key of the true points, in the same form. Points that are :class:`~monai.data.MetaTensor` are mapped by
+            their affines, so world points and index points can be compared.
+        image_key: key of the image, whose file name identifies the case.
+        unit: unit of the errors in the tables: ``"mm"`` for world points.
+        space: ``"world"`` compares points in world mm. ``"index"`` compares the coordinates as they are; use
+            ``unit="voxel"`` with it.
+        strict: whether an error must be below a radius, and not equal to it, to count as a detection; see
+            :class:`~monai_landmarks.metrics.ErrorReport`.
+        log_table: whether to log the table with the engine's logger.
+        best_only: whether to write only when the evaluator's key metric is the best so far. During training, the files then
+            belong to the model that is kept.
     """
 
     def __init__(
@@ -60,8 +63,8 @@ class LandmarkReport(EpochCollector):
         pred_key: str = "pred_points",
         label_key: str = CommonKeys.LABEL,
         image_key: str = CommonKeys.IMAGE,
-        unit: str = "mm",
-        space: str = "world",
+        unit: Literal["voxel", "mm"] = "mm",
+        space: Literal["world", "index"] = "world",
         strict: bool = False,
         log_table: bool = True,
         best_only: bool = False,
@@ -85,7 +88,7 @@ class LandmarkReport(EpochCollector):
             error = points_error_batch(pred[None], label[None], space=self.space)[0]
             self._rows.append((image_path(item, self.image_key), error.detach().cpu().double()))
 
-    def _finish(self, engine: Engine, rows: list) -> None:
+    def _finish(self, engine: Engine, rows: list[tuple[str | None, torch.Tensor]]) -> None:
         images = [path or f"case {i}" for i, (path, _) in enumerate(rows)]
         self.report = ErrorReport(
             torch.stack([error for _, error in rows]),
@@ -106,12 +109,12 @@ class LandmarkReport(EpochCollector):
         twice = [image for image, count in Counter(images).items() if count > 1]
         if twice:
             engine.logger.warning(
-                f"{len(twice)} images were evaluated more than once, among them {twice[0]}. Under distributed evaluation "
-                "use a DistributedSampler with even_divisible=False, so that no case is repeated to even out the ranks."
+                f"{len(twice)} images were evaluated more than once, for example {twice[0]}. In distributed evaluation, use a "
+                "DistributedSampler with even_divisible=False: otherwise cases are repeated to give all ranks the same number."
             )
 
 
 def _additional_metrics(engine: Engine) -> list[tuple[str, float, str]]:
-    """The evaluator's metrics beside the key metric, as rows of the summary; their names tell their units."""
+    """Return the evaluator's metrics except the key metric, as rows of the summary; their names contain their units."""
     metrics = ((name, value) for name, value in engine.state.metrics.items() if name != engine.state.key_metric_name)
     return [(name, float(value), "") for name, value in metrics if np.ndim(value) == 0]

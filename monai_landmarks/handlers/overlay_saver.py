@@ -8,13 +8,14 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Pictures of an evaluation: predicted and true landmarks over some of its images."""
+"""Figures of predicted and true landmarks over some images of an evaluation."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Hashable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -25,49 +26,55 @@ from monai_landmarks.metrics import image_specific_error, point_error
 from monai_landmarks.spaces import affine_of, covariances_to_index, points_to_index, to_array
 from monai_landmarks.visualize import LandmarkView, draw_views, landmark_view
 
-from .engine_output import Engine, gather, image_path, is_main_process, output_items, take, world
+from .engine_output import Engine, cpu_world_points, gather, image_path, is_main_process, output_items, take
 from .epoch_collector import EpochCollector
 
 __all__ = ["OverlaySaver"]
 
-_SELECTIONS = ("spread", "worst", "first")
+Selection = Literal["spread", "worst", "first"]
 
 
 class _Case(NamedTuple):
     image: str
-    error: float  # mean over its landmarks in mm; NaN without truth
+    error: float  # mean over its landmarks in mm; NaN without ground truth
     rank: int
-    number: int  # of its view on that rank
+    number: int  # index of its view on that rank
 
 
-class OverlaySaver(EpochCollector):
-    """Draw predicted landmarks, and the true ones where there are, over some images of an evaluation.
+class OverlaySaver(EpochCollector[_Case]):
+    """Draw predicted landmarks, with the ground truth if there is any, over some images of an evaluation.
 
-    At the end of an epoch ``overlays.png`` shows the chosen images side by side, and ``overlay_<number>_<image>.png``
-    each of them; a volume as three planes through the middle of its landmarks.
+    At the end of an epoch, ``overlays.png`` shows the chosen images side by side. Each of them is also written to
+    ``overlay_<number>_<image>.png``. A volume is shown as three planes through the center of its landmarks.
 
     Args:
-        output_dir: folder for the pictures.
-        num_images: how many.
-        select: ``"spread"``: from the worst image over the median to the best, ``"worst"``: those with the largest mean
-            error, ``"first"``: by name. Without truth it is always ``"first"``.
-        pred_key: predicted points in the evaluator's output, (1, N, D) or (N, D).
-        label_key: true points, likewise; None, or a key that is not there, for none.
-        image_key: image to draw on. It must carry its affine, which leads from world points to its pixels.
-        covariance_key: covariances (N, D, D) in mm^2, drawn as ellipses of two standard deviations; None for none.
-        center: of a volume, see `monai_landmarks.visualize.landmark_view`.
-        max_size: pixels kept on the longer side of an image.
-        single: whether each image also gets a picture of its own.
-        columns: images in a row of ``overlays.png``.
-        best_only: write only when the evaluator's key metric is the best so far: during a training the files then belong to
-            the model that is kept.
+        output_dir: folder for the figures.
+        num_images: number of images to draw.
+        select: which images to draw. ``"spread"``: evenly from the worst image over the median to the best one. ``"worst"``:
+            those with the largest mean error. ``"first"``: the first ones by name. Without ground truth it is always
+            ``"first"``.
+        pred_key: key of the predicted points in the evaluator's output, (1, N, D) or (N, D).
+        label_key: key of the true points, in the same form. None, or a key that is missing, if there is no ground truth.
+        image_key: key of the image to draw on. Its affine maps the world points to its pixels.
+        covariance_key: key of the covariances (N, D, D) in mm^2, drawn as ellipses of two standard deviations. None to draw
+            no ellipses.
+        center: index of the landmark where the three planes of a volume cross, see
+            :func:`monai_landmarks.visualize.landmark_view`. None for the mean of the landmarks.
+        max_size: largest number of pixels that are kept on a side of an image.
+        single: whether to write a figure of each image, too.
+        columns: number of images per row of ``overlays.png``.
+        best_only: whether to write only when the evaluator's key metric is the best so far. During training, the files then
+            belong to the model that is kept.
+
+    Raises:
+        ValueError: if ``select`` is not one of the options.
     """
 
     def __init__(
         self,
         output_dir: str | os.PathLike,
         num_images: int = 4,
-        select: str = "spread",
+        select: Selection = "spread",
         pred_key: str = "pred_points",
         label_key: str | None = CommonKeys.LABEL,
         image_key: str = CommonKeys.IMAGE,
@@ -78,8 +85,8 @@ class OverlaySaver(EpochCollector):
         columns: int | None = None,
         best_only: bool = False,
     ) -> None:
-        if select not in _SELECTIONS:
-            raise ValueError(f"select must be one of {', '.join(_SELECTIONS)}, got {select!r}.")
+        if select not in get_args(Selection):
+            raise ValueError(f"select must be one of {', '.join(get_args(Selection))}, got {select!r}.")
         super().__init__(best_only)
         self.output_dir = Path(output_dir)
         self.num_images = num_images
@@ -102,9 +109,9 @@ class OverlaySaver(EpochCollector):
     def _collect(self, engine: Engine) -> None:
         for item in output_items(engine):
             image = take(item, self.image_key, self)
-            pred = world(take(item, self.pred_key, self), image, self.pred_key)
+            pred = cpu_world_points(take(item, self.pred_key, self), image, self.pred_key)
             truth = item.get(self.label_key) if self.label_key is not None else None
-            truth = None if truth is None else world(truth, image, str(self.label_key))
+            truth = None if truth is None else cpu_world_points(truth, image, str(self.label_key))
             error = torch.nan if truth is None else float(image_specific_error(_finite(point_error(pred, truth))))
             number = len(self._views)
             name = image_path(item, self.image_key) or f"case_{engine.state.rank}_{number}"
@@ -114,7 +121,7 @@ class OverlaySaver(EpochCollector):
                 image,
                 points_to_index(pred, affine),
                 None if truth is None else points_to_index(truth, affine),
-                covariance=self._covariance(item, affine, pred.shape[-1]),
+                covariances=self._covariances(item, affine, pred.shape[-1]),
                 title=image_stem(name) + (f": {error:.2f} mm" if error == error else ""),
                 center=self.center,
                 max_size=self.max_size,
@@ -122,13 +129,13 @@ class OverlaySaver(EpochCollector):
             self._views.append(view)
             self._rows.append(_Case(name, error, engine.state.rank, number))
 
-    def _covariance(self, item: dict, affine: np.ndarray, dims: int) -> np.ndarray | None:
+    def _covariances(self, item: dict[Hashable, Any], affine: np.ndarray, dims: int) -> np.ndarray | None:
         if self.covariance_key is None:
             return None
         covariances = to_array(take(item, self.covariance_key, self)).reshape(-1, dims, dims)
         return covariances_to_index(covariances, affine)
 
-    def _finish(self, engine: Engine, rows: list) -> None:
+    def _finish(self, engine: Engine, rows: list[_Case]) -> None:
         chosen = self._choose(rows)
         mine = [(case.image, self._views[case.number]) for case in chosen if case.rank == engine.state.rank]
         views = dict(gather(mine))
@@ -165,5 +172,5 @@ class OverlaySaver(EpochCollector):
 
 
 def _finite(errors: torch.Tensor) -> torch.Tensor:
-    """A missed landmark does not make its image the worst of all: it cannot be drawn."""
+    """Leave out missed landmarks: they cannot be drawn and do not make an image the worst one."""
     return errors.masked_fill(errors.isinf(), torch.nan)

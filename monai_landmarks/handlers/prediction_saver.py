@@ -8,20 +8,19 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Predicted landmarks to files that open in 3D Slicer, and to one table."""
+"""Write predicted landmarks to files for 3D Slicer and to one table."""
 
 from __future__ import annotations
 
 import csv
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from monai.utils import CommonKeys
 
 from monai_landmarks.data import (
@@ -29,53 +28,57 @@ from monai_landmarks.data import (
     LandmarkSet,
     atomic_write,
     image_stem,
+    landmark_set_of,
     write_landmark_table,
     write_landmarks,
 )
 from monai_landmarks.spaces import file_affine, plane_z
 from monai_landmarks.uncertainty import ConformalRegions
 
-from .engine_output import Engine, Events, gather, image_path, is_best, is_main_process, output_items, take, world
+from .engine_output import Engine, Events, gather, image_path, is_best, is_main_process, output_items, take
 
 __all__ = ["PredictionSaver", "distinct_names"]
 
 
 class _Case(NamedTuple):
     image: str
-    name: str  # under which this rank has written it
+    name: str  # of the file that this rank has written
     landmarks: LandmarkSet  # RAS
     affine: np.ndarray | None  # of the image file: pixel index to RAS
     plane: float  # world z of a 2-D image
 
 
 class PredictionSaver:
-    """Write the predicted landmarks of every image, in the image's own world space.
+    """Write the predicted landmarks of every image in the world space of the image.
 
-    After each iteration every image has its ``<name>.mrk.json`` in ``output_dir``; at the end ``table`` holds all of all
-    ranks: one row a landmark, with its score, covariance and region. As the table may be in pixels, ``<table>_std.csv`` says in
-    mm how sure each landmark is: the standard deviations along the world axes and the radius of its region. Images of the same name in different folders get the names of the folders
-    in front, so that none overwrites another.
+    After each iteration, ``output_dir`` contains ``<name>.mrk.json`` for every image so far. At the end, two tables cover the
+    images of all ranks. ``table`` has one row per landmark, with its score, covariance and region. It may be in pixels, so
+    ``<table>_std.csv`` states the uncertainty of each landmark in mm: the standard deviations along the world axes and the
+    radius of its region. If images in different folders have the same name, the names of their folders are put before it.
 
-    The points are in mm. PNG, JPEG, BMP and TIFF files do not hold their spacing, at most a print resolution, which Slicer
-    takes for it in JPEG and TIFF. Give the pipeline's spacing (1 mm if it has none) to Slicer's *Volumes* module, too, and
-    image and points fall together.
+    The points are in mm. PNG, JPEG, BMP and TIFF files do not store the pixel size. JPEG and TIFF may store a print
+    resolution, which 3D Slicer takes for the pixel size. To align image and points, set the pipeline's spacing (1 mm if it has
+    none) in 3D Slicer's *Volumes* module.
 
     Args:
         output_dir: folder for the files.
         names: names of the N landmarks.
-        pred_key: predicted points in the evaluator's output, (1, N, D) or (N, D): a `MetaTensor` whose affine leads to world
-            mm, as `HeatmapToLandmarksd` makes it, or a plain tensor of index points of the image. A landmark that was not
-            found is NaN.
-        score_key: scores (N,) of the landmarks; None, or a key that is not there, for none.
-        covariance_key: covariances (N, D, D) in mm^2; None, or a key that is not there, for none.
-        image_key: image that gives the name.
-        formats: suffixes of the files for each image; any that `monai_landmarks.data.write_landmarks` knows.
-        table: name of the table; None for none.
-        table_coordinate_system: of the table: ``"RAS"``, ``"LPS"``, or ``"index"``: pixels of the image file. By default
-            pixels for 2-D images and RAS for 3-D ones. The table says which.
-        best_only: write only when the evaluator's key metric is the best so far: during a training the files then belong to
-            the model that is kept.
-        regions: `ConformalRegions`, or the file of some, to state where each landmark is with which probability.
+        pred_key: key of the predicted points in the evaluator's output, (1, N, D) or (N, D): a
+            :class:`~monai.data.MetaTensor` whose affine maps them to world mm, as
+            :class:`~monai_landmarks.transforms.HeatmapToLandmarksd` returns it, or a plain tensor of index points of the
+            image. NaN for a landmark that was not detected.
+        score_key: key of the scores (N,). None, or a key that is missing, if there are no scores.
+        covariance_key: key of the covariances (N, D, D) in mm^2. None, or a key that is missing, if there are none.
+        image_key: key of the image, whose metadata gives the file name and the affine.
+        formats: suffixes of the files to write for each image; any suffix that
+            :func:`monai_landmarks.data.write_landmarks` supports.
+        table: file name of the table. None to write no tables.
+        table_coordinate_system: coordinate system of the table: ``"RAS"``, ``"LPS"``, or ``"index"`` for pixels of the image
+            file. By default, pixels for 2-D images and RAS for 3-D images. The table states its coordinate system.
+        best_only: whether to write only when the evaluator's key metric is the best so far. During training, the files then
+            belong to the model that is kept.
+        regions: conformal regions, or the path of their file. With them, the files state a region for each landmark that
+            contains it with a given probability.
     """
 
     def __init__(
@@ -107,7 +110,8 @@ class PredictionSaver:
         self._taken: set[str] = set()
 
     def attach(self, engine: Engine) -> None:
-        """
+        """Add the handler to an evaluator.
+
         Args:
             engine: the evaluator.
         """
@@ -125,8 +129,8 @@ class PredictionSaver:
             landmarks, affine = self._landmarks(item, image), file_affine(item.get(self.image_key))
             if affine is None and self.table is not None and self._system(landmarks) == CoordinateSystem.INDEX:
                 raise ValueError(
-                    f"{image} was transformed and does not tell the affine of its file, so that there is no way to the "
-                    "file's pixels for the table. Put EnsureWorldAffined right after LoadImaged, or use "
+                    f"{image}: the image was transformed and its metadata does not have the affine of the file, so the table "
+                    "cannot be written in the file's pixels. Put EnsureWorldAffined right after LoadImaged, or set "
                     "table_coordinate_system='RAS'."
                 )
             plane = plane_z(item.get(self.image_key))
@@ -136,7 +140,7 @@ class PredictionSaver:
             self._cases[image] = case
 
     def _free_name(self, image: str) -> str:
-        """A name for now, which no other image of this rank has."""
+        """Return a preliminary file name that no other image of this rank has."""
         if image in self._cases:
             return self._cases[image].name
         stem = name = image_stem(image)
@@ -145,32 +149,22 @@ class PredictionSaver:
         self._taken.add(name)
         return name
 
-    def _landmarks(self, item: dict, image: str) -> LandmarkSet:
-        points = world(take(item, self.pred_key, self), item.get(self.image_key), self.pred_key).numpy()
-        if len(points) != len(self.names):
-            raise ValueError(
-                f"{self.pred_key!r} of {image} has {len(points)} points, but there are {len(self.names)} names."
-            )
-        points = np.where(np.isfinite(points).all(axis=1, keepdims=True), points, np.nan)
-        scores, covariances = (
-            None if item.get(key) is None else torch.as_tensor(item[key]).detach().cpu().double().numpy()
-            for key in (self.score_key, self.covariance_key)
-        )
-        landmarks = LandmarkSet(
+    def _landmarks(self, item: dict[Hashable, Any], image: str) -> LandmarkSet:
+        landmarks = landmark_set_of(
+            take(item, self.pred_key, self),
+            item.get(self.image_key),
             self.names,
-            points,
-            CoordinateSystem.RAS,
-            image=image,
-            scores=None if scores is None else scores.reshape(-1),
-            covariances=None if covariances is None else covariances.reshape(*points.shape, -1),
+            item.get(self.score_key),
+            item.get(self.covariance_key),
+            what=f"{image}: {self.pred_key!r}",
         )
+        landmarks = replace(landmarks, image=image)
         return landmarks if self.regions is None else self.regions.add_to(landmarks)
 
     def _write(self, name: str, case: _Case) -> None:
         landmarks = case.landmarks
-        if landmarks.spatial_dims == 2 and case.plane != 0:  # a single slice that has its place in a volume
-            landmarks = landmarks.with_spatial_dims(3)
-            landmarks = replace(landmarks, points=landmarks.points + (0, 0, case.plane))
+        if landmarks.spatial_dims == 2 and case.plane != 0:  # a single slice of a volume
+            landmarks = landmarks.with_spatial_dims(3, case.plane)
         for suffix in self.formats:
             write_landmarks(self.output_dir / f"{name}.{suffix.lstrip('.')}", landmarks)
 
@@ -200,7 +194,10 @@ class PredictionSaver:
         return case.landmarks.to_index(case.affine)
 
     def _settle_names(self, gathered: list[_Case], cases: list[_Case]) -> None:
-        """Names must not depend on the order of the images or on the ranks: only now all are known."""
+        """Rename files so that names do not depend on the order of the images or on the ranks.
+
+        This is possible only at the end, when all images are known.
+        """
         names = distinct_names([case.image for case in cases])
         written = Counter(case.name for case in gathered)
         for case, name in zip(cases, names):
@@ -211,7 +208,7 @@ class PredictionSaver:
                 (self.output_dir / f"{stale}.{suffix.lstrip('.')}").unlink(missing_ok=True)
 
     def _write_std(self, cases: list[_Case]) -> None:
-        """In mm, and only if something is known of it."""
+        """Write the table of uncertainties in mm, if there are covariances or regions."""
         if all(case.landmarks.covariances is None and case.landmarks.regions is None for case in cases):
             return
         path = self.output_dir / str(self.table)
@@ -231,9 +228,15 @@ class PredictionSaver:
 
 
 def distinct_names(paths: Sequence[str]) -> list[str]:
-    """A file name, without suffix, for each of some different image files.
+    """Return a distinct file name without suffix for each of several image files.
 
-    The name of the image where no other has it; otherwise as many of its folders in front as tell them apart.
+    It is the name of the image. If several images have the same name, as many folder names as necessary are put before it.
+
+    Args:
+        paths: paths of different image files.
+
+    Returns:
+        One name per path, in the same order.
 
     Example:
         >>> distinct_names(["left/hand.png", "right/hand.png", "right/foot.png"])
@@ -241,7 +244,7 @@ def distinct_names(paths: Sequence[str]) -> list[str]:
     """
     stems = Counter((Path(path).parent, image_stem(path)) for path in paths)
     parts = []
-    for path in map(Path, paths):  # a.png beside a.jpg keep their suffixes
+    for path in map(Path, paths):  # a.png and a.jpg in one folder keep their suffixes
         alone = stems[path.parent, image_stem(str(path))] == 1
         parts.append((*path.parent.parts, image_stem(str(path)) if alone else path.name.replace(".", "_")))
     depth = [1] * len(paths)
@@ -249,7 +252,7 @@ def distinct_names(paths: Sequence[str]) -> list[str]:
         names = ["_".join(part.strip("/\\:") for part in p[-d:]) for p, d in zip(parts, depth)]
         count = Counter(names)
         grown = [i for i, name in enumerate(names) if count[name] > 1 and depth[i] < len(parts[i])]
-        if not grown:  # "a_x.png" beside "a/x.png" in the end takes a number
+        if not grown:  # "a_x.png" and "a/x.png" can only be told apart by a number
             return [name if count[name] == 1 else f"{name}_{i}" for i, name in enumerate(names)]
         for i in grown:
             depth[i] += 1

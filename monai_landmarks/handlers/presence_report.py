@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""A handler that chooses on the validation cases above which score a landmark is present."""
+"""Threshold of the score above which a landmark counts as present, chosen on the validation cases."""
 
 from __future__ import annotations
 
@@ -28,21 +28,20 @@ from .epoch_collector import EpochCollector
 __all__ = ["PresenceReport"]
 
 
-class PresenceReport(EpochCollector):
-    """Choose the threshold of presence on the cases of a validation, and write it with what it reaches there.
+class PresenceReport(EpochCollector[tuple[torch.Tensor, torch.Tensor]]):
+    """Choose the presence threshold on the validation cases and write it with its sensitivity and specificity.
 
-    The cases need scores of all landmarks, so the validation itself decodes with ``threshold=None``. Inference reads the
-    file: ``"threshold": "$monai_landmarks.metrics.PresenceThreshold.read(@ckpt_dir + '/presence.json').threshold"``.
-    Nothing is written, and the log says so, where all landmarks of all cases are present or all absent.
+    All landmarks of the cases need scores, so the validation must decode with ``threshold=None``. Inference reads the file:
+    ``"threshold": "$monai_landmarks.metrics.PresenceThreshold.read(@ckpt_dir + '/presence.json').threshold"``. If all
+    landmarks of all cases are present, or all are absent, no file is written and a warning is logged. The attribute
+    ``threshold`` holds the last :class:`~monai_landmarks.metrics.PresenceThreshold`.
 
     Args:
-        path: file to write, JSON.
-        score_key: scores in the evaluator's output, (N,).
-        label_key: true points, (1, N, D) or (N, D), NaN where the landmark is absent.
-        best_only: write only when the evaluator's key metric is the best so far: the threshold then belongs to the model that
-            is kept.
-
-    The last `PresenceThreshold` is the handler's ``threshold``.
+        path: JSON file to write.
+        score_key: key of the scores (N,) in the evaluator's output.
+        label_key: key of the true points, (1, N, D) or (N, D), with NaN for an absent landmark.
+        best_only: whether to write only when the evaluator's key metric is the best so far. The threshold then belongs to the
+            model that is kept.
     """
 
     def __init__(
@@ -60,19 +59,19 @@ class PresenceReport(EpochCollector):
 
     def _collect(self, engine: Engine) -> None:
         for item in output_items(engine):
-            score, label = (
-                torch.as_tensor(take(item, k, self)).detach().cpu() for k in (self.score_key, self.label_key)
+            scores, label = (
+                torch.as_tensor(take(item, key, self)).detach().cpu() for key in (self.score_key, self.label_key)
             )
             present = ~label.isnan().any(dim=-1).flatten()
-            self._rows.append((score.flatten().double(), present))
+            self._rows.append((scores.flatten().double(), present))
 
-    def _finish(self, engine: Engine, rows: list) -> None:
+    def _finish(self, engine: Engine, rows: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
         try:
             self.threshold = choose_presence_threshold(*(torch.cat(column) for column in zip(*rows)))
-        except ValueError as e:
-            engine.logger.warning(f"no presence threshold: {e}")
+        except ValueError as error:
+            engine.logger.warning(f"no presence threshold was written: {error}")
             return
         if is_main_process():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.threshold.write(self.path)
-            engine.logger.info(f"{self.threshold}; in {self.path}")
+            engine.logger.info(f"{self.threshold}\n  in {self.path}")

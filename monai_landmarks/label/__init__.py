@@ -17,14 +17,13 @@ What needs MONAI Label itself is in `app`, `tasks` and `datastore` and is import
 
 from __future__ import annotations
 
-from .labels import check_label, fitting_model, label_suffix
+from .image_queue import image_uncertainty, next_image, served_at, stored_uncertainty
 from .models import bundle_names, find_models
 from .pictures import from_viewer, to_viewer, viewer_spacing
 from .proposal import image_extent, plain_list, proposed_landmarks
 from .result import LandmarkResultD, LandmarkResultd, LandmarkResultDict, ball_label_map
-from .sampling import next_image, served_at, stored_uncertainty
-from .training import split_datalist, training_overrides
-from .uncertainty import image_uncertainty
+from .submitted_label import label_suffix, matching_model, read_label
+from .train_settings import split_labels, training_overrides
 
 __all__ = [
     "LandmarkResultD",
@@ -32,9 +31,9 @@ __all__ = [
     "LandmarkResultd",
     "ball_label_map",
     "bundle_names",
-    "check_label",
+    "read_label",
     "find_models",
-    "fitting_model",
+    "matching_model",
     "from_viewer",
     "image_extent",
     "image_uncertainty",
@@ -43,7 +42,7 @@ __all__ = [
     "plain_list",
     "proposed_landmarks",
     "served_at",
-    "split_datalist",
+    "split_labels",
     "stored_uncertainty",
     "to_viewer",
     "training_overrides",

@@ -27,8 +27,8 @@ from monai.utils import optional_import
 from monai_landmarks import __version__
 
 from .datastore import LandmarkDatastore
+from .image_queue import UNCERTAINTY_KEY, stored_uncertainty
 from .models import WEIGHTS, bundle_names, find_models
-from .sampling import UNCERTAINTY_KEY, stored_uncertainty
 from .tasks import LandmarkBatchInfer, LandmarkInfer, LandmarkScoring, LandmarkStrategy, LandmarkTrain
 
 FileResponse, _ = optional_import("fastapi.responses", name="FileResponse")

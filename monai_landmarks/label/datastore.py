@@ -27,7 +27,7 @@ from monai.utils import optional_import
 from monai_landmarks.data.files.safe_files import atomic_write
 from monai_landmarks.data.images.image_files import IMAGE_SUFFIXES, image_suffix
 
-from .labels import check_label, label_suffix
+from .submitted_label import label_suffix, read_label
 
 HTTPException, _ = optional_import("fastapi", name="HTTPException", as_type="base")
 DataModel, _ = optional_import("monailabel.datastore.local", name="DataModel")
@@ -75,7 +75,7 @@ class LandmarkDatastore(LocalDatastore):
         if not image:
             raise HTTPException(404, f"there is no image {image_id!r} in {self._datastore_path}.")
         try:
-            model, landmarks = check_label(label_filename, image, self.models())
+            model, landmarks = read_label(label_filename, image, self.models())
         except (ValueError, OSError) as error:
             reason = str(error).removeprefix(f"{label_filename}: ")
             raise HTTPException(400, f"the label of {image_id!r} was not saved: {reason}") from error

@@ -23,7 +23,7 @@ from pathlib import Path
 import monai_landmarks
 from monai_landmarks.data import bundle_landmark_names
 
-__all__ = ["WEIGHTS", "bundle_names", "find_models", "spatial_dims"]
+__all__ = ["WEIGHTS", "bundle_names", "find_models", "bundle_spatial_dims"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def bundle_names(bundle: str | os.PathLike) -> list[str]:
     return bundle_landmark_names(Path(bundle) / _METADATA)
 
 
-def spatial_dims(bundle: str | os.PathLike) -> int:
+def bundle_spatial_dims(bundle: str | os.PathLike) -> int:
     """Number of axes of the images that a bundle takes."""
     metadata = json.loads((Path(bundle) / _METADATA).read_text(encoding="utf-8"))
     return len(next(iter(metadata["network_data_format"]["inputs"].values()))["spatial_shape"])

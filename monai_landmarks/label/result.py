@@ -80,7 +80,7 @@ class LandmarkResultd(MapTransform):
     It comes last in the ``post_transforms`` of a bundle's inference configuration, which MONAI Label runs in place of
     ``postprocessing``. To the item it adds
 
-    * the key ``result_key``, what is answered in JSON: ``landmarks``, a list with the ``name`` of each, its ``position`` in RAS
+    * the key ``result_keys``, what is answered in JSON: ``landmarks``, a list with the ``name`` of each, its ``position`` in RAS
       mm, ``score`` and ``uncertainty_mm``, null where unknown; and ``markups``, a point list as 3D Slicer's ``.mrk.json``
       files have it, in LPS mm;
     * in the place of the network's output, a label map with a ball for each landmark, see `ball_label_map`, on the grid of
@@ -92,7 +92,7 @@ class LandmarkResultd(MapTransform):
             ``<key>_covariances``.
         names: of the landmarks.
         refer_keys: the image, which knows its file's grid, one or one per key.
-        result_key: where the JSON goes, one or one per key.
+        result_keys: where the JSON goes, one or one per key.
         radius: of the balls in mm, see `ball_label_map`.
         allow_missing_keys: do not raise an error where the output is missing.
     """
@@ -102,14 +102,14 @@ class LandmarkResultd(MapTransform):
         keys: KeysCollection,
         names: Sequence[str],
         refer_keys: KeysCollection = "image",
-        result_key: str = "result",
+        result_keys: KeysCollection = "result",
         radius: float | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.names = tuple(names)
         self.refer_keys = ensure_tuple_rep(refer_keys, len(self.keys))
-        self.result_key = ensure_tuple_rep(result_key, len(self.keys))
+        self.result_keys = ensure_tuple_rep(result_keys, len(self.keys))
         self.radius = radius
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -124,7 +124,7 @@ class LandmarkResultd(MapTransform):
             ValueError: if there are no points, or not as many as names.
         """
         d = dict(data)
-        for key, refer_key, result_key in self.key_iterator(d, self.refer_keys, self.result_key):
+        for key, refer_key, result_key in self.key_iterator(d, self.refer_keys, self.result_keys):
             image = d[refer_key]
             found = {str(name): value for name, value in d.items()} | {"image": image}
             landmarks = proposed_landmarks(found, self.names, str(key))

@@ -37,13 +37,12 @@ from monai_landmarks.data import (
 )
 from monai_landmarks.data.images.image_files import has_spacing, read_header
 
-from .models import WEIGHTS, bundle_names, spatial_dims
+from .image_queue import UNCERTAINTY_KEY, image_uncertainty, next_image
+from .models import WEIGHTS, bundle_names, bundle_spatial_dims
 from .pictures import from_viewer, to_viewer
 from .proposal import image_extent, plain_list, proposed_landmarks
-from .sampling import UNCERTAINTY_KEY, next_image
 from .slicer_submit import MARK
-from .training import split_datalist, training_overrides
-from .uncertainty import image_uncertainty
+from .train_settings import split_labels, training_overrides
 
 BatchInferTask, _ = optional_import("monailabel.interfaces.tasks.batch_infer", name="BatchInferTask", as_type="base")
 ScoringMethod, _ = optional_import("monailabel.interfaces.tasks.scoring", name="ScoringMethod", as_type="base")
@@ -133,7 +132,7 @@ class LandmarkTrain(BundleTrainTask):
     def __init__(self, path: str, conf: dict[str, str]) -> None:
         super().__init__(path, conf)
         self.names = bundle_names(path)
-        self.spatial_dims = spatial_dims(path)
+        self.spatial_dims = bundle_spatial_dims(path)
         inference = Path(path) / "configs" / "inference.json"
         self.picture_spacing = json.loads(inference.read_text(encoding="utf-8")).get("spacing")
 
@@ -196,7 +195,7 @@ class LandmarkTrain(BundleTrainTask):
     def _partition_datalist(
         self, datalist: list[dict[str, Any]], request: dict[str, Any], shuffle: bool = False
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
-        return split_datalist(datalist, float(request.get("val_split", 0.2)))
+        return split_labels(datalist, float(request.get("val_split", 0.2)))
 
     def _load_checkpoint(self, model_pytorch: str, pretrained: bool, train_handlers: list) -> None:
         if pretrained and os.path.exists(model_pytorch):

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from monai_landmarks.apps.main import program
 from monai_landmarks.data import LandmarkSet, read_landmark_table, read_landmarks, write_landmark_table, write_landmarks
-from monai_landmarks.evaluation import calibrate_predictions
+from monai_landmarks.evaluation import calibrate_regions
 from monai_landmarks.uncertainty import ConformalRegions, covered
 
 NAMES = ("a", "b")
@@ -50,7 +50,7 @@ def test_from_predictions_to_regions_of_others(tmp_path, dims, shape):
     result = run(old, truth, "--out", out, "--for", new, "--shape", shape, "--coverage", "0.8", "--min-std", "0")
     assert result.exit_code == 0, result.output
     assert (
-        f"{out}: 90 files with regions" in result.output and "regions that hold 80 % of the landmarks" in result.output
+        f"{out}: 90 files with regions" in result.output and "regions with a coverage of 80 %" in result.output
     )
     regions = ConformalRegions.load(out / "regions.json")
     assert (regions.names, regions.cases, regions.spatial_dims, regions.shape) == (NAMES, (90, 90), dims, shape)
@@ -70,9 +70,9 @@ def test_pixels_need_their_size(tmp_path):
     moved = {name: LandmarkSet(NAMES, case.points + (3.0, 4.0), "index") for name, case in true.items()}
     write_landmark_table(tmp_path / "true.csv", index)
     write_landmark_table(tmp_path / "found.csv", moved)
-    with pytest.raises(ValueError, match="0.nii: the points are pixels of unknown size"):
-        calibrate_predictions(tmp_path / "found.csv", tmp_path / "true.csv")
-    regions = calibrate_predictions(tmp_path / "found.csv", tmp_path / "true.csv", spacing=0.5)
+    with pytest.raises(ValueError, match="0.nii: the points are in pixels of unknown size"):
+        calibrate_regions(tmp_path / "found.csv", tmp_path / "true.csv")
+    regions = calibrate_regions(tmp_path / "found.csv", tmp_path / "true.csv", spacing=0.5)
     assert regions.bounds == pytest.approx([2.5, 2.5])
     result = run(tmp_path / "found.csv", tmp_path / "true.csv", "--spacing", 1, "--out", tmp_path / "out", "--pooled")
     assert result.exit_code == 0 and ConformalRegions.load(tmp_path / "out/regions.json").bounds == pytest.approx(
@@ -85,7 +85,7 @@ def test_what_cannot_hold_regions_is_left_out_with_a_note(tmp_path):
     write_landmarks(tmp_path / "new/a.pts", true["0.nii"])
     write_landmark_table(tmp_path / "new/b.csv", {"x": LandmarkSet(NAMES, np.ones((2, 3)), "index")})
     result = run(old, truth, "--out", tmp_path / "out", "--for", tmp_path / "new")
-    assert result.exit_code == 1 and "no file that could hold regions" in result.output
+    assert result.exit_code == 1 and "no file in it can hold regions" in result.output
     write_landmark_table(tmp_path / "new/c/d.csv", {"x": true["1.nii"], "y": true["2.nii"]})
     result = run(old, truth, "--out", tmp_path / "out", "--for", tmp_path / "new")
     assert result.exit_code == 0 and result.output.count("note: ") == 2 and "1 files with regions" in result.output
@@ -98,8 +98,8 @@ def test_errors(tmp_path):
     result = run(old, truth, "--out", tmp_path / "out")
     assert result.exit_code == 1 and "at least 9" in result.output and not (tmp_path / "out").exists()
     result = run(old, truth, "--out", old, "--for", old, "--coverage", "0.5")
-    assert result.exit_code == 1 and "would be written over itself" in result.output
+    assert result.exit_code == 1 and "the new file would overwrite this one" in result.output
     assert read_landmarks(old / "0.mrk.json").regions is None
     write_landmarks(tmp_path / "other/x.mrk.json", LandmarkSet(NAMES, np.ones((2, 3))))
     result = run(tmp_path / "other", truth)
-    assert result.exit_code == 1 and "no image of it is among the 8" in result.output
+    assert result.exit_code == 1 and "none of its images is among the 8" in result.output

@@ -79,7 +79,7 @@ def test_the_pixel_size_of_pictures_must_be_given(hand, tmp_path):
         result.stdout.count("  - ") == 1
         and "the pixel size of 8 images is unknown, for example hand_0000.png" in result.stdout
     )
-    assert result.stderr == "\nNo datalist was written, because of the faults (1).\n"
+    assert result.stderr == "\nNo datalist is written, because there are faults (1).\n"
     assert [path.name for path in tmp_path.iterdir()] == ["contact_sheet.png"]
 
 
@@ -146,10 +146,10 @@ def test_real_radiographs(hand9_root, tmp_path):
 def test_wrong_usage(hand, tmp_path):
     images, table = hand / "images", hand / "landmarks.csv"
     for arguments, message in (
-        ([images, table, "--out", images / "checked"], "would be taken for an image"),
+        ([images, table, "--out", images / "checked"], "would be read as an image"),
         ([images, table, "--group-table", table, "--out", tmp_path], "--group-table needs --group-column"),
         ([images, images, "--group-column", "patient", "--out", tmp_path], "--group-column needs --group-table"),
-        ([images, table, "--spacing", "wide"], "no size of a pixel"),
+        ([images, table, "--spacing", "wide"], "is not a pixel size"),
         ([images, table, "--folds", 1], "not in the range"),
     ):
         result = check(*arguments)

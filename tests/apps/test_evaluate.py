@@ -129,7 +129,7 @@ def test_pixels_become_mm_where_their_size_is_known(files, truth, known_by):
     if known_by != "spacing":
         part = evaluate_predictions(folder / "pred.csv", path, section="validation", **FEW)
         np.testing.assert_allclose(part.errors, errors[2:] * scale)
-        assert part.notes == ["predicted, but without truth: /elsewhere/0.png, /elsewhere/1.png."]
+        assert part.notes == ["predicted, but without ground truth: /elsewhere/0.png, /elsewhere/1.png."]
 
 
 @pytest.mark.parametrize("spacing", [SPACING, (0.5, 0.25)])
@@ -146,7 +146,7 @@ def test_slicer_files_of_pictures_against_pixels(files, truth, spacing):
     np.testing.assert_allclose(result.errors, expected, atol=1e-4)
     back = evaluate_predictions(folder / "truth.csv", folder / "slicer", spacing=spacing, **FEW)
     np.testing.assert_allclose(back.errors, expected, atol=1e-4)
-    with pytest.raises(ValueError, match=r"0.*some points are pixels and others mm; give the images, or the spacing"):
+    with pytest.raises(ValueError, match=r"0.*some points are in pixels and others in mm; give the images, or the spacing"):
         evaluate_predictions(folder / "slicer", folder / "truth.csv", **FEW)
 
 
@@ -217,8 +217,8 @@ def test_images_without_predictions(files, truth):
     assert result.errors.shape == (4, 3) and result.errors[0].tolist() == [0, INF, INF]
     assert result.notes == [
         "without predictions and not counted: 2 of 6 images (4.png, 5.png).",
-        "predicted, but without truth: unknown.png.",
-        "predicted landmarks that are not among the true ones: x.",
+        "predicted, but without ground truth: unknown.png.",
+        "predicted landmarks that are not in the ground truth: x.",
     ]
     every = evaluate_predictions(folder / "few.csv", folder / "truth.csv", all_images=True, **FEW)
     assert every.errors.shape == (6, 3) and np.isinf(every.errors[4:]).all()
@@ -306,13 +306,13 @@ def test_errors(files, truth, tmp_path):
     (folder / "none").mkdir()
     (folder / "malformed.csv").write_text("image,landmark,x,y\n1.png,a,1\n")
     for arguments, message in (
-        (["others.csv", "truth.csv"], "no image of it is among the 6"),
-        (["renamed.csv", "truth.csv"], "no landmark is on both sides: ['x', 'y', 'z'] were predicted"),
-        (["twice.csv", "truth.csv"], "'c/1.png' and 'b/1.png' are both 1.png"),
-        (["pred.csv", "twice.csv"], "'/elsewhere/1.png' fits more than one image: b/1.png, c/1.png"),
+        (["others.csv", "truth.csv"], "none of its images is among the 6"),
+        (["renamed.csv", "truth.csv"], "no landmark is in both the predictions and the ground truth: ['x', 'y', 'z'] are predicted"),
+        (["twice.csv", "truth.csv"], "'c/1.png' and 'b/1.png' match the same image 1.png"),
+        (["pred.csv", "twice.csv"], "'/elsewhere/1.png' matches more than one image: b/1.png, c/1.png"),
         (["none", "truth.csv"], "no landmark file in it"),
         (["malformed.csv", "truth.csv"], "line 2: 3 columns; expected 4"),
-        (["pred.csv", "truth.csv", "--compare", "others.csv"], "no image of it is among those of"),
+        (["pred.csv", "truth.csv", "--compare", "others.csv"], "none of its images is among those of"),
     ):
         result = evaluate(*[argument if argument.startswith("--") else folder / argument for argument in arguments])
         assert result.exit_code == 1 and result.stderr.startswith("Error: ") and message in result.stderr
@@ -359,9 +359,9 @@ def test_measurements_of_a_schema(files, truth):
     assert content["measurements"] == content["comparisons"]["second_annotator"]["measurements"]
     assert (folder / "out" / "second_annotator" / "measurements.csv").is_file()
     done = evaluate(folder / "pred.csv", folder / "truth.csv", "--schema", folder / "schema.json")
-    assert "note: the size of a pixel is not known: measurements of a length are in pixels." in done.stdout
+    assert "note: the pixel size is not known, so measured lengths are in pixels." in done.stdout
     for name, message in (
-        ("cephalometric_19", "is of other landmarks"),
+        ("cephalometric_19", "has none of the landmarks"),
         ("mouse_skull_45", "has no measurements"),
         ("nothing", "nothing"),
     ):

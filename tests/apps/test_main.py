@@ -76,7 +76,7 @@ def test_the_real_program(tmp_path):
     [
         (ValueError("t.csv: line 3: wrong"), "Error: t.csv: line 3: wrong"),
         (FileNotFoundError(2, "No such file", "x.csv"), "Error: [Errno 2] No such file: 'x.csv'"),
-        (KeyError("mean"), "Error: KeyError: 'mean' (monai-landmarks --verbose fail ... shows where)"),
+        (KeyError("mean"), "Error: KeyError: 'mean' ('monai-landmarks --verbose fail ...' shows the traceback)"),
     ],
 )
 def test_errors_are_one_line(monkeypatch, error, line):
@@ -96,7 +96,7 @@ def test_spacing():
     assert (convert("0.3", None, None), convert("0.3,0.25", None, None)) == (0.3, (0.3, 0.25))
     assert convert("1x2x3", None, None) == (1, 2, 3)
     for wrong in ("", "a", "0", "-1", "nan", "inf", "1,2,3,4", "1,,2"):
-        with pytest.raises(click.BadParameter, match="no size of a pixel"):
+        with pytest.raises(click.BadParameter, match="is not a pixel size"):
             convert(wrong, None, None)
 
 

@@ -227,7 +227,7 @@ def no_metadata(root: Path) -> None:
 
 
 def no_saver(root: Path) -> None:
-    change(root, handlers=[])
+    change(root, saver={"_target_": "StatsHandler"}, handlers=[])
 
 
 def no_device(root: Path) -> None:
@@ -262,7 +262,7 @@ def other_weights(root: Path) -> None:
     [
         (no_bundle, "no configs/inference.json"),
         (no_metadata, "no configs/metadata.json"),
-        (no_saver, r"inference.json: lacks a handler PredictionSaver"),
+        (no_saver, r"inference.json: lacks a PredictionSaver as 'saver', '@saver' among the handlers"),
         (no_device, r"inference.json: lacks 'device', 'run'"),
         (no_json, r"inference.json: Expecting"),
         (no_weights, r"model.pt: there are no weights"),

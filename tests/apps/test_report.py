@@ -166,11 +166,11 @@ def test_numbers_are_those_of_the_evaluation(tmp_path, words_only):
     held = int((evaluation.errors <= 1.0).sum())
     share = 100 * held / 31
     assert (
-        f"90 % of the landmarks should be in them, {share:.1f} %" in page.text
+        f"they should contain 90 % of the landmarks. They contain {share:.1f} %" in page.text
         and f": {held} of 31 in 8 images" in page.text
     )
     root = np.sqrt(np.mean(evaluation.errors[np.isfinite(evaluation.errors)] ** 2))
-    assert f"error should be {np.sqrt(2 * 0.64):.2f} mm, and it is {root:.2f} mm" in page.text
+    assert f"error of {np.sqrt(2 * 0.64):.2f} mm. The observed one is {root:.2f} mm" in page.text
     # in a plane the region of level c of a Gaussian ends where 1 - exp(-r^2 / (2 variance)) = c
     levels = 1 - np.exp(-(evaluation.errors[np.isfinite(evaluation.errors)] ** 2) / (2 * 0.64))
     for level in (0.5, 0.9):
@@ -180,7 +180,7 @@ def test_numbers_are_those_of_the_evaluation(tmp_path, words_only):
 
 @pytest.mark.parametrize(
     "radius, said",
-    [(0.1, "the regions are too small"), (1.7, "agrees with what is stated"), (50.0, "larger than these images need")],
+    [(0.1, "the regions are too small"), (1.7, "agrees with the stated coverage"), (50.0, "larger than necessary for these images")],
 )
 def test_coverage_is_judged(tmp_path, words_only, radius, said):
     """Noise of 0.8 mm along each of two axes: 90 % lie within 1.7 mm."""
@@ -192,8 +192,8 @@ def test_coverage_is_judged(tmp_path, words_only, radius, said):
 @pytest.mark.parametrize(
     "sure, stated, there, absent",
     [
-        (False, False, "hold no covariances and no regions", "root mean square"),
-        (True, False, "root mean square error should be", "Stated regions"),
+        (False, False, "have no covariances and no regions", "root mean square"),
+        (True, False, "they predict a root mean square error of", "Stated regions"),
         (False, True, "Stated regions", "root mean square"),
     ],
 )
@@ -203,7 +203,7 @@ def test_says_what_the_predictions_do_not_hold(tmp_path, words_only, sure, state
     assert result.exit_code == 0, result.output
     page = Content(tmp_path / "report.html")
     assert there in page.text and absent not in page.text
-    ellipses = "stated to hold 90 %" if stated else "two standard deviations" if sure else None
+    ellipses = "a stated coverage of 90 %" if stated else "two standard deviations" if sure else None
     assert ("Ellipses:" in page.text) == (ellipses is not None) and (ellipses or "") in page.text
 
 
@@ -225,11 +225,11 @@ def test_without_images_and_with_one_that_cannot_be_read(tmp_path, words_only):
     broken = tmp_path / "images" / IMAGES[2].format(1)
     broken.write_bytes(b"no picture")
     result = run(pred, datalist, "--out", tmp_path / "report.html")
-    assert result.exit_code == 0 and f"note: {broken.name}: could not be drawn" in result.output
+    assert result.exit_code == 0 and f"note: {broken.name}: cannot be drawn" in result.output
     page = Content(tmp_path / "report.html")
-    assert len(page.pictures) == 4 + 2 and "could not be drawn" in page.text
+    assert len(page.pictures) == 4 + 2 and "cannot be drawn" in page.text
     result = run(pred, pred, "--out", tmp_path / "report.html")
-    assert result.exit_code == 0 and "note: no image is known" in result.output
+    assert result.exit_code == 0 and "note: the image files are not known" in result.output
     assert len(Content(tmp_path / "report.html").pictures) == 4
 
 

@@ -198,7 +198,7 @@ def test_pixels_of_a_file_whose_affine_is_not_known_are_refused(tmp_path, table)
     engine = Engine(lambda engine, batch: batch)
     PredictionSaver(tmp_path, NAMES, table_coordinate_system=table).attach(engine)
     if table is None:
-        with pytest.raises(ValueError, match="case0.png was transformed .* EnsureWorldAffined"):
+        with pytest.raises(ValueError, match="case0.png: the image was transformed .* EnsureWorldAffined"):
             engine.run([[case]])
     else:
         engine.run([[case]])
@@ -230,7 +230,7 @@ def test_best_only(tmp_path):
 
 
 def test_names_must_fit(tmp_path):
-    with pytest.raises(ValueError, match="3 points, but there are 2 names"):
+    with pytest.raises(ValueError, match="case0.png: .* 3 points, but 2 landmark names"):
         make_evaluator(make_cases(1), [PredictionSaver(tmp_path, NAMES[:2])]).run(1)
 
 

@@ -32,16 +32,16 @@ from PIL import Image
 from monai_landmarks import bundle_path
 from monai_landmarks.data import LandmarkSet, write_landmarks
 from monai_landmarks.label import (
-    check_label,
     find_models,
-    fitting_model,
     from_viewer,
     image_extent,
     image_uncertainty,
+    matching_model,
     next_image,
     plain_list,
     proposed_landmarks,
-    split_datalist,
+    read_label,
+    split_labels,
     stored_uncertainty,
     to_viewer,
     training_overrides,
@@ -113,7 +113,7 @@ def test_a_landmark_without_covariance_makes_an_image_uncertain_and_not_unknown(
 @pytest.mark.parametrize("count, fraction", [(1, 0.2), (3, 0.2), (4, 0.2), (5, 0.5), (17, 0.2), (17, 0.01), (9, 0.9)])
 def test_every_label_is_used_once(count: int, fraction: float) -> None:
     items = [{"image": str(i)} for i in range(count)]
-    train, validation = split_datalist(items, fraction)
+    train, validation = split_labels(items, fraction)
     assert train and validation
     if count < 4:
         assert train == validation == items
@@ -121,7 +121,7 @@ def test_every_label_is_used_once(count: int, fraction: float) -> None:
     found = Counter(item["image"] for item in [*train, *validation])
     assert found == Counter(item["image"] for item in items)
     assert len(validation) == max(1, min(round(fraction * count), count // 2))
-    assert split_datalist(items, -1) == (items, None)
+    assert split_labels(items, -1) == (items, None)
 
 
 @pytest.mark.parametrize("missing", ["absent", "chain"])
@@ -199,7 +199,7 @@ def test_proposal() -> None:
     slice_.affine[2, 3] = 7.5
     flat = {"image": slice_, "pred_points": MetaTensor(torch.tensor([[[1.0, 2.0]]]), affine=torch.eye(4))}
     assert proposed_landmarks(flat, ("a",)).points.tolist() == [[1, 2, 7.5]]
-    with pytest.raises(ValueError, match="2 points, but its metadata names 1"):
+    with pytest.raises(ValueError, match="there are 2 points, but 1 landmark names"):
         proposed_landmarks(data, ("a",))
     with pytest.raises(ValueError, match="expected HeatmapToLandmarksd"):
         proposed_landmarks({}, ("a",))
@@ -214,19 +214,19 @@ def label(tmp_path: Path, points: np.ndarray, names: tuple[str, ...] = NAMES, af
 def test_label_of_its_image(tmp_path: Path) -> None:
     points = random_points(np.random.default_rng(0), SHAPES[3])
     image = write_image(tmp_path / "a.nii.gz", points)
-    model, landmarks = check_label(label(tmp_path, points[::-1], NAMES[::-1]), image, MODELS)
+    model, landmarks = read_label(label(tmp_path, points[::-1], NAMES[::-1]), image, MODELS)
     assert model == "spots" and landmarks.names == NAMES[::-1]
     one_outside = np.stack([points[0], points[1] + 1000])  # people place points beside the image, too
-    check_label(label(tmp_path, one_outside), image, MODELS)
+    read_label(label(tmp_path, one_outside), image, MODELS)
     nothing = np.full((2, 3), NAN)
-    assert check_label(label(tmp_path, nothing), image, MODELS)[1].missing.all()
+    assert read_label(label(tmp_path, nothing), image, MODELS)[1].missing.all()
     with pytest.raises(ValueError, match=r"no landmark lies in the image a.nii.gz: 'Bright' is at index \[10"):
-        check_label(label(tmp_path, points + 1000), image, MODELS)
+        read_label(label(tmp_path, points + 1000), image, MODELS)
     picture = write_image(tmp_path / "a.png", points[:, :2])
     with pytest.raises(ValueError, match="no landmark lies in the image a.png"):  # which is a label of the volume
-        check_label(label(tmp_path, points), picture, MODELS)
+        read_label(label(tmp_path, points), picture, MODELS)
     flat = np.concatenate([points[:, :2], np.zeros((2, 1))], axis=1)
-    check_label(label(tmp_path, flat, affine=np.diag([-1.0, -1.0, 1.0, 1.0])), picture, MODELS)
+    read_label(label(tmp_path, flat, affine=np.diag([-1.0, -1.0, 1.0, 1.0])), picture, MODELS)
 
 
 def test_names_of_no_model() -> None:
@@ -234,10 +234,10 @@ def test_names_of_no_model() -> None:
     with pytest.raises(
         ValueError, match=r"spots has no landmark 'Brigt', perhaps 'Bright'; 'nose'\. It has Bright, dark"
     ):
-        fitting_model(landmarks, MODELS)
-    assert fitting_model(landmarks.reorder(("dark spot",)), MODELS) == "spots"
+        matching_model(landmarks, MODELS)
+    assert matching_model(landmarks.reorder(("dark spot",)), MODELS) == "spots"
     with pytest.raises(ValueError, match="no model"):
-        fitting_model(landmarks, {})
+        matching_model(landmarks, {})
 
 
 def make_bundle(folder: Path, weights: bytes | None = None) -> Path:

@@ -137,7 +137,7 @@ def test_pictures_beside_volumes(pictures):
         write_landmarks(pictures / f"points/{i:02d}.csv", LandmarkSet(("a",), [[1, 2]], "index"))
     write_landmarks(pictures / "points/v.csv", LandmarkSet(("a",), [[1, 2, 3]], "index"))
     [fault] = check_data(pictures / "images", pictures / "points", spacing=1).faults
-    assert fault == "00.png is 2-D and v.nii is 3-D; expected images of one dimension."
+    assert fault == "00.png is 2-D and v.nii is 3-D; expected images of the same dimension."
 
 
 def test_world_points_of_pictures_wait_for_the_spacing(pictures):

@@ -65,7 +65,7 @@ def test_a_part_that_is_kept_elsewhere_is_left_out(tmp_path: Path) -> None:
         ("image,split\na.png,training set\n", "the split of 'a.png' is 'training set'; expected one of"),
         ("image,split\na.png,train\na.png,val\n", "line 3: image 'a.png' occurs twice"),
         ("image,split\na.png\n", "line 2: 1 columns; expected 2"),
-        ("image,split\n", "no image"),
+        ("image,split\n", "the table has no rows"),
         ("image,split\na.png,train\nd.png,train\n", r"d\.png: no such image"),
         ("image,split\nd.png,train\n", "none of the images"),
     ],

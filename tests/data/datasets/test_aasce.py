@@ -303,13 +303,13 @@ def test_table_layout(tmp_path, caplog):
             r"line 3: column 'cobb2' is 'b'",
         ),
         (TABLE + "9.png,train,-2017-1 A.jpg,1,2,3\n", {}, r"landmarks\.csv: no landmarks of image '9\.png'"),
-        (TABLE + "1.png,test,x.jpg,1,2,3\n", {}, "no training image in it"),
+        (TABLE + "1.png,test,x.jpg,1,2,3\n", {}, "no training image with plausible"),
         (TABLE + "1.png,train,-2017-1 A.jpg,1,2,3\n", {"corner": "T0_TL"}, r"'T0_TL'.* missing or unknown"),
         (TABLE + "1.png,train,-2017-1 A.jpg,1,2,3\n", {"flags": "image\n1.png\n"}, r"qc_flags\.csv: no column 'issue'"),
         (
             TABLE + "1.png,train,-2017-1 A.jpg,1,2,3\n2.png,train,-2017-1 A.jpg,1,2,3\n",
             {},
-            "'-2017-1 A.jpg' is the original file of more than one",
+            "'-2017-1 A.jpg' is the original file of several",
         ),
     ],
 )

@@ -345,7 +345,7 @@ def test_verse_files(tmp_path):
     (tmp_path / "a.json").write_text(text)
     landmarks = read_landmarks(tmp_path / "a.json", image=image)
     assert landmarks == LandmarkSet(("T12", "L1", "T13"), [[3, 1, 2], [2.5, 4, 2.1], [NAN] * 3], "index")
-    with pytest.raises(ValueError, match=r"a\.json: VerSe's centroids count voxels along .* give image="):
+    with pytest.raises(ValueError, match=r"a\.json: VerSe's centroids are voxels along .* give image="):
         read_landmarks(tmp_path / "a.json")
     with pytest.raises(ValueError, match=r"iso-ctd\.json: 0 entries 'direction'.*challenge"):
         read_landmarks(example("verse_iso-ctd.json"), image=image)
@@ -750,7 +750,7 @@ MALFORMED = [
     (
         "csv",
         lambda: changed("payer.csv", ("3143", "3142")),
-        "line 2: the image is '3142'; expected a name that no other",
+        "line 2: the image is '3142'; expected a name that no earlier",
     ),
     ("csv", lambda: changed("payer.csv", (",1926", "")), "line 2: 9 numbers; expected 10"),
     ("csv", lambda: changed("payer.csv", ("1926", "one")), "line 2: column 'number 10' is 'one'"),

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The landmarks of many images, from whatever holds them, in one space with those they are compared to."""
+"""Landmarks of many images from files, folders and datalists, and their conversion to a common space."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -36,19 +36,27 @@ from monai_landmarks.data.files.safe_files import read_text
 from monai_landmarks.data.images.image_files import has_spacing, read_header
 from monai_landmarks.data.images.image_folder import find_images
 from monai_landmarks.data.landmarks.landmark_io import find_landmark_files, read_landmark_sets
+from monai_landmarks.spaces import picture_affine
 
-__all__ = ["ImageGeometry", "ImageLandmarks", "in_one_space", "landmark_files", "match_landmarks", "read_truth"]
+__all__ = [
+    "ImageGeometry",
+    "ImageLandmarks",
+    "landmark_files",
+    "match_predictions",
+    "read_annotations",
+    "to_common_space",
+]
 
 # what is written beside predictions and holds no points
 _NO_LANDMARKS = ("metrics.csv", "errors_per_landmark.csv", "errors_per_image.csv")
 
 
 class ImageGeometry:
-    """Where the pixels of an image lie in the world, as far as it is known.
+    """Affine and pixel size of an image, as far as they are known.
 
     Args:
-        image: the image file, which is read when its affine is asked for.
-        spacing: pixel size in mm, for a picture, or where there is no image. 1 says that a pixel is the unit.
+        image: image file. Its header is read when the affine is requested.
+        spacing: pixel size in mm of a picture, or of an image whose file is not known. 1: lengths are in pixels.
     """
 
     def __init__(self, image: Path | None = None, spacing: float | Sequence[float] | None = None) -> None:
@@ -57,32 +65,32 @@ class ImageGeometry:
 
     @property
     def in_pixels(self) -> bool:
-        """Whether lengths are pixels: no size of a pixel is known, or it was given as 1."""
+        """Whether lengths are in pixels: the pixel size is not known, or it was given as 1."""
         if self.image is not None and has_spacing(self.image):
             return False
         return self.spacing is None or bool(np.all(np.asarray(self.spacing) == 1))
 
     def affine(self) -> np.ndarray | None:
-        """Pixel index to RAS mm, 4x4; None if neither an image nor a spacing is known."""
+        """Return the 4x4 affine from index to RAS mm, or None if neither an image nor a spacing is known."""
         if self.image is not None and has_spacing(self.image):
             return read_header(self.image)[1]
-        if self.spacing is None:
-            return None
-        steps = np.ones(3)
-        both = np.atleast_1d(np.asarray(self.spacing, dtype=np.float64))
-        steps[: max(2, len(both))] = both
-        return np.diag([-steps[0], -steps[1], steps[2], 1.0])  # where ITK has the pixels of a picture
+        return None if self.spacing is None else picture_affine(self.spacing)
 
 
 @dataclass(frozen=True)
 class ImageLandmarks:
-    """The landmarks of an image, and what is known of the image."""
+    """The landmarks of an image, with the geometry of the image.
+
+    Args:
+        landmarks: landmarks in the coordinate system of their file.
+        geometry: affine and pixel size of the image.
+    """
 
     landmarks: LandmarkSet
     geometry: ImageGeometry
 
 
-def read_truth(
+def read_annotations(
     path: str | os.PathLike,
     *,
     section: str | None = None,
@@ -90,20 +98,20 @@ def read_truth(
     spacing: float | Sequence[float] | None = None,
     coordinate_system: str | None = None,
 ) -> dict[str, ImageLandmarks]:
-    """Read the true landmarks of many images.
+    """Read the annotated landmarks of many images.
 
     Args:
-        path: a landmark file of many images or of one, a folder of landmark files, or a datalist.
-        section: of the datalist; all of its sections if not given.
-        images: folder of the images, or a datalist that names them, to know their pixel size.
-        spacing: pixel size in mm of pictures, where a datalist does not say it.
-        coordinate_system: of landmark files which do not state their own.
+        path: landmark file of one or many images, folder of landmark files, or datalist.
+        section: section of the datalist. Default: all sections.
+        images: folder of the images, or a datalist that names them, from which the pixel size is read.
+        spacing: pixel size in mm of pictures for which a datalist does not state it.
+        coordinate_system: coordinate system of landmark files that do not state their own.
 
     Returns:
-        the landmarks by the name of the image.
+        Dictionary from the name of the image to its landmarks.
 
     Raises:
-        ValueError: if a file is malformed, or two files hold the same image.
+        ValueError: if a file is malformed, two files hold landmarks of the same image, or a name matches several images.
     """
     path = Path(path)
     if _is_datalist(path):
@@ -114,33 +122,35 @@ def read_truth(
     for kind in _read_kinds(path, coordinate_system).values():
         for name, landmarks in kind.items():
             if name in result:
-                raise ValueError(f"{path}: holds the landmarks of {name} twice, in files of different formats.")
+                raise ValueError(
+                    f"{path}: landmarks of {name} are in two files of different formats; expected one file per image."
+                )
             found = index.find(name)
             if len(found) > 1:
-                raise ValueError(f"{path}: {name!r} fits more than one image: {', '.join(found)}.")
+                raise ValueError(f"{path}: {name!r} matches more than one image: {', '.join(found)}.")
             geometry = ImageGeometry(Path(found[0]), spacings[found[0]]) if found else ImageGeometry(None, spacing)
             result[name] = ImageLandmarks(landmarks, geometry)
     return result
 
 
-def match_landmarks(
+def match_predictions(
     path: str | os.PathLike, truth: Mapping[str, ImageLandmarks], coordinate_system: str | None = None
 ) -> tuple[dict[str, LandmarkSet], list[str]]:
-    """Read predicted landmarks, and find the image that each of them belongs to.
+    """Read predicted landmarks, and match them to annotated images by name.
 
-    A folder may hold the same predictions in several formats, as that of `PredictionSaver` does. Those in the space of the
-    truth are taken first, so that pixels are compared to pixels and mm to mm.
+    A folder can hold the same predictions in several formats, as :class:`monai_landmarks.handlers.PredictionSaver` writes
+    them. Files in the space of the ground truth are preferred, so that pixels are compared to pixels and mm to mm.
 
     Args:
-        path: a landmark file of many images or of one, a folder of landmark files, or a datalist.
-        truth: by the name of the image.
-        coordinate_system: of landmark files which do not state their own.
+        path: landmark file of one or many images, folder of landmark files, or datalist.
+        truth: ground truth by the name of the image, from :func:`read_annotations`.
+        coordinate_system: coordinate system of landmark files that do not state their own.
 
     Returns:
-        the landmarks by the names in ``truth``; and what is called by no name there.
+        Dictionary from the names in ``truth`` to predicted landmarks, and the names of predictions that match no image.
 
     Raises:
-        ValueError: if a file is malformed, or a name fits several images.
+        ValueError: if a file is malformed, a name matches several images, or two predictions match the same image.
     """
     path, index = Path(path), NameIndex(truth)
     if _is_datalist(path):
@@ -153,48 +163,48 @@ def match_landmarks(
         for kind, sets in kinds.items()
     }
     matched: dict[str, LandmarkSet] = {}
-    unknown: dict[str, str] = {}  # by the file name: a table and a file of one image may both have it
+    unknown: dict[str, str] = {}  # by file name, because a table and a landmark file may name the same image
     for kind in sorted(kinds, key=lambda kind: not fits[kind]):
         taken: dict[str, str] = {}
         for name, landmarks in kinds[kind].items():
             found = index.find(name)
             if len(found) > 1:
-                raise ValueError(f"{path}: {name!r} fits more than one image: {', '.join(found)}.")
+                raise ValueError(f"{path}: {name!r} matches more than one image: {', '.join(found)}.")
             if not found:
                 unknown.setdefault(image_stem(name), name)
             elif found[0] in taken:
-                raise ValueError(f"{path}: {name!r} and {taken[found[0]]!r} are both {found[0]}.")
+                raise ValueError(f"{path}: {name!r} and {taken[found[0]]!r} match the same image {found[0]}.")
             else:
                 taken[found[0]] = name
                 matched.setdefault(found[0], landmarks)
     return matched, list(unknown.values())
 
 
-def in_one_space(
+def to_common_space(
     first: LandmarkSet, second: LandmarkSet, geometry: ImageGeometry
-) -> tuple[LandmarkSet, LandmarkSet, str]:
-    """Two landmark sets of an image where distances can be measured between them.
+) -> tuple[LandmarkSet, LandmarkSet, Literal["mm", "px"]]:
+    """Convert two landmark sets of an image to one space, in which distances between them can be measured.
 
     Args:
-        first: in any coordinate system.
-        second: with the same names.
-        geometry: of the image.
+        first: landmarks in any coordinate system.
+        second: landmarks with the same names, in any coordinate system.
+        geometry: affine and pixel size of the image.
 
     Returns:
-        both sets, 2-D where both lie in the plane z = 0, and the unit of their points: mm, or px where the size of a pixel is
-        not known or is 1.
+        Both sets, and the unit of their points: ``"mm"``, or ``"px"`` where the pixel size is not known or is 1. The sets are
+        2-D where all points lie in the plane z = 0.
 
     Raises:
-        ValueError: if one is in pixels and the other in the world, and nothing leads from one to the other.
+        ValueError: if one set is in pixels and the other in mm, and the pixel size is not known.
     """
     indexed = [landmarks.coordinate_system == CoordinateSystem.INDEX for landmarks in (first, second)]
-    if first.spatial_dims != second.spatial_dims:  # 3D Slicer's files hold 3-D points of 2-D images, too
+    if first.spatial_dims != second.spatial_dims:  # files of 3D Slicer hold 3-D points, also for 2-D images
         first, second = (landmarks.with_spatial_dims(3) for landmarks in (first, second))
     if not (all(indexed) and geometry.in_pixels):
         affine = geometry.affine() if any(indexed) else np.eye(4)
         if affine is None:
             raise ValueError(
-                "some points are pixels and others mm; give the images, or the spacing of pictures, to compare them."
+                "some points are in pixels and others in mm; give the images, or the spacing of pictures, to compare them."
             )
         first, second = (landmarks.to_world(affine) for landmarks in (first, second))
     if not any(np.nan_to_num(landmarks.points[:, 2:]).any() for landmarks in (first, second)):
@@ -203,7 +213,7 @@ def in_one_space(
 
 
 def _image_spacings(images: Path, spacing: float | Sequence[float] | None) -> dict[str, float | Sequence[float] | None]:
-    """The images of a folder or a datalist, and the pixel sizes of those that are pictures."""
+    """Return the images of a folder or a datalist, each with the pixel size to use if it is a picture."""
     if not _is_datalist(images):
         return {str(file): spacing for file in find_images(images)}
     content: dict[str, Any] = load_json(read_text(images))
@@ -212,10 +222,12 @@ def _image_spacings(images: Path, spacing: float | Sequence[float] | None) -> di
 
 
 def landmark_files(path: Path) -> dict[Path, str]:
-    """The landmark files of a folder, or the one file, each with its suffix; without what is written beside predictions.
+    """Return the landmark files of a folder, or a single file, each with its suffix.
+
+    Tables that are written beside predictions, such as ``metrics.csv``, are left out.
 
     Raises:
-        ValueError: if there is none in the folder.
+        ValueError: if a folder has no landmark file.
     """
     if not path.is_dir():
         return {path: landmark_suffix(path) or ""}
@@ -230,7 +242,7 @@ def landmark_files(path: Path) -> dict[Path, str]:
 
 
 def _read_kinds(path: Path, coordinate_system: str | None) -> dict[str, dict[str, LandmarkSet]]:
-    """Landmark sets by what their image is called, for each table and for the files of each suffix."""
+    """Read landmark sets, by kind of source (a table, or all files of one suffix) and by the name of their image."""
     kinds: dict[str, dict[str, LandmarkSet]] = {}
     for file, suffix in landmark_files(path).items():
         sets = read_landmark_sets(file, coordinate_system=coordinate_system)
@@ -239,7 +251,7 @@ def _read_kinds(path: Path, coordinate_system: str | None) -> dict[str, dict[str
             name = stem[: len(stem) - len(suffix)] if key is None else key
             kind = suffix if key is None else str(file)
             if name in kinds.setdefault(kind, {}):
-                raise ValueError(f"{file}: the landmarks of {name} are in another file, too.")
+                raise ValueError(f"{file}: landmarks of {name} are in another file, too; expected one file per image.")
             kinds[kind][name] = landmarks
     return kinds
 

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How far predicted landmarks are from the true ones, how sure that is, and whose are closer."""
+"""Evaluation of predictions: errors with confidence intervals, and comparisons of two predictions."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import csv
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -36,19 +36,19 @@ from monai_landmarks.metrics import (
 )
 from monai_landmarks.schema import LandmarkSchema, MeasurementReport, compare_measurements
 
-from .sources import ImageGeometry, ImageLandmarks, in_one_space, match_landmarks, read_truth
+from .landmark_sources import ImageGeometry, ImageLandmarks, match_predictions, read_annotations, to_common_space
 
 __all__ = ["EvaluatedCase", "Evaluation", "evaluate_predictions"]
 
 
 @dataclass(frozen=True)
 class EvaluatedCase:
-    """What was compared of an image.
+    """The predicted and the true landmarks of one image.
 
     Args:
-        predicted: the landmarks; None where the image has no prediction.
-        true: likewise, in the same order, coordinate system and dimension.
-        geometry: of the image.
+        predicted: predicted landmarks. None: the image has no prediction.
+        true: ground truth, in the same order, coordinate system and dimension.
+        geometry: affine and pixel size of the image, as far as they are known.
     """
 
     predicted: LandmarkSet | None
@@ -58,31 +58,32 @@ class EvaluatedCase:
 
 @dataclass
 class Evaluation:
-    """The errors of predictions, as tables; see :func:`evaluate_predictions`.
+    """Errors of predictions, as tables; the result of :func:`evaluate_predictions`.
 
     Args:
         images: names of the B images.
-        names: of the N landmarks.
-        errors: (B, N) point errors: NaN without truth, inf when missed.
-        identified: (B, N), 1 where a landmark was identified, 0 where not, NaN without truth.
-        unit: of the errors, mm or px.
-        limit: distance within which a landmark is identified, None for any.
-        thresholds: radii of the success detection rate.
-        strict: whether a landmark exactly at a radius is lost.
-        confidence: of the intervals.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
-        notes: what was left out of the comparison.
-        comparisons: other evaluations of the same images, and how they compare to this one, by what they are.
-        cases: of the B images, with the landmarks in the order of ``names``.
-        measurements: of a landmark schema, predicted and true, if one was given.
+        names: names of the N landmarks.
+        errors: point errors (B, N). NaN: no ground truth. inf: the landmark was missed.
+        identified: (B, N), 1 for a landmark that was identified, 0 for one that was not, NaN without ground truth.
+        unit: unit of the errors, ``"mm"`` or ``"px"``.
+        limit: largest distance at which a landmark can be identified, in ``unit``. None: no limit.
+        thresholds: radii of the success detection rate, in ``unit``.
+        strict: whether an error equal to a radius counts as outside.
+        confidence: confidence level of the intervals.
+        resamples: number of bootstrap samples.
+        seed: seed of the bootstrap.
+        notes: images and landmarks that were left out, one sentence each.
+        comparisons: evaluations of other predictions of the same images, each with its paired comparison to this one.
+            Keys: ``"second_annotator"``, ``"compare"``.
+        cases: the B images with their landmarks, in the order of ``names``.
+        measurements: predicted and true measurements of a landmark schema, where one was given.
     """
 
     images: list[str]
     names: list[str]
     errors: np.ndarray
     identified: np.ndarray
-    unit: str
+    unit: Literal["mm", "px"]
     limit: float | None
     thresholds: tuple[float, ...]
     strict: bool = False
@@ -96,7 +97,7 @@ class Evaluation:
 
     @property
     def report(self) -> ErrorReport:
-        """The errors without intervals."""
+        """The error tables without intervals."""
         rate = 100 * float(np.nanmean(self.identified)) if np.isfinite(self.identified).any() else math.nan
         within = "" if self.limit is None else f" < {self.limit:g} {self.unit}"
         return ErrorReport(
@@ -110,7 +111,7 @@ class Evaluation:
         )
 
     def summary(self) -> list[dict[str, Any]]:
-        """All images and landmarks together: rows of metric, value, unit, and low and high end of the interval."""
+        """Return the metrics over all images and landmarks: rows of metric, value, unit, and ends of the interval (low, high)."""
         rows = [dict(zip(("metric", "value", "unit"), row)) for row in self.report.summary()]
         intervals = self._intervals(np.stack([self.errors, self.identified], axis=-1), self._statistics)
         rates = [row["metric"] for row in rows if row["unit"] == "%"]
@@ -118,7 +119,9 @@ class Evaluation:
         return [row | dict(zip(("low", "high"), map(float, ends.get(row["metric"], (math.nan,) * 2)))) for row in rows]
 
     def per_landmark(self) -> list[dict[str, Any]]:
-        """One row a landmark: that of `ErrorReport`, the interval of the mean, and the identified ones in percent."""
+        """Return one row per landmark: the row of :class:`~monai_landmarks.metrics.ErrorReport`, the interval of the mean, and
+        the identification rate in percent.
+        """
         ends = self._intervals(self.errors, lambda sample: _mean(_found(sample), axis=1))
         rates = 100 * _mean(self.identified, axis=0)
         return [
@@ -127,17 +130,23 @@ class Evaluation:
         ]
 
     def per_image(self) -> list[dict[str, Any]]:
-        """One row an image: the mean error and that of each landmark, see `ErrorReport`."""
+        """Return one row per image, see :meth:`monai_landmarks.metrics.ErrorReport.per_image`."""
         return self.report.per_image()
 
-    def write(self, folder: str | os.PathLike) -> list[Path]:
-        """Write ``metrics.csv``, ``errors_per_landmark.csv``, ``errors_per_image.csv``, ``measurements.csv`` where a schema was
-        given, and all of it as ``evaluation.json``.
+    def write(self, output_dir: str | os.PathLike) -> list[Path]:
+        """Write the tables as CSV files, and all numbers as ``evaluation.json``.
 
-        Each comparison has the tables in a folder of its own. In the JSON an unknown value is null, and the landmarks
-        which an image misses are named.
+        The tables are ``metrics.csv``, ``errors_per_landmark.csv`` and ``errors_per_image.csv``, and ``measurements.csv``
+        where a schema was given. The tables of each comparison are in a subfolder. In the JSON file an unknown value is
+        null, and the missed landmarks of each image are listed.
+
+        Args:
+            output_dir: folder for the files.
+
+        Returns:
+            The files written.
         """
-        folder = Path(folder)
+        output_dir = Path(output_dir)
         tables = {
             "metrics": self.summary(),
             "errors_per_landmark": self.per_landmark(),
@@ -145,16 +154,16 @@ class Evaluation:
         }
         if self.measurements is not None:
             tables["measurements"] = self.measurements.rows()
-        written = [_write_csv(folder / f"{name}.csv", rows) for name, rows in tables.items()]
+        written = [_write_csv(output_dir / f"{name}.csv", rows) for name, rows in tables.items()]
         for name, (other, _) in self.comparisons.items():
-            written += [path for path in other.write(folder / name) if path.suffix == ".csv"]
-            (folder / name / "evaluation.json").unlink()
-        with atomic_write(folder / "evaluation.json") as temporary:
+            written += [path for path in other.write(output_dir / name) if path.suffix == ".csv"]
+            (output_dir / name / "evaluation.json").unlink()
+        with atomic_write(output_dir / "evaluation.json") as temporary:
             temporary.write_text(json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        return [*written, folder / "evaluation.json"]
+        return [*written, output_dir / "evaluation.json"]
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, as JSON can hold it."""
+        """Return all numbers as a dictionary of values that JSON can hold."""
         images = []
         for image, errors in zip(self.images, self.errors):
             missed = [name for name, error in zip(self.names, errors) if math.isinf(error)]
@@ -173,11 +182,18 @@ class Evaluation:
             result.setdefault("comparisons", {})[name] = compared
         return _plain(result)
 
-    def _intervals(self, values: np.ndarray, statistic: Any) -> np.ndarray:
+    def _intervals(self, values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         return bootstrap_interval(values, statistic, self.confidence, self.resamples, self.seed)
 
     def _statistics(self, sample: np.ndarray) -> np.ndarray:
-        """(R, B, N, 2) resampled errors and identified: mean, standard deviation, median, SDR, identification rate."""
+        """Return mean, standard deviation, median, SDR at each radius and identification rate of resampled values.
+
+        Args:
+            sample: (R, B, N, 2), resampled errors and identifications.
+
+        Returns:
+            (R, K).
+        """
         errors = sample[..., 0].reshape(len(sample), -1)
         found, identified = _found(errors), sample[..., 1].reshape(len(sample), -1)
         mean = _mean(found, axis=1)
@@ -207,45 +223,49 @@ def evaluate_predictions(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Evaluation:
-    """Compare predicted landmarks to the true ones.
+    """Compare predicted landmarks to the ground truth.
 
-    Files state their coordinate systems and are brought into one. Points which are pixels on both sides are compared in mm
-    where the size of a pixel is known (from the images, a datalist, or ``spacing``), and in pixels (px) where it is not.
+    Each file states its coordinate system, and all points are converted to one. If both sides are in pixels, errors are in
+    mm where the pixel size is known (from the images, a datalist or ``spacing``), and in pixels (px) otherwise.
 
     Args:
-        predictions: a folder of landmark files, as `PredictionSaver` writes it, or one file of many images.
-        landmarks: the truth: a landmark file of many images, a folder of landmark files, or a datalist.
-        images: folder of the images. It is needed to compare points in pixels to points in mm, and to know the size of
-            a pixel in images that hold it; a datalist names its images.
-        section: of the datalist, all if not given.
-        spacing: pixel size in mm of pictures that no datalist speaks of: a number or one an axis; 1 for pixels.
-        coordinate_system: of landmark files which do not state their own.
-        second_annotator: landmarks of the same images by another annotator, who is compared to the first as if they were
-            predictions: the inter-observer error.
+        predictions: folder of landmark files, as :class:`monai_landmarks.handlers.PredictionSaver` writes it, or one
+            file of many images.
+        landmarks: ground truth: a landmark file of many images, a folder of landmark files, or a datalist.
+        images: folder of the images, or a datalist. It is needed to compare points in pixels to points in mm, and to read
+            the pixel size from the images. If ``landmarks`` is a datalist, that one names the images.
+        section: section of the datalist. Default: all sections.
+        spacing: pixel size in mm of pictures that are in no datalist: one number, or one per axis. 1: errors in pixels.
+        coordinate_system: coordinate system of landmark files that do not state their own.
+        second_annotator: landmarks of the same images by another annotator. They are evaluated like predictions, which
+            gives the inter-observer error.
         compare: other predictions of the same images.
-        schema: whose clinical measurements are made with the predicted and with the true landmarks, and compared.
-        all_images: an image of the truth without predictions counts as one whose landmarks were all missed. By default
-            it does not count, and a note says so.
+        schema: landmark schema. Its clinical measurements are made on the predicted and on the true landmarks, and compared.
+        all_images: whether an image without predictions counts as one whose landmarks were all missed. By default it does
+            not count, and a note says so.
         thresholds: radii of the success detection rate (SDR), in the unit of the errors.
-        limit: distance in mm within which a landmark can be identified, see `identification`; not used in pixels.
-        strict: whether a landmark exactly at a radius is lost.
-        confidence: of the intervals, which come from the bootstrap over images, see `bootstrap_interval`.
-        resamples: see there.
-        seed: see there.
+        limit: largest distance in mm at which a landmark can be identified, see
+            :func:`monai_landmarks.metrics.identification`. It is not used for errors in pixels.
+        strict: whether an error equal to a radius counts as outside.
+        confidence: confidence level of the intervals, see :func:`monai_landmarks.metrics.bootstrap_interval`.
+        resamples: number of bootstrap samples of images.
+        seed: seed of the bootstrap.
 
     Returns:
-        the errors of the images that have predictions, sorted by name. Comparisons are to the images that both have.
+        The errors of the images that have predictions, sorted by name. A comparison uses the images that both have.
 
     Raises:
-        ValueError: if a file is malformed, no image or landmark is in both, pixels cannot be compared to mm, or the schema
-            is of other landmarks.
+        ValueError: if a file is malformed, no image or no landmark is on both sides, pixels cannot be compared to mm, or the
+            schema has other landmarks.
     """
-    truth = read_truth(landmarks, section=section, images=images, spacing=spacing, coordinate_system=coordinate_system)
-    found, unknown = match_landmarks(predictions, truth, coordinate_system)
+    truth = read_annotations(
+        landmarks, section=section, images=images, spacing=spacing, coordinate_system=coordinate_system
+    )
+    found, unknown = match_predictions(predictions, truth, coordinate_system)
     if not found:
         raise ValueError(
-            f"{predictions}: no image of it is among the {len(truth)} of {landmarks}; expected the same names, such as"
-            f" {next(iter(truth), 'none')}."
+            f"{predictions}: none of its images is among the {len(truth)} images of {landmarks}; expected the same names,"
+            f" for example {next(iter(truth), 'none')}."
         )
     settings: dict[str, Any] = {
         "limit": limit,
@@ -261,10 +281,10 @@ def evaluate_predictions(
     for name, other in (("second_annotator", second_annotator), ("compare", compare)):
         if other is None:
             continue
-        others, _ = match_landmarks(other, chosen, coordinate_system)
+        others, _ = match_predictions(other, chosen, coordinate_system)
         common = {image: chosen[image] for image in chosen if image in others}
         if not common:
-            raise ValueError(f"{other}: no image of it is among those of {predictions}.")
+            raise ValueError(f"{other}: none of its images is among those of {predictions}.")
         if len(common) < len(chosen):
             result.notes.append(f"{name}: {other} lacks {len(chosen) - len(common)} of {len(chosen)} images.")
         compared = _evaluate(others, common, settings)
@@ -276,7 +296,7 @@ def evaluate_predictions(
         for one in (result, *(other for other, _ in result.comparisons.values())):
             one.measurements = _measure(one, schema)
         if result.unit == "px":
-            result.notes.append("the size of a pixel is not known: measurements of a length are in pixels.")
+            result.notes.append("the pixel size is not known, so measured lengths are in pixels.")
     return result
 
 
@@ -286,7 +306,10 @@ def _evaluate(
     names = list(dict.fromkeys(name for item in truth.values() for name in item.landmarks.names))
     known = {name for landmarks in predicted.values() for name in landmarks.names}
     if known.isdisjoint(names):
-        raise ValueError(f"no landmark is on both sides: {sorted(known)[:5]} were predicted, {names[:5]} are true.")
+        raise ValueError(
+            f"no landmark is in both the predictions and the ground truth: {sorted(known)[:5]} are predicted, {names[:5]} are"
+            " annotated."
+        )
     errors, identified, units, cases = [], [], {}, []
     for image in sorted(truth):
         true = truth[image].landmarks.reorder(names)
@@ -295,7 +318,7 @@ def _evaluate(
             unit = next(iter(units), "mm")
         else:
             try:
-                found, true, unit = in_one_space(found, true, truth[image].geometry)
+                found, true, unit = to_common_space(found, true, truth[image].geometry)
             except ValueError as error:
                 raise ValueError(f"{image}: {error}") from error
             units.setdefault(unit, image)
@@ -306,7 +329,7 @@ def _evaluate(
         identified.append(identification(*tensors, limit=settings["limit"] if unit == "mm" else None).numpy())
     if len(units) > 1:
         raise ValueError(
-            f"the errors of {units['mm']} are in mm, but those of {units['px']} in pixels; give the spacing of pictures."
+            f"the errors of {units['mm']} are in mm, but those of {units['px']} are in pixels; give the spacing of pictures."
         )
     unit = next(iter(units))
     own = dict(settings)
@@ -327,9 +350,11 @@ def _measure(result: Evaluation, schema: LandmarkSchema) -> MeasurementReport:
     if not schema.measurements:
         raise ValueError(f"the schema {schema.name} has no measurements.")
     if set(schema.names).isdisjoint(result.names):
-        raise ValueError(f"the schema {schema.name} is of other landmarks than {', '.join(result.names[:5])}.")
+        raise ValueError(f"the schema {schema.name} has none of the landmarks {', '.join(result.names[:5])}.")
     if {case.true.spatial_dims for case in result.cases} != {schema.spatial_dims}:
-        raise ValueError(f"the schema {schema.name} is of {schema.spatial_dims}-D landmarks, and these are not.")
+        raise ValueError(
+            f"the schema {schema.name} has {schema.spatial_dims}-D landmarks; these are of another dimension."
+        )
     true = np.stack([case.true.reorder(schema.names).points for case in result.cases])
     found = np.full_like(true, np.nan)
     for points, case in zip(found, result.cases):
@@ -345,39 +370,43 @@ def _notes(
     chosen: Mapping[str, ImageLandmarks],
     result: Evaluation,
 ) -> list[str]:
+    """Return one sentence for each kind of images or landmarks that the evaluation leaves out."""
     notes = []
     absent = [name for name in truth if name not in found]
     if absent:
         counted = "counted as missed" if len(chosen) == len(truth) else "not counted"
         notes.append(f"without predictions and {counted}: {len(absent)} of {len(truth)} images ({_some(absent)}).")
     if unknown:
-        notes.append(f"predicted, but without truth: {_some(unknown)}.")
+        notes.append(f"predicted, but without ground truth: {_some(unknown)}.")
     extra = dict.fromkeys(name for landmarks in found.values() for name in landmarks.names if name not in result.names)
     if extra:
-        notes.append(f"predicted landmarks that are not among the true ones: {_some(list(extra))}.")
+        notes.append(f"predicted landmarks that are not in the ground truth: {_some(list(extra))}.")
     never = [name for name, errors in zip(result.names, result.errors.T) if not np.isfinite(errors).any()]
     if never:
-        notes.append(f"landmarks that were found in no image: {_some(never)}.")
+        notes.append(f"landmarks found in no image: {_some(never)}.")
     return notes
 
 
 def _some(names: Sequence[str]) -> str:
+    """Return the first five names, and how many more there are."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _found(errors: np.ndarray) -> np.ndarray:
+    """Return errors with NaN for missed landmarks."""
     return np.where(np.isinf(errors), np.nan, errors)
 
 
 def _mean(values: np.ndarray, axis: int) -> np.ndarray:
-    """Of the numbers that are not NaN; NaN without a warning where there is none."""
+    """Return the mean of the values that are not NaN. Without any it is NaN; unlike ``numpy.nanmean``, no warning is given."""
     known = ~np.isnan(values)
     count = known.sum(axis=axis)
     return np.where(count, np.where(known, values, 0).sum(axis=axis), np.nan) / np.maximum(count, 1)
 
 
 def _median(values: np.ndarray) -> np.ndarray:
-    """Of the numbers in each row (R, V) that are not NaN, which numpy sorts to the end."""
+    """Return the median of each row of values (R, V), without NaN values."""
+    # numpy sorts NaN to the end of a row
     ordered, count = np.sort(values, axis=1), (~np.isnan(values)).sum(axis=1)
     rows = np.arange(len(values))
     return (ordered[rows, np.maximum(count - 1, 0) // 2] + ordered[rows, count // 2 * (count > 0)]) / 2
@@ -399,7 +428,7 @@ def _cell(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """With null for what is no finite number, as JSON knows none."""
+    """Replace numbers that are not finite by None, because JSON has no such numbers."""
     if isinstance(value, Mapping):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):

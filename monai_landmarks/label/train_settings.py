@@ -18,13 +18,13 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["split_datalist", "training_overrides"]
+__all__ = ["split_labels", "training_overrides"]
 
 _FEWEST_TO_SPLIT = 4
 _MISSING_IS_ABSENT = ("absent", "chain")  # what losses may take a missing landmark for, wholly or in part
 
 
-def split_datalist(
+def split_labels(
     items: Sequence[dict[str, Any]], val_split: float = 0.2
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
     """Labels for training and for validation.
@@ -40,7 +40,7 @@ def split_datalist(
         training and validation; None for that of the bundle.
 
     Example:
-        >>> train, validation = split_datalist([{"image": str(i)} for i in range(10)], 0.2)
+        >>> train, validation = split_labels([{"image": str(i)} for i in range(10)], 0.2)
         >>> [item["image"] for item in validation], len(train)
         (['4', '9'], 8)
     """

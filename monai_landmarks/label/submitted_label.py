@@ -28,7 +28,7 @@ from monai_landmarks.data.images.image_files import read_header
 
 from .pictures import viewer_spacing
 
-__all__ = ["check_label", "fitting_model", "label_suffix"]
+__all__ = ["read_label", "matching_model", "label_suffix"]
 
 HINT = "Correct the names in 3D Slicer (Markups, Control Points) and submit again."
 
@@ -49,7 +49,7 @@ def label_suffix(path: str | os.PathLike) -> str:
     return suffix
 
 
-def fitting_model(landmarks: LandmarkSet, models: Mapping[str, Sequence[str]]) -> str:
+def matching_model(landmarks: LandmarkSet, models: Mapping[str, Sequence[str]]) -> str:
     """The model whose landmarks these are.
 
     Args:
@@ -76,7 +76,7 @@ def fitting_model(landmarks: LandmarkSet, models: Mapping[str, Sequence[str]]) -
     )
 
 
-def check_label(
+def read_label(
     path: str | os.PathLike, image: str | os.PathLike | None, models: Mapping[str, Sequence[str]]
 ) -> tuple[str, LandmarkSet]:
     """Read a label, and see that it is one of this image and of a model.
@@ -99,13 +99,13 @@ def check_label(
     landmarks = read_landmarks(path, image=image)
     if suffix == ".mrk.json" and not load_json(read_text(Path(path)))["markups"]:
         raise ValueError("holds no point list at all.")
-    model = fitting_model(landmarks, models)
+    model = matching_model(landmarks, models)
     if image is not None and os.path.isfile(image) and not landmarks.missing.all():
-        _check_position(landmarks, image)
+        _require_position(landmarks, image)
     return model, landmarks
 
 
-def _check_position(landmarks: LandmarkSet, image: str | os.PathLike) -> None:
+def _require_position(landmarks: LandmarkSet, image: str | os.PathLike) -> None:
     shape, affine = read_header(image, viewer_spacing(image))
     placed = ~landmarks.missing
     points = landmarks.with_spatial_dims(3).to_index(affine).points[placed]

@@ -1,0 +1,164 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+Write the configurations of all bundles from what they have in common and what differs.
+
+A bundle is a folder that must work alone, so it cannot share files with another one. Edit ``bundle_configs/`` instead of
+``bundles/*/configs/*.json``, and run this program:
+
+* ``base/<name>.yaml`` is what ``configs/<name>.json`` of every bundle begins with. Three files of the base are not written
+  as such: ``common.yaml`` goes into train.json and inference.json, ``fragments.yaml`` holds pieces that other places copy,
+  and ``files.yaml`` names files that are copied as they are.
+* ``parts/<part>.yaml`` is what some bundles have in common.
+* ``bundles/<bundle>.yaml`` names the parts of a bundle and states what only this bundle has.
+
+Each of them is a mapping from the names above to contents. They are merged, the later one over the earlier one, so a bundle
+changes single values. A bundle may have more names, such as ``full``, which become configurations of its own.
+
+* A mapping with a ``_target_`` replaces what was there. Any other mapping changes its keys one by one.
+* ``omit`` leaves a key out. In the base it is the place of something that only some bundles have.
+* ``name[]`` is a list whose entries have names, so that a bundle can change one of them.
+  An entry that is a list itself becomes several entries.
+* ``name{}`` is a list that becomes a mapping from "0", "1", ... to its entries.
+* ``{copy: name, ...}`` is the fragment of that name, changed by the other keys.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+__all__ = ["build_bundle", "bundle_names", "differing_files", "write_bundles"]
+
+SOURCE = Path(__file__).parent / "bundle_configs"
+BUNDLES = Path(__file__).parents[1] / "bundles"
+OMIT = "omit"
+NOT_WRITTEN = ("parts", "order", "fragments", "common", "files")
+
+
+def bundle_names() -> list[str]:
+    """Names of the bundles."""
+    return sorted(path.stem for path in (SOURCE / "bundles").glob("*.yaml"))
+
+
+def build_bundle(name: str) -> dict[str, str]:
+    """
+    Build the files of a bundle.
+
+    Args:
+        name: of the bundle.
+
+    Returns:
+        the text of each file, by its path in the bundle's folder.
+    """
+    bundle = _read(SOURCE / "bundles" / f"{name}.yaml")
+    content = {path.stem: _read(path) for path in (SOURCE / "base").glob("*.yaml")}
+    for layer in (*(_read(SOURCE / "parts" / f"{part}.yaml") for part in bundle["parts"]), bundle):
+        content = merge(content, layer)
+    for config in ("train", "inference"):
+        merged = merge(content["common"], content[config])
+        content[config] = dict(sorted(merged.items(), key=lambda item: _position(item[0], content["order"])))
+    texts = {}
+    for config, entries in content.items():
+        if config not in NOT_WRITTEN:
+            finished = finish(entries, content["fragments"])
+            texts[f"configs/{config}.json"] = json.dumps(finished, indent=4, ensure_ascii=False) + "\n"
+    for path, source in content["files"].items():
+        texts[path] = (SOURCE / source).read_text(encoding="utf-8")
+    return texts
+
+
+def merge(first: Any, second: Any) -> Any:
+    """What ``first`` becomes where ``second`` is read after it; see the top of this file."""
+    if not isinstance(first, dict) or not isinstance(second, dict) or "_target_" in second:
+        return second
+    return {**first, **{key: merge(first[key], value) if key in first else value for key, value in second.items()}}
+
+
+def finish(value: Any, fragments: dict[str, Any]) -> Any:
+    """Resolve copies, lists with names and what is omitted."""
+    if isinstance(value, list):
+        return [finish(entry, fragments) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    if "copy" in value:
+        name, changes = value["copy"], {key: entry for key, entry in value.items() if key != "copy"}
+        if f"{name}[]" in fragments:
+            return finish({"[]": merge(fragments[f"{name}[]"], changes)}, fragments)[""]
+        return finish(merge(fragments[name], changes), fragments)
+    result: dict[str, Any] = {}
+    for key, entry in value.items():
+        if isinstance(entry, str) and entry == OMIT:
+            continue
+        finished = finish(entry, fragments)
+        if key.endswith("[]"):
+            entries = ([entry] if not isinstance(entry, list) else entry for entry in finished.values())
+            result[key[:-2]] = [part for entry in entries for part in entry]
+        elif key.endswith("{}"):
+            result[key[:-2]] = {str(number): entry for number, entry in enumerate(finished)}
+        else:
+            result[key] = finished
+    return result
+
+
+def differing_files() -> list[Path]:
+    """Files of the bundles that are not what this program writes, and configurations that it does not write."""
+    found = []
+    for name in bundle_names():
+        texts = build_bundle(name)
+        for path, text in texts.items():
+            file = BUNDLES / name / path
+            if not file.is_file() or file.read_text(encoding="utf-8") != text:
+                found.append(file)
+        written = {BUNDLES / name / path for path in texts}
+        found += sorted(set((BUNDLES / name / "configs").glob("*")) - written)
+    return found
+
+
+def write_bundles() -> None:
+    """Write the files of all bundles."""
+    for name in bundle_names():
+        for path, text in build_bundle(name).items():
+            file = BUNDLES / name / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+
+
+def _read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _position(key: str, order: list[str]) -> int:
+    return order.index(key) if key in order else len(order)
+
+
+def main() -> int:
+    """Write the files, or with ``--check`` only name those that differ."""
+    parser = argparse.ArgumentParser(description="Write the configurations of all bundles.")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; name the files that differ and exit with 1"
+    )
+    if parser.parse_args().check:
+        found = differing_files()
+        for path in found:
+            print(f"{path.relative_to(BUNDLES.parent)}: differs from what tools/build_bundle_configs.py writes")
+        return 1 if found else 0
+    write_bundles()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
