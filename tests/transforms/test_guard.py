@@ -169,7 +169,7 @@ def test_elastic_in_a_chain_that_only_converts() -> None:
     assert "Rand2DElasticd" in causes(info.value)
 
 
-def test_elastic_around_a_nested_chain_in_a_cache(tmp_path: Path) -> None:
+def test_elastic_around_a_nested_chain_in_a_cache() -> None:
     """Caching runs copies of nested chains in threads, which the outer chain does not hold."""
     nested = mt.Compose([mt.Compose([LoadLandmarksd("label")]), mt.Rand2DElasticd("image", **ELASTIC)])
     with pytest.raises(RuntimeError) as info:
@@ -185,3 +185,7 @@ def test_elastic_around_a_chain_inside_a_function() -> None:
     with pytest.raises(RuntimeError) as info:
         mt.Compose([*outer, mt.Rand2DElasticd("image", **ELASTIC)])(source())
     assert "Rand2DElasticd" in causes(info.value)
+
+
+def test_alone_it_runs() -> None:
+    assert LoadLandmarksd("label")(source())["label"].shape == (1, 2, 2)
