@@ -190,7 +190,7 @@ def test_ellipses_hold_what_lies_within_two_standard_deviations(dims):
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     surface = np.array([12.0, 15.0, 9.0][:dims]) + 2 * directions @ root.T
     volume = MetaTensor(torch.rand(1, *(24,) * dims), affine=torch.diag(torch.tensor([1.0, 2.0, 3.0, 1.0])))
-    figure = draw_landmarks(volume, [[12.0, 15.0, 9.0][:dims]], covariance=[root @ root.T])
+    figure = draw_landmarks(volume, [[12.0, 15.0, 9.0][:dims]], covariances=[root @ root.T])
     panels = figure.axes
     assert len(panels) == (1 if dims == 2 else 3)
     for panel, axes in zip(panels, ((0, 1), (0, 2), (1, 2))):
@@ -204,7 +204,7 @@ def test_an_ellipse_is_long_where_the_uncertainty_is_large(tmp_path):
     """On the painted pixels: large along x + y, which is down to the right, and small across."""
     along = np.array([1.0, 1.0]) / np.sqrt(2)
     covariance = 0.4 * np.eye(2) + 8.6 * np.outer(along, along)  # 3 pixels along, 0.63 across
-    pixels = drawn(draw_landmarks(np.zeros((1, 40, 40)), [[20.0, 20.0]], covariance=[covariance]), tmp_path)
+    pixels = drawn(draw_landmarks(np.zeros((1, 40, 40)), [[20.0, 20.0]], covariances=[covariance]), tmp_path)
     rows, columns = np.nonzero(np.abs(pixels[:500] - (255, 122, 26)).max(axis=-1) < 60)  # above the legend
     scale = (pixels.shape[1] - 2 * 0.1 * 150) / 40  # pixels of the picture for a pixel of the image
     x, y = columns - columns.mean(), rows - rows.mean()
