@@ -38,11 +38,7 @@ __all__ = ["check"]
 @click.option("--pairs", type=PATH, help="CSV file whose first two columns name left and right landmarks.")
 @click.option("--partial", is_flag=True, help="Leave out landmarks without an image, instead of reporting a fault.")
 @click.option(
-    "--val-frac",
-    type=click.FloatRange(0, 1),
-    default=0.2,
-    show_default=True,
-    help="Fraction of images for validation.",
+    "--val-frac", type=click.FloatRange(0, 1), default=0.2, show_default=True, help="Fraction of images for validation."
 )
 @click.option(
     "--test-frac", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Fraction of images for testing."

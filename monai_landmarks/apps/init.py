@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -78,7 +78,7 @@ def init(
     schema: str | None,
     pairs: Path | None,
     symmetric: bool,
-    device: str | None,
+    device: Literal["cpu", "cuda"] | None,
     memory: float | None,
     settings: tuple[tuple[str, Any], ...],
 ) -> None:
@@ -95,9 +95,9 @@ def init(
     from monai_landmarks.planning import (
         Machine,
         choice_rows,
-        describe,
         make_plan,
         summarize_datalist,
+        summary_rows,
         with_pairs,
         write_bundle,
     )
@@ -109,7 +109,7 @@ def init(
     machine = Machine.here(device, None if memory is None else memory * 2**30)
     plan = make_plan(summary, method, machine, schema=known, symmetric=symmetric, given=dict(settings))
     folder = write_bundle(out, plan, datalist)
-    for heading, text in describe(summary):
+    for heading, text in summary_rows(summary):
         click.echo(f"{heading:<12} {text}")
     click.echo(f"\n{text_table(choice_rows(plan))}")
     click.echo(f"\n{folder}: bundle; docs/README.md has these reasons. To train:\n")

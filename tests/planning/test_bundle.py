@@ -218,14 +218,14 @@ def test_settings_that_are_given(datalists, tmp_path):
     rows = [summary.names.index(name) for name in ("radius_styloid", "ulna_styloid")]
     assert train["augmentation"][0]["pairs"] == [rows] and train["augmentation"][0]["prob"] == 0.25
     for wrong, message in (
-        ({"batch": 3}, "no setting 'batch'; there are: modality"),
-        ({"spatial_size": [64]}, "expected 2 whole numbers"),
+        ({"batch": 3}, "unknown setting 'batch'; expected one of modality"),
+        ({"spatial_size": [64]}, "expected 2 positive integers"),
         ({"modality": "US"}, "expected one of CT, MR, X-ray"),
         ({"intensity": "none"}, "expected 'standardize'"),
     ):
         with pytest.raises(ValueError, match=message):
             make_plan(summary, "scn", Machine("cpu", 8 * GIB), given=wrong)
-    with pytest.raises(ValueError, match="no method 'unet'; there are: scn"):
+    with pytest.raises(ValueError, match="unknown method 'unet'; expected one of scn"):
         make_plan(summary, "unet", Machine("cpu", 8 * GIB))
 
 
