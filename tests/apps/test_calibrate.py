@@ -49,9 +49,7 @@ def test_from_predictions_to_regions_of_others(tmp_path, dims, shape):
     out = tmp_path / "out"
     result = run(old, truth, "--out", out, "--for", new, "--shape", shape, "--coverage", "0.8", "--min-std", "0")
     assert result.exit_code == 0, result.output
-    assert (
-        f"{out}: 90 files with regions" in result.output and "regions with a coverage of 80 %" in result.output
-    )
+    assert f"{out}: 90 files with regions" in result.output and "regions with a coverage of 80 %" in result.output
     regions = ConformalRegions.load(out / "regions.json")
     assert (regions.names, regions.cases, regions.spatial_dims, regions.shape) == (NAMES, (90, 90), dims, shape)
     # the radius of noise of 1 mm is its quantile: sqrt(chi-squared(0.8)), 1.794 in 2-D and 2.154 in 3-D

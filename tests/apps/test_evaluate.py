@@ -146,7 +146,9 @@ def test_slicer_files_of_pictures_against_pixels(files, truth, spacing):
     np.testing.assert_allclose(result.errors, expected, atol=1e-4)
     back = evaluate_predictions(folder / "truth.csv", folder / "slicer", spacing=spacing, **FEW)
     np.testing.assert_allclose(back.errors, expected, atol=1e-4)
-    with pytest.raises(ValueError, match=r"0.*some points are in pixels and others in mm; give the images, or the spacing"):
+    with pytest.raises(
+        ValueError, match=r"0.*some points are in pixels and others in mm; give the images, or the spacing"
+    ):
         evaluate_predictions(folder / "slicer", folder / "truth.csv", **FEW)
 
 
@@ -307,7 +309,10 @@ def test_errors(files, truth, tmp_path):
     (folder / "malformed.csv").write_text("image,landmark,x,y\n1.png,a,1\n")
     for arguments, message in (
         (["others.csv", "truth.csv"], "none of its images is among the 6"),
-        (["renamed.csv", "truth.csv"], "no landmark is in both the predictions and the ground truth: ['x', 'y', 'z'] are predicted"),
+        (
+            ["renamed.csv", "truth.csv"],
+            "no landmark is in both the predictions and the ground truth: ['x', 'y', 'z'] are predicted",
+        ),
         (["twice.csv", "truth.csv"], "'c/1.png' and 'b/1.png' match the same image 1.png"),
         (["pred.csv", "twice.csv"], "'/elsewhere/1.png' matches more than one image: b/1.png, c/1.png"),
         (["none", "truth.csv"], "no landmark file in it"),

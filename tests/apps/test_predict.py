@@ -265,10 +265,10 @@ def other_weights(root: Path) -> None:
         (no_saver, r"inference.json: lacks a PredictionSaver as 'saver', '@saver' among the handlers"),
         (no_device, r"inference.json: lacks 'device', 'run'"),
         (no_json, r"inference.json: Expecting"),
-        (no_weights, r"model.pt: there are no weights"),
-        (weights_with_code, r"model.pt: no file of weights alone"),
-        (text_for_weights, r"model.pt: no file of weights alone"),
-        (other_weights, r"model.pt: these weights are not those of the network.*size mismatch"),
+        (no_weights, r"model.pt: the file of the weights does not exist"),
+        (weights_with_code, r"model.pt: not a file of weights only"),
+        (text_for_weights, r"model.pt: not a file of weights only"),
+        (other_weights, r"model.pt: the weights do not belong to the network.*size mismatch"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -282,7 +282,7 @@ def test_a_bundle_that_cannot_predict(spoil, message, tmp_path):
 
 def test_wrong_use(tmp_path):
     root, images = spot_bundle(tmp_path), write_spots(tmp_path / "images")
-    with pytest.raises(ValueError, match="lies in"):
+    with pytest.raises(ValueError, match="is in the image folder"):
         predict_landmarks(root, images, images / "out")
     with pytest.raises(ValueError, match="formats are"):
         predict_landmarks(root, images, tmp_path / "out", ["png"])
@@ -300,7 +300,7 @@ def test_more_configuration(tmp_path):
     variant = root / "configs" / "variant.json"
     variant.write_text(json.dumps({"network_def": NETWORK}))
     change(root, network_def={**NETWORK, "out_channels": 7})
-    with pytest.raises(ValueError, match="not those of the network"):
+    with pytest.raises(ValueError, match="do not belong to the network"):
         predict_landmarks(root, images / "a.png", tmp_path / "out", device="cpu")
     done = invoke(root, images / "a.png", "--out", tmp_path / "out", "--device", "cpu", "--config", variant)
     assert done.exit_code == 0, done.stderr
@@ -335,7 +335,7 @@ def test_the_learned_sigma_as_uncertainty(tmp_path):
     root, images = spot_bundle(tmp_path), write_spots(tmp_path / "images")
     arguments = (root, images / "a.png", "--out", tmp_path / "out", "--device", "cpu", "--spacing", 0.5)
     done = invoke(*arguments, "--covariance", "sigma")
-    assert done.exit_code == 0 and "note: no learned sigma is used, for there is no" in done.stderr
+    assert done.exit_code == 0 and "note: the uncertainty is that of the heatmaps, because there is no" in done.stderr
     by_heatmap = read_landmarks(tmp_path / "out" / "a.mrk.json")
     sigma = torch.linspace(1, 3, 19)[:, None]
     torch.save({"sigma": sigma}, root / "models" / "model_sigma.pt")

@@ -180,7 +180,11 @@ def test_numbers_are_those_of_the_evaluation(tmp_path, words_only):
 
 @pytest.mark.parametrize(
     "radius, said",
-    [(0.1, "the regions are too small"), (1.7, "agrees with the stated coverage"), (50.0, "larger than necessary for these images")],
+    [
+        (0.1, "the regions are too small"),
+        (1.7, "agrees with the stated coverage"),
+        (50.0, "larger than necessary for these images"),
+    ],
 )
 def test_coverage_is_judged(tmp_path, words_only, radius, said):
     """Noise of 0.8 mm along each of two axes: 90 % lie within 1.7 mm."""

@@ -243,8 +243,8 @@ def test_a_schema(datalists, tmp_path, method):
     assert sigma[1] == pytest.approx(3.0 / voxel, abs=1e-3) and sigma[0] != sigma[1]
     assert train["loss_def"].get("learn_sigma", False) is False and plan.choices["flip"].value == 0.5
     for wrong, message in (
-        (LandmarkSchema("s", 3, marks), "3-D landmarks, the images are 2-D"),
-        (LandmarkSchema("s", 2, marks[1:]), "does not know the landmark 'radius_styloid'"),
+        (LandmarkSchema("s", 3, marks), "3-D landmarks, but the images are 2-D"),
+        (LandmarkSchema("s", 2, marks[1:]), "lacks the landmark 'radius_styloid'"),
     ):
         with pytest.raises(ValueError, match=message):
             apply_schema(summary, wrong)
@@ -254,7 +254,7 @@ def test_a_folder_in_use_is_left_alone(datalists, tmp_path):
     plan = make_plan(summarize_datalist(datalists[2]), "scn", Machine("cpu", 8 * GIB), given=SMALL)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "mine.txt").write_text("mine")
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="exists already"):
         write_bundle(tmp_path / "b", plan, datalists[2])
     assert [path.name for path in tmp_path.rglob("*")] == ["b", "mine.txt"]
 
