@@ -84,9 +84,9 @@ def init(
 ) -> None:
     """Choose settings for the images and landmarks of DATALIST, print the reasons, and write a bundle.
 
-    DATALIST is a file that 'monai-landmarks check' writes. The result is an ordinary MONAI bundle: the shipped bundle of
-    the method, with the settings that depend on the data chosen by rules of thumb. Its docs/README.md has the reasons and
-    the commands.
+    DATALIST is a file that 'monai-landmarks check' writes. The result is an ordinary MONAI bundle: the shipped bundle
+    of the method, with the settings that depend on the data chosen by rules of thumb. Its docs/README.md has the
+    reasons and the commands.
 
     Every setting in the printed table can be set: --set batch_size=2 --set spatial_size=[128,160] --set modality=MR
     --set intensity=[-200,500].

@@ -69,37 +69,38 @@ def predict_landmarks(
 ) -> WrittenPredictions:
     """Find landmarks with a bundle and write them to files.
 
-    This runs ``configs/inference.json`` of the bundle, as ``python -m monai.bundle run`` does, with other images, output
-    folder and formats. Points are in the coordinates of the image files, with a score and a covariance, see
+    This runs ``configs/inference.json`` of the bundle, as ``python -m monai.bundle run`` does, with other images,
+    output folder and formats. Points are in the coordinates of the image files, with a score and a covariance, see
     :class:`monai_landmarks.handlers.PredictionSaver`. Images that cannot be read are left out.
 
     .. warning::
-        The configuration of a MONAI bundle can run any Python code. Use only bundles from sources that you trust. Files of
-        weights cannot run code, because they are loaded with ``weights_only``.
+        The configuration of a MONAI bundle can run any Python code. Use only bundles from sources that you trust. Files
+        of weights cannot run code, because they are loaded with ``weights_only``.
 
     Args:
         bundle: folder of the bundle, with ``configs/inference.json`` and ``configs/metadata.json``.
-        images: folder of images, which is searched with its subfolders, an image file, or the folder of a DICOM series, see
-            :func:`monai_landmarks.data.image_folder_items`.
-        output_dir: folder for ``predictions.csv``, one file per image in each format, and the figures of the bundle. Images
-            of the same name in different folders get files of different names.
-        formats: formats of the files: ``"mrk.json"``, ``"fcsv"``, ``"npz"``. ``"csv"`` is the table, which is always written.
+        images: folder of images, which is searched with its subfolders, an image file, or the folder of a DICOM series,
+            see :func:`monai_landmarks.data.image_folder_items`.
+        output_dir: folder for ``predictions.csv``, one file per image in each format, and the figures of the bundle.
+            Images of the same name in different folders get files of different names.
+        formats: formats of the files: ``"mrk.json"``, ``"fcsv"``, ``"npz"``. ``"csv"`` is the table, which is always
+            written.
         configs: configuration files that are read after ``inference.json``, for example that of the trained variant.
         checkpoint: file of the weights. Default: the file that the configuration names.
         device: device, for example ``"cpu"`` or ``"cuda:1"``. Default: that of the configuration.
         spacing: pixel size in mm of pictures, one number or one per axis. Default: that of the configuration, or 1 mm.
         batch_size: number of images in a batch. Default: that of the configuration.
         regions: file of :class:`monai_landmarks.uncertainty.ConformalRegions`, to add a region to each landmark.
-        covariance: source of the covariances: ``"heatmap"``, or ``"sigma"`` for the sigma of each landmark that the training
-            learned, which is the same in all images. If no file of sigma is beside the weights, the covariances come from
-            the heatmaps, and a note says so.
+        covariance: source of the covariances: ``"heatmap"``, or ``"sigma"`` for the sigma of each landmark that the
+            training learned, which is the same in all images. If no file of sigma is beside the weights, the
+            covariances come from the heatmaps, and a note says so.
 
     Returns:
         The files written, and the images left out.
 
     Raises:
-        ValueError: if the folder is not a bundle, its configuration lacks a required entry, the weights are absent or do not
-            belong to the network, the device cannot be used, or no image can be read.
+        ValueError: if the folder is not a bundle, its configuration lacks a required entry, the weights are absent or
+            do not belong to the network, the device cannot be used, or no image can be read.
     """
     unknown = [name for name in formats if name not in PREDICTION_FORMATS]
     if unknown or not formats:
@@ -207,7 +208,7 @@ def _require_weights(path: Path) -> None:
 
 
 def _snapshot(folder: Path) -> dict[Path, tuple[int, int]]:
-    """Return the files of a folder, each with its time of modification and inode, which change when it is written again."""
+    """Return the files of a folder, each with its modification time and inode, which change when it is written."""
     return {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.rglob("*") if path.is_file()}
 
 

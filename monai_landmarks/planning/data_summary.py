@@ -42,8 +42,8 @@ class DataSummary:
 
     Args:
         names: names of the landmarks.
-        sizes: sizes of the images in voxels, (n, D). The axes of volumes are reordered to RAS (right, anterior, superior).
-            The axes of 2-D images are not changed.
+        sizes: sizes of the images in voxels, (n, D). The axes of volumes are reordered to RAS (right, anterior,
+            superior). The axes of 2-D images are not changed.
         spacings: voxel sizes of the images in mm, (n, D), with the axes in the same order.
         counts: number of images in the sections training, validation and testing.
         point_extent: extent of the landmarks of an image along each axis in mm, (D,), the maximum over all images.
@@ -127,7 +127,7 @@ def summarize_datalist(path: str | os.PathLike) -> DataSummary:
 
 
 def guess_modality(images: Sequence[str | os.PathLike], spatial_dims: int) -> Modality:
-    """Guess the modality by a rule of thumb: a 2-D image is a radiograph, a volume with values far below zero is a CT."""
+    """Guess the modality: 2-D images are radiographs, volumes with values far below zero are CT, others are MR."""
     if spatial_dims == 2:
         return "X-ray"
     some = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, _READ_IMAGES).round().astype(int))]

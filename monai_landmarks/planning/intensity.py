@@ -30,7 +30,7 @@ def choose_intensity(modality: Modality) -> Choice:
     if modality == "CT":
         return Choice(
             _WINDOW,
-            "Hounsfield units are comparable between CT images; the range from air to bone is scaled to -1 to 1 and clipped",
+            "Hounsfield units are the same in every CT; the range from air to bone is scaled to -1 to 1 and clipped",
         )
     return Choice(
         STANDARDIZE,

@@ -95,9 +95,9 @@ class TrainingMemory:
 def measure_training(network_def: Mapping[str, Any], num_cached: int = 0) -> TrainingMemory:
     """Measure the memory that a training step of a network needs, without allocating it.
 
-    The network runs on torch's ``meta`` device, where tensors have a shape but no memory. The function adds up the sizes of
-    all tensors that autograd keeps for the backward pass. The peak is assumed to be twice this sum, because gradients and
-    workspaces need memory, too.
+    The network runs on torch's ``meta`` device, where tensors have a shape but no memory. The function adds up the
+    sizes of all tensors that autograd keeps for the backward pass. The peak is assumed to be twice this sum, because
+    gradients and workspaces need memory, too.
 
     Args:
         network_def: network in MONAI's configuration syntax, with ``spatial_dims`` and ``num_landmarks`` as numbers.

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The methods for which a bundle can be written. Each has an entry in ``METHODS``, with functions for its own settings."""
+"""The methods for which a bundle can be written. Each has an entry in ``METHODS`` and functions for its settings."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ class Method:
     Args:
         title: name of the method in texts.
         bundle: name of the shipped bundle whose configurations are used.
-        multiple: factor by which the network downsamples each axis, by number of spatial dimensions. The sides of the grid
-            are multiples of it.
+        multiple: factor by which the network downsamples each axis, by number of spatial dimensions. The sides of the
+            grid are multiples of it.
         network: function that sets number of dimensions and width in the configuration of the network.
-        fill: function that makes the choices of this method only, and changes the configuration of training or inference. Its
-            arguments are the configuration, the choices so far (among them sigma and the grid), the summary and the schema.
-        voxels: number of voxels of an image with which a training takes one or two hours on two CPU cores, or a night on a
-            GPU, by device and number of dimensions.
+        fill: function that makes the choices of this method only, and changes the configuration of training or
+            inference. Its arguments are the configuration, the choices so far (among them sigma and the grid), the
+            summary and the schema.
+        voxels: number of voxels of an image with which a training takes one or two hours on two CPU cores, or a night
+            on a GPU, by device and number of dimensions.
         steps: number of training steps after which the errors hardly decrease further, by device; see the README of the
             bundle.
         batch_size: number of images in a batch, by number of dimensions.
@@ -89,7 +90,7 @@ def scn_network(network: dict[str, Any], spatial_dims: int, width: int) -> None:
 
 
 def fill_scn(config: dict[str, Any], choices: Choices, summary: DataSummary, schema: LandmarkSchema | None) -> None:
-    """Set the downsampling factor of the spatial configuration, and the initial sigma, which is also its upper limit."""
+    """Set the downsampling factor of the spatial configuration, and sigma: its initial value and upper limit."""
     spacing = choices["spacing_mm"].value
     factor = choices.choose("spatial_factor", lambda: choose_spatial_factor(choices.network_size))
     config["network_def"]["spatial_factor"] = factor
@@ -105,7 +106,7 @@ def fill_scn(config: dict[str, Any], choices: Choices, summary: DataSummary, sch
 
 
 def sigma_weight(spatial_dims: int, ceiling: float) -> float:
-    """Return the weight of the penalty on sigma in ``SCNLoss`` with which no sigma is learned above ``ceiling`` voxels."""
+    """Return the ``sigma_weight`` of ``SCNLoss`` with which no sigma is learned above ``ceiling`` voxels."""
     squared = _SCN_AMPLITUDE[spatial_dims] ** 2
     pi = 3.141592653589793
     if spatial_dims == 2:

@@ -62,9 +62,9 @@ NO_PATCHES = Patches(Choice(None, "whole volumes, because heatmaps of this metho
 def smallest_patch(summary: DataSummary, spacing: float, multiple: int) -> list[int]:
     """Return the smallest patch with enough context for the spatial configuration of SCN.
 
-    It contains the kernel on the finest of the coarse grids, so that a response does not depend only on padding. It also has
-    room for all landmarks of an image, because similar structures such as neighboring vertebrae are distinguished by the
-    positions of the others.
+    It contains the kernel on the finest of the coarse grids, so that a response does not depend only on padding. It
+    also has room for all landmarks of an image, because similar structures such as neighboring vertebrae are
+    distinguished by the positions of the others.
 
     Args:
         summary: summary of the data.
