@@ -113,17 +113,14 @@ def validate(network: torch.nn.Module, data: tuple[torch.Tensor, torch.Tensor], 
     """Summarize a validation per landmark; errors above 20 pixels count as 20."""
     network.eval()
     maps = torch.cat([network(images) for images in data[0].split(16)])
-    decode = HeatmapToLandmarks(
-        spatial_dims=2, return_score=True, return_covariance=True, softmax=softmax, threshold=None
-    )
-    points, score, covariance = decode(maps)
+    points, scores, covariances = HeatmapToLandmarks(spatial_dims=2, softmax=softmax, threshold=None)(maps)
     error = (points - data[1]).norm(dim=-1).nan_to_num(nan=20.0).clamp(max=20.0).cpu()
-    radius = covariance.diagonal(dim1=-2, dim2=-1).mean(-1).sqrt().nanmean(0).cpu()
+    radius = covariances.diagonal(dim1=-2, dim2=-1).mean(-1).sqrt().nanmean(0).cpu()
     return {
         "error": error.mean(0),
         "square_error": error.square().mean(0),
         "radius": radius,
-        "peak": score.mean(0).cpu(),
+        "peak": scores.mean(0).cpu(),
     }
 
 

@@ -94,9 +94,9 @@ def error(found):
 
 rounded = np.asarray(GenerateHeatmap(sigma=3.0)(points.astype(np.float32), spatial_shape=image.shape))
 rows = {
-    "exact heatmap, brightest pixel": HeatmapToLandmarks(method="argmax")(heatmaps),
-    "exact heatmap, Gaussian fit (default)": HeatmapToLandmarks()(heatmaps),
-    "MONAI's GenerateHeatmap, Gaussian fit": HeatmapToLandmarks()(rounded),
+    "exact heatmap, brightest pixel": HeatmapToLandmarks(method="argmax")(heatmaps).points,
+    "exact heatmap, Gaussian fit (default)": HeatmapToLandmarks()(heatmaps).points,
+    "MONAI's GenerateHeatmap, Gaussian fit": HeatmapToLandmarks()(rounded).points,
 }
 for name, found in rows.items():
     print(f"{name:40s} mean error {error(found).mean():.4f} px, largest {error(found).max():.4f} px")
@@ -113,10 +113,10 @@ assert error(rows["exact heatmap, Gaussian fit (default)"]).max() < 0.01
 generator = np.random.default_rng(0)
 for noise in (0.01, 0.05, 0.1):
     noisy = heatmaps + generator.normal(0, noise, heatmaps.shape).astype(np.float32)
-    found, score, covariance = HeatmapToLandmarks(return_score=True, return_covariance=True)(noisy)
-    sigma = np.sqrt(np.trace(covariance, axis1=1, axis2=2) / 2)
+    found, scores, covariances = HeatmapToLandmarks()(noisy)
+    sigma = np.sqrt(np.trace(covariances, axis1=1, axis2=2) / 2)
     print(
-        f"noise {noise:4.0%}: mean error {error(found).mean():.3f} px, score {score.mean():.2f}, sigma {np.median(sigma):.2f} px"
+        f"noise {noise:4.0%}: mean error {error(found).mean():.3f} px, score {scores.mean():.2f}, sigma {np.median(sigma):.2f} px"
     )
 
 # %% [markdown]
@@ -132,7 +132,7 @@ print(
     "brightest value of its heatmap:",
     heatmaps_of_some[3].max(),
     "- decoded:",
-    HeatmapToLandmarks()(heatmaps_of_some)[3],
+    HeatmapToLandmarks()(heatmaps_of_some).points[3],
 )
 
 # %% [markdown]

@@ -110,7 +110,7 @@ decode = HeatmapToLandmarks()
 
 
 def errors(heatmaps, points):
-    found = torch.stack([torch.as_tensor(decode(maps)) for maps in heatmaps])
+    found = torch.stack([torch.as_tensor(decode(maps).points) for maps in heatmaps])
     return torch.linalg.vector_norm(found - points, dim=-1)
 
 
@@ -205,7 +205,7 @@ figure, axes = plt.subplots(1, 4, figsize=(16, 4.5))
 for axis, image, true, heatmaps in zip(axes, test_images, test_points, fine):
     axis.imshow(image[0].T, cmap="gray")
     axis.plot(*true.T, "o", color="tab:orange", markersize=4, label="true")
-    axis.plot(*torch.as_tensor(decode(heatmaps)).T, "x", color="tab:cyan", markersize=4, label="found")
+    axis.plot(*torch.as_tensor(decode(heatmaps).points).T, "x", color="tab:cyan", markersize=4, label="found")
     axis.axis("off")
 axes[0].legend(loc="lower left")
 plt.show()
@@ -266,7 +266,7 @@ blob = GaussianTarget(sigma=4.0)(torch.tensor([[40.0, 61.0]]), size)
 small = torch.nn.functional.interpolate(blob[None], scale_factor=0.5, mode="bilinear")[0]
 print(
     "found at",
-    np.round(decode(small.numpy())[0], 2),
+    np.round(decode(small.numpy()).points[0], 2),
     "- x / 2 says [20, 30.5], (x + 1/2) / 2 - 1/2 says [19.75, 30.25]",
 )
 

@@ -55,6 +55,7 @@ from .landmarks.landmark_io import (
     write_landmarks,
 )
 from .landmarks.landmark_set import CoordinateSystem, LandmarkSet
+from .landmarks.pipeline_item import landmark_set_of
 
 __all__ = [
     "AASCE_LANDMARKS",
@@ -97,6 +98,7 @@ __all__ = [
     "image_stem",
     "isbi2015_datalist",
     "landmark_formats",
+    "landmark_set_of",
     "landmark_suffix",
     "load_landmark_datalist",
     "load_landmark_definition",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from .cobb_report import CobbReport
 from .distributed import finish_distributed, local_device, start_distributed, wrap_distributed
+from .engine_output import is_main_process
 from .gradient_clipping import GradientClipping
 from .landmark_report import LandmarkReport
 from .overlay_saver import OverlaySaver
@@ -36,6 +37,7 @@ __all__ = [
     "TrainingCurve",
     "TrainingProgress",
     "finish_distributed",
+    "is_main_process",
     "local_device",
     "start_distributed",
     "wrap_distributed",

@@ -38,14 +38,15 @@ class TargetPrecision:
     """
     Set the sigmas of a loss during the training, by a search, a schedule or a file, and record them.
 
-    After each run of the validator, the controller receives the errors of each landmark and decides the sigmas until the
-    next run. So the interval of the trainer's ``ValidationHandler`` is the interval of the decisions. Use a part of the
-    training images for this validation, never test images. All decisions are recorded in a JSON file
-    (:class:`~monai_landmarks.precision.PrecisionTrajectory`), from which the sigmas can be replayed, with a figure beside
-    it.
+    After each run of the validator, the controller receives the errors of each landmark and decides the sigmas until
+    the next run. So the interval of the trainer's ``ValidationHandler`` is the interval of the decisions. Use a part of
+    the training images for this validation, never test images. All decisions are recorded in a JSON file
+    (:class:`~monai_landmarks.precision.PrecisionTrajectory`), from which the sigmas can be replayed, with a figure
+    beside it.
 
-    To resume a training, add this handler to ``load_dict`` of :class:`ResumeTraining`, and put ``ResumeTraining`` before
-    it. Under distributed training, the cases of all processes are gathered, and each process makes the same decisions.
+    To resume a training, add this handler to ``load_dict`` of :class:`ResumeTraining`, and put ``ResumeTraining``
+    before it. Under distributed training, the cases of all processes are gathered, and each process makes the same
+    decisions.
 
     Args:
         loss: :class:`~monai_landmarks.losses.AdaptivePrecisionLoss`. For a loss that learns its ``sigma``, such as
@@ -63,12 +64,12 @@ class TargetPrecision:
             width of the predicted heatmaps. The output need not have them.
         score_key: scores of the predicted points, (N,). They measure the height of the predicted heatmaps. The output
             need not have them.
-        space: ``"world"`` for a loss whose sigma is in mm; ``"index"`` for a loss whose sigma is in voxels and for index
-            points in the output.
-        max_error: upper limit of an error, so that outliers do not dominate the mean. The default is half of the largest
-            extent of the ground truth points.
-        population: objects that each child of a population copies, by name: network, optimizer, scheduler. A search with
-            several children requires it. The epochs of all children count in ``max_epochs``.
+        space: ``"world"`` for a loss whose sigma is in mm; ``"index"`` for a loss whose sigma is in voxels and for
+            index points in the output.
+        max_error: upper limit of an error, so that outliers do not dominate the mean. The default is half of the
+            largest extent of the ground truth points.
+        population: objects that each child of a population copies, by name: network, optimizer, scheduler. A search
+            with several children requires it. The epochs of all children count in ``max_epochs``.
         seconds: minimum time between two drawings. Drawing also takes at most a fiftieth of the time of the training.
 
     Raises:

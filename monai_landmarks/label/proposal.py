@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from monai_landmarks.data import CoordinateSystem, LandmarkSet
-from monai_landmarks.spaces import plane_z, spacing_of, to_array, world_points
+from monai_landmarks.data import CoordinateSystem, LandmarkSet, landmark_set_of
+from monai_landmarks.spaces import plane_z, spacing_of
 
 __all__ = ["image_extent", "plain_list", "proposed_landmarks"]
 
@@ -47,24 +46,14 @@ def proposed_landmarks(data: Mapping[str, Any], names: Sequence[str], pred_key: 
         raise ValueError(
             f"the bundle's postprocessing gives no {pred_key}_points; expected HeatmapToLandmarksd in configs/inference.json."
         )
-    points = to_array(world_points(data[f"{pred_key}_points"]))
-    points = points.reshape(-1, points.shape[-1])
-    if len(points) != len(names):
-        raise ValueError(f"the bundle gives {len(points)} points, but its metadata names {len(names)} landmarks.")
-    points = np.where(np.isfinite(points).all(axis=1, keepdims=True), points, np.nan)
-    scores, covariances = (data.get(f"{pred_key}_{what}") for what in ("scores", "covariances"))
-    landmarks = LandmarkSet(
-        tuple(names),
-        points,
-        CoordinateSystem.RAS,
-        scores=None if scores is None else to_array(scores).reshape(-1),
-        covariances=None if covariances is None else to_array(covariances).reshape(*points.shape, -1),
+    landmarks = landmark_set_of(
+        data[f"{pred_key}_points"],
+        names=names,
+        scores=data.get(f"{pred_key}_scores"),
+        covariances=data.get(f"{pred_key}_covariances"),
+        what=f"{pred_key}_points of the bundle",
     )
-    image = data.get("image")
-    if landmarks.spatial_dims == 2:
-        landmarks = landmarks.with_spatial_dims(3)
-        landmarks = replace(landmarks, points=landmarks.points + (0, 0, plane_z(image)))
-    return landmarks
+    return landmarks.with_spatial_dims(3, plane_z(data.get("image")))
 
 
 def plain_list(landmarks: LandmarkSet) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from .heatmap_cross_entropy import HeatmapCrossEntropyLoss
 from .heatmap_l2 import HeatmapL2Loss
 from .parameter_groups import parameter_groups
 from .scn import SCNLoss
-from .targets import GaussianTarget, TargetSigma, as_batch_points
+from .targets import GaussianTarget, TargetSigma, ensure_batch_points
 
 __all__ = [
     "AdaptivePrecisionLoss",
@@ -34,6 +34,6 @@ __all__ = [
     "HeatmapL2Loss",
     "SCNLoss",
     "TargetSigma",
-    "as_batch_points",
+    "ensure_batch_points",
     "parameter_groups",
 ]

@@ -10,12 +10,13 @@
 # limitations under the License.
 
 
-"""A heatmap loss whose target has a precision of its own for each landmark, which others may set while training."""
+"""A heatmap loss with one sigma per landmark that can be set during training."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from torch.nn.modules.loss import _Loss
 from monai_landmarks.spaces import plain_tensor
 
 from .heatmap_cross_entropy import HeatmapCrossEntropyLoss
-from .targets import as_batch_points
+from .targets import ensure_batch_points
 from .voxelwise import counted_maps
 
 __all__ = ["AdaptivePrecisionLoss"]
@@ -34,36 +35,39 @@ __all__ = ["AdaptivePrecisionLoss"]
 
 class AdaptivePrecisionLoss(_Loss):
     r"""
-    Any heatmap loss with one sigma per landmark, which may change while the network trains.
+    A heatmap loss with one sigma per landmark that can be changed while the network trains.
 
-    Zhou et al. (IEEE JBHI 2021) search the precision of each target heatmap during training. This is what such a search
-    acts on; who sets the sigmas is left open: nobody (fixed), a schedule, a file, a search
-    (:mod:`monai_landmarks.precision`), or your own loop through :meth:`set_sigma`.
+    Zhou et al. (IEEE JBHI 2021) search the precision of each target heatmap during training. This loss is what such a
+    search changes. The sigmas can stay fixed, or be set by a schedule, a file or a search
+    (:mod:`monai_landmarks.precision`), or by your own training loop with :meth:`set_sigma`.
 
-    A change of sigma in itself changes neither the size of the loss nor how much a landmark counts beside the others. A
-    sum over voxels grows with the size of the target, :math:`\sigma^D` for a peak of 1 and :math:`\sigma^{-D}` for a mass
-    of 1, so the term of each landmark is multiplied by
+    A change of sigma alone changes neither the magnitude of the loss nor the relative weight of a landmark. A sum over
+    voxels is proportional to the size of the target, :math:`\sigma^D` for a peak of 1 and :math:`\sigma^{-D}` for a
+    mass of 1. The term of each landmark is therefore multiplied by
 
     .. math:: w_n = c_0 / c(\sigma_n)
 
-    with c what a flat map costs at that sigma, and :math:`c_0` its mean at the first sigmas. The cross-entropy compares
-    distributions of mass 1, is zero for a perfect prediction at every sigma, and needs no weight.
+    where :math:`c(\sigma)` is the loss of a flat map and :math:`c_0` is its mean at the initial sigmas. The
+    cross-entropy compares distributions of mass 1, is zero for a perfect prediction at every sigma, and has weights of
+    1.
+
+    Sigma, weights and the buffers of the base loss are in the ``state_dict``.
 
     Args:
         num_landmarks: N.
         spatial_dims: D, 2 or 3.
-        base: the loss of a pair of heatmap and target: a :class:`VoxelwiseLoss` such as ``HeatmapL2Loss`` or ``EWCLoss``,
-            or :class:`HeatmapCrossEntropyLoss`, the default. The sigma of its target and its reduction are set here.
-        sigma: first sigma, a number or one per landmark; in mm where ``spacing`` is given, else in voxels.
-        spacing: size of a voxel of the heatmaps in mm, a number or one per axis.
-        weight_range: least and greatest w.
-        reduction: ``"mean"`` over the maps that count, of their sums over voxels; ``"sum"``; or ``"none"``: (B, N) terms,
+        base: the loss of heatmaps and targets: a :class:`VoxelwiseLoss`, such as :class:`HeatmapL2Loss` or
+            :class:`EWCLoss`, or :class:`HeatmapCrossEntropyLoss`, the default. A copy of it is used, with another
+            reduction and another sigma; the given object stays unchanged.
+        sigma: initial sigma, one number or one per landmark, in mm if ``spacing`` is given, else in voxels.
+        spacing: voxel size of the heatmaps in mm, one number or one per axis.
+        weight_range: smallest and largest w.
+        reduction: ``"mean"`` of the sums over voxels, over the maps that count; ``"sum"``; or ``"none"``: (B, N) terms,
             zero for maps that do not count.
 
     Raises:
-        ValueError: for sigmas that are not N positive numbers, or a base whose target learns its sigma.
-
-    Sigma, weights and the base's buffers are in the ``state_dict``.
+        ValueError: for sigmas that are not N positive numbers, for a spacing that is not positive, or for a base whose
+            target learns its sigma.
 
     Example:
         >>> loss = AdaptivePrecisionLoss(num_landmarks=3, spatial_dims=2, sigma=4.0)
@@ -91,7 +95,7 @@ class AdaptivePrecisionLoss(_Loss):
         super().__init__(reduction=LossReduction(reduction).value)
         if spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
-        self.base = _with_fixed_sigma(HeatmapCrossEntropyLoss() if base is None else base)
+        self.base = _copy_with_fixed_sigma(HeatmapCrossEntropyLoss() if base is None else base)
         self.num_landmarks, self.spatial_dims, self.weight_range = num_landmarks, spatial_dims, tuple(weight_range)
         voxel = torch.as_tensor(1.0 if spacing is None else spacing, dtype=torch.float32)
         if not bool((voxel > 0).all()):
@@ -109,7 +113,7 @@ class AdaptivePrecisionLoss(_Loss):
         Change the precision of the targets.
 
         Args:
-            sigma: a number or one per landmark, in mm or voxels as in the constructor.
+            sigma: one number or one per landmark, in the unit of the constructor's ``sigma``.
 
         Raises:
             ValueError: for sigmas that are not N positive numbers.
@@ -117,7 +121,7 @@ class AdaptivePrecisionLoss(_Loss):
         self._write(sigma)
         self.weight.copy_((self.flat_cost / self._cost_of_flat_maps()).clamp(*self.weight_range))
 
-    def _write(self, sigma: Any) -> None:
+    def _write(self, sigma: float | Sequence[float] | torch.Tensor) -> None:
         value = torch.as_tensor(sigma, dtype=torch.float32).detach().flatten().to(self.sigma.device)
         if value.numel() not in (1, self.num_landmarks) or not bool(((value > 0) & value.isfinite()).all()):
             raise ValueError(f"sigma must be one positive number or {self.num_landmarks} of them, got {sigma}.")
@@ -126,7 +130,7 @@ class AdaptivePrecisionLoss(_Loss):
 
     @torch.no_grad()
     def _cost_of_flat_maps(self) -> torch.Tensor:
-        """(N,) losses of an empty map with the landmark in its middle."""
+        """Loss of an empty map with the landmark in its middle, per landmark, (N,)."""
         if isinstance(self.base, HeatmapCrossEntropyLoss):
             return torch.ones_like(self.sigma)
         table = self.base.target.sigma_table(self.num_landmarks, self.spatial_dims)
@@ -137,21 +141,26 @@ class AdaptivePrecisionLoss(_Loss):
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """
+        Compute the loss.
+
         Args:
             input: predicted heatmaps (B, N, *spatial).
             target: index points (B, N, D) or (B, 1, N, D). NaN is missing.
 
         Returns:
-            A scalar, or (B, N) for ``reduction="none"``. ``landmark_loss`` is then the mean of each landmark over the
-            batch, (N,), without gradient, NaN where the batch has none of it.
+            A scalar, or (B, N) for ``reduction="none"``. In addition, the attribute ``landmark_loss`` is set to the
+            mean of each landmark over the batch, (N,), without gradient. It is NaN if a landmark is missing in all
+            images.
 
         Raises:
-            ValueError: for points that do not belong to the heatmaps, and for target heatmaps.
+            ValueError: for points that do not match the heatmaps, and for target heatmaps.
         """
         input, target = plain_tensor(input), plain_tensor(target)
         if target.shape == input.shape:
-            raise ValueError("AdaptivePrecisionLoss makes its targets itself: pass index points, not heatmaps.")
-        points = as_batch_points(target, input)
+            raise ValueError(
+                "AdaptivePrecisionLoss makes its targets from points: pass index points (B, N, D), not heatmaps."
+            )
+        points = ensure_batch_points(target, input)
         per_map = self.base(input, points) * self.weight
         known = ~points.isnan().any(dim=-1)
         self.landmark_loss = per_map.detach().sum(dim=0) / known.sum(dim=0).where(known.any(dim=0), math.nan)
@@ -163,11 +172,12 @@ class AdaptivePrecisionLoss(_Loss):
         return per_map.sum() / counts.sum().clamp(min=1)
 
 
-def _with_fixed_sigma(base: Any) -> Any:
-    """The base loss, which gives a term per map from now on, if a sigma can be set in it."""
+def _copy_with_fixed_sigma(base: Any) -> Any:
+    """A copy of the base loss that returns one term per map, if its sigma can be set."""
     if not hasattr(base, "target") or list(base.target.parameters()):
         raise ValueError(
-            f"base must be a loss whose target has a fixed sigma, to be set here; got {type(base).__name__}."
+            f"base must be a loss whose target has a sigma that is not learned, got {type(base).__name__}."
         )
+    base = deepcopy(base)
     base.reduction = LossReduction.NONE.value
     return base

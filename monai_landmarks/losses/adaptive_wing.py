@@ -18,17 +18,17 @@ import torch.nn.functional as F
 from monai.utils import LossReduction
 
 from .targets import GaussianTarget
-from .voxelwise import VoxelwiseLoss
+from .voxelwise import Missing, VoxelwiseLoss
 
 __all__ = ["AdaptiveWingLoss"]
 
 
 class AdaptiveWingLoss(VoxelwiseLoss):
     r"""
-    A loss between heatmaps that is steep for small errors near the landmark and square in the background (Wang et al.,
-    ICCV 2019, equation 3).
+    The Adaptive Wing loss (Wang et al., ICCV 2019, equation 3).
 
-    With the error :math:`e = |h_n(x) - t_n(x)|` and the target :math:`t = t_n(x)` of a voxel,
+    It is steep for small errors near the landmark and quadratic in the background. With the error
+    :math:`e = |h_n(x) - t_n(x)|` and the target :math:`t = t_n(x)` of a voxel,
 
     .. math::
         L = \begin{cases}
@@ -36,27 +36,26 @@ class AdaptiveWingLoss(VoxelwiseLoss):
             A e - C & \text{otherwise}
         \end{cases}
 
-    A and C make value and slope continuous at theta:
+    A and C make value and slope continuous at :math:`\theta`:
     :math:`A = \omega \frac{r}{1 + r} \frac{\alpha - t}{\theta}` and :math:`C = \theta A - \omega \ln(1 + r)` with
     :math:`r = (\theta / \epsilon)^{\alpha - t}`.
 
     Args:
         target: makes the target maps when the loss is called with points. Its peak must be 1. Default: sigma 3 voxels.
         omega: height of the logarithmic part.
-        epsilon: error at which the logarithmic part bends.
-        alpha: above 2, so that the exponent is above 1 up to the peak of the target: only then does the slope go to zero
-            with the error.
-        theta: error beyond which the loss is linear.
-        foreground_weight: W of the published weighted loss: a voxel whose 3 x 3 (x 3) neighborhood reaches a target of
-            0.2 weighs 1 + W, every other 1. The paper has 10.
-        missing: what a NaN landmark means. ``"ignore"``: its position is unknown, it adds nothing to the loss.
-            ``"absent"``: it is known not to be in the image, its target is a flat zero map.
-        reduction: ``"mean"`` over all voxels of the maps that count (weights are not divided out), ``"sum"``, or
+        epsilon: scale of the error in the logarithmic part.
+        alpha: larger than 2. The exponent is then larger than 1 up to the peak of the target, so that the slope goes to
+            zero with the error.
+        theta: error above which the loss is linear.
+        foreground_weight: W of the published weighted loss. A voxel has weight 1 + W if a target of at least 0.2 is in
+            its 3 x 3 (x 3) neighborhood, and weight 1 otherwise. The paper uses 10.
+        missing: meaning of a NaN landmark: ``"ignore"``, ``"absent"`` or ``"chain"``, see :class:`VoxelwiseLoss`.
+        reduction: ``"mean"`` over all voxels of the maps that count, not divided by the weights; ``"sum"``; or
             ``"none"``: (B, N) sums per map, zero for maps that do not count.
 
     Raises:
-        ValueError: for omega, epsilon or theta that are not positive, alpha of 2 or less, a negative foreground weight,
-            or a target whose peak is not 1.
+        ValueError: for omega, epsilon or theta that are not positive, an alpha of 2 or less, a negative foreground
+            weight, or a target whose peak is not 1.
 
     Example:
         >>> loss = AdaptiveWingLoss(GaussianTarget(sigma=2.0), foreground_weight=10.0)
@@ -76,14 +75,14 @@ class AdaptiveWingLoss(VoxelwiseLoss):
         alpha: float = 2.1,
         theta: float = 0.5,
         foreground_weight: float = 0.0,
-        missing: str = "ignore",
+        missing: Missing = "ignore",
         reduction: LossReduction | str = LossReduction.MEAN,
     ) -> None:
         super().__init__(target, missing, reduction)
         if not min(omega, epsilon, theta) > 0:
             raise ValueError(f"omega, epsilon and theta must be positive, got {omega}, {epsilon} and {theta}.")
         if not alpha > 2:
-            raise ValueError(f"alpha must be above 2, one more than the largest target, got {alpha}.")
+            raise ValueError(f"alpha must be larger than 2, got {alpha}.")
         if foreground_weight < 0:
             raise ValueError(f"foreground_weight must not be negative, got {foreground_weight}.")
         self.omega, self.epsilon, self.alpha, self.theta = omega, epsilon, alpha, theta
@@ -91,14 +90,14 @@ class AdaptiveWingLoss(VoxelwiseLoss):
         self.whole_maps = foreground_weight > 0
 
     def voxel_loss(self, heatmaps: torch.Tensor, maps: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
-        """Adaptive wing of each voxel."""
+        """Return the Adaptive Wing term of each voxel."""
         error = (heatmaps - maps).abs()
         exponent = self.alpha - maps
         r = torch.pow(self.theta / self.epsilon, exponent)
         slope = self.omega * r / (1 + r) * exponent / self.theta
-        # the wing up to theta plus the line beyond it: the form without C, in which no large numbers cancel
+        # the logarithmic part up to theta plus the linear part above it: without C, so that no large numbers cancel
         wing = self.omega * torch.log1p((error.clamp(max=self.theta) / self.epsilon) ** exponent)
-        # at theta itself the gradient is that of the clamp above; relu has none there, a second clamp would double it
+        # at an error of exactly theta, only the clamp above has a gradient: relu has none, a second clamp would add one
         loss = wing + slope * F.relu(error - self.theta)
         if self.foreground_weight > 0:
             dilate = F.max_pool2d if maps.ndim == 4 else F.max_pool3d

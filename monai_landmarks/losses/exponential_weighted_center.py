@@ -21,19 +21,18 @@ from monai.utils import LossReduction
 
 from .targets import GaussianTarget
 from .voxel_sum import Slopes
-from .voxelwise import VoxelwiseLoss
+from .voxelwise import Missing, VoxelwiseLoss
 
 __all__ = ["EWCLoss", "ExponentialWeightedCenterLoss"]
 
 
 class ExponentialWeightedCenterLoss(VoxelwiseLoss):
     r"""
-    Squared error that counts exponentially more near the landmark (FARNet, Ao and Wu),
-    :math:`\sum_x \alpha^{t_n(x)} (h_n(x) - t_n(x))^2`.
+    The Exponential Weighted Center loss (FARNet, Ao and Wu), :math:`\sum_x \alpha^{t_n(x)} (h_n(x) - t_n(x))^2`.
 
-    A voxel weighs 1 in the background, :math:`\sqrt{\alpha}` where the target is one half, and alpha at the landmark.
-    How far that lifts the landmark out of the background depends on how much of the map its Gaussian fills. The share of
-    all weight that falls on voxels with a target above 0.05, see :meth:`weight_share`:
+    It is a squared error with a weight of 1 in the background, :math:`\sqrt{\alpha}` where the target is one half, and
+    :math:`\alpha` at the landmark. The effect depends on the fraction of the map that the Gaussian fills. The table
+    shows the share of the total weight that voxels with a target above 0.05 have, see :meth:`weight_share`:
 
     ========================  =========  ==========  =========  =========  =========  ==========
     map                       sigma      alpha 1     40         100        400        1000
@@ -44,19 +43,19 @@ class ExponentialWeightedCenterLoss(VoxelwiseLoss):
     96 x 96 x 192             2          0.028 %     0.09 %     0.15 %     0.33 %     0.60 %
     ========================  =========  ==========  =========  =========  =========  ==========
 
-    The two in bold are the published settings, of the fine and the coarse heatmaps. The same 2 % needs an alpha of about
-    300 in the volume at sigma 4; at sigma 2 no sensible alpha reaches it.
+    The published settings of the fine and the coarse heatmaps are in bold. In the volume at sigma 4, the same 2 %
+    require an alpha of about 300. At sigma 2 no reasonable alpha reaches 2 %.
 
     Args:
         target: makes the target maps when the loss is called with points. Its peak must be 1. Default: sigma 3 voxels.
-        alpha: weight at the landmark, at least 1. At 1 this is the plain squared error.
-        missing: what a NaN landmark means. ``"ignore"``: its position is unknown, it adds nothing to the loss.
-            ``"absent"``: it is known not to be in the image, its target is a flat zero map.
-        reduction: ``"mean"``, the published form, over all voxels of the maps that count (weights are not divided out);
+        alpha: weight at the landmark, at least 1. With 1 the loss is the squared error.
+        missing: meaning of a NaN landmark: ``"ignore"``, ``"absent"`` or ``"chain"``, see :class:`VoxelwiseLoss`.
+        reduction: ``"mean"``, the published form, over all voxels of the maps that count, not divided by the weights;
             ``"sum"``; or ``"none"``: (B, N) sums per map, zero for maps that do not count.
 
     Raises:
-        ValueError: for alpha below 1, or a target whose peak is not 1: with a peak of 10 the weight would be alpha ** 10.
+        ValueError: for an alpha below 1, or a target whose peak is not 1: a peak of 10 would have a weight of alpha **
+            10.
 
     Example:
         >>> loss = ExponentialWeightedCenterLoss(GaussianTarget(sigma=10.0), alpha=40.0)
@@ -74,20 +73,20 @@ class ExponentialWeightedCenterLoss(VoxelwiseLoss):
         self,
         target: GaussianTarget | None = None,
         alpha: float = 40.0,
-        missing: str = "ignore",
+        missing: Missing = "ignore",
         reduction: LossReduction | str = LossReduction.MEAN,
     ) -> None:
         super().__init__(target, missing, reduction)
         if not alpha >= 1:
-            raise ValueError(f"alpha must be at least 1, so that no voxel counts less near the landmark, got {alpha}.")
+            raise ValueError(f"alpha must be at least 1, got {alpha}.")
         self.alpha = alpha
 
     def voxel_loss(self, heatmaps: torch.Tensor, maps: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
-        """Exponentially weighted squared error of each voxel."""
+        """Return the exponentially weighted squared error of each voxel."""
         return torch.pow(self.alpha, maps) * (heatmaps - maps).square()
 
     def voxel_slopes(self, heatmaps: torch.Tensor, maps: torch.Tensor, peak: torch.Tensor, of_target: bool) -> Slopes:
-        """Derivatives of :meth:`voxel_loss`."""
+        """Return the derivatives of :meth:`voxel_loss`."""
         error = heatmaps - maps
         slope = 2 * torch.pow(self.alpha, maps) * error
         return Slopes(slope, slope * (0.5 * math.log(self.alpha) * error - 1) if of_target else None)
@@ -95,11 +94,11 @@ class ExponentialWeightedCenterLoss(VoxelwiseLoss):
     @torch.no_grad()
     def weight_share(self, spatial_shape: Sequence[int], num_landmarks: int = 1) -> float:
         """
-        Share of all weight that falls on voxels with a target above 0.05, for landmarks in the middle of the map.
+        Share of the total weight that voxels with a target above 0.05 have, for landmarks in the middle of the map.
 
         Args:
             spatial_shape: D sizes of the heatmaps, in voxels.
-            num_landmarks: needed only where the target has a sigma for each landmark; the share is that of all maps.
+            num_landmarks: N, required if the target has one sigma per landmark. The share is that of all maps together.
 
         Returns:
             A number between 0 and 1.

@@ -20,7 +20,7 @@ from torch.nn.modules.loss import _Loss
 
 from monai_landmarks.spaces import plain_tensor
 
-from .targets import GaussianTarget, as_batch_points
+from .targets import GaussianTarget, ensure_batch_points
 from .voxelwise import in_loss_precision
 
 __all__ = ["HeatmapCrossEntropyLoss"]
@@ -28,23 +28,24 @@ __all__ = ["HeatmapCrossEntropyLoss"]
 
 class HeatmapCrossEntropyLoss(_Loss):
     r"""
-    How far the softmax of a heatmap is from a Gaussian of mass 1, as distributions over the voxels of the map:
+    Cross-entropy between the softmax of a heatmap and a Gaussian of mass 1, as distributions over the voxels of the
+    map.
 
     .. math::
         L_n = \sum_x t_n(x) \left(\ln t_n(x) - \ln p_n(x)\right), \quad p_n = \mathrm{softmax}_x\, h_n, \quad
         \sum_x t_n(x) = 1
 
-    This is the cross-entropy less the target's own entropy (the Kullback-Leibler divergence): the gradient is that of the
-    cross-entropy, and the loss is 0 for a perfect prediction at every sigma. So a wide target is neither cheaper nor
-    dearer than a narrow one. The target is separable and is never stored as a map.
+    The entropy of the target is subtracted, so the value is the Kullback-Leibler divergence. The gradient is that of
+    the cross-entropy. The loss is 0 for a perfect prediction at every sigma, so neither wide nor narrow targets have an
+    advantage. The target is separable and is never stored as a map.
 
-    A network that is trained with this loss gives logits: decode with ``HeatmapToLandmarks(softmax=True)``.
+    A network that is trained with this loss returns logits. Decode them with ``HeatmapToLandmarks(softmax=True)``.
 
     Args:
-        target: whose sigma is taken. Its ``normalize`` and ``amplitude`` mean nothing here. Default: sigma 3 voxels.
-        reduction: ``"mean"`` over the maps that count, ``"sum"``, or ``"none"``: (B, N) terms, zero for maps that do not
-            count. A landmark that is missing (NaN) or outside of the map does not count: no distribution over the map
-            says where it is.
+        target: its sigma is used; ``normalize`` and ``amplitude`` have no effect. Default: sigma 3 voxels.
+        reduction: ``"mean"`` over the maps that count, ``"sum"``, or ``"none"``: (B, N) terms, zero for maps that do
+            not count. Landmarks that are missing (NaN) or outside the map do not count, because no distribution over
+            the map describes their position.
 
     Example:
         >>> loss = HeatmapCrossEntropyLoss(GaussianTarget(sigma=2.0))
@@ -62,6 +63,8 @@ class HeatmapCrossEntropyLoss(_Loss):
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """
+        Compute the loss.
+
         Args:
             input: predicted logits (B, N, *spatial).
             target: index points (B, N, D) or (B, 1, N, D). NaN is missing.
@@ -70,16 +73,18 @@ class HeatmapCrossEntropyLoss(_Loss):
             A scalar, or (B, N) for ``reduction="none"``.
 
         Raises:
-            ValueError: for points that do not belong to the heatmaps, and for target heatmaps.
+            ValueError: for points that do not match the heatmaps, and for target heatmaps.
         """
         logits, target = plain_tensor(input), plain_tensor(target)
         if target.shape == logits.shape:
-            raise ValueError("HeatmapCrossEntropyLoss makes its targets itself: pass index points, not heatmaps.")
-        points = as_batch_points(target, logits)
+            raise ValueError(
+                "HeatmapCrossEntropyLoss makes its targets from points: pass index points (B, N, D), not heatmaps."
+            )
+        points = ensure_batch_points(target, logits)
         size = torch.tensor(logits.shape[2:], device=points.device)
         counts = ((points > -0.5) & (points < size - 0.5)).all(dim=-1)
         points = torch.where(counts[..., None], points, torch.zeros_like(points))
-        # products of autocast would be in half precision
+        # autocast would compute the products in half precision
         with torch.autocast(logits.device.type, enabled=False):
             per_map = self._divergence(in_loss_precision(logits), points) * counts
         if self.reduction == LossReduction.SUM.value:
@@ -89,7 +94,7 @@ class HeatmapCrossEntropyLoss(_Loss):
         return per_map
 
     def _divergence(self, logits: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-        """(B, N) divergences; the sum over the map is taken axis by axis."""
+        """Divergence of each map, (B, N). The sum over the map is computed axis by axis."""
         sigma = self.target.sigma_table(points.shape[1], points.shape[2]).to(logits)
         expected, entropy = logits, logits.new_zeros(points.shape[:2])
         for axis in reversed(range(points.shape[2])):

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The squared difference between predicted and target heatmaps."""
+"""The squared error between predicted and target heatmaps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from monai.utils import LossReduction
 
 from .targets import GaussianTarget
 from .voxel_sum import Slopes
-from .voxelwise import VoxelwiseLoss
+from .voxelwise import Missing, VoxelwiseLoss
 
 __all__ = ["HeatmapL2Loss"]
 
@@ -28,15 +28,17 @@ class HeatmapL2Loss(VoxelwiseLoss):
     Squared error between heatmaps, :math:`\sum_x w_n(x) (h_n(x) - t_n(x))^2`.
 
     Args:
-        target: makes the target maps when the loss is called with points. Default: sigma 3 voxels, peak 1. A peak of
-            1 on a large image is easily drowned by the background; 10 to 100 trains better.
-        missing: what a NaN landmark means. ``"ignore"``: its position is unknown, it adds nothing to the loss.
-            ``"absent"``: it is known not to be in the image, its target is a flat zero map.
-        foreground_weight: f in :math:`w_n(x) = 1 + f\, t_n(x) / a` with the target's peak a: how much more a voxel at
-            the landmark counts than one in the background. At 0 all count alike, and a network may stay flat for long,
-            because a flat map is almost right almost everywhere.
-        reduction: ``"mean"`` over all voxels of the maps that count (weights are not divided out), ``"sum"``, or
+        target: makes the target maps when the loss is called with points. Default: sigma 3 voxels, peak 1. On a large
+            image the background dominates a peak of 1; 10 to 100 trains better.
+        missing: meaning of a NaN landmark: ``"ignore"``, ``"absent"`` or ``"chain"``, see :class:`VoxelwiseLoss`.
+        foreground_weight: f in :math:`w_n(x) = 1 + f\, t_n(x) / a`, where a is the peak of the target: the additional
+            weight at the landmark. With 0 all voxels have the same weight, and the predicted maps may stay flat for a
+            long time, because a flat map has a small error in almost all voxels.
+        reduction: ``"mean"`` over all voxels of the maps that count, not divided by the weights; ``"sum"``; or
             ``"none"``: (B, N) sums per map, zero for maps that do not count.
+
+    Raises:
+        ValueError: for a negative ``foreground_weight``.
 
     Example:
         >>> loss = HeatmapL2Loss(GaussianTarget(sigma=2.0, amplitude=10.0))
@@ -49,7 +51,7 @@ class HeatmapL2Loss(VoxelwiseLoss):
     def __init__(
         self,
         target: GaussianTarget | None = None,
-        missing: str = "ignore",
+        missing: Missing = "ignore",
         foreground_weight: float = 0.0,
         reduction: LossReduction | str = LossReduction.MEAN,
     ) -> None:
@@ -59,14 +61,14 @@ class HeatmapL2Loss(VoxelwiseLoss):
         self.foreground_weight = foreground_weight
 
     def voxel_loss(self, heatmaps: torch.Tensor, maps: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
-        """Weighted squared error of each voxel."""
+        """Return the weighted squared error of each voxel."""
         squared = (heatmaps - maps).square()
         if self.foreground_weight > 0:
             squared = squared * (1 + self.foreground_weight * maps / _divisor(peak))
         return squared
 
     def voxel_slopes(self, heatmaps: torch.Tensor, maps: torch.Tensor, peak: torch.Tensor, of_target: bool) -> Slopes:
-        """Derivatives of :meth:`voxel_loss`."""
+        """Return the derivatives of :meth:`voxel_loss`."""
         error = heatmaps - maps
         if self.foreground_weight == 0:
             return Slopes(2 * error, -2 * error if of_target else None)
@@ -79,5 +81,5 @@ class HeatmapL2Loss(VoxelwiseLoss):
 
 
 def _divisor(peak: torch.Tensor) -> torch.Tensor:
-    """The peak, or 1 where there is no target."""
+    """The peak, or 1 for an empty target."""
     return torch.where(peak > 0, peak, torch.ones_like(peak))

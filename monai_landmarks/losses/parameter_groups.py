@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Which parameters of a network and a loss an optimizer shall decay."""
+"""Parameter groups with and without weight decay."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def parameter_groups(
     network: nn.Module, loss: nn.Module | None = None, weight_decay: float = 0.0
 ) -> list[dict[str, Any]]:
     """
-    Parameter groups for a torch optimizer: weight decay on kernels only.
+    Parameter groups for a torch optimizer, with weight decay on kernels only.
 
-    Biases, the scales of normalization layers and the parameters of the loss, such as a learned sigma, are not decayed,
-    as in SCN's published code.
+    Biases, scales of normalization layers and parameters of the loss, such as a learned sigma, have no weight decay.
+    The published code of SCN does the same.
 
     Args:
-        network: its parameters of two or more dimensions are decayed.
-        loss: a loss with parameters of its own, or None.
-        weight_decay: of the first group.
+        network: the network. Weight decay applies to its parameters with two or more dimensions.
+        loss: a loss with parameters, or None.
+        weight_decay: weight decay of the kernels.
 
     Returns:
-        groups with ``params`` and ``weight_decay``; empty ones are left out.
+        Groups with ``params`` and ``weight_decay``. Empty groups are left out.
 
     Example:
         >>> groups = parameter_groups(nn.Conv2d(1, 2, 3), weight_decay=1e-3)

@@ -13,6 +13,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
@@ -21,7 +23,7 @@ from monai_landmarks.spaces import plain_tensor
 
 from .targets import GaussianTarget
 from .voxel_sum import Slopes, VoxelTerm
-from .voxelwise import check_missing, sum_per_map
+from .voxelwise import Missing, require_missing, sum_per_map
 
 __all__ = ["SCNLoss"]
 
@@ -34,26 +36,29 @@ class SCNLoss(_Loss, VoxelTerm):
         L = \frac{1}{2B} \sum_b \sum_n \sum_x (h_{bn}(x) - t_{bn}(x; \sigma_n))^2
             + \frac{\alpha}{2B} \sum_b \sum_{n \text{ present in } b} \sigma_n^2
 
-    The target is a Gaussian of integral gamma, so a narrower one is higher and costs more where the network cannot
-    place it: sigma settles at a value that grows with the uncertainty of the landmark, below the ceiling
-    :math:`(\gamma^2 / 4 \pi \alpha)^{1/4}` voxels in 2-D and
-    :math:`(3 \gamma^2 / (2 (4\pi)^{3/2} \alpha))^{1/5}` in 3-D. When the spacing changes, choose alpha from the ceiling.
+    The target is a Gaussian with integral :math:`\gamma`. A narrow Gaussian is high, which costs more if the network
+    cannot locate the landmark. Sigma converges to a value that increases with the uncertainty of the landmark, below a
+    ceiling of :math:`(\gamma^2 / 4 \pi \alpha)^{1/4}` voxels in 2-D and :math:`(3 \gamma^2 / (2 (4\pi)^{3/2}
+    \alpha))^{1/5}` voxels in 3-D. For another spacing, choose :math:`\alpha` by the ceiling.
 
-    The sum over a map is large; the published settings go with SGD and learning rates of 1e-6 to 5e-8. Adam does not
-    mind the scale. Sigma is a parameter of this loss: give it to the optimizer, without weight decay.
+    The sum over a map is large. The published settings use SGD with learning rates of 5e-8 to 1e-6. Adam does not
+    depend on the scale. Sigma is a parameter of this loss: give it to the optimizer, without weight decay
+    (:func:`parameter_groups`).
 
     Args:
         num_landmarks: N.
-        spatial_dims: 2 or 3; sets the published values of what follows.
-        sigma: initial sigma in voxels, a number or N of them; 2.5 in 2-D, 4 in 3-D.
-        amplitude: gamma, the integral of the target; 100 in 2-D, 1000 in 3-D.
-        sigma_weight: alpha, 20 in 2-D, 100 in 3-D.
-        learn_sigma: False keeps sigma and leaves out the penalty.
-        missing: what a NaN landmark means: ``"ignore"``, its position is unknown and it adds nothing; or ``"absent"``,
-            it is known not to be in the image and its target is flat, as in the published code; or ``"chain"``, ignored
-            next to a landmark that is there, absent elsewhere, see `VoxelwiseLoss`. None adds to the penalty on sigma.
-        reduction: ``"sum"``, the published form above, divided by the batch size only; ``"mean"``, that divided by the
-            number of landmarks and voxels; ``"none"``, (B, N) terms of the double sum, penalty included.
+        spatial_dims: 2 or 3. It selects the published defaults of the other arguments.
+        sigma: initial sigma in voxels, one number or N. Default: 2.5 in 2-D, 4 in 3-D.
+        amplitude: :math:`\gamma`, the integral of the target. Default: 100 in 2-D, 1000 in 3-D.
+        sigma_weight: :math:`\alpha`. Default: 20 in 2-D, 100 in 3-D.
+        learn_sigma: False keeps sigma constant and omits the penalty.
+        missing: meaning of a NaN landmark: ``"ignore"``, ``"absent"`` as in the published code, or ``"chain"``, see
+            :class:`VoxelwiseLoss`. Missing landmarks never add to the penalty on sigma.
+        reduction: ``"sum"``, the published form above, divided by the batch size only; ``"mean"``, the same, divided by
+            the number of landmarks and voxels; ``"none"``, (B, N) terms of the double sum, including the penalty.
+
+    Raises:
+        ValueError: if ``spatial_dims`` is not 2 or 3, or for an unknown ``missing`` or ``reduction``.
 
     Example:
         >>> loss = SCNLoss(num_landmarks=19, spatial_dims=2)
@@ -65,11 +70,11 @@ class SCNLoss(_Loss, VoxelTerm):
         self,
         num_landmarks: int,
         spatial_dims: int,
-        sigma: float | list[float] | None = None,
+        sigma: float | Sequence[float] | None = None,
         amplitude: float | None = None,
         sigma_weight: float | None = None,
         learn_sigma: bool = True,
-        missing: str = "ignore",
+        missing: Missing = "ignore",
         reduction: LossReduction | str = LossReduction.SUM,
     ) -> None:
         super().__init__(reduction=LossReduction(reduction).value)
@@ -80,14 +85,15 @@ class SCNLoss(_Loss, VoxelTerm):
         self.sigma_weight = (20.0 if flat else 100.0) if sigma_weight is None else sigma_weight
         initial = torch.as_tensor((2.5 if flat else 4.0) if sigma is None else sigma, dtype=torch.float32)
         self.target = GaussianTarget(
-            # one row per landmark, so that nothing can be mistaken for values per axis
+            # one row per landmark, because a flat list could also mean one value per axis
             sigma=initial.flatten().expand(num_landmarks)[:, None],
             normalize="mass",
             amplitude=(100.0 if flat else 1000.0) if amplitude is None else amplitude,
             learnable=learn_sigma,
         )
         self.learn_sigma = learn_sigma
-        self.missing = check_missing(missing)
+        require_missing(missing)
+        self.missing: Missing = missing
 
     @property
     def sigma(self) -> torch.Tensor:
@@ -95,23 +101,25 @@ class SCNLoss(_Loss, VoxelTerm):
         return self.target.sigma[:, 0]
 
     def sigma_ceiling(self) -> float:
-        """The sigma, in voxels, towards which a landmark goes that cannot be localized at all."""
+        """Return the sigma in voxels of a landmark that cannot be located at all."""
         ratio = self.target.amplitude**2 / self.sigma_weight
         if self.spatial_dims == 2:
             return (ratio / (4 * torch.pi)) ** 0.25
         return (1.5 * ratio / (4 * torch.pi) ** 1.5) ** 0.2
 
     def voxel_loss(self, heatmaps: torch.Tensor, maps: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
-        """Half of the squared error of each voxel."""
+        """Return half of the squared error of each voxel."""
         return 0.5 * (heatmaps - maps).square()
 
     def voxel_slopes(self, heatmaps: torch.Tensor, maps: torch.Tensor, peak: torch.Tensor, of_target: bool) -> Slopes:
-        """Derivatives of :meth:`voxel_loss`."""
+        """Return the derivatives of :meth:`voxel_loss`."""
         error = heatmaps - maps
         return Slopes(error, -error if of_target else None)
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """
+        Compute the loss.
+
         Args:
             input: predicted heatmaps (B, N, *spatial).
             target: index points (B, N, D) or (B, 1, N, D), NaN where missing.
@@ -120,11 +128,12 @@ class SCNLoss(_Loss, VoxelTerm):
             A scalar, or (B, N) for ``reduction="none"``.
 
         Raises:
-            ValueError: for target heatmaps: sigma can only be learned from points.
+            ValueError: for points that do not match the heatmaps, and for target heatmaps: sigma can only be learned
+                from points.
         """
         input, target = plain_tensor(input), plain_tensor(target)
         if target.shape == input.shape:
-            raise ValueError("SCNLoss makes its targets itself: pass index points (B, N, D), not heatmaps.")
+            raise ValueError("SCNLoss makes its targets from points: pass index points (B, N, D), not heatmaps.")
         per_map, _ = sum_per_map(self, input, target, self.target, self.missing)
         if self.learn_sigma:
             present = (~target.isnan().any(dim=-1)).reshape(per_map.shape).to(per_map)

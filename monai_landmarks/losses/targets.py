@@ -9,11 +9,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Targets made from points, on the device, at the moment the loss needs them."""
+"""Target heatmaps that are made from points on the device."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn as nn
@@ -21,29 +22,29 @@ import torch.nn as nn
 from monai_landmarks.heatmaps import expand_sigma, gaussian_factors, outer_product
 from monai_landmarks.spaces import plain_tensor, points_of_batch
 
-__all__ = ["GaussianTarget", "TargetSigma", "as_batch_points"]
+__all__ = ["GaussianTarget", "TargetSigma", "ensure_batch_points"]
 
 
-def as_batch_points(target: torch.Tensor, heatmaps: torch.Tensor) -> torch.Tensor:
+def ensure_batch_points(target: torch.Tensor, heatmaps: torch.Tensor) -> torch.Tensor:
     """
-    Bring a batch of index points to (B, N, D).
+    Convert a batch of index points to (B, N, D), and check that it matches the heatmaps.
 
     Args:
         target: (B, N, D), or (B, 1, N, D) as a MONAI data loader collates points.
-        heatmaps: the predicted heatmaps (B, N, *spatial) that the points belong to.
+        heatmaps: predicted heatmaps (B, N, *spatial) of these points.
 
     Returns:
         Points (B, N, D) as a plain tensor on the device of the heatmaps.
 
     Raises:
-        ValueError: when batch, number of landmarks or dimensions do not agree.
+        ValueError: if batch size, number of landmarks or dimensions are not those of the heatmaps.
     """
     expected = (heatmaps.shape[0], heatmaps.shape[1], heatmaps.ndim - 2)
     collated = (expected[0], 1, *expected[1:])
     if tuple(target.shape) not in (expected, collated):
         raise ValueError(
-            f"points of shape {tuple(target.shape)} do not belong to heatmaps of shape {tuple(heatmaps.shape)}: "
-            f"expected {expected} or {collated}, or a target of the heatmaps' shape."
+            f"points of shape {tuple(target.shape)} do not match heatmaps of shape {tuple(heatmaps.shape)}: "
+            f"expected {expected} or {collated}, or target heatmaps with the shape of the heatmaps."
         )
     return points_of_batch(plain_tensor(target)).to(heatmaps.device)
 
@@ -53,12 +54,13 @@ class GaussianTarget(nn.Module):
     Gaussian target heatmaps with fixed or learned sigma.
 
     Args:
-        sigma: in voxels of the heatmap, in any form that :func:`monai_landmarks.heatmaps.expand_sigma` takes.
-        normalize: ``"peak"`` or ``"mass"``, see :func:`monai_landmarks.heatmaps.gaussian_heatmaps`.
-        amplitude: height (``"peak"``) or integral (``"mass"``, SCN's gamma).
-        learnable: make sigma a parameter. Its gradient flows through the target.
-        min_sigma: sigma is never used smaller than this, in voxels. Below it the gradient still passes, so that a
-            learned sigma can grow again.
+        sigma: standard deviation in voxels of the heatmap, in any form that
+            :func:`~monai_landmarks.heatmaps.expand_sigma` accepts.
+        normalize: ``"peak"`` or ``"mass"``, see :func:`~monai_landmarks.heatmaps.gaussian_heatmaps`.
+        amplitude: height (``"peak"``) or integral (``"mass"``, the gamma of SCN) of the Gaussian.
+        learnable: make sigma a parameter, whose gradient flows through the target.
+        min_sigma: lower limit of a learned sigma, in voxels. The gradient also passes below the limit, so that sigma
+            can grow again.
 
     Raises:
         ValueError: for a sigma or amplitude that is not positive.
@@ -71,8 +73,8 @@ class GaussianTarget(nn.Module):
 
     def __init__(
         self,
-        sigma: Any = 3.0,
-        normalize: str = "peak",
+        sigma: float | Sequence[float] | Sequence[Sequence[float]] | torch.Tensor = 3.0,
+        normalize: Literal["peak", "mass"] = "peak",
         amplitude: float = 1.0,
         learnable: bool = False,
         min_sigma: float = 0.5,
@@ -91,39 +93,59 @@ class GaussianTarget(nn.Module):
 
     @property
     def sigma(self) -> torch.Tensor:
-        """Sigma as it is used, in the form in which it was given."""
+        """Sigma, limited to ``min_sigma`` if it is learned, in the form in which it was given."""
         raw = self.raw_sigma
-        # the value first: added to a very negative number it would be rounded away
+        # the value plus a zero that has the gradient: clamp - raw would lose digits for a very negative raw
         return raw.detach().clamp(min=self.min_sigma) + (raw - raw.detach()) if raw.requires_grad else raw
 
     def sigma_table(self, num_landmarks: int, spatial_dims: int) -> torch.Tensor:
-        """Sigma per landmark and axis, (N, D)."""
+        """Return sigma per landmark and axis, (N, D)."""
         return expand_sigma(self.sigma, num_landmarks, spatial_dims)
 
     def factors(
         self, points: torch.Tensor, spatial_shape: torch.Size | tuple[int, ...], dtype: torch.dtype = torch.float32
     ) -> list[torch.Tensor]:
-        """The targets as factors along each axis, D tensors (..., N, size); for losses that store no targets."""
+        """
+        Return the targets as one factor per axis, for losses that store no target maps.
+
+        Args:
+            points: (..., N, D) index points, NaN where missing.
+            spatial_shape: D sizes of the heatmaps.
+            dtype: floating-point type of the factors.
+
+        Returns:
+            D tensors (..., N, size of the axis).
+        """
         return gaussian_factors(points, spatial_shape, self.sigma, self.normalize, self.amplitude, dtype)
 
     def forward(self, points: torch.Tensor, spatial_shape: torch.Size | tuple[int, ...]) -> torch.Tensor:
-        """(..., N, D) index points to (..., N, *spatial_shape) targets, float32; NaN points give zero maps."""
+        """
+        Make target heatmaps.
+
+        Args:
+            points: (..., N, D) index points. A NaN point gives a zero map.
+            spatial_shape: D sizes of the heatmaps.
+
+        Returns:
+            (..., N, *spatial_shape), float32.
+        """
         return outer_product(self.factors(points, spatial_shape))
 
 
 class TargetSigma:
     """
-    The sigma of a loss's targets as something to save: beside the weights, for the covariance of predictions.
+    The sigma of a loss's targets, in a form that a ``CheckpointSaver`` can save next to the weights of the network.
 
-    Give it to a ``CheckpointSaver`` of its own, with the key metric of the one that saves the network, so that both belong to
-    the same epoch. The file is tensors alone, and :func:`monai_landmarks.uncertainty.load_sigma` reads it.
+    Predicted covariances use the saved sigma. Use a second ``CheckpointSaver`` with the key metric of the one that
+    saves the network, so that both files are of the same epoch. The file contains tensors only;
+    :func:`monai_landmarks.uncertainty.load_sigma` reads it.
 
     Args:
-        loss: with a :class:`GaussianTarget` as ``target``, such as ``SCNLoss``, or with a ``base`` that has one, such as
-            ``AdaptivePrecisionLoss``; also inside of ``DistributedDataParallel``.
+        loss: a loss with a :class:`GaussianTarget` as ``target``, such as :class:`SCNLoss`, or with a ``base`` that has
+            one, such as :class:`AdaptivePrecisionLoss`. It may be wrapped in ``DistributedDataParallel``.
 
     Raises:
-        ValueError: for a loss without.
+        ValueError: if the loss has no such target.
 
     Example:
         >>> loss = torch.nn.Module()
@@ -137,9 +159,9 @@ class TargetSigma:
         plain: Any = getattr(loss, "module", loss)
         target = getattr(getattr(plain, "base", plain), "target", None)
         if not isinstance(target, GaussianTarget):
-            raise ValueError(f"{type(plain).__name__} has no GaussianTarget whose sigma could be saved.")
+            raise ValueError(f"{type(plain).__name__} has no GaussianTarget, so there is no sigma to save.")
         self.target = target
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Sigma in voxels of the heatmaps, as it is used, in the form in which the target has it."""
+        """Return sigma in voxels of the heatmaps, in the form of :attr:`GaussianTarget.sigma`."""
         return {"sigma": self.target.sigma.detach().cpu().clone()}

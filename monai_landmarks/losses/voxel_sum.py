@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Sums over the voxels of heatmaps and Gaussian targets, part by part, so that no target volume is ever stored."""
+"""Sums over the voxels of heatmaps and Gaussian targets, computed in parts, so that no target map is stored."""
 
 from __future__ import annotations
 
@@ -24,26 +24,27 @@ from monai_landmarks.heatmaps import outer_product
 
 __all__ = ["Slopes", "VoxelTerm", "in_loss_precision", "loss_dtype", "sum_over_voxels"]
 
-# A term holds some five intermediate results of a part at once. This many parts keep them below 5 % of the heatmaps.
+# A term holds about five intermediate results of a part at a time. With 128 parts they take less than 5 % of the memory
+# of the heatmaps.
 _NUM_PARTS = 128
-# Smaller parts than this save no memory worth having, and their calls cost more than their arithmetic.
+# In smaller parts, the overhead of the calls is larger than the computation, and little memory is saved.
 _LEAST_VOXELS = {"cpu": 2**14, "cuda": 2**18}
-# Larger ones leave the cache of a processor.
+# Larger parts do not fit into the cache of a CPU.
 _MOST_VOXELS = {"cpu": 2**16}
 
 
 def loss_dtype(heatmaps: torch.Tensor) -> torch.dtype:
-    """The type in which a loss is computed, float32 at least: a sum over a million voxels is too much for half."""
+    """Return the type in which a loss is computed: float32 or float64. Half precision cannot sum a million voxels."""
     return torch.float64 if heatmaps.dtype == torch.float64 else torch.float32
 
 
 def in_loss_precision(heatmaps: torch.Tensor) -> torch.Tensor:
-    """Heatmaps in :func:`loss_dtype`."""
+    """Convert heatmaps to :func:`loss_dtype`."""
     return heatmaps.to(loss_dtype(heatmaps))
 
 
 class Slopes(NamedTuple):
-    """Derivatives of what each voxel adds; None is zero. All have the shape of the heatmaps."""
+    """Derivatives of the term of each voxel, with the shape of the heatmaps. None means zero."""
 
     heatmaps: torch.Tensor
     maps: torch.Tensor | None = None
@@ -51,19 +52,20 @@ class Slopes(NamedTuple):
 
 
 class VoxelTerm:
-    """What a voxel adds to a loss. It is asked for a few rows of the maps at a time."""
+    """The term of one voxel in a loss. It is evaluated for a few rows of the maps at a time."""
 
-    # True where what a voxel adds depends on the targets of its neighbors: then it is asked for whole maps
+    # True if the term depends on the targets of neighboring voxels: it is then evaluated for whole maps
     whole_maps = False
 
     def voxel_loss(self, heatmaps: torch.Tensor, maps: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
         """
-        What each voxel adds.
+        Compute the term of each voxel.
 
         Args:
-            heatmaps: predictions (b, n, rows, ...), in float32 at least, as everything here.
-            maps: targets of the same shape; or (1, 1, 1, ...), one zero, where there is no target in the whole part.
-            peak: largest value of each target map, all its rows included, (b, n, 1, ...).
+            heatmaps: predictions (b, n, rows, ...), in float32 or float64, as all arguments.
+            maps: targets of the same shape; or a single zero, (1, 1, 1, ...), if the targets are zero in the whole
+                part.
+            peak: largest value of each complete target map, (b, n, 1, ...).
 
         Returns:
             (b, n, rows, ...).
@@ -72,11 +74,17 @@ class VoxelTerm:
 
     def voxel_slopes(self, heatmaps: torch.Tensor, maps: torch.Tensor, peak: torch.Tensor, of_target: bool) -> Slopes:
         """
-        Derivatives of :meth:`voxel_loss` by its arguments, by automatic differentiation: override it with what is quicker.
+        Compute the derivatives of :meth:`voxel_loss` by automatic differentiation. A subclass can override it with a
+        faster formula.
 
         Args:
-            heatmaps: as for :meth:`voxel_loss`, as ``maps`` and ``peak``.
-            of_target: those by ``maps`` and ``peak`` are asked for, too.
+            heatmaps: see :meth:`voxel_loss`.
+            maps: see :meth:`voxel_loss`.
+            peak: see :meth:`voxel_loss`.
+            of_target: also compute the derivatives with respect to ``maps`` and ``peak``.
+
+        Returns:
+            The derivatives.
         """
         with torch.enable_grad():
             heatmaps = heatmaps.detach().requires_grad_()
@@ -88,22 +96,22 @@ class VoxelTerm:
 
 def sum_over_voxels(term: VoxelTerm, heatmaps: torch.Tensor, factors: Sequence[torch.Tensor]) -> torch.Tensor:
     """
-    Sum of a term over the voxels of each map, with targets that are products of one factor per axis.
+    Sum a term over the voxels of each map, for targets that are a product of one factor per axis.
 
-    The value and the gradients are those of ``term.voxel_loss(heatmaps, outer_product(factors), peak)``, but targets
-    exist for a few rows at a time only. The backward pass makes them again, and holds nothing but the gradient of the
-    heatmaps.
+    Value and gradients are those of ``term.voxel_loss(heatmaps, outer_product(factors), peak)``, but targets are made
+    for a few rows at a time. The backward pass makes them again. The only large tensor that it allocates is the
+    gradient of the heatmaps.
 
     Args:
-        term: what a voxel adds.
+        term: the term of each voxel.
         heatmaps: (B, N, *spatial), any floating-point type, device and memory format.
-        factors: D tensors (B, N, size of the axis), not negative, in :func:`loss_dtype`. May carry a gradient.
+        factors: D tensors (B, N, size of the axis), not negative, in :func:`loss_dtype`. They may require a gradient.
 
     Returns:
-        (B, N), of the type of the factors.
+        (B, N), with the type of the factors.
 
     Raises:
-        RuntimeError: in the backward pass, when its result shall be differentiated again.
+        RuntimeError: in the backward pass with ``create_graph=True``: there are no second derivatives.
     """
     first, *others = factors
     peak = math.prod([factor.amax(dim=-1) for factor in others], start=first.amax(dim=-1))
@@ -112,25 +120,25 @@ def sum_over_voxels(term: VoxelTerm, heatmaps: torch.Tensor, factors: Sequence[t
 
 
 class _Part(NamedTuple):
-    """Where a few rows, along the first spatial axis, of a few maps are."""
+    """The indices of a few rows, along the first spatial axis, of a few maps."""
 
     rows: tuple[slice, slice, slice]
     maps: tuple[slice, slice]
 
     def of(self, factors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """The factors of this part: rows of the first, all of the others."""
+        """Return the factors of this part: its rows of the first factor, and the other factors completely."""
         first, *others = factors
         return [first[self.rows], *(factor[self.maps] for factor in others)]
 
 
 def _parts(heatmaps: torch.Tensor, whole_maps: bool) -> Iterator[_Part]:
-    # never zero, whatever axis is empty
+    # at least 1, because an axis may be empty
     num_cases, num_maps, num_rows, row = (max(1, n) for n in (*heatmaps.shape[:3], heatmaps.shape[3:].numel()))
     kind = heatmaps.device.type
     voxels = max(heatmaps.numel() // _NUM_PARTS, _LEAST_VOXELS.get(kind, _LEAST_VOXELS["cuda"]))
     voxels = min(voxels, _MOST_VOXELS.get(kind, voxels))
     case_step, map_step = voxels // (num_maps * num_rows * row), voxels // (num_rows * row)
-    if heatmaps.stride(1) < heatmaps.stride(2):  # channels last: a row of all maps lies together
+    if heatmaps.stride(1) < heatmaps.stride(2):  # channels last: one row of all maps is contiguous
         map_step, row_step = num_maps, voxels // (num_maps * row)
     else:
         row_step = voxels // row
@@ -156,7 +164,7 @@ class _SumOverVoxels(torch.autograd.Function):
     def forward(
         ctx: Any, term: VoxelTerm, heatmaps: torch.Tensor, peak: torch.Tensor, *factors: torch.Tensor
     ) -> torch.Tensor:
-        # Far from the landmarks there is no target. Asked for all rows at once, since a GPU answers slowly.
+        # Far from the landmarks the targets are zero. Checked for all rows at once: each transfer from a GPU is slow.
         row_has_target = (factors[0] != 0).cpu()
         sums = torch.zeros_like(factors[0][..., 0])
         for part in _parts(heatmaps, term.whole_maps):
@@ -171,8 +179,8 @@ class _SumOverVoxels(torch.autograd.Function):
     def backward(ctx: Any, *sums_gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         if torch.is_grad_enabled():  # create_graph=True
             raise RuntimeError(
-                "the gradient of a heatmap loss called with points cannot be differentiated again: call the loss with "
-                "target heatmaps, such as GaussianTarget makes from points."
+                "a heatmap loss that is called with points has no second derivatives (create_graph=True): call it with "
+                "target heatmaps, which GaussianTarget makes from points."
             )
         heatmaps, peak, *factors = ctx.saved_tensors
         scale = sums_gradient[0].view_as(peak)
@@ -196,7 +204,7 @@ class _SumOverVoxels(torch.autograd.Function):
 
 
 def _of_factors(factors: Sequence[torch.Tensor], gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Gradients of the factors of a product from the gradient of the product."""
+    """Gradients of the factors, from the gradient of their product."""
     with torch.enable_grad():
         leaves = [factor.detach().requires_grad_() for factor in factors]
         product = outer_product(leaves)

@@ -9,9 +9,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What losses that compare heatmaps voxel by voxel have in common: targets, missing landmarks, reduction."""
+"""Base of the losses that compare heatmaps voxel by voxel: targets, missing landmarks, reduction."""
 
 from __future__ import annotations
+
+from typing import Literal, get_args
 
 import torch
 from monai.utils import LossReduction
@@ -19,29 +21,28 @@ from torch.nn.modules.loss import _Loss
 
 from monai_landmarks.spaces import plain_tensor
 
-from .targets import GaussianTarget, as_batch_points
+from .targets import GaussianTarget, ensure_batch_points
 from .voxel_sum import VoxelTerm, in_loss_precision, loss_dtype, sum_over_voxels
 
-__all__ = ["VoxelwiseLoss", "check_missing", "counted_maps", "sum_per_map"]
+__all__ = ["Missing", "VoxelwiseLoss", "counted_maps", "require_missing", "sum_per_map"]
 
-_MISSING = ("ignore", "absent", "chain")
-
-
-def check_missing(missing: str) -> str:
-    """Return ``missing`` if it is one of the three meanings, else raise ValueError."""
-    if missing not in _MISSING:
-        raise ValueError(f"missing must be 'ignore', 'absent' or 'chain', got {missing!r}.")
-    return missing
+Missing = Literal["ignore", "absent", "chain"]
 
 
-def counted_maps(unknown: torch.Tensor, missing: str) -> torch.Tensor:
+def require_missing(missing: str) -> None:
+    """Raise ``ValueError`` unless ``missing`` is one of the three meanings."""
+    if missing not in get_args(Missing):
+        raise ValueError(f"missing must be one of {get_args(Missing)}, got {missing!r}.")
+
+
+def counted_maps(unknown: torch.Tensor, missing: Missing) -> torch.Tensor:
     """
-    Which maps a loss counts.
+    Find the maps that a loss counts.
 
     Args:
         unknown: (B, N) bool, landmarks without a position.
-        missing: ``"ignore"``: none of these. ``"absent"``: all maps. ``"chain"``: not those of unknown landmarks next to one
-            that is there.
+        missing: ``"ignore"``: maps of unknown landmarks do not count. ``"absent"``: all maps count. ``"chain"``: maps
+            of unknown landmarks do not count if a neighbor in the chain is known.
 
     Returns:
         (B, N) bool.
@@ -62,22 +63,21 @@ def counted_maps(unknown: torch.Tensor, missing: str) -> torch.Tensor:
 
 
 def sum_per_map(
-    term: VoxelTerm, heatmaps: torch.Tensor, target: torch.Tensor, make_target: GaussianTarget, missing: str
+    term: VoxelTerm, heatmaps: torch.Tensor, target: torch.Tensor, make_target: GaussianTarget, missing: Missing
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Sum of a term over the voxels of each map, and which maps the loss counts.
+    Sum a term over the voxels of each map, and find the maps that the loss counts.
 
     Args:
-        term: what a voxel adds.
+        term: the term of each voxel.
         heatmaps: predictions (B, N, *spatial).
-        target: index points (B, N, D) or (B, 1, N, D), NaN where missing: the targets are made part by part and never
-            stored. Or maps of the shape of ``heatmaps``, where a map with a NaN is missing.
+        target: index points (B, N, D) or (B, 1, N, D), NaN where missing; their target maps are made in parts and never
+            stored. Or target maps with the shape of ``heatmaps``; a map that contains NaN is missing.
         make_target: makes targets from points.
-        missing: ``"ignore"``: the position is unknown, the map counts not at all. ``"absent"``: the landmark is known
-            not to be in the image, its target is flat zero. ``"chain"``: see :class:`VoxelwiseLoss`.
+        missing: meaning of a NaN landmark, see :class:`VoxelwiseLoss`.
 
     Returns:
-        sums (B, N), zero where a map does not count, and weights (B, N), 0 or 1.
+        Sums (B, N), zero for maps that do not count, and weights (B, N), 0 or 1.
     """
     dtype = loss_dtype(heatmaps)
     if target.shape == heatmaps.shape:
@@ -88,7 +88,7 @@ def sum_per_map(
         peak = maps.flatten(2).amax(dim=-1).view(*unknown.shape, *ones)
         sums = term.voxel_loss(in_loss_precision(heatmaps), maps, peak).flatten(2).sum(dim=-1)
     else:
-        points = as_batch_points(target, heatmaps)
+        points = ensure_batch_points(target, heatmaps)
         unknown = points.isnan().any(dim=-1)
         sums = sum_over_voxels(term, heatmaps, make_target.factors(points, heatmaps.shape[2:], dtype))
     weight = counted_maps(unknown, missing).to(heatmaps.device, dtype)
@@ -97,60 +97,70 @@ def sum_per_map(
 
 class VoxelwiseLoss(_Loss, VoxelTerm):
     """
-    A sum over the voxels of each map; a subclass says in ``voxel_loss`` what a voxel adds.
+    Base class of the losses that are a sum over the voxels of each map.
 
-    Called with points, it needs no memory for targets: they are made for a few rows at a time, in the forward and again in
-    the backward pass. Beside the gradient of the heatmaps, that takes less than 5 % of their size, or a few MiB where that
-    is more, for any number of landmarks.
+    A subclass implements :meth:`voxel_loss`, the term of one voxel.
+
+    Called with points, the loss does not store target maps. It makes them for a few rows at a time, in the forward pass
+    and again in the backward pass. In addition to the gradient of the heatmaps, this takes less than 5 % of the memory
+    of the heatmaps, or a few MiB if that is more, for any number of landmarks.
 
     Args:
         target: makes the target maps when the loss is called with points. Default: sigma 3 voxels, peak 1.
-        missing: what a NaN landmark means. ``"ignore"``: its position is unknown, it adds nothing to the loss.
-            ``"absent"``: it is known not to be in the image, its target is a flat zero map. ``"chain"``: landmarks follow each
-            other, as vertebrae do, and all that are wholly in the image have a position; the next one at either end may be
-            there in part, and is ignored, and those beyond it are absent.
-        reduction: ``"mean"`` over all voxels of the maps that count (weights are not divided out), ``"sum"``, or
+        missing: meaning of a NaN landmark.
+
+            - ``"ignore"``: its position is unknown. Its map does not count.
+            - ``"absent"``: it is not in the image. Its target is a flat zero map.
+            - ``"chain"``: the landmarks form a chain, such as vertebrae. All that are completely in the image have a
+              position. The next landmark at either end may be partly in the image and is ignored. The landmarks beyond
+              it are absent.
+        reduction: ``"mean"`` over all voxels of the maps that count, not divided by the weights; ``"sum"``; or
             ``"none"``: (B, N) sums per map, zero for maps that do not count.
 
     Raises:
-        ValueError: for an unknown ``missing`` or ``reduction``; for targets whose peak is not 1, where
-            ``unit_targets`` says that the formula needs it.
+        ValueError: for an unknown ``missing`` or ``reduction``; for targets whose peak is not 1, if the formula of the
+            loss requires a peak of 1 (``unit_targets``).
     """
 
+    # True if the formula requires targets between 0 and 1
     unit_targets = False
 
     def __init__(
         self,
         target: GaussianTarget | None = None,
-        missing: str = "ignore",
+        missing: Missing = "ignore",
         reduction: LossReduction | str = LossReduction.MEAN,
     ) -> None:
         super().__init__(reduction=LossReduction(reduction).value)
         self.target = target or GaussianTarget()
-        self.missing = check_missing(missing)
+        require_missing(missing)
+        self.missing: Missing = missing
         if self.unit_targets and (self.target.normalize != "peak" or self.target.amplitude != 1):
             raise ValueError(
-                f"{type(self).__name__} has the target in an exponent, so the target's peak must be 1; got "
+                f"{type(self).__name__} uses the target as an exponent, so the target's peak must be 1; got "
                 f"normalize={self.target.normalize!r}, amplitude={self.target.amplitude}. "
                 "Use GaussianTarget(sigma, normalize='peak', amplitude=1.0)."
             )
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """
+        Compute the loss.
+
         Args:
             input: predicted heatmaps (B, N, *spatial).
-            target: index points (B, N, D) or (B, 1, N, D), or target heatmaps of the shape of ``input``. NaN is missing.
+            target: index points (B, N, D) or (B, 1, N, D), or target heatmaps with the shape of ``input``. NaN is
+                missing.
 
         Returns:
             A scalar, or (B, N) for ``reduction="none"``.
 
         Raises:
-            ValueError: for points that do not belong to the heatmaps; for target heatmaps outside [0, 1], where the
-                formula needs that.
+            ValueError: for points that do not match the heatmaps; for target heatmaps outside [0, 1], if the formula of
+                the loss requires that range.
         """
         input, target = plain_tensor(input), plain_tensor(target)
         if self.unit_targets and target.shape == input.shape:
-            self._check_unit(target.detach())
+            self._require_unit(target.detach())
         per_map, weight = sum_per_map(self, input, target, self.target, self.missing)
         if self.reduction == LossReduction.SUM.value:
             return per_map.sum()
@@ -158,11 +168,11 @@ class VoxelwiseLoss(_Loss, VoxelTerm):
             return per_map.sum() / (weight.sum() * input.shape[2:].numel()).clamp(min=1)
         return per_map
 
-    def _check_unit(self, maps: torch.Tensor) -> None:
-        # a map with a NaN is missing; resampled maps are off by rounding
+    def _require_unit(self, maps: torch.Tensor) -> None:
+        # a map that contains NaN is missing; resampled maps have rounding errors
         low, high = (float(v) for v in torch.nan_to_num(maps).aminmax())
         if low < -1e-3 or high > 1 + 1e-3:
             raise ValueError(
-                f"{type(self).__name__} needs target heatmaps in [0, 1], got values from {low:.4g} to {high:.4g}: "
+                f"{type(self).__name__} requires target heatmaps in [0, 1], got values from {low:.4g} to {high:.4g}: "
                 "divide them by their peak."
             )

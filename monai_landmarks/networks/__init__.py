@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Networks that turn images into landmark heatmaps."""
+"""Networks that predict landmark heatmaps from images, in ``nets``, and the encoders that they use."""
 
 from __future__ import annotations
 

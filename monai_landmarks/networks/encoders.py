@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Encoders of other networks (DenseNet, ResNet, VGG), cut into stages so that each resolution can be tapped."""
+"""Encoders of DenseNet, ResNet and VGG, divided into stages so that the features at each resolution can be used."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ _VGGS = ("vgg16", "vgg19")
 
 class Encoder(nn.Module):
     """
-    Stages that each halve the resolution, and give what they computed.
+    A sequence of stages that each halve the resolution. The outputs of all stages are returned.
 
     Args:
-        stages: in the order in which they run. Their parameters are named as in the network that they come from, after
-            ``stages.<number>.``.
-        channels: what each stage gives.
+        stages: the stages, in the order of forward. The names of their parameters are those of the original network,
+            with the prefix ``stages.<number>.``.
+        channels: number of output channels of each stage.
 
     Shape:
-        (B, C, *spatial) to a list, one (B, channels[i], *ceil(spatial / 2**(i+1))) per stage.
+        (B, C, *spatial) to a list with one tensor (B, channels[i], *ceil(spatial / 2**(i+1))) per stage.
     """
 
     def __init__(self, stages: Sequence[nn.Module], channels: Sequence[int]) -> None:
@@ -72,7 +72,7 @@ class Encoder(nn.Module):
 
 
 def _part(network: nn.Module, *names: str) -> nn.Module:
-    """Some children of a network, in this order and under their own names."""
+    """Some children of a network, in this order and with their own names."""
     return nn.Sequential(OrderedDict((name, network.get_submodule(name)) for name in names))
 
 
@@ -87,12 +87,12 @@ def _densenet(spatial_dims: int, in_channels: int, **options: Any) -> tuple[list
         stages.append(_part(network, *before, name, *last))
         width += sum(layer.layers.conv2.out_channels for layer in network.get_submodule(name))
         channels.append(width)
-        width //= 2  # by the next transition
+        width //= 2  # the next transition halves the channels
     return stages, channels
 
 
 def _resnet(spatial_dims: int, in_channels: int, **options: Any) -> tuple[list[nn.Module], list[int]]:
-    # the stride of the first convolution and the shortcuts without bias are torchvision's, so that its weights fit
+    # as in torchvision, for its weights: the stride of the first convolution, and no bias in the shortcuts
     options = {"block_inplanes": [64, 128, 256, 512], "conv1_t_stride": 2, "bias_downsample": False, **options}
     network: Any = ResNet(spatial_dims=spatial_dims, n_input_channels=in_channels, feed_forward=False, **options)
     layers = ("layer1", "layer2", "layer3", "layer4")
@@ -108,7 +108,7 @@ def _vgg(name: str, in_channels: int) -> tuple[list[nn.Module], list[int]]:
     network = getattr(models, name)(weights=None).features
     if in_channels != 3:
         network[0] = nn.Conv2d(in_channels, network[0].out_channels, kernel_size=3, padding=1)
-    # a stage ends before the next pooling; only the first has two levels, at full and at half of the resolution
+    # a stage ends before the next pooling; the first stage has two levels, at full and at half of the resolution
     groups: list[list[str]] = [[]]
     for key, layer in network.named_children():
         if isinstance(layer, nn.MaxPool2d):
@@ -123,7 +123,7 @@ def _vgg(name: str, in_channels: int) -> tuple[list[nn.Module], list[int]]:
 
 
 def _replace_batch_norm(module: nn.Module, norm: str | tuple, spatial_dims: int) -> None:
-    """Once the network is built, because MONAI's ResNet does not hand its argument on to the blocks."""
+    """Replace batch normalization afterwards: MONAI's ResNet does not pass its argument to the blocks."""
     for name, child in module.named_children():
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
             setattr(module, name, get_norm_layer(norm, spatial_dims, child.num_features))
@@ -140,21 +140,25 @@ def make_encoder(
     weights: str | PathLike | None = None,
 ) -> Encoder:
     """
-    An encoder whose stages can be tapped, from MONAI's DenseNet or ResNet, or from torchvision's VGG.
+    Make an encoder that returns its features at each resolution, from MONAI's DenseNet or ResNet or torchvision's VGG.
 
-    The taps are the output of the first convolution, before its normalization; then the output of each block of layers.
-    DenseNet's last includes the normalization that follows, without activation. VGG's are the last feature maps at each
-    resolution.
+    The first output is that of the first convolution, before its normalization. The others are the outputs of the
+    blocks of layers. The last output of DenseNet includes the normalization that follows, without activation. The
+    outputs of VGG are the last feature maps at each resolution.
 
     Args:
-        backbone: ``"densenet121"``, 169 or 201, ``"resnet18"``, 34, 50, 101 or 152, ``"vgg16"`` or 19. Or a name with
-            arguments of MONAI's class, where the name may also be ``"densenet"``: ``("densenet", {"init_features": 32,
+        backbone: ``"densenet121"``, ``"densenet169"``, ``"densenet201"``, ``"resnet18"``, ``"resnet34"``,
+            ``"resnet50"``, ``"resnet101"``, ``"resnet152"``, ``"vgg16"`` or ``"vgg19"``. Or a name with arguments of
+            MONAI's class, where the name may also be ``"densenet"``: ``("densenet", {"init_features": 32,
             "growth_rate": 16, "block_config": (3, 6, 12, 8)})``, ``("resnet18", {"widen_factor": 0.5})``.
-        spatial_dims: 2 or 3; VGG only 2.
+        spatial_dims: 2 or 3; 2 for VGG.
         in_channels: channels of the image.
-        num_stages: how many stages, from the finest; each halves the resolution.
-        norm: what stands in place of batch normalization, in MONAI's notation. VGG has none.
-        weights: None, ``"imagenet"`` (2-D), or the path of a file; see :func:`load_pretrained`.
+        num_stages: number of stages, from the finest. Each halves the resolution.
+        norm: replaces batch normalization, in MONAI's notation. VGG has no normalization.
+        weights: None, ``"imagenet"`` (2-D), or the path of a file, see :func:`load_pretrained`.
+
+    Returns:
+        The encoder.
 
     Raises:
         ValueError: for an unknown name, more stages than the network has, or ImageNet weights in 3-D.
@@ -168,7 +172,7 @@ def make_encoder(
         (1, 512, 2, 3)
     """
     if weights == "imagenet" and spatial_dims != 2:
-        raise ValueError("ImageNet weights are for 2-D: set weights to None or to a file for 3-D.")
+        raise ValueError("weights='imagenet' is for 2-D: set weights to None or to the path of a file.")
     name, options = (backbone, {}) if isinstance(backbone, str) else backbone
     if name in _DENSENETS:
         stages, channels = _densenet(spatial_dims, in_channels, **{**_DENSENETS[name], **options})
@@ -178,9 +182,12 @@ def make_encoder(
         stages, channels = _vgg(name, in_channels, **options)
     else:
         known = (*_DENSENETS, *_RESNETS, *(_VGGS if spatial_dims == 2 else ()))
-        raise ValueError(f"there is no backbone {name!r} in {spatial_dims}-D, only {known}.")
+        raise ValueError(f"there is no backbone {name!r} in {spatial_dims}-D. Use one of {known}.")
     if not 1 <= num_stages <= len(stages):
-        raise ValueError(f"{name} has {len(stages)} stages, num_stages={num_stages} does not fit.")
+        raise ValueError(
+            f"num_stages must be between 1 and {len(stages)}, because {name} has {len(stages)} stages; "
+            f"got {num_stages}."
+        )
     encoder = Encoder(stages[:num_stages], channels[:num_stages])
     if norm != "batch":
         _replace_batch_norm(encoder, norm, spatial_dims)

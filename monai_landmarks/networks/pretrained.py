@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Pre-trained weights of an encoder, from torchvision's files or the user's, matched by name and never executed."""
+"""Load pre-trained weights of an encoder, from torchvision's files or from the user's, without executing code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["load_pretrained"]
 logger = logging.getLogger(__name__)
 
 _IMAGENET_URL = "https://download.pytorch.org/models/"
-# the end of a name is the beginning of the file's SHA-256
+# the last part of a name is the beginning of the file's SHA-256 hash
 _IMAGENET_FILES = {
     "densenet121": "densenet121-a639ec97.pth",
     "densenet169": "densenet169-b2777c0a.pth",
@@ -44,20 +44,20 @@ _IMAGENET_FILES = {
     "vgg16": "vgg16-397923af.pth",
     "vgg19": "vgg19-dcbb9e9d.pth",
 }
-# where a training left the weights in a checkpoint
+# entries of a checkpoint that contain the weights
 _CHECKPOINT_ENTRIES = ("state_dict", "model")
-# what wrappers and networks put before an encoder's own names
+# prefixes that wrappers and networks add to the names of an encoder
 _PREFIXES = re.compile(r"^(?:(?:module|model|net|network|backbone|encoder|features|stages\.\d+)\.)+")
-# "denselayer1.norm1" is also "denselayer1.norm.1" in older files, and "denselayer1.layers.norm1" in MONAI's network
+# "denselayer1.norm1" is "denselayer1.norm.1" in older files and "denselayer1.layers.norm1" in MONAI's network
 _DENSE_LAYER = re.compile(r"(denselayer\d+)\.(?:layers\.)?(norm|conv)\.?([12])\.")
 _CLASSIFIER = re.compile(r"^(?:classifier|class_layers|fc)\.")
-# how much of a backbone a file must hold
+# minimum fraction of the weights of a backbone that a file must have
 _LEAST_MATCHED = 0.99
 _SHOWN = 8
 
 
 def _plain_name(name: str) -> str:
-    """The name that torchvision's newest files have, without what stands before the encoder's part."""
+    """The name in torchvision's current files, without prefixes."""
     return _DENSE_LAYER.sub(r"\1.\2\3.", _PREFIXES.sub("", name))
 
 
@@ -67,26 +67,28 @@ def _some(names: list[str]) -> str:
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a file, by name."""
+    """Read the tensors of a file, by name."""
     try:
         if path.suffix == ".safetensors":
             load_file, _ = optional_import("safetensors.torch", name="load_file")
             content: Any = load_file(path)
         else:
-            # refuses whatever is not plain data, before any of it runs
+            # weights_only refuses a file that could execute code
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, ImportError):
         raise
-    except Exception as error:  # a damaged file fails in any way
+    except Exception as error:  # a damaged file can raise any exception
         raise ValueError(
-            f"{path} could not be read as weights: it is damaged, not a file of weights, or holds more than tensors and "
-            f"plain data, which is not loaded because it could run code. Save the network's state_dict(). ({error})"
+            f"{path} could not be read as weights: it is damaged, it is not a file of weights, or it contains other objects "
+            f"than tensors and plain data, which could run code. Save the network's state_dict(). ({error})"
         ) from error
     for entry in _CHECKPOINT_ENTRIES:
         if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
             content = content[entry]
     if not isinstance(content, Mapping):
-        raise ValueError(f"{path} holds a {type(content).__name__}, not weights by name. Save the state_dict().")
+        raise ValueError(
+            f"{path} contains a {type(content).__name__} instead of weights by name. Save the network's state_dict()."
+        )
     return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
 
 
@@ -95,18 +97,18 @@ def _by_plain_name(state: dict[str, torch.Tensor], path: Path, wanted: Iterable[
     for key, tensor in state.items():
         name = _plain_name(key)
         if name in named and name in wanted:
-            raise ValueError(f"{path} has more than one {name!r}: save the backbone's state_dict() alone.")
+            raise ValueError(f"{path} has more than one {name!r}: save only the state_dict() of the backbone.")
         if not key.endswith("num_batches_tracked"):
             named[name] = tensor
     return named
 
 
 def _imagenet_file(backbone: str) -> Path | None:
-    """The file in the cache of torch.hub, downloaded if need be; None, with a warning, where that cannot be done."""
+    """The file in the cache of torch.hub, downloaded if necessary; None, with a warning, if the download fails."""
     if backbone not in _IMAGENET_FILES:
         raise ValueError(
             f"no ImageNet weights are known for backbone {backbone!r}, only for {tuple(_IMAGENET_FILES)}. Use one of "
-            "these, or a file of weights."
+            "these, or the path of a file of weights."
         )
     name = _IMAGENET_FILES[backbone]
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
@@ -115,12 +117,12 @@ def _imagenet_file(backbone: str) -> Path | None:
             path.parent.mkdir(parents=True, exist_ok=True)
             begin_of_hash = path.stem.rpartition("-")[2]
             torch.hub.download_url_to_file(_IMAGENET_URL + name, str(path), hash_prefix=begin_of_hash)
-        except (OSError, RuntimeError) as error:  # no network or not writable; not the file that it should be
+        except (OSError, RuntimeError) as error:  # no connection, cache not writable, or wrong hash
             warnings.warn(
-                f"no ImageNet weights for {backbone}, the backbone keeps its random start: {_IMAGENET_URL + name} could "
-                f"not be downloaded ({error}). Put that file at {path}, or set TORCH_HOME to a folder with "
-                f"hub/checkpoints/{name}, or give the path of the file as weights. This is harmless where a trained "
-                "network is loaded afterwards."
+                f"no ImageNet weights for {backbone}, the backbone keeps its random initialization: "
+                f"{_IMAGENET_URL + name} could not be downloaded ({error}). Copy that file to {path}, or set TORCH_HOME to a folder with "
+                f"hub/checkpoints/{name}, or set weights to the path of the file. You can ignore this warning if the "
+                "weights of a trained network are loaded afterwards."
             )
             return None
     return path
@@ -130,29 +132,30 @@ def load_pretrained(
     encoder: nn.Module, weights: str | PathLike, backbone: str = "", unneeded: Iterable[str] = ()
 ) -> None:
     """
-    Load the weights of an encoder from a file, matched by name.
+    Load the weights of an encoder from a file. They are matched by name.
 
-    Both namings of DenseNet's layers are known, and files of classifiers, segmentation networks or whole checkpoints,
-    where names have a prefix such as ``module.``, ``features.`` or ``backbone.``. An encoder for images of one channel
-    takes the first convolution of a file for more as its sum over the channels. Nothing in a file is ever executed.
+    The names may be those of either version of DenseNet's layers. Files of classifiers, segmentation networks and whole
+    checkpoints are supported, whose names have a prefix such as ``module.``, ``features.`` or ``backbone.``. For an
+    encoder with one input channel, the first convolution of a file with more channels is summed over the channels. No
+    code in a file is executed.
 
     Args:
-        encoder: what gets the weights.
-        weights: ``"imagenet"`` for torchvision's (IMAGENET1K_V1), from the cache of ``torch.hub`` or downloaded into it;
-            where that is impossible there is a warning, and the encoder stays as it is. Or the path of a file of
-            ``torch.save`` or safetensors.
+        encoder: the encoder.
+        weights: ``"imagenet"`` for torchvision's weights (IMAGENET1K_V1) from the cache of ``torch.hub``, into which
+            they are downloaded if necessary. If the download fails, there is a warning and the encoder stays unchanged.
+            Or the path of a file of ``torch.save`` or safetensors.
         backbone: name of the encoder's network.
-        unneeded: names of weights that may well be in the file, but that the encoder does not want.
+        unneeded: names of weights that may be in the file but are not in the encoder. There is no warning about them.
 
     Raises:
-        FileNotFoundError: where there is no such file.
-        ValueError: for a file that is no file of weights or that of another network, fitting less than 99 % of the
-            encoder; for an unknown backbone.
-        OptionalImportError: for a safetensors file without that package.
+        FileNotFoundError: if there is no such file.
+        ValueError: for a file without weights, for a file of another network, in which less than 99 % of the encoder's
+            weights are found, or for an unknown backbone.
+        OptionalImportError: for a safetensors file, if that package is not installed.
 
     Warns:
-        UserWarning: weights of the encoder that are not in the file or have another shape there, and weights in the
-            file that have no place in the encoder. A classifier's are not mentioned.
+        UserWarning: if weights of the encoder are not in the file or have another shape there, or if weights of the
+            file are not in the encoder, except those of a classifier.
     """
     if weights == "imagenet":
         path = _imagenet_file(backbone)
@@ -161,9 +164,11 @@ def load_pretrained(
     else:
         path = Path(weights)
         if not path.is_file():
-            raise FileNotFoundError(f"no file of weights at {path}: weights is None, 'imagenet' or the path of a file.")
+            raise FileNotFoundError(
+                f"no file of weights at {path}: set weights to None, 'imagenet' or the path of a file."
+            )
     own = encoder.state_dict()
-    # counters of batches are not in older files, and nothing depends on them
+    # older files do not have num_batches_tracked, and the outputs do not depend on it
     keys = {_plain_name(key): key for key in own if not key.endswith("num_batches_tracked")}
     held = _by_plain_name(_read(path), path, keys)
     first, key = next(iter(keys.items()))
@@ -184,10 +189,10 @@ def load_pretrained(
     summary = f"{len(matched)} of {len(keys)} weights of the backbone {backbone} are in {path}"
     if len(matched) < _LEAST_MATCHED * len(keys):
         raise ValueError(
-            f"only {summary}: it seems to be another network's, choose the backbone that it was made with. Weights "
-            f"{report}."
+            f"only {summary}: the file seems to be another network's. Choose the backbone of the file. "
+            f"Weights {report}."
         )
     if report:
         warnings.warn(f"{summary}. Weights {report}.")
     encoder.load_state_dict(matched, strict=False)
-    logger.info(f"{summary}, and are loaded.")
+    logger.info(f"{summary} and were loaded.")

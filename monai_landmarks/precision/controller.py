@@ -47,7 +47,8 @@ class SigmaRange:
         ValueError: unless 0 < low < high and step > 1.
 
     Example:
-        >>> SigmaRange(1.0, 10.0).apply(torch.tensor([4.0, 4.0, 9.0]), torch.tensor([Action.SHRINK, Action.STOP, Action.GROW]))
+        >>> actions = torch.tensor([Action.SHRINK, Action.STOP, Action.GROW])
+        >>> SigmaRange(1.0, 10.0).apply(torch.tensor([4.0, 4.0, 9.0]), actions)
         tensor([ 3.2000,  4.0000, 10.0000])
     """
 

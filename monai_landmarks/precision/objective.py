@@ -97,8 +97,8 @@ class PrecisionObjective:
 
     Here e is the radial error. The means are over the latest validations; older ones weigh less.
 
-    The first term is the localization error. It hardly depends on sigma for a landmark whose annotation is uncertain, and
-    its noise hides the rest. The second term measures how well a Gaussian of width :math:`\sigma_n / k` around the
+    The first term is the localization error. It hardly depends on sigma for a landmark whose annotation is uncertain,
+    and its noise hides the rest. The second term measures how well a Gaussian of width :math:`\sigma_n / k` around the
     predicted point predicts the annotation of a held-out image. It is the negative log-likelihood per axis, without its
     constant. It decreases with the error, too. Its minimum is at a sigma of k times the remaining error,
     :math:`\sigma_n^2 = k^2\, \overline{e_n^2} / D`.
@@ -106,8 +106,8 @@ class PrecisionObjective:
     Args:
         spatial_dims: D.
         calibration: c, between 0 (the error alone) and 1.
-        margin: k. Networks learn more easily from targets that are wider than the remaining error. On the cephalograms of
-            this package's bundles, the sigma that was tuned by hand is a little more than twice that error.
+        margin: k. Networks learn more easily from targets that are wider than the remaining error. On the cephalograms
+            of this package's bundles, the sigma that was tuned by hand is a little more than twice that error.
         decay: weight of a validation relative to the next one.
         window: number of validations to use.
 
@@ -198,7 +198,8 @@ class PrecisionObservation:
     """
     The state of each landmark: 18 numbers without unit, of magnitude about 1.
 
-    One agent can therefore serve all landmarks, in 2-D and 3-D. Unknown values are 0. The order is that of ``FEATURES``:
+    One agent can therefore serve all landmarks, in 2-D and 3-D. Unknown values are 0. The order is that of
+    ``FEATURES``:
 
     ========================  ======================================================================================
     ``log_sigma``             logarithm of sigma over the geometric mean of its bounds

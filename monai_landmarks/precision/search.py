@@ -138,9 +138,9 @@ class PrecisionSearch(PrecisionController):
     The search starts after the warm-up, because the network cannot locate landmarks before. Landmarks that are still
     searched at ``until`` keep their sigma, and the rest is plain training.
 
-    With more than one child, several copies of the network try different random actions for each decision, one after the
-    other. The agent learns from all of them, and the training continues with the child that has the smallest mean error.
-    There are fewer decisions before ``until`` then, unless the training is longer.
+    With more than one child, several copies of the network try different random actions for each decision, one after
+    the other. The agent learns from all of them, and the training continues with the child that has the smallest mean
+    error. There are fewer decisions before ``until`` then, unless the training is longer.
 
     Args:
         num_landmarks: N.

@@ -37,8 +37,8 @@ class PrecisionTrajectory:
     """
     Sigma of each landmark over a training, with errors, rewards, values of the actions and stop reasons.
 
-    The JSON file has ``names``, ``unit`` and ``decisions``. Each decision is an object with these entries, lists with one
-    item per landmark except for the first two. Unknown values are null.
+    The JSON file has ``names``, ``unit`` and ``decisions``. Each decision is an object with these entries, lists with
+    one item per landmark except for the first two. Unknown values are null.
 
     ============  ==============================================================================================
     ``epoch``     the epoch after which the decision was made; 0 for the start

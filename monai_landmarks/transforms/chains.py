@@ -10,24 +10,33 @@
 # limitations under the License.
 
 
-"""Heatmaps of landmarks that follow each other, such as vertebrae, to points that do so."""
+"""Heatmaps of landmarks that form chains, such as vertebrae, to points that fit together."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import Transform
-from monai.utils import TransformBackends, convert_to_tensor
+from monai.utils import TransformBackends, convert_to_tensor, look_up_option
+from numpy.typing import ArrayLike
 
-from monai_landmarks.heatmaps import DecodedLandmarks, choose_by_graph, choose_by_sequence, find_peaks, with_neighbors
+from monai_landmarks.heatmaps import (
+    DecodedLandmarks,
+    DecodingMethod,
+    choose_by_graph,
+    choose_by_sequence,
+    find_peaks,
+    require_decoding_method,
+    with_neighbors,
+)
 from monai_landmarks.spaces import points_to_world
 
-from .heatmap import HeatmapToLandmarksd
+from .decoding import DecodeLandmarksd, arrays_like
 
 __all__ = [
     "HeatmapToChainLandmarks",
@@ -36,38 +45,40 @@ __all__ = [
     "HeatmapToChainLandmarksd",
 ]
 
-# threshold of a candidate, as published
-_THRESHOLDS = {"sequence": 0.25, "graph": 0.05}
+ChainRule = Literal["sequence", "graph"]
+# published thresholds of candidates
+_THRESHOLDS: dict[ChainRule, float] = {"sequence": 0.25, "graph": 0.05}
 
 Chains = Mapping[str, Sequence[str]] | Sequence[Sequence[str] | Sequence[int]]
 
 
 class HeatmapToChainLandmarks(Transform):
-    """
-    Heatmaps to sub-pixel points of landmarks that follow each other in chains.
+    """Heatmaps to index points of landmarks that form chains.
 
-    Each map gives several candidates, and of each chain those are taken that fit together, by one of two published ways:
-    :func:`monai_landmarks.heatmaps.choose_by_sequence` or :func:`monai_landmarks.heatmaps.choose_by_graph`. What does not
-    fit is absent. A landmark of no chain is where its map is highest.
+    Each map has several candidates. One of two published rules chooses, per chain, the candidates that fit together:
+    :func:`monai_landmarks.heatmaps.choose_by_sequence` or :func:`monai_landmarks.heatmaps.choose_by_graph`. A landmark
+    without a fitting candidate is missing. A landmark that is in no chain is at the maximum of its map.
 
     Args:
-        chains: landmarks of each chain in their order: names or row numbers; or the ``chains`` of a landmark schema.
-        names: of all landmarks in their order; needed for chains by name.
-        method: ``"sequence"`` or ``"graph"``.
-        offsets: for ``"graph"``: for each chain the mean vectors from each landmark to the next in RAS mm, (n - 1, D), as
-            :func:`monai_landmarks.heatmaps.chain_offsets` gives them for training landmarks.
-        direction: for ``"sequence"``: vector in RAS along which the chains go, such as (0, 0, -1) from head to foot.
-        num_peaks: candidates of each map.
-        min_distance: of candidates of one map, in voxels.
-        threshold: of a candidate. Default: as published, 0.25 for ``"sequence"`` and 0.05 for ``"graph"``, for heatmaps
-            with a peak of about 1.
-        min_factor: a candidate below this share of the highest of its map does not count.
-        refinement: of a candidate to a fraction of a voxel, see :func:`monai_landmarks.heatmaps.decode_heatmaps`.
-        radius: how far around a candidate the refinement looks, in voxels.
-        options: further arguments of the way that was chosen, such as its distances.
+        chains: landmarks of each chain in their order, by name or row number; or the ``chains`` of a landmark schema.
+        names: names of all landmarks in their order, for chains by name.
+        choose_by: rule, ``"sequence"`` or ``"graph"``.
+        offsets: for ``"graph"``: per chain the mean vectors from each landmark to the next in RAS mm, (n - 1, D), from
+            :func:`monai_landmarks.heatmaps.chain_offsets`.
+        direction: for ``"sequence"``: vector in RAS along which the chains go, for example (0, 0, -1) from head to
+            foot.
+        num_peaks: number of candidates per map.
+        min_distance: smallest distance of the candidates of one map, in voxels.
+        threshold: a candidate that is not above it does not count. Default: the published value, 0.25 for
+            ``"sequence"`` and 0.05 for ``"graph"``, for heatmaps with a peak of about 1.
+        min_factor: a candidate below this share of the highest candidate of its map does not count.
+        method: refinement of a candidate to a fraction of a voxel, see
+            :func:`monai_landmarks.heatmaps.decode_heatmaps`.
+        radius: of the neighborhood that the refinement uses, in voxels.
+        options: further arguments of the rule, for example ``distance``.
 
     Raises:
-        ValueError: for an unknown method, an unknown name, offsets that are not those of the chains, or a landmark in two
+        ValueError: for an unknown rule, method or name, offsets that do not belong to the chains, or a landmark in two
             chains.
 
     Example:
@@ -86,47 +97,48 @@ class HeatmapToChainLandmarks(Transform):
         self,
         chains: Chains,
         names: Sequence[str] | None = None,
-        method: str = "sequence",
-        offsets: Sequence[Any] | None = None,
+        choose_by: ChainRule = "sequence",
+        offsets: Sequence[ArrayLike | torch.Tensor] | None = None,
         direction: Sequence[float] | None = None,
         num_peaks: int = 5,
         min_distance: float = 7.0,
         threshold: float | None = None,
         min_factor: float = 0.1,
-        refinement: str = "gaussian",
+        method: DecodingMethod = "gaussian",
         radius: int | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        if method not in _THRESHOLDS:
-            raise ValueError(f"method must be one of {', '.join(_THRESHOLDS)}, got {method!r}.")
+        require_decoding_method(method)
         self.chains = _rows(chains.values() if isinstance(chains, Mapping) else chains, names)
-        self.method = method
+        self.choose_by: ChainRule = look_up_option(choose_by, get_args(ChainRule))
         self.offsets = [torch.as_tensor(vectors).double() for vectors in offsets or ()]
         found = [len(vectors) + 1 for vectors in self.offsets]
-        needed = [len(chain) for chain in self.chains] if method == "graph" else []
+        needed = [len(chain) for chain in self.chains] if choose_by == "graph" else []
         if found != needed:
             raise ValueError(
-                f"offsets are for chains of {found} landmarks, needed are those of {needed}."
+                f"offsets must be those of chains of {needed} landmarks, got those of chains of {found}."
                 if needed
-                else "offsets are for method='graph' only."
+                else "offsets must be given for choose_by='graph' only."
             )
         self.direction = direction
         self.num_peaks, self.min_distance, self.min_factor = num_peaks, min_distance, min_factor
-        self.threshold = _THRESHOLDS[method] if threshold is None else threshold
-        self.refinement, self.radius = refinement, radius
-        self.options: dict[str, Any] = {"threshold": self.threshold} if method == "sequence" else {}
+        self.threshold = _THRESHOLDS[self.choose_by] if threshold is None else threshold
+        self.method: DecodingMethod = method
+        self.radius = radius
+        self.options: dict[str, Any] = {"threshold": self.threshold} if choose_by == "sequence" else {}
         self.options.update(options or {})
 
     def __call__(self, heatmaps: NdarrayOrTensor, affine: np.ndarray | None = None) -> DecodedLandmarks:
-        """
+        """Decode heatmaps.
+
         Args:
             heatmaps: (N, *spatial).
-            affine: 4x4, of the image: index coordinates to RAS mm. None: a voxel is a cube of 1 mm.
+            affine: 4x4, from index coordinates of the image to RAS mm. None: a voxel is a cube of 1 mm.
 
         Returns:
-            :class:`monai_landmarks.heatmaps.DecodedLandmarks` with points (N, D) in index coordinates, NaN where the landmark
-            is absent; scores (N,), of the chosen candidate, or of the highest one where none was chosen; and
-            covariances (N, D, D) in square voxels.
+            :class:`monai_landmarks.heatmaps.DecodedLandmarks` with points (N, D) in index coordinates, NaN where the
+            landmark is missing; scores (N,) of the chosen candidates, or of the highest one where none was chosen; and
+            covariances (N, D, D) in square voxels. They are NumPy arrays if the heatmaps are one, else plain tensors.
         """
         maps = convert_to_tensor(heatmaps, track_meta=False)
         peaks = find_peaks(
@@ -135,26 +147,25 @@ class HeatmapToChainLandmarks(Transform):
             self.num_peaks,
             self.min_distance,
             self.threshold,
-            method=self.refinement,
+            method=self.method,
             radius=self.radius,
         )
-        return self.choose(peaks, affine, maps.shape[1:])
+        return arrays_like(heatmaps, self.choose(peaks, affine, maps.shape[1:]))
 
     def choose(
         self, peaks: DecodedLandmarks, affine: np.ndarray | None = None, size: Sequence[int] | None = None
     ) -> DecodedLandmarks:
-        """
-        Take candidates that fit together.
+        """Choose the candidates that fit together.
 
         Args:
-            peaks: candidates, points (N, K, D) in index coordinates, scores (N, K) and covariances (N, K, D, D), the highest
-                first, NaN where there are no more: from :func:`monai_landmarks.heatmaps.find_peaks`, or an inferer with
-                ``num_peaks``.
-            affine: 4x4, of the image. None: a voxel is a cube of 1 mm.
-            size: of the image. Without it a chain may begin at its border as elsewhere.
+            peaks: candidates, points (N, K, D) in index coordinates, scores (N, K) and covariances (N, K, D, D), the
+                highest first, NaN where a map has fewer than K: from :func:`monai_landmarks.heatmaps.find_peaks`, or
+                from an inferer with ``num_peaks``.
+            affine: 4x4, from index coordinates of the image to RAS mm. None: a voxel is a cube of 1 mm.
+            size: of the image. None: the rule for chains that begin at the border of the image is not applied.
 
         Returns:
-            as from heatmaps.
+            Points (N, D), scores (N,) and covariances (N, D, D), see :meth:`__call__`.
         """
         lowest = (self.min_factor * peaks.scores[:, :1]).clamp(min=self.threshold)
         counts = (peaks.scores > self.threshold) & (peaks.scores >= lowest)
@@ -166,7 +177,7 @@ class HeatmapToChainLandmarks(Transform):
         for number, chain in enumerate(self.chains):
             rows = torch.tensor(chain, device=counts.device)
             points, scores, covariances = (values[rows] for values in peaks)
-            if self.method == "graph":
+            if self.choose_by == "graph":
                 lent, scores = with_neighbors(world[rows], scores)
                 chosen = choose_by_graph(lent, scores, self.offsets[number], **self.options)
                 points, covariances = (_lent(values) for values in (points, covariances))
@@ -181,7 +192,7 @@ class HeatmapToChainLandmarks(Transform):
         return result
 
     def _extent(self, shape: Sequence[int], affine: np.ndarray) -> tuple[float, float] | None:
-        """Lowest and highest place in the image along the direction of the chains."""
+        """Return the smallest and the largest coordinate in the image along the direction of the chains."""
         if self.direction is None:
             return None
         corners = np.array(list(itertools.product(*((0, size - 1) for size in shape))))
@@ -190,53 +201,52 @@ class HeatmapToChainLandmarks(Transform):
 
 
 def _lent(values: torch.Tensor) -> torch.Tensor:
-    """In the order of :func:`with_neighbors`, without its factor."""
+    """Return values in the order of :func:`with_neighbors`, without its factor."""
     one = torch.ones(values.shape[:2], device=values.device)
     return with_neighbors(values, one)[0]
 
 
-def _rows(chains: Any, names: Sequence[str] | None) -> list[list[int]]:
-    """Row numbers of the landmarks of each chain."""
+def _rows(chains: Iterable[Sequence[str] | Sequence[int]], names: Sequence[str] | None) -> list[list[int]]:
+    """Return the row numbers of the landmarks of each chain."""
     order = {name: row for row, name in enumerate(names or ())}
     rows = []
     for chain in chains:
         unknown = [entry for entry in chain if isinstance(entry, str) and entry not in order]
         if unknown:
             raise ValueError(
-                f"the chain {list(chain)} names {unknown[0]!r}, which is not among the names {list(order)}."
+                f"The chain {list(chain)} has the landmark {unknown[0]!r}, which is not among the names {list(order)}."
             )
         rows.append([order[entry] if isinstance(entry, str) else int(entry) for entry in chain])
     every = sorted(row for chain in rows for row in chain)
     twice = [row for row, following in zip(every, every[1:]) if row == following]
     if twice:
-        raise ValueError(f"landmark {twice[0]} is in the chains more than once.")
+        raise ValueError(f"Landmark {twice[0]} is in the chains more than once.")
     return rows
 
 
-class HeatmapToChainLandmarksd(HeatmapToLandmarksd):
-    """
-    Dictionary form of :class:`HeatmapToChainLandmarks`, in the place of ``HeatmapToLandmarksd``; distances are in mm.
+class HeatmapToChainLandmarksd(DecodeLandmarksd):
+    """Dictionary-based version of :class:`HeatmapToChainLandmarks`, to be used instead of ``HeatmapToLandmarksd``.
 
     Args:
-        keys: heatmaps (N, *spatial), such as a network's ``"pred"`` after decollation. Or what an inferer that ends in
-            points gives in their place with ``num_peaks``; then ``num_peaks``, ``min_distance``, ``refinement`` and
-            ``radius`` are the inferer's.
+        keys: heatmaps (N, *spatial), for example a network's ``"pred"`` after decollation. Or the result of an inferer
+            that ends in points, with ``num_peaks``. ``num_peaks``, ``min_distance``, ``method`` and ``radius`` are then
+            those of the inferer.
         chains: see :class:`HeatmapToChainLandmarks`.
         names: see :class:`HeatmapToChainLandmarks`.
-        method: see :class:`HeatmapToChainLandmarks`.
+        choose_by: see :class:`HeatmapToChainLandmarks`.
         offsets: see :class:`HeatmapToChainLandmarks`.
         direction: see :class:`HeatmapToChainLandmarks`.
         points_keys: see :class:`HeatmapToLandmarksd`.
         score_keys: see :class:`HeatmapToLandmarksd`.
         covariance_keys: see :class:`HeatmapToLandmarksd`.
-        refer_keys: see :class:`HeatmapToLandmarksd`.
+        refer_keys: see :class:`HeatmapToLandmarksd`. Its affine gives the distances in mm.
         space: see :class:`HeatmapToLandmarksd`.
-        allow_missing_keys: do not raise when a key is missing.
+        allow_missing_keys: do not raise if a key is missing.
         kwargs: further arguments of :class:`HeatmapToChainLandmarks`.
 
     Raises:
-        ValueError: as :class:`HeatmapToLandmarksd` and :class:`HeatmapToChainLandmarks`; for the points of an inferer without
-            ``num_peaks``, which has only one candidate.
+        ValueError: see :class:`HeatmapToLandmarksd` and :class:`HeatmapToChainLandmarks`; and for the points of an
+            inferer without ``num_peaks``, which have only one candidate.
     """
 
     backend = HeatmapToChainLandmarks.backend
@@ -246,35 +256,34 @@ class HeatmapToChainLandmarksd(HeatmapToLandmarksd):
         keys: KeysCollection,
         chains: Chains,
         names: Sequence[str] | None = None,
-        method: str = "sequence",
-        offsets: Sequence[Any] | None = None,
+        choose_by: ChainRule = "sequence",
+        offsets: Sequence[ArrayLike | torch.Tensor] | None = None,
         direction: Sequence[float] | None = None,
         points_keys: KeysCollection | None = None,
         score_keys: KeysCollection | None = None,
         covariance_keys: KeysCollection | None = None,
         refer_keys: KeysCollection | None = "image",
-        space: str = "world",
+        space: Literal["world", "index"] = "world",
         allow_missing_keys: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            keys, points_keys, score_keys, covariance_keys, refer_keys, space, allow_missing_keys=allow_missing_keys
-        )
-        self.chooser = HeatmapToChainLandmarks(chains, names, method, offsets, direction, **kwargs)
+        super().__init__(keys, points_keys, score_keys, covariance_keys, refer_keys, space, allow_missing_keys)
+        self.chooser = HeatmapToChainLandmarks(chains, names, choose_by, offsets, direction, **kwargs)
 
-    def decode(self, heatmaps: NdarrayOrTensor, affine: np.ndarray | None) -> Sequence[NdarrayOrTensor]:
-        """Points (N, D) in index coordinates, score and covariance."""
+    def decode_maps(self, heatmaps: NdarrayOrTensor, affine: np.ndarray | None) -> DecodedLandmarks:
+        """Decode heatmaps."""
         return self.chooser(heatmaps, affine)
 
-    def _present(
-        self, found: Mapping[str, torch.Tensor], affine: np.ndarray | None, size: Sequence[int] | None
-    ) -> Sequence[torch.Tensor]:
-        if found["points"].ndim != 3:
+    def decode_points(
+        self, found: DecodedLandmarks, affine: np.ndarray | None, size: Sequence[int] | None
+    ) -> DecodedLandmarks:
+        """Choose among the candidates of an inferer."""
+        if found.points.ndim != 3:
             raise ValueError(
-                "the candidates of a chain come from heatmaps, or from an inferer with num_peaks; this one gives one point a"
-                " landmark."
+                "A chain needs several candidates per landmark, but the inferer returned one point per landmark: use "
+                "an inferer with num_peaks."
             )
-        return self.chooser.choose(DecodedLandmarks(*(found[name] for name in DecodedLandmarks._fields)), affine, size)
+        return self.chooser.choose(found, affine, size)
 
 
 HeatmapToChainLandmarksD = HeatmapToChainLandmarksDict = HeatmapToChainLandmarksd

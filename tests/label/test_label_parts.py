@@ -199,7 +199,7 @@ def test_proposal() -> None:
     slice_.affine[2, 3] = 7.5
     flat = {"image": slice_, "pred_points": MetaTensor(torch.tensor([[[1.0, 2.0]]]), affine=torch.eye(4))}
     assert proposed_landmarks(flat, ("a",)).points.tolist() == [[1, 2, 7.5]]
-    with pytest.raises(ValueError, match="2 points, but its metadata names 1"):
+    with pytest.raises(ValueError, match="there are 2 points, but 1 landmark names"):
         proposed_landmarks(data, ("a",))
     with pytest.raises(ValueError, match="expected HeatmapToLandmarksd"):
         proposed_landmarks({}, ("a",))

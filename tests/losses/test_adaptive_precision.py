@@ -136,6 +136,25 @@ def test_a_landmark_that_the_batch_has_not_has_no_loss():
     assert loss.landmark_loss.isnan().tolist() == [False, False, True]
 
 
+@pytest.mark.parametrize("base", BASES)
+def test_the_base_that_is_given_stays_as_it_is(base):
+    """One base in two losses: neither changes it, nor the other loss."""
+    logits, points = example(2)
+    given = base()
+    target, sigma, before = given.target, given.target.sigma.clone(), given(logits, points)
+    losses = [AdaptivePrecisionLoss(3, 2, given, sigma=s, reduction="none") for s in (2.0, 5.0)]
+    losses[0].set_sigma([1.0, 2.0, 4.0])
+    losses[0](logits, points)
+    assert given.reduction == "mean" and given.target is target
+    assert torch.equal(given.target.sigma, sigma) and torch.equal(given(logits, points), before)
+    alone = base(reduction="none")
+    alone.target.raw_sigma.fill_(5.0)
+    torch.testing.assert_close(losses[1](logits, points), alone(logits, points))
+    # a change of the object that was given comes too late
+    given.target.raw_sigma.fill_(9.0)
+    torch.testing.assert_close(losses[1](logits, points), alone(logits, points))
+
+
 @pytest.mark.parametrize(
     "call,message",
     [
@@ -143,11 +162,11 @@ def test_a_landmark_that_the_batch_has_not_has_no_loss():
         (lambda: AdaptivePrecisionLoss(3, 2, sigma=[1.0, 2.0]), "3 of them"),
         (lambda: AdaptivePrecisionLoss(3, 2, sigma=0.0), "positive"),
         (lambda: AdaptivePrecisionLoss(3, 2, spacing=-1.0), "spacing"),
-        (lambda: AdaptivePrecisionLoss(3, 2, SCNLoss(3, 2)), "fixed sigma"),
-        (lambda: AdaptivePrecisionLoss(3, 2, torch.nn.MSELoss()), "fixed sigma"),
+        (lambda: AdaptivePrecisionLoss(3, 2, SCNLoss(3, 2)), "not learned"),
+        (lambda: AdaptivePrecisionLoss(3, 2, torch.nn.MSELoss()), "not learned"),
         (lambda: AdaptivePrecisionLoss(3, 2).set_sigma(float("nan")), "positive"),
         (lambda: AdaptivePrecisionLoss(1, 2)(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)), "index points"),
-        (lambda: AdaptivePrecisionLoss(1, 2)(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 3)), "do not belong"),
+        (lambda: AdaptivePrecisionLoss(1, 2)(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 3)), "do not match"),
     ],
 )
 def test_bad_arguments(call, message):

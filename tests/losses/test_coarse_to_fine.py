@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Coarse-to-fine supervision: both terms, both grids, and a network that is watched without being held."""
+"""Coarse-to-fine supervision: both terms, both grids, and a loss that does not keep its network alive."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from monai.engines import SupervisedTrainer
 
 from monai_landmarks.handlers import wrap_distributed
 from monai_landmarks.losses import CoarseToFineLoss, EWCLoss, GaussianTarget, HeatmapL2Loss, SCNLoss
+from monai_landmarks.networks.layers import OutputTap
 from monai_landmarks.networks.nets import FARNet
 
 SIZE = {2: (16, 13), 3: (10, 8, 9)}
@@ -40,7 +41,7 @@ class TinyNet(nn.Module):
         super().__init__()
         conv = nn.Conv2d if dims == 2 else nn.Conv3d
         self.down = conv(1, 3, 3, stride=stride, padding=1)
-        self.coarse = nn.Identity()
+        self.coarse = OutputTap()
         self.refine = conv(3, 3, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -91,7 +92,8 @@ def test_the_grids_are_aligned_as_pooling_aligns_them(stride):
     sigma = 8.0
     wide = GaussianTarget(sigma=sigma)(point, (64, 56))
     network = nn.Sequential()
-    network.add_module("coarse", nn.AvgPool2d(stride))
+    network.add_module("pool", nn.AvgPool2d(stride))
+    network.add_module("coarse", OutputTap())
     blurred = (sigma**2 + (stride**2 - 1) / 12) ** 0.5 / stride
     # the mean over blocks keeps the mass, so the peak sinks as the width grows
     peak = (sigma / stride / blurred) ** 2
@@ -132,14 +134,14 @@ def test_what_evaluation_leaves_is_not_used_in_training():
     loss = CoarseToFineLoss(EWCLoss(), network)
     heatmaps = network.eval()(image)
     network.train()
-    with pytest.raises(RuntimeError, match="no coarse heatmaps"):
+    with pytest.raises(RuntimeError, match="made no coarse heatmaps"):
         loss(heatmaps, points)
     # a pass in training whose maps wait while the network is evaluated
     heatmaps = network(image)
     network.eval()
     loss(network(image), points)
     network.train()
-    with pytest.raises(RuntimeError, match="no coarse heatmaps"):
+    with pytest.raises(RuntimeError, match="made no coarse heatmaps"):
         loss(heatmaps, points)
 
 
@@ -232,7 +234,7 @@ def test_a_copy_of_the_loss_is_not_connected(make):
     loss(heatmaps, points)
 
 
-def test_two_losses_watch_one_network():
+def test_two_losses_on_one_network():
     network, image, points = example()
     losses = [CoarseToFineLoss(EWCLoss(), network, weights=(0.0, w)) for w in (1.0, 2.0)]
     heatmaps = network(image)
@@ -240,23 +242,41 @@ def test_two_losses_watch_one_network():
     assert torch.allclose(2 * values[0], values[1])
 
 
-def test_the_hook_goes_with_the_loss():
+def test_neither_loss_nor_network_keeps_the_other_alive():
     network, image, points = example()
     kept = CoarseToFineLoss(EWCLoss(), network)
-    loss = CoarseToFineLoss(EWCLoss(), network)
-    assert len(network.coarse._forward_hooks) == 2
+    lost = CoarseToFineLoss(EWCLoss(), network)
     network(image)
-    del loss
+    gone = weakref.ref(lost)
+    del lost
     gc.collect()
-    assert len(network.coarse._forward_hooks) == 1
+    assert gone() is None
     kept(network(image), points)
+    # a new loss on the same network is connected, and nothing is left of the one that is gone
+    new = CoarseToFineLoss(EWCLoss(), network)
+    assert len(network.coarse._receivers) == 2
+    assert torch.equal(new(network(image), points), kept(network(image), points))
     gone = weakref.ref(network), weakref.ref(network.coarse)
     del network
     gc.collect()
     assert gone[0]() is None and gone[1]() is None
 
 
-def test_a_watched_network_can_be_scripted():
+def test_a_network_without_a_loss_keeps_no_maps():
+    network, image, _ = example()
+    loss = CoarseToFineLoss(EWCLoss(), network)
+    seen = []
+    network.coarse.register_forward_hook(lambda module, inputs, output: seen.append(weakref.ref(output)))
+    del loss
+    gc.collect()
+    heatmaps = network(image)
+    heatmaps.sum().backward()
+    del heatmaps
+    gc.collect()
+    assert seen[0]() is None
+
+
+def test_a_connected_network_can_be_scripted():
     network, image, points = example()
     losses = [CoarseToFineLoss(EWCLoss(), network) for _ in range(2)]
     for mode in (True, False):
@@ -270,7 +290,7 @@ def test_a_watched_network_can_be_scripted():
     assert torch.equal(losses[0](network(image), points), expected)
 
 
-def test_a_watched_network_can_be_compiled():
+def test_a_connected_network_can_be_compiled():
     network, image, points = example()
     loss = CoarseToFineLoss(EWCLoss(), network)
     expected = loss(network(image), points)
@@ -358,6 +378,8 @@ def test_farnet(dims, size):
 def test_unknown_layer():
     with pytest.raises(ValueError, match="no layer 'middle'; it has down, coarse, refine"):
         CoarseToFineLoss(EWCLoss(), TinyNet(), layer="middle")
+    with pytest.raises(ValueError, match="layer 'refine' of TinyNet is a Conv2d: .* OutputTap"):
+        CoarseToFineLoss(EWCLoss(), TinyNet(), layer="refine")
 
 
 @pytest.mark.parametrize(
@@ -386,5 +408,5 @@ def test_coarse_heatmaps_of_another_batch_are_refused():
     loss = CoarseToFineLoss(EWCLoss(), network)
     heatmaps = network(image)
     network(image[:1])
-    with pytest.raises(ValueError, match="do not belong"):
+    with pytest.raises(ValueError, match="do not match"):
         loss(heatmaps, points)

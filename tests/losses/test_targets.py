@@ -18,7 +18,7 @@ import torch
 from monai.data import MetaTensor
 
 from monai_landmarks.heatmaps import gaussian_heatmaps
-from monai_landmarks.losses import GaussianTarget, as_batch_points
+from monai_landmarks.losses import GaussianTarget, ensure_batch_points
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -33,15 +33,15 @@ def test_is_the_heatmap_of_the_points(dims, device):
 @pytest.mark.parametrize("meta", [False, True])
 def test_accepts_what_a_loader_gives(shape, meta):
     points = torch.rand(shape)
-    rows = as_batch_points(MetaTensor(points) if meta else points, torch.zeros(2, 3, 8, 8))
+    rows = ensure_batch_points(MetaTensor(points) if meta else points, torch.zeros(2, 3, 8, 8))
     assert type(rows) is torch.Tensor and rows.shape == (2, 3, 2)
     assert torch.equal(rows, points.reshape(2, 3, 2))
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 2), (1, 3, 2), (2, 3, 3), (2, 2, 3, 2)])
 def test_points_of_other_heatmaps_are_refused(shape):
-    with pytest.raises(ValueError, match="do not belong"):
-        as_batch_points(torch.rand(shape), torch.zeros(2, 3, 8, 8))
+    with pytest.raises(ValueError, match="do not match"):
+        ensure_batch_points(torch.rand(shape), torch.zeros(2, 3, 8, 8))
 
 
 def test_sigma_is_bounded_below_and_can_grow_again():

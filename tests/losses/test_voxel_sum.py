@@ -167,7 +167,7 @@ def test_a_second_derivative_is_refused():
     prediction, points = example(2)
     loss = HeatmapL2Loss(GaussianTarget(sigma=1.5), reduction="sum")
     value = loss(prediction, points)
-    with pytest.raises(RuntimeError, match="call the loss with target heatmaps"):
+    with pytest.raises(RuntimeError, match="no second derivatives.*call it with target heatmaps"):
         torch.autograd.grad(value, prediction, create_graph=True)
     value = loss(prediction, loss.target(points, SHAPE[2]))
     (gradient,) = torch.autograd.grad(value, prediction, create_graph=True)

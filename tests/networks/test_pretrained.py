@@ -133,7 +133,7 @@ def test_an_encoder_loads_what_an_encoder_saved(tmp_path, caplog):
     path = save({f"backbone.{k}": v for k, v in first.state_dict().items()}, tmp_path / "weights.pth")
     with caplog.at_level("INFO"):
         second = make_encoder("resnet18", 2, 1, weights=path)
-    assert f"{path}, and are loaded" in caplog.text
+    assert f"{path} and were loaded" in caplog.text
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
@@ -243,7 +243,7 @@ def test_damaged_files_say_so(content, suffix, tmp_path):
 
 
 def test_other_content_says_so(tmp_path):
-    with pytest.raises(ValueError, match="holds a list"):
+    with pytest.raises(ValueError, match="contains a list"):
         load("resnet", save([torch.zeros(1)], tmp_path / "weights.pth"))
     with pytest.raises(ValueError, match=r"only 0 of"):
         load("resnet", save({"epoch": 3}, tmp_path / "weights.pth"))
@@ -285,7 +285,7 @@ def test_imagenet_without_network_warns_and_starts_at_random(error, cache, monke
     with pytest.warns(UserWarning) as caught:
         state = make_encoder("resnet18", 2, 3, weights="imagenet").state_dict()
     (message,) = (str(w.message) for w in caught)
-    assert str(cache / "resnet18-f37072fd.pth") in message and "random start" in message and "TORCH_HOME" in message
+    assert str(cache / "resnet18-f37072fd.pth") in message and "random initialization" in message and "TORCH_HOME" in message
     assert all(torch.equal(state[key], expected[key]) for key in expected)
 
 

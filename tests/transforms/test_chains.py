@@ -54,15 +54,15 @@ def training_offsets():
 
 def chooser(method, **arguments):
     if method == "graph":
-        return {"method": "graph", "offsets": [training_offsets()], **arguments}
-    return {"method": "sequence", "direction": (0.0, 0.0, -1.0), **arguments}
+        return {"choose_by": "graph", "offsets": [training_offsets()], **arguments}
+    return {"choose_by": "sequence", "direction": (0.0, 0.0, -1.0), **arguments}
 
 
 @pytest.mark.parametrize("chains", [[CHAIN], {"spine": CHAIN}, [[0, 1, 3, 4]]])
 @pytest.mark.parametrize("method", ["sequence", "graph"])
 def test_jumps_are_undone(method, chains, device):
     points, maps = spine_maps(device)
-    assert float((HeatmapToLandmarks()(maps)[3] - points[4]).abs().max()) < 0.1  # the jump
+    assert float((HeatmapToLandmarks()(maps).points[3] - points[4]).abs().max()) < 0.1  # the jump
     found = HeatmapToChainLandmarks(chains, NAMES, **chooser(method))(maps, AFFINE)
     # the empty map borrows its neighbor's candidate in the graph only
     known = [0, 1, 2, 3] if method == "sequence" else [0, 1, 2, 3, 4]
@@ -109,7 +109,7 @@ def test_two_dimensions_and_arrays():
     points = np.array([[10.0, 16.0], [30.0, 17.5], [50.0, 15.0]])
     maps = gaussian_heatmaps(torch.tensor(points), (64, 32), sigma=2.0).numpy()
     found = HeatmapToChainLandmarks([[0, 1, 2]], direction=(1.0, 0.0))(maps)
-    assert np.allclose(found.points, points, atol=0.02)
+    assert isinstance(found.points, np.ndarray) and np.allclose(found.points, points, atol=0.02)
 
 
 @pytest.mark.parametrize(
@@ -117,9 +117,10 @@ def test_two_dimensions_and_arrays():
     [
         ({"chains": [["L1", "T1"]], "names": NAMES}, "'T1'"),
         ({"chains": [[0, 1], [1, 2]]}, "more than once"),
+        ({"chains": [[0, 1]], "choose_by": "tree"}, "tree"),
         ({"chains": [[0, 1]], "method": "tree"}, "method"),
-        ({"chains": [[0, 1]], "method": "graph"}, "offsets"),
-        ({"chains": [[0, 1]], "method": "graph", "offsets": [torch.zeros(2, 3)]}, "offsets"),
+        ({"chains": [[0, 1]], "choose_by": "graph"}, "offsets"),
+        ({"chains": [[0, 1]], "choose_by": "graph", "offsets": [torch.zeros(2, 3)]}, "offsets"),
         ({"chains": [[0, 1]], "offsets": [torch.zeros(1, 3)]}, "graph"),
     ],
 )
@@ -170,5 +171,6 @@ def test_the_highest_candidate_is_a_point():
 
 
 def test_points_of_an_inferer_are_refused():
-    with pytest.raises(ValueError, match="one point a landmark"):
-        HeatmapToChainLandmarksd("pred", [[0, 1]], refer_keys=None)({"pred": {"points": torch.zeros(2, 2)}})
+    found = {"points": torch.zeros(2, 2), "scores": torch.ones(2), "covariances": torch.zeros(2, 2, 2)}
+    with pytest.raises(ValueError, match="one point per landmark"):
+        HeatmapToChainLandmarksd("pred", [[0, 1]], refer_keys=None)({"pred": found})

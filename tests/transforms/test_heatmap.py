@@ -48,8 +48,8 @@ def test_types_are_kept_and_the_round_trip_is_exact(dims, kind, channel_axis):
     if isinstance(points, MetaTensor):
         assert torch.equal(heatmaps.affine, points.affine)
     found = HeatmapToLandmarks()(heatmaps)
-    assert np.allclose(np.asarray(found), POINTS[dims], atol=1e-3)
-    assert isinstance(found, np.ndarray) == isinstance(points, np.ndarray)
+    assert np.allclose(np.asarray(found.points), POINTS[dims], atol=1e-3)
+    assert all(isinstance(values, np.ndarray) == isinstance(points, np.ndarray) for values in found)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -64,14 +64,14 @@ def test_agrees_with_monai_where_monai_is_exact(dims):
 @pytest.mark.parametrize("dims", [2, 3])
 def test_score_and_covariance_on_request(dims):
     heatmaps = LandmarksToHeatmap(sigma=2.0, amplitude=3.0)(torch.tensor(POINTS[dims]), spatial_shape=SHAPE[dims])
-    points, score, covariance = HeatmapToLandmarks(return_score=True, return_covariance=True)(heatmaps)
+    points, score, covariance = HeatmapToLandmarks()(heatmaps)
     assert torch.equal(score, heatmaps.flatten(1).amax(1))
     assert torch.allclose(covariance, 4 * torch.eye(dims).expand(2, dims, dims), atol=1e-2)
 
 
 def test_batches():
     heatmaps = LandmarksToHeatmap(sigma=2.0)(torch.tensor(POINTS[2]), spatial_shape=SHAPE[2])
-    points = HeatmapToLandmarks(spatial_dims=2)(torch.stack([heatmaps, heatmaps.flip(0)]))
+    points = HeatmapToLandmarks(spatial_dims=2)(torch.stack([heatmaps, heatmaps.flip(0)])).points
     assert points.shape == (2, 2, 2) and torch.allclose(points[0], points[1].flip(0))
 
 
@@ -125,12 +125,12 @@ def test_logits(dims):
     """A Gaussian's logarithm and any constant are the logits of that Gaussian with mass 1."""
     heatmaps = LandmarksToHeatmap(sigma=2.0, normalize="mass")(torch.tensor(POINTS[dims]), SHAPE[dims])[:2]
     logits = heatmaps.clamp(min=1e-30).log() - 50
-    points, score, covariance = HeatmapToLandmarks(return_score=True, return_covariance=True, softmax=True)(logits)
-    expected = HeatmapToLandmarks(return_score=True, return_covariance=True)(heatmaps)
+    points, score, covariance = HeatmapToLandmarks(softmax=True)(logits)
+    expected = HeatmapToLandmarks()(heatmaps)
     for found, right in zip((points, score, covariance), expected):
         torch.testing.assert_close(found, right, rtol=1e-2, atol=1e-4)
     batch = HeatmapToLandmarks(softmax=True, spatial_dims=dims)(logits[None].expand(2, *logits.shape))
-    torch.testing.assert_close(batch[1], points)
+    torch.testing.assert_close(batch.points[1], points)
     image = MetaTensor(torch.zeros(1, *SHAPE[dims]), affine=torch.as_tensor(AFFINE))
     decode = HeatmapToLandmarksd("pred", space="index", softmax=True)
     torch.testing.assert_close(decode({"pred": logits, "image": image})["pred_points"][0].as_tensor().float(), points)
@@ -150,7 +150,7 @@ def test_shape_is_that_of_the_image_as_it_is_now():
     assert data["label_heatmap"].shape == (1, 24, 32)
     # resizing maps x to (x + 1/2) / 2 - 1/2, cropping subtracts the start
     expected = (torch.tensor([30.0, 40.0]) + 0.5) / 2 - 0.5 - torch.tensor([4.0, 8.0])
-    assert torch.allclose(HeatmapToLandmarks()(data["label_heatmap"])[0], expected, atol=1e-3)
+    assert torch.allclose(HeatmapToLandmarks()(data["label_heatmap"]).points[0], expected, atol=1e-3)
 
 
 def test_shape_without_an_image() -> None:
@@ -195,8 +195,8 @@ def test_bad_arguments(make):
 @pytest.mark.parametrize("dims", [2, 3])
 def test_covariance_from_a_learned_sigma(dims):
     heatmaps = LandmarksToHeatmap(sigma=2.0)(torch.tensor([*POINTS[dims], [float("nan")] * dims]), SHAPE[dims])
-    decoder = HeatmapToLandmarks(return_covariance=True, covariance="sigma", sigma=[[1.5], [3.0], [2.0]])
-    points, covariance = decoder(heatmaps)
+    decoder = HeatmapToLandmarks(covariance="sigma", sigma=[[1.5], [3.0], [2.0]])
+    points, _, covariance = decoder(heatmaps)
     assert np.allclose(points[:2], POINTS[dims], atol=1e-3)
     assert torch.equal(covariance[:2], torch.stack([torch.eye(dims) * 1.5**2, torch.eye(dims) * 9]))
     assert covariance[2].isnan().all()
@@ -240,7 +240,7 @@ def test_ensembles_in_a_batch_and_of_absent_landmarks():
     maps = LandmarksToHeatmap(sigma=2.0)(torch.tensor(POINTS[2]), SHAPE[2])
     members = torch.stack([maps, maps.roll(1, dims=-1)])[:, None].repeat(1, 4, 1, 1, 1)
     members[:, 2, 1] = 0
-    points, covariance = HeatmapToLandmarks(spatial_dims=2, return_covariance=True, covariance="spread")(members)
+    points, _, covariance = HeatmapToLandmarks(spatial_dims=2, covariance="spread")(members)
     assert points.shape == (4, 2, 2) and covariance.shape == (4, 2, 2, 2)
     assert torch.allclose(covariance[0, 0], torch.diag(torch.tensor([0.0, 0.5])), atol=1e-3)
     assert torch.allclose(points[0], torch.tensor(POINTS[2]) + torch.tensor([0, 0.5]), atol=1e-2)
@@ -254,9 +254,9 @@ def test_ensembles_in_a_batch_and_of_absent_landmarks():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"covariance": "none"}, "must be one of heatmap, sigma, spread, mixture"),
-        ({"covariance": "sigma"}, "sigma is needed"),
-        ({"sigma": 2.0}, "sigma is needed for covariance='sigma', and for nothing else"),
+        ({"covariance": "none"}, "Available options"),
+        ({"covariance": "sigma"}, "needs a sigma"),
+        ({"sigma": 2.0}, "needs a sigma, and other sources"),
     ],
 )
 def test_unknown_sources_of_a_covariance(arguments, message):

@@ -27,6 +27,7 @@ from monai.utils import optional_import
 from monai_landmarks.data.images.image_files import has_spacing, image_suffix, read_image
 from monai_landmarks.data.landmarks.landmark_rows import LandmarkRows
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
+from monai_landmarks.spaces import affine_spacing
 
 from .datalist_format import first_line, index_points, point_faults
 from .pairing import LandmarkCase, Pairing, pair_landmarks
@@ -167,8 +168,7 @@ def _check_image(case: LandmarkCase, spacing: list[float] | None, rows: Landmark
     result.channels, result.shape = image.shape[0], image.shape[1:]
     unknown = spacing is None and not has_spacing(case.image)
     if not unknown:
-        steps = np.linalg.norm(affine[:3, : len(result.shape)], axis=0)
-        result.spacing = tuple(float(step) for step in steps)
+        result.spacing = tuple(affine_spacing(affine, len(result.shape)).tolist())
     if has_spacing(case.image):
         result.orientation = "".join(nib.orientations.aff2axcodes(affine)[: len(result.shape)])
     if not np.isfinite(image).all():

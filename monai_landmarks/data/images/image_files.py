@@ -21,8 +21,9 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from monai.data.utils import to_affine_nd
 from monai.transforms import LoadImage
+
+from monai_landmarks.spaces import affine_4x4, picture_affine
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -68,9 +69,8 @@ def read_image(path: str | os.PathLike, spacing: Sequence[float] | None = None) 
     """
     image = _loader()(os.fspath(path))
     if not has_spacing(path):
-        x, y = (1.0, 1.0) if spacing is None else spacing
-        return np.asarray(image), np.diag([-x, -y, 1.0, 1.0])
-    return np.asarray(image), np.asarray(to_affine_nd(3, np.asarray(image.affine, dtype=np.float64)))
+        return np.asarray(image), picture_affine(spacing)
+    return np.asarray(image), affine_4x4(image.affine)
 
 
 def read_geometry(

@@ -297,7 +297,7 @@ def _to_index(case: _Case, shape: tuple[int, ...], affine: np.ndarray) -> Landma
                 raise ValueError(
                     f"{case.source}: landmark {name!r} of {case.key!r} is {k:g} pixels off the image's plane."
                 )
-        return replace(index, points=index.points * (1, 1, 0)).with_spatial_dims(2)
+        return index.with_spatial_dims(2, plane=None)
     if not is_slice and index.spatial_dims == 2:
         raise ValueError(f"{case.source}: the points of {case.key!r} are 2-D, but the image has the shape {shape}.")
     return index

@@ -14,16 +14,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 import numpy as np
 
+from monai_landmarks.spaces import (
+    RAS_TO_LPS,
+    covariances_to_index,
+    covariances_to_world,
+    points_to_index,
+    points_to_world,
+)
+
 from .point_matrices import check_matrices
 
 __all__ = ["CoordinateSystem", "LandmarkSet"]
+
+_Move = Callable[[np.ndarray, np.ndarray], np.ndarray]  # arrays through an affine
 
 _LONGEST_NAME = 10_000  # characters; a CSV with a cell of more than 131072 can be written, but not read again
 
@@ -190,9 +200,7 @@ class LandmarkSet:
             raise ValueError(
                 f"points in {self.coordinate_system} become {target} only through an image: use {method}(affine)."
             )
-        signs = np.ones(self.spatial_dims)
-        signs[:2] = -1
-        return self._moved(np.diag(signs), np.zeros(self.spatial_dims), target)
+        return self._moved(points_to_world, covariances_to_world, RAS_TO_LPS, target)
 
     def to_index(self, affine: np.ndarray) -> LandmarkSet:
         """World points as pixel index of an image.
@@ -203,9 +211,8 @@ class LandmarkSet:
         """
         if self.coordinate_system == CoordinateSystem.INDEX:
             return self
-        linear, offset = _split_affine(affine, self.spatial_dims)
-        inverse = np.linalg.inv(linear)
-        return self.to(CoordinateSystem.RAS)._moved(inverse, -inverse @ offset, CoordinateSystem.INDEX)
+        ras = self.to(CoordinateSystem.RAS)
+        return ras._moved(points_to_index, covariances_to_index, affine, CoordinateSystem.INDEX)
 
     def to_world(self, affine: np.ndarray) -> LandmarkSet:
         """Pixel index as RAS world points in mm; for world points the same as ``to("RAS")``.
@@ -215,38 +222,45 @@ class LandmarkSet:
         """
         if self.coordinate_system != CoordinateSystem.INDEX:
             return self.to(CoordinateSystem.RAS)
-        linear, offset = _split_affine(affine, self.spatial_dims)
-        return self._moved(linear, offset, CoordinateSystem.RAS)
+        return self._moved(points_to_world, covariances_to_world, affine, CoordinateSystem.RAS)
 
-    def _moved(self, linear: np.ndarray, offset: np.ndarray, system: CoordinateSystem) -> LandmarkSet:
-        """Every point x at linear @ x + offset, with its covariance and region."""
-        return replace(
-            self,
-            points=self.points @ linear.T + offset + 0.0,  # + 0.0 turns -0.0 into 0.0
-            covariances=None if self.covariances is None else linear @ self.covariances @ linear.T + 0.0,
-            regions=None if self.regions is None else linear @ self.regions @ linear.T + 0.0,
-            coordinate_system=system,
-        )
+    def _moved(self, points: _Move, covariances: _Move, affine: np.ndarray, system: CoordinateSystem) -> LandmarkSet:
+        """Points moved by one function, covariances and regions by another."""
+        matrices = {
+            key: covariances(values, affine) + 0.0
+            for key in ("covariances", "regions")
+            if (values := getattr(self, key)) is not None
+        }
+        # + 0.0 turns -0.0 into 0.0
+        return replace(self, points=points(self.points, affine) + 0.0, coordinate_system=system, **matrices)
 
-    def with_spatial_dims(self, spatial_dims: int) -> LandmarkSet:
-        """3-D points as 2-D ones if they all lie in z = 0, and back.
+    def with_spatial_dims(self, spatial_dims: int, plane: float | None = 0.0) -> LandmarkSet:
+        """Return 2-D points as 3-D points in a plane, or 3-D points that lie in this plane as 2-D points.
 
-        Formats which know 3-D points only (3D Slicer's) keep 2-D points in the plane z = 0.
+        Formats with 3-D points only, such as those of 3D Slicer, have 2-D points in the plane z = 0.
+
+        Args:
+            spatial_dims: 2 or 3.
+            plane: z of the plane. None: of 3-D points, z is left out, whatever it is.
 
         Raises:
-            ValueError: if ``spatial_dims`` is 2 and a point has z other than 0.
+            ValueError: if ``spatial_dims`` is 2 and a point lies outside the plane, or if 2-D points are given no plane.
         """
         if spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims is {spatial_dims}; expected 2 or 3.")
         if spatial_dims == self.spatial_dims:
             return self
         if spatial_dims == 3:
-            z = np.where(self.missing, np.nan, 0.0)
+            if plane is None:
+                raise ValueError("2-D points become 3-D points only in a plane; give its z.")
+            z = np.where(self.missing, np.nan, plane)
             points = np.concatenate([self.points, z[:, None]], axis=1)
             return replace(self, points=points, covariances=_deep(self.covariances), regions=_deep(self.regions))
         for name, z in zip(self.names, self.points[:, 2]):
-            if z != 0 and not np.isnan(z):
-                raise ValueError(f"landmark {name!r} has z = {z:g}; only points in the plane z = 0 can become 2-D.")
+            if plane is not None and z != plane and not np.isnan(z):
+                raise ValueError(
+                    f"landmark {name!r} has z = {z:g}; only points in the plane z = {plane:g} can become 2-D."
+                )
         flat = {
             key: values[:, :2, :2] for key in ("covariances", "regions") if (values := getattr(self, key)) is not None
         }
@@ -324,11 +338,3 @@ def _deep(matrices: np.ndarray | None) -> np.ndarray | None:
     result = np.pad(matrices, ((0, 0), (0, 1), (0, 1)))
     result[np.isnan(matrices).any(axis=(1, 2))] = np.nan
     return result
-
-
-def _split_affine(affine: Any, spatial_dims: int) -> tuple[np.ndarray, np.ndarray]:
-    matrix = np.asarray(affine, dtype=np.float64)
-    if matrix.shape not in ((spatial_dims + 1, spatial_dims + 1), (4, 4)):
-        expected = "(3, 3) or (4, 4)" if spatial_dims == 2 else "(4, 4)"
-        raise ValueError(f"affine has shape {matrix.shape}; expected {expected} for {spatial_dims}-D points.")
-    return matrix[:spatial_dims, :spatial_dims], matrix[:spatial_dims, -1]

@@ -9,11 +9,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Layers that the landmark networks need and MONAI has not."""
+"""Layers of the landmark networks that MONAI does not provide."""
 
 from __future__ import annotations
 
 from .batch_statistics_norm import BatchStatisticsNorm
 from .cubic_upsample import CubicUpsample
+from .output_tap import OutputTap
 
-__all__ = ["BatchStatisticsNorm", "CubicUpsample"]
+__all__ = ["BatchStatisticsNorm", "CubicUpsample", "OutputTap"]

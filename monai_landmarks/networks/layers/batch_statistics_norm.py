@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Batch normalization by the statistics of the batch, at test time too."""
+"""Batch normalization with the statistics of the batch, in evaluation mode as well."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class BatchStatisticsNorm(nn.modules.batchnorm._BatchNorm):
     """
     Batch normalization that uses the statistics of the batch in evaluation mode as well.
 
-    Running statistics are kept in training as ever, and are left alone in evaluation. So a state dictionary fits both this
-    layer and torch's, and one training can be tested either way. What is predicted for an image depends on which others
-    are in its batch, unless it is alone.
+    Running statistics are updated in training, and stay unchanged in evaluation. State dictionaries are therefore
+    compatible with torch's layers, and a trained network can be evaluated with either. In a batch of several images,
+    the prediction for an image depends on the others.
 
     Args:
-        num_features: channels; further arguments are those of ``torch.nn.BatchNorm2d``.
+        num_features: number of channels. Other arguments are those of ``torch.nn.BatchNorm2d``.
 
     Shape:
-        (B, C, *spatial) to the same, any number of spatial axes.
+        (B, C, *spatial) to (B, C, *spatial), any number of spatial axes.
 
     Raises:
-        ValueError: for one value per channel, which has no statistics.
+        ValueError: for one value per channel, which has no variance.
 
     Example:
         >>> net = BatchStatisticsNorm.convert(nn.Sequential(nn.BatchNorm2d(3)).eval())
@@ -45,7 +45,7 @@ class BatchStatisticsNorm(nn.modules.batchnorm._BatchNorm):
     """
 
     def _check_input_dim(self, input: torch.Tensor) -> None:
-        """Any number of axes."""
+        """Accept any number of axes."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         mean = self.running_mean if self.training else None
@@ -56,16 +56,16 @@ class BatchStatisticsNorm(nn.modules.batchnorm._BatchNorm):
     @classmethod
     def convert(cls, module: nn.Module) -> nn.Module:
         """
-        Replace the batch normalizations of a network, in place.
+        Replace the batch normalization layers of a network, in place.
 
         Args:
-            module: the network, or a layer.
+            module: the network, or a batch normalization layer.
 
         Returns:
-            The network, or this layer in place of a batch normalization.
+            The network, or the new layer.
         """
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            # the same parameters and buffers: an optimizer that has them already stays right
+            # the same parameter objects, because an optimizer may already refer to them
             layer = cls(module.num_features)
             layer.__dict__.update(module.__dict__)
             return layer

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Landmark networks; each turns (B, C, *spatial) into one tensor of heatmaps, (B, N, *spatial)."""
+"""Landmark networks, from images (B, C, *spatial) to one tensor of heatmaps (B, N, *spatial)."""
 
 from __future__ import annotations
 

@@ -10,12 +10,13 @@
 # limitations under the License.
 
 
-"""FARNet: multi-scale feature aggregation on a pre-trained backbone, and refinement at full resolution."""
+"""FARNet: multi-scale feature aggregation with a pre-trained backbone, and refinement at full resolution."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from os import PathLike
+from typing import Literal
 
 import torch
 import torch.nn as nn
@@ -25,6 +26,7 @@ from monai.networks.layers.factories import Conv
 
 from monai_landmarks.networks.encoders import make_encoder
 from monai_landmarks.networks.layers.batch_statistics_norm import BatchStatisticsNorm
+from monai_landmarks.networks.layers.output_tap import OutputTap
 
 __all__ = ["FARNet"]
 
@@ -33,7 +35,7 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def _affine(norm: str | tuple) -> str | tuple:
-    """Instance normalization by name alone has no parameters in torch; here it has, as batch normalization."""
+    """Give instance normalization that is set by its name a learned scale and shift, as batch normalization has."""
     return ("instance", {"affine": True}) if isinstance(norm, str) and norm.lower() == "instance" else norm
 
 
@@ -43,7 +45,7 @@ def _upsample(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 class _ImageNetStatistics(nn.Module):
-    """Gray or RGB images to three channels with the means and standard deviations of ImageNet taken out."""
+    """Expand gray images to three channels, and normalize them by the means and standard deviations of ImageNet."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,20 +66,20 @@ def _input_statistics(name: str | None, spatial_dims: int, in_channels: int) -> 
         raise ValueError(f"input_statistics must be 'auto', 'imagenet' or None, got {name!r}.")
     if not possible:
         raise ValueError(
-            f"input_statistics='imagenet' is for 2-D images of 1 or 3 channels, not {spatial_dims}-D ones of {in_channels}: "
-            "set it to None."
+            f"input_statistics='imagenet' is for 2-D images of 1 or 3 channels, not for {spatial_dims}-D images of "
+            f"{in_channels}: set it to None."
         )
     return _ImageNetStatistics()
 
 
 class _Aggregation(nn.Module):
     """
-    Multi-scale feature aggregation: up from the deepest tap, down, and up again; merges are concatenations.
+    Multi-scale feature aggregation: up from the deepest features of the backbone, down, and up again.
 
     Args:
-        conv: (in_channels, out_channels, kernel size, stride) to convolution, normalization, activation.
-        channels: of the taps, finest first.
-        widths: of what goes down, from a quarter of the resolution to the deepest grid.
+        conv: makes convolution, normalization and activation from (in_channels, out_channels, kernel size, stride).
+        channels: channels of the features of the backbone, finest first.
+        widths: widths of the downward path, from a quarter of the resolution to the deepest grid.
         last: widths of the last two convolutions, at a quarter and at half of the resolution.
     """
 
@@ -91,7 +93,7 @@ class _Aggregation(nn.Module):
         super().__init__()
         width = widths[0]
         self.squeeze = nn.Sequential(conv(channels[-1], widths[1], 3, 1), conv(widths[1], width, 1, 1))
-        # each list in the order in which forward meets it
+        # the modules of each list are in the order of forward
         self.up = nn.ModuleList(conv(width + skip, width, 1, 1) for skip in channels[-2:0:-1])
         self.down = nn.ModuleList(conv(i, o, 3, 2) for i, o in zip(widths, widths[1:]))
         self.merge = nn.ModuleList(conv(o + width, o, 1, 1) for o in widths[1:-1])
@@ -102,14 +104,14 @@ class _Aggregation(nn.Module):
         self.up_again = nn.ModuleList(conv(i + skip, o, 1, 1) for i, skip, o in zip(inputs, skips, outputs))
 
     def forward(self, taps: list[torch.Tensor]) -> torch.Tensor:
-        """Taps, finest first, to features at the resolution of the first."""
+        """Aggregate the features of the backbone, finest first, at the resolution of the finest."""
         x = self.squeeze(taps[-1])
         going_up = [x]
         for level, conv in enumerate(self.up):
             skip = taps[len(taps) - 2 - level]
             x = conv(torch.cat([_upsample(x, skip), skip], dim=1))
             going_up.append(x)
-        # the last way up meets these in reverse, the finest tap at its end
+        # the last upward path uses these in reverse order, so it ends with the finest features
         going_down = [taps[0], x]
         for level, (down, merge) in enumerate(zip(self.down, self.merge)):
             x = merge(torch.cat([down(x), going_up[len(going_up) - 2 - level]], dim=1))
@@ -122,10 +124,11 @@ class _Aggregation(nn.Module):
 
 class _Head(nn.Module):
     """
-    A 3x3 convolution to as many channels, and a 1x1 convolution to the heatmaps.
+    A 3x3 convolution with as many output as input channels, and a 1x1 convolution to the heatmaps.
 
-    Nothing stands between the two, so that together they are one 3x3 convolution to the heatmaps. That one is computed,
-    from the weights of both: at full resolution it is the largest part of the network otherwise.
+    There is no activation in between, so both are equal to one 3x3 convolution to the heatmaps. Its weights are
+    computed from the weights of both. Otherwise this would be the most expensive part of the network, at full
+    resolution.
     """
 
     def __init__(self, spatial_dims: int, in_channels: int, num_landmarks: int, init_std: float | None) -> None:
@@ -143,7 +146,7 @@ class _Head(nn.Module):
 
 
 class _Refinement(nn.Module):
-    """The image, the features and the coarse heatmaps together, at full resolution."""
+    """Fine heatmaps from the image, the features and the coarse heatmaps, at full resolution."""
 
     def __init__(self, stem: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -158,53 +161,55 @@ class FARNet(nn.Module):
     """
     Feature Aggregation and Refinement Network of Ao and Wu (Journal of Digital Imaging 36, 2023).
 
-    A backbone gives features at five resolutions. Three paths aggregate them, up, down and up again, into features and
-    coarse heatmaps at half of the resolution. The refinement sees both, and the image, at full resolution and gives the
-    fine heatmaps, which ``forward`` returns. In training the coarse heatmaps are supervised as well: they are the output
-    of the submodule ``coarse``, where a loss such as ``monai_landmarks.losses.CoarseToFineLoss`` finds them with a
-    forward hook.
+    A backbone computes features at five resolutions. Three paths, up, down and up again, aggregate them into features
+    and coarse heatmaps at half of the resolution. The refinement computes the fine heatmaps from both and from the
+    image, at full resolution. ``forward`` returns the fine heatmaps. In training the coarse heatmaps are supervised as
+    well: they pass through the submodule ``coarse``, an :class:`~monai_landmarks.networks.layers.OutputTap`, from which
+    :class:`~monai_landmarks.losses.CoarseToFineLoss` receives them.
 
-    In 2-D with ``densenet121`` the layers are those of the authors' code, without what changes nothing: unused layers,
-    and biases that a later layer takes out or has itself. That makes 61.2 million parameters, 54.3 of them outside the
-    backbone. The paper is 2-D only. The 3-D form is an extension of it, not published: MONAI's encoders in 3-D, no width
-    above 256, instance normalization, leaky ReLU.
+    In 2-D with ``densenet121`` the layers are those of the authors' code, except for unused layers and redundant
+    biases. The network has 61.2 million parameters, 54.3 million of them outside the backbone. The paper is 2-D only.
+    The 3-D form is an unpublished extension: MONAI's encoders in 3-D, a maximum width of 256, instance normalization,
+    leaky ReLU.
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         num_landmarks: N.
-        backbone: name of an encoder, or name and arguments, as :func:`~monai_landmarks.networks.make_encoder` takes it.
+        backbone: name of an encoder, or name and arguments, as for :func:`~monai_landmarks.networks.make_encoder`.
             The paper compares densenet121, densenet169, resnet101, resnet152, vgg16 and vgg19.
-        weights: of the backbone. None for a random start; ``"imagenet"`` for torchvision's, in 2-D; or the path of a
-            file. See :func:`~monai_landmarks.networks.load_pretrained`.
-        features: width of the aggregation, a multiple of 8. All others are in proportion to it, from an eighth of it for
-            the image in the refinement to eight times as much on the deepest grid.
-        max_features: none of these is wider. No limit in 2-D, 256 in 3-D.
+        weights: weights of the backbone: None for a random initialization, ``"imagenet"`` for those of torchvision in
+            2-D, or the path of a file. See :func:`~monai_landmarks.networks.load_pretrained`.
+        features: width of the aggregation, a multiple of 8. All other widths are proportional to it, from one eighth
+            for the image in the refinement to eight times as much on the deepest grid.
+        max_features: upper limit of all widths. Default: none in 2-D, 256 in 3-D.
         num_stages: 5, or 4 without the deepest stage of the backbone, for smaller images.
-        norm: normalization outside the backbone, in MONAI's notation: batch in 2-D, instance in 3-D. Instance
-            normalization given by its name alone has a learned scale and shift.
-        backbone_norm: that of the backbone, likewise. Pre-trained weights expect batch normalization.
-        act: activation outside the backbone, in MONAI's notation: ReLU in 2-D, leaky ReLU in 3-D.
-        stem_kernel: size of the convolution that sees the image in the refinement. 3 as drawn in the paper; the authors'
-            code has 1.
-        input_statistics: ``"imagenet"`` is for 2-D images in [0, 1], gray or RGB: inside the network gray is expanded to
-            three channels, and the means and standard deviations of ImageNet are applied, as pre-trained weights expect
-            it. With None the backbone sees the image as it is; the first convolution of pre-trained weights for images
-            of one channel is then the sum over the three. ``"auto"`` is ``"imagenet"`` where that is possible, else
-            None.
-        batch_statistics: at test time batch normalization uses the statistics of the batch, not the running ones, as
-            the authors' code does in effect. For training with one image a batch, where the running ones fit badly.
-        head_init_std: standard deviation of the initial weights of the last convolution of both heads; their bias is
-            then zero. None is torch's default.
+        norm: normalization outside the backbone, in MONAI's notation. Default: batch in 2-D, instance in 3-D. Instance
+            normalization that is given by its name has a learned scale and shift.
+        backbone_norm: normalization of the backbone, likewise. Pre-trained weights require batch normalization.
+        act: activation outside the backbone, in MONAI's notation. Default: ReLU in 2-D, leaky ReLU in 3-D.
+        stem_kernel: kernel size of the convolution of the image in the refinement. It is 3 in the figure of the paper
+            and 1 in the authors' code.
+        input_statistics: ``"imagenet"`` is for 2-D images in [0, 1], gray or RGB. The network then expands gray images
+            to three channels, and normalizes by the means and standard deviations of ImageNet, as pre-trained weights
+            require. With None the backbone receives the image itself; for images of one channel, the pre-trained
+            weights of the first convolution are then summed over the channels. ``"auto"`` is ``"imagenet"`` if
+            possible, else None.
+        batch_statistics: in evaluation, batch normalization uses the statistics of the batch instead of the running
+            ones. The authors' code has the same effect. It is for training with one image per batch, which gives poor
+            running statistics.
+        head_init_std: standard deviation of the initial weights of the last convolution of both heads, whose initial
+            bias is then zero. None is torch's default.
 
     Shape:
-        (B, in_channels, *spatial) to (B, num_landmarks, *spatial). A size that the stride, 32 or 16, does not divide is
-        padded with the border value at its far end, and the result is cropped. Each axis is at least as long as the
-        stride, one is longer. Coarse heatmaps are (B, num_landmarks, *ceil(spatial / 2)), their index i is at index
-        2i + 0.5 of the image.
+        (B, in_channels, *spatial) to (B, num_landmarks, *spatial). If the stride (32, or 16 with 4 stages) does not
+        divide a size, the image is padded with the border value at the end of that axis, and the result is cropped.
+        Each axis must be at least as long as the stride, and at least one must be longer. Coarse heatmaps are (B,
+        num_landmarks, *ceil(spatial / 2)). Their index i is at index 2i + 0.5 of the image.
 
     Raises:
-        ValueError: for an unknown option, and for images of another channel count or too small for the deepest stage.
+        ValueError: for an unknown option, and for an image with another number of channels or too small for the deepest
+            stage.
 
     Example:
         >>> net = FARNet(spatial_dims=2, in_channels=1, num_landmarks=4, backbone="resnet18", features=16)
@@ -226,7 +231,7 @@ class FARNet(nn.Module):
         backbone_norm: str | tuple | None = None,
         act: str | tuple | None = None,
         stem_kernel: int = 3,
-        input_statistics: str | None = "auto",
+        input_statistics: Literal["auto", "imagenet"] | None = "auto",
         batch_statistics: bool = False,
         head_init_std: float | None = None,
     ) -> None:
@@ -260,7 +265,7 @@ class FARNet(nn.Module):
         half, quarter, eighth = (widths[0] // divisor for divisor in (2, 4, 8))
         self.aggregation = _Aggregation(conv, self.backbone.channels, widths, (half, quarter))
         self.coarse_head = _Head(spatial_dims, quarter, num_landmarks, head_init_std)
-        self.coarse = nn.Identity()
+        self.coarse = OutputTap()
         merged = quarter + eighth + num_landmarks
         self.refinement = _Refinement(
             conv(seen_channels, eighth, stem_kernel), _Head(spatial_dims, merged, num_landmarks, head_init_std)
@@ -270,16 +275,15 @@ class FARNet(nn.Module):
             if not any(isinstance(module, BatchStatisticsNorm) for module in self.modules()):
                 raise ValueError(
                     f"batch_statistics is for batch normalization, and this network has none: norm is {norm}, "
-                    f"backbone_norm {backbone_norm}. Leave batch_statistics out, or use 'batch'."
+                    f"backbone_norm is {backbone_norm}. Remove batch_statistics, or set one of them to 'batch'."
                 )
 
     def _padding(self, x: torch.Tensor) -> list[int]:
-        """What the image lacks to a multiple of the stride, in the order of ``F.pad``; refuses images that do not fit."""
+        """Padding to a multiple of the stride, in the order of ``F.pad``; raises for an image that does not fit."""
         if x.dim() != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
             raise ValueError(
-                f"the image has shape {list(x.shape)}, but the network was made for {self.in_channels} channels and "
-                f"{self.spatial_dims} spatial axes (batch and channel come first). Change in_channels or spatial_dims "
-                "of the network, or the image."
+                f"the image has shape {list(x.shape)}, but the network expects a batch axis, {self.in_channels} "
+                f"channels and {self.spatial_dims} spatial axes. Change in_channels or spatial_dims of the network, or the image."
             )
         padding: list[int] = []
         cells = 1
@@ -292,20 +296,20 @@ class FARNet(nn.Module):
         if cells < 2:
             advice = " or num_stages=4, which drops the deepest stage" if self.stride > 16 else ""
             raise ValueError(
-                f"the image size {list(x.shape[2:])} is too small: the deepest stage is {self.stride} times coarser, each "
-                f"axis must be that long and one longer. Use a larger image{advice}."
+                f"the image size {list(x.shape[2:])} is too small: the deepest stage is {self.stride} times coarser, so "
+                f"each axis must be at least that long and one must be longer. Use a larger image{advice}."
             )
         return padding
 
     def forward_maps(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        The heatmaps and the coarse ones that they refine, for viewing.
+        Predict fine and coarse heatmaps, for inspection.
 
         Args:
-            x: (B, in_channels, *spatial).
+            x: images (B, in_channels, *spatial).
 
         Returns:
-            heatmaps (B, N, *spatial) and coarse heatmaps (B, N, *ceil(spatial / 2)).
+            Heatmaps (B, N, *spatial) and coarse heatmaps (B, N, *ceil(spatial / 2)).
         """
         size = x.shape[2:]
         padding = self._padding(x)
@@ -321,5 +325,5 @@ class FARNet(nn.Module):
         return fine, self.coarse(coarse)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, *spatial) to heatmaps (B, N, *spatial)."""
+        """Predict heatmaps (B, N, *spatial) from images (B, in_channels, *spatial)."""
         return self.forward_maps(x)[0]

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The localization U-Net: a plain U-Net that regresses one heatmap per landmark."""
+"""A plain U-Net that predicts one heatmap per landmark."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ __all__ = ["LocalizationUNet"]
 
 class LocalizationUNet(BasicUNet):
     """
-    MONAI's ``BasicUNet`` with one output channel per landmark, the baseline of landmark localization.
+    MONAI's ``BasicUNet`` with one output channel per landmark, a baseline of landmark localization.
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
-        num_landmarks: number of heatmaps N.
-        features: six channel counts, as ``BasicUNet`` takes them.
-        **kwargs: further arguments of ``BasicUNet`` (act, norm, dropout, upsample, ...).
+        num_landmarks: N.
+        features: six numbers of channels, as for ``BasicUNet``.
+        **kwargs: other arguments of ``BasicUNet`` (``act``, ``norm``, ``dropout``, ``upsample``, ...).
 
     Shape:
-        (B, in_channels, *spatial) to (B, num_landmarks, *spatial), any size of at least 32 per axis.
+        (B, in_channels, *spatial) to (B, num_landmarks, *spatial). Each axis has at least 32 voxels.
 
     Example:
         >>> import torch

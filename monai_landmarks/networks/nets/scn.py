@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn as nn
@@ -30,7 +30,7 @@ __all__ = ["SCN"]
 
 
 class _Form(NamedTuple):
-    """What the published forms differ in, per number of spatial dimensions where they do."""
+    """The settings of a published form. A pair has the values in 2-D and 3-D."""
 
     features: tuple[int, int]
     local_appearance: str
@@ -40,20 +40,20 @@ class _Form(NamedTuple):
     padding_mode: tuple[str, str]
 
 
-# (2-D, 3-D)
 _FORMS = {
     "mia2019": _Form((128, 64), "additive", 0.5, (11, 7), (16, 8), ("zeros", "reflect")),
     "verse2019": _Form((128, 64), "concat", 0.5, (11, 7), (16, 4), ("zeros", "zeros")),
     "miccai2016": _Form((128, 64), "plain", 0.0, (15, 15), (8, 8), ("zeros", "zeros")),
 }
-_LOCAL_APPEARANCES = ("additive", "concat", "plain", "unet")
+_FormName = Literal["mia2019", "verse2019", "miccai2016"]
+_LocalAppearance = Literal["additive", "concat", "plain", "unet"]
 
 
 def _truncated_normal_(weight: torch.Tensor, std: float | None = None) -> None:
-    """Truncated at two standard deviations; the default is He's standard deviation for the fan-in."""
+    """Initialize with a normal distribution truncated at two standard deviations, by default He's for the fan-in."""
     if std is None:
         fan_in = weight[0].numel()
-        # 0.8796 is the standard deviation of the unit normal truncated at two
+        # 0.8796 is the standard deviation of the standard normal distribution after truncation at 2
         std = math.sqrt(2.0 / fan_in) / 0.87962566103423978
     nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
@@ -84,14 +84,14 @@ def _conv_act(
     dropout: float = 0.0,
     act: str | tuple = ("leakyrelu", {"negative_slope": 0.1}),
 ) -> nn.Sequential:
-    """Convolution, normalization where there is one, activation, dropout."""
+    """Convolution, optional normalization, activation and dropout."""
     adn = ADN(
         ordering="NAD",
         in_channels=out_channels,
         norm=norm,
         norm_dim=spatial_dims,
         act=act,
-        # element-wise dropout, whatever the number of spatial dimensions
+        # dropout_dim=1 is element-wise dropout for any number of spatial dimensions
         dropout=dropout or None,
         dropout_dim=1,
     )
@@ -102,9 +102,9 @@ class _ConstantWidthUNet(nn.Module):
     """
     The local-appearance network: a U-Net with the same width on each level, average pooling and linear upsampling.
 
-    ``merge="add"`` is the MedIA-2019 form: one convolution on each skip, added to what comes up, nothing else on the way
-    up. ``merge="concat"`` is the VerSe-2019 form: plain skips, two convolutions on the way up, dropout after each
-    convolution.
+    ``merge="add"`` is the MedIA-2019 form: one convolution per skip connection, which is added to the upsampled
+    features, and no other convolution in the expanding path. ``merge="concat"`` is the VerSe-2019 form: plain skip
+    connections, two convolutions per level in the expanding path, and dropout after each convolution.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class _ConstantWidthUNet(nn.Module):
         in_channels: int,
         features: int,
         levels: int,
-        merge: str,
+        merge: Literal["add", "concat"],
         dropout: float,
         padding_mode: str,
         norm: str | tuple | None,
@@ -132,7 +132,7 @@ class _ConstantWidthUNet(nn.Module):
             nn.Sequential(block(features, dropout), block(features, second)) for _ in range(levels)
         )
         self.skips = nn.ModuleList(nn.Identity() if self.concat else block(features) for _ in range(levels))
-        # deepest first, the order in which forward meets them
+        # deepest first, in the order of forward
         self.expanding = nn.ModuleList(
             nn.Sequential(block(2 * features, dropout), block(features, dropout)) if self.concat else nn.Identity()
             for _ in range(levels - 1)
@@ -156,12 +156,13 @@ class _ConstantWidthUNet(nn.Module):
 
 class _OtherLandmarksConv(nn.Module):
     """
-    A convolution from N maps to N maps in which no map sees itself: the MICCAI-2016 spatial configuration.
+    A convolution from N maps to N maps, each from the other maps only: the MICCAI-2016 spatial configuration.
 
     Args:
         spatial_dims: 2 or 3.
         num_landmarks: N.
         kernel: kernel size.
+        padding_mode: padding of the convolution.
         init_std: standard deviation of the initial weights.
     """
 
@@ -183,44 +184,45 @@ class SCN(nn.Module):
     .. math::
         H = H^{LA} \odot H^{SC}
 
-    A local-appearance network gives one map per landmark, :math:`H^{LA}`, accurate but with several candidates. The
-    spatial-configuration network sees only these maps, on a coarse grid and with large kernels, and says where each
-    landmark can be given the others, :math:`H^{SC}`. Their product is the heatmap; only it is supervised.
+    The local-appearance network predicts one map per landmark, :math:`H^{LA}`, which is accurate but has several
+    candidates. The input of the spatial-configuration network is these maps only, on a coarse grid and with large
+    kernels. It predicts where each landmark can be, given the others, :math:`H^{SC}`. The product is the heatmap. Only
+    the product is supervised.
 
     The defaults are the form of Medical Image Analysis 54:207-219, 2019: no normalization, leaky ReLU of slope 0.1, He
-    initialization, dropout 0.5, heads that start at almost zero, tanh before the cubic upsampling. Learned from few
-    images in little time it trains slowly; ``norm``, ``local_appearance="unet"``, ``head_init_std`` and ``spatial_bias``
-    are for that. Inside the network, linear upsampling repeats the border value where the authors' code has zeros.
+    initialization, dropout 0.5, heads that are initially almost zero, tanh before the cubic upsampling. This form
+    trains slowly from few images; ``norm``, ``local_appearance="unet"``, ``head_init_std`` and ``spatial_bias`` make it
+    faster. Linear upsampling inside the network repeats the border value, where the authors' code pads with zeros.
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         num_landmarks: N.
-        form: defaults for what follows. ``"mia2019"``; ``"verse2019"``, with concatenated skips and, in 3-D, a spatial
-            configuration at a quarter of the resolution (VISAPP 2020); ``"miccai2016"``, three 5x5 convolutions and one
-            large linear kernel from the other landmarks to each (MICCAI 2016).
-        features: width of all hidden layers, 128 in 2-D and 64 in 3-D. With ``local_appearance="unet"``: of the
+        form: defaults of the other arguments. ``"mia2019"``; ``"verse2019"`` with concatenated skip connections and, in
+            3-D, a spatial configuration at a quarter of the resolution (VISAPP 2020); ``"miccai2016"`` with three 5x5
+            convolutions and one large linear kernel from the other landmarks to each landmark (MICCAI 2016).
+        features: width of all hidden layers, 128 in 2-D and 64 in 3-D. With ``local_appearance="unet"``, width of the
             spatial configuration.
-        levels: resolutions of the local-appearance network.
+        levels: number of resolutions of the local-appearance network.
         local_appearance: ``"additive"``, ``"concat"``, ``"plain"`` (no pooling) or ``"unet"``, MONAI's ``BasicUNet``.
-        unet_features: channels of that ``BasicUNet``.
-        dropout: rate inside the local-appearance network, element-wise.
+        unet_features: channels of the ``BasicUNet``.
+        dropout: rate of the element-wise dropout in the local-appearance network.
         spatial_kernel: kernel size of the spatial configuration, 11 in 2-D and 7 in 3-D.
-        spatial_factor: how much coarser its grid is, 16 in 2-D and 8 in 3-D. Four convolutions should cover the grid.
-        padding_mode: of all convolutions, ``"zeros"`` in 2-D and ``"reflect"`` in 3-D.
+        spatial_factor: stride of the coarse grid, 16 in 2-D and 8 in 3-D. Four convolutions should cover the grid.
+        padding_mode: padding of the convolutions, ``"zeros"`` in 2-D and ``"reflect"`` in 3-D.
         norm: normalization after each hidden convolution, in MONAI's notation (``"instance"``, ``("group",
             {"num_groups": 8})``, ...). None is the published form.
         head_init_std: standard deviation of the initial weights of both heads, 1e-4 in 2-D and 1e-3 in 3-D.
-        spatial_bias: initial bias of the spatial-configuration head. At 0, the published value, both factors of the
-            product start at almost zero, so the first few hundred steps seem to do nothing. At 1 the product starts as
-            0.76 times the local appearance.
+        spatial_bias: initial bias of the spatial-configuration head. With 0, the published value, both factors of the
+            product are initially almost zero, and the loss hardly changes in the first few hundred steps. With 1 the
+            product is initially 0.76 times the local appearance.
 
     Shape:
-        (B, in_channels, *spatial) to (B, num_landmarks, *spatial). A size that the pooling does not divide is padded
-        with zeros at its far end, and the result is cropped.
+        (B, in_channels, *spatial) to (B, num_landmarks, *spatial). If the stride of the network does not divide a size,
+        the image is padded with zeros at the end of that axis, and the result is cropped.
 
     Raises:
-        ValueError: for an unknown option, and for images so small that the coarse grid cannot be reflected.
+        ValueError: for an unknown option, and for an image that is too small for reflection padding on the coarse grid.
 
     Example:
         >>> net = SCN(spatial_dims=2, in_channels=1, num_landmarks=4, features=8)
@@ -233,15 +235,15 @@ class SCN(nn.Module):
         spatial_dims: int,
         in_channels: int,
         num_landmarks: int,
-        form: str = "mia2019",
+        form: _FormName = "mia2019",
         features: int | None = None,
         levels: int = 4,
-        local_appearance: str | None = None,
+        local_appearance: _LocalAppearance | None = None,
         unet_features: Sequence[int] = (32, 32, 64, 128, 256, 32),
         dropout: float | None = None,
         spatial_kernel: int | None = None,
         spatial_factor: int | None = None,
-        padding_mode: str | None = None,
+        padding_mode: Literal["zeros", "reflect", "replicate", "circular"] | None = None,
         norm: str | tuple | None = None,
         head_init_std: float | None = None,
         spatial_bias: float = 0.0,
@@ -259,8 +261,8 @@ class SCN(nn.Module):
         self.spatial_factor = spatial_factor or defaults.spatial_factor[choice]
         padding_mode = padding_mode or defaults.padding_mode[choice]
         head_init_std = (1e-4 if spatial_dims == 2 else 1e-3) if head_init_std is None else head_init_std
-        if local_appearance not in _LOCAL_APPEARANCES:
-            raise ValueError(f"local_appearance must be one of {_LOCAL_APPEARANCES}, got {local_appearance!r}.")
+        if local_appearance not in get_args(_LocalAppearance):
+            raise ValueError(f"local_appearance must be one of {get_args(_LocalAppearance)}, got {local_appearance!r}.")
         if spatial_kernel % 2 == 0:
             raise ValueError(f"spatial_kernel must be odd, got {spatial_kernel}.")
 
@@ -281,7 +283,7 @@ class SCN(nn.Module):
                 spatial_dims, in_channels, head_features, unet_features, norm=norm or ("instance", {"affine": True})
             )
         else:
-            merge = "add" if local_appearance == "additive" else "concat"
+            merge: Literal["add", "concat"] = "add" if local_appearance == "additive" else "concat"
             body = _ConstantWidthUNet(spatial_dims, in_channels, features, levels, merge, dropout, padding_mode, norm)
         self.local_appearance = nn.Sequential(
             body,
@@ -316,13 +318,13 @@ class SCN(nn.Module):
 
     def forward_maps(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """
-        The heatmaps and the two factors they are made of, for viewing.
+        Predict the heatmaps and their two factors, for inspection.
 
         Args:
-            x: (B, in_channels, *spatial).
+            x: images (B, in_channels, *spatial).
 
         Returns:
-            heatmaps, local appearance and spatial configuration, each (B, N, *spatial).
+            Heatmaps, local appearance and spatial configuration, each (B, N, *spatial).
         """
         size = x.shape[2:]
         padding: list[int] = []
@@ -330,8 +332,8 @@ class SCN(nn.Module):
             missing = (self.stride - length % self.stride) % self.stride
             if (length + missing) // self.spatial_factor < self.smallest_coarse:
                 raise ValueError(
-                    f"an axis of {length} voxels is too short: at 1/{self.spatial_factor} of the resolution at least "
-                    f"{self.smallest_coarse} cells are needed. Use a larger image, a smaller spatial_factor or "
+                    f"an axis of {length} voxels is too short: it must have at least {self.smallest_coarse} cells at "
+                    f"1/{self.spatial_factor} of the resolution. Use a larger image, a smaller spatial_factor or "
                     "padding_mode='zeros'."
                 )
             padding += [0, missing]
@@ -345,5 +347,5 @@ class SCN(nn.Module):
         return local * configuration, local, configuration
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, *spatial) to heatmaps (B, N, *spatial)."""
+        """Predict heatmaps (B, N, *spatial) from images (B, in_channels, *spatial)."""
         return self.forward_maps(x)[0]
