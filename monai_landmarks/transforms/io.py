@@ -29,7 +29,7 @@ from monai.utils import ImageMetaKey, ensure_tuple_rep
 from monai_landmarks.data import CoordinateSystem, LandmarkSet, landmark_set_of, read_landmarks, write_landmarks
 from monai_landmarks.spaces import affine_of, plane_z, points_as_rows
 
-from .guard import check_running_chain
+from .guard import require_followable_chain
 
 __all__ = [
     "LoadLandmarks",
@@ -182,7 +182,7 @@ class LoadLandmarksd(MapTransform):
     """Dictionary-based version of :class:`LoadLandmarks`. Use it after ``LoadImaged`` and ``EnsureWorldAffined``.
 
     When it runs, it also checks the chain of transforms that it is part of and refuses those that landmarks cannot follow;
-    see :func:`~monai_landmarks.transforms.refuse_unfollowed_warps`.
+    see :func:`~monai_landmarks.transforms.require_followable_transforms`.
 
     Args:
         keys: landmarks: a path or rows of coordinates in the item.
@@ -225,7 +225,7 @@ class LoadLandmarksd(MapTransform):
             KeyError: the image is missing.
             ValueError: see :class:`LoadLandmarks`, or the running chain holds a transform that landmarks cannot follow.
         """
-        check_running_chain(self, self.refer_keys)
+        require_followable_chain(self, self.refer_keys)
         d = dict(data)
         for key, refer_key in self.key_iterator(d, self.refer_keys):
             if refer_key not in d:
