@@ -162,6 +162,11 @@ def test_wrong_use(tmp_path):
 def test_weights_of_another_place(tmp_path):
     root, images = spot_bundle(tmp_path), write_spots(tmp_path / "images")
     (root / "models" / "model.pt").rename(tmp_path / "best.pt")
-    predict_landmarks(root, images / "a.png", tmp_path / "out", checkpoint=tmp_path / "best.pt", device="cpu")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("not written by the prediction")
+    result = predict_landmarks(root, images / "a.png", out, checkpoint=tmp_path / "best.pt", device="cpu")
+    assert {"a.mrk.json", "predictions.csv"} <= {path.name for path in result.written}
+    assert out / "mine.txt" not in result.written
     [landmarks] = read_landmark_table(tmp_path / "out" / "predictions.csv").values()
     np.testing.assert_allclose(landmarks.points[0], SPOTS["a.png"][1], atol=0.1)

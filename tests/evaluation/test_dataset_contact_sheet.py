@@ -44,3 +44,16 @@ def test_the_sheet_shows_points_at_their_places(tmp_path):
         found = np.argwhere(np.abs(tile - color).sum(axis=2) < 60)
         center = found.mean(axis=0) / tile.shape[:2] * 40 - 0.5
         np.testing.assert_allclose(center, [y, x], atol=0.5)
+
+
+def test_images_without_faults_are_taken_at_regular_steps(tmp_path):
+    """Of nine pictures the fourth is at fault; of the eight others every second or third is drawn, with the first and last."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(9):
+        Image.fromarray(np.full((12, 12), 20 * i, np.uint8)).save(folder / f"{i}.png")
+    (tmp_path / "t.csv").write_text(
+        "image,landmark,x,y\n" + "".join(f"{i},a,{99 if i == 3 else 5},5\n" for i in range(9))
+    )
+    result = check_data(folder, tmp_path / "t.csv", spacing=1)
+    assert write_contact_sheet(result, tmp_path / "s.png", 5) == [f"{i}.png" for i in (0, 2, 3, 6, 8)]

@@ -13,6 +13,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from browser import Page
@@ -145,3 +147,21 @@ def test_the_same_predictions_are_the_same_file(tmp_path, words_only):
         run(pred, datalist, tmp_path / name, compare=pred)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert "other predictions: mean error" in Content(tmp_path / "a").text
+
+
+def test_rank_correlation_with_ties(tmp_path, words_only):
+    """Against mean ranks counted one by one: two levels of uncertainty, each of many landmarks."""
+    evaluation = evaluate_predictions(*make(tmp_path, 2), **FEW)
+    scales = np.random.default_rng(0).choice([0.5, 2.0], evaluation.errors.shape)
+    evaluation.cases = [
+        replace(case, predicted=replace(case.predicted, covariances=scale[:, None, None] ** 2 * np.eye(2)))
+        for case, scale in zip(evaluation.cases, scales)
+    ]
+    write_report(evaluation, tmp_path / "report.html", cases=0)
+    known = np.isfinite(evaluation.errors)
+
+    def ranks(values):
+        return [np.sum(values < value) + (np.sum(values == value) + 1) / 2 for value in values]
+
+    expected = np.corrcoef(ranks(scales[known]), ranks(evaluation.errors[known]))[0, 1]
+    assert f"(Spearman): {expected:.2f}." in Content(tmp_path / "report.html").text
