@@ -145,9 +145,9 @@ def test_save_interval_and_last_epoch(tmp_path):
 
 def test_a_file_that_does_not_fit_is_refused(tmp_path):
     training(tmp_path, 1)[0].run()
-    with pytest.raises(ValueError, match=r"training_state.pt does not hold \['loss'\].*enabled=False"):
+    with pytest.raises(ValueError, match=r"training_state.pt does not contain \['loss'\].*enabled=False"):
         training(tmp_path, 2, extra={"loss": torch.nn.Linear(1, 1)})[0].run()
-    with pytest.raises(ValueError, match="'model' in .* does not fit this training(.|\n)*layers.1.weight"):
+    with pytest.raises(ValueError, match="'model' in .* does not match this training(.|\n)*layers.1.weight"):
         training(tmp_path, 2, network=Regressor(size=8))[0].run()
 
 
