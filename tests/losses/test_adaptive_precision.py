@@ -94,6 +94,9 @@ def test_weights_of_the_square_error_go_with_the_volume():
         loss.set_sigma([1.5, 2.0, 8.0])
         expected = torch.tensor([(2 / 1.5) ** dims, 1.0, 0.25])
         torch.testing.assert_close(loss.weight, expected, rtol=1e-3, atol=0)
+        # the weight of a volume of less than a fifth is limited
+        loss.set_sigma([0.8, 2.0, 2.0])
+        torch.testing.assert_close(loss.weight, torch.tensor([5.0, 1.0, 1.0]), rtol=1e-3, atol=0)
 
 
 def test_millimeters():

@@ -29,7 +29,7 @@ from monai_landmarks.precision import (
     RandomAgent,
     SigmaRange,
 )
-from monai_landmarks.precision.objective import FEATURES
+from monai_landmarks.precision.objective import FEATURES, PrecisionObservation
 
 BEST = [1.2, 1.8, 2.5, 4.0, 6.0, 9.0]
 
@@ -168,6 +168,30 @@ def test_what_the_agent_learns_from():
     assert torch.equal(first["next_state"], second["state"]) and second["reward"] == 0
     assert torch.equal(decisions[1].reward, first["reward"])
     assert first["next_allowed"].all()  # from 5 voxels all is open
+
+
+def test_a_state_is_that_of_the_whole_history():
+    """The search keeps few validations: as many as a state needs."""
+    seen = []
+
+    class Spy(RandomAgent):
+        def values(self, state):
+            seen.append(state)
+            return super().values(state)
+
+    torch.manual_seed(0)
+    objective, sigma_range = PrecisionObjective(2), SigmaRange(1.0, 10.0)
+    one = search(Spy(), only(), objective=objective, sigma_range=sigma_range)
+    observe = PrecisionObservation(sigma_range, objective)
+    history, now, since = [], torch.tensor([4.0]), torch.zeros(1)
+    for step, error in enumerate((3 + torch.rand(12)).tolist()):
+        history.append(evaluation(now.tolist(), [error], progress=step / 20, train_loss=[error / 2]))
+        decision = one.update(history[-1])
+        expected = observe(history, since, torch.ones(1, dtype=torch.bool))
+        # but for the slope of the cost, which is that of the kept validations
+        torch.testing.assert_close(seen[-1][:, :-1], expected[:, :-1])
+        since = (since + 1) * (decision.action == Action.KEEP)
+        now = decision.sigma
 
 
 def test_actions_that_were_not_taken_are_imagined_with_the_same_errors():
