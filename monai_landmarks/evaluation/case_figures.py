@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -144,8 +143,7 @@ def _on_pixels(case: EvaluatedCase, pixels: np.ndarray, affine: np.ndarray) -> t
     for landmarks in sets:
         assert landmarks is not None
         if landmarks.spatial_dims == 3 and pixels.ndim == 3:  # a single slice may lie anywhere in the world
-            world = landmarks.to_world(affine)
-            landmarks = replace(world, points=world.points * (1, 1, 0)).with_spatial_dims(2)
+            landmarks = landmarks.to_world(affine).with_spatial_dims(2, plane=None)
         result.append(
             landmarks if landmarks.coordinate_system == CoordinateSystem.INDEX else landmarks.to_index(affine)
         )

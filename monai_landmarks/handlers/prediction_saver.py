@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from monai.utils import CommonKeys
 
 from monai_landmarks.data import (
@@ -29,23 +28,14 @@ from monai_landmarks.data import (
     LandmarkSet,
     atomic_write,
     image_stem,
+    landmark_set_of,
     write_landmark_table,
     write_landmarks,
 )
 from monai_landmarks.spaces import file_affine, plane_z
 from monai_landmarks.uncertainty import ConformalRegions
 
-from .engine_output import (
-    Engine,
-    Events,
-    cpu_world_points,
-    gather,
-    image_path,
-    is_best,
-    is_main_process,
-    output_items,
-    take,
-)
+from .engine_output import Engine, Events, gather, image_path, is_best, is_main_process, output_items, take
 
 __all__ = ["PredictionSaver", "distinct_names"]
 
@@ -160,31 +150,21 @@ class PredictionSaver:
         return name
 
     def _landmarks(self, item: dict[Hashable, Any], image: str) -> LandmarkSet:
-        points = cpu_world_points(take(item, self.pred_key, self), item.get(self.image_key), self.pred_key).numpy()
-        if len(points) != len(self.names):
-            raise ValueError(
-                f"{image}: {self.pred_key!r} has {len(points)} points, but there are {len(self.names)} names of landmarks."
-            )
-        points = np.where(np.isfinite(points).all(axis=1, keepdims=True), points, np.nan)
-        scores, covariances = (
-            None if item.get(key) is None else torch.as_tensor(item[key]).detach().cpu().double().numpy()
-            for key in (self.score_key, self.covariance_key)
-        )
-        landmarks = LandmarkSet(
+        landmarks = landmark_set_of(
+            take(item, self.pred_key, self),
+            item.get(self.image_key),
             self.names,
-            points,
-            CoordinateSystem.RAS,
-            image=image,
-            scores=None if scores is None else scores.reshape(-1),
-            covariances=None if covariances is None else covariances.reshape(*points.shape, -1),
+            item.get(self.score_key),
+            item.get(self.covariance_key),
+            what=f"{image}: {self.pred_key!r}",
         )
+        landmarks = replace(landmarks, image=image)
         return landmarks if self.regions is None else self.regions.add_to(landmarks)
 
     def _write(self, name: str, case: _Case) -> None:
         landmarks = case.landmarks
         if landmarks.spatial_dims == 2 and case.plane != 0:  # a single slice of a volume
-            landmarks = landmarks.with_spatial_dims(3)
-            landmarks = replace(landmarks, points=landmarks.points + (0, 0, case.plane))
+            landmarks = landmarks.with_spatial_dims(3, case.plane)
         for suffix in self.formats:
             write_landmarks(self.output_dir / f"{name}.{suffix.lstrip('.')}", landmarks)
 

@@ -10,65 +10,54 @@
 # limitations under the License.
 
 
-"""What a model proposes for an image: the landmarks in the world in which the annotator sees it."""
+"""The landmarks that a model proposes for an image, as a :class:`~monai_landmarks.data.LandmarkSet` and as JSON values."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from monai_landmarks.data import CoordinateSystem, LandmarkSet
-from monai_landmarks.spaces import plane_z, spacing_of, to_array, world_points
+from monai_landmarks.data import CoordinateSystem, LandmarkSet, landmark_set_of
+from monai_landmarks.spaces import plane_z, spacing_of
 
 __all__ = ["image_extent", "plain_list", "proposed_landmarks"]
 
 
 def proposed_landmarks(data: Mapping[str, Any], names: Sequence[str], pred_key: str = "pred") -> LandmarkSet:
-    """The landmarks that a bundle's postprocessing, by way of `HeatmapToLandmarksd`, has put into an item.
+    """Return the landmarks that the postprocessing of a bundle has added to an item.
 
     Args:
-        data: with ``<pred_key>_points`` (1, N, D), ``<pred_key>_scores`` and ``<pred_key>_covariances``, where the last two may
-            be absent, and ``image``.
-        names: of the N landmarks.
-        pred_key: the network's output.
+        data: item after :class:`~monai_landmarks.transforms.HeatmapToLandmarksd`, with ``<pred_key>_points`` (1, N, D) and
+            ``image``, and optionally ``<pred_key>_scores`` and ``<pred_key>_covariances``.
+        names: names of the N landmarks.
+        pred_key: key of the output of the network.
 
     Returns:
-        3-D points in RAS mm; those of a single slice lie in its plane. NaN where a landmark was not found.
+        3-D landmarks in RAS mm. The points of a single slice lie in its plane. NaN for a landmark that was not detected.
 
     Raises:
-        ValueError: if there are no points, or not as many as names.
+        ValueError: if there are no points, or if the numbers of points and names differ.
     """
     if f"{pred_key}_points" not in data:
         raise ValueError(
-            f"the bundle's postprocessing gives no {pred_key}_points; expected HeatmapToLandmarksd in configs/inference.json."
+            f"the bundle's postprocessing returns no {pred_key}_points. Add HeatmapToLandmarksd to its configs/inference.json."
         )
-    points = to_array(world_points(data[f"{pred_key}_points"]))
-    points = points.reshape(-1, points.shape[-1])
-    if len(points) != len(names):
-        raise ValueError(f"the bundle gives {len(points)} points, but its metadata names {len(names)} landmarks.")
-    points = np.where(np.isfinite(points).all(axis=1, keepdims=True), points, np.nan)
-    scores, covariances = (data.get(f"{pred_key}_{what}") for what in ("scores", "covariances"))
-    landmarks = LandmarkSet(
-        tuple(names),
-        points,
-        CoordinateSystem.RAS,
-        scores=None if scores is None else to_array(scores).reshape(-1),
-        covariances=None if covariances is None else to_array(covariances).reshape(*points.shape, -1),
+    landmarks = landmark_set_of(
+        data[f"{pred_key}_points"],
+        names=names,
+        scores=data.get(f"{pred_key}_scores"),
+        covariances=data.get(f"{pred_key}_covariances"),
+        what=f"{pred_key}_points of the bundle",
     )
-    image = data.get("image")
-    if landmarks.spatial_dims == 2:
-        landmarks = landmarks.with_spatial_dims(3)
-        landmarks = replace(landmarks, points=landmarks.points + (0, 0, plane_z(image)))
-    return landmarks
+    return landmarks.with_spatial_dims(3, plane_z(data.get("image")))
 
 
 def plain_list(landmarks: LandmarkSet) -> list[dict[str, Any]]:
-    """Landmarks as JSON values: name, position in RAS mm, score and uncertainty in mm, each of them None where unknown.
+    """Return landmarks as JSON values: name, position in RAS mm, score, and uncertainty in mm. Unknown values are None.
 
     Example:
         >>> plain_list(LandmarkSet(("a", "b"), [[1.0, 2.0, 3.0], [np.nan] * 3], "LPS", scores=[0.5, np.nan]))[0]
@@ -90,7 +79,7 @@ def plain_list(landmarks: LandmarkSet) -> list[dict[str, Any]]:
 
 
 def image_extent(image: torch.Tensor) -> list[float]:
-    """Size in mm of an image (C, *spatial) along its axes; in voxels where it has no affine."""
+    """Return the size of an image (C, *spatial) along its axes in mm, or in voxels if it has no affine."""
     shape = image.shape[1:]
     return [float(size * step) for size, step in zip(shape, spacing_of(image, len(shape)))]
 

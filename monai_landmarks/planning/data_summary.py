@@ -24,6 +24,7 @@ from monai.utils import optional_import
 
 from monai_landmarks.data import load_landmark_datalist, load_landmark_definition, read_image, read_item_landmarks
 from monai_landmarks.data.images.image_files import has_spacing, read_header
+from monai_landmarks.spaces import affine_spacing
 
 tqdm, has_tqdm = optional_import("tqdm", name="tqdm")
 
@@ -146,7 +147,7 @@ def _read_item(item: dict[str, Any]) -> tuple[tuple[int, ...], tuple[float, ...]
     while len(shape) > 2 and shape[-1] == 1:  # a radiograph in DICOM is a volume of one slice
         shape = shape[:-1]
     dims = len(shape)
-    spacing = np.linalg.norm(affine[:3, :dims], axis=0)
+    spacing = affine_spacing(affine, dims)
     order = np.argsort(nib.orientations.io_orientation(affine)[:, 0]) if dims == 3 else np.arange(dims)
     span = np.full(dims, np.nan)
     landmarks = read_item_landmarks(item)

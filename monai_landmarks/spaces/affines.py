@@ -63,7 +63,7 @@ def affine_4x4(affine: Any) -> np.ndarray:
         matrix = matrix[0]
     if matrix.shape not in ((3, 3), (4, 4)):
         raise ValueError(f"affine has shape {matrix.shape}; expected (3, 3) or (4, 4).")
-    return np.array(to_affine_nd(3, matrix))
+    return np.asarray(to_affine_nd(3, matrix))
 
 
 def affine_of(data: Any) -> np.ndarray | None:
@@ -145,4 +145,4 @@ def picture_affine(spacing: float | Sequence[float] | np.ndarray | None = None) 
     if given.ndim != 1 or len(given) > 3:
         raise ValueError(f"spacing is {spacing}; expected one number, or one per axis of the image.")
     steps[: max(2, len(given))] = given
-    return RAS_TO_LPS * np.diag(steps) + 0.0
+    return RAS_TO_LPS * np.diag(steps)

@@ -187,7 +187,7 @@ def _in_double(values: Any, affine: Any) -> tuple[Any, Any, Any]:
         matrix: Any = torch.as_tensor(affine).to(known)
     else:
         known, matrix = to_array(values), to_array(affine)
-    if matrix.ndim < 2 or tuple(matrix.shape[-2:]) not in ((dims + 1, dims + 1), (4, 4)):
+    if tuple(matrix.shape[-2:]) not in ((dims + 1, dims + 1), (4, 4)):
         expected = "(3, 3) or (4, 4)" if dims == 2 else "(4, 4)"
         raise ValueError(f"affine has shape {tuple(matrix.shape)}; expected {expected} for {dims}-D points.")
     linear, offset = matrix[..., :dims, :dims], matrix[..., :dims, -1]

@@ -25,7 +25,7 @@ from .fit_to_grid import FitToGrid, FitToGridD, FitToGridd, FitToGridDict
 from .flip import RandLandmarkFlip, RandLandmarkFlipD, RandLandmarkFlipd, RandLandmarkFlipDict
 from .foreground import CropToForeground, CropToForegroundD, CropToForegroundd, CropToForegroundDict
 from .gray import ToGray, ToGrayD, ToGrayd, ToGrayDict
-from .guard import check_running_chain, refuse_unfollowed_warps
+from .guard import require_followable_chain, require_followable_transforms
 from .heatmap import (
     HeatmapToLandmarks,
     HeatmapToLandmarksD,
@@ -118,8 +118,8 @@ __all__ = [
     "SaveLandmarksDict",
     "SaveLandmarksd",
     "SplineWarp",
-    "check_running_chain",
-    "refuse_unfollowed_warps",
+    "require_followable_chain",
+    "require_followable_transforms",
     "ToGray",
     "ToGrayD",
     "ToGrayDict",

@@ -8,18 +8,17 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Refuse chains in which the image is moved and its points cannot know.
+"""A check that refuses MONAI's transforms that landmarks cannot follow.
 
-World points need nothing when MONAI moves an image, because MONAI writes every affine-type move into ``image.affine``. Some
-transforms move content and leave no trace at all: neither the affine nor ``applied_operations`` change, so that nothing can
-be seen on the image afterwards. The only place where it shows is the chain of transforms itself. The chain is therefore read
-before it does harm: a landmark transform, when it runs, finds the ``Compose`` that is running it.
+World points stay as they are when MONAI moves an image, because MONAI writes every affine move into ``image.affine``.
+Some transforms move the content of an image and change neither its affine nor ``applied_operations``. Afterwards
+nothing on the image shows the move, and its landmarks would be silently wrong. Only the chain of transforms shows it.
+So a landmark transform, when it runs, looks at the ``Compose`` that is running it.
 """
 
 from __future__ import annotations
 
-import inspect
-import uuid
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -28,7 +27,7 @@ from monai import transforms as mt
 from monai.config import KeysCollection
 from monai.utils import ensure_tuple
 
-__all__ = ["check_running_chain", "refuse_unfollowed_warps"]
+__all__ = ["require_followable_chain", "require_followable_transforms"]
 
 _OURS = "monai_landmarks.transforms.RandLandmarkWarpd, which moves the points with the image"
 _BY_AFFINE = "Orientationd, Flipd or Rotate90d, which update the affine"
@@ -54,7 +53,7 @@ _AREA = (mt.Resized, mt.Zoomd, mt.RandZoomd, mt.Resize, mt.Zoom, mt.RandZoom)
 
 
 def _members(transforms: Any) -> Iterator[Any]:
-    """All transforms in nested compositions (Compose, OneOf, SomeOf, RandomOrder) and sequences."""
+    """Yield all transforms of nested compositions (Compose, OneOf, SomeOf, RandomOrder) and sequences."""
     if isinstance(transforms, mt.Compose):
         transforms = transforms.transforms
     elif not isinstance(transforms, (list, tuple)):
@@ -64,26 +63,25 @@ def _members(transforms: Any) -> Iterator[Any]:
         yield from _members(transform)
 
 
-def refuse_unfollowed_warps(
+def require_followable_transforms(
     transforms: Callable | Sequence[Callable], image_keys: KeysCollection | None = "image"
 ) -> None:
-    """Raise an error if a chain holds a transform that moves an image's content without a trace for its points.
+    """Raise an error if a chain has a transform that moves the content of an image without changing its affine.
 
     Args:
         transforms: a transform or a nested composition of transforms.
-        image_keys: the images that have points; dictionary transforms of other keys are fine. None: all of them matter.
+        image_keys: images that have landmarks. Dictionary transforms of other keys are accepted. None: all images.
 
     Raises:
-        ValueError: naming the transform and what to use in its place.
+        ValueError: for such a transform, with its name and what to use instead.
 
     Warns:
-        UserWarning: for Resize and Zoom in mode "area", MONAI's default, which is followed but shifts the content by 0.13
-            to 0.19 voxel against the affine it writes.
+        UserWarning: for ``Resize`` and ``Zoom`` in mode "area", MONAI's default, which shifts the content by 0.13 to
+            0.19 voxel against the affine.
 
     Example:
-
         >>> from monai.transforms import Compose, Rand2DElasticd
-        >>> refuse_unfollowed_warps(Compose([Rand2DElasticd("image", (20, 20), (1, 2))]))
+        >>> require_followable_transforms(Compose([Rand2DElasticd("image", (20, 20), (1, 2))]))
         Traceback (most recent call last):
         ...
         ValueError: Rand2DElasticd moves the content of 'image' ... Use monai_landmarks.transforms.RandLandmarkWarpd...
@@ -101,13 +99,13 @@ def refuse_unfollowed_warps(
         use = next((use for kind, use in _TYPES.items() if isinstance(transform, kind)), None)
         if use is not None:
             raise ValueError(
-                f"{name} moves the content of {touched} without a trace in the affine, so that landmarks cannot follow and "
-                f"would be silently wrong. Use {use}."
+                f"{name} moves the content of {touched} without changing the affine, so that landmarks cannot follow "
+                f"and would be silently wrong. Use {use}."
             )
         if isinstance(transform, _AREA) and _uses_area(transform):
             warnings.warn(
-                f'{name} resamples {touched} in mode "area", which shifts the content by up to 0.19 voxel against the landmarks; '
-                'pass mode="bilinear" or "trilinear".',
+                f'{name} resamples {touched} in mode "area", which shifts the content by up to 0.19 voxel '
+                'against the landmarks; pass mode="bilinear" or "trilinear".',
                 stacklevel=2,
             )
 
@@ -116,30 +114,28 @@ def _uses_area(transform: Any) -> bool:
     return any(str(getattr(mode, "value", mode)) == "area" for mode in ensure_tuple(transform.mode))
 
 
-def check_running_chain(transform: Any, image_keys: KeysCollection) -> None:
-    """Check the outermost ``Compose`` that is running ``transform`` at this moment, once per transform.
+def require_followable_chain(transform: Any, image_keys: KeysCollection) -> None:
+    """Raise an error if the outermost ``Compose`` that is running ``transform`` has a transform that landmarks cannot
+    follow.
 
-    The chain is found on the call stack. That way it works wherever MONAI runs a chain (CacheDataset, DataLoader workers,
-    lazy mode) and a user has nothing to call. Two things are kept on the transform: a mark by which its copies are known,
-    because MONAI copies and pickles transforms for threads and workers, and whether a chain was found to be in order.
+    The check is done once per transform.
 
     Args:
         transform: the landmark transform that is being called.
-        image_keys: the images its points belong to.
+        image_keys: images that the landmarks belong to.
 
     Raises:
-        ValueError: see :func:`refuse_unfollowed_warps`.
+        ValueError: see :func:`require_followable_transforms`.
     """
     if getattr(transform, "_chain_checked", False):
         return
-    mark = transform.__dict__.setdefault("_chain_mark", uuid.uuid4().hex)
-    chain = None
-    frame = inspect.currentframe()
-    while frame is not None:
-        running = frame.f_locals.get("self") if frame.f_code.co_name == "__call__" else None
-        if isinstance(running, mt.Compose) and any(getattr(t, "_chain_mark", None) == mark for t in _members(running)):
-            chain = running
-        frame = frame.f_back
-    if chain is not None:
-        refuse_unfollowed_warps(chain, image_keys)
+    # The call stack is the only way from a transform to its chain. MONAI gives a transform no reference to the Compose
+    # that holds # it: Compose.__call__ passes only the data on, and its constructor calls nothing on transforms that
+    # are not random. A # Compose of our own would not see chains in users' scripts and bundles.
+    callers = [
+        frame.f_locals.get("self") for frame, _ in traceback.walk_stack(None) if frame.f_code.co_name == "__call__"
+    ]
+    chains = [caller for caller in callers if isinstance(caller, mt.Compose)]
+    if chains:
+        require_followable_transforms(chains[-1], image_keys)
         transform._chain_checked = True

@@ -27,7 +27,7 @@ from monai.utils import convert_to_tensor, ensure_tuple_rep
 
 from monai_landmarks.spaces import affine_4x4, affine_of
 
-from .guard import check_running_chain
+from .guard import require_followable_chain
 
 __all__ = [
     "LandmarksToIndex",
@@ -145,7 +145,7 @@ class _Convertd(MapTransform, InvertibleTransform):
             KeyError: the image is missing.
             ValueError: the running chain holds a transform that the landmarks cannot follow.
         """
-        check_running_chain(self, self.refer_keys)
+        require_followable_chain(self, self.refer_keys)
         d = dict(data)
         for key, refer_key in self.key_iterator(d, self.refer_keys):
             if refer_key not in d:

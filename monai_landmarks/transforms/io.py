@@ -26,11 +26,10 @@ from monai.data.folder_layout import FolderLayout
 from monai.transforms import MapTransform, Transform
 from monai.utils import ImageMetaKey, ensure_tuple_rep
 
-from monai_landmarks.data import CoordinateSystem, LandmarkSet, read_landmarks, write_landmarks
+from monai_landmarks.data import CoordinateSystem, LandmarkSet, landmark_set_of, read_landmarks, write_landmarks
 from monai_landmarks.spaces import affine_of, plane_z, points_as_rows
 
-from .guard import check_running_chain
-from .index_world import LandmarksToWorld
+from .guard import require_followable_chain
 
 __all__ = [
     "LoadLandmarks",
@@ -183,7 +182,7 @@ class LoadLandmarksd(MapTransform):
     """Dictionary-based version of :class:`LoadLandmarks`. Use it after ``LoadImaged`` and ``EnsureWorldAffined``.
 
     When it runs, it also checks the chain of transforms that it is part of and refuses those that landmarks cannot follow;
-    see :func:`~monai_landmarks.transforms.refuse_unfollowed_warps`.
+    see :func:`~monai_landmarks.transforms.require_followable_transforms`.
 
     Args:
         keys: landmarks: a path or rows of coordinates in the item.
@@ -226,7 +225,7 @@ class LoadLandmarksd(MapTransform):
             KeyError: the image is missing.
             ValueError: see :class:`LoadLandmarks`, or the running chain holds a transform that landmarks cannot follow.
         """
-        check_running_chain(self, self.refer_keys)
+        require_followable_chain(self, self.refer_keys)
         d = dict(data)
         for key, refer_key in self.key_iterator(d, self.refer_keys):
             if refer_key not in d:
@@ -314,29 +313,15 @@ class SaveLandmarks(Transform):
             raise ValueError(
                 "Points without an affine are pixels; they need their image, with its affine, to be saved."
             )
-        world = points_as_rows(LandmarksToWorld()(points, img) if isinstance(img, MetaTensor) else _own_world(points))
-        names = self.names or tuple(str(i + 1) for i in range(len(world)))
-        if len(names) != len(world):
-            raise ValueError(f"{len(world)} points are given for {len(names)} landmark names.")
-        if scores is not None:
-            scores = np.ravel(scores.detach().cpu().numpy() if isinstance(scores, torch.Tensor) else np.asarray(scores))
-            if len(scores) != len(world):
-                raise ValueError(f"{len(scores)} scores are given for {len(world)} points.")
-        landmarks = LandmarkSet(names, world, CoordinateSystem.RAS, scores=scores)
+        landmarks = landmark_set_of(points, img, self.names, scores, strict=True)
         if self.coordinate_system == CoordinateSystem.INDEX:
             affine = affine_of(img)
             if affine is None:
                 raise ValueError("To save landmarks as pixels, their image with its affine is needed.")
             return landmarks.to_index(affine)
-        if world.shape[1] == 2 and self.output_ext.lower() in _SLICER_FORMATS:
-            z = np.where(landmarks.missing, np.nan, plane_z(img))
-            landmarks = LandmarkSet(names, np.column_stack([world, z]), CoordinateSystem.RAS, scores=scores)
+        if self.output_ext.lower() in _SLICER_FORMATS:
+            landmarks = landmarks.with_spatial_dims(3, plane_z(img))
         return landmarks.to(self.coordinate_system)
-
-
-def _own_world(points: NdarrayOrTensor) -> NdarrayOrTensor:
-    """World points of a MetaTensor by its own affine."""
-    return LandmarksToWorld()(points, points)  # type: ignore[arg-type]
 
 
 class SaveLandmarksd(MapTransform):

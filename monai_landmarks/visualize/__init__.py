@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Pictures of landmarks, heatmaps, trainings and errors: matplotlib figures, made without pyplot's global state."""
+"""Matplotlib figures of landmarks, heatmaps, training and errors, made without the global state of pyplot."""
 
 from __future__ import annotations
 

@@ -9,13 +9,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Predicted against true Cobb angles."""
+"""Figure of predicted and true Cobb angles."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from monai_landmarks.spaces import to_array
 
@@ -26,14 +25,17 @@ __all__ = ["draw_cobb_angles"]
 _TITLES = ("first angle (main curve)", "second angle", "third angle")
 
 
-def draw_cobb_angles(pred: Any, target: Any) -> Figure:
-    """Draw the predicted over the true Cobb angles, a panel for each of the three, with its mean absolute error.
+def draw_cobb_angles(pred: ArrayLike, target: ArrayLike) -> Figure:
+    """Draw the predicted against the true Cobb angles, with the mean absolute error, in one panel per angle.
 
-    On the diagonal both are equal; the band reaches 5 degrees to either side of it.
+    On the diagonal both angles are equal. The gray band covers errors of up to 5 degrees.
 
     Args:
-        pred: (B, 3) degrees, as from `monai_landmarks.metrics.cobb_angles`.
-        target: (B, 3); an angle that is NaN here or there is not drawn.
+        pred: predicted angles (B, 3) in degrees, as from :func:`monai_landmarks.metrics.cobb_angles`.
+        target: true angles (B, 3) in degrees. An angle that is NaN in one of the two arrays is not drawn.
+
+    Returns:
+        A matplotlib figure. ``figure.savefig(path)`` writes it.
     """
     pred, target = to_array(pred), to_array(target)
     figure = Figure(figsize=(7.2, 2.9), dpi=150, layout="constrained")

@@ -8,36 +8,47 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Curves and boxes: how a training went, and how large its errors are."""
+"""Figures of training curves, success detection rates and error distributions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+from monai.utils import optional_import
+from numpy.typing import ArrayLike
 
 from monai_landmarks.spaces import to_array
 
 from .figure import COLORS, Figure, label_log_axis, quiet_axes
 
+withStroke, _ = optional_import("matplotlib.patheffects", name="withStroke")  # noqa: N816
+
 __all__ = ["draw_error_boxplot", "draw_sdr_curve", "draw_training_curve"]
 
 _LINES = ("#1f6fb4", "#c8501e", "#2f8f5b", "#8a4fb0", "#b0902a")
-_LABEL = (0.15, 5.0)  # width of a label as a part of the axis, and height in per cent
+_LABEL = (0.15, 5.0)  # width of a label as a fraction of the axis, and its height in percent
 
 
 def draw_training_curve(
-    epochs: Any, loss: Any, metric: Any = None, metric_name: str = "validation error", lower_is_better: bool = True
+    epochs: ArrayLike,
+    loss: ArrayLike,
+    metric: ArrayLike | None = None,
+    metric_name: str = "validation error",
+    lower_is_better: bool = True,
 ) -> Figure:
-    """Draw the loss over the epochs, and below it a validation metric with its best value marked.
+    """Draw the loss over the epochs and, below it, a validation metric with its best value marked.
 
     Args:
-        epochs: (T,), whole or not.
-        loss: (T,); NaN where it is not known. On a logarithmic axis where it is positive.
-        metric: (T,); NaN where there was no validation.
-        metric_name: label of the lower panel, whose axis is logarithmic where the metric changes much.
-        lower_is_better: which end of the metric is its best.
+        epochs: epochs (T,), not necessarily integers.
+        loss: loss (T,), NaN where it is unknown. Its axis is logarithmic if all values are positive.
+        metric: metric (T,), NaN where there was no validation. Its axis is logarithmic if all values are positive and the
+            largest is more than five times the smallest.
+        metric_name: label of the metric's axis.
+        lower_is_better: whether the lowest value of the metric is the best one.
+
+    Returns:
+        A matplotlib figure. ``figure.savefig(path)`` writes it.
     """
     epochs, loss = to_array(epochs), to_array(loss)
     metric = np.full(epochs.shape, np.nan) if metric is None else to_array(metric)
@@ -55,13 +66,14 @@ def draw_training_curve(
         best = int(np.argmin(y) if lower_is_better else np.argmax(y))
         panels[1].plot(x[best], y[best], "o", markersize=6, markerfacecolor="none", color="0.2", markeredgewidth=1)
         panels[1].set_title(f"best {y[best]:.3g} at epoch {x[best]:g}", fontsize=8, loc="right", pad=3)
-        panels[1].set_ylabel(metric_name, fontsize=8)
+        panels[1].set_ylabel(metric_name, fontsize=8, parse_math=False)
         if y.min() > 0 and y.max() > 5 * y.min():
             panels[1].set_yscale("log")
             label_log_axis(panels[1].yaxis)
         else:
             panels[1].set_ylim(bottom=min(0, y.min()))
     panels[-1].set_xlabel("epoch", fontsize=8)
+    figure.align_ylabels()
     for axes in panels:
         quiet_axes(axes)
         axes.tick_params(which="minor", labelsize=7, color="0.8")
@@ -69,18 +81,24 @@ def draw_training_curve(
 
 
 def draw_sdr_curve(
-    errors: Any, thresholds: Sequence[float] = (2.0, 2.5, 3.0, 4.0), radius: float | None = None, unit: str = "mm"
+    errors: ArrayLike | Mapping[str, ArrayLike],
+    thresholds: Sequence[float] = (2.0, 2.5, 3.0, 4.0),
+    radius: float | None = None,
+    unit: str = "mm",
 ) -> Figure:
-    """Draw the success detection rate over the radius: the share of landmarks with an error of at most r.
+    """Draw the success detection rate over the radius r: the percentage of landmarks with an error of at most r.
 
     Args:
-        errors: of any shape, as from `monai_landmarks.metrics.point_error`: NaN does not count, inf is never found. Or a
-            mapping from a name to such errors, for one line a method.
-        thresholds: radii that are marked, with the rate of the first line.
-        radius: greatest radius drawn; by default twice the greatest threshold.
-        unit: of the errors.
+        errors: errors of any shape, as from :func:`monai_landmarks.metrics.point_error`. NaN is left out, inf is a landmark
+            that was not detected. Or a mapping from names to such errors, with one line per name.
+        thresholds: radii at which the rate of the first line is marked.
+        radius: largest radius of the figure. By default twice the largest threshold.
+        unit: unit of the errors, for the label of the axis.
+
+    Returns:
+        A matplotlib figure. ``figure.savefig(path)`` writes it.
     """
-    lines = dict(errors) if isinstance(errors, Mapping) else {"": errors}
+    lines: dict[str, ArrayLike] = dict(errors) if isinstance(errors, Mapping) else {"": errors}
     radius = radius or 2 * max(thresholds)
     figure = Figure(figsize=(5.0, 3.2), dpi=150, layout="constrained")
     axes = figure.subplots()
@@ -100,28 +118,32 @@ def draw_sdr_curve(
             labeled: list[tuple[float, float]] = []
             for r, rate in sorted(zip(thresholds, rates)):
                 if labeled and r - labeled[-1][0] < _LABEL[0] * radius and rate - labeled[-1][1] < _LABEL[1]:
-                    continue  # it would lie on the one before
+                    continue  # it would cover the previous label
                 labeled.append((r, rate))
                 axes.annotate(
                     f"{rate:.1f} %", (r, rate), xytext=(-5, 3), textcoords="offset points", fontsize=7, color=_LINES[0],
-                    ha="right",
+                    ha="right", path_effects=[withStroke(linewidth=3.0, foreground="w")],
                 )  # fmt: skip
     axes.set_xlim(0, radius)
     axes.set_ylim(0, 102)
     axes.set_xlabel(f"radius r [{unit}]", fontsize=8)
-    axes.set_ylabel("landmarks with error <= r [%]", fontsize=8)
+    axes.set_ylabel("landmarks with error \u2264 r [%]", fontsize=8)
     if len(lines) > 1:
-        axes.legend(fontsize=8, frameon=False, loc="lower right")
+        for text in axes.legend(fontsize=8, frameon=False, loc="lower right").get_texts():
+            text.set_parse_math(False)
     return figure
 
 
-def draw_error_boxplot(errors: Any, names: Sequence[str] | None = None, unit: str = "mm") -> Figure:
+def draw_error_boxplot(errors: ArrayLike, names: Sequence[str] | None = None, unit: str = "mm") -> Figure:
     """Draw the errors of each landmark as a box: median, quartiles, whiskers from 5 to 95 %, and the mean as a dot.
 
     Args:
-        errors: (B, N) as from `monai_landmarks.metrics.point_error`; only finite ones are drawn.
-        names: of the N landmarks.
-        unit: of the errors.
+        errors: errors (B, N) as from :func:`monai_landmarks.metrics.point_error`. Only finite errors are drawn.
+        names: names of the N landmarks. By default their indices.
+        unit: unit of the errors, for the label of the axis.
+
+    Returns:
+        A matplotlib figure. ``figure.savefig(path)`` writes it.
     """
     errors = to_array(errors)
     names = [str(n) for n in range(errors.shape[1])] if names is None else list(names)

@@ -8,34 +8,40 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Landmarks over their image."""
+"""Figures of landmarks over their image."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from monai.utils import optional_import
+from numpy.typing import ArrayLike
 
 from monai_landmarks.spaces import affine_of, affine_spacing, points_as_rows, to_array
 
-from .figure import COLORS, Figure
+from .figure import COLORS, Figure, image_panels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Ellipse, _ = optional_import("matplotlib.patches", name="Ellipse")
 withStroke, _ = optional_import("matplotlib.patheffects", name="withStroke")  # noqa: N816
 
-__all__ = ["LandmarkView", "draw_image", "draw_landmarks", "draw_views", "landmark_view"]
+__all__ = ["LandmarkPlane", "LandmarkView", "draw_image", "draw_landmarks", "draw_views", "landmark_view"]
 
 _PLANES_3D = ((0, 1), (0, 2), (1, 2))  # (horizontal, vertical) axes
 _AXIS_NAMES = "xyz"
 
 
 @dataclass
-class _Plane:
-    image: np.ndarray  # (rows, columns), uint8, as it is shown
+class LandmarkPlane:
+    """A plane of an image, as it is shown, and the landmarks in it."""
+
+    image: np.ndarray  # (rows, columns), uint8
     extent: tuple[float, float, float, float]  # left, right, bottom, top in pixels
     aspect: float
     pred: np.ndarray  # (N, 2), (horizontal, vertical) in pixels
@@ -46,80 +52,101 @@ class _Plane:
 
     @property
     def width(self) -> float:
-        """In pixels of the horizontal axis."""
+        """Width in pixels of the horizontal axis."""
         return self.extent[1] - self.extent[0]
 
     @property
     def height(self) -> float:
-        """In the same unit."""
+        """Height in pixels of the horizontal axis."""
         return abs(self.extent[3] - self.extent[2]) * self.aspect
 
 
 @dataclass
 class LandmarkView:
-    """What is to be seen of one image and its landmarks: small, without the image's volume."""
+    """The planes of one image and its landmarks. It is small, because it does not contain the volume.
 
-    planes: list[_Plane]
+    Args:
+        planes: one plane of an image, three planes of a volume.
+        title: title of the image.
+        names: names of the N landmarks, or None.
+    """
+
+    planes: list[LandmarkPlane]
     title: str = ""
     names: tuple[str, ...] | None = None
 
+    def panel_title(self, number: int) -> str:
+        """Return the title of a plane. That of the first plane begins with the title of the image.
+
+        Args:
+            number: index of the plane.
+        """
+        texts = (self.title if number == 0 else "", self.planes[number].title)
+        return ", ".join(text for text in texts if text)
+
 
 def landmark_view(
-    image: Any,
-    points: Any,
-    truth: Any = None,
+    image: ArrayLike,
+    points: ArrayLike,
+    truth: ArrayLike | None = None,
     names: Sequence[str] | None = None,
-    covariances: Any = None,
+    covariances: ArrayLike | None = None,
     title: str = "",
     center: int | Sequence[float] | None = None,
     spacing: float | Sequence[float] | None = None,
     max_size: int | None = None,
     window: tuple[Sequence[int], Sequence[int]] | None = None,
 ) -> LandmarkView:
-    """Cut what is to be drawn out of an image.
+    """Extract the parts of an image that a figure of its landmarks needs.
 
     Args:
-        image: (C, X, Y[, Z]) or (X, Y[, Z]), in MONAI's index order: x runs to the right, y down. Channels are averaged.
-        points: predicted index points, (N, D) or (1, N, D); NaN is not drawn.
-        truth: true index points, likewise.
-        names: written beside the points, for a figure of a few landmarks.
-        covariances: (N, D, D) in pixels^2, drawn as an ellipse of two standard deviations.
-        title: above the image.
-        center: for a volume, where its three planes cross: a point, or the number of a landmark. By default in the middle
-            of the true points, or else of the predicted ones. Points fade with their distance from a plane.
-        spacing: size of a pixel along each axis; by default from the affine of a `MetaTensor`, otherwise 1.
-        max_size: a plane with more pixels on a side is averaged down to about that, to keep the view small.
-        window: the part of the image to show: its first index along each axis, and the one behind its last.
+        image: image (C, X, Y[, Z]) or (X, Y[, Z]) in MONAI's index order: x runs to the right, y runs down. Channels are
+            averaged.
+        points: predicted index points, (N, D) or (1, N, D). NaN is not drawn.
+        truth: true index points, in the same form.
+        names: names of the landmarks, which are written beside the points. Suitable for a few landmarks.
+        covariances: covariances (N, D, D) in voxel^2, drawn as ellipses of two standard deviations.
+        title: title of the image.
+        center: for a volume, where its three planes cross: a point, or the index of a landmark. By default, the mean of the
+            true points, or of the predicted points if there are no true ones. Points fade with their distance from a plane.
+        spacing: voxel size along each axis. By default, it is taken from the affine of a :class:`~monai.data.MetaTensor`, and
+            is 1 for other images.
+        max_size: largest number of pixels on a side of a plane, approximately. Larger planes are averaged over blocks of
+            pixels, which keeps the view small.
+        window: the part of the image to show: its first index along each axis, and the index after its last one.
+
+    Returns:
+        The view, for :func:`draw_views` or :func:`draw_contact_sheet`.
 
     Raises:
-        ValueError: when image and points have a different number of dimensions, or the window is no part of the image.
+        ValueError: if image and points have a different number of dimensions, or if the window is not inside the image.
     """
     pred = points_as_rows(points)
     true = None if truth is None else points_as_rows(truth)
     dims = pred.shape[-1]
     known = affine_of(image)
     affine = np.eye(4) if known is None else known
-    image = to_array(image)
-    if image.ndim == dims + 1:
-        image = image.mean(axis=0)
-    if image.ndim != dims:
-        raise ValueError(f"an image of shape {image.shape} cannot hold points of {dims} dimensions.")
+    pixels = to_array(image)
+    if pixels.ndim == dims + 1:
+        pixels = pixels.mean(axis=0)
+    if pixels.ndim != dims:
+        raise ValueError(f"an image of shape {pixels.shape} cannot contain points with {dims} coordinates.")
     steps = affine_spacing(affine, dims) if spacing is None else np.broadcast_to(to_array(spacing), (dims,))
     covariances = None if covariances is None else to_array(covariances).reshape(len(pred), dims, dims)
-    low, high = np.percentile(image, (0.5, 99.5))
-    levels = (255 * np.clip((image - low) / max(high - low, 1e-9), 0, 1)).astype(np.uint8)
+    low, high = np.percentile(pixels, (0.5, 99.5))
+    levels = (255 * np.clip((pixels - low) / max(high - low, 1e-9), 0, 1)).astype(np.uint8)
 
-    low, high = (np.array(ends) for ends in window or ([0] * dims, image.shape))
-    if not ((0 <= low) & (low < high) & (high <= image.shape)).all():
+    low, high = (np.array(ends) for ends in window or ([0] * dims, pixels.shape))
+    if not ((0 <= low) & (low < high) & (high <= pixels.shape)).all():
         raise ValueError(
-            f"the window from {low.tolist()} to {high.tolist()} is no part of an image of shape {image.shape}."
+            f"the window from {low.tolist()} to {high.tolist()} is not inside the image of shape {pixels.shape}."
         )
 
     planes = []
     if dims == 2:
         planes.append(_cut(levels, pred, true, covariances, (0, 1), None, steps, False))
     else:
-        cross = _center(center, pred, true, image.shape)
+        cross = _center(center, pred, true, pixels.shape)
         for axes in _PLANES_3D:
             upward = affine[axes[1], axes[1]] >= 0  # anterior and superior are at the top
             planes.append(_cut(levels, pred, true, covariances, axes, cross, steps, upward))
@@ -128,19 +155,21 @@ def landmark_view(
     return LandmarkView(planes, title, None if names is None else tuple(names))
 
 
-def draw_landmarks(image: Any, points: Any, truth: Any = None, width: float | None = None, **options: Any) -> Figure:
-    """Draw predicted landmarks over their image, with the true ones and the error between them.
+def draw_landmarks(
+    image: ArrayLike, points: ArrayLike, truth: ArrayLike | None = None, width: float | None = None, **options: Any
+) -> Figure:
+    """Draw predicted landmarks over their image, with the true landmarks and lines for the errors.
 
     Args:
-        image: see `landmark_view`, as for ``points``, ``truth`` and the options ``names``, ``covariances``, ``title``,
-            ``center``, ``spacing`` and ``max_size``.
-        points: see there.
-        truth: see there.
-        width: of the figure in inches; by default 4 for an image, 9 for the three planes of a volume.
-        options: see there.
+        image: see :func:`landmark_view`.
+        points: see :func:`landmark_view`.
+        truth: see :func:`landmark_view`.
+        width: width of the figure in inches. By default 4 for an image and 9 for the three planes of a volume.
+        options: further arguments of :func:`landmark_view`: ``names``, ``covariances``, ``title``, ``center``, ``spacing``,
+            ``max_size`` and ``window``.
 
     Returns:
-        A matplotlib figure; ``figure.savefig(path)`` writes it.
+        A matplotlib figure. ``figure.savefig(path)`` writes it.
 
     Example:
         >>> figure = draw_landmarks(np.zeros((1, 64, 48)), [[10.0, 20.0]], [[12.0, 21.0]])
@@ -153,33 +182,38 @@ def draw_views(views: Sequence[LandmarkView], columns: int | None = None, width:
     """Draw several images with their landmarks side by side.
 
     Args:
-        views: from `landmark_view`.
-        columns: images in a row; by default all up to four in one row, and volumes below each other.
-        width: of the figure in inches.
+        views: views from :func:`landmark_view`.
+        columns: number of images per row. By default up to four images, or one volume.
+        width: width of the figure in inches.
+
+    Returns:
+        A matplotlib figure. ``figure.savefig(path)`` writes it.
     """
     each = max(len(view.planes) for view in views)
     columns = columns or (1 if each > 1 else min(len(views), 4))
     rows = math.ceil(len(views) / columns)
-    # the planes of a volume share one scale, and a row is as high as its highest plane
+    # the planes of a volume have one scale, and a row is as tall as its tallest plane
     shares = np.array([plane.width for plane in views[0].planes] * columns)
     widths = (width - 0.2) * shares / shares.sum()
     picture = max(plane.height / plane.width * w for view in views for plane, w in zip(view.planes, widths))
     head = 0.24 if any(view.title or plane.title for view in views for plane in view.planes) else 0.05
     height = rows * (picture + head) + 0.34
-    figure = Figure(figsize=(width, height), dpi=150)
-    panels = figure.subplots(rows, columns * each, squeeze=False, width_ratios=shares.tolist())
-    figure.subplots_adjust(
-        left=0.1 / width, right=1 - 0.1 / width, bottom=0.32 / height, top=1 - head / height,
-        wspace=0.04, hspace=(head + 0.02) / picture,
-    )  # fmt: skip
-    for axes in panels.flat:
-        axes.set_axis_off()
+    figure, panels = image_panels(
+        rows,
+        columns * each,
+        width,
+        height,
+        picture,
+        head=head,
+        foot=0.32,
+        gap=head + 0.02,
+        width_ratios=shares.tolist(),
+    )
     for i, view in enumerate(views):
         for k, plane in enumerate(view.planes):
             axes = panels[i // columns, (i % columns) * each + k]
             _draw_plane(axes, plane, view.names, min(widths))
-            title = ", ".join(t for t in ((view.title if k == 0 else ""), plane.title) if t)
-            axes.set_title(title, fontsize=7, pad=3, parse_math=False)
+            axes.set_title(view.panel_title(k), fontsize=7, pad=3, parse_math=False)
     handles, labels = _legend(panels)
     figure.legend(
         handles, labels, loc="lower center", ncols=len(labels), fontsize=7, facecolor="0.25", labelcolor="w",
@@ -197,8 +231,8 @@ def _cut(
     cross: np.ndarray | None,
     steps: np.ndarray,
     upward: bool,
-) -> _Plane:
-    """The plane of the two axes through ``cross``; rows of the shown image run along the second axis."""
+) -> LandmarkPlane:
+    """Return the plane of two axes through ``cross``. The rows of its image run along the second axis."""
     title, opacity = "", np.ones(len(pred))
     if cross is not None:
         through = 3 - sum(axes)
@@ -210,7 +244,7 @@ def _cut(
     columns, rows = levels.shape
     bottom, top = (-0.5, rows - 0.5) if upward else (rows - 0.5, -0.5)
     pick = list(axes)
-    return _Plane(
+    return LandmarkPlane(
         image=levels.T,
         extent=(-0.5, columns - 0.5, bottom, top),
         aspect=float(steps[axes[1]] / steps[axes[0]]),
@@ -222,17 +256,18 @@ def _cut(
     )
 
 
-def _show_part(plane: _Plane, low: np.ndarray, high: np.ndarray, max_size: int | None) -> None:
-    """Keep the part between two indices of the plane's axes, and of that as many pixels as are wanted."""
+def _show_part(plane: LandmarkPlane, low: np.ndarray, high: np.ndarray, max_size: int | None) -> None:
+    """Crop a plane to the part between two indices of its axes and average it down to ``max_size``."""
     levels = plane.image.T[low[0] : high[0], low[1] : high[1]]
     ends = (low[1] - 0.5, high[1] - 0.5)
     upward = plane.extent[2] < plane.extent[3]
-    plane.image = _shrunk(levels, max_size).T
+    plane.image = _average_down(levels, max_size).T
     plane.extent = (low[0] - 0.5, high[0] - 0.5, *(ends if upward else ends[::-1]))
 
 
-def _shrunk(levels: np.ndarray, max_size: int | None) -> np.ndarray:
-    block = -(-max(levels.shape) // max_size) if max_size else 1
+def _average_down(levels: np.ndarray, max_size: int | None) -> np.ndarray:
+    """Average blocks of pixels so that the longer side has at most about ``max_size`` of them."""
+    block = -(-max(levels.shape) // max_size) if max_size else 1  # rounded up
     if block == 1:
         return levels
     columns, rows = (size // block for size in levels.shape)
@@ -240,8 +275,8 @@ def _shrunk(levels: np.ndarray, max_size: int | None) -> np.ndarray:
     return blocks.mean(axis=(1, 3)).astype(np.uint8)
 
 
-def draw_image(axes: Any, plane: _Plane) -> None:
-    """The image of a plane, in gray, with the axes at its edges."""
+def draw_image(axes: Axes, plane: LandmarkPlane) -> None:
+    """Draw the image of a plane in gray, with the limits of the axes at its edges."""
     left, right, bottom, top = plane.extent
     axes.imshow(
         plane.image, cmap="gray", vmin=0, vmax=255, extent=plane.extent, aspect=plane.aspect,
@@ -251,9 +286,9 @@ def draw_image(axes: Any, plane: _Plane) -> None:
     axes.set_ylim(bottom, top)
 
 
-def _draw_plane(axes: Any, plane: _Plane, names: Sequence[str] | None, panel: float) -> None:
+def _draw_plane(axes: Axes, plane: LandmarkPlane, names: Sequence[str] | None, panel: float) -> None:
     draw_image(axes, plane)
-    size = float(np.clip(1.1 * panel, 1.8, 4.0))  # of a marker, in points
+    size = float(np.clip(1.1 * panel, 1.8, 4.0))  # of a marker in points
     if plane.truth is not None:
         for p, t, alpha in zip(plane.pred, plane.truth, plane.opacity):
             axes.plot(*zip(p, t), color=COLORS["error"], linewidth=0.35 * size, alpha=alpha, zorder=2)
@@ -261,15 +296,24 @@ def _draw_plane(axes: Any, plane: _Plane, names: Sequence[str] | None, panel: fl
                 *t, "o", markersize=1.7 * size, markerfacecolor="none", color=COLORS["truth"], markeredgewidth=0.3 * size,
                 alpha=alpha, zorder=3,
             )  # fmt: skip
-        axes.plot([], [], "o", markerfacecolor="none", color=COLORS["truth"], markersize=5, label="truth")
+        axes.plot([], [], "o", markerfacecolor="none", color=COLORS["truth"], markersize=5, label="ground truth")
     if plane.covariances is not None:
         for p, covariance, alpha in zip(plane.pred, plane.covariances, plane.opacity):
             if np.isfinite(p).all() and np.isfinite(covariance).all():
                 values, vectors = np.linalg.eigh(covariance)
-                spread = 4 * np.sqrt(np.maximum(values, 0))  # diameters at two standard deviations
+                diameters = 4 * np.sqrt(np.maximum(values, 0))  # two standard deviations to either side
                 angle = math.degrees(math.atan2(vectors[1, 1], vectors[0, 1]))
                 axes.add_patch(
-                    Ellipse(p, spread[1], spread[0], angle=angle, fill=False, color=COLORS["pred"], lw=0.7, alpha=alpha)
+                    Ellipse(
+                        p,
+                        diameters[1],
+                        diameters[0],
+                        angle=angle,
+                        fill=False,
+                        color=COLORS["pred"],
+                        lw=0.7,
+                        alpha=alpha,
+                    )
                 )
     for p, alpha in zip(plane.pred, plane.opacity):
         axes.plot(*p, "o", markersize=size, color=COLORS["pred"], markeredgewidth=0, alpha=alpha, zorder=4)
@@ -284,7 +328,7 @@ def _draw_plane(axes: Any, plane: _Plane, names: Sequence[str] | None, panel: fl
 
 
 def _legend(panels: np.ndarray) -> tuple[list, list[str]]:
-    """One entry a kind of mark."""
+    """Return one entry per kind of mark."""
     entries: dict[str, Any] = {}
     for axes in panels.flat:
         for handle, label in zip(*axes.get_legend_handles_labels()):
@@ -295,6 +339,7 @@ def _legend(panels: np.ndarray) -> tuple[list, list[str]]:
 def _center(
     center: int | Sequence[float] | None, pred: np.ndarray, truth: np.ndarray | None, shape: tuple[int, ...]
 ) -> np.ndarray:
+    """Return the index where the planes of a volume cross, inside the volume."""
     known = pred if truth is None or np.isnan(truth).all() else truth
     if center is None:
         cross = np.nanmean(known, axis=0) if not np.isnan(known).all() else np.array(shape) / 2

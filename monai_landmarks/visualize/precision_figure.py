@@ -9,15 +9,16 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How the target precision of each landmark went over a training."""
+"""Figure of the target precision of each landmark over a training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from monai.utils import optional_import
+from numpy.typing import ArrayLike
 
 from monai_landmarks.spaces import to_array
 
@@ -27,28 +28,31 @@ colormaps, _ = optional_import("matplotlib", name="colormaps")
 
 __all__ = ["draw_precision"]
 
-_NAMED = 20  # landmarks that a legend has room for
+_NAMED = 20  # the legend has room for this number of landmarks
 
 
 def draw_precision(
-    epochs: Any,
-    sigma: Any,
-    error: Any,
-    reward: Any = None,
+    epochs: ArrayLike,
+    sigma: ArrayLike,
+    error: ArrayLike,
+    reward: ArrayLike | None = None,
     stopped: Sequence[Sequence[str]] | None = None,
     names: Sequence[str] | None = None,
-    unit: str = "mm",
+    unit: Literal["voxel", "mm"] = "mm",
 ) -> Figure:
-    """Draw sigma, validation error and reward of each landmark over a training, with a mark where its search stopped.
+    """Draw sigma, validation error and reward of each landmark over a training, with a circle where its search stopped.
 
     Args:
-        epochs: (T,).
-        sigma: (T, N), from that epoch on.
-        error: (T, N), NaN where it is not known.
-        reward: (T, N), likewise; no panel where there is none.
-        stopped: (T, N) reasons, empty while a landmark is searched.
-        names: of the N landmarks; they are drawn in the order of their last sigma.
-        unit: of sigma.
+        epochs: epochs (T,).
+        sigma: sigmas (T, N), each valid from its epoch on.
+        error: validation errors (T, N), NaN where they are unknown.
+        reward: rewards (T, N), NaN where they are unknown. A quantity without known values has no panel.
+        stopped: reasons (T, N) why the search of a landmark stopped; empty strings while it continues.
+        names: names of the N landmarks, which are drawn in the order of their last sigma. By default their indices.
+        unit: unit of sigma.
+
+    Returns:
+        A matplotlib figure. ``figure.savefig(path)`` writes it.
     """
     epochs, sigma, error = to_array(epochs), to_array(sigma), to_array(error)
     reward = np.full(sigma.shape, np.nan) if reward is None else to_array(reward)
@@ -66,7 +70,9 @@ def draw_precision(
         for color, n in zip(colors, order):
             known = np.isfinite(values[:, n])
             style: dict[str, Any] = {"drawstyle": "steps-post"} if kind == "sigma" else {}
-            style["alpha"] = 0.5 if kind == "reward" else 1.0  # noise: its mean is what shows
+            style["alpha"] = (
+                0.5 if kind == "reward" else 1.0
+            )  # single rewards are noisy; the mean over the landmarks is drawn over them
             axes.plot(epochs[known], values[known, n], color=color, linewidth=1.1, label=names[n], **style)
             if kind == "sigma" and ends[n] is not None:
                 axes.plot(epochs[ends[n]], values[ends[n], n], "o", color=color, markersize=4, markeredgecolor="0.2")
@@ -78,21 +84,24 @@ def draw_precision(
             label_log_axis(axes.yaxis)
         axes.set_ylabel(label, fontsize=8)
     if any(end is not None for end in ends):
-        all_axes[0].set_title("circle: the search of a landmark stopped", fontsize=8, loc="right", pad=3)
+        all_axes[0].set_title("circle: the search for sigma ended", fontsize=8, loc="right", pad=3)
     all_axes[-1].set_xlabel("epoch", fontsize=8)
+    figure.align_ylabels()
     if count <= _NAMED:
         handles, labels = all_axes[0].get_legend_handles_labels()
-        figure.legend(handles[::-1], labels[::-1], loc="outside right upper", fontsize=7, frameon=False)
+        legend = figure.legend(handles[::-1], labels[::-1], loc="outside right upper", fontsize=7, frameon=False)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     return figure
 
 
 def _ends(stopped: Sequence[Sequence[str]] | None, count: int) -> list[int | None]:
-    """At which row the search of each landmark has stopped."""
+    """Return the row at which the search of each landmark stopped, or None."""
     rows = [[bool(reason) for reason in row] for row in stopped or []]
     return [next((t for t, row in enumerate(rows) if row[n]), None) for n in range(count)]
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the landmarks that are known."""
+    """Return the mean over the landmarks with known values."""
     known = np.isfinite(values)
     return np.where(known.any(1), np.where(known, values, 0).sum(1) / np.maximum(known.sum(1), 1), np.nan)

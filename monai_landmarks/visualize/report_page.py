@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""A page of HTML that is one file: text, tables and pictures in it, and nothing that has to be loaded."""
+"""HTML page in a single file that contains its text, tables and figures and loads nothing."""
 
 from __future__ import annotations
 
@@ -79,13 +79,14 @@ footer { color: var(--soft); font-size: .85rem; padding: 2rem 1.25rem; }
 
 
 class ReportPage:
-    """Collects the parts of a page in their order. All text is taken as plain text: markup in names is shown, not followed.
+    """Build an HTML page from text, tables and figures, in the order in which they are added.
 
-    Pictures are matplotlib figures and become data URIs; the page has no script and loads nothing. It follows the light or
-    dark scheme of the reader, can be used with the keyboard alone, and says what its pictures show.
+    All text is plain text: HTML in names is shown as it is written. Figures are matplotlib figures and become data URIs. The
+    page has no script and loads nothing. It follows the light or dark color scheme of the reader, can be used with the
+    keyboard alone, and has alternative texts for its figures.
 
     Args:
-        title: of the page.
+        title: title of the page.
 
     Example:
         >>> page = ReportPage("Landmarks <1>")
@@ -101,24 +102,33 @@ class ReportPage:
         self._sections: list[str] = []
 
     def section(self, heading: str) -> None:
-        """Begin a section, which the navigation at the top names."""
+        """Begin a section, which is listed in the navigation at the top."""
         self._sections.append(heading)
         self._add(f'<h2 id="section-{len(self._sections)}">{escape(heading)}</h2>')
 
     def heading(self, text: str) -> None:
-        """A heading within the section."""
+        """Add a heading within the section."""
         self._add(f"<h3>{escape(text)}</h3>")
 
     def text(self, text: str, verdict: bool = False) -> None:
-        """A paragraph; a ``verdict`` is set apart."""
+        """Add a paragraph.
+
+        Args:
+            text: text of the paragraph.
+            verdict: whether to highlight it.
+        """
         self._add(f"<p{' class=verdict' if verdict else ''}>{escape(text)}</p>")
 
     def points(self, items: Sequence[str]) -> None:
-        """A list of sentences."""
+        """Add a list of sentences."""
         self._add("<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>")
 
     def key_figures(self, figures: Sequence[tuple[str, str, str]]) -> None:
-        """What one should see first: heading, value, and a remark that may be empty."""
+        """Add the most important numbers.
+
+        Args:
+            figures: heading, value and remark of each number. The remark may be empty.
+        """
         cells = "".join(
             f"<div><dt>{escape(name)}</dt><dd>{escape(value)}{f'<small>{escape(remark)}</small>' if remark else ''}</dd></div>"
             for name, value, remark in figures
@@ -126,13 +136,14 @@ class ReportPage:
         self._add(f'<dl class="keys">{cells}</dl>')
 
     def table(self, caption: str, rows: Sequence[Mapping[str, Any]], digits: int = 2, folded: bool = False) -> None:
-        """A table with the headings of the first row, words to the left and numbers to the right.
+        """Add a table, with text aligned to the left and numbers to the right. A table without rows is not added.
 
         Args:
-            caption: what the table holds.
-            rows: cells by heading; all rows have the same headings. NaN and None are blank. The first column names the row.
-            digits: behind the point of a float.
-            folded: show the caption alone, until it is opened.
+            caption: caption of the table.
+            rows: cells by heading. All rows have the same headings. NaN and None become blank cells. The first column names
+                the row.
+            digits: number of decimal digits of floats.
+            folded: whether only the caption is visible until the reader opens the table.
         """
         if not rows:
             return
@@ -152,16 +163,26 @@ class ReportPage:
         self._add(f"<details><summary>{escape(caption)}</summary>{table}</details>" if folded else table)
 
     def plots(self, plots: Sequence[tuple[Figure, str, str]]) -> None:
-        """Curves side by side, as vector graphics: figure, what it shows for those who do not see it, caption."""
+        """Add figures of curves side by side, as vector graphics.
+
+        Args:
+            plots: figure, alternative text and caption of each.
+        """
         pictures = [_picture(figure, alt, caption, "svg", "plot") for figure, alt, caption in plots]
         self._add(pictures[0] if len(pictures) == 1 else f'<div class="side">{"".join(pictures)}</div>')
 
     def picture(self, figure: Figure, alt: str, caption: str) -> None:
-        """A picture with images in it, as pixels; it keeps its colors in the dark."""
+        """Add a figure with images, as pixels. It has the same colors in the dark color scheme.
+
+        Args:
+            figure: the figure.
+            alt: alternative text.
+            caption: caption.
+        """
         self._add(_picture(figure, alt, caption, "png", "image"))
 
     def html(self) -> str:
-        """The page."""
+        """Return the page."""
         links = "".join(
             f'<li><a href="#section-{i}">{escape(heading)}</a></li>' for i, heading in enumerate(self._sections, 1)
         )
@@ -177,8 +198,8 @@ class ReportPage:
         )
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the page."""
-        # a file name that is no text in UTF-8 must not keep the page from being written
+        """Write the page to a file."""
+        # file names on Linux may contain characters that UTF-8 cannot encode
         Path(path).write_bytes(self.html().encode("utf-8", errors="xmlcharrefreplace"))
 
     def _add(self, html: str) -> None:
@@ -197,7 +218,7 @@ def _cell(value: Any, digits: int) -> str:
 
 def _picture(figure: Figure, alt: str, caption: str, format: str, kind: str) -> str:
     buffer = io.BytesIO()
-    # the same figure is to be the same file: neither the time nor random names of parts
+    # the same figure always gives the same file: without the time and without random ids
     with rc_context({"svg.hashsalt": "monai_landmarks", "svg.fonttype": "path"}):
         figure.savefig(buffer, format=format, metadata={"Date": None} if format == "svg" else None)
     mime = {"svg": "image/svg+xml", "png": "image/png"}[format]

@@ -8,14 +8,14 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Is a stated uncertainty honest? Pictures of errors against what was stated of them."""
+"""Figures that compare errors with the stated uncertainty."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from monai_landmarks.spaces import to_array
 
@@ -26,16 +26,20 @@ __all__ = ["draw_calibration", "draw_error_against_uncertainty"]
 _BINS = 8
 
 
-def draw_error_against_uncertainty(errors: Any, uncertainties: Any, unit: str = "mm") -> Figure:
+def draw_error_against_uncertainty(errors: ArrayLike, uncertainties: ArrayLike, unit: str = "mm") -> Figure:
     """Draw the error of each landmark against its uncertainty, with the root mean square error of up to eight groups.
 
-    Where the uncertainty is the root mean square distance that is expected (`LandmarkSet.uncertainty`) and honest, the groups
-    lie on the diagonal: above it the predictions are too sure, below it not sure enough.
+    The uncertainty should be the expected root mean square distance, as in
+    :attr:`monai_landmarks.data.LandmarkSet.uncertainty`. If it is correct, the groups lie on the diagonal. Above the diagonal
+    the predictions are overconfident, below it they are underconfident.
 
     Args:
-        errors: of any shape; only what is finite in both is drawn.
-        uncertainties: of the same shape and unit.
-        unit: of both.
+        errors: errors of any shape. Landmarks whose error or uncertainty is not finite are not drawn.
+        uncertainties: uncertainties of the same shape and in the same unit.
+        unit: unit of both, for the labels of the axes.
+
+    Returns:
+        A matplotlib figure. ``figure.savefig(path)`` writes it.
     """
     errors, uncertainties = to_array(errors).ravel(), to_array(uncertainties).ravel()
     known = np.isfinite(errors) & np.isfinite(uncertainties) & (uncertainties > 0)
@@ -51,16 +55,16 @@ def draw_error_against_uncertainty(errors: Any, uncertainties: Any, unit: str = 
     groups = np.array_split(order, min(_BINS, max(1, len(order) // 10)))
     centers = [np.sqrt(np.mean(uncertainties[group] ** 2)) for group in groups]
     found = [np.sqrt(np.mean(errors[group] ** 2)) for group in groups]
-    # an error of zero has no place on a logarithmic axis; it stands at the lower edge
+    # a logarithmic axis has no zero: very small errors are drawn at the lower edge
     low = max(min(uncertainties.min(), np.percentile(errors, 1)), 1e-3 * uncertainties.max())
     high = max(uncertainties.max(), errors.max(), 2 * low)
     axes.plot(
         uncertainties, np.maximum(errors, low), ".", markersize=4, color=COLORS["line"], alpha=0.5, markeredgewidth=0,
-        rasterized=True, label="a landmark",
+        rasterized=True, label="landmark",
     )  # fmt: skip
-    axes.plot([low, high], [low, high], color="0.5", linewidth=0.9, linestyle="--", label="as stated")
+    axes.plot([low, high], [low, high], color="0.5", linewidth=0.9, linestyle="--", label="error = uncertainty")
     axes.plot(
-        centers, found, "o-", color=COLORS["line2"], markersize=4, linewidth=1.2, label="root mean square of a group"
+        centers, found, "o-", color=COLORS["line2"], markersize=4, linewidth=1.2, label="root mean square per group"
     )
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -72,26 +76,30 @@ def draw_error_against_uncertainty(errors: Any, uncertainties: Any, unit: str = 
     return figure
 
 
-def draw_calibration(levels: Any, stated: Sequence[tuple[float, float, float, float]] = ()) -> Figure:
-    """Draw the share of landmarks that regions hold over the share that they should.
+def draw_calibration(levels: ArrayLike, stated: Sequence[tuple[float, float, float, float]] = ()) -> Figure:
+    """Draw the observed coverage of regions against their stated coverage.
 
     Args:
-        levels: of any shape, from `monai_landmarks.uncertainty.gaussian_level`: the content of the region that just reaches a
-            landmark. Where the covariances are right the line is the diagonal: below it the predictions are too sure. Without
-            any only ``stated`` is drawn.
-        stated: of regions: coverage, share that they held, and the ends of its interval; between 0 and 1.
+        levels: levels of any shape, from :func:`monai_landmarks.uncertainty.gaussian_level`: the probability of the smallest
+            region that contains the landmark. If the covariances are correct, the line is the diagonal. Below the diagonal
+            the predictions are overconfident. If it is empty, only ``stated`` is drawn.
+        stated: for each region type, the stated coverage, the observed coverage, and the lower and upper end of the interval
+            of the observed coverage, all between 0 and 1.
+
+    Returns:
+        A matplotlib figure. ``figure.savefig(path)`` writes it.
     """
     levels = np.sort(to_array(levels).ravel())
     levels = levels[np.isfinite(levels)]
     figure = Figure(figsize=(4.2, 3.8), dpi=150, layout="constrained")
     axes = figure.subplots()
     quiet_axes(axes)
-    axes.plot([0, 100], [0, 100], color="0.5", linewidth=0.9, linestyle="--", label="as stated")
+    axes.plot([0, 100], [0, 100], color="0.5", linewidth=0.9, linestyle="--", label="ideal")
     if len(levels):
         axes.step(
             np.concatenate([[0], 100 * levels, [100]]),
             np.concatenate([[0], 100 * np.arange(1, len(levels) + 1) / len(levels), [100]]),
-            where="post", color=COLORS["line"], linewidth=1.4, label="Gaussian of the covariance",
+            where="post", color=COLORS["line"], linewidth=1.4, label="Gaussian with the covariance",
         )  # fmt: skip
     for i, (coverage, share, low, high) in enumerate(stated):
         ends = np.array([[share - low], [high - share]]) if low == low else np.zeros((2, 1))

@@ -22,8 +22,8 @@ from PIL import Image
 from monai_landmarks.apps.main import program
 from monai_landmarks.data import (
     check_data,
-    check_datalist,
     load_landmark_datalist,
+    require_valid_datalist,
     write_hand_phantom,
     write_spine_phantom,
 )
@@ -54,7 +54,7 @@ def test_phantom_to_datalist(hand, tmp_path):
     assert "images       8, 8 of them with landmarks" in result.stdout and "spacing      0.9 x 0.9 mm" in result.stdout
     assert f"{tmp_path / 'datalist.json'}: 6 training, 2 validation, 0 testing" in result.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["contact_sheet.png", "datalist.json"]
-    check_datalist(tmp_path / "datalist.json")
+    require_valid_datalist(tmp_path / "datalist.json")
     phantom = {
         item["image"]: item
         for s in ("training", "validation", "testing")
@@ -77,7 +77,7 @@ def test_the_pixel_size_of_pictures_must_be_given(hand, tmp_path):
     assert result.exit_code == 1
     assert (
         result.stdout.count("  - ") == 1
-        and "the pixel size is not known of 8 pictures, such as hand_0000.png" in result.stdout
+        and "the pixel size of 8 images is unknown, for example hand_0000.png" in result.stdout
     )
     assert result.stderr == "\nNo datalist is written, because there are faults (1).\n"
     assert [path.name for path in tmp_path.iterdir()] == ["contact_sheet.png"]
@@ -124,7 +124,7 @@ def test_volumes_with_a_file_each(spine, tmp_path):
     result = check(spine / "images", spine / "points", "--out", tmp_path, "--group-pattern", r"_(\d+)")
     assert result.exit_code == 0, result.output
     assert "size         24 x 24 x 36" in result.stdout and "orientation  RAS" in result.stdout
-    check_datalist(tmp_path / "datalist.json")
+    require_valid_datalist(tmp_path / "datalist.json")
     [item] = load_landmark_datalist(tmp_path / "datalist.json", "validation")
     assert item["label"].endswith(".mrk.json")
     with Image.open(tmp_path / "contact_sheet.png") as sheet:
@@ -140,7 +140,7 @@ def test_real_radiographs(hand9_root, tmp_path):
     result = check(*arguments)
     assert result.exit_code == bool(absent) and result.stdout.count("is not among the images") == len(absent)
     assert check(*arguments, "--partial").exit_code == 0
-    check_datalist(tmp_path / "out" / "datalist.json")
+    require_valid_datalist(tmp_path / "out" / "datalist.json")
 
 
 def test_wrong_usage(hand, tmp_path):

@@ -230,7 +230,7 @@ def test_best_only(tmp_path):
 
 
 def test_names_must_fit(tmp_path):
-    with pytest.raises(ValueError, match="case0.png: .* 3 points, but there are 2 names"):
+    with pytest.raises(ValueError, match="case0.png: .* 3 points, but 2 landmark names"):
         make_evaluator(make_cases(1), [PredictionSaver(tmp_path, NAMES[:2])]).run(1)
 
 

@@ -154,7 +154,9 @@ def test_points_of_both_images(dims, axis, windows, device):
     both = torch.stack([points, points + back]).double()
     own = torch.diag_embed(sigma.square()).expand(2, 3, dims, dims).double()
     torch.testing.assert_close(found["points"][0].cpu().double(), both.mean(dim=0), atol=2e-2, rtol=0)
-    torch.testing.assert_close(found["covariances"][0].cpu().double(), ensemble_covariance(both, own), atol=5e-2, rtol=0)
+    torch.testing.assert_close(
+        found["covariances"][0].cpu().double(), ensemble_covariance(both, own), atol=5e-2, rtol=0
+    )
     of_mean = LandmarkInferer(FlipEnsembleInferer(axis, PAIRS, NAMES))(images, net)
     torch.testing.assert_close(found["points"], of_mean["points"], atol=0.05, rtol=0)
     # scores are values of voxels, up to half a voxel from the peak along each axis

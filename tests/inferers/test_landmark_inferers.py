@@ -201,6 +201,31 @@ def test_what_looks_best_in_one_window_may_not_be_best():
     assert abs(float(only_one["points"][0, 0, 0]) - 21) < 2
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_maximum_in_a_cell_whose_bound_is_low(dims):
+    """
+    Two windows overlap in columns 16 to 31. In the upper cell each has a peak of 1 where the other has none: the bound is 1 and
+    the highest mean 0.5. In the lower cell both agree on a peak of 0.65: bound and mean are 0.65, which is not near 1.
+    """
+    size = (32, 48) if dims == 2 else (32, 48, 16)
+    rest = () if dims == 2 else (8.0,)
+    peaks = {0: [((5.0, 20.0), 1.0), ((26.0, 24.0), 0.65)], 16: [((10.0, 28.0), 1.0), ((26.0, 24.0), 0.65)]}
+
+    def network(windows):
+        maps = []
+        for window in windows:
+            found = peaks[int(window[1].min())]
+            points = torch.tensor([[(*place, *rest)] for place, _ in found])
+            blobs = torch.exp(-0.5 * ((window[None] - points.view(2, -1, *[1] * dims)) ** 2).sum(1) / 1.5**2)
+            maps.append(sum(height * blob for blob, (_, height) in zip(blobs, found)))
+        return torch.stack(maps)[:, None]
+
+    options = {"roi_size": (32, 32, 16)[:dims], "overlap": (0.0, 0.5, 0.0)[:dims]}
+    found = SlidingWindowLandmarkInferer(**options)(where(size), network)
+    assert found["points"][0, 0].tolist() == pytest.approx([26.0, 24.0, *rest], abs=0.01)
+    assert found["scores"].item() == pytest.approx(0.65, abs=1e-4)
+
+
 def test_runs_windows_again_only_where_needed():
     network = Blobs(torch.tensor([[30.0, 30.0]]))
     image = where((256, 256))

@@ -37,6 +37,6 @@ def test_tensors_become_float64(device: torch.device, dtype: torch.dtype) -> Non
 
 def test_a_tensor_with_gradient_and_lists() -> None:
     assert to_array(torch.ones(2, requires_grad=True)).tolist() == [1, 1]
-    assert to_array([[1, 2], (3, 4)]).tolist() == [[1, 2], [3, 4]]
+    assert to_array([[1, 2], (3, 4)]).tolist() == [[1, 2], [3, 4]] and to_array([1]).dtype == np.float64
     known = np.array([1.5])
     assert to_array(known) is known

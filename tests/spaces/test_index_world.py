@@ -94,6 +94,7 @@ def test_other_dtypes_become_float64(dtype: torch.dtype) -> None:
     points = torch.tensor([[10, 100]], dtype=dtype)
     assert points_to_world(points, FLAT.astype(np.float32)).dtype == torch.float64
     assert points_to_index(points.numpy(), FLAT).dtype == np.float64
+    assert points_to_world(points.numpy(), np.eye(3, dtype=int)).dtype == np.float64
     assert covariances_to_world(torch.eye(2, dtype=dtype), FLAT).dtype == torch.float64
 
 
@@ -172,7 +173,8 @@ def test_world_points(device: torch.device) -> None:
     np.testing.assert_allclose(to_array(own), [[[-194, 20]]])
     # its own affine comes before the image's, also if it says that the points are in the world already
     assert torch.equal(world_points(MetaTensor(plain, affine=torch.from_numpy(OBLIQUE)), image), own)
-    assert torch.equal(world_points(MetaTensor(plain, affine=torch.eye(4)), image), plain)
+    in_world = world_points(MetaTensor(plain, affine=torch.eye(4)), image)
+    assert type(in_world) is torch.Tensor and torch.equal(in_world, plain)
     # without an affine they are index points of the image, or are returned as they are
     assert world_points(plain, image).tolist() == [[[20, 300]]]
     assert world_points(plain.cpu().numpy(), image).tolist() == [[[20, 300]]]

@@ -24,7 +24,12 @@ import torch
 from monai import transforms as mt
 from monai.data import CacheDataset, DataLoader, Dataset, MetaTensor, PersistentDataset
 
-from monai_landmarks.transforms import LandmarksToIndexd, LoadLandmarksd, RandLandmarkWarpd, refuse_unfollowed_warps
+from monai_landmarks.transforms import (
+    LandmarksToIndexd,
+    LoadLandmarksd,
+    RandLandmarkWarpd,
+    require_followable_transforms,
+)
 
 ELASTIC = {"spacing": (20, 20), "magnitude_range": (1, 2), "prob": 1.0}
 UNFOLLOWED: list[Callable[[Any], Any]] = [
@@ -61,16 +66,16 @@ def source(with_image: bool = True) -> dict[str, Any]:
 def test_refused_by_name_with_an_alternative(make: Callable, nest: Callable) -> None:
     transform = make(("mask", "image"))
     with pytest.raises(ValueError, match=f"{type(transform).__name__} moves the content of 'image'.*Use "):
-        refuse_unfollowed_warps(nest(transform))
-    refuse_unfollowed_warps(nest(make("mask")))  # images without landmarks may be moved as one likes
+        require_followable_transforms(nest(transform))
+    require_followable_transforms(nest(make("mask")))  # images without landmarks may be moved as one likes
     with pytest.raises(ValueError, match="Use"):
-        refuse_unfollowed_warps(nest(make("mask")), image_keys="mask")
+        require_followable_transforms(nest(make("mask")), image_keys="mask")
 
 
 @pytest.mark.parametrize("transform", [mt.Rand2DElastic(**ELASTIC), mt.RandGridDistortion(), mt.Transpose((0, 2, 1))])
 def test_array_transforms_are_refused(transform: mt.Transform) -> None:
     with pytest.raises(ValueError, match=type(transform).__name__):
-        refuse_unfollowed_warps(mt.Compose([transform]))
+        require_followable_transforms(mt.Compose([transform]))
 
 
 def test_reason_these_leave_no_trace() -> None:
@@ -90,17 +95,17 @@ def test_affine_type_chain_passes() -> None:
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        refuse_unfollowed_warps(mt.Compose(chain))
+        require_followable_transforms(mt.Compose(chain))
 
 
 @pytest.mark.parametrize("make", [lambda **k: mt.Resized("image", (8, 8), **k), lambda **k: mt.Zoomd("image", 1.2, **k),
                                   lambda **k: mt.RandZoomd("image", **k)])  # fmt: skip
 def test_area_interpolation_is_warned_of(make: Callable) -> None:
     with pytest.warns(UserWarning, match='mode "area"'):
-        refuse_unfollowed_warps(mt.Compose([make()]))
+        require_followable_transforms(mt.Compose([make()]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        refuse_unfollowed_warps(mt.Compose([make(mode="bilinear")]))
+        require_followable_transforms(mt.Compose([make(mode="bilinear")]))
 
 
 def chain(*more: Any, lazy: bool = False) -> mt.Compose:
@@ -164,11 +169,22 @@ def test_elastic_in_a_chain_that_only_converts() -> None:
     assert "Rand2DElasticd" in causes(info.value)
 
 
-def test_a_foreign_chain_on_the_stack_does_not_matter() -> None:
-    # a Compose that runs the landmarks' chain inside a function does not hold it: not its business
+def test_elastic_around_a_nested_chain_in_a_cache() -> None:
+    """Caching runs copies of nested chains in threads, which the outer chain does not hold."""
+    nested = mt.Compose([mt.Compose([LoadLandmarksd("label")]), mt.Rand2DElasticd("image", **ELASTIC)])
+    with pytest.raises(RuntimeError) as info:
+        loop(CacheDataset([source()] * 2, nested, num_workers=2, progress=False))
+    assert "Rand2DElasticd" in causes(info.value)
+
+
+def test_elastic_around_a_chain_inside_a_function() -> None:
+    outer = [mt.Lambda(lambda item: inner(item)), mt.Rand2DElasticd("mask", **ELASTIC)]
     inner = chain()
-    outer = mt.Compose([mt.Lambda(lambda item: inner(item)), mt.Rand2DElasticd("mask", **ELASTIC)])
-    np.testing.assert_allclose(outer(source())["label"][0, 0], [28.0, 4.0])
+    np.testing.assert_allclose(mt.Compose(outer)(source())["label"][0, 0], [28.0, 4.0])
+    inner = chain()
+    with pytest.raises(RuntimeError) as info:
+        mt.Compose([*outer, mt.Rand2DElasticd("image", **ELASTIC)])(source())
+    assert "Rand2DElasticd" in causes(info.value)
 
 
 def test_alone_it_runs() -> None:

@@ -131,6 +131,25 @@ def test_closed_forms() -> None:
         np.testing.assert_allclose(moved.numpy(), [expected], atol=1e-5, err_msg=str(ranges))
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_scaling_then_shear_then_rotation(dims: int) -> None:
+    """
+    By hand, from the image center: (10, 4) is scaled to (15, 4), sheared to (15 + 4 / 2, 4) = (17, 4), turned by a right angle to
+    (-4, 17), and moved by (1, 2). Any other order ends elsewhere. A third coordinate stays.
+    """
+    quarter, half = (math.pi / 2,) * 2, (0.5, 0.5)
+    ranges: dict[str, Any] = {
+        "rotate_range": [quarter] if dims == 2 else [(0, 0), (0, 0), quarter],
+        "shear_range": [half, (0, 0)] if dims == 2 else [half, *[(0, 0)] * 5],
+        "axis_scale_range": [half, *[(0, 0)] * (dims - 1)],
+        "translate_range": [(1, 1), (2, 2), (0, 0)][:dims],
+    }
+    image = torch.zeros(1, *(41, 51, 21)[:dims])
+    point = torch.tensor([[20.0 + 10, 25 + 4, 13][:dims]])
+    moved = RandLandmarkWarp(**ranges, prob=1.0)(image, point)[1]
+    np.testing.assert_allclose(moved.numpy(), [[20 - 4 + 1, 25 + 17 + 2, 13][:dims]], atol=1e-4)
+
+
 def test_unit_and_rotation_respect_spacing() -> None:
     image = MetaTensor(torch.zeros(1, 41, 31), affine=torch.diag(torch.tensor([0.5, 2.0, 1.0, 1.0])))
     point = torch.tensor([[30.0, 15.0]])  # 5 mm from the center
@@ -210,6 +229,20 @@ def test_points_outside() -> None:
     assert torch.isnan(dropped).any(1).tolist() == [False, True, True]
     unmoved = RandLandmarkWarp(**ranges, prob=0.0, outside="missing")(image, points)[1]
     assert torch.isnan(unmoved).any(1).tolist() == [False, False, True]  # the rule does not depend on the coin
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("move", [0, 3])
+def test_the_field_of_view_ends_half_a_voxel_beyond_the_outer_voxel_centers(dims: int, move: int) -> None:
+    size = (20, 14, 9)[:dims]
+    image, center = torch.zeros(1, *size), torch.tensor([5.0, 5.0, 5.0])[:dims]
+    warp = RandLandmarkWarp(translate_range=[(move, move)] * dims, prob=1.0, outside="missing")
+    for axis, length in enumerate(size):
+        places = torch.tensor([-0.6, -0.4, length - 0.6, length - 0.4])
+        points = center.repeat(4, 1)
+        points[:, axis] = places
+        missing = torch.isnan(warp(image, points - move)[1]).any(1).tolist()
+        assert missing == [True, False, False, True], f"axis {axis}"
 
 
 @pytest.mark.parametrize("padding_mode, value", [("zeros", 0.0), ("border", 1.0), ("reflection", 1.0)])

@@ -44,5 +44,5 @@ def test_no_numbers_among_many():
     view = landmark_view(np.zeros((50, 50)), np.random.default_rng(0).uniform(0, 50, (21, 2)))
     figure = draw_contact_sheet([view], [f"n{i}" for i in range(21)])
     assert not figure.axes[0].texts and figure.texts[1].get_text() == "n0"
-    with pytest.raises(ValueError, match="no view to draw"):
+    with pytest.raises(ValueError, match="at least one view"):
         draw_contact_sheet([], [])

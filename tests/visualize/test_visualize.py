@@ -24,6 +24,7 @@ from monai.data import MetaTensor
 from monai_landmarks.visualize import (
     draw_calibration,
     draw_cobb_angles,
+    draw_contact_sheet,
     draw_error_against_uncertainty,
     draw_error_boxplot,
     draw_heatmaps,
@@ -95,7 +96,7 @@ def test_a_window_shows_a_part_and_leaves_everything_where_it_is(dims):
         assert (plane.extent[2] < plane.extent[3]) == (all_of_it.extent[2] < all_of_it.extent[3])
         assert plane.pred.tolist() == all_of_it.pred.tolist() and plane.title == all_of_it.title
     for wrong in (([-1] * dims, high), (low, [99] * dims), (high, low)):
-        with pytest.raises(ValueError, match="is no part of an image"):
+        with pytest.raises(ValueError, match="is not inside the image"):
             landmark_view(image, points, window=wrong)
 
 
@@ -107,6 +108,12 @@ def test_names_are_no_mathematics(tmp_path):
     figure = draw_error_boxplot(np.ones((3, 2)), names)
     drawn(figure, tmp_path)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == names
+    drawn(draw_heatmaps(np.zeros((8, 8)), np.ones((2, 8, 8)), names), tmp_path)
+    view = landmark_view(np.zeros((16, 16)), points, title=names[0])
+    drawn(draw_contact_sheet([view], names), tmp_path)
+    drawn(draw_precision([0, 1], np.ones((2, 2)), np.ones((2, 2)), names=names), tmp_path)
+    drawn(draw_sdr_curve(dict.fromkeys(names, np.ones(3))), tmp_path)
+    drawn(draw_training_curve([1, 2], [1, 1], [1, 2], names[0]), tmp_path)
 
 
 def test_errors_as_large_as_stated_lie_on_the_diagonal(tmp_path):
@@ -177,11 +184,11 @@ def test_views_side_by_side(tmp_path):
 
 
 def test_wrong_shapes_are_refused():
-    with pytest.raises(ValueError, match="cannot hold points of 2"):
+    with pytest.raises(ValueError, match="cannot contain points with 2 coordinates"):
         landmark_view(np.zeros((1, 4, 4, 4)), np.zeros((3, 2)))
     with pytest.raises(ValueError, match="points must have shape"):
         landmark_view(np.zeros((4, 4)), np.zeros((2, 3, 2)))
-    with pytest.raises(ValueError, match="same size"):
+    with pytest.raises(ValueError, match="same spatial size"):
         draw_heatmaps(np.zeros((4, 4)), np.zeros((2, 5, 4)))
 
 

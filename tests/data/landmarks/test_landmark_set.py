@@ -113,6 +113,21 @@ def test_spatial_dims():
         flat.with_spatial_dims(4)
 
 
+def test_2d_points_in_another_plane():
+    flat = random_set(2)
+    deep = flat.with_spatial_dims(3, plane=-4.5)
+    assert deep.points[0, 2] == -4.5 and np.isnan(deep.points[2]).all()
+    assert deep.with_spatial_dims(2, plane=-4.5) == flat
+    with pytest.raises(ValueError, match="z = -4.5; only points in the plane z = 0 can become 2-D"):
+        deep.with_spatial_dims(2)
+    with pytest.raises(ValueError, match="only points in the plane z = 4.5"):
+        deep.with_spatial_dims(2, plane=4.5)
+    volume = random_set(3)  # of no single plane
+    assert np.array_equal(volume.with_spatial_dims(2, plane=None).points, volume.points[:, :2], equal_nan=True)
+    with pytest.raises(ValueError, match="give its z"):
+        flat.with_spatial_dims(3, plane=None)
+
+
 @pytest.mark.parametrize(
     "names, points, kwargs, message",
     [
