@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""A training that was stopped and resumed ends where an uninterrupted one does."""
+"""A training that is stopped and resumed has the same result as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from monai_landmarks.handlers import ResumeTraining
 
 
 class StoppedError(Exception):
-    """Stands for a crash."""
+    """Simulates a crash."""
 
 
 def training(folder, max_epochs, stop_at=None, enabled=True, scores=None, network=None, extra=None, interval=1):

@@ -92,7 +92,7 @@ def test_without_exploration_the_best_open_action_is_taken():
 
 
 def test_values_become_rewards_and_what_follows():
-    """Two states that lead to each other, one move each that pays: values in closed form."""
+    """Two states that lead to each other, each with one rewarded move: values in closed form."""
     discount = 0.5
     agent = DoubleDQNAgent(num_features=2, hidden=16, discount=discount, learning_rate=0.02, updates=40, seed=1)
     states = torch.eye(2).repeat_interleave(3, dim=0)
@@ -136,7 +136,7 @@ def test_the_network_chooses_the_next_action_and_the_slow_network_values_it():
 
 
 def test_closed_actions_are_not_counted_on():
-    """The best next action would be to shrink, but it is not open there."""
+    """SHRINK would be the best next action, but it is not allowed there."""
     agent = DoubleDQNAgent(num_features=1, hidden=16, discount=0.5, learning_rate=0.02, updates=30)
     open_moves = ALL[:1].clone()
     open_moves[0, Action.SHRINK] = False

@@ -35,7 +35,7 @@ BEST = [1.2, 1.8, 2.5, 4.0, 6.0, 9.0]
 
 
 class Script(RandomAgent):
-    """Does what it is told: moves by decision and landmark, and values that say so."""
+    """Chooses the given moves, by decision and landmark, and prefers GROW in its values."""
 
     def __init__(self, moves, gain=1.0):
         super().__init__()
@@ -66,7 +66,7 @@ def search(agent, early_stop, count=1, **options):
 
 
 def feed(one, errors, sigma=4.0, steps=100):
-    """Decisions on a list of errors of the only landmark."""
+    """Decisions for a list of errors of a single landmark."""
     decisions, now = [], torch.tensor([sigma])
     for step, error in enumerate(errors):
         decisions.append(one.update(evaluation(now.tolist(), [error], progress=step / steps)))
@@ -79,7 +79,7 @@ def sigmas(decisions):
 
 
 def test_agent_finds_the_best_sigmas_of_a_bandit():
-    """From 4 voxels to about one step from the best sigma of each; an agent that learns nothing does not get there."""
+    """Sigmas go from 4 voxels to about one step from the best ones; with a random agent they do not."""
     off = {}
     for name, agent in (("learns", DoubleDQNAgent(seed=0)), ("random", RandomAgent(seed=0))):
         wide, objective = SigmaRange(1.0, 10.0), PrecisionObjective(2, calibration=0.0)
@@ -171,7 +171,7 @@ def test_what_the_agent_learns_from():
 
 
 def test_a_state_is_that_of_the_whole_history():
-    """The search keeps few validations: as many as a state needs."""
+    """The search stores only as many validations as a state needs."""
     seen = []
 
     class Spy(RandomAgent):
@@ -275,7 +275,7 @@ def test_bad_arguments(options, message):
 
 
 def tables(sigma=None, cost=None, best_action=None, gain=None):
-    """Columns are landmarks, rows are decisions; what is not given does not matter."""
+    """Columns are landmarks, rows are decisions. Tables that are not given are NaN."""
     given = next(torch.as_tensor(table) for table in (sigma, cost, best_action, gain) if table is not None)
     columns = [
         torch.full(given.shape, math.nan) if table is None else torch.as_tensor(table)
