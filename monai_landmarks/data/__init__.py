@@ -9,7 +9,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a landmark set is, and how it is read, written and listed."""
+"""Data: landmark sets and their files, images, datalists and public datasets.
+
+Users import from this module. The rooms inside are ``files``, ``images``, ``landmarks``, ``datalists`` and
+``datasets``; each uses only those before it.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +28,10 @@ from .datalists.datalist import (
     read_item_landmarks,
     save_datalist,
 )
-from .datalists.datalist_format import DatalistError, check_datalist, datalist_problems
+from .datalists.datalist_faults import DatalistError, check_datalist, require_valid_datalist
+from .datalists.groups_pairs_splits import read_groups, read_pairs
 from .datalists.inspection import CheckedImage, DataCheck, check_data
 from .datalists.pairing import LandmarkCase, Pairing, pair_landmarks
-from .datalists.side_tables import read_groups, read_pairs
 from .datalists.split import fold_images, group_images, split_images
 from .datalists.table_folder import table_folder_datalist
 from .datasets.aasce import AASCE_LANDMARKS, AASCE_PAIRS, aasce_datalist
@@ -85,11 +89,11 @@ __all__ = [
     "build_datalist",
     "bundle_landmark_names",
     "check_data",
-    "check_datalist",
+    "require_valid_datalist",
     "check_public_dataset",
     "convert_landmarks",
     "datalist_item",
-    "datalist_problems",
+    "check_datalist",
     "find_landmark_files",
     "fold_images",
     "group_images",

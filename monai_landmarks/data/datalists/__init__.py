@@ -9,6 +9,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Datalists: pairing images with landmarks, splitting, and checking what is in them."""
+"""Datalists: pairs of images and landmarks, splits, and checks.
+
+``pairing`` finds the landmarks of each image, ``split`` draws sections and folds, ``datalist`` makes, writes and loads
+datalists, ``datalist_faults`` checks them, ``inspection`` checks images and landmarks before there is a datalist,
+``groups_pairs_splits`` and ``table_folder`` read tables that accompany the landmarks.
+"""
 
 from __future__ import annotations

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a bundle's metadata says about its landmarks."""
+"""Landmark names in the metadata of a bundle."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ __all__ = ["bundle_landmark_names"]
 
 
 def bundle_landmark_names(metadata: str | os.PathLike, output: str = "pred") -> list[str]:
-    """
-    Names of the landmarks that a bundle finds, in the order of its heatmaps.
+    """Read the names of the landmarks that a bundle predicts, in the order of its heatmaps.
 
     Args:
-        metadata: the bundle's ``configs/metadata.json``.
-        output: the output of ``network_data_format`` whose ``channel_def`` names the heatmaps.
+        metadata: ``configs/metadata.json`` of the bundle.
+        output: output in ``network_data_format`` whose ``channel_def`` names the heatmaps.
 
     Returns:
         N names.
 
     Raises:
-        ValueError: when the file has no such output, or when its channels are not numbered 0 to N - 1.
+        ValueError: if the file has no such output, or its channels are not numbered 0 to N - 1.
     """
     with naming_file(metadata):
         content = json.loads(read_text(metadata))
@@ -41,7 +40,7 @@ def bundle_landmark_names(metadata: str | os.PathLike, output: str = "pred") -> 
             channels = content["network_data_format"]["outputs"][output]["channel_def"]
         except (KeyError, TypeError) as error:
             raise ValueError(
-                f"there is no network_data_format.outputs.{output}.channel_def: {error} is absent."
+                f"there is no network_data_format.outputs.{output}.channel_def: {error} is missing."
             ) from None
         expected = [str(i) for i in range(len(channels))]
         if sorted(channels, key=int) != expected:

@@ -9,10 +9,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Datalists: which images and landmarks are for training, validation and testing.
+"""Datalists: the images and landmarks of the sections training, validation and testing.
 
-A datalist is JSON in the layout of the Medical Segmentation Decathlon, which MONAI reads, with a description of the
-landmarks beside the sections::
+A datalist is JSON in the layout of the Medical Segmentation Decathlon, which MONAI reads. It also describes the
+landmarks::
 
     {
       "landmarks": {"names": ["a", "b"], "pairs": [["a", "b"]], "coordinate_system": "index"},
@@ -21,9 +21,9 @@ landmarks beside the sections::
       "testing": []
     }
 
-Paths are relative to the JSON file. A label is a list of points, one for each name, in the stated coordinate system,
-``null`` where missing; or a landmark file, which states its own names and coordinate system. ``spacing`` is the (x, y)
-pixel size in mm of pictures such as PNG, which do not hold it.
+Paths are relative to the JSON file. A label is a list of points or the path of a landmark file. A list has one point
+per name, in the stated coordinate system, with ``null`` for missing landmarks. A landmark file states its own names and
+coordinate system. ``spacing`` is the (x, y) pixel size in mm of images whose format does not store it, such as PNG.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,11 +43,13 @@ from monai_landmarks.data.images.image_files import has_spacing, relative_path
 from monai_landmarks.data.landmarks.landmark_io import read_landmark_sets
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
-from .datalist_format import DatalistError, check_datalist
+from .datalist_faults import DatalistError, require_valid_datalist
 from .pairing import LandmarkCase, pair_landmarks
 from .split import fold_images, group_images, split_images
 
 __all__ = [
+    "LabeledImage",
+    "assemble_datalist",
     "build_datalist",
     "datalist_item",
     "load_landmark_datalist",
@@ -77,30 +79,30 @@ def build_datalist(
     """Make a datalist from images and their landmarks.
 
     Args:
-        images: a folder of images, searched with the folders in it, or the images themselves.
-        landmarks: a table of many images (such as a CSV in long or wide form), whose images are found by path, name or
-            name without suffix; a folder of landmark files, each named as its image but for the suffix; or a table that
-            names the landmark file of each image; see :func:`pair_landmarks`.
-        output: where to write the datalist; image paths become relative to it. Without it they are absolute.
-        val_frac: part of the images to draw for validation.
-        test_frac: part of the images to draw for testing.
-        seed: the same seed draws the same images.
-        group_pattern: regular expression which tells from an image's path in the folder (or the path given) what must
-            stay together, such as the patient; see :func:`split_images`.
-        groups: what must stay together, by the image's path in the folder (or the path given), instead of a pattern.
-        pairs: (left, right) names of landmarks which change places when the image is mirrored. By default those which
-            the landmark files state.
-        spacing: pixel size in mm, one number or (x, y), of images whose format does not hold it; 1 to work in pixels.
-        coordinate_system: of landmark files which do not state their own.
-        check: read every image and check the datalist before anything is written, see :func:`check_datalist`.
+        images: a folder of images, which is searched with its subfolders, or the images.
+        landmarks: a table of many images, such as a CSV in long or wide form; a folder of landmark files, each with the
+            name of its image; or a table that lists the landmark file of each image. See :func:`pair_landmarks`.
+        output: file to write. Image paths become relative to it. Without it they are absolute.
+        val_frac: fraction of the images to draw for validation.
+        test_frac: fraction of the images to draw for testing.
+        seed: seed of the draw.
+        group_pattern: regular expression that finds the group, for example the patient, in the path of an image (in its
+            folder, or as given). Images of a group stay in one section; see :func:`split_images`.
+        groups: group of each image, by its path in the folder (or as given), instead of a pattern.
+        pairs: (left, right) names of landmarks that are exchanged when the image is mirrored. By default those that the
+            landmark files state.
+        spacing: pixel size in mm, one number or (x, y), of images whose format does not store it; 1 to work in pixels.
+        coordinate_system: coordinate system of landmark files that do not state their own.
+        check: whether to read every image and raise an error if the datalist has faults, before anything is written;
+            see :func:`check_datalist`.
 
     Returns:
-        the datalist, with sections training, validation and testing. Images without landmarks are left out, with a
+        the datalist with the sections training, validation and testing. Images without landmarks are left out, with a
         warning.
 
     Raises:
-        ValueError: if there is no image or no landmark file, or the images cannot be split so.
-        DatalistError: if landmarks have no image, a file is malformed, or the check finds faults; it lists them all.
+        ValueError: if there is no image or no landmark file, or the images cannot be split as requested.
+        DatalistError: if landmarks have no image, a file is malformed, or the check finds faults. It lists all of them.
     """
     pairing = pair_landmarks(images, landmarks, coordinate_system)
     if pairing.faults or pairing.absent:
@@ -123,11 +125,7 @@ def build_datalist(
         spacing=spacing,
         inline=coordinate_system is not None,
     )
-    if check:
-        check_datalist(datalist, base)
-    if output is not None:
-        save_datalist(output, datalist)
-    return datalist
+    return _finish(datalist, output, check)
 
 
 def make_datalists(
@@ -143,26 +141,27 @@ def make_datalists(
     spacing: float | Sequence[float] | None = None,
     inline: bool = False,
 ) -> list[dict[str, Any]]:
-    """Make a datalist of images with landmarks, or one for each fold of a cross-validation.
+    """Make one datalist, or one per fold of a cross-validation, from pairs of images and landmarks.
 
     Args:
-        cases: from :func:`pair_landmarks`.
-        base_dir: folder which the paths are to be relative to; without it they are absolute.
-        val_frac: part of the images to draw for validation; not used with folds.
-        test_frac: part of the images to draw for testing.
-        folds: if not 0, their number. Each fold is the validation section of one datalist, and in training in the others;
-            what was drawn for testing is in the testing section of all.
-        seed: the same seed draws the same images.
-        groups: of the images by the name of the case; what is of one group stays together.
+        cases: result of :func:`pair_landmarks`.
+        base_dir: folder to which the paths are relative. Without it they are absolute.
+        val_frac: fraction of the images to draw for validation; ignored with folds.
+        test_frac: fraction of the images to draw for testing.
+        folds: number of folds; 0 for a single datalist. Each fold is the validation section of one datalist and part of
+            the training section of the others. All datalists have the same testing section.
+        seed: seed of the draw.
+        groups: group of each image, by the name of its case. Images of a group stay in one section.
         pairs: see :func:`build_datalist`.
         spacing: see :func:`build_datalist`.
-        inline: whether points stand in the datalist even where an image has a landmark file of its own.
+        inline: whether to write all points into the datalist, even if an image has its own landmark file.
 
     Returns:
-        the datalists: one, or one a fold.
+        one datalist, or one per fold.
 
     Raises:
-        ValueError: if the images cannot be split so, or points in index and in world coordinates would stand side by side.
+        ValueError: if the images cannot be split as requested, or some points are pixel index and others are in the
+            world.
     """
     definition = _define([case.landmarks for case in cases], pairs)
     listed = [case for case in cases if inline or case.key is not None]
@@ -192,14 +191,80 @@ def make_datalists(
     return datalists
 
 
+class LabeledImage(NamedTuple):
+    """An image with the landmarks that :func:`assemble_datalist` lists.
+
+    Args:
+        image: path of the image.
+        landmarks: landmarks of the image.
+        spacing: pixel size in mm, if the format of the image does not store it.
+        extra: further entries of the item.
+    """
+
+    image: Path
+    landmarks: LandmarkSet
+    spacing: float | None = None
+    extra: Mapping[str, Any] = {}
+
+
+def assemble_datalist(
+    name: str,
+    names: Sequence[str],
+    sections: Mapping[str, Iterable[LabeledImage]],
+    output: str | os.PathLike | None = None,
+    *,
+    pairs: Iterable[Sequence[str]] = (),
+    coordinate_system: CoordinateSystem | str = CoordinateSystem.INDEX,
+    check: bool = False,
+) -> dict[str, Any]:
+    """Make the datalist of a dataset whose sections are known.
+
+    Args:
+        name: name of the dataset.
+        names: names of the landmarks, in the order wanted. A landmark that an image does not have is missing.
+        sections: images of each section.
+        output: file to write. Image paths become relative to it. Without it they are absolute.
+        pairs: (left, right) names of landmarks that are exchanged when the image is mirrored.
+        coordinate_system: coordinate system of the points in the datalist.
+        check: whether to read all images and raise an error if the datalist has faults.
+
+    Returns:
+        the datalist.
+
+    Raises:
+        DatalistError: if the check finds faults.
+    """
+    base = None if output is None else Path(output).parent
+    system = CoordinateSystem(coordinate_system)
+    datalist: dict[str, Any] = {
+        "name": name,
+        "landmarks": {"names": list(names), "pairs": [list(pair) for pair in pairs], "coordinate_system": system.value},
+    }
+    for section, images in sections.items():
+        datalist[section] = [
+            {**datalist_item(relative_path(image, base), landmarks.to(system).reorder(names), spacing), **extra}
+            for image, landmarks, spacing, extra in images
+        ]
+    return _finish(datalist, output, check)
+
+
+def _finish(datalist: dict[str, Any], output: str | os.PathLike | None, check: bool) -> dict[str, Any]:
+    """Check and write a datalist, each if requested."""
+    if check:
+        require_valid_datalist(datalist, None if output is None else Path(output).parent)
+    if output is not None:
+        save_datalist(output, datalist)
+    return datalist
+
+
 def datalist_item(
     image: str, label: LandmarkSet | str, spacing: float | Sequence[float] | None = None
 ) -> dict[str, Any]:
-    """One entry of a datalist.
+    """Make one item of a datalist.
 
     Args:
-        image: path of the image as it shall stand in the datalist.
-        label: the landmarks, whose names and order must be the datalist's, or the path of a landmark file.
+        image: path of the image in the datalist.
+        label: landmarks with the names of the datalist, in that order; or the path of a landmark file.
         spacing: pixel size in mm, one number for both axes or (x, y).
 
     Example:
@@ -214,7 +279,7 @@ def datalist_item(
 
 
 def save_datalist(path: str | os.PathLike, datalist: Mapping[str, Any]) -> None:
-    """Write a datalist as JSON, an item a line, NaN as null; the file is written whole or not at all."""
+    """Write a datalist as JSON, one line per item, NaN as null. The file is written completely or not at all."""
     entries = []
     for key, value in datalist.items():
         if isinstance(value, list):
@@ -231,17 +296,18 @@ def load_landmark_datalist(
     section: str | Sequence[str] = "training",
     base_dir: str | os.PathLike | None = None,
 ) -> list[dict[str, Any]]:
-    """Items of one section of a datalist, ready for ``LoadImaged`` and ``LoadLandmarksd``.
+    """Load the items of a section for ``LoadImaged`` and ``LoadLandmarksd``.
 
     Args:
-        path: the datalist's JSON file, or what it holds.
-        section: ``"training"``, ``"validation"``, ``"testing"`` or another one of the file; or several.
-        base_dir: folder which the paths are relative to; by default that of the JSON file, or the working directory.
+        path: JSON file of the datalist, or its content.
+        section: ``"training"``, ``"validation"``, ``"testing"`` or another section of the file; or several.
+        base_dir: folder to which the paths are relative; by default that of the JSON file, or the working directory.
 
     Returns:
-        dictionaries with ``image`` (absolute path), ``label`` (absolute path of a landmark file, or a list of points
-        with None where missing), for a list of points ``label_coordinate_system`` and ``label_names``, and what else the
-        item holds, such as ``spacing``; in lists of numbers, null becomes NaN.
+        one dictionary per item with ``image`` (absolute path) and ``label``: the absolute path of a landmark file, or a
+        list of points with None for missing coordinates. A list also has ``label_coordinate_system`` and
+        ``label_names``. Other entries of the item, such as ``spacing``, are kept; in lists of numbers, null becomes
+        NaN.
 
     Raises:
         ValueError: if the file is no datalist or has no such section.
@@ -271,20 +337,21 @@ def load_landmark_datalist(
 
 
 def read_item_landmarks(item: Mapping[str, Any], pairs: Sequence[Sequence[str]] = ()) -> LandmarkSet | None:
-    """The landmarks of an item that :func:`load_landmark_datalist` gives, from its list of points or its landmark file.
+    """Read the landmarks of an item from its list of points or its landmark file.
 
     Args:
-        item: of the datalist.
-        pairs: left-right pairs, for a list of points; a file states its own.
+        item: item that :func:`load_landmark_datalist` returns.
+        pairs: left-right pairs for a list of points; a file states its own.
 
     Returns:
-        the landmarks, in the coordinate system that the datalist or the file states; None where the item has no label.
+        the landmarks, in the coordinate system that the datalist or the file states; None if the item has no label.
 
     Raises:
-        ValueError: if the file is malformed, or holds more than one image.
+        ValueError: if the file is malformed or holds more than one image.
 
     Example:
-        >>> datalist = {"landmarks": {"names": ["a", "b"]}, "training": [{"image": "1.png", "label": [[1, 2], [None, None]]}]}
+        >>> item = {"image": "1.png", "label": [[1, 2], [None, None]]}
+        >>> datalist = {"landmarks": {"names": ["a", "b"]}, "training": [item]}
         >>> landmarks = read_item_landmarks(load_landmark_datalist(datalist)[0])
         >>> landmarks.names, landmarks.missing.tolist()
         (('a', 'b'), [False, True])
@@ -303,10 +370,10 @@ def read_item_landmarks(item: Mapping[str, Any], pairs: Sequence[Sequence[str]] 
 
 
 def load_landmark_definition(path: str | os.PathLike | Mapping[str, Any]) -> dict[str, Any]:
-    """What a datalist says of its landmarks: ``names``, ``pairs`` and ``coordinate_system``.
+    """Load the description of the landmarks: ``names``, ``pairs`` and ``coordinate_system``.
 
     Args:
-        path: the datalist's JSON file, or what it holds.
+        path: JSON file of the datalist, or its content.
 
     Raises:
         ValueError: if the file is no datalist of landmarks.
@@ -320,20 +387,20 @@ def load_landmark_definition(path: str | os.PathLike | Mapping[str, Any]) -> dic
 
 
 def load_landmark_pairs(path: str | os.PathLike | Mapping[str, Any]) -> list[list[str]]:
-    """The left-right pairs that a datalist declares, as ``RandLandmarkFlipd`` takes them.
+    """Load the left-right pairs of a datalist, in the form that ``RandLandmarkFlipd`` takes.
 
     Args:
-        path: the datalist's JSON file, or what it holds.
+        path: JSON file of the datalist, or its content.
 
     Returns:
-        pairs of names; none where the datalist declares none.
+        pairs of names; empty if the datalist declares none.
 
     Raises:
         ValueError: if the file is no datalist of landmarks.
 
     Example:
-        >>> load_landmark_pairs({"landmarks": {"names": ["left eye", "right eye"], "pairs": [["left eye", "right eye"]]}})
-        [['left eye', 'right eye']]
+        >>> load_landmark_pairs({"landmarks": {"names": ["left", "right"], "pairs": [["left", "right"]]}})
+        [['left', 'right']]
     """
     return [list(pair) for pair in load_landmark_definition(path)["pairs"]]
 
@@ -356,7 +423,7 @@ def _define(sets: list[LandmarkSet], pairs: Sequence[Sequence[str]] | None) -> d
 
 
 def _plain(value: Any) -> Any:
-    """Lists and numbers as JSON knows them: NaN becomes None."""
+    """Convert to JSON types; NaN becomes None."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, float) and math.isnan(value):
@@ -367,7 +434,7 @@ def _plain(value: Any) -> Any:
 
 
 def _number_list(value: Any) -> Any:
-    """A list of numbers with NaN where JSON has null, so that items can be batched; anything else as it is."""
+    """Replace None by NaN in a list of numbers, so that items can be collated; return other values unchanged."""
     if not isinstance(value, list) or not all(part is None or isinstance(part, (int, float)) for part in value):
         return value
     return [math.nan if part is None else part for part in value]

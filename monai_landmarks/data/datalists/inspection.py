@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What there is in a folder of images and their landmarks, and everything that is wrong with it."""
+"""Inspection of images and their landmarks: what there is, and all faults."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ import numpy as np
 from monai.utils import optional_import
 
 from monai_landmarks.data.images.image_files import has_spacing, image_suffix, read_image
-from monai_landmarks.data.landmarks.landmark_rows import LandmarkRows
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
+from monai_landmarks.data.landmarks.row_faults import LandmarkRows
 from monai_landmarks.spaces import affine_spacing
 
-from .datalist_format import first_line, index_points, point_faults
+from .datalist_faults import first_line, index_points, point_faults
 from .pairing import LandmarkCase, Pairing, pair_landmarks
 
 tqdm, has_tqdm = optional_import("tqdm", name="tqdm")
@@ -39,17 +39,17 @@ __all__ = ["CheckedImage", "DataCheck", "check_data"]
 
 @dataclass
 class CheckedImage:
-    """An image with landmarks, as it was found.
+    """Result of the inspection of one image.
 
     Args:
         case: the image and its landmarks.
-        faults: what is wrong with it, a sentence each, with file and row.
+        faults: one sentence per fault, with file and row.
         shape: spatial shape; empty if the image cannot be read.
-        channels: their number.
-        spacing: size of a pixel along each axis in mm; None if it is not known.
-        orientation: the direction of each axis, such as ``"RAS"``: towards the patient's right, anterior, superior. None for
-            a picture, whose x runs to the right and y down.
-        points: the landmarks as pixel index; None if there is no way to it.
+        channels: number of channels.
+        spacing: pixel size along each axis in mm; None if unknown.
+        orientation: direction of each axis, for example ``"RAS"``: toward the patient's right, anterior, superior. None
+            for PNG, JPEG, BMP and TIFF, whose x runs to the right and y down.
+        points: the landmarks as pixel index; None if they cannot be converted.
     """
 
     case: LandmarkCase
@@ -63,13 +63,13 @@ class CheckedImage:
 
 @dataclass
 class DataCheck:
-    """The result of :func:`check_data`.
+    """Result of :func:`check_data`.
 
     Args:
         pairing: which landmarks belong to which image.
-        images: the images with landmarks.
-        faults: everything that stands in the way of a training, a sentence each, with file and row.
-        notes: what does not, but deserves a look.
+        images: images with landmarks.
+        faults: everything that prevents a training, one sentence each, with file and row.
+        notes: unusual findings that do not prevent a training.
     """
 
     pairing: Pairing
@@ -79,11 +79,11 @@ class DataCheck:
 
     @property
     def names(self) -> list[str]:
-        """The names of all landmarks."""
+        """Names of all landmarks."""
         return self.pairing.names
 
     def counts(self) -> dict[str, int]:
-        """How many images have a point of each landmark."""
+        """Count the images that have a point, per landmark."""
         counts = dict.fromkeys(self.names, 0)
         for image in self.images:
             for name, missing in zip(image.case.landmarks.names, image.case.landmarks.missing):
@@ -91,7 +91,7 @@ class DataCheck:
         return counts
 
     def summary(self) -> list[tuple[str, str]]:
-        """What there is: pairs of a heading and a text."""
+        """Summarize the data as pairs of heading and text."""
         points, count = sum(self.counts().values()), len(self.images)
         read = [image for image in self.images if image.shape]
         rows = [
@@ -116,26 +116,26 @@ def check_data(
     coordinate_system: CoordinateSystem | str | None = None,
     partial: bool = False,
 ) -> DataCheck:
-    """Read images and landmarks, and find everything that is wrong with them before a training does.
+    """Read images and landmarks, and find all faults before a training starts.
 
-    Faults are: a file that cannot be read, down to the rows of a table; landmarks without an image, or of two images, or
-    twice of one; a pixel size that is not known; points outside their image or of another dimension; pixels that are not
-    finite numbers; 2-D images among 3-D ones. Notes are: images without landmarks; landmarks that few images have, or whose
-    names differ in case or spaces only; images that are the same file twice, that have another number of channels than
-    most, or nothing in them.
+    Faults are: a file or a row that cannot be read; landmarks without image, of two images, or given twice for one
+    image; an unknown pixel size; points outside their image or of another dimension; pixels that are not finite; 2-D
+    images together with 3-D images. Notes are: images without landmarks; landmarks that few images have, or whose names
+    differ only in case or spaces; images that are the same file twice, have an unusual number of channels, or are
+    constant.
 
     Args:
-        images: a folder of images, or the images; see :func:`pair_landmarks`, as for the next two.
-        landmarks: a table or a folder.
-        coordinate_system: of landmark files which do not state their own.
-        spacing: pixel size in mm, one number or (x, y), of images whose format does not hold it; 1 to work in pixels.
-        partial: landmarks without an image are no fault, but a note.
+        images: a folder of images, or the images; see :func:`pair_landmarks`.
+        landmarks: a table or a folder; see :func:`pair_landmarks`.
+        coordinate_system: coordinate system of landmark files that do not state their own.
+        spacing: pixel size in mm, one number or (x, y), of images whose format does not store it; 1 to work in pixels.
+        partial: whether landmarks without an image are a note instead of a fault.
 
     Returns:
-        all that was found. The faults are empty where a training may start.
+        the report. It has no faults if a training can start.
 
     Raises:
-        ValueError: if there is no image, or no landmark file.
+        ValueError: if there is no image or no landmark file.
     """
     pairing = pair_landmarks(images, landmarks, coordinate_system)
     both = None if spacing is None else [float(step) for step in np.broadcast_to(np.asarray(spacing), (2,))]
@@ -162,7 +162,7 @@ def _check_image(case: LandmarkCase, spacing: list[float] | None, rows: Landmark
     result = CheckedImage(case)
     try:
         image, affine = read_image(case.image, spacing)
-    except Exception as error:  # readers raise whatever they like
+    except Exception as error:  # readers raise exceptions of any type
         result.faults.append(f"{case.image}: the image cannot be read: {first_line(error)}")
         return result, []
     result.channels, result.shape = image.shape[0], image.shape[1:]
@@ -175,12 +175,12 @@ def _check_image(case: LandmarkCase, spacing: list[float] | None, rows: Landmark
         result.faults.append(f"{case.image}: {(~np.isfinite(image)).sum()} pixels are not finite numbers.")
     notes = [f"{case.image}: all pixels are {image.flat[0]:g}."] if image.min() == image.max() else []
     if unknown and case.landmarks.coordinate_system != CoordinateSystem.INDEX:
-        return result, notes  # where the points are in the image depends on the spacing
+        return result, notes  # the position of the points in the image depends on the spacing
     for name, fault in point_faults(case.landmarks, result.shape, affine):
         result.faults.append(f"{rows.where(case.key, name)}: {fault[:-1]}: {case.name}.")
     try:
         result.points = index_points(case.landmarks, result.shape, affine)
-    except ValueError:  # which is among the faults
+    except ValueError:  # listed among the faults
         pass
     return result, notes
 
@@ -191,14 +191,14 @@ def _digest(image: Path) -> bytes:
 
 
 def _common_faults(images: list[CheckedImage]) -> list[str]:
-    """What is wrong with the images together."""
+    """Return the faults of the images taken together."""
     faults = []
     if not images:
         faults.append("no image has landmarks.")
     unknown = [image.case.name for image in images if image.shape and image.spacing is None]
     if unknown:
         faults.append(
-            f"the pixel size is not known of {len(unknown)} pictures, such as {unknown[0]}: they hold none that can be"
+            f"the pixel size of {len(unknown)} images is unknown, for example {unknown[0]}: their format stores none that can be"
             " trusted. Give the spacing in mm, or 1 to work in pixels."
         )
     by_dims: dict[int, str] = {}
@@ -206,7 +206,7 @@ def _common_faults(images: list[CheckedImage]) -> list[str]:
         if image.points is not None:
             by_dims.setdefault(image.points.spatial_dims, image.case.name)
     if len(by_dims) > 1:
-        faults.append(f"{by_dims[2]} is 2-D and {by_dims[3]} is 3-D; expected images of one dimension.")
+        faults.append(f"{by_dims[2]} is 2-D and {by_dims[3]} is 3-D; expected images of the same dimension.")
     return faults
 
 
@@ -215,23 +215,23 @@ def _common_notes(check: DataCheck) -> list[str]:
     counts = check.counts()
     for name, count in counts.items():
         if count <= len(check.images) // 10:
-            notes.append(f"landmark {name!r} has a point in {count} of {len(check.images)} images only.")
+            notes.append(f"landmark {name!r} has a point in only {count} of {len(check.images)} images.")
     alike: dict[str, list[str]] = {}
     for name in counts:
         alike.setdefault("".join(name.lower().replace("_", " ").replace("-", " ").split()), []).append(name)
     for names in alike.values():
         if len(names) > 1:
-            notes.append(f"landmarks {names} are taken for different ones; their names differ in case or spaces only.")
+            notes.append(f"landmarks {names} count as different; their names differ only in case or spaces.")
     channels = Counter(image.channels for image in check.images if image.shape)
     if len(channels) > 1:
         usual = channels.most_common(1)[0][0]
         others = [image.case.name for image in check.images if image.shape and image.channels != usual]
-        notes.append(f"most images have {usual} channels, but {len(others)} not, such as {others[0]}.")
+        notes.append(f"most images have {usual} channels, but {len(others)} differ, for example {others[0]}.")
     return notes
 
 
 def _tally(values: Iterable[str]) -> str:
-    """Each value with its number, the most frequent first; those behind the fifth as a number."""
+    """Format values with their counts, most frequent first; after five values only the number of the others."""
     counts = Counter(values).most_common()
     if len(counts) == 1:
         return counts[0][0]

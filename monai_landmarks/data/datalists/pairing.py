@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Which landmarks belong to which image."""
+"""Pairing of images and landmarks."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.data.images.image_folder import find_images, image_name
 from monai_landmarks.data.images.name_index import NameIndex
 from monai_landmarks.data.landmarks.landmark_io import find_landmark_files, landmark_suffix
-from monai_landmarks.data.landmarks.landmark_rows import LandmarkRows, read_past_faults
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
+from monai_landmarks.data.landmarks.row_faults import LandmarkRows, read_past_faults
 
 __all__ = ["LandmarkCase", "Pairing", "pair_landmarks"]
 
@@ -34,11 +34,11 @@ class LandmarkCase:
     """An image and its landmarks.
 
     Args:
-        name: of the image: its path within the folder of the images, or as it was given.
+        name: path of the image within the folder of images, or as given.
         image: the image file.
-        landmarks: its landmarks.
-        source: the file they are from.
-        key: what the source calls the image; None if it is a file of this image alone.
+        landmarks: landmarks of the image.
+        source: file of the landmarks.
+        key: name of the image in the source; None if the source belongs to this image alone.
     """
 
     name: str
@@ -50,13 +50,13 @@ class LandmarkCase:
 
 @dataclass
 class Pairing:
-    """Images and their landmarks, and what could not be paired; see :func:`pair_landmarks`.
+    """Result of :func:`pair_landmarks`.
 
     Args:
         cases: images with landmarks, in the order of the images.
         unlabeled: images without landmarks.
-        absent: what landmarks there are of images that are not there, a sentence each, with file and row.
-        faults: all else that is wrong, likewise.
+        absent: one sentence per landmark set without image, with file and row.
+        faults: all other faults, one sentence each, with file and row.
     """
 
     cases: list[LandmarkCase] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Pairing:
 
     @property
     def names(self) -> list[str]:
-        """The names of all landmarks, in the order in which they are met."""
+        """Names of all landmarks, in order of first occurrence."""
         return list(dict.fromkeys(name for case in self.cases for name in case.landmarks.names))
 
 
@@ -78,17 +78,17 @@ def pair_landmarks(
     """Find the landmarks of each image.
 
     Args:
-        images: a folder of images, searched with the folders in it, or the images themselves.
-        landmarks: one of three. A file of many images, such as a CSV, which calls them by path, name or name without
-            suffix. A folder of landmark files, each named as its image but for the suffix. A CSV with the columns
-            ``image`` and ``landmarks``, which names the landmark file of each image, relative to the CSV.
-        coordinate_system: of files which do not state their own.
+        images: a folder of images, which is searched with its subfolders, or the images.
+        landmarks: one of three. A file of many images, such as a CSV, with the path of each image, its file name, or
+            its name without suffix. A folder of landmark files, each with the name of its image. A CSV with the columns
+            ``image`` and ``landmarks`` that lists the landmark file of each image, relative to the CSV.
+        coordinate_system: coordinate system of files that do not state their own.
 
     Returns:
-        the pairs, and what is wrong. Nothing stops at the first fault.
+        the pairs, and all faults.
 
     Raises:
-        ValueError: if there is no image, or no landmark file.
+        ValueError: if there is no image or no landmark file.
     """
     root = Path(images) if isinstance(images, (str, os.PathLike)) else None
     found = find_images(images)
@@ -113,7 +113,7 @@ def pair_landmarks(
 
 
 class _Pairs:
-    """Collects the landmarks of images which are known by name."""
+    """Collects the landmarks of images by name."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.cases: dict[str, LandmarkCase] = {}
@@ -123,12 +123,12 @@ class _Pairs:
         self._rows: dict[Path, LandmarkRows] = {}
 
     def add(self, case: LandmarkCase) -> None:
-        """Take landmarks of which only the name is known that their file or table gives to the image."""
+        """Add landmarks to the image that their file or table names."""
         found = self._index.find(case.name)
-        if not found and case.key is None and case.landmarks.image:  # a file of another name may say whose it is
+        if not found and case.key is None and case.landmarks.image:  # the file may state the name of its image
             found = self._index.find(case.landmarks.image)
         if not found and case.key is None:
-            self.absent.append(f"{case.source}: no image of this name; expected the file to be named as its image.")
+            self.absent.append(f"{case.source}: no image has this name; expected the name of an image.")
         elif not found:
             self.absent.append(f"{self._where(case)}: {case.name!r} is not among the images.")
         elif len(found) > 1:
@@ -144,7 +144,7 @@ class _Pairs:
 
 
 def _sources(landmarks: Path, faults: list[str]) -> tuple[dict[Path, str], bool]:
-    """The landmark files with the names of their images, as far as they are told; whether each is of one image."""
+    """Return the landmark files with the names of their images, and whether each file belongs to one image."""
     if landmarks.is_dir():
         found = find_landmark_files(landmarks)
         if not found:
@@ -165,13 +165,13 @@ def _sources(landmarks: Path, faults: list[str]) -> tuple[dict[Path, str], bool]
 
 
 def _listed(path: Path) -> list[tuple[int, str, Path]] | None:
-    """Line, image and landmark file of each row of a table of such files; None if the file is no such table."""
+    """Return line, image and landmark file of each row of a table of landmark files; None for any other file."""
     if not path.name.lower().endswith(".csv"):
         return None
     with naming_file(path):
         try:
             (_, header), *rows = read_rows(path)
-        except ValueError:  # an empty or malformed one is for the reader of landmarks to judge
+        except ValueError:  # the reader of landmarks reports an empty or malformed table
             return None
         columns: Mapping[str, int] = {name.lower(): i for i, name in enumerate(header)}
         if not {"image", "landmarks"} <= set(columns):

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Parts of a set of images drawn at random, with images that belong together kept together."""
+"""Random splits of images that keep the images of a group together."""
 
 from __future__ import annotations
 
@@ -30,27 +30,26 @@ def split_images(
     """Draw parts of a set of images.
 
     Args:
-        images: image names. Their order has no influence on what is drawn.
-        fractions: size of each part to draw, as a fraction of all images; what is drawn is rounded to whole images, at
-            least one where the fraction is above 0. A part is larger if the last group drawn into it is.
-        seed: the same seed draws the same parts.
-        group_pattern: regular expression which is searched in every name. Images with the same match (with the same
-            first bracket, if it has brackets) belong together, for example to one patient, and stay together.
-        groups: the group of each image, instead of a pattern.
+        images: image names. Their order does not influence the draw.
+        fractions: size of each part as a fraction of all images. It is rounded to whole images, and at least one if the
+            fraction is positive. A part is larger if the last group drawn is larger than needed.
+        seed: seed of the draw.
+        group_pattern: regular expression that is searched in every name. Images with the same match (of the first group
+            of the expression, if it has groups) belong together, for example to one patient, and stay together.
+        groups: group of each image, instead of a pattern.
 
     Returns:
-        the parts in the order of ``fractions``, and last the images that are in none of them; each in the order of
-        ``images``.
+        the parts in the order of ``fractions``, then the remaining images; each in the order of ``images``.
 
     Raises:
-        ValueError: if the fractions leave nothing over, or the pattern is not found in a name.
+        ValueError: if no images remain, or the pattern is not found in a name.
 
     Example:
         >>> split_images(["p1_a", "p1_b", "p2_a", "p3_a"], [0.25], seed=1, group_pattern=r"p(\\d+)")
         [['p1_a', 'p1_b'], ['p2_a', 'p3_a']]
     """
     if any(fraction < 0 for fraction in fractions) or sum(fractions) >= 1:
-        raise ValueError(f"fractions are {list(fractions)}; expected numbers from 0 whose sum is below 1.")
+        raise ValueError(f"fractions are {list(fractions)}; expected numbers of at least 0 whose sum is below 1.")
     members = _members(images, groups or group_images(images, group_pattern))
     order = _shuffled(members, seed)
     parts = []
@@ -62,26 +61,28 @@ def split_images(
         parts.append(part)
     rest = [image for group in order for image in members[group]]
     if images and not rest:
-        raise ValueError(f"{len(images)} images in {len(members)} groups leave nothing over besides {list(fractions)}.")
+        raise ValueError(
+            f"{len(images)} images in {len(members)} groups are too few for the fractions {list(fractions)}: no image remains."
+        )
     return [_in_order(part, images) for part in (*parts, rest)]
 
 
 def fold_images(
     images: Sequence[str], folds: int, seed: int = 0, groups: Mapping[str, str] | None = None
 ) -> list[list[str]]:
-    """Share images out among folds of about the same size, for cross-validation.
+    """Divide images into folds of similar size for cross-validation.
 
     Args:
-        images: image names. Their order has no influence on what is drawn.
-        folds: their number.
-        seed: the same seed draws the same folds.
-        groups: the group of each image; the images of a group stay together.
+        images: image names. Their order does not influence the draw.
+        folds: number of folds.
+        seed: seed of the draw.
+        groups: group of each image; images of a group stay together.
 
     Returns:
-        the images of each fold, in the order of ``images``; each image is in one fold.
+        the images of each fold, in the order of ``images``. Each image is in one fold.
 
     Raises:
-        ValueError: if there are not as many groups as folds.
+        ValueError: if there are fewer groups than folds.
 
     Example:
         >>> fold_images(["1", "2", "3", "4"], 2, seed=1, groups={"1": "a", "2": "a", "3": "b", "4": "c"})
@@ -89,15 +90,15 @@ def fold_images(
     """
     members = _members(images, groups or group_images(images))
     if folds < 2 or len(members) < folds:
-        raise ValueError(f"{len(images)} images in {len(members)} groups cannot be shared out among {folds} folds.")
+        raise ValueError(f"{len(images)} images in {len(members)} groups cannot be divided into {folds} folds.")
     parts: list[list[str]] = [[] for _ in range(folds)]
     for group in sorted(_shuffled(members, seed), key=lambda group: -len(members[group])):
-        min(parts, key=len).extend(members[group])  # the largest first, so that small ones even the folds out
+        min(parts, key=len).extend(members[group])  # largest groups first, so that small ones balance the folds
     return [_in_order(part, images) for part in parts]
 
 
 def group_images(images: Sequence[str], group_pattern: str | None = None) -> dict[str, str]:
-    """The group of each image by a pattern, see `split_images`; without one, each is a group of its own."""
+    """Return the group of each image by a pattern, as in :func:`split_images`; by default each is its own group."""
     return {image: _group(image, group_pattern) for image in images}
 
 

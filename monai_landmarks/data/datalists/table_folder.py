@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""A folder of images with tables: their landmarks, the split that goes with them, the left-right pairs."""
+"""Datalist of a folder of images with tables of landmarks, splits and left-right pairs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_landmarks.data.images.image_files import relative_path
 from monai_landmarks.data.landmarks.landmark_io import read_landmark_table
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem
 
-from .datalist import datalist_item, save_datalist
-from .datalist_format import check_datalist
-from .side_tables import read_pairs, read_splits
+from .datalist import LabeledImage, assemble_datalist
+from .groups_pairs_splits import landmarks_of, read_pairs, read_splits, require_names_of_table
 
 __all__ = ["table_folder_datalist"]
 
@@ -45,60 +43,51 @@ def table_folder_datalist(
     coordinate_system: CoordinateSystem | str = "RAS",
     check: bool = False,
 ) -> dict[str, Any]:
-    """Make the datalist of images whose split is given.
+    """Make the datalist of a folder of images with tables of landmarks and splits.
 
-    The folder holds ``images/``; ``landmarks.csv``, in long form (image, landmark, x, y, z) or wide form; ``splits.csv`` with
-    columns image and split (train, val or test), perhaps more; and perhaps ``mirror_pairs.csv``, whose first two columns name
-    the landmarks that change places when an image is mirrored.
+    The folder holds ``images/``; ``landmarks.csv`` in long form (image, landmark, x, y, z) or wide form; ``splits.csv``
+    with the columns image and split (train, val or test); and optionally ``mirror_pairs.csv``, whose first two columns
+    name the landmarks that are exchanged when an image is mirrored.
 
     Args:
         root_dir: the folder.
-        output: where to write the datalist; image paths become relative to it. Without it they are absolute.
-        names: of the landmarks, in the order wanted; that of the table if None.
-        coordinate_system: of the landmarks: ``"RAS"`` or ``"LPS"`` in mm, or ``"index"``.
-        check: read all images and check the datalist.
+        output: file to write. Image paths become relative to it. Without it they are absolute.
+        names: names of the landmarks in the order wanted; by default that of the table.
+        coordinate_system: coordinate system of the landmarks: ``"RAS"`` or ``"LPS"`` in mm, or ``"index"``.
+        check: whether to read all images and raise an error if the datalist has faults.
 
     Returns:
-        the datalist, with those of the sections ``training``, ``validation`` and ``testing`` that the table of splits has and
-        whose images are there.
+        the datalist with those of the sections ``training``, ``validation`` and ``testing`` that ``splits.csv`` lists
+        and whose images exist.
 
     Raises:
-        ValueError: if a table is missing or malformed, an image of the table of splits has no landmarks, some but not all
+        ValueError: if a table is missing or malformed, an image of ``splits.csv`` has no landmarks, some but not all
             images of a section are missing, or the names are not those of the table.
         DatalistError: if the check finds faults.
 
     Example:
         >>> table_folder_datalist("skulls", "skulls/datalist.json")  # doctest: +SKIP
     """
-    root, base = Path(root_dir), None if output is None else Path(output).parent
-    system = CoordinateSystem(coordinate_system)
-    table = read_landmark_table(root / "landmarks.csv", coordinate_system=system)
+    root = Path(root_dir)
+    table = read_landmark_table(root / "landmarks.csv", coordinate_system)
     found = next(iter(table.values())).names
     names = list(found if names is None else names)
-    if set(names) != set(found):
-        wrong = sorted(set(names) ^ set(found))
-        raise ValueError(f"{root / 'landmarks.csv'}: landmarks {wrong} are missing or unknown.")
+    require_names_of_table(found, names, root / "landmarks.csv")
     pairs = read_pairs(root / "mirror_pairs.csv", names) if (root / "mirror_pairs.csv").is_file() else []
-    datalist: dict[str, Any] = {
-        "name": root.resolve().name,
-        "landmarks": {"names": names, "pairs": [list(pair) for pair in pairs], "coordinate_system": system.value},
-    }
-    for section, images in _present(root, _read_sections(root / "splits.csv")).items():
-        unknown = [image for image in images if image not in table]
-        if unknown:
-            raise ValueError(f"{root / 'landmarks.csv'}: no landmarks of {unknown[0]!r}, which is in splits.csv.")
-        datalist[section] = [
-            datalist_item(relative_path(root / "images" / image, base), table[image].reorder(names)) for image in images
+    sections = {
+        section: [
+            LabeledImage(root / "images" / image, landmarks_of(image, table, names, root / "landmarks.csv"))
+            for image in images
         ]
-    if check:
-        check_datalist(datalist, base)
-    if output is not None:
-        save_datalist(output, datalist)
-    return datalist
+        for section, images in _present(root, _read_sections(root / "splits.csv")).items()
+    }
+    return assemble_datalist(
+        root.resolve().name, names, sections, output, pairs=pairs, coordinate_system=coordinate_system, check=check
+    )
 
 
 def _read_sections(path: Path) -> dict[str, list[str]]:
-    """The images of each section."""
+    """Read the images of each section."""
     sections: dict[str, list[str]] = {}
     for split, images in read_splits(path).items():
         if split not in _SECTIONS:
@@ -110,14 +99,14 @@ def _read_sections(path: Path) -> dict[str, list[str]]:
 
 
 def _present(root: Path, sections: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Without the sections of which no image is there, such as a test part that is kept elsewhere."""
+    """Return the sections whose images exist. A test section may be kept elsewhere."""
     present = {}
     for section, images in sections.items():
         absent = [image for image in images if not (root / "images" / image).is_file()]
         if absent and len(absent) < len(images):
-            raise ValueError(f"{root / 'images' / absent[0]}: no such image, though it is in splits.csv.")
+            raise ValueError(f"{root / 'images' / absent[0]}: no such image, but it is in splits.csv.")
         if not absent:
             present[section] = images
     if not present:
-        raise ValueError(f"{root / 'images'}: none of the images in splits.csv is there.")
+        raise ValueError(f"{root / 'images'}: none of the images in splits.csv exists.")
     return present

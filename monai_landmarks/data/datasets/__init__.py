@@ -9,7 +9,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Public benchmarks, one folder or file each, and phantoms. Importing it registers the formats of the benchmarks."""
+"""Public benchmarks, one file or folder each, and phantoms.
+
+``catalog`` lists the benchmarks, ``completeness`` checks a copy of one, ``public_dataset`` holds the shared classes.
+Importing this module registers the file formats of the benchmarks.
+"""
 
 from __future__ import annotations
 

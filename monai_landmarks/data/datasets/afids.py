@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""AFIDs: its facts, and what a copy holds."""
+"""AFIDs: facts, and the images in a copy."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ AFIDS = PublicDataset(
     layout="data/datasets/<collection>/derivatives/afids_groundtruth/sub-*/anat/*.fcsv beside <collection>/sub-*/anat/*.nii.gz",
     read_by="format afids of the .fcsv files",
     parts={"AFIDs-HCP": (30,), "AFIDs-OASIS": (30,), "LHSCPD": (40,), "SNSX": (32,)},
-    remarks="Images come by datalad; one that was not fetched is a link to nothing.",
+    remarks="Images are distributed with datalad; an image that was not fetched is a broken link.",
 )
 
 
 def copied_images(root: Path) -> Iterator[CopiedImage]:
-    """What a copy of the benchmark holds, image by image."""
+    """Yield the images of a copy of the benchmark."""
     for truth in sorted(root.rglob("afids_groundtruth")):
         collection = truth.parents[1]
         for path in sorted(truth.glob("sub-*/anat/*.fcsv")):

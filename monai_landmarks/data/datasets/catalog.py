@@ -9,10 +9,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Public benchmarks of landmark localization: what they hold, whose they are, and which of their files are read here.
+"""Public benchmarks of landmark localization: contents, owners, and which of their files this package reads.
 
-Nothing of them is part of this package. A licence is stated as its owners state it; where they do not, that is said. Read the
-owners' terms before you download anything.
+The data are not part of this package. Licences are stated as the owners state them; if they state none, that is said.
+Read the owners' terms before you download anything.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ PUBLIC_DATASETS: dict[str, PublicDataset] = {
 
 
 def public_dataset(name: str) -> PublicDataset:
-    """A benchmark by its short name.
+    """Return a benchmark by its short name.
 
     Raises:
-        ValueError: if there is none of this name.
+        ValueError: if there is no benchmark with this name.
 
     Example:
         >>> public_dataset("aasce").landmarks
         68
     """
     if name not in PUBLIC_DATASETS:
-        raise ValueError(f"there is no data set {name!r}; known are {', '.join(PUBLIC_DATASETS)}.")
+        raise ValueError(f"dataset {name!r} is unknown; expected one of {', '.join(PUBLIC_DATASETS)}.")
     return PUBLIC_DATASETS[name]

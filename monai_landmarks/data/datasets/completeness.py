@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""A copy of a public benchmark held against its known counts and parts."""
+"""Check of a copy of a public benchmark against its known counts and parts."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from .public_dataset import CopiedImage, PublicDataset
 
 __all__ = ["DatasetCheck", "DatasetPart", "check_public_dataset"]
 
-# what parts are called where they are got in another way
+# names of parts in other distributions
 _OTHER_NAMES = {"ds004470": "SNSX", "ds004471": "LHSCPD"}
 
 
 class DatasetPart(NamedTuple):
-    """A part of a benchmark in a copy: the images that it should have and has, and those with readable landmarks."""
+    """A part of a benchmark in a copy: expected images, images found, and images with readable landmarks."""
 
     name: str
     expected: tuple[int, ...]
@@ -41,7 +41,7 @@ class DatasetPart(NamedTuple):
 
 @dataclass(frozen=True)
 class DatasetCheck:
-    """What :func:`check_public_dataset` found; without faults the copy is complete."""
+    """Result of :func:`check_public_dataset`. The copy is complete if there are no faults."""
 
     dataset: PublicDataset
     parts: tuple[DatasetPart, ...]
@@ -50,25 +50,26 @@ class DatasetCheck:
 
 
 def check_public_dataset(name: str, root_dir: str | os.PathLike) -> DatasetCheck:
-    """Hold a copy of a public benchmark against its known counts and parts.
+    """Check a copy of a public benchmark against its known counts and parts.
 
-    All landmark files are read, and it is seen to that each has its image; images are not read, but for the headers of NIfTI
-    volumes.
+    All landmark files are read, and each must have its image. Of the images, only the headers of NIfTI volumes are
+    read.
 
     Args:
-        name: of the benchmark, one of :data:`monai_landmarks.data.PUBLIC_DATASETS`.
-        root_dir: folder of the copy, in the official layout, which may lie anywhere below it. ISBI 2015 and AASCE may also
-            have the tables that :func:`isbi2015_datalist` and :func:`aasce_datalist` read.
+        name: name of the benchmark in :data:`monai_landmarks.data.PUBLIC_DATASETS`.
+        root_dir: folder of the copy. The official layout may be anywhere below it. ISBI 2015 and AASCE may also have
+            the tables that :func:`~monai_landmarks.data.isbi2015_datalist` and
+            :func:`~monai_landmarks.data.aasce_datalist` read.
 
     Returns:
-        the counts of each part, what is wrong or not as it should be, and what is worth knowing.
+        the counts of each part, the faults, and notes.
 
     Raises:
-        ValueError: if there is no such benchmark or folder.
+        ValueError: if the benchmark is unknown or the folder does not exist.
     """
     dataset, root = public_dataset(name), Path(root_dir)
     if not root.is_dir():
-        raise ValueError(f"{root}: there is no such folder.")
+        raise ValueError(f"{root}: no such folder.")
     cases: dict[str, list[CopiedImage]] = {part: [] for part in dataset.parts}
     for case in _READERS[name](root):
         cases.setdefault(_OTHER_NAMES.get(case.part, case.part), []).append(case)

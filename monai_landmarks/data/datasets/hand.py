@@ -9,14 +9,20 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The Digital Hand Atlas: its facts, and what a copy holds."""
+"""Digital Hand Atlas: facts, and the images in a copy."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from monai_landmarks.data.datasets.public_dataset import CopiedImage, PublicDataset, number_of_points, wrong_number
+from monai_landmarks.data.datasets.public_dataset import (
+    CopiedImage,
+    PublicDataset,
+    find_topmost,
+    number_of_points,
+    wrong_number,
+)
 from monai_landmarks.data.files.safe_files import read_lines
 from monai_landmarks.data.images.image_folder import list_images
 from monai_landmarks.data.images.name_index import NameIndex
@@ -49,14 +55,14 @@ HAND = PublicDataset(
         "set3 train": (596,),
         "set3 test": (299,),
     },
-    remarks="No image knows its pixel size: by convention landmarks 1 and 5 of each image, counted from 0, are 50 mm apart;"
-    " some papers take 0 and 4, which makes the same errors look smaller.",
+    remarks="No image states its pixel size. By convention landmarks 1 and 5 of each image, counted from 0, are 50 mm apart;"
+    " some papers use 0 and 4, with which the same errors appear smaller.",
 )
 
 
 def copied_images(root: Path) -> Iterator[CopiedImage]:
-    """What a copy of the benchmark holds, image by image."""
-    table = min(root.rglob("all.csv"), key=lambda path: len(path.parts), default=None)
+    """Yield the images of a copy of the benchmark."""
+    table = find_topmost(root, "all.csv")
     if table is None:
         yield CopiedImage("all.csv", fault=f"{root}: no file all.csv in it.")
         return

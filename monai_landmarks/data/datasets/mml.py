@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The mandibular molar landmarks: their facts, and what a copy holds."""
+"""Mandibular molar landmarks: facts, and the images in a copy."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ __all__ = ["MML", "copied_images"]
 MML = PublicDataset(
     name="mml",
     title="Mandibular molar landmarks",
-    images="658 CT volumes by their parts; their authors also speak of 648",
+    images="658 CT volumes by their parts; the authors also state 648",
     landmarks=14,
     licence="none stated for the data",
     citation=("Toward Robust Landmark Detection with Anchor Ball Regression Model on CT Volumes, Sichuan University",),
     sources=("https://github.com/ithet1007/mmld_code",),
     layout="mmld_dataset/{train,val,test}/*_volume.nrrd, *_label.npy, *_spacing.npy",
-    read_by="format mml of the *_label.npy files; volumes need the extra itk",
+    read_by="format mml of the *_label.npy files; volumes require the extra itk",
     parts={"train": (458,), "val": (100,), "test": (100,)},
     remarks="A molar may be absent, and then its landmarks. The spacing is in *_spacing.npy.",
 )
 
 
 def copied_images(root: Path) -> Iterator[CopiedImage]:
-    """What a copy of the benchmark holds, image by image."""
+    """Yield the images of a copy of the benchmark."""
     for image in sorted(root.rglob("*_volume.nrrd")):
         path = image.with_name(image.name.replace("_volume.nrrd", "_label.npy"))
         if not path.is_file():

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What is stated about a public benchmark, and what is found of it in a copy."""
+"""Classes of public benchmarks: the known facts, and the images found in a copy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from monai_landmarks.data.images.image_files import read_header
 from monai_landmarks.data.landmarks.landmark_io import read_landmarks
 from monai_landmarks.data.landmarks.landmark_set import LandmarkSet
 
-__all__ = ["CopiedImage", "PublicDataset", "number_of_points", "read_copied_image", "wrong_number"]
+__all__ = ["CopiedImage", "PublicDataset", "find_topmost", "number_of_points", "read_copied_image", "wrong_number"]
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,17 @@ class PublicDataset:
     """A public benchmark.
 
     Args:
-        name: short, such as ``isbi2015``.
-        title: what it is called.
-        images: what the images are, and how many.
-        landmarks: in each image; the largest number where it differs.
-        licence: as its owners state it.
-        citation: what to cite.
+        name: short name, for example ``isbi2015``.
+        title: full name.
+        images: kind and number of images.
+        landmarks: number of landmarks per image; the largest number if it varies.
+        licence: licence as the owners state it.
+        citation: publications to cite.
         sources: where to get images and landmarks.
-        layout: of the official files.
+        layout: layout of the official files.
         read_by: what in this package reads them.
-        parts: images in each official part; several numbers where it may be either.
-        remarks: what one has to know.
+        parts: number of images in each official part; several numbers if more than one is official.
+        remarks: what a user should know.
     """
 
     name: str
@@ -56,7 +56,7 @@ class PublicDataset:
 
 
 class CopiedImage(NamedTuple):
-    """An image of a part, or a fault in its place; landmarks are counted where they can be read."""
+    """An image of a part, or a fault instead; landmarks are counted if they can be read."""
 
     part: str
     image: bool = False
@@ -65,12 +65,17 @@ class CopiedImage(NamedTuple):
     note: str = ""
 
 
+def find_topmost(root: Path, pattern: str) -> Path | None:
+    """Return the file or folder below ``root`` that matches the pattern, closest to ``root``; None if there is none."""
+    return min(root.rglob(pattern), key=lambda path: len(path.parts), default=None)
+
+
 def read_copied_image(part: str, path: Path, image: Path | None, format: str, names: int | None = None) -> CopiedImage:
-    """A case whose landmarks have a file of their own."""
+    """Read an image whose landmarks have a file of their own."""
     there = image is not None and image.is_file()
     try:
         if image is not None and not there:
-            raise ValueError(f"{image}: no such image, though there are landmarks {path.name}.")
+            raise ValueError(f"{image}: no such image, but there are landmarks {path.name}.")
         if image is None:
             raise ValueError(f"{path}: there is no image of these landmarks.")
         if ".nii" in image.name:
@@ -82,10 +87,12 @@ def read_copied_image(part: str, path: Path, image: Path | None, format: str, na
 
 
 def number_of_points(landmarks: LandmarkSet) -> int:
+    """Count the landmarks that are not missing."""
     return int((~landmarks.missing).sum())
 
 
 def wrong_number(where: str, landmarks: LandmarkSet, names: int | None) -> str:
+    """Return a fault if the number of names differs from the expected one; otherwise an empty string."""
     if names is None or len(landmarks) == names:
         return ""
     return f"{where}: {len(landmarks)} landmarks; expected {names}."

@@ -9,6 +9,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Files of any kind: written whole or not at all, and errors that name file and line."""
+"""Files of any kind: atomic writing, cells of CSV, values of JSON, and errors that name file and line."""
 
 from __future__ import annotations

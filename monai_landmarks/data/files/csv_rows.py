@@ -27,7 +27,18 @@ _MISSING = {"", "nan", "na", "n/a", "null", "none"}
 
 
 def split_rows(lines: list[str], first_line: int = 1) -> Iterator[tuple[int, list[str]]]:
-    """Number of the line (counted from ``first_line``) and stripped cells of every row that is not blank."""
+    """Split comma-separated text into rows.
+
+    Args:
+        lines: lines of the text.
+        first_line: number of the first line, for errors and for the result.
+
+    Yields:
+        line number and stripped cells of each row that is not blank.
+
+    Raises:
+        ValueError: if the text is not comma-separated, with the line.
+    """
     reader = csv.reader(lines, strict=True)
     try:
         for row in reader:
@@ -39,18 +50,18 @@ def split_rows(lines: list[str], first_line: int = 1) -> Iterator[tuple[int, lis
 
 
 def read_rows(path: str | os.PathLike) -> list[tuple[int, list[str]]]:
-    """Line and cells of each row of a CSV, the header first; lines that begin with # are passed over."""
+    """Read line number and cells of each row of a CSV, header first. Lines that begin with ``#`` are skipped."""
     lines = ["\n" if line.lstrip().startswith("#") else line for line in read_lines(Path(path))]
     return list(split_rows(lines))
 
 
 def is_missing(cell: str) -> bool:
-    """Whether a cell says that there is no value: blank, nan, na, null or none."""
+    """Return whether a cell states that there is no value: blank, nan, na, n/a, null or none."""
     return cell.lower() in _MISSING
 
 
 def is_number(cell: str) -> bool:
-    """Whether a cell holds a finite number."""
+    """Return whether a cell holds a finite number."""
     try:
         return not math.isnan(parse_number(cell.strip(), 0, ""))
     except ValueError:
@@ -58,7 +69,16 @@ def is_number(cell: str) -> bool:
 
 
 def parse_number(cell: str, line: int, column: str) -> float:
-    """The finite number in a cell; NaN if it is missing."""
+    """Parse the finite number in a cell; a missing one gives NaN.
+
+    Args:
+        cell: text of the cell.
+        line: number of the line, for errors.
+        column: name of the column, for errors.
+
+    Raises:
+        ValueError: if the cell holds anything else.
+    """
     if is_missing(cell):
         return math.nan
     try:
@@ -71,5 +91,5 @@ def parse_number(cell: str, line: int, column: str) -> float:
 
 
 def format_number(value: float, missing: str = "") -> str:
-    """The shortest text that is read back as the very same number."""
+    """Format a number as the shortest text that reads back as exactly the same number; NaN gives ``missing``."""
     return missing if math.isnan(value) else repr(float(value))

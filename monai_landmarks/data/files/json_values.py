@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""JSON text and the values in it, with errors that say where."""
+"""Values of JSON, with errors that state the place."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def load_json(text: str) -> Any:
     """Parse JSON.
 
     Raises:
-        ValueError: if the text is not JSON, is nested too deeply, or gives a key of an object twice, of which Python's
-            parser would silently keep the last.
+        ValueError: if the text is not JSON, is nested too deeply, or has a key twice in one object. Python's own parser
+            would silently keep the last of the two.
     """
     try:
         return json.loads(text, object_pairs_hook=_distinct)
@@ -37,7 +37,7 @@ def load_json(text: str) -> Any:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a JSON value is a number that a float can hold: neither true nor false, infinite, NaN, nor too large."""
+    """Return whether a JSON value is a finite number that a float can hold. ``true`` and ``false`` are not numbers."""
     try:
         return type(value) in (int, float) and math.isfinite(value)
     except OverflowError:
@@ -45,14 +45,23 @@ def is_number(value: Any) -> bool:
 
 
 def read_coordinates(value: Any, dims: int, where: str) -> list[float]:
-    """The coordinates of a point that JSON gives as a list of ``dims`` numbers."""
+    """Return a JSON list of ``dims`` numbers as coordinates.
+
+    Args:
+        value: the JSON value.
+        dims: number of coordinates.
+        where: place in the file, for errors.
+
+    Raises:
+        ValueError: if the value is anything else.
+    """
     if not isinstance(value, list) or len(value) != dims or not all(is_number(part) for part in value):
         raise ValueError(f"{where} is {short(value)}; expected {dims} numbers.")
     return [float(part) for part in value]
 
 
 def short(value: Any) -> str:
-    """A value for a message, cut where it is long."""
+    """Format a value for a message; a long one is cut."""
     return _REPR.repr(value)
 
 

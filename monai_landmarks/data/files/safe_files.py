@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Files that are read with errors which name them, and written whole or not at all."""
+"""Atomic writing, and reading of text with errors that name the file."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _MAX_MESSAGE = 1000
 
 @contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
-    """Write a file whole or not at all.
+    """Write a file completely or not at all.
 
-    Yields a temporary path in the same folder, with the same suffix, which takes the place of ``path`` when the block
-    ends well, and is removed when it raises. The folder is created if it is not there.
+    The context manager yields a temporary path in the same folder, with the same suffix. When the block ends without an
+    error, the temporary file replaces ``path``; otherwise it is removed. The folder is created if it does not exist.
 
     Example:
         >>> import tempfile
@@ -51,27 +51,27 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def naming_file(path: str | os.PathLike) -> Iterator[None]:
-    """Put the name of the file before the message of every ValueError that is raised in the block."""
+    """Add the name of the file to the message of every ``ValueError`` that the block raises."""
     try:
         yield
     except UnicodeDecodeError as error:
         raise ValueError(f"{os.fspath(path)}: byte {error.start} is not UTF-8 text.") from error
     except ValueError as error:
         message = str(error)
-        if len(message) > _MAX_MESSAGE:  # a damaged file may have cells and names of any length
+        if len(message) > _MAX_MESSAGE:  # a damaged file may contain cells and names of any length
             message = f"{message[: _MAX_MESSAGE // 2]} [...] {message[-_MAX_MESSAGE // 2 :]}"
         raise ValueError(f"{os.fspath(path)}: {message}") from error
 
 
 def read_text(path: str | os.PathLike) -> str:
-    """The text of a UTF-8 file, with or without byte order mark; line ends become ``\\n``."""
+    """Read a UTF-8 text file, with or without byte order mark. Line ends become ``\\n``."""
     return Path(path).read_text(encoding="utf-8-sig")
 
 
 def read_lines(path: str | os.PathLike) -> list[str]:
-    """The lines of a UTF-8 file, each with its line end.
+    """Read the lines of a UTF-8 text file, each with its line end.
 
-    Only a line end parts them, and not what ``str.splitlines`` takes for one besides, which a name may hold.
+    Only line ends separate lines. ``str.splitlines`` also splits at other characters, which a name may contain.
     """
     with open(path, encoding="utf-8-sig") as file:
         return file.readlines()

@@ -9,6 +9,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Images: files, folders, DICOM series, and a loader that goes on past a damaged one."""
+"""Images: files, folders, DICOM series, search by name, and the data loader that skips unreadable images."""
 
 from __future__ import annotations

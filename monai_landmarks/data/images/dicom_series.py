@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Which DICOM files of a folder are images of their own, and which are the slices of one."""
+"""DICOM files of a folder, grouped into images."""
 
 from __future__ import annotations
 
@@ -31,11 +31,17 @@ itk, has_itk = optional_import("itk")
 
 _POSITION = "0020|0032"  # Image Position (Patient)
 _SERIES_DATE = "0008|0021"
-_UNEVEN = 0.1  # of the usual distance between slices, by which one may differ: positions are rounded
+_UNEVEN = 0.1  # tolerance, relative to the median distance between slices, because positions are rounded
 
 
 class DicomImage(NamedTuple):
-    """An image in DICOM: its path, its files, and what keeps it from being read; that is empty if nothing does."""
+    """A DICOM image.
+
+    Args:
+        path: the file, or the folder of the slices.
+        files: all files of the image.
+        fault: why the image cannot be read; empty if it can.
+    """
 
     path: Path
     files: list[Path]
@@ -43,15 +49,15 @@ class DicomImage(NamedTuple):
 
 
 def find_dicom_images(folder: str | os.PathLike) -> list[DicomImage]:
-    """The DICOM images of a folder and the folders in it.
+    """Find the DICOM images in a folder and its subfolders.
 
-    Files of one series with different positions in the patient are slices: they are one image, whose path is that of their
-    folder, as MONAI's reader wants it. Any other file is an image, such as a radiograph, or a file that is damaged. A file
-    counts as DICOM if its name ends in ``.dcm``, or if it has no suffix of an image format and says so itself. Needs the
-    package ``itk``; without it each file is an image.
+    Files of one series with different positions in the patient are slices of one image. The path of that image is the
+    folder of the slices, as MONAI's reader expects it. Every other file is an image of its own, for example a
+    radiograph or a damaged file. A file counts as DICOM if its name ends in ``.dcm``, or if it has no image suffix and
+    its content is DICOM. Grouping requires the package ``itk``; without it, each file is an image.
 
-    A folder with slices of a series and other images in DICOM, or with uneven distances between the slices, as when one is
-    missing or damaged, is an image with a fault, because a reader would make a wrong volume of it.
+    An image has a fault if a reader would make a wrong volume of it: if its folder holds slices of a series together
+    with other DICOM images, or if the distances between slices are uneven because a slice is missing or damaged.
     """
     found: list[DicomImage] = []
     folder = Path(folder)
@@ -68,7 +74,7 @@ def find_dicom_images(folder: str | os.PathLike) -> list[DicomImage]:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, by its suffix, or by its beginning if it has no suffix of an image format."""
+    """Return whether a file is DICOM, by its suffix, or by its content if it has no image suffix."""
     if path.name.startswith(".") or path.name.upper() == "DICOMDIR" or not path.is_file():
         return False
     if image_suffix(path):
@@ -78,7 +84,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def _series(folder: Path) -> list[list[str]]:
-    """The files of each series in a folder, told apart as MONAI's ``ITKReader`` does it; damaged ones are in none."""
+    """Return the files of each series in a folder, as MONAI's ``ITKReader`` groups them. Damaged files are left out."""
     names = itk.GDCMSeriesFileNames.New()
     names.SetUseSeriesDetails(True)
     names.AddSeriesRestriction(_SERIES_DATE)
@@ -87,13 +93,13 @@ def _series(folder: Path) -> list[list[str]]:
 
 
 def _volume(place: Path, files: list[Path], slices: Sequence[str]) -> DicomImage:
-    """The image of a folder in which there are slices of a series."""
+    """Return the image of a folder that holds slices of a series."""
     if len(slices) < len(files):
         return DicomImage(
             place,
             files,
-            f"besides a DICOM series of {len(slices)} slices it holds {len(files) - len(slices)} other DICOM files; put each"
-            " series into a folder of its own, which then is one image.",
+            f"the folder holds a DICOM series of {len(slices)} slices and {len(files) - len(slices)} other DICOM files; put each"
+            " series into a folder of its own.",
         )
     gaps = np.linalg.norm(np.diff([_position(file) for file in slices], axis=0), axis=1)
     widest = int(np.argmax(np.abs(gaps - np.median(gaps))))
@@ -103,8 +109,8 @@ def _volume(place: Path, files: list[Path], slices: Sequence[str]) -> DicomImage
     return DicomImage(
         place,
         files,
-        f"{pair} are {gaps[widest]:g} mm apart, where {np.median(gaps):g} mm are usual in this DICOM series: is a slice"
-        " missing, or damaged?",
+        f"{pair} are {gaps[widest]:g} mm apart, but the median distance in this DICOM series is {np.median(gaps):g} mm: is a slice"
+        " missing or damaged?",
     )
 
 
@@ -114,7 +120,7 @@ def _are_slices(files: list[str]) -> bool:
 
 
 def _position(file: str) -> tuple[float, ...]:
-    """Of a slice in the patient, in mm; NaN if the file does not say."""
+    """Return the position of a slice in the patient in mm; NaN if the file does not state it."""
     reader = itk.GDCMImageIO.New()
     reader.SetFileName(file)
     reader.ReadImageInformation()

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Image files: their names, and where their pixels lie in the world."""
+"""Image files: names, suffixes, pixels and position in the world."""
 
 from __future__ import annotations
 
@@ -36,36 +36,37 @@ __all__ = [
     "relative_path",
 ]
 
-# pictures, read with PIL: a pixel has no size in mm, or none that can be trusted
+# read with PIL; these formats store no pixel size in mm, or none that can be trusted
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", *_PICTURE_SUFFIXES)
 
 
 def image_stem(path: str | os.PathLike) -> str:
-    """File name without the suffix of an image format.
+    """Return the file name without the suffix of an image format.
 
-    >>> image_stem("images/case.1.nii.gz")
-    'case.1'
+    Example:
+        >>> image_stem("images/case.1.nii.gz")
+        'case.1'
     """
     name = Path(path).name
     return name[: len(name) - len(image_suffix(name))]
 
 
 def has_spacing(path: str | os.PathLike) -> bool:
-    """Whether the file's format says how large a pixel is in mm; pictures such as PNG, JPEG, BMP and TIFF do not."""
+    """Return whether the file format stores the pixel size in mm. PNG, JPEG, BMP and TIFF do not."""
     return not Path(path).name.lower().endswith(_PICTURE_SUFFIXES)
 
 
 def read_image(path: str | os.PathLike, spacing: Sequence[float] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Read an image through MONAI's ``LoadImage`` and tell where it lies.
+    """Read an image with MONAI's ``LoadImage``, and its affine.
 
     Args:
         path: image file.
-        spacing: (x, y) pixel size of a picture in mm, 1 if not given; not used for other formats.
+        spacing: (x, y) pixel size in mm of a PNG, JPEG, BMP or TIFF file; 1 by default. Other formats ignore it.
 
     Returns:
-        the image (C, *spatial), and the 4x4 affine from pixel index to RAS world in mm. Pixel (x, y) of a picture lies
-        at LPS (spacing x * x, spacing y * y, 0), where ITK and 3D Slicer have it.
+        the image (C, *spatial), and the 4x4 affine from pixel index to RAS world in mm. For formats without spacing,
+        pixel (x, y) is at LPS (spacing x * x, spacing y * y, 0), as in ITK and 3D Slicer.
     """
     image = _loader()(os.fspath(path))
     if not has_spacing(path):
@@ -76,13 +77,13 @@ def read_image(path: str | os.PathLike, spacing: Sequence[float] | None = None) 
 def read_geometry(
     path: str | os.PathLike, spacing: Sequence[float] | None = None
 ) -> tuple[tuple[int, ...], np.ndarray]:
-    """Spatial shape and affine of an image, see :func:`read_image`."""
+    """Read spatial shape and affine of an image; see :func:`read_image`."""
     image, affine = read_image(path, spacing)
     return image.shape[1:], affine
 
 
 def read_header(path: str | os.PathLike, spacing: Sequence[float] | None = None) -> tuple[tuple[int, ...], np.ndarray]:
-    """The same as :func:`read_geometry`, but without the voxels where the image is a NIfTI volume.
+    """Read spatial shape and affine of an image. The voxels of a NIfTI volume are not read.
 
     Raises:
         ValueError: if the image cannot be read.
@@ -93,23 +94,23 @@ def read_header(path: str | os.PathLike, spacing: Sequence[float] | None = None)
             if len(image.shape) == 3:
                 return tuple(image.shape), np.asarray(image.affine, dtype=np.float64)
         return read_geometry(path, spacing)
-    except Exception as error:  # readers raise whatever they like
+    except Exception as error:  # readers raise exceptions of any type
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ValueError(f"the image {os.fspath(path)} cannot be read ({reason}).") from error
 
 
 def relative_path(path: str | os.PathLike, folder: str | os.PathLike | None) -> str:
-    """The path as seen from a folder, with forward slashes; the absolute path if the folder is None."""
+    """Return the path relative to a folder, with forward slashes; the absolute path if the folder is None."""
     return os.path.abspath(path) if folder is None else Path(os.path.relpath(path, folder)).as_posix()
 
 
 @cache
 def _loader() -> LoadImage:
-    # made once, because MONAI sets up all of its readers for each
+    # cached, because each LoadImage sets up all of MONAI's readers
     return LoadImage(image_only=True, ensure_channel_first=True)
 
 
 def image_suffix(path: str | os.PathLike) -> str:
-    """The suffix of an image format that a file name ends in, in lower case; empty if it has none of them."""
+    """Return the suffix of the image format in lower case; empty if the name ends in none."""
     name = Path(path).name.lower()
     return next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), "")

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The images of a folder, with or without landmarks."""
+"""Images of a folder, and items for a MONAI dataset."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ __all__ = ["find_images", "image_folder_items", "image_name", "list_images"]
 
 
 def image_folder_items(images: str | os.PathLike, spacing: float | list[float] | None = None) -> list[dict[str, Any]]:
-    """
-    Items for a MONAI dataset from a folder of images, with the folders in it, or from one image.
+    """List one image, or the images of a folder and its subfolders, as items for a MONAI dataset.
 
-    A DICOM series of several slices is one image, whose path is that of its folder; a folder holds one such series.
+    A DICOM series of several slices is one image. Its path is the folder of the slices, which holds only this series.
 
     Args:
         images: folder or file.
-        spacing: pixel size in mm (one number or one per axis) of PNG, JPEG, BMP and TIFF files, which have none that can be
-            trusted. Files of other formats in the folder keep their own. Without it a pixel counts as 1 mm.
+        spacing: pixel size in mm (one number, or one per axis) of PNG, JPEG, BMP and TIFF files, which store none that
+            can be trusted. Files of other formats keep their own. Default: 1 mm.
 
     Returns:
-        one dictionary per image with ``image``, its absolute path, and ``spacing`` where given and needed. A folder of DICOM
-        files that make no volume has ``unreadable``, the reason, with which ``ReadableDataLoader`` leaves it out.
+        one dictionary per image with ``image``, its absolute path, and ``spacing`` if it is given and needed. A folder
+        of DICOM files that form no volume also has ``unreadable``, the reason;
+        :class:`~monai_landmarks.data.ReadableDataLoader` leaves it out.
 
     Raises:
-        ValueError: when there is no such folder or file, or no image in it.
+        ValueError: if the folder or file does not exist, or the folder holds no image.
     """
     found = find_images([images] if os.path.isfile(images) else images)
     items: list[dict[str, Any]] = []
@@ -54,12 +54,16 @@ def image_folder_items(images: str | os.PathLike, spacing: float | list[float] |
 
 
 def find_images(images: str | os.PathLike | Iterable[str | os.PathLike]) -> dict[Path, str]:
-    """The images of a folder and the folders in it, sorted, each with what keeps it from being read, which mostly is nothing.
+    """Find the images of a folder and its subfolders, sorted.
 
-    Images that are given are taken as they are.
+    Args:
+        images: a folder; or image files, which are returned as they are.
+
+    Returns:
+        for each image the reason why it cannot be read; empty if there is none.
 
     Raises:
-        ValueError: if there is no such folder, or no image in it.
+        ValueError: if the folder does not exist or holds no image.
     """
     if not isinstance(images, (str, os.PathLike)):
         return {Path(image): "" for image in images}
@@ -73,10 +77,10 @@ def find_images(images: str | os.PathLike | Iterable[str | os.PathLike]) -> dict
 
 
 def list_images(folder: str | os.PathLike) -> dict[Path, str]:
-    """The same as :func:`find_images`, though there may be none.
+    """Find the images of a folder like :func:`find_images`, but accept a folder without images.
 
-    Images are files with the suffix of an image format, DICOM files without one, and folders of DICOM slices, see
-    :func:`find_dicom_images <monai_landmarks.data.images.dicom_series.find_dicom_images>`.
+    Images are files with the suffix of an image format, DICOM files without suffix, and folders of DICOM slices; see
+    :func:`~monai_landmarks.data.images.dicom_series.find_dicom_images`.
     """
     found = {image.path: image.fault for image in find_dicom_images(folder)}
     for file in Path(folder).rglob("*"):
@@ -86,7 +90,7 @@ def list_images(folder: str | os.PathLike) -> dict[Path, str]:
 
 
 def image_name(image: Path, folder: Path | None) -> str:
-    """What an image of a folder is called: its path there; the path as it is if the folder is None."""
+    """Return the name of an image: its path relative to the folder, or the path itself if the folder is None."""
     if folder is None:
         return str(image)
     return folder.name if image == folder else image.relative_to(folder).as_posix()

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Which of many images a name means: a path, a part of one, a file name, or a name without suffix."""
+"""Search of images by name: a path, the end of a path, a file name, or a name without suffix."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["NameIndex"]
 
 
 class NameIndex:
-    """Finds images by whatever a table or a file calls them.
+    """Find images by the names that tables and landmark files use.
 
-    A name means the image with the same file name, with or without its suffix. Where several have it, that one is meant
-    whose folders agree with the name's for longest, counted from the file name upwards.
+    A name matches the images with the same file name, with or without suffix. If several images match, those are chosen
+    whose folders agree with the folders of the name over the longest part, counted from the file name upward.
 
     Args:
         names: paths or names of the images.
@@ -44,11 +44,11 @@ class NameIndex:
         for name, (*folders, file) in self._parts.items():
             self._files.setdefault(file, []).append(name)
             self._stems.setdefault(image_stem(file), []).append(name)
-            for depth in range(1, len(folders) + 1):  # files of predictions have folders in front where names repeat
+            for depth in range(1, len(folders) + 1):  # names of prediction files may begin with folders
                 self._joined.setdefault("_".join([*folders[-depth:], image_stem(file)]), []).append(name)
 
     def find(self, name: str) -> list[str]:
-        """The images that the name fits best: one, none, or several which it fits equally."""
+        """Return the images that match the name best: none, one, or several that match equally well."""
         *folders, file = _parts(name)
         found = self._files.get(file) or self._stems.get(file) or self._stems.get(image_stem(file))
         found = found or self._joined.get(file) or self._joined.get(image_stem(file)) or []

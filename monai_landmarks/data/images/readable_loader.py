@@ -10,13 +10,13 @@
 # limitations under the License.
 
 
-"""Batches of what can be read."""
+"""Data loader that skips unreadable images."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from monai.data import list_data_collate
 from monai.utils import CommonKeys
@@ -27,39 +27,47 @@ __all__ = ["ReadableDataLoader", "UnreadableImage"]
 logger = logging.getLogger(__name__)
 
 _MOST_NAMED = 20
-_WRAPPER = "applying transform"  # how MONAI begins the message around that of a transform
+_WRAPPER = "applying transform"  # start of the message in which MONAI wraps the error of a transform
 
 
 class UnreadableImage(NamedTuple):
-    """An image that was left out, and why."""
+    """An image that was left out, and the reason."""
 
     image: str
     reason: str
 
 
+class SizedDataset(Protocol):
+    """A map-style dataset with a length."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
 class ReadableDataLoader:
-    """Batches of the items of a dataset, without those that cannot be read.
+    """Load batches of a dataset and skip the items that cannot be read.
 
-    One damaged file among many does not end an inference: it is named in the log, with the reason, and the next item that
-    can be read takes its place in the batch. An item is read when all transforms of the dataset went well; one of the
-    dataset's ``data`` with a reason as ``unreadable`` is not tried. Entries that only
-    some items of a batch have, such as the spacing that only pictures are told, are not in the batch.
+    One damaged file does not end an inference. It is named in the log with the reason, and the next readable item takes
+    its place in the batch. An item is readable if all transforms of the dataset succeed. Items with an entry
+    ``unreadable`` in the ``data`` of the dataset are skipped without trying; the entry is the reason. Entries that only
+    some items of a batch have are removed, for example the ``spacing`` of PNG files.
 
-    As an engine's data loader it has no length, because only the end tells how many items can be read; its
-    ``__length_hint__`` is the largest number of batches that there can be.
+    The loader has no length, because the number of readable items is only known at the end. Its ``__length_hint__`` is
+    the largest possible number of batches.
 
     Args:
-        dataset: with a length, such as MONAI's ``Dataset``, whose items are dictionaries.
-        batch_size: items in a batch; the last one may have less.
-        num_workers: processes that read, see ``torch.utils.data.DataLoader``.
-        image_key: image that gives an item its name.
+        dataset: dataset with a length whose items are dictionaries, for example MONAI's ``Dataset``.
+        batch_size: items per batch; the last batch may be smaller.
+        num_workers: number of worker processes; see ``torch.utils.data.DataLoader``.
+        image_key: key of the image that gives an item its name.
 
     Attributes:
-        unreadable: what the last pass has left out so far, each an :class:`UnreadableImage`.
+        unreadable: :class:`UnreadableImage` objects that the current or last pass has left out.
 
     Raises:
-        ValueError: in a pass over a dataset in which nothing can be read, with the reasons; for images of different shapes in
-            a batch.
+        ValueError: during a pass, if no item can be read, with the reasons; or if the images of a batch differ in
+            shape.
 
     Example:
         >>> from monai.data import Dataset
@@ -71,7 +79,7 @@ class ReadableDataLoader:
     """
 
     def __init__(
-        self, dataset: Any, batch_size: int = 1, num_workers: int = 0, image_key: str = CommonKeys.IMAGE
+        self, dataset: SizedDataset, batch_size: int = 1, num_workers: int = 0, image_key: str = CommonKeys.IMAGE
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; expected 1 or more.")
@@ -87,7 +95,7 @@ class ReadableDataLoader:
     def __iter__(self) -> Iterator[Any]:
         self.unreadable = []
         batch: list[dict[str, Any]] = []
-        # a worker hands over an item or the reason why there is none: only the main process knows of all
+        # workers return an item or the reason; only the main process sees all of them
         for item in DataLoader(_Attempts(self.dataset, self.image_key), batch_size=None, num_workers=self.num_workers):
             if isinstance(item, UnreadableImage):
                 self.unreadable.append(item)
@@ -112,9 +120,9 @@ class ReadableDataLoader:
 
 
 class _Attempts(Dataset):
-    """The items of a dataset, with the reason in the place of those that cannot be read."""
+    """Dataset that returns the reason for each item that cannot be read."""
 
-    def __init__(self, dataset: Any, image_key: str) -> None:
+    def __init__(self, dataset: SizedDataset, image_key: str) -> None:
         self.dataset = dataset
         self.image_key = image_key
 
@@ -126,11 +134,11 @@ class _Attempts(Dataset):
             if reason := self._item(index).get("unreadable"):
                 raise ValueError(reason)
             return self.dataset[index]
-        except Exception as error:  # readers and transforms raise whatever they like
+        except Exception as error:  # readers and transforms raise exceptions of any type
             return UnreadableImage(self._name(index), _reason(error))
 
     def _item(self, index: int) -> dict[str, Any]:
-        """What the dataset reads, if it tells."""
+        """Return the entry of the dataset's ``data``; empty if the dataset has none."""
         data = getattr(self.dataset, "data", None)
         return data[index] if data is not None and isinstance(data[index], dict) else {}
 
@@ -139,7 +147,7 @@ class _Attempts(Dataset):
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what went wrong in a transform."""
+    """Return the first line of the error that a transform raised, without MONAI's own message around it."""
     while str(error).startswith(_WRAPPER) and error.__cause__ is not None:
         error = error.__cause__
     return str(error).strip().partition("\n")[0] or type(error).__name__

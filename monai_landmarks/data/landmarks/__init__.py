@@ -9,6 +9,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a landmark set is; reading, writing and converting landmark files."""
+"""Landmark sets; reading, writing and converting landmark files.
+
+``landmark_set`` defines the class, ``landmark_io`` registers, reads and writes the formats of ``formats/``, ``convert``
+converts between them, ``row_faults`` finds the faulty rows of a file.
+"""
 
 from __future__ import annotations

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Landmark files of one format made files of another."""
+"""Conversion of landmark files between formats."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ from .landmark_set import CoordinateSystem, LandmarkSet
 
 __all__ = ["Conversion", "ConversionFault", "ConvertedFile", "convert_landmarks"]
 
-# how the names of landmark files and of their images end where a data set tells them apart so: VerSe, nnU-Net, molars
+# ends of the names of landmark files and of their images: VerSe, nnU-Net, mandibular molars
 _IMAGE_ENDINGS = (("_seg-subreg_ctd", "_ct"), ("_seg-vert_ctd", "_ct"), ("", "_0000"), ("", "_volume"))
-_PLANE_TOLERANCE = 1e-3  # pixels, by which points of a 2-D image may be off its plane
+_PLANE_TOLERANCE = 1e-3  # largest distance in pixels of a point from the plane of a 2-D image
 
 
 class ConvertedFile(NamedTuple):
-    """A file that was written, and the images whose landmarks are in it."""
+    """A file that was written, and the images whose landmarks it holds."""
 
     path: Path
     images: tuple[str, ...]
 
 
 class ConversionFault(NamedTuple):
-    """What kept landmarks of a file from being written: what is wrong, where (file, row), and what to do."""
+    """Why landmarks of a file were not written: what is wrong, where (file, row), and what to do."""
 
     source: Path
     message: str
@@ -62,18 +62,18 @@ class ConversionFault(NamedTuple):
 
 @dataclass(frozen=True)
 class Conversion:
-    """What :func:`convert_landmarks` did: the files it wrote, and all faults that it met."""
+    """Result of :func:`convert_landmarks`: the files that were written, and all faults."""
 
     written: tuple[ConvertedFile, ...]
     faults: tuple[ConversionFault, ...]
 
 
 class _Case(NamedTuple):
-    """The landmarks of one image."""
+    """Landmarks of one image."""
 
     source: Path
-    stem: str  # of its file in a folder, with the folders in it
-    key: str  # in a table
+    stem: str  # path of the new file in a folder, without suffix
+    key: str  # name in a table
     landmarks: LandmarkSet
     image: Path | None
 
@@ -90,33 +90,36 @@ def convert_landmarks(
     source_coordinate_system: CoordinateSystem | str | None = None,
     coordinate_system: CoordinateSystem | str | None = None,
 ) -> Conversion:
-    """Convert landmark files between formats: a file, a table of many images, or a folder of files into any of these.
+    """Convert landmark files between formats: from a file, a table of many images or a folder to any of these.
 
-    Points keep their coordinate system where the new format can hold it. Between pixel index and the world they are
-    converted through their images. A file is written whole or not at all. Into a folder goes what can be converted, whatever
-    is wrong with other files; a single file is written only if there is no fault at all. Files which are there already are
-    replaced, but never a source. Scores, left-right pairs and missing landmarks are kept where the new format has a place for
-    them, see the format's own module.
+    Points keep their coordinate system if the new format can hold it. Between pixel index and world they are converted
+    with the affine of their image. A file is written completely or not at all. A folder gets all files that can be
+    converted, even if others have faults; a single file is written only if there is no fault. Existing files are
+    replaced, but never a source. Scores, left-right pairs and missing landmarks are kept if the new format has a place
+    for them; see the module of the format.
 
     Args:
-        source: a file, or a folder that is searched with the folders in it.
-        destination: a file if its name ends in the suffix of a format, else a folder, which gets a file for each image.
-        source_format: name of the format, see :mod:`monai_landmarks.data.landmarks.landmark_io`; if not given, the suffixes tell, and
-            what the files hold.
-        destination_format: likewise; necessary for a folder, and where formats share a suffix as they do ``.json``.
-        images: a folder of images, or the images themselves, found by their names: needed between pixel index and world,
-            and for formats which say something of the image. One image alone belongs to one set whatever its name.
-        spacing: (x, y) pixel size in mm of pictures such as PNG, which do not hold it; 1 if not given.
-        names: names of the points, in the order of the file, for formats that do not hold them; 1, 2, ... if not given.
-        source_coordinate_system: of the points of a table that does not say so.
-        coordinate_system: what the points shall be in; if not given, what they are in, or what the new format needs.
+        source: a file, or a folder, which is searched with its subfolders.
+        destination: a file if its name ends in the suffix of a format; otherwise a folder, which gets one file per
+            image.
+        source_format: name of the format; see :mod:`monai_landmarks.data.landmarks.landmark_io`. By default the suffix
+            and the content of each file decide.
+        destination_format: name of the format. Required for a folder, and for suffixes of several formats such as
+            ``.json``.
+        images: a folder of images, or the images, found by name. Required between pixel index and world, and for
+            formats that store something about the image. A single image belongs to a single set whatever its name.
+        spacing: (x, y) pixel size in mm of images whose format does not store it, such as PNG. Default: 1.
+        names: names of the points, in the order of the file, for formats without names. Default: 1, 2, ...
+        source_coordinate_system: coordinate system of a table that does not state its own.
+        coordinate_system: coordinate system of the result. By default that of the source, or one that the new format
+            can hold.
 
     Returns:
-        what was written, and the faults, each with its file.
+        the files that were written, and the faults, each with its file.
 
     Raises:
-        FileNotFoundError: if there is no such source.
-        ValueError: if a format is unknown or not given where it has to be, or the images are not there.
+        FileNotFoundError: if the source does not exist.
+        ValueError: if a format is unknown or is required and not given, or the images do not exist.
 
     Example:
         >>> import tempfile
@@ -136,7 +139,7 @@ def convert_landmarks(
         target = landmark_format(destination_format)
     else:
         raise ValueError(
-            f"{destination}: the name ends in no suffix of a landmark format, so it is a folder; give destination_format."
+            f"{destination}: the name has no suffix of a landmark format, so it is a folder; give destination_format."
         )
     if target.writer is None and target.table_writer is None:
         raise ValueError(f"files of format {target.name!r} can be read, but not written.")
@@ -147,7 +150,7 @@ def convert_landmarks(
     cases: list[_Case] = []
     for path, stem in files.items():
         with _collecting(faults, path):
-            # VerSe's files cannot be read without their image
+            # VerSe files can only be read with their image
             image = known.find(_image_names(stem), alone=len(files) == 1)
             sets = read_landmark_sets(
                 path, format=source_format, names=names, image=image, coordinate_system=source_coordinate_system
@@ -158,7 +161,7 @@ def convert_landmarks(
                     case = _case(path, stem, name, landmarks, known, alone)
                     cases.append(_in_space(case, wanted, target, known))
     if not cases and not faults:
-        faults.append(ConversionFault(source, f"{source}: there are no landmarks in it."))
+        faults.append(ConversionFault(source, f"{source}: it holds no landmarks."))
     sources = {path.resolve() for path in files}
     if not is_file:
         written = _write_files(destination, cases, target, sources, faults)
@@ -170,7 +173,7 @@ def convert_landmarks(
 
 
 def _suffix(path: Path, format: str | None) -> str:
-    """The suffix of a landmark file, of the format named if there is one; empty if it has none."""
+    """Return the suffix of a landmark file, that of the given format if it fits; empty if there is none."""
     if format is not None:
         suffix = landmark_format(format, path).suffix
         if path.name.lower().endswith(suffix):
@@ -179,7 +182,7 @@ def _suffix(path: Path, format: str | None) -> str:
 
 
 def _source_files(source: Path, format: str | None) -> Iterator[tuple[Path, str]]:
-    """Landmark files, each with its name, and the folders below the source, without suffix."""
+    """Yield landmark files, each with its path below the source without suffix."""
     if not source.is_dir():
         yield source, _cut(source.name, _suffix(source, format) or source.suffix)
         return
@@ -192,7 +195,7 @@ def _cut(name: str, suffix: str) -> str:
 
 
 def _case(path: Path, stem: str, name: str | None, landmarks: LandmarkSet, known: _Images, alone: bool) -> _Case:
-    """Landmarks of a file, which has a ``name`` for them if it is a table."""
+    """Return the landmarks of a file with the image they belong to. ``name`` is the name of the image in a table."""
     stated = name or (PurePosixPath(landmarks.image.replace("\\", "/")).name if landmarks.image else "")
     image = known.find([*_image_names(stem if name is None else name), stated, image_stem(stated)], alone)
     if name is not None:
@@ -201,14 +204,14 @@ def _case(path: Path, stem: str, name: str | None, landmarks: LandmarkSet, known
 
 
 def _image_names(name: str) -> list[str]:
-    """Names that the image of a landmark file or of a row may have."""
+    """Return names that the image of a landmark file or of a row may have."""
     last = PurePosixPath(name.replace("\\", "/")).name
     endings = [_cut(last, old) + new for old, new in _IMAGE_ENDINGS if last.endswith(old)]
     return [name, last, image_stem(last), *endings]
 
 
 def _safe_stem(name: str) -> str:
-    """The stem of the file that gets the landmarks of image ``name``, in which no path may lead out of the folder."""
+    """Return the stem of the file for image ``name``, as a path that stays inside the destination folder."""
     parts = name.replace("\\", "/").split("/")
     if ":" in name or any(part in ("", ".", "..") for part in parts):
         parts = parts[-1:]  # an absolute path, or one with steps up
@@ -219,7 +222,7 @@ def _safe_stem(name: str) -> str:
 
 
 class _Images:
-    """Image files, found by their names."""
+    """Image files, found by name."""
 
     def __init__(
         self, images: str | os.PathLike | Iterable[str | os.PathLike] | None, spacing: Sequence[float] | None
@@ -240,29 +243,29 @@ class _Images:
         self._index = NameIndex(self._keys.values())
 
     def find(self, names: Iterable[str], alone: bool) -> Path | None:
-        """The image that has the first of these names which any has; or the only image, if it may be ``alone``."""
+        """Return the image with the first matching name, or the only image if ``alone`` is true."""
         if alone and len(self._keys) == 1:
             return next(iter(self._keys))
         names = [name for name in names if name]
         found = next((self._by_name[name] for name in names if name in self._by_name), set())
-        if not found:  # files of predictions have folders in front where names repeat
+        if not found:  # files of predictions begin with the names of folders, if file names alone are not unique
             meant = next((hits for name in names if (hits := self._index.find(name))), [])
             found = {file for file, key in self._keys.items() if key in meant}
         if len(found) > 1:
-            raise ValueError(f"several images have the name, among them {sorted(map(str, found))[:2]}; expected one.")
+            raise ValueError(f"several images have this name, for example {sorted(map(str, found))[:2]}; expected one.")
         return next(iter(found), None)
 
     def key(self, image: Path) -> str:
-        """Path of an image in its folder."""
+        """Return the path of an image relative to its folder."""
         return self._keys[image]
 
     def geometry(self, image: Path) -> tuple[tuple[int, ...], np.ndarray]:
-        """Spatial shape and affine of an image."""
+        """Return spatial shape and affine of an image."""
         return read_header(image, self._spacing)
 
 
 def _in_space(case: _Case, wanted: CoordinateSystem | None, target: LandmarkFormat, known: _Images) -> _Case:
-    """A case with its points in the coordinate system wanted, or else in one that the format can hold."""
+    """Convert the points of a case to the wanted coordinate system, or to one that the format can hold."""
     system = case.landmarks.coordinate_system
     needed = {"index": CoordinateSystem.INDEX, "world": CoordinateSystem.RAS}.get(target.space or "", system)
     is_index = system == CoordinateSystem.INDEX
@@ -272,8 +275,8 @@ def _in_space(case: _Case, wanted: CoordinateSystem | None, target: LandmarkForm
         return case._replace(landmarks=case.landmarks.to(wanted))
     if case.image is None:
         raise ValueError(
-            f"{case.source}: the points of {case.key!r} are in {system} and shall be in {wanted}, but there is no image of this"
-            " name; give the images."
+            f"{case.source}: the points of {case.key!r} are in {system} and cannot be converted to {wanted} without the image;"
+            " no image has this name; give the images."
         )
     shape, affine = known.geometry(case.image)
     moved = _to_world(case.landmarks, affine).to(wanted) if is_index else _to_index(case, shape, affine)
@@ -283,7 +286,7 @@ def _in_space(case: _Case, wanted: CoordinateSystem | None, target: LandmarkForm
 def _to_world(landmarks: LandmarkSet, affine: np.ndarray) -> LandmarkSet:
     if landmarks.spatial_dims == 3:
         return landmarks.to_world(affine)
-    # a slice may have its place in the world: its points stay 2-D only if that is the plane z = 0
+    # a slice may lie anywhere in the world; its points stay 2-D only in the plane z = 0
     world = landmarks.with_spatial_dims(3).to_world(affine)
     return world if np.nan_to_num(world.points[:, 2]).any() else world.with_spatial_dims(2)
 
@@ -306,7 +309,7 @@ def _to_index(case: _Case, shape: tuple[int, ...], affine: np.ndarray) -> Landma
 def _write_files(
     folder: Path, cases: list[_Case], target: LandmarkFormat, sources: set[Path], faults: list[ConversionFault]
 ) -> list[ConvertedFile]:
-    """A file for each image."""
+    """Write one file per image."""
     written: dict[Path, ConvertedFile] = {}
     for case in cases:
         file = folder / f"{case.stem}{target.suffix}"
@@ -328,7 +331,7 @@ def _write_file(
     sources: set[Path],
     faults: list[ConversionFault],
 ) -> list[ConvertedFile]:
-    """One file for all images."""
+    """Write one file for all images."""
     with _collecting(faults, source):
         if len(cases) > 1 and target.table_writer is None:
             raise ValueError(

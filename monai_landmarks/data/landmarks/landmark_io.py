@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Landmark files, read and written by the format that belongs to their suffix, or that is named.
+"""Reading and writing of landmark files, in the format of their suffix or in a named format.
 
 =================  ==============================  =====================================================================
 format             suffix                          what
@@ -21,26 +21,26 @@ format             suffix                          what
 ``elastix``        ``.pts``, ``.txt``              points of elastix and transformix
 ``labelme``        ``.json``                       points drawn in LabelMe
 ``coco``           ``.json``                       COCO keypoints of many images
-``verse``          ``.json``                       vertebra centroids of VerSe; needs the image
+``verse``          ``.json``                       vertebra centroids of VerSe; requires the image
 ``napari``         ``.csv``                        points layer of napari
-``payer``          ``.csv``                        wide table of many images without header, as Payer's projects have it
+``payer``          ``.csv``                        wide table of many images without header, as in Payer's projects
 ``isbi2015``       ``.txt``                        annotation of the ISBI 2015 cephalograms
-``aasce``          ``.csv``                        vertebra corners of AASCE 2019, beside its images; can only be read
-``mml``            ``_label.npy``                  mandibular molar landmarks; can only be read
+``aasce``          ``.csv``                        vertebra corners of AASCE 2019, read with its images; read only
+``mml``            ``_label.npy``                  mandibular molar landmarks; read only
 ``npz``            ``.npz``                        arrays of NumPy
-``nnlandmark``     ``.nii.gz``, ``.nii``           label map with a cube a landmark; has to be named, for images end so, too
+``nnlandmark``     ``.nii.gz``, ``.nii``           label map with one cube per landmark; chosen only by name
 ``nnlandmark.json``  ``.json``                     nnLandmark's voxel coordinates of many images
 =================  ==============================  =====================================================================
 
-Formats which share a suffix are told apart by what the file holds. Those of public benchmarks are registered in
+If formats share a suffix, the content of the file decides. Formats of public benchmarks are registered in
 :mod:`monai_landmarks.data.datasets`.
 
 To add a format, write two functions and register them::
 
     register_format(".pts", reader=read_pts, writer=write_pts)
 
-The reader takes a path and gives a :class:`LandmarkSet`; a ``ValueError`` of it need not name the file. The writer
-takes a path and a landmark set; it may write as it likes, because what it writes becomes the file only once it is done.
+The reader takes a path and returns a :class:`LandmarkSet`; its ``ValueError`` need not name the file. The writer takes a
+path and a landmark set. It writes to a temporary file, which replaces the file once the writer has finished.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from monai_landmarks.data.files.json_values import load_json
 from monai_landmarks.data.files.safe_files import atomic_write, naming_file, read_text
@@ -92,11 +92,11 @@ __all__ = [
 
 Reader = Callable[..., LandmarkSet]
 Writer = Callable[..., None]
-TableReader = Callable[..., Mapping[Any, LandmarkSet]]
+TableReader = Callable[..., Mapping[str, LandmarkSet] | Mapping[str | None, LandmarkSet]]
 
 
 class LandmarkFormat(NamedTuple):
-    """How files of one suffix are read and written, see :func:`register_format`."""
+    """How files with one suffix are read and written; see :func:`register_format`."""
 
     name: str
     suffix: str
@@ -105,7 +105,7 @@ class LandmarkFormat(NamedTuple):
     table_reader: TableReader | None
     table_writer: Writer | None
     fits: Callable[[Any], bool] | None
-    space: str | None
+    space: Literal["index", "world"] | None
     only_named: bool
     companions: tuple[str, ...]
     supersedes: tuple[str, ...]
@@ -123,33 +123,37 @@ def register_format(
     table_reader: TableReader | None = None,
     table_writer: Writer | None = None,
     fits: Callable[[Any], bool] | None = None,
-    space: str | None = None,
+    space: Literal["index", "world"] | None = None,
     only_named: bool = False,
     companions: Sequence[str] = (),
     supersedes: Sequence[str] = (),
 ) -> None:
-    """Read and write files which end in ``suffix`` with these functions.
+    """Register the functions that read and write files with a suffix.
 
-    Functions may have the parameters ``names``, ``image``, ``images``, ``coordinate_system`` and ``form`` of
-    :func:`read_landmarks` and its like; they then get what was given there.
+    A function receives those of the options ``names``, ``image``, ``images``, ``coordinate_system`` and ``form`` (of
+    :func:`read_landmarks` and related functions) that it has a parameter for.
 
     Args:
-        suffix: such as ``".csv"``, ``".mrk.json"`` or ``"_label.npy"``, in any case; of several that fit a file, the longest
-            wins.
-        reader: ``reader(path) -> LandmarkSet``, or None if the format cannot be read.
-        writer: ``writer(path, landmark_set)``, or None if the format cannot be written.
-        name: of the format; the suffix without its dot if not given. One format may have several suffixes; a name that
-            was registered for this suffix before is replaced.
-        table_reader: for files of many images, ``table_reader(path)`` gives the landmark set of each image by its name,
-            or under None that of a file which names no image.
+        suffix: suffix in any case, for example ``".csv"``, ``".mrk.json"`` or ``"_label.npy"``. If several suffixes fit
+            a file, the longest is chosen.
+        reader: ``reader(path) -> LandmarkSet``; None if the format cannot be read.
+        writer: ``writer(path, landmark_set)``; None if the format cannot be written.
+        name: name of the format; by default the suffix without its dot. A format may have several suffixes. A format
+            with the same name and suffix is replaced.
+        table_reader: ``table_reader(path)`` for files of many images. It returns the landmark set of each image by
+            name, or under None that of a file that names no image.
         table_writer: ``table_writer(path, sets)``.
-        fits: for a suffix that formats share: ``fits(content)`` tells whether a file is of this format; the content is the
-            parsed JSON of a ``.json`` file, and the text of any other. A format without it takes what fits no other, and
-            replaces the one that did so before.
-        space: ``"index"`` or ``"world"`` if the format holds such points only.
-        only_named: never choose this format by the suffix of a file.
-        companions: names of files that lie beside one of this format and are no landmark files themselves.
-        supersedes: names of more general formats that also fit files of this one. Where both fit, this one is chosen.
+        fits: for a suffix of several formats, ``fits(content)`` returns whether a file has this format. The content is
+            the parsed JSON of a ``.json`` file, and the text of any other file. A format without ``fits`` takes the
+            files that fit no other format; a suffix has at most one such format, and a new one replaces the old one.
+        space: ``"index"`` or ``"world"`` if the format can only hold such points.
+        only_named: choose this format only by its name, never by the suffix of a file.
+        companions: names of files that accompany a file of this format and hold no landmarks.
+        supersedes: names of more general formats that also fit files of this format. If both fit, this format is
+            chosen.
+
+    Raises:
+        ValueError: if the suffix does not begin with a dot or an underscore.
     """
     if not suffix.startswith((".", "_")) or len(suffix) < 2:
         raise ValueError(
@@ -176,14 +180,14 @@ def register_format(
 
 
 def landmark_formats() -> list[str]:
-    """Names of the registered formats, sorted."""
+    """Return the names of the registered formats, sorted."""
     return sorted({known.name for known in _FORMATS.values()})
 
 
 def landmark_suffix(path: str | os.PathLike) -> str | None:
-    """The longest registered suffix that a file name ends in, in lower case; None if no format fits.
+    """Return the longest registered suffix of a file name, in lower case; None if there is none.
 
-    Suffixes of formats that have to be named do not count.
+    Formats that are chosen only by name do not count.
     """
     name = Path(path).name.lower()
     suffixes = (known.suffix for known in _FORMATS.values() if not known.only_named)
@@ -191,11 +195,11 @@ def landmark_suffix(path: str | os.PathLike) -> str | None:
 
 
 def landmark_format(name: str, path: str | os.PathLike = "") -> LandmarkFormat:
-    """The format of a name such as ``"labelme"``, or of a suffix that has one format only.
+    """Return the format with a name such as ``"labelme"``, or the only format of a suffix.
 
     Args:
-        name: of the format.
-        path: a file; of several suffixes that the format has, the one this file ends in is chosen.
+        name: name of the format.
+        path: a file. If the format has several suffixes, that of the file is chosen.
 
     Raises:
         ValueError: if there is no such format.
@@ -210,12 +214,12 @@ def landmark_format(name: str, path: str | os.PathLike = "") -> LandmarkFormat:
 
 
 def find_landmark_files(root_dir: str | os.PathLike, format: str | None = None) -> dict[Path, str]:
-    """The landmark files of a folder and the folders in it, sorted, each with its suffix.
+    """Find the landmark files of a folder and its subfolders, sorted, each with its suffix.
 
     Args:
-        root_dir: where to look. Files whose name begins with a dot are passed over.
-        format: of the files; if not given, those which end in a suffix of any format count, but where formats share the
-            suffix (``.json``, ``.txt``) only if what they hold fits one of them.
+        root_dir: the folder. Files whose name begins with a dot are skipped.
+        format: name of the format. By default, files with the suffix of any format are found; if several formats share
+            the suffix (``.json``, ``.txt``), only those whose content fits one of them.
     """
     files = [path for path in sorted(Path(root_dir).rglob("*")) if path.is_file() and not path.name.startswith(".")]
     files = [path for path in files if not _is_companion(path)]
@@ -236,22 +240,22 @@ def read_landmarks(
     """Read the landmark set of one image.
 
     Args:
-        path: a file in a registered format, see :mod:`monai_landmarks.data.landmarks.landmark_io`.
-        format: of the file; if not given, its suffix tells, and what it holds where formats share the suffix.
-        names: names of the points, in the order of the file, for formats that do not hold them; 1, 2, ... if not given.
-        image: the image of the points, which formats need that count along other axes than the image's array.
+        path: a file in a registered format; see :mod:`monai_landmarks.data.landmarks.landmark_io`.
+        format: name of the format. By default the suffix decides, and the content if several formats share the suffix.
+        names: names of the points, in the order of the file, for formats without names. Default: 1, 2, ...
+        image: image of the points. Required by formats whose axes are not those of the image array.
 
     Returns:
         the landmarks in the coordinate system of the file.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if the file does not exist.
         ValueError: if the format is unknown or the file is malformed, with file, row and what was expected.
     """
     sets = read_landmark_sets(path, format=format, names=names, image=image)
     if len(sets) != 1:
         raise ValueError(
-            f"{os.fspath(path)}: holds {len(sets)} images; read it with read_landmark_table, which gives each its own set."
+            f"{os.fspath(path)}: holds {len(sets)} images; read it with read_landmark_table, which returns one set per image."
         )
     return next(iter(sets.values()))
 
@@ -264,20 +268,21 @@ def read_landmark_sets(
     image: str | os.PathLike | None = None,
     coordinate_system: CoordinateSystem | str | None = None,
 ) -> dict[str | None, LandmarkSet]:
-    """Read a file of one image or of many.
+    """Read a file of one image or of many images.
 
     Args:
         path: the file.
         format: see :func:`read_landmarks`.
         names: see :func:`read_landmarks`.
         image: see :func:`read_landmarks`.
-        coordinate_system: of a file which does not state its own; one which states another is an error.
+        coordinate_system: coordinate system of a file that does not state its own. A file that states another one is an
+            error.
 
     Returns:
-        the landmark set of each image, in the order of the file; the key is None for that of a file which holds one.
+        the landmark set of each image, in the order of the file. The key is None if the file names no image.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if the file does not exist.
         ValueError: if the format is unknown or the file is malformed, with file, row and what was expected.
     """
     asked = None if coordinate_system is None else CoordinateSystem(coordinate_system)
@@ -303,14 +308,15 @@ def write_landmarks(
 ) -> None:
     """Write the landmark set of one image.
 
-    The file keeps the coordinate system of the set. It is written whole or not at all; its folder is created if it is
-    not there.
+    The file keeps the coordinate system of the set. It is written completely or not at all. Its folder is created if it
+    does not exist.
 
     Args:
-        path: a file name with a registered suffix, see :mod:`monai_landmarks.data.landmarks.landmark_io`.
-        landmark_set: what to write.
-        format: of the file; necessary where formats share the suffix and none is the usual one, as for ``.json``.
-        image: the image of the points, for formats that say something of it.
+        path: a file name with a registered suffix; see :mod:`monai_landmarks.data.landmarks.landmark_io`.
+        landmark_set: the landmarks.
+        format: name of the format. Required if several formats share the suffix and none is the default, as for
+            ``.json``.
+        image: image of the points, for formats that store something about it.
 
     Raises:
         ValueError: if the format is unknown or cannot hold the landmarks.
@@ -324,7 +330,7 @@ def write_landmarks(
         else:
             key = landmark_set.image or (image and Path(image).name)
             if not key:
-                raise ValueError("the landmark set does not name its image, which a table of images needs.")
+                raise ValueError("the landmark set has no image name, which a table of images requires.")
             assert found.table_writer is not None
             images = {key: image} if image else None
             _call(found.table_writer, temporary, {key: landmark_set}, images=images)
@@ -341,16 +347,17 @@ def read_landmark_table(
 
     Args:
         path: the file.
-        coordinate_system: of a file which does not state its own; one which states another is an error.
-        format: of the file; if not given, its suffix tells, and what it holds where formats share the suffix.
-        names: names of the points, in the order of the file, for formats that do not hold them; 1, 2, ... if not given.
+        coordinate_system: coordinate system of a file that does not state its own. A file that states another one is an
+            error.
+        format: name of the format. By default the suffix decides, and the content if several formats share the suffix.
+        names: names of the points, in the order of the file, for formats without names. Default: 1, 2, ...
 
     Returns:
-        the landmark set of each image, in the order of the file. All have the same names: a landmark which other
-        images have and this one does not is missing (NaN).
+        the landmark set of each image, in the order of the file. All sets have the same names; a landmark that only
+        other images have is missing (NaN).
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if the file does not exist.
         ValueError: if the file is malformed, with file, line and what was expected.
     """
     sets = read_landmark_sets(path, format=format, names=names, coordinate_system=coordinate_system)
@@ -364,7 +371,7 @@ def read_landmark_table(
 def write_landmark_table(
     path: str | os.PathLike,
     sets: Mapping[str, LandmarkSet],
-    form: str = "long",
+    form: Literal["long", "wide"] = "long",
     *,
     format: str | None = None,
     images: Mapping[str, str | os.PathLike] | None = None,
@@ -372,15 +379,16 @@ def write_landmark_table(
     """Write the landmarks of many images to one file.
 
     Args:
-        path: the file; it is written whole or not at all.
-        sets: the landmark set of each image.
-        form: of a CSV: ``"long"``, one row a landmark, or ``"wide"``, one row an image.
-        format: of the file; necessary where formats share the suffix and none is the usual one, as for ``.json``.
-        images: the image files, by the keys of ``sets``, for formats that say something of them.
+        path: the file. It is written completely or not at all.
+        sets: landmark set of each image.
+        form: form of a CSV: ``"long"``, one row per landmark, or ``"wide"``, one row per image.
+        format: name of the format. Required if several formats share the suffix and none is the default, as for
+            ``.json``.
+        images: image files, by the keys of ``sets``, for formats that store something about them.
 
     Raises:
-        ValueError: if the format is unknown or holds one image a file; if the sets differ in coordinate system or
-            dimension, or contradict each other on pairs.
+        ValueError: if the format is unknown or holds one image per file; if the sets differ in coordinate system or
+            dimension, or their left-right pairs contradict each other.
     """
     found = format_to_write(path, format)
     if found.table_writer is None:
@@ -392,20 +400,20 @@ def write_landmark_table(
 
 
 def _call(function: Callable[..., Any], *args: Any, names: Sequence[str] | None = None, **optional: Any) -> Any:
-    """Call a function of a format with those of the options that it has a parameter for."""
+    """Call a function of a format with those options that it has a parameter for."""
     known = signature(function).parameters
     if names is not None and "names" not in known:
-        raise ValueError("files of this format hold the names of their landmarks; names are for those that do not.")
+        raise ValueError("files of this format store the names of their landmarks; give names only for other formats.")
     given = {**optional, "names": names}
     return function(*args, **{key: value for key, value in given.items() if key in known and value is not None})
 
 
 def format_to_read(path: str | os.PathLike, name: str | None = None) -> LandmarkFormat:
-    """The format of a file: the one named, or the one that its suffix and, if need be, what it holds tell.
+    """Return the format of a file: the named one, or the one that suffix and content determine.
 
     Raises:
-        FileNotFoundError: if formats share the suffix, and there is no such file.
-        ValueError: if the format is unknown, or no format or several fit what the file holds.
+        FileNotFoundError: if several formats share the suffix and the file does not exist.
+        ValueError: if the format is unknown, or the content fits no format or several.
     """
     if name is not None:
         return landmark_format(name, path)
@@ -425,18 +433,18 @@ def format_to_read(path: str | os.PathLike, name: str | None = None) -> Landmark
         fitting = [known for known in fitting if known.name not in superseded]
         if len(fitting) > 1:
             names = [known.name for known in fitting]
-            raise ValueError(f"what it holds fits the formats {names}; say with format= which it is.")
+            raise ValueError(f"its content fits the formats {names}; choose one with format=.")
         if not fitting and usual is None:
             names = [known.name for known in candidates]
-            raise ValueError(f"what it holds fits none of the formats {names} that such a file may have.")
+            raise ValueError(f"its content fits none of the formats of this suffix, {names}.")
     return fitting[0] if fitting or usual is None else usual
 
 
 def format_to_write(path: str | os.PathLike, name: str | None = None) -> LandmarkFormat:
-    """The format in which to write a file: the one named, or the usual one of its suffix.
+    """Return the format for a new file: the named one, or the default of its suffix.
 
     Raises:
-        ValueError: if the format is unknown, or formats share the suffix and none is the usual one.
+        ValueError: if the format is unknown, or several formats share the suffix and none is the default.
     """
     if name is not None:
         return landmark_format(name, path)
@@ -444,7 +452,7 @@ def format_to_write(path: str | os.PathLike, name: str | None = None) -> Landmar
     usual = [known for known in candidates if known.fits is None]
     if not usual and len(candidates) > 1:
         names = [known.name for known in candidates]
-        raise ValueError(f"{os.fspath(path)}: such a file may have one of the formats {names}; say with format= which.")
+        raise ValueError(f"{os.fspath(path)}: this suffix belongs to the formats {names}; choose one with format=.")
     return (usual or candidates)[0]
 
 
@@ -462,7 +470,7 @@ def _content(path: Path) -> Any:
 
 
 def _is_companion(path: Path) -> bool:
-    """Whether a file belongs to a landmark file beside it."""
+    """Return whether a file accompanies a landmark file in the same folder."""
     formats = [known for known in _FORMATS.values() if path.name in known.companions and known.fits]
     beside = [other for other in path.parent.iterdir() if other != path and other.is_file()] if formats else []
     return any(_fits(other, known) for known in formats for other in beside if other.name.endswith(known.suffix))
@@ -482,7 +490,7 @@ def _may_be_landmarks(path: Path, suffix: str) -> bool:
     try:
         content = _content(path)
     except ValueError:
-        return suffix.endswith(".json")  # reading it will say what is wrong with it
+        return suffix.endswith(".json")  # the reader will state what is wrong
     return any(known.fits is not None and known.fits(content) for known in candidates)
 
 

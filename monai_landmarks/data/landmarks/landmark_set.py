@@ -9,17 +9,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a landmark set is: named points in a stated coordinate system."""
+"""The class :class:`LandmarkSet`: named points in a stated coordinate system."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from monai_landmarks.spaces import (
     RAS_TO_LPS,
@@ -29,7 +30,7 @@ from monai_landmarks.spaces import (
     points_to_world,
 )
 
-from .point_matrices import check_matrices
+from .point_matrices import ensure_matrices
 
 __all__ = ["CoordinateSystem", "LandmarkSet"]
 
@@ -39,11 +40,11 @@ _LONGEST_NAME = 10_000  # characters; a CSV with a cell of more than 131072 can 
 
 
 class CoordinateSystem(str, Enum):
-    """In which coordinates points are given.
+    """Coordinate system of points.
 
-    ``RAS`` and ``LPS`` are world coordinates in mm (x to the patient's right and y to anterior, or to the left and
-    posterior; z is superior in both). ``INDEX`` counts pixels of an image: coordinate d runs along axis d of
-    ``image[channel, ...]``, starts at 0, and whole numbers are pixel centers.
+    ``RAS`` and ``LPS`` are world coordinates in mm. In RAS, x, y and z point to the patient's right, anterior and
+    superior; in LPS to the left, posterior and superior. ``INDEX`` is the pixel index of an image: coordinate d runs
+    along axis d of ``image[channel, ...]``, starts at 0, and whole numbers are pixel centers.
     """
 
     RAS = "RAS"
@@ -66,20 +67,23 @@ class LandmarkSet:
     """The landmarks of one image.
 
     Args:
-        names: N distinct landmark names; their order is the order of the points.
+        names: N distinct landmark names, in the order of the points.
         points: array (N, D), D = 2 or 3, float64. A missing landmark is a row of NaN.
-        coordinate_system: the space of the points: RAS or LPS in mm, or pixel index.
-        pairs: (left, right) names of landmarks which change places when the image is mirrored.
-        image: the image the points belong to, as a file name or path.
-        scores: array (N,), one confidence for each landmark, as predictions have it. NaN where unknown.
-        covariances: array (N, D, D), how sure each predicted point is, in the square of the points' unit. NaN where unknown.
-        regions: array (N, D, D): a landmark at p is stated to be where ``(x - p)^T R^-1 (x - p) <= 1``, an ellipse or
-            ellipsoid whose semi-axes are the square roots of the eigenvalues of R. NaN where nothing is stated.
-        coverage: the probability that is stated for the regions, such as 0.9; given with regions and only with them.
+        coordinate_system: coordinate system of the points: RAS or LPS in mm, or pixel index.
+        pairs: (left, right) names of landmarks that are exchanged when the image is mirrored.
+        image: image of the points, as a file name or path.
+        scores: array (N,), confidence of each predicted point. NaN if unknown.
+        covariances: array (N, D, D), covariance of each predicted point, in the squared unit of the points. NaN if
+            unknown.
+        regions: array (N, D, D). The stated region of a landmark at p is ``(x - p)^T R^-1 (x - p) <= 1``, an ellipse or
+            ellipsoid whose semi-axes are the square roots of the eigenvalues of R. NaN if there is none.
+        coverage: probability that a region contains the landmark, for example 0.9. Given with ``regions`` and only
+            then.
 
     Raises:
-        ValueError: if a name occurs twice or is very long, the shapes disagree, a point is missing only in part or is
-            infinite, a pair names an unknown landmark or one that is in another pair already, or a matrix is no covariance.
+        ValueError: if a name occurs twice or is very long, shapes disagree, only part of a point is missing, a
+            coordinate is infinite, a pair names an unknown landmark or one that is in another pair, or a matrix is no
+            covariance.
 
     Example:
         >>> landmarks = LandmarkSet(("left eye", "right eye"), [[30.0, 5.0], [-30.0, 5.0]], "RAS")
@@ -111,7 +115,7 @@ class LandmarkSet:
             store(self, "scores", _checked_scores(self.scores, len(self.names)))
         for key in ("covariances", "regions"):
             if getattr(self, key) is not None:
-                store(self, key, check_matrices(getattr(self, key), self.points, self.names, key))
+                store(self, key, ensure_matrices(getattr(self, key), self.points, self.names, key))
         if (self.regions is None) != (self.coverage is None):
             raise ValueError("regions and coverage belong together; give both or neither.")
         if self.coverage is not None:
@@ -122,8 +126,8 @@ class LandmarkSet:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __eq__(self, other: Any) -> bool:
-        """Equal in every part; missing points equal missing points."""
+    def __eq__(self, other: object) -> bool:
+        """Compare all fields; missing points equal missing points."""
         if not isinstance(other, LandmarkSet):
             return NotImplemented
         plain = ("names", "coordinate_system", "pairs", "image", "coverage")
@@ -134,24 +138,24 @@ class LandmarkSet:
 
     @property
     def spatial_dims(self) -> int:
-        """2 or 3."""
+        """Number of coordinates, 2 or 3."""
         return self.points.shape[1]
 
     @property
     def missing(self) -> np.ndarray:
-        """Boolean array (N,): which landmarks have no position."""
+        """Boolean array (N,): True for landmarks without position."""
         return np.asarray(np.isnan(self.points).any(axis=1))
 
     @property
     def uncertainty(self) -> np.ndarray:
-        """Array (N,): root mean square distance of a landmark from its point, by the covariances; NaN where unknown."""
+        """Array (N,): root mean square distance of each landmark from its point; NaN if unknown."""
         if self.covariances is None:
             return np.full(len(self), np.nan)
         return np.sqrt(np.trace(self.covariances, axis1=1, axis2=2))
 
     @property
     def region_radius(self) -> np.ndarray:
-        """Array (N,): distance within which the regions lie, their greatest semi-axis; NaN where nothing is stated."""
+        """Array (N,): largest semi-axis of each region. NaN if there is no region."""
         radius = np.full(len(self), np.nan)
         if self.regions is not None:
             stated = np.isfinite(self.regions).all(axis=(1, 2))
@@ -159,9 +163,9 @@ class LandmarkSet:
         return radius
 
     def permutation(self) -> np.ndarray:
-        """Index array (N,) of each landmark's left-right partner, or of itself if it has none.
+        """Return the index (N,) of each landmark's left-right partner, or its own index if it has none.
 
-        ``points[landmark_set.permutation()]`` puts the landmarks of a mirrored image in order again.
+        ``points[landmark_set.permutation()]`` restores the order of the landmarks in a mirrored image.
         """
         index = {name: i for i, name in enumerate(self.names)}
         result = np.arange(len(self))
@@ -170,12 +174,12 @@ class LandmarkSet:
         return result
 
     def reorder(self, names: Sequence[str]) -> LandmarkSet:
-        """The landmarks ``names``, in that order; those which this set does not have are missing (NaN)."""
+        """Return the landmarks ``names`` in that order; those that this set does not have are missing (NaN)."""
         index = {name: i for i, name in enumerate(self.names)}
         rows = [index.get(name, -1) for name in names]
 
         def taken(values: np.ndarray | None) -> Any:
-            # the last row, of NaN, is that of the landmarks which are not there
+            # row -1 holds NaN, for landmarks that this set does not have
             return (
                 None
                 if values is None
@@ -187,10 +191,11 @@ class LandmarkSet:
         return replace(self, names=tuple(names), pairs=pairs, **arrays)
 
     def to(self, coordinate_system: CoordinateSystem | str) -> LandmarkSet:
-        """The same points in another world coordinate system: RAS and LPS differ in the signs of x and y.
+        """Convert points to another world coordinate system. RAS and LPS differ in the signs of x and y.
 
         Raises:
-            ValueError: between pixel index and world, which needs an image; see :meth:`to_world`, :meth:`to_index`.
+            ValueError: between pixel index and world, which requires an affine; see :meth:`to_world` and
+                :meth:`to_index`.
         """
         target = CoordinateSystem(coordinate_system)
         if target == self.coordinate_system:
@@ -203,11 +208,11 @@ class LandmarkSet:
         return self._moved(points_to_world, covariances_to_world, RAS_TO_LPS, target)
 
     def to_index(self, affine: np.ndarray) -> LandmarkSet:
-        """World points as pixel index of an image.
+        """Convert world points to the pixel index of an image.
 
         Args:
-            affine: index to RAS world in mm, (D+1, D+1) or (4, 4): a MONAI image's ``affine``. Of a 4x4 affine, 2-D
-                points use the first two axes, which is MONAI's own rule.
+            affine: index to RAS world in mm, (D+1, D+1) or (4, 4), as the ``affine`` of a MONAI image. For 2-D points,
+                the first two axes of a 4x4 affine are used, as in MONAI.
         """
         if self.coordinate_system == CoordinateSystem.INDEX:
             return self
@@ -215,17 +220,17 @@ class LandmarkSet:
         return ras._moved(points_to_index, covariances_to_index, affine, CoordinateSystem.INDEX)
 
     def to_world(self, affine: np.ndarray) -> LandmarkSet:
-        """Pixel index as RAS world points in mm; for world points the same as ``to("RAS")``.
+        """Convert pixel index to RAS world in mm. World points are converted as by ``to("RAS")``.
 
         Args:
-            affine: index to RAS world in mm, (D+1, D+1) or (4, 4): a MONAI image's ``affine``.
+            affine: index to RAS world in mm, (D+1, D+1) or (4, 4), as the ``affine`` of a MONAI image.
         """
         if self.coordinate_system != CoordinateSystem.INDEX:
             return self.to(CoordinateSystem.RAS)
         return self._moved(points_to_world, covariances_to_world, affine, CoordinateSystem.RAS)
 
     def _moved(self, points: _Move, covariances: _Move, affine: np.ndarray, system: CoordinateSystem) -> LandmarkSet:
-        """Points moved by one function, covariances and regions by another."""
+        """Move points with one function, covariances and regions with another."""
         matrices = {
             key: covariances(values, affine) + 0.0
             for key in ("covariances", "regions")
@@ -237,14 +242,14 @@ class LandmarkSet:
     def with_spatial_dims(self, spatial_dims: int, plane: float | None = 0.0) -> LandmarkSet:
         """Return 2-D points as 3-D points in a plane, or 3-D points that lie in this plane as 2-D points.
 
-        Formats with 3-D points only, such as those of 3D Slicer, have 2-D points in the plane z = 0.
+        Formats that only store 3-D points, such as those of 3D Slicer, keep 2-D points in the plane z = 0.
 
         Args:
             spatial_dims: 2 or 3.
-            plane: z of the plane. None: of 3-D points, z is left out, whatever it is.
+            plane: z of the plane. None removes z of 3-D points, whatever it is.
 
         Raises:
-            ValueError: if ``spatial_dims`` is 2 and a point lies outside the plane, or if 2-D points are given no plane.
+            ValueError: if ``spatial_dims`` is 2 and a point lies outside the plane, or it is 3 and ``plane`` is None.
         """
         if spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims is {spatial_dims}; expected 2 or 3.")
@@ -289,7 +294,7 @@ def _checked_length(name: str, what: str) -> str:
     return name
 
 
-def _checked_points(points: Any, names: tuple[str, ...]) -> np.ndarray:
+def _checked_points(points: ArrayLike, names: tuple[str, ...]) -> np.ndarray:
     result = np.array(points, dtype=np.float64)
     if result.ndim != 2 or len(result) != len(names) or result.shape[1] not in (2, 3):
         raise ValueError(
@@ -302,7 +307,7 @@ def _checked_points(points: Any, names: tuple[str, ...]) -> np.ndarray:
     return result
 
 
-def _checked_scores(scores: Any, count: int) -> np.ndarray:
+def _checked_scores(scores: ArrayLike, count: int) -> np.ndarray:
     result = np.array(scores, dtype=np.float64)
     if result.shape != (count,):
         raise ValueError(f"scores has shape {result.shape}; expected ({count},), one for each landmark.")
@@ -310,7 +315,7 @@ def _checked_scores(scores: Any, count: int) -> np.ndarray:
     return result
 
 
-def _checked_pairs(pairs: Any, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+def _checked_pairs(pairs: Iterable[Sequence[str]], names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     known, taken, result = set(names), set(), []
     for pair in pairs:
         if isinstance(pair, str) or len(pair) != 2:
@@ -332,7 +337,7 @@ def _equal_arrays(first: np.ndarray | None, second: np.ndarray | None) -> bool:
 
 
 def _deep(matrices: np.ndarray | None) -> np.ndarray | None:
-    """2-D matrices in the plane z = 0 of the space."""
+    """Extend 2-D matrices to 3-D, with zeros for z."""
     if matrices is None:
         return None
     result = np.pad(matrices, ((0, 0), (0, 1), (0, 1)))

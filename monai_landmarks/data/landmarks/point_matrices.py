@@ -8,38 +8,39 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""A symmetric matrix a landmark: covariances, and the ellipsoids of regions."""
+"""Symmetric matrices, one per landmark: covariances, and ellipsoids of regions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-__all__ = ["check_matrices", "pack_matrices", "triangle", "unpack_matrices"]
+__all__ = ["ensure_matrices", "pack_matrices", "triangle", "unpack_matrices"]
 
-_TOLERANCE = 1e-5  # of what rounding in a file leaves, relative to the greatest entry
+_TOLERANCE = 1e-5  # of rounding in a file, relative to the largest entry
 
 
 def triangle(dims: int) -> list[str]:
-    """Names of the entries on and above the diagonal, row by row.
+    """Return the names of the entries on and above the diagonal, row by row.
 
-    >>> triangle(2), triangle(3)
-    (['xx', 'xy', 'yy'], ['xx', 'xy', 'xz', 'yy', 'yz', 'zz'])
+    Example:
+        >>> triangle(2), triangle(3)
+        (['xx', 'xy', 'yy'], ['xx', 'xy', 'xz', 'yy', 'yz', 'zz'])
     """
     axes = "xyz"[:dims]
     return [axes[i] + axes[j] for i in range(dims) for j in range(i, dims)]
 
 
 def pack_matrices(matrices: np.ndarray) -> np.ndarray:
-    """Symmetric matrices (..., D, D) as their entries (..., D(D+1)/2) in the order of `triangle`."""
+    """Convert symmetric matrices (..., D, D) to their entries (..., D(D+1)/2), in the order of :func:`triangle`."""
     rows, columns = np.triu_indices(matrices.shape[-1])
     return np.asarray(matrices)[..., rows, columns]
 
 
 def unpack_matrices(entries: np.ndarray, dims: int) -> np.ndarray:
-    """The inverse of `pack_matrices`."""
+    """Convert entries back to matrices; the inverse of :func:`pack_matrices`."""
     entries = np.asarray(entries, dtype=np.float64)
     rows, columns = np.triu_indices(dims)
     matrices = np.empty((*entries.shape[:-1], dims, dims))
@@ -47,17 +48,17 @@ def unpack_matrices(entries: np.ndarray, dims: int) -> np.ndarray:
     return matrices
 
 
-def check_matrices(matrices: Any, points: np.ndarray, names: Sequence[str], what: str) -> np.ndarray:
-    """Matrices of landmarks as a read-only array.
+def ensure_matrices(matrices: ArrayLike, points: np.ndarray, names: Sequence[str], what: str) -> np.ndarray:
+    """Convert the matrices of landmarks to a read-only array.
 
     Args:
-        matrices: (N, D, D), symmetric and positive semi-definite; all NaN where unknown.
-        points: (N, D); where a point is missing its matrix becomes NaN.
-        names: of the N landmarks.
-        what: the matrices are, for errors.
+        matrices: (N, D, D), symmetric and positive semi-definite; all NaN if unknown.
+        points: (N, D). The matrix of a missing point becomes NaN.
+        names: names of the N landmarks.
+        what: name of the matrices, for errors.
 
     Raises:
-        ValueError: for another shape, or a matrix that is no covariance of anything.
+        ValueError: if the shape differs, or a matrix is no covariance.
     """
     result = np.array(matrices, dtype=np.float64)
     if result.shape != (*points.shape, points.shape[1]):

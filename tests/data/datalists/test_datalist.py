@@ -25,10 +25,10 @@ from monai_landmarks.data import (
     LandmarkSet,
     build_datalist,
     check_datalist,
-    datalist_problems,
     load_landmark_datalist,
     load_landmark_definition,
     load_landmark_pairs,
+    require_valid_datalist,
     save_datalist,
     split_images,
     write_landmark_table,
@@ -76,7 +76,7 @@ def test_build_from_table(pictures):
     assert third == {"image": "../images/p1_3.png", "label": [[-0.5, 3.0], [None, None]], "spacing": [0.5, 0.5]}
     text = output.read_text()
     assert "NaN" not in text and json.loads(text) == datalist
-    check_datalist(output)
+    require_valid_datalist(output)
     assert os.listdir(output.parent) == ["datalist.json"]
 
     loaded = load_landmark_datalist(output, "validation")
@@ -149,7 +149,7 @@ def test_slicer_points_of_pictures(pictures):
         write_landmarks(pictures / "points" / f"p0_{i}.mrk.json", LandmarkSet(("a",), [[29 * 0.5, y]], "LPS"))
     with pytest.warns(UserWarning, match="8 of 10"), pytest.raises(DatalistError) as error:
         build_datalist(pictures / "images", pictures / "points", pictures / "datalist.json", spacing=0.5)
-    assert len(error.value.problems) == 1
+    assert len(error.value.faults) == 1
     assert "p0_1.png): landmark 'a' is at index [29.0, 19.6], outside the image of shape (30, 20)" in str(error.value)
     assert not (pictures / "datalist.json").exists()
 
@@ -181,15 +181,15 @@ def test_build_errors(pictures):
     with pytest.raises(ValueError, match="no landmark file in it"):
         build_datalist(images, pictures / "empty")
     with pytest.raises(
-        ValueError, match=r"landmarks\.csv has 9 problem.*\n.*csv: line 6: 'p0_1\.png' is not among the images"
+        ValueError, match=r"landmarks\.csv has 9 fault.*\n.*csv: line 6: 'p0_1\.png' is not among the images"
     ):
         build_datalist([images / "p0_0.png"], table)
     with pytest.raises(ValueError, match=r"group pattern 'q' is not found in image name 'p0_0\.png'"):
         build_datalist(images, table, group_pattern="q")
     write_landmarks(pictures / "empty" / "q.csv", LandmarkSet(("a",), [[1, 2]], "index"))
-    with pytest.raises(ValueError, match=r"q\.csv: no image of this name"):
+    with pytest.raises(ValueError, match=r"q\.csv: no image has this name"):
         build_datalist(images, pictures / "empty")
-    with pytest.raises(DatalistError, match=r"10 problem.*\n.*no 'spacing', and the format holds none"):
+    with pytest.raises(DatalistError, match=r"10 fault.*\n.*no 'spacing', and the format stores none"):
         build_datalist(images, table)
 
 
@@ -243,13 +243,13 @@ def test_every_fault_is_listed(pictures):
         ("validation[5]", "the points are 2-D, but the image is 3-D"),
         ("testing[0]", "the image is in training[0] already"),
     ]
-    problems = datalist_problems(datalist, pictures)
-    assert len(problems) == len(expected), "\n".join(problems)
-    for problem, (where, what) in zip(problems, expected):
-        assert problem.startswith(where) and what in problem
-    with pytest.raises(DatalistError, match=r"17 problem\(s\)") as error:
-        check_datalist(datalist, pictures)
-    assert error.value.problems == problems
+    faults = check_datalist(datalist, pictures)
+    assert len(faults) == len(expected), "\n".join(faults)
+    for fault, (where, what) in zip(faults, expected):
+        assert fault.startswith(where) and what in fault
+    with pytest.raises(DatalistError, match=r"17 fault\(s\)") as error:
+        require_valid_datalist(datalist, pictures)
+    assert error.value.faults == faults
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_every_fault_is_listed(pictures):
     ],
 )
 def test_faults_of_the_definition(definition, message):
-    first, second = datalist_problems({"landmarks": definition})
+    first, second = check_datalist({"landmarks": definition})
     assert message in first and "no image in any section" in second
 
 
@@ -271,11 +271,9 @@ def test_bad_files(tmp_path):
     path = tmp_path / "d.json"
     path.write_text('{"training": [')
     with pytest.raises(ValueError, match=r"d\.json: Expecting value: line 1"):
-        check_datalist(path)
+        require_valid_datalist(path)
     path.write_text("[]")
-    assert datalist_problems(path) == [
-        "not a JSON object; expected one with 'landmarks' and sections such as 'training'."
-    ]
+    assert check_datalist(path) == ["not a JSON object; expected one with 'landmarks' and sections such as 'training'."]
     for load in (load_landmark_datalist, load_landmark_definition):
         with pytest.raises(ValueError, match=r"d\.json: not a JSON object"):
             load(path)
@@ -312,7 +310,7 @@ def test_split_keeps_groups_and_counts():
     for fractions in ([0.5, 0.5], [-0.1]):
         with pytest.raises(ValueError, match="sum is below 1"):
             split_images(images, fractions)
-    with pytest.raises(ValueError, match="leave nothing over"):
+    with pytest.raises(ValueError, match="no image remains"):
         split_images(["1_a", "1_b"], [0.5], group_pattern=r"\d")
 
 
@@ -322,9 +320,9 @@ def test_real_volumes(name, request):
     datalist = build_datalist(root / "images", root / "landmarks.csv", val_frac=0.1, check=False)
     assert datalist["landmarks"]["coordinate_system"] == "RAS"
     few = {"landmarks": datalist["landmarks"], "training": datalist["validation"]}
-    assert datalist_problems(few) == []
+    assert check_datalist(few) == []
     few["landmarks"] = {**datalist["landmarks"], "coordinate_system": "index"}  # the check sees a wrong space
-    assert "outside the image" in datalist_problems(few)[0]
+    assert "outside the image" in check_datalist(few)[0]
 
 
 def test_real_pictures_of_unknown_spacing(aasce_spine_root):
@@ -332,7 +330,7 @@ def test_real_pictures_of_unknown_spacing(aasce_spine_root):
         aasce_spine_root / "images", aasce_spine_root / "landmarks.csv", val_frac=0.02, spacing=1, check=False
     )
     few = {"landmarks": datalist["landmarks"], "training": datalist["validation"]}
-    assert datalist_problems(few) == []
+    assert check_datalist(few) == []
 
 
 def test_items_of_a_datalist_in_memory_are_those_of_its_file(pictures):

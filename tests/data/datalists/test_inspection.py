@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ NAN = float("nan")
 
 def picture(path, size=(30, 20), mode="L"):
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(abs(hash(path.name)) % 1000).integers(0, 255, (size[1], size[0]), np.uint8)
+    pixels = np.random.default_rng(zlib.crc32(path.name.encode())).integers(0, 255, (size[1], size[0]), np.uint8)
     Image.fromarray(pixels).convert(mode).save(path)
 
 
@@ -65,7 +67,7 @@ def test_every_fault_is_found(pictures):
     expected = [
         (f"{table}: line 27: ", "'y' is 'x'; expected a number"),
         (f"{table}: line 30: ", "'99' is not among the images"),
-        ("the pixel size is not known of 11 pictures, such as 00.png", "or 1 to work in pixels"),
+        ("the pixel size of 11 images is unknown, for example 00.png", "or 1 to work in pixels"),
         (f"{images / '01.png'}: ", "cannot be read"),
         (f"{table}: line 28: ", "'d' is at index [30.6, 3.0], outside the image of shape (30, 20): 02.png"),
         (f"{table}: line 29: ", "'d' is at index [1.0, -0.6], outside the image of shape (30, 20): 05.png"),
@@ -91,10 +93,10 @@ def test_notes(pictures):
     assert check.faults == []
     assert check.notes == [
         f"{images / 'unlabeled.png'}: has no landmarks and is left out.",
-        "landmark 'A' has a point in 1 of 12 images only.",
-        "landmark 'rare' has a point in 1 of 12 images only.",
-        "landmarks ['a', 'A'] are taken for different ones; their names differ in case or spaces only.",
-        "most images have 1 channels, but 1 not, such as 04.png.",
+        "landmark 'A' has a point in only 1 of 12 images.",
+        "landmark 'rare' has a point in only 1 of 12 images.",
+        "landmarks ['a', 'A'] count as different; their names differ only in case or spaces.",
+        "most images have 1 channels, but 1 differ, for example 04.png.",
         f"{images / '06.png'}: all pixels are 7.",
         f"{images / '08.png'}: the same image as {images / '07.png'}.",
     ]
@@ -137,14 +139,14 @@ def test_pictures_beside_volumes(pictures):
         write_landmarks(pictures / f"points/{i:02d}.csv", LandmarkSet(("a",), [[1, 2]], "index"))
     write_landmarks(pictures / "points/v.csv", LandmarkSet(("a",), [[1, 2, 3]], "index"))
     [fault] = check_data(pictures / "images", pictures / "points", spacing=1).faults
-    assert fault == "00.png is 2-D and v.nii is 3-D; expected images of one dimension."
+    assert fault == "00.png is 2-D and v.nii is 3-D; expected images of the same dimension."
 
 
 def test_world_points_of_pictures_wait_for_the_spacing(pictures):
     for i in range(12):
         write_landmarks(pictures / f"p/{i:02d}.mrk.json", LandmarkSet(("a",), [[29.0 * 2, 3.0 * 2]], "LPS"))
     [fault] = check_data(pictures / "images", pictures / "p").faults
-    assert "the pixel size is not known of 12 pictures" in fault
+    assert "the pixel size of 12 images is unknown" in fault
     check = check_data(pictures / "images", pictures / "p", spacing=2)
     assert check.faults == []
     np.testing.assert_allclose(check.images[0].points.points, [[29, 3]])

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from monai_landmarks.data import LandmarkSet, make_datalists, pair_landmarks, write_landmark_table, write_landmarks
-from monai_landmarks.data.landmarks.landmark_rows import LandmarkRows, read_past_faults
+from monai_landmarks.data.landmarks.row_faults import LandmarkRows, read_past_faults
 
 POINTS = LandmarkSet(("a", "b"), [[1, 2], [3, 4]], "index")
 
@@ -64,7 +64,7 @@ def test_files_in_folders_like_those_of_the_images(folder):
     result = pair_landmarks(folder / "images", points)
     assert paired(result) == {"x/1.png": "1.csv", "x/2.png": "2.csv", "y/1.png": "1.mrk.json"}
     assert result.absent == [
-        f"{points / '3.csv'}: no image of this name; expected the file to be named as its image.",
+        f"{points / '3.csv'}: no image has this name; expected the name of an image.",
         f"{points / 'table.csv'}: line 5: 'y/5.png' is not among the images.",
     ]
     cut, table, twice = result.faults

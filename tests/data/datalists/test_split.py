@@ -54,5 +54,5 @@ def test_groups_instead_of_a_pattern():
 
 @pytest.mark.parametrize("folds, images", [(1, IMAGES), (31, IMAGES), (2, IMAGES[:3])])
 def test_too_few(folds, images):
-    with pytest.raises(ValueError, match=f"{len(images)} images in .* cannot be shared out among {folds} folds"):
+    with pytest.raises(ValueError, match=f"{len(images)} images in .* cannot be divided into {folds} folds"):
         fold_images(images, folds, groups=group_images(images, r"p\d+") if len(images) == 3 else None)

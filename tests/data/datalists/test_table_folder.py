@@ -63,9 +63,9 @@ def test_a_part_that_is_kept_elsewhere_is_left_out(tmp_path: Path) -> None:
     [
         ("image,part\na.png,train\n", "line 1: no columns"),
         ("image,split\na.png,training set\n", "the split of 'a.png' is 'training set'; expected one of"),
-        ("image,split\na.png,train\na.png,val\n", "line 3: image 'a.png' is there already"),
+        ("image,split\na.png,train\na.png,val\n", "line 3: image 'a.png' occurs twice"),
         ("image,split\na.png\n", "line 2: 1 columns; expected 2"),
-        ("image,split\n", "no image"),
+        ("image,split\n", "the table has no rows"),
         ("image,split\na.png,train\nd.png,train\n", r"d\.png: no such image"),
         ("image,split\nd.png,train\n", "none of the images"),
     ],
@@ -79,7 +79,7 @@ def test_faults_are_named(tmp_path: Path, splits: str, message: str) -> None:
 def test_names_and_images_must_be_known(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, "image,split\na.png,train\ne.png,train\n")
     (folder / "images" / "e.png").touch()
-    with pytest.raises(ValueError, match="no landmarks of 'e.png'"):
+    with pytest.raises(ValueError, match="no landmarks of image 'e.png'"):
         table_folder_datalist(folder)
     with pytest.raises(ValueError, match=r"landmarks \['R', 'X'\] are missing or unknown"):
         table_folder_datalist(folder, names=["L", "X"])

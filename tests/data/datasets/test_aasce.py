@@ -27,8 +27,8 @@ from monai_landmarks.data import (
     AASCE_PAIRS,
     LandmarkSet,
     aasce_datalist,
+    check_datalist,
     convert_landmarks,
-    datalist_problems,
     find_landmark_files,
     load_landmark_datalist,
     read_landmark_table,
@@ -219,7 +219,7 @@ def test_implausible_images_are_left_out(tmp_path, caplog):
 @pytest.mark.parametrize(
     "name, change, message",
     [
-        ("landmarks.csv", lambda rows: rows[:-1], r"landmarks\.csv: 10 rows; expected 11, one for each image"),
+        ("landmarks.csv", lambda rows: rows[:-1], r"landmarks\.csv: 10 rows; expected 11, one per image"),
         (
             "landmarks.csv",
             lambda rows: [*rows[:2], rows[2][:-1], *rows[3:]],
@@ -237,7 +237,7 @@ def test_implausible_images_are_left_out(tmp_path, caplog):
         ),
         ("angles.csv", lambda rows: [*rows[:1], ["1", "2"], *rows[2:]], r"angles\.csv: line 2: 2 numbers; expected 3"),
         ("angles.csv", lambda rows: None, r"angles\.csv: no such file"),
-        ("filenames.csv", lambda rows: [["new.jpg"], *rows[1:]], r"new\.jpg: no such image, though the tables have it"),
+        ("filenames.csv", lambda rows: [["new.jpg"], *rows[1:]], r"new\.jpg: no such image, but the tables list it"),
     ],
 )
 def test_official_tables_are_checked(official, name, change, message):
@@ -251,7 +251,7 @@ def test_official_tables_are_checked(official, name, change, message):
 
 def test_names_without_patient(tmp_path):
     write_official(tmp_path, "training", ["spine1.jpg"], [made_points(0)], [[1, 2, 3]])
-    with pytest.raises(ValueError, match=r"spine1\.jpg: the original name 'spine1.jpg' has no patient in it"):
+    with pytest.raises(ValueError, match=r"spine1\.jpg: the original name 'spine1.jpg' holds no patient number"):
         aasce_datalist(tmp_path)
     with pytest.raises(ValueError, match="expected the official boostnet_labeldata, or images, splits.csv"):
         aasce_datalist(tmp_path / "boostnet_labeldata" / "data")
@@ -303,13 +303,13 @@ def test_table_layout(tmp_path, caplog):
             r"line 3: column 'cobb2' is 'b'",
         ),
         (TABLE + "9.png,train,-2017-1 A.jpg,1,2,3\n", {}, r"landmarks\.csv: no landmarks of image '9\.png'"),
-        (TABLE + "1.png,test,x.jpg,1,2,3\n", {}, "no training image in it"),
+        (TABLE + "1.png,test,x.jpg,1,2,3\n", {}, "no training image with plausible"),
         (TABLE + "1.png,train,-2017-1 A.jpg,1,2,3\n", {"corner": "T0_TL"}, r"'T0_TL'.* missing or unknown"),
         (TABLE + "1.png,train,-2017-1 A.jpg,1,2,3\n", {"flags": "image\n1.png\n"}, r"qc_flags\.csv: no column 'issue'"),
         (
             TABLE + "1.png,train,-2017-1 A.jpg,1,2,3\n2.png,train,-2017-1 A.jpg,1,2,3\n",
             {},
-            "'-2017-1 A.jpg' is the original file of more than one",
+            "'-2017-1 A.jpg' is the original file of several",
         ),
     ],
 )
@@ -322,7 +322,7 @@ def test_tables_are_checked(tmp_path, splits, more, message):
 def test_images_of_the_tables_are_there(tmp_path):
     write_tables(tmp_path, TABLE + "1.png,train,-2017-1 A.jpg,1,2,3\n")
     (tmp_path / "images" / "1.png").unlink()
-    with pytest.raises(ValueError, match=r"1\.png: no such image, though the tables have it"):
+    with pytest.raises(ValueError, match=r"1\.png: no such image, but the tables list it"):
         aasce_datalist(tmp_path)
 
 
@@ -365,7 +365,7 @@ def test_real_patients_stay_together(real, splits):
 
 def test_real_points_lie_in_their_images(real, aasce_spine_root):
     few = {key: value[:4] if isinstance(value, list) else value for key, value in real.items()}
-    assert datalist_problems(few) == []
+    assert check_datalist(few) == []
     item = next(item for item in real["training"] + real["validation"] if item["image"].endswith("_000.jpg"))
     assert item["label"][0] == [130.03, 25.52] and item["cobb_angles"] == [41.139, 14.63, 40.147]
 

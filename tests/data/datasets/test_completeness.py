@@ -161,7 +161,7 @@ SPOILED = [
     ("verse", "dataset-verse19test/derivatives/sub-verse1/sub-verse1_seg-subreg_ctd.json", "[", r"ctd\.json: "),
     ("verse", "dataset-verse20test/rawdata/sub-verse1/sub-verse1_ct.nii.gz", None, "verse20test: 0 images"),
     ("mml", "mmld_dataset/val/7_label.npy", None, "no landmarks 7_label.npy"),
-    ("mml", "mmld_dataset/val/7_label.npy", "points", "no array that can be read"),
+    ("mml", "mmld_dataset/val/7_label.npy", "points", "the array cannot be read"),
     ("mml", "mmld_dataset/val/7_spacing.npy", None, "no 7_spacing.npy"),
     ("mml", "mmld_dataset/val/7_volume.nrrd", None, "val: 0 images"),
 ]
@@ -248,7 +248,7 @@ def test_the_command(tmp_path, small):
     done = run("check", "verse", tmp_path)
     assert done.exit_code == 1 and "verse20test: 0 images; the official part has 1." in done.stderr
     done = run("check", "imagenet", tmp_path)
-    assert done.exit_code == 1 and "no data set 'imagenet'; known are isbi2015" in done.stderr
+    assert done.exit_code == 1 and "dataset 'imagenet' is unknown; expected one of isbi2015" in done.stderr
 
 
 def test_the_tables_of_a_reduced_copy(isbi2015_root):

@@ -21,7 +21,7 @@ from PIL import Image
 
 from monai_landmarks.data import (
     ISBI2015_LANDMARKS,
-    datalist_problems,
+    check_datalist,
     isbi2015_datalist,
     load_landmark_datalist,
     read_landmark_table,
@@ -107,7 +107,7 @@ def test_real_tables_give_the_official_sections(isbi2015_root, tmp_path):
     first = next(item for item in datalist["training"] + datalist["validation"] if item["image"].endswith("/001.jpg"))
     assert first["label"][0] == [277.0, 330.83] and first["spacing"] == [0.3, 0.3]
     few = {key: value[:5] if isinstance(value, list) else value for key, value in datalist.items()}
-    assert datalist_problems(few, tmp_path) == []
+    assert check_datalist(few, tmp_path) == []
     with pytest.raises(ValueError, match="no image has the split 'test2'"):
         isbi2015_datalist(isbi2015_root, test2=True)
 

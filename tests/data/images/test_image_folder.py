@@ -66,7 +66,7 @@ def test_a_folder_holds_one_series(tmp_path, write_dicom):
     write_dicom(tmp_path / "one", volume, "3")
     one, two = image_folder_items(tmp_path)
     assert one == {"image": str(tmp_path / "one")} and two["image"] == str(tmp_path / "two")
-    assert re.match("besides a DICOM series of [24] slices it holds [24] other", two["unreadable"])
+    assert re.match("the folder holds a DICOM series of [24] slices and [24] other", two["unreadable"])
 
 
 @pytest.mark.parametrize("suffix", [".dcm", ""])
@@ -78,7 +78,10 @@ def test_a_damaged_slice_is_found(tmp_path, write_dicom, damage, suffix):
     broken.write_bytes(broken.read_bytes()[damage] if isinstance(damage, slice) else bytes(128) + b"DICM" + damage)
     series, single = image_folder_items(tmp_path)
     assert series["image"] == str(tmp_path) and single == {"image": str(broken)}
-    assert re.match(f"1_1{suffix} and 1_3{suffix} are 6 mm apart, where 3 mm are usual", series["unreadable"])
+    assert re.match(
+        f"1_1{suffix} and 1_3{suffix} are 6 mm apart, but the median distance in this DICOM series is 3 mm",
+        series["unreadable"],
+    )
     with pytest.raises((RuntimeError, OSError)):
         LoadImage(image_only=True)(broken)
     # at the end of a series nothing is missing between the others

@@ -134,7 +134,7 @@ def test_files_named_as_predictions_find_their_images(tmp_path):
     }
     (tmp_path / "found" / "left_hand.mrk.json").rename(tmp_path / "found" / "hand.mrk.json")
     [fault] = convert_landmarks(tmp_path / "found", tmp_path / "index.csv", **options).faults
-    assert "several images have the name" in fault.message
+    assert "several images have this name" in fault.message
 
 
 def test_a_picture_lies_in_the_world_by_its_spacing(tmp_path):
@@ -261,7 +261,7 @@ def test_points_that_need_an_image(tmp_path):
     assert files(tmp_path / "out") == ["1.fcsv"]
     (fault,) = result.faults
     assert fault.source == tmp_path / "t.csv"
-    assert "the points of '2.png' are in index and shall be in RAS, but there is no image of this name" in fault.message
+    assert "the points of '2.png' are in index and cannot be converted to RAS without the image" in fault.message
     (tmp_path / "images" / "1.png").write_text("no image")
     result = convert_landmarks(
         tmp_path / "t.csv", tmp_path / "new", destination_format="fcsv", images=tmp_path / "images"
@@ -329,9 +329,9 @@ def test_what_is_asked_for_must_be_clear(tmp_path):
     write_two(tmp_path / "t.csv")
     with pytest.raises(FileNotFoundError, match="nowhere: there is no such file or folder"):
         convert_landmarks(tmp_path / "nowhere", tmp_path / "out.csv")
-    with pytest.raises(ValueError, match="out: the name ends in no suffix .* give destination_format"):
+    with pytest.raises(ValueError, match="out: the name has no suffix .* give destination_format"):
         convert_landmarks(tmp_path / "t.csv", tmp_path / "out")
-    with pytest.raises(ValueError, match=r"out\.json: such a file may have one of the formats"):
+    with pytest.raises(ValueError, match=r"out\.json: this suffix belongs to the formats"):
         convert_landmarks(tmp_path / "t.csv", tmp_path / "out.json")
     with pytest.raises(ValueError, match="format 'cocoa' is unknown"):
         convert_landmarks(tmp_path / "t.csv", tmp_path / "out", destination_format="cocoa")
@@ -343,5 +343,5 @@ def test_what_is_asked_for_must_be_clear(tmp_path):
     assert "2 images, but a file of format 'mrk.json' holds one; give a folder" in result.faults[0].message
     (tmp_path / "empty").mkdir()
     result = convert_landmarks(tmp_path / "empty", tmp_path / "out.csv")
-    assert result.written == () and "there are no landmarks in it" in result.faults[0].message
+    assert result.written == () and "it holds no landmarks" in result.faults[0].message
     assert files(tmp_path) == ["t.csv"]

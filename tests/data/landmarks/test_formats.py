@@ -345,7 +345,7 @@ def test_verse_files(tmp_path):
     (tmp_path / "a.json").write_text(text)
     landmarks = read_landmarks(tmp_path / "a.json", image=image)
     assert landmarks == LandmarkSet(("T12", "L1", "T13"), [[3, 1, 2], [2.5, 4, 2.1], [NAN] * 3], "index")
-    with pytest.raises(ValueError, match=r"a\.json: VerSe's centroids count voxels along .* give image="):
+    with pytest.raises(ValueError, match=r"a\.json: VerSe's centroids are voxels along .* give image="):
         read_landmarks(tmp_path / "a.json")
     with pytest.raises(ValueError, match=r"iso-ctd\.json: 0 entries 'direction'.*challenge"):
         read_landmarks(example("verse_iso-ctd.json"), image=image)
@@ -424,7 +424,7 @@ def test_label_cubes_of_a_folder_have_the_same_labels(tmp_path):
 @pytest.mark.parametrize(
     "points, message",
     [
-        ([[3, 4, 5], [5, 6, 7]], "'a' and 'b' are so close that their cubes would overlap"),
+        ([[3, 4, 5], [5, 6, 7]], "'a' and 'b' are so close that their cubes overlap"),
         ([[3, 4, 5], [-0.6, 4, 5]], r"'b' is at index \[-1.0, 4.0, 5.0\], outside the image of shape \(12, 14, 16\)"),
         ([[3, 4, 5], [3, 13.6, 5]], "'b' is at index"),
         ([[3, 4, 5], [1e300, 4, 5]], "'b' is at index"),
@@ -453,8 +453,8 @@ def test_label_maps_that_cannot_be_read(tmp_path):
     for name, message in [
         ("cut.nii.gz", "cannot be read as a NIfTI label map"),
         ("text.nii", "cannot be read as a NIfTI label map"),
-        ("vast.nii", r"the header says the shape is \(30000, 30000, 30000\), which is more than \d+ bytes can hold"),
-        ("ct.nii", "holds other values than whole numbers from 0"),
+        ("vast.nii", r"the header states the shape \(30000, 30000, 30000\), which is more than \d+ bytes can hold"),
+        ("ct.nii", "holds values other than whole numbers from 0"),
     ]:
         with pytest.raises(ValueError, match=f"{name}: {message}"):
             read_landmarks(tmp_path / name, format="nnlandmark")
@@ -521,14 +521,14 @@ NPZ = {"names": np.array(["a"]), "points": np.zeros((1, 2)), "coordinate_system"
         ({"covariances": -np.eye(2)[None]}, "covariances of landmark 'a'"),
         ({"coverage": np.zeros(3)}, "'coverage' has the shape"),
         ({"coordinate_system": np.array("MNI")}, "'MNI' is unknown"),
-        ({"names": np.array(["a"], dtype=object)}, "no archive of arrays that can be read"),
+        ({"names": np.array(["a"], dtype=object)}, "the archive of arrays cannot be read"),
         ({"points": forged("{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999, 2)}")}, "is too large"),
-        ({"points": forged("{'descr': '<f8', 'fortran_order': False, 'shape': 9**9**9}")}, "no archive of arrays"),
+        ({"points": forged("{'descr': '<f8', 'fortran_order': False, 'shape': 9**9**9}")}, "the archive of arrays"),
         (
             {"names": forged("{'descr': '<U2', 'fortran_order': False, 'shape': (1,)}", b"\xff" * 8)},
-            "no archive of arrays",
+            "the archive of arrays",
         ),
-        ({"points": bytes(1 << 27)}, "no archive of arrays that can be read"),
+        ({"points": bytes(1 << 27)}, "the archive of arrays cannot be read"),
     ],
 )
 def test_npz_holds_arrays_of_the_right_kind(tmp_path, change, message):
@@ -570,15 +570,17 @@ def test_slicer_json_without_its_own_suffix(tmp_path):
 def test_format_that_cannot_be_told(tmp_path, monkeypatch):
     landmarks = LandmarkSet(("a",), [[1, 2]], "index", image="1.png")
     with pytest.raises(
-        ValueError, match=r"a\.json: such a file may have one of the formats \['mrk.json', 'labelme', .*format="
+        ValueError, match=r"a\.json: this suffix belongs to the formats \['mrk.json', 'labelme', .*format="
     ):
         write_landmarks(tmp_path / "a.json", landmarks)
     (tmp_path / "a.json").write_text('{"what": "else"}')
-    with pytest.raises(ValueError, match=r"a\.json: what it holds fits none of the formats \['mrk.json', 'labelme'"):
+    with pytest.raises(
+        ValueError, match=r"a\.json: its content fits none of the formats of this suffix, \['mrk.json', 'labelme'"
+    ):
         read_landmarks(tmp_path / "a.json")
     (tmp_path / "a.json").write_text('{"shapes": [], "images": [], "annotations": [], "categories": []}')
     with pytest.raises(
-        ValueError, match=r"a\.json: what it holds fits the formats \['labelme', 'coco'\]; say with format="
+        ValueError, match=r"a\.json: its content fits the formats \['labelme', 'coco'\]; choose one with format="
     ):
         read_landmarks(tmp_path / "a.json")
     assert read_landmark_table(tmp_path / "a.json", format="coco") == {}
@@ -586,7 +588,7 @@ def test_format_that_cannot_be_told(tmp_path, monkeypatch):
         read_landmarks(tmp_path / "a.json", format="cocoa")
     with pytest.raises(ValueError, match=r"image\.nii\.gz: no landmark format has this suffix"):
         read_landmarks(volume(tmp_path / "image.nii.gz"))
-    with pytest.raises(ValueError, match="names are for those that do not"):
+    with pytest.raises(ValueError, match="give names only for other formats"):
         read_landmarks(example("labelme.json"), names=("a",))
     with pytest.raises(ValueError, match=r"payer\.csv: holds 2 images; read it with read_landmark_table"):
         read_landmarks(example("payer.csv"))
@@ -614,7 +616,7 @@ def test_a_format_of_ones_own_shares_a_suffix(tmp_path, monkeypatch):
 
 def test_one_image_in_the_format_of_many(tmp_path):
     landmarks = LandmarkSet(("a",), [[1, 2]], "index")
-    with pytest.raises(ValueError, match="does not name its image"):
+    with pytest.raises(ValueError, match="has no image name"):
         write_landmarks(tmp_path / "a.json", landmarks, format="coco")
     picture = bright_picture(tmp_path / "1.png", 3, 4)
     write_landmarks(tmp_path / "a.json", landmarks, format="coco", image=picture)
@@ -638,8 +640,8 @@ MALFORMED = [
     ("pts", lambda: "points\n1\n1 2\n", "line 1: 'points'; expected 'point' or 'index'"),
     ("pts", lambda: "point\nthree\n1 2 3\n", "line 2: 'point three'; expected"),
     ("pts", lambda: "point\n", "line 1: 'point'; expected 'point' or 'index', and then"),
-    ("pts", lambda: "point\n3\n1 2 3\n", "holds 1 points, but says that there are 3; it may be cut short"),
-    ("pts", lambda: "point\n1\n1 2 3\n4 5 6\n", "holds 2 points, but says that there are 1"),
+    ("pts", lambda: "point\n3\n1 2 3\n", "holds 1 points, but states 3; the file may be cut short"),
+    ("pts", lambda: "point\n1\n1 2 3\n4 5 6\n", "holds 2 points, but states 1"),
     ("pts", lambda: "point\n2\n1 2 3\n4 5\n", "line 4: 2 numbers; expected 3"),
     ("pts", lambda: "point\n1\n1 2 3 4\n", "line 3: 4 numbers; expected 2 or 3"),
     ("pts", lambda: "point\n1\n1 x 3\n", "line 3: column 'y' is 'x'"),
@@ -668,7 +670,7 @@ MALFORMED = [
         "'label' is given twice",
     ),
     ("json", lambda: '{"shapes": [{"shape_type": "polygon"}]}', r"shapes of type \['polygon'\], but no point"),
-    ("json", lambda: '{"shapes": [3]}', r"shapes\[0\] is no object"),
+    ("json", lambda: '{"shapes": [3]}', r"shapes\[0\] is not an object"),
     ("json", lambda: example("labelme.json").read_text()[:300], r"line \d+: not valid JSON .*cut short"),
     ("json", lambda: "[" * 100_000, "nested too deeply"),
     (
@@ -744,16 +746,16 @@ MALFORMED = [
     ),
     ("csv", lambda: "index,axis-0,axis-1\n0,1,\n", "line 2: the point has no number for one of its axes"),
     ("csv", lambda: "index,axis-0,axis-1\n0,1\n", "line 2: 2 columns; expected 3"),
-    ("csv", lambda: changed("payer.csv", ("nan,nan", "nan,3")), "line 2: landmark '3' has not all of its 2 numbers"),
+    ("csv", lambda: changed("payer.csv", ("nan,nan", "nan,3")), "line 2: landmark '3' has fewer than 2 numbers"),
     (
         "csv",
         lambda: changed("payer.csv", ("3143", "3142")),
-        "line 2: the image is '3142'; expected a name that no other",
+        "line 2: the image is '3142'; expected a name that no earlier",
     ),
     ("csv", lambda: changed("payer.csv", (",1926", "")), "line 2: 9 numbers; expected 10"),
     ("csv", lambda: changed("payer.csv", ("1926", "one")), "line 2: column 'number 10' is 'one'"),
     ("fcsv", lambda: changed("afids.fcsv", (",32,L olf", ",33,L olf")), r"\['33'\] are no labels of AFIDs"),
-    ("fcsv", lambda: changed("afids.fcsv", (",2,PC,", ",1,PC,")), "line 5: landmark '1' is in the file already"),
+    ("fcsv", lambda: changed("afids.fcsv", (",2,PC,", ",1,PC,")), "line 5: landmark '1' occurs twice"),
 ]
 
 

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The AASCE 2019 spine radiographs."""
+"""AASCE 2019 spine radiographs."""
 
 from __future__ import annotations
 

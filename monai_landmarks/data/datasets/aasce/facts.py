@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The AASCE 2019 spine radiographs: their facts, and what a copy holds."""
+"""AASCE 2019 spine radiographs: facts, and the images in a copy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["AASCE", "copied_images"]
 
 AASCE = PublicDataset(
     name="aasce",
-    title="AASCE 2019 spine radiographs (BoostNet, SpineWeb data set 16)",
+    title="AASCE 2019 spine radiographs (BoostNet, SpineWeb dataset 16)",
     images="609 frontal spine radiographs of unknown pixel size, each with three Cobb angles",
     landmarks=68,
     licence="released for research by its owners; no licence is known that covers other uses",
@@ -36,12 +36,12 @@ AASCE = PublicDataset(
     layout="boostnet_labeldata/data/{training,test}/*.jpg and labels/{training,test}/{filenames,landmarks,angles}.csv",
     read_by="aasce_datalist; format aasce of landmarks.csv",
     parts={"training": (481,), "testing": (128,)},
-    remarks="Some annotations cannot be right; aasce_datalist corrects or leaves them out, and says so.",
+    remarks="Some annotations cannot be correct; aasce_datalist corrects them or leaves them out, and logs it.",
 )
 
 
 def copied_images(root: Path) -> Iterator[CopiedImage]:
-    """What a copy of the benchmark holds, image by image."""
+    """Yield the images of a copy of the benchmark."""
     for part in AASCE.parts:
         try:
             for file, fault in read_aasce_part(root, part).items():

@@ -10,10 +10,10 @@
 # limitations under the License.
 
 
-"""The landmarks of the AASCE 2019 spine radiographs in their official layout (``landmarks.csv``), with the images beside.
+"""Official landmarks of the AASCE 2019 spine radiographs (``landmarks.csv``).
 
-``labels/<part>/landmarks.csv`` has a row an image: the x of 68 corners of vertebrae and then their y, as a part of the
-image's width and height. ``labels/<part>/filenames.csv`` names the images, and ``data/<part>/`` holds them.
+``labels/<part>/landmarks.csv`` has one row per image: the x of 68 corners of vertebrae, then their y, as fractions of
+the width and height of the image. ``labels/<part>/filenames.csv`` names the images; ``data/<part>/`` holds them.
 """
 
 from __future__ import annotations
@@ -54,20 +54,22 @@ _COLUMNS = 2 * len(AASCE_LANDMARKS)
 
 
 def is_aasce(text: str) -> bool:
-    """Whether text begins as such a table: a row of 136 numbers which are parts of an image."""
+    """Return whether text begins with a row of 136 numbers that are fractions of an image."""
     cells = text.lstrip().partition("\n")[0].split(",")
     return len(cells) == _COLUMNS and all(is_number(cell) and -1 < float(cell) < 2 for cell in cells)
 
 
 def read_aasce(path: Path) -> dict[str, LandmarkSet]:
-    """Read an official ``landmarks.csv``; ``filenames.csv`` and the images have to be where they are in the official layout.
+    """Read an official ``landmarks.csv``.
 
-    Points are pixel index of the images. Vertebrae whose last one is the topmost are put in order, and upper corners
-    exchanged with lower ones where they are below them, as in :func:`monai_landmarks.data.aasce_datalist`, which also leaves
-    out what cannot be right.
+    ``filenames.csv`` and the images must be at their places in the official layout.
+
+    Points are pixel index of the images. Vertebrae whose last one is the topmost are reordered, and upper corners below
+    lower ones are exchanged, as in :func:`monai_landmarks.data.aasce_datalist`. That function also leaves out images
+    whose landmarks cannot be correct.
 
     Raises:
-        ValueError: if a file is missing or malformed, or two rows are of one image.
+        ValueError: if a file is missing or malformed, or an image has two rows.
     """
     files = read_filenames(path.with_name("filenames.csv"))
     twice = [file for file, count in Counter(files).items() if count > 1]
@@ -81,25 +83,34 @@ def read_aasce(path: Path) -> dict[str, LandmarkSet]:
 
 
 def read_points(path: Path, images: list[Path]) -> list[np.ndarray]:
-    """The points (68, 2) of each image as pixel index, as the file has them."""
-    # from a part of the image, whose pixels have their centers at whole numbers, to pixel index
+    """Read the points (68, 2) of each image as pixel index, in the order of the file."""
+    # fractions count from the image's corner, half a pixel before the center of the first pixel
     rows = read_numbers(path, _COLUMNS, len(images))
     return [np.array(row).reshape(2, -1).T * image_size(image) - 0.5 for row, image in zip(rows, images)]
 
 
 def read_filenames(path: Path) -> list[str]:
-    """The images of ``filenames.csv``; a comma is part of a name."""
+    """Read the names of the images in ``filenames.csv``. A comma is part of a name."""
     return [",".join(cells) for _, cells in _rows(path)]
 
 
 def read_numbers(path: Path, columns: int, rows: int) -> list[list[float]]:
-    """A table of numbers, with or without a header."""
+    """Read a table of numbers, with or without header.
+
+    Args:
+        path: CSV file.
+        columns: expected number of columns.
+        rows: expected number of rows.
+
+    Raises:
+        ValueError: if the table has another shape or a cell is no number.
+    """
     table = _rows(path)
     if table and re.fullmatch(r"[A-Za-z_ ]+", table[0][1][0]):
         table = table[1:]  # some copies have a header, such as "MT,PT,TL"
     with naming_file(path):
         if len(table) != rows:
-            raise ValueError(f"{len(table)} rows; expected {rows}, one for each image of filenames.csv.")
+            raise ValueError(f"{len(table)} rows; expected {rows}, one per image of filenames.csv.")
         for line, cells in table:
             if len(cells) != columns or "" in cells:
                 raise ValueError(f"line {line}: {len([c for c in cells if c])} numbers; expected {columns}.")
@@ -107,24 +118,24 @@ def read_numbers(path: Path, columns: int, rows: int) -> list[list[float]]:
 
 
 def image_size(path: Path) -> np.ndarray:
-    """Width and height in pixels, from the file's header."""
+    """Return width and height in pixels, from the header of the file."""
     try:
         with Image.open(path) as image:
             return np.array(image.size)
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such image, though the tables have it.") from error
+        raise ValueError(f"{path}: no such image, but the tables list it.") from error
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: this image of the tables cannot be read ({error}).") from error
+        raise ValueError(f"{path}: the image cannot be read ({error}).") from error
 
 
 def top_to_bottom(points: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Vertebrae from top to bottom, the upper corners before the lower ones.
+    """Order vertebrae from top to bottom, and upper corners before lower ones.
 
     Args:
-        points: (68, 2), four corners a vertebra.
+        points: (68, 2), four corners per vertebra.
 
     Returns:
-        the points in order, and whether the last vertebra was the topmost.
+        the ordered points, and whether the last vertebra was the topmost.
     """
     vertebrae = points.reshape(-1, 4, 2).copy()
     rotated = bool(vertebrae[-1, :, 1].mean() < vertebrae[0, :, 1].mean())

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The ISBI 2015 cephalograms."""
+"""ISBI 2015 cephalograms."""
 
 from __future__ import annotations
 

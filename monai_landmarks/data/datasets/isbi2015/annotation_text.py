@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Annotations of the ISBI 2015 cephalogram challenge (``.txt``): 19 lines ``x,y``, and lines that class the patient."""
+"""Annotations of the ISBI 2015 cephalogram challenge (``.txt``): 19 lines ``x,y``, then classes of the patient."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from monai_landmarks.data.files.csv_rows import format_number, is_number, parse_number
 from monai_landmarks.data.files.safe_files import read_lines
-from monai_landmarks.data.landmarks.formats.landmark_sets import check_names, present_points, require_index
+from monai_landmarks.data.landmarks.formats.common import present_points, require_index, require_names
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
 __all__ = ["ISBI2015_LANDMARKS", "is_isbi2015", "read_isbi2015", "write_isbi2015"]
@@ -48,16 +48,16 @@ ISBI2015_LANDMARKS = (
 
 
 def is_isbi2015(text: str) -> bool:
-    """Whether the first line of text is ``x,y``."""
+    """Return whether the first line of the text is ``x,y``."""
     cells = text.lstrip().partition("\n")[0].split(",")
     return len(cells) == 2 and all(is_number(cell) for cell in cells)
 
 
 def read_isbi2015(path: Path) -> LandmarkSet:
-    """Read the 19 points, pixel index of the official image, of one annotation file.
+    """Read the 19 points of an annotation file, as pixel index of the official image.
 
     Raises:
-        ValueError: if there are fewer lines, or one is not ``x,y``.
+        ValueError: if there are fewer than 19 lines, or one of them is not ``x,y``.
     """
     count = len(ISBI2015_LANDMARKS)
     lines = read_lines(path)[:count]
@@ -73,13 +73,13 @@ def read_isbi2015(path: Path) -> LandmarkSet:
 
 
 def write_isbi2015(path: Path, landmark_set: LandmarkSet) -> None:
-    """Write the 19 points as 19 lines ``x,y``, without the classes of the patient.
+    """Write the 19 points as lines ``x,y``, without the classes of the patient.
 
     Raises:
-        ValueError: if a landmark of the challenge is missing, there are others, or the points are not pixel index.
+        ValueError: if the landmarks are not those of the challenge, one is missing, or the points are not pixel index.
     """
     require_index(landmark_set, "annotations of the challenge")
-    check_names(landmark_set, ISBI2015_LANDMARKS, "landmarks of the ISBI 2015 challenge")
+    require_names(landmark_set, ISBI2015_LANDMARKS, "landmarks of the ISBI 2015 challenge")
     ordered = landmark_set.with_spatial_dims(2).reorder(ISBI2015_LANDMARKS)
     points = present_points(ordered, "annotations of the challenge")
     path.write_text("".join(f"{format_number(x)},{format_number(y)}\n" for x, y in points), encoding="utf-8")

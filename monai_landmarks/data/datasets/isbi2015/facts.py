@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The ISBI 2015 cephalograms: their facts, and what a copy holds."""
+"""ISBI 2015 cephalograms: facts, and the images in a copy."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ ISBI2015 = PublicDataset(
     layout="RawImage/{TrainingData,Test1Data,Test2Data}/*.bmp and AnnotationsByMD/{400_senior,400_junior}/*.txt",
     read_by="isbi2015_datalist; format isbi2015 of the annotations",
     parts={"training": (150,), "testing": (150,), "test2": (100,)},
-    remarks="Except in test2 the doctors follow different definitions of the soft tissue pogonion; say whose points are the"
-    " truth.",
+    remarks="Except in test2 the doctors follow different definitions of the soft tissue pogonion; state whose points are the"
+    " ground truth.",
 )
 
 
 def copied_images(root: Path) -> Iterator[CopiedImage]:
-    """What a copy of the benchmark holds, image by image."""
+    """Yield the images of a copy of the benchmark."""
     for part in ISBI2015.parts:
         try:
             for landmarks in read_isbi2015_part(root, part).values():

@@ -8,7 +8,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Phantoms: X-ray-like hands and CT-like spines with exact landmarks, made from nothing. They are the embedded data."""
+"""Phantoms: synthetic hand radiographs and lumbar spine CTs with exact landmarks.
+
+They are the data that come with the package: ``hand`` and ``spine`` draw images, ``hand_anatomy`` and ``spine_anatomy``
+hold the skeletons, ``radiograph`` renders X-ray images, ``write`` writes files.
+"""
 
 from __future__ import annotations
 

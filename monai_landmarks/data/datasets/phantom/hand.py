@@ -22,14 +22,15 @@ from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, Landma
 
 __all__ = ["hand_phantom", "hand_spacing", "place_hand", "render_hand"]
 
-FIELD_OF_VIEW = (200.0, 236.0)  # mm: a grown hand with the wrist and some air around it
+FIELD_OF_VIEW = (200.0, 236.0)  # mm: an adult hand with the wrist and some air around it
 
 
 def hand_spacing(size: Sequence[int]) -> float:
-    """The pixel size in mm at which a hand fills an image of ``size`` (x, y) pixels.
+    """Return the pixel size in mm at which a hand fills an image of ``size`` (x, y) pixels.
 
-    >>> hand_spacing((256, 256))
-    0.921875
+    Example:
+        >>> hand_spacing((256, 256))
+        0.921875
     """
     return max(extent / n for extent, n in zip(FIELD_OF_VIEW, size))
 
@@ -41,14 +42,14 @@ def place_hand(
     scale: float = 1,
     rotation: float = 0,
 ) -> Skeleton:
-    """Move a hand from its own frame into the image plane, all landmarks at least 6 mm inside.
+    """Move a hand from its own frame into the image plane, with all landmarks at least 6 mm inside.
 
     Args:
-        skeleton: what ``hand_skeleton`` returns.
-        extent: width and height of the image plane, mm.
-        center: where the hand lies in the room it has to move, 0 (left, top) to 1 (right, bottom).
-        scale: size of the hand; made smaller if it would not fit.
-        rotation: clockwise, degrees.
+        skeleton: result of :func:`hand_skeleton`.
+        extent: width and height of the image plane in mm.
+        center: position of the hand within the free space, 0 (left, top) to 1 (right, bottom).
+        scale: size of the hand, reduced if it does not fit.
+        rotation: clockwise rotation in degrees.
 
     Returns:
         the skeleton in the image plane (mm, y downward).
@@ -64,7 +65,13 @@ def place_hand(
 
 
 def render_hand(skeleton: Skeleton, size: Sequence[int], spacing: float, rng: np.random.Generator) -> np.ndarray:
-    """Take the radiograph of a hand in the image plane; ``rng`` draws exposure, contrast, blur, noise and what lies beside it.
+    """Simulate the radiograph of a hand in the image plane.
+
+    Args:
+        skeleton: skeleton in the image plane.
+        size: pixels along x and y.
+        spacing: pixel size in mm.
+        rng: random number generator for exposure, contrast, blur, noise, marker and collimation.
 
     Returns:
         float32 image (size[0], size[1]) between 0 (air) and 1.
@@ -75,14 +82,14 @@ def render_hand(skeleton: Skeleton, size: Sequence[int], spacing: float, rng: np
     for bone in skeleton.bones:
         canvas.add_bone(bone, cortical)
 
-    # fine beams of bone tissue: a band of noise that only bone shows
+    # trabeculae: band-limited noise that only bone shows
     grain = rng.standard_normal(canvas.bone.shape, dtype=np.float32)
     grain = blur(grain, 0.7 / spacing) - blur(grain, 1.8 / spacing)
     bone = canvas.bone * (1 + rng.uniform(0.03, 0.08) * grain / (grain.std() + 1e-6))
     soft = blur(canvas.soft, max(0.5, 0.5 / spacing))
     attenuation = blur(bone + soft, max(0.35, rng.uniform(0.2, 0.6) / spacing))
 
-    # the beam is stronger to one side; noise is that of counted photons, a little smeared in the detector
+    # the beam is stronger on one side; photon noise, slightly blurred in the detector
     angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.12)
     width, height = np.asarray(size) * spacing
     ramp = np.cos(angle) * (canvas.x[:, None] / width - 0.5) + np.sin(angle) * (canvas.y / height - 0.5)
@@ -90,7 +97,7 @@ def render_hand(skeleton: Skeleton, size: Sequence[int], spacing: float, rng: np
     dose = np.exp(-attenuation) * (1 + slope * ramp)
     dose *= 1 + rng.uniform(0.004, 0.016) * noise * np.exp(attenuation / 2)
 
-    # what the viewer shows: dense is bright, broad differences are evened out, some scatter around the hand
+    # the displayed image: dense tissue is bright, broad differences are reduced, some scatter surrounds the hand
     image = -np.log(np.maximum(dose, 1e-3))
     image += rng.uniform(0, 0.1) * blur(canvas.soft, 9 / spacing)
     image -= rng.uniform(0.15, 0.4) * blur(attenuation, 14 / spacing) * smoothstep(attenuation, 0, 0.4)
@@ -106,7 +113,7 @@ def render_hand(skeleton: Skeleton, size: Sequence[int], spacing: float, rng: np
 
 
 def _add_marker(image: np.ndarray, skeleton: Skeleton, canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
-    """A lead letter "L" in the corner that is farthest from the hand."""
+    """Add a lead letter "L" in the corner farthest from the hand."""
     extent = np.array([canvas.x[-1], canvas.y[-1]])
     corners = (0.1 + 0.8 * np.array([(0, 0), (1, 0), (0, 1), (1, 1)]) + rng.uniform(-0.03, 0.03, (4, 2))) * extent
     tissue = np.concatenate([points for points, _ in skeleton.chains])
@@ -123,7 +130,7 @@ def _add_marker(image: np.ndarray, skeleton: Skeleton, canvas: Canvas, rng: np.r
 
 
 def _collimate(image: np.ndarray, skeleton: Skeleton, canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
-    """Shutters that close the beam to a slightly turned rectangle, which leaves all landmarks free."""
+    """Add shutters that limit the beam to a slightly rotated rectangle, which contains all landmarks."""
     angle = np.deg2rad(rng.normal(0, 2))
     middle = np.array([canvas.x.mean(), canvas.y.mean()])
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -141,15 +148,16 @@ def _collimate(image: np.ndarray, skeleton: Skeleton, canvas: Canvas, rng: np.ra
 def hand_phantom(
     rng: np.random.Generator | int, size: Sequence[int] = (256, 256), spacing: float | None = None
 ) -> tuple[np.ndarray, LandmarkSet]:
-    """Draw a hand and take its radiograph.
+    """Draw a hand and simulate its radiograph.
 
     Args:
-        rng: a generator, or a seed for one.
+        rng: random number generator, or its seed.
         size: pixels along x and y.
-        spacing: pixel size in mm; by default a grown hand fills the image (``hand_spacing``).
+        spacing: pixel size in mm. By default an adult hand fills the image (:func:`hand_spacing`).
 
     Returns:
-        float32 image (x, y) between 0 and 1, and its 37 landmarks as index coordinates (integers at pixel centers).
+        float32 image (x, y) between 0 and 1, and its 37 landmarks in index coordinates (whole numbers at pixel
+        centers).
 
     Example:
         >>> image, landmarks = hand_phantom(7)

@@ -8,10 +8,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The articulated skeleton of a left hand, seen from the back: bones, soft tissue and 37 landmarks, in millimeters.
+"""Articulated skeleton of a left hand seen from the back: bones, soft tissue and 37 landmarks, in millimeters.
 
-The hand's own frame has its origin at the wrist (middle of the radius' joint surface), ``x`` toward the thumb and ``y``
-toward the fingers. Every landmark is a point of a bone's outline, so it is exact and it can be seen.
+The frame of the hand has its origin at the wrist (middle of the joint surface of the radius), ``x`` toward the thumb
+and ``y`` toward the fingers. Every landmark is a point of a bone's outline, so that it is exact and visible.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ SEGMENTS = ("metacarpal", "proximal_phalanx", "middle_phalanx", "distal_phalanx"
 
 # finger 1 is the thumb, which has no middle phalanx
 LENGTH = np.array([[46, 32, 0, 22], [67, 40, 23, 16.5], [64, 44, 27, 17.5], [57, 41, 25.5, 17.5], [53, 32.5, 18.5, 16]])
-# half widths at the base, in the middle of the shaft, at the head; one row a segment, scaled by the finger's girth
+# half widths at the base, in the middle of the shaft, at the head; one row per segment, scaled by the finger's girth
 HALF_WIDTH = np.array([[7.2, 3.9, 7.0], [7.4, 4.3, 5.5], [6.3, 3.7, 4.6], [5.3, 2.4, 3.6]])
 GIRTH = np.array([1.08, 1.02, 1.03, 0.96, 0.88])
 BASE = np.array([[27.2, 30.6], [12.2, 34], [1.2, 35.6], [-9.4, 34], [-19, 31.7]])
 JOINT_GAP = 1.7
 
 # fmt: off
-# outlines of the short bones and of the forearm; every point lies on the drawn border, those with a name are landmarks
+# outlines of the short bones and the forearm; every point lies on the drawn border, and those with a name are landmarks
 CARPALS: dict[str, list[tuple]] = {
     "scaphoid": [
         (3.6, 5.3, "scaphoid_proximal"), (9.7, 3.2), (16.2, 6.8), (21, 12.9), (21.5, 17.8, "scaphoid_distal"),
@@ -98,17 +98,17 @@ HAND_LANDMARKS: tuple[str, ...] = (
 
 @dataclass(frozen=True)
 class HandPose:
-    """How a hand is built and held; angles in degrees, clockwise from "up" as seen in the image.
+    """Build and pose of a hand. Angles are in degrees, clockwise from "up" in the image.
 
     Args:
         length: factor for the length of each bone (5 fingers, 4 segments).
         girth: factor for the width of all bones.
-        direction: direction in the image plane of each bone (5, 4).
-        flexion: how far each bone is tilted out of the image plane (5, 4); it is seen shorter by the cosine.
+        direction: direction of each bone in the image plane (5, 4).
+        flexion: tilt of each bone out of the image plane (5, 4), which shortens it by the cosine.
         wrist: direction of the hand against the forearm.
-        shape: random displacement of the carpal outlines' centers (8, 2), mm.
+        shape: random displacement of the centers of the carpal outlines (8, 2), mm.
         soft: factor for the thickness of the soft tissue.
-        growth_plates: 0 for a grown hand, up to 1 for a young one, whose growth plates are wide.
+        growth_plates: 0 for an adult hand, up to 1 for a young one with wide growth plates.
     """
 
     length: np.ndarray
@@ -122,7 +122,7 @@ class HandPose:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> HandPose:
-        """Draw a hand."""
+        """Draw a random hand."""
         spread, thumb = rng.uniform(0.3, 1.25), rng.uniform(0, 1)
         fingers = spread * np.array([0, 12, 1, -9, -22]) + rng.normal(0, 1.2, 5)
         metacarpals = np.array([0, 8.5, 0, -8, -17]) * (0.85 + 0.15 * spread) + rng.normal(0, 0.8, 5)
@@ -145,7 +145,7 @@ class HandPose:
 
     @classmethod
     def neutral(cls) -> HandPose:
-        """The mean hand, fingers slightly spread."""
+        """Return the mean hand, with slightly spread fingers."""
         zero = np.zeros((5, 4))
         fan = np.array([[34, 24, 24, 18], [8.5, 9, 8, 7], [0, 1, 1, 1], [-8, -7, -6, -5], [-17, -16, -13, -11]])
         return cls(zero + 1, 1.0, fan.astype(float), zero, 0.0, np.zeros((len(CARPALS), 2)), 1.0, 0.0)
@@ -153,14 +153,14 @@ class HandPose:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Bones, soft tissue (chains of points (K, 2) with radii (K,)) and landmarks (37, 2), in one plane, mm."""
+    """Bones, soft tissue (chains of points (K, 2) with radii (K,)) and landmarks (37, 2) in one plane, mm."""
 
     bones: list[Bone]
     chains: list[tuple[np.ndarray, np.ndarray]]
     landmarks: np.ndarray
 
     def moved(self, matrix: np.ndarray, shift: np.ndarray) -> Skeleton:
-        """All of it under ``matrix @ p + shift``, where the matrix is a similarity (a mirror and a scale are allowed)."""
+        """Map all parts by ``matrix @ p + shift``, where the matrix is a similarity, possibly with mirror and scale."""
 
         def move(points: np.ndarray) -> np.ndarray:
             return points @ matrix.T + shift
@@ -186,7 +186,7 @@ def _unit(degrees: float) -> np.ndarray:
 
 
 def _long_bone_outline(segment: int, length: float, width: np.ndarray) -> np.ndarray:
-    """Border (K, 2) of a finger bone along +x; starts with the middle of its base, the middle of its head is at (length, 0)."""
+    """Return the border (K, 2) of a finger bone along +x, from the middle of its base; its head ends at (length, 0)."""
     b, s, h = width
     if segment == 0:  # a square base, a round head
         base = [(-0.05 * b, 0.55 * b), (0.18 * b, 0.93 * b), (0.65 * b, 0.97 * b), (0.27 * length, 0.35 * b + 0.65 * s)]
@@ -205,13 +205,14 @@ def _long_bone_outline(segment: int, length: float, width: np.ndarray) -> np.nda
 
 
 def hand_skeleton(pose: HandPose) -> Skeleton:
-    """Put the bones of a hand together, finger by finger from the wrist outward.
+    """Assemble the bones of a hand, finger by finger from the wrist outward.
 
     Args:
         pose: build and pose of the hand.
 
     Returns:
-        the skeleton in the hand's frame (mm, y toward the fingers); landmarks in the order of ``HAND_LANDMARKS``.
+        the skeleton in the frame of the hand (mm, y toward the fingers), with landmarks in the order of
+        ``HAND_LANDMARKS``.
     """
     bones: list[Bone] = []
     chains: list[tuple[np.ndarray, np.ndarray]] = []
@@ -259,7 +260,7 @@ def hand_skeleton(pose: HandPose) -> Skeleton:
         radii = np.array([15.5, 12.2, 10.6, 9.2, 7.0]) if finger else np.array([16.0, 13.0, 11.5, 7.8])
         joints[-1] = end - 1.5 * along
         chains.append((np.array(joints), radii * pose.soft * (0.9 + 0.1 * GIRTH[finger])))
-    # the muscles at the thumb and the little finger's edge, the web between thumb and index, the wrist and the forearm
+    # muscles at the thumb and the edge of the little finger, web between thumb and index finger, wrist and forearm
     forearm = np.array(
         [[[9.0, 22.0], [7.0, -4.0], [4.5, -60.0], [7.0, -130.0]], [[-13, 20], [-14, -4], [-13, -60], [-15, -130]]]
     )

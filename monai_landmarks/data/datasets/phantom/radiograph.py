@@ -8,10 +8,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""How a schematic X-ray image is made: analytic shapes, path lengths through them, attenuation.
+"""Rendering of schematic X-ray images: analytic shapes, path lengths through them, attenuation.
 
-All lengths are millimeters in the image plane, ``x`` to the right and ``y`` downward; pixel ``(i, j)`` has its center at
-``((i + 0.5) * spacing, (j + 0.5) * spacing)``. Arrays are ``(x, y)``, as MONAI's ``PILReader`` gives them.
+All lengths are millimeters in the image plane, ``x`` to the right and ``y`` downward. Pixel ``(i, j)`` has its center
+at ``((i + 0.5) * spacing, (j + 0.5) * spacing)``. Arrays are ``(x, y)``, as MONAI's ``PILReader`` returns them.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ __all__ = ["Bone", "Canvas", "blur", "closed_spline", "smoothstep"]
 
 @dataclass(frozen=True)
 class Bone:
-    """A bone as its outline in the image plane and what the rays meet inside.
+    """A bone: its outline in the image plane, and what attenuates the rays inside.
 
     Args:
         outline: closed polygon (K, 2), mm.
         half_thickness: half the depth of the bone along the rays, mm.
-        cortex: thickness of the dense shell at the bone's ends and in its shaft, mm.
+        cortex: thickness of the dense shell at the ends of the bone and in its shaft, mm.
         marrow: attenuation of the inside (1 / mm) at the ends and in the shaft.
-        axis: the two end points (2, 2) of a long bone; None for a short bone, which is all "end".
-        growth_plate: where along the axis a growing bone has a layer of cartilage, and how thick this is, mm.
+        axis: the two end points (2, 2) of a long bone; None for a short bone, which has no shaft.
+        growth_plate: position along the axis and thickness of the layer of cartilage in a growing bone, mm.
     """
 
     outline: np.ndarray
@@ -46,13 +46,13 @@ class Bone:
 
 
 def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Go smoothly from 0 at ``low`` to 1 at ``high``."""
+    """Rise smoothly from 0 at ``low`` to 1 at ``high``."""
     t = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
 def closed_spline(control: np.ndarray, samples: int = 4) -> np.ndarray:
-    """Closed Catmull-Rom spline (K * samples, 2) through the points ``control`` (K, 2), which are all kept as vertices."""
+    """Return a closed Catmull-Rom spline (K * samples, 2) through the points ``control`` (K, 2)."""
     p0, p1, p2, p3 = (np.roll(control, shift, axis=0)[:, None] for shift in (1, 0, -1, -2))
     t = (np.arange(samples) / samples)[None, :, None]
     curve = p1 + 0.5 * t * (p2 - p0 + t * (2 * p0 - 5 * p1 + 4 * p2 - p3 + t * (3 * (p1 - p2) + p3 - p0)))
@@ -60,7 +60,7 @@ def closed_spline(control: np.ndarray, samples: int = 4) -> np.ndarray:
 
 
 def blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur of a 2-D array by ``sigma`` pixels, the border repeated; a wide one is done on a coarser grid."""
+    """Blur a 2-D array with a Gaussian of ``sigma`` pixels, with replicated border. A wide one uses a coarser grid."""
     coarse = int(sigma // 2)
     if coarse > 1:
         padded = np.pad(image, [(0, -n % coarse) for n in image.shape], mode="edge")
@@ -87,12 +87,12 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def signed_distance(x: np.ndarray, y: np.ndarray, polygon: np.ndarray) -> np.ndarray:
-    """Distance of the points (P,), (P,) from the border of a closed polygon (K, 2), positive inside."""
+    """Return the distance of points (P,), (P,) from the border of a closed polygon (K, 2), positive inside."""
     corner, edge = polygon.astype(x.dtype), (np.roll(polygon, -1, axis=0) - polygon).astype(x.dtype)
     px, py = x[:, None] - corner[:, 0], y[:, None] - corner[:, 1]
     t = np.clip((px * edge[:, 0] + py * edge[:, 1]) / (edge**2).sum(1), 0, 1)
     squared = ((px - t * edge[:, 0]) ** 2 + (py - t * edge[:, 1]) ** 2).min(1)
-    # an odd number of edges to one side of the point: inside
+    # a point is inside if the number of edges on one side of it is odd
     below, above = py >= 0, py < edge[:, 1]
     crossed = (below == above) & ((edge[:, 0] * py > edge[:, 1] * px) == below)
     inside = np.logical_xor.reduce(crossed, axis=1)
@@ -100,7 +100,7 @@ def signed_distance(x: np.ndarray, y: np.ndarray, polygon: np.ndarray) -> np.nda
 
 
 class Canvas:
-    """An image plane on which the attenuation along each ray is summed.
+    """Image plane on which the attenuation along each ray is summed.
 
     Args:
         size: pixels along x and y.
@@ -114,7 +114,7 @@ class Canvas:
         self.soft = np.zeros(tuple(size), np.float32)
 
     def window(self, points: np.ndarray, margin: float) -> tuple[slice, slice] | None:
-        """The part of the canvas that holds the points (K, 2) and a margin in mm; None if that is outside."""
+        """Return the part of the canvas that holds the points (K, 2) and a margin in mm; None if it is outside."""
         low, high = points.min(0) - margin, points.max(0) + margin
         out = []
         for d, grid in enumerate((self.x, self.y)):
@@ -125,7 +125,7 @@ class Canvas:
         return out[0], out[1]
 
     def grid(self, window: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
-        """Flat x and y (mm) of the pixels of a window."""
+        """Return x and y (mm) of the pixels of a window as flat arrays."""
         x, y = np.meshgrid(self.x[window[0]], self.y[window[1]], indexing="ij")
         return x.ravel(), y.ravel()
 
@@ -151,7 +151,7 @@ class Canvas:
         self.bone[window] += total.reshape(shape)
 
     def _attenuation(self, depth: np.ndarray, bone: Bone, cortical: float, part: int) -> np.ndarray:
-        """Attenuation at a depth inside the outline, averaged over a pixel's width so that edges are smooth."""
+        """Return the attenuation at a depth inside the outline, averaged over the width of a pixel for smooth edges."""
         cortex, half = bone.cortex[part], bone.half_thickness
 
         def path(d: np.ndarray, h: float) -> np.ndarray:
@@ -166,9 +166,9 @@ class Canvas:
         return np.interp(depth, d, profile).astype(np.float32)
 
     def add_soft_tissue(self, chains: Sequence[tuple[np.ndarray, np.ndarray]], attenuation: float) -> None:
-        """Add soft tissue around chains of points (K, 2) with radii (K,), melted together where they meet.
+        """Add soft tissue around chains of points (K, 2) with radii (K,), merged smoothly where they meet.
 
-        Each chain is a tube of round cross-section whose radius runs linearly from point to point.
+        Each chain is a tube with circular cross-section whose radius changes linearly from point to point.
         """
         power = 4
         total = np.zeros_like(self.soft)

@@ -24,6 +24,7 @@ from monai_landmarks.data.datasets.phantom.spine_anatomy import (
     spine_vertebrae,
 )
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
+from monai_landmarks.spaces import affine_spacing, points_to_index
 
 __all__ = ["spine_phantom"]
 
@@ -39,18 +40,18 @@ def spine_phantom(
     oblique: float = 0.0,
     crop: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray, LandmarkSet]:
-    """Draw a lumbar spine and take its CT.
+    """Draw a lumbar spine and simulate its CT.
 
     Args:
-        rng: a generator, or a seed for one.
+        rng: random number generator, or its seed.
         size: voxels along the three axes.
-        spacing: voxel size, mm.
-        oblique: the image axes are turned against the patient's by up to this many degrees around each axis.
-        crop: probability that the field of view lies too high or too low, so that it cuts off one to two vertebrae.
+        spacing: voxel size in mm.
+        oblique: largest rotation of the image axes against the patient's axes, around each axis, in degrees.
+        crop: probability that the field of view is too high or too low and cuts off one or two vertebrae.
 
     Returns:
-        int16 volume (x, y, z) in Hounsfield units; its affine (4, 4) from index to world RAS, mm; its landmarks in
-        world RAS with their left-right pairs. A landmark outside of the volume is missing.
+        int16 volume (x, y, z) in Hounsfield units; its affine (4, 4) from index to RAS world in mm; its landmarks in
+        RAS world with their left-right pairs. A landmark outside the volume is missing.
 
     Example:
         >>> volume, affine, landmarks = spine_phantom(3, size=(32, 32, 48), spacing=(4, 4, 4))
@@ -63,13 +64,13 @@ def spine_phantom(
     found = {name: point for vertebra in vertebrae for name, point in vertebra.landmarks.items()}
     points = np.array([found[name] for name in SPINE_LANDMARKS])
     affine = _field_of_view(points, size, spacing, oblique, crop, rng)
-    origin = rng.uniform(-60, 60, 3).round(1)  # the scanner's is not in L3
+    origin = rng.uniform(-60, 60, 3).round(1)  # the origin of a scanner is not in L3
     volume = _scan(vertebrae, pose, size, affine, rng)
 
     affine[:3, 3] += origin
-    affine = affine.astype(np.float32).astype(np.float64)  # a NIfTI header has single precision
+    affine = affine.astype(np.float32).astype(np.float64)  # NIfTI headers have single precision
     world = points + origin
-    index = (world - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
+    index = points_to_index(world, affine)
     world[((index < -0.5) | (index > np.asarray(size) - 0.5)).any(1)] = np.nan
     return volume, affine, LandmarkSet(SPINE_LANDMARKS, world, CoordinateSystem.RAS, SPINE_PAIRS)
 
@@ -82,7 +83,7 @@ def _field_of_view(
     crop: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """An affine (4, 4) whose volume holds all points (N, 3), wherever it has room; where it has none, they are in its middle."""
+    """Return an affine (4, 4) whose volume holds all points (N, 3), or is centered on them if it is too small."""
     turn = np.eye(3)
     for axis, angle in enumerate(np.deg2rad(rng.uniform(-oblique, oblique, 3))):
         step, (i, j) = np.eye(3), [d for d in range(3) if d != axis]
@@ -106,10 +107,10 @@ def _field_of_view(
 def _scan(
     vertebrae: list[Vertebra], pose: SpinePose, size: Sequence[int], affine: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Hounsfield units (int16) of every voxel."""
+    """Return the Hounsfield units (int16) of all voxels."""
     axes = np.meshgrid(*(np.arange(n, dtype=np.float32) for n in size), indexing="ij", sparse=True)
     world = [_weighted(row[:3], axes) + np.float32(row[3]) for row in affine[:3]]
-    voxel = float(np.sqrt((affine[:3, :3] ** 2).sum(0)).mean())
+    voxel = float(affine_spacing(affine, 3).mean())
     volume = _soft_tissue(world, pose, rng)
     trabecular, cortical = rng.uniform(130, 230), rng.uniform(650, 950)
     inverse = np.linalg.inv(affine)
@@ -122,7 +123,7 @@ def _scan(
         local = [grid[window].ravel() - c for grid, c in zip(world, vertebra.center.astype(np.float32))]
         local = [_weighted(axis, local) for axis in vertebra.frame]
         depth, disc, canal = _vertebra_depth(vertebra, local)
-        # what is soft first: a disc belongs to two neighbors and must not cover either of them
+        # soft parts first: a disc belongs to two vertebrae and must not cover either of them
         soft += [(window, disc, DISC), (window, canal, FLUID)]
         hard += [(window, depth, cortical), (window, depth - SHELL, trabecular)]
     for window, depth, value in soft + hard:
@@ -132,18 +133,18 @@ def _scan(
 
 
 def _weighted(weights: np.ndarray, arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """The sum of three arrays, each times its weight, in single precision."""
+    """Return the weighted sum of three arrays in single precision."""
     a, b, c = weights.astype(np.float32)
     return a * arrays[0] + b * arrays[1] + c * arrays[2]
 
 
 def _cover(region: np.ndarray, depth: np.ndarray, value: float, voxel: float) -> None:
-    """Fill, in place, where the depth is positive; voxels on the border in part."""
+    """Fill, in place, where the depth is positive; border voxels are filled partly."""
     region += np.clip(0.5 + depth / np.float32(voxel), 0, 1) * (np.float32(value) - region)
 
 
 def _window(vertebra: Vertebra, inverse: np.ndarray, size: Sequence[int]) -> tuple[slice, slice, slice] | None:
-    """The voxels that a vertebra with its disc may touch; None if it is out of view."""
+    """Return the voxels that a vertebra with its disc may touch; None if it is outside the volume."""
     reach = [
         vertebra.body,
         -vertebra.body,
@@ -163,10 +164,10 @@ def _window(vertebra: Vertebra, inverse: np.ndarray, size: Sequence[int]) -> tup
 
 
 def _vertebra_depth(vertebra: Vertebra, local: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How deep each point lies inside the bone, its discs and the canal behind it, mm; negative outside."""
+    """Return the depth of each point in the bone, its discs and the canal behind it, in mm; negative outside."""
     r, a, u = local
     width, depth, height = (np.float32(v) for v in vertebra.body)
-    # an oval, hollow toward the canal, with a waist; the end plates are hollow too
+    # an oval, concave toward the canal, with a waist; the end plates are concave too
     rho = np.sqrt((r / width) ** 2 + ((a + 0.12 * depth) / depth) ** 2 + 1e-6)
     # in the midline the front and the back wall are equally far from the center
     hollow = 0.22 * depth * np.exp(-((r / (0.55 * width)) ** 2))
@@ -189,7 +190,7 @@ def _vertebra_depth(vertebra: Vertebra, local: list[np.ndarray]) -> tuple[np.nda
 
 
 def _soft_tissue(world: list[np.ndarray], pose: SpinePose, rng: np.random.Generator) -> np.ndarray:
-    """Skin, fat, the muscles along the spine, aorta and vena cava, bowel; they follow the spine's curve."""
+    """Render skin, fat, the muscles along the spine, aorta, vena cava and bowel. They follow the curve of the spine."""
     z = world[2]
     x0, y0 = pose.axis(z)
     x, y = (world[0] - x0) / pose.scale, (world[1] - y0) / pose.scale

@@ -8,10 +8,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The skeleton of a lumbar spine: vertebrae on a curve, and 20 landmarks, in world RAS millimeters.
+"""Skeleton of a lumbar spine: vertebrae on a curve, and 20 landmarks, in world RAS millimeters.
 
-A vertebra's own frame has its origin at the center of its body; its axes run to the patient's right, anterior and up
-along the spine. Between the vertebrae the spine's axis is a smooth curve in both planes.
+The frame of a vertebra has its origin at the center of the body. Its axes point to the patient's right, anterior, and
+up along the spine. Between vertebrae the axis of the spine is a smooth curve in both planes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SPINE_PAIRS: tuple[tuple[str, str], ...] = tuple(
 )
 PITCH = 34.5  # mm from body to body
 
-# one side of the arch behind the body: start, end, radius at both; mm in the vertebra's frame; the left side is its mirror
+# right side of the arch behind the body: start, end, radius at both, mm in the vertebra's frame; the left is its mirror image
 PEDICLE = ((12.5, -12, 4.5), (13.5, -24, 4.5), 4.6, 4.6)
 LAMINA = ((14, -26, 2), (3, -36, -4), 4.2, 3.8)
 FACETS = ((15.5, -27, 13), (14, -29, -14), 4.4, 4.8)
@@ -46,16 +46,16 @@ ALA = (((20, -8, 3), (44, -18, -4), 13.0, 11.0), ((30, -14, -10), (36, -22, -36)
 
 @dataclass(frozen=True)
 class SpinePose:
-    """How a spine is built and bent.
+    """Build and curvature of a spine.
 
     Args:
-        scale: size of all of it.
-        lordosis: how far the curve's ends lie behind its middle, mm at 90 mm.
-        slope: forward lean of the whole, mm/mm.
-        scoliosis: amplitude of the sideways wave, mm.
-        phase: where the wave begins, radians.
-        twist: rotation of each vertebra around the spine's axis (8,), degrees: T11, T12, L1 to L5, S1.
-        stretch: factor for each vertebra's width, depth, height and the length of its processes (8, 4).
+        scale: size of the whole spine.
+        lordosis: distance of the ends of the curve behind its middle, in mm at 90 mm height.
+        slope: forward lean of the whole spine, mm/mm.
+        scoliosis: amplitude of the lateral wave, mm.
+        phase: phase of the lateral wave, radians.
+        twist: rotation of each vertebra around the axis of the spine (8,), degrees: T11, T12, L1 to L5, S1.
+        stretch: factors for width, depth, height and length of the processes of each vertebra (8, 4).
     """
 
     scale: float
@@ -68,7 +68,7 @@ class SpinePose:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> SpinePose:
-        """Draw a spine."""
+        """Draw a random spine."""
         return cls(
             scale=rng.uniform(0.84, 1.0),
             lordosis=rng.uniform(5, 17),
@@ -80,17 +80,24 @@ class SpinePose:
         )
 
     def axis(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the spine's axis is at height ``z`` (mm): x and y."""
-        z = np.clip(z, -110, 120)  # beyond, the body goes straight on
+        """Return x and y of the axis of the spine at height ``z`` (mm)."""
+        z = np.clip(z, -110, 120)  # straight beyond these heights
         x = self.scoliosis * (np.sin(z / 42 + self.phase) - np.sin(self.phase))
         return x, self.slope * z - self.lordosis * (z / 90) ** 2
 
 
 @dataclass(frozen=True)
 class Vertebra:
-    """One vertebra: ``frame`` (3, 3) has its axes as rows, ``center`` (3,) is world mm, lengths are mm.
+    """One vertebra.
 
-    ``body`` is half its width, depth and height; ``capsules`` are (start, end, radius, radius) in the vertebra's frame.
+    Args:
+        name: name of the vertebra.
+        center: center of the body (3,) in world mm.
+        frame: axes of the vertebra as rows (3, 3).
+        body: half width, depth and height of the body, mm.
+        half_pitch: half the distance from body to body, mm.
+        capsules: (start, end, radius, radius) of the parts of the arch, in the frame of the vertebra, mm.
+        landmarks: landmarks in world mm.
     """
 
     name: str
@@ -103,14 +110,14 @@ class Vertebra:
 
 
 def spine_vertebrae(pose: SpinePose) -> list[Vertebra]:
-    """Put the vertebrae T11 to S1 on the spine's axis; L3 comes to lie at the origin.
+    """Place the vertebrae T11 to S1 on the axis of the spine, with L3 at the origin.
 
     Args:
-        pose: build and shape of the spine.
+        pose: build and curvature of the spine.
 
     Returns:
-        the vertebrae with their landmarks in world mm: the body's center, and the outermost point of each process, which
-        lies on its surface on its axis.
+        the vertebrae with their landmarks in world mm: the center of the body, and the outermost point of each process,
+        on its surface and axis.
     """
     vertebrae = []
     for index, name in enumerate(("T11", "T12", *LUMBAR, "S1")):
@@ -138,7 +145,7 @@ def spine_vertebrae(pose: SpinePose) -> list[Vertebra]:
                 capsules.append((a * (-1, 1, 1), b * (-1, 1, 1), r0 * pose.scale, r1 * pose.scale))
         found = {}
         if name in LUMBAR:
-            # the arch's list begins with the spinous process and then the right and left transverse processes
+            # the list begins with the spinous process, then the right and left transverse processes
             tips = [b + r1 * (b - a) / np.linalg.norm(b - a) for a, b, _, r1 in capsules[:3]]
             found[f"{name}_body_center"] = center
             for part, tip in zip(("spinous_tip", "transverse_right_tip", "transverse_left_tip"), tips):

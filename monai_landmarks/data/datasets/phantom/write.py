@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Write phantoms as ordinary files: images, landmarks and the datalist that names them."""
+"""Writing of phantoms as files: images, landmarks and their datalist."""
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ from monai_landmarks.data.landmarks.landmark_set import LandmarkSet
 
 __all__ = ["write_hand_phantom", "write_spine_phantom"]
 
-VERSION = 1  # of the pictures: a phantom written by another version is not the same and is written anew
+VERSION = 1  # of the images: a phantom of another version is replaced
 
 
 def sections(num_images: int, val_frac: float, test_frac: float) -> list[str]:
-    """The datalist section of each image: training comes first, then validation, then testing.
+    """Return the section of each image: training first, then validation, then testing.
 
-    >>> sections(5, 0.2, 0.2)
-    ['training', 'training', 'training', 'validation', 'testing']
+    Example:
+        >>> sections(5, 0.2, 0.2)
+        ['training', 'training', 'training', 'validation', 'testing']
     """
     validation, testing = (int(round(num_images * f)) for f in (val_frac, test_frac))
     training = num_images - validation - testing
@@ -60,16 +61,17 @@ def write_phantom(
     landmarks: dict[str, Any],
     write_image: Callable[[Path, int], tuple[dict[str, Any], LandmarkSet]],
 ) -> Path:
-    """Write ``num_images`` images, a table of their landmarks and, last of all, the datalist.
+    """Write ``num_images`` images, a table of their landmarks and, last, the datalist.
 
-    Of several processes that ask for the same phantom, as in a training on several devices, one writes it and the others
-    wait for it.
+    If several processes request the same phantom, as in a training on several devices, one writes it and the others
+    wait.
 
     Args:
-        folder: where to write.
-        parameters: what determines the phantom, JSON types; a datalist that records the same is left as it is.
-        landmarks: the datalist's description of the landmarks: names, pairs, coordinate system.
-        write_image: writes image number i into the folder and returns its datalist item and its landmarks.
+        folder: folder to write.
+        parameters: JSON values that determine the phantom. If the datalist already records the same values, nothing is
+            written.
+        landmarks: description of the landmarks in the datalist: names, pairs, coordinate system.
+        write_image: function that writes image number i into the folder and returns its item and its landmarks.
 
     Returns:
         path of ``datalist.json``.
@@ -82,8 +84,8 @@ def write_phantom(
         return datalist
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".writing.lock"):
-        if not _is_complete(datalist, parameters):  # another process may have written it meanwhile
-            datalist.unlink(missing_ok=True)  # an interrupted run must not leave a datalist that speaks of other images
+        if not _is_complete(datalist, parameters):  # another process may have written it in the meantime
+            datalist.unlink(missing_ok=True)  # an interrupted run must not leave the datalist of other images
             _write_all(datalist, parameters, landmarks, belongs, write_image)
     return datalist
 
@@ -119,14 +121,14 @@ def _is_complete(datalist: Path, parameters: dict[str, Any]) -> bool:
 
 
 def _drop(found: LandmarkSet, missing_fraction: float, seed: int, index: int) -> LandmarkSet:
-    """Round to 4 digits, as the files have it, and make some landmarks missing."""
+    """Round points to 4 digits, as in the files, and make some landmarks missing."""
     points = found.points.round(4)
     points[np.random.default_rng([seed, index, 1]).random(len(points)) < missing_fraction] = np.nan
     return replace(found, points=points)
 
 
 def _jitter(found: LandmarkSet, deviation: np.ndarray, seed: int, index: int) -> LandmarkSet:
-    """Labels of an annotator who is not sure: normal noise with a standard deviation (N,) in the unit of the points."""
+    """Add normal noise with standard deviations (N,) to the points, in their unit, as an uncertain annotator would."""
     noise = np.random.default_rng([seed, index, 2]).standard_normal(found.points.shape)
     return replace(found, points=found.points + deviation[:, None] * noise)
 
@@ -143,29 +145,30 @@ def write_hand_phantom(
     missing_fraction: float = 0.0,
     label_jitter: float | Sequence[float] = 0.0,
 ) -> Path:
-    """Write schematic hand radiographs (8-bit PNG) with their landmarks, the default data of the bundles.
+    """Write schematic hand radiographs (8-bit PNG) with their landmarks, the data of the hand bundle.
 
-    The same arguments give the same files, bit by bit; image number i does not depend on how many there are. Nothing is
-    done where the same phantom has been written before.
+    The same arguments give identical files, and image number i does not depend on the number of images. Nothing is
+    written if the folder already holds the same phantom.
 
     Args:
-        root_dir: where to write ``images/``, ``landmarks.csv`` (long form, index coordinates) and ``datalist.json``.
-        num_images: number of images, training first, then validation and testing.
-        seed: start of all random draws.
+        root_dir: folder to write, with ``images/``, ``landmarks.csv`` (long form, index coordinates) and
+            ``datalist.json``.
+        num_images: number of images: training first, then validation, then testing.
+        seed: seed of all random numbers.
         size: pixels along x and y.
-        spacing: pixel size, mm; by default a grown hand fills the image.
-        val_frac: part of the images that is for validation.
-        test_frac: part of the images that is for testing.
-        missing_fraction: probability that a landmark is missing from the files, though it is visible.
-        label_jitter: standard deviation, along each axis, of the error of the labels, mm; one for all landmarks or one for
-            each. Labels for testing are exact, so that it can be told what a network made of the others.
+        spacing: pixel size in mm. By default an adult hand fills the image.
+        val_frac: fraction of the images for validation.
+        test_frac: fraction of the images for testing.
+        missing_fraction: probability that a landmark is missing from the files although it is visible.
+        label_jitter: standard deviation, per axis, of the error of the labels in mm: one number, or one per landmark.
+            Testing labels are exact, so that predictions can be compared with the true positions.
 
     Returns:
-        path of ``datalist.json``. Its labels are inline, in index coordinates: ``[x, y]`` runs along the axes of the
-        array that MONAI's ``PILReader`` gives, whole numbers are pixel centers.
+        path of ``datalist.json``. Its labels are lists of points in index coordinates: ``[x, y]`` along the axes of the
+        array that MONAI's ``PILReader`` returns, with whole numbers at pixel centers.
 
     Raises:
-        ValueError: if the number or the fractions make no sense.
+        ValueError: if the number of images, the fractions or the jitter are invalid.
     """
     size = tuple(int(n) for n in size)
     spacing = float(hand_spacing(size) if spacing is None else spacing)
@@ -186,7 +189,7 @@ def write_hand_phantom(
         label = [[None, None] if gone else point for point, gone in zip(found.points.tolist(), found.missing)]
         return {"image": name, "label": label, "spacing": [spacing, spacing]}, found
 
-    # the names of the two fractions are those that datalists on disk have: another name would draw a phantom anew
+    # the names of the fractions are those in existing datalists; other names would draw those phantoms again
     parameters = {
         "kind": "hand",
         "num_images": num_images,
@@ -196,7 +199,7 @@ def write_hand_phantom(
         "validation_fraction": val_frac,
         "testing_fraction": test_frac,
         "missing_fraction": missing_fraction,
-        # absent where it is zero: such phantoms are those of before
+        # left out if zero, so that phantoms written before this option existed stay valid
         **({"label_jitter": jitter.tolist()} if jitter.any() else {}),
     }
     landmarks = {"names": HAND_LANDMARKS, "pairs": [], "coordinate_system": "index"}
@@ -218,25 +221,26 @@ def write_spine_phantom(
 ) -> Path:
     """Write schematic CTs of the lumbar spine (NIfTI) with their landmarks (``.mrk.json``, world RAS).
 
-    Deterministic and done only once, as ``write_hand_phantom`` is.
+    As in :func:`write_hand_phantom`, the same arguments give identical files, which are written only once.
 
     Args:
-        root_dir: where to write ``images/``, ``points/``, ``landmarks.csv`` (long form, RAS) and ``datalist.json``.
-        num_images: number of images, training first, then validation and testing.
-        seed: start of all random draws.
+        root_dir: folder to write, with ``images/``, ``points/``, ``landmarks.csv`` (long form, RAS) and
+            ``datalist.json``.
+        num_images: number of images: training first, then validation, then testing.
+        seed: seed of all random numbers.
         size: voxels along the three axes.
-        spacing: voxel size, mm.
-        oblique: the image axes are turned against the patient's by up to this many degrees.
-        crop: probability that the field of view cuts off one to two vertebrae, whose landmarks are then missing.
-        val_frac: part of the images that is for validation.
-        test_frac: part of the images that is for testing.
-        missing_fraction: probability that a landmark is missing from the files, though it is visible.
+        spacing: voxel size in mm.
+        oblique: largest rotation of the image axes against the patient's axes in degrees.
+        crop: probability that the field of view cuts off one or two vertebrae, whose landmarks are then missing.
+        val_frac: fraction of the images for validation.
+        test_frac: fraction of the images for testing.
+        missing_fraction: probability that a landmark is missing from the files although it is visible.
 
     Returns:
-        path of ``datalist.json``; its labels are paths of the landmark files.
+        path of ``datalist.json``. Its labels are paths of landmark files.
 
     Raises:
-        ValueError: if the number or the fractions make no sense.
+        ValueError: if the number of images or the fractions are invalid.
     """
     size, spacing = tuple(int(n) for n in size), tuple(float(s) for s in spacing)
 

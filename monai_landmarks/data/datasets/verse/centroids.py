@@ -9,15 +9,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Vertebra centroids of VerSe (``.json``, one file an image).
+"""Vertebra centroids of VerSe (``.json``, one file per image).
 
 ::
 
     [{"direction": ["P", "I", "R"]}, {"label": 20, "X": 63.2, "Y": 141.9, "Z": 31.8}]
 
-X, Y, Z count voxels along the stated directions, which are those of the image's array, or of the array turned and mirrored;
-only the image tells. Sekuboyina et al., VerSe: A Vertebrae labelling and segmentation benchmark for multi-detector CT images,
-Medical Image Analysis 73 (2021), https://doi.org/10.1016/j.media.2021.102166; https://github.com/anjany/verse.
+X, Y and Z are voxels along the stated directions. These may differ from the axes of the image's array in order and
+sign; only the image determines how.
+
+References:
+    Sekuboyina et al., VerSe: A Vertebrae labelling and segmentation benchmark for multi-detector CT images, Medical
+    Image Analysis 73 (2021), https://doi.org/10.1016/j.media.2021.102166; https://github.com/anjany/verse
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ import numpy as np
 from monai_landmarks.data.files.json_values import load_json, read_coordinates, short
 from monai_landmarks.data.files.safe_files import read_text
 from monai_landmarks.data.images.image_files import read_header
-from monai_landmarks.data.landmarks.formats.landmark_sets import check_names, require_image, require_index
+from monai_landmarks.data.landmarks.formats.common import ensure_image, require_index, require_names
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
 __all__ = ["VERSE_LANDMARKS", "is_verse", "read_verse", "write_verse"]
@@ -52,7 +55,7 @@ _OPPOSITE = {"L": "R", "R": "L", "P": "A", "A": "P", "I": "S", "S": "I"}
 
 
 def is_verse(content: Any) -> bool:
-    """Whether JSON is a list of centroids."""
+    """Return whether JSON is a list of centroids."""
     return (
         isinstance(content, list)
         and bool(content)
@@ -65,12 +68,12 @@ def read_verse(path: Path, image: str | os.PathLike | None = None) -> LandmarkSe
 
     Args:
         path: a file of the release by subject (``..._ctd.json``). Those of the MICCAI challenge (``..._iso-ctd.json``)
-            count in mm, do not state their directions, and are refused.
-        image: the image that the centroids belong to, for its shape and orientation.
+            are in mm without directions, and are refused.
+        image: image of the centroids, for its shape and orientation.
 
     Raises:
-        ValueError: if the file is malformed, names no directions, a label is no vertebra or is given twice, or there is no
-            image.
+        ValueError: if the file is malformed, states no directions, has a label that is no vertebra or occurs twice, or
+            there is no image.
     """
     content = load_json(read_text(path))
     if not is_verse(content):
@@ -78,8 +81,8 @@ def read_verse(path: Path, image: str | os.PathLike | None = None) -> LandmarkSe
     directions = [entry for entry in content if "direction" in entry]
     if len(directions) != 1 or path.name.lower().endswith("iso-ctd.json"):
         raise ValueError(
-            f"{len(directions)} entries 'direction', in a file named {path.name!r}; expected one, and a file of VerSe's release"
-            " by subject. Those of the MICCAI challenge (iso-ctd) count in mm along other axes."
+            f"{len(directions)} entries 'direction' in a file named {path.name!r}; expected one, and a file of VerSe's release"
+            " by subject. Files of the MICCAI challenge (iso-ctd) are in mm along other axes."
         )
     direction = _read_direction(directions[0]["direction"])
     points: dict[str, list[float]] = {}
@@ -93,7 +96,7 @@ def read_verse(path: Path, image: str | os.PathLike | None = None) -> LandmarkSe
         if name in points:
             raise ValueError(f"[{i}]: label {label} ({name}) is in the file already; expected distinct labels.")
         points[name] = _read_centroid(entry, f"[{i}] ({name})")
-    image = require_image(image, "VerSe's centroids count voxels along directions that only the image places")
+    image = ensure_image(image, "VerSe's centroids are voxels along directions that only the image defines")
     shape, affine = read_header(image)
     if len(shape) != 3:
         raise ValueError(f"the image {os.fspath(image)} has the shape {shape}; expected a volume.")
@@ -102,7 +105,7 @@ def read_verse(path: Path, image: str | os.PathLike | None = None) -> LandmarkSe
 
 
 def write_verse(path: Path, landmark_set: LandmarkSet, image: str | os.PathLike | None = None) -> None:
-    """Write centroids in the order of their image's array. VerSe knows no missing vertebra: it is left out.
+    """Write centroids in the order of their image's array. VerSe has no missing vertebrae; they are left out.
 
     Args:
         path: the file.
@@ -113,10 +116,10 @@ def write_verse(path: Path, landmark_set: LandmarkSet, image: str | os.PathLike 
         ValueError: if the points are not 3-D pixel index, a landmark is no vertebra, or there is no image.
     """
     require_index(landmark_set, "VerSe's files")
-    check_names(landmark_set, VERSE_LANDMARKS, "vertebrae")
+    require_names(landmark_set, VERSE_LANDMARKS, "vertebrae")
     if landmark_set.spatial_dims != 3:
         raise ValueError("the points are 2-D; expected 3-D points of a volume.")
-    image = require_image(image, "VerSe's files state the directions of the image")
+    image = ensure_image(image, "VerSe's files state the directions of the image")
     entries: list[dict[str, Any]] = [{"direction": list(nib.aff2axcodes(read_header(image)[1]))}]
     for name, point, missing in zip(landmark_set.names, landmark_set.points.tolist(), landmark_set.missing):
         if not missing:
@@ -142,7 +145,7 @@ def _read_centroid(entry: dict[str, Any], where: str) -> list[float]:
 def _to_array_order(
     points: np.ndarray, direction: tuple[str, ...], shape: tuple[int, ...], affine: np.ndarray
 ) -> np.ndarray:
-    """Points that count along ``direction`` in the array's own order, mirrored where an axis runs the other way."""
+    """Convert points along ``direction`` to the axes of the array, mirrored if an axis has the opposite direction."""
     turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt(direction), nib.io_orientation(affine))
     result = np.empty_like(points)
     for axis, (target, sign) in enumerate(turn.astype(int)):

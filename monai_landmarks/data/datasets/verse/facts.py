@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""VerSe: its facts, and what a copy holds."""
+"""VerSe: facts, and the images in a copy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["VERSE", "copied_images"]
 VERSE = PublicDataset(
     name="verse",
     title="VerSe, vertebrae in CT",
-    images="374 CT volumes of 355 patients, with the centroids of the vertebrae that are fully seen",
+    images="374 CT volumes of 355 patients, with the centroids of the vertebrae that are fully visible",
     landmarks=28,
     licence="CC BY-SA 4.0; the volumes sub-gl* are said to be under CC BY-NC-ND",
     citation=(
@@ -49,7 +49,7 @@ VERSE = PublicDataset(
 
 
 def copied_images(root: Path) -> Iterator[CopiedImage]:
-    """What a copy of the benchmark holds, image by image."""
+    """Yield the images of a copy of the benchmark."""
     for part, image, centroids in verse_files(root):
         if centroids is None:
             derivatives = f"derivatives/{image.parent.name}/{image.name.partition('_ct.nii')[0]}"

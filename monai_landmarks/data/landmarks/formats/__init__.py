@@ -10,6 +10,10 @@
 # limitations under the License.
 
 
-"""Landmark file formats, one small file each; :mod:`monai_landmarks.data.landmarks.landmark_io` registers them."""
+"""Landmark file formats, one module each. :mod:`monai_landmarks.data.landmarks.landmark_io` registers them.
+
+``common`` holds functions that several formats share; ``point_description`` holds the words in the descriptions of 3D
+Slicer's points.
+"""
 
 from __future__ import annotations

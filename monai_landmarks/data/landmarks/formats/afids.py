@@ -11,9 +11,11 @@
 
 """AFIDs: 32 anatomical fiducials of the brain, as point lists of 3D Slicer (``.fcsv``).
 
-The label of a point is the fiducial's number, 1 to 32, and the description its name.
-Lau et al., A framework for evaluating correspondence between brain images using anatomical fiducials, Human Brain Mapping
-40 (2019), https://doi.org/10.1002/hbm.24693.
+The label of a point is the number of the fiducial, 1 to 32; the description is its name.
+
+References:
+    Lau et al., A framework for evaluating correspondence between brain images using anatomical fiducials, Human Brain
+    Mapping 40 (2019), https://doi.org/10.1002/hbm.24693
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from pathlib import Path
 
 from monai_landmarks.data.landmarks.landmark_set import LandmarkSet
 
-from .landmark_sets import check_names
+from .common import require_names
 from .slicer_fcsv import read_fcsv, write_point_list
 
 __all__ = ["AFIDS_LANDMARKS", "AFIDS_PAIRS", "is_afids", "read_afids", "write_afids"]
@@ -69,18 +71,18 @@ _NUMBERS = {str(number): name for number, name in enumerate(AFIDS_LANDMARKS, 1)}
 
 
 def is_afids(text: str) -> bool:
-    """Whether text is a point list with the point 1, AC."""
+    """Return whether text is a point list with the point 1, AC."""
     return re.search(r"^[^#\n]*,1,AC,", text, flags=re.MULTILINE) is not None
 
 
 def read_afids(path: Path) -> LandmarkSet:
-    """Read the 32 fiducials, named by their numbers, whatever their descriptions; those not in the file are missing.
+    """Read the 32 fiducials by their numbers; descriptions are ignored. Fiducials that are not in the file are missing.
 
     Raises:
         ValueError: if the file is malformed, or a label is no number from 1 to 32.
     """
     found = read_fcsv(path)
-    check_names(found, tuple(_NUMBERS), "labels of AFIDs")
+    require_names(found, tuple(_NUMBERS), "labels of AFIDs")
     named = replace(
         found,
         names=tuple(_NUMBERS[label] for label in found.names),
@@ -93,12 +95,12 @@ def read_afids(path: Path) -> LandmarkSet:
 
 
 def write_afids(path: Path, landmark_set: LandmarkSet) -> None:
-    """Write the fiducials under their numbers, with their names as descriptions.
+    """Write the fiducials with their numbers as labels and their names as descriptions.
 
     Raises:
         ValueError: if a landmark is none of the 32, or the points are pixel index.
     """
-    check_names(landmark_set, AFIDS_LANDMARKS, "AFIDs")
+    require_names(landmark_set, AFIDS_LANDMARKS, "AFIDs")
     ordered = landmark_set.reorder([name for name in AFIDS_LANDMARKS if name in landmark_set.names])
     labels = [str(AFIDS_LANDMARKS.index(name) + 1) for name in ordered.names]
     write_point_list(path, ordered, labels, ordered.names)

@@ -9,10 +9,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""COCO keypoints (``.json``, many images a file).
+"""COCO keypoints (``.json``, one file of many images).
 
-Keypoints are taken as pixel index, whole numbers at pixel centers, as in COCO's own annotations. Visibility 0 is a missing
-landmark; 1 (marked, though hidden) and 2 (marked and visible) are both there. See https://cocodataset.org/#format-data.
+Keypoints are read as pixel index, with whole numbers at pixel centers, as in COCO's own annotations. A keypoint with
+visibility 0 is a missing landmark; 1 (labeled, hidden) and 2 (labeled, visible) are both present. See
+https://cocodataset.org/#format-data.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from monai_landmarks.data.files.safe_files import read_text
 from monai_landmarks.data.images.image_files import read_header
 from monai_landmarks.data.landmarks.landmark_set import LandmarkSet
 
-from .landmark_sets import common_set, require_index, sets_of_images
+from .common import common_set, require_index, sets_of_images
 
 __all__ = ["is_coco", "read_coco", "write_coco"]
 
@@ -39,21 +40,25 @@ _ABSENT, _VISIBLE = 0, 2
 
 
 def is_coco(content: Any) -> bool:
-    """Whether JSON is a file of COCO annotations."""
+    """Return whether JSON holds COCO annotations."""
     return isinstance(content, dict) and all(isinstance(content.get(key), list) for key in ("images", "annotations"))
 
 
 def read_coco(path: Path) -> dict[str, LandmarkSet]:
     """Read the keypoints of many images.
 
-    The names are those of the categories' keypoints, after the category's own name and ``_`` where two categories share a
-    keypoint's name. Annotations without keypoints are passed over. Images without keypoints are left out.
+    The names are those of the keypoints of all categories. If two categories share the name of a keypoint, all names
+    are prefixed with the name of their category and ``_``. Annotations without keypoints are skipped, and so are images
+    without keypoints.
+
+    Args:
+        path: the file.
 
     Returns:
-        the landmark set of each image, under its ``file_name``; all with the same names.
+        the landmark set of each image by its ``file_name``; all sets have the same names.
 
     Raises:
-        ValueError: if the file is malformed, or an image has two annotations of one category.
+        ValueError: if the file is malformed, or an image has two annotations of the same category.
     """
     content = load_json(read_text(path))
     if not is_coco(content):
@@ -73,7 +78,7 @@ def read_coco(path: Path) -> dict[str, LandmarkSet]:
         image = _look_up(annotation, "image_id", images, where, "an image")
         of_image = points.setdefault(image, {})
         if not set(names).isdisjoint(of_image):
-            raise ValueError(f"{where}: a second annotation of this category in image {image!r}; expected one.")
+            raise ValueError(f"{where}: a second annotation of this category in image {image!r}; expected only one.")
         of_image.update(zip(names, _read_keypoints(annotation["keypoints"], names, f"{where} ({image!r})")))
     if content["annotations"] and not annotations:
         raise ValueError("holds annotations, but none with 'keypoints'.")
@@ -83,12 +88,12 @@ def read_coco(path: Path) -> dict[str, LandmarkSet]:
 def write_coco(
     path: Path, sets: Mapping[str, LandmarkSet], images: Mapping[str, str | os.PathLike] | None = None
 ) -> None:
-    """Write the landmarks of many images as keypoints of one category, one annotation an image.
+    """Write the landmarks of many images as keypoints of one category, one annotation per image.
 
     Args:
         path: the file.
-        sets: the landmark set of each image, 2-D pixel index.
-        images: the image files, by the same keys, for their widths and heights, which are left out where not given.
+        sets: landmark set of each image, 2-D pixel index.
+        images: image files, by the same keys, for width and height, which are left out if not given.
 
     Raises:
         ValueError: if the points are not 2-D pixel index, or the sets contradict each other.
@@ -130,7 +135,7 @@ def _annotation(number: int, landmark_set: LandmarkSet) -> dict[str, Any]:
 
 
 def _entries(content: dict[str, Any], section: str) -> list[tuple[int | str, dict[str, Any], str]]:
-    """Id, entry and place of all entries of a section; their ids must be distinct."""
+    """Return id, entry and place of all entries of a section, whose ids must be distinct."""
     entries = content.get(section)
     if not isinstance(entries, list):
         raise ValueError(f"no list {section!r}; expected a file of COCO keypoints.")
@@ -138,7 +143,7 @@ def _entries(content: dict[str, Any], section: str) -> list[tuple[int | str, dic
     for i, entry in enumerate(entries):
         id_ = entry.get("id") if isinstance(entry, dict) else None
         if type(id_) not in (int, str) or id_ in seen:
-            raise ValueError(f"{section}[{i}]: id is {short(id_)}; expected a number, and no other entry to have it.")
+            raise ValueError(f"{section}[{i}]: id is {short(id_)}; expected a number that no other entry has.")
         seen.add(id_)
         result.append((id_, entry, f"{section}[{i}]"))
     return result

@@ -9,17 +9,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Landmarks as comma-separated text, of one image or of many.
+"""Landmarks of one image or of many images as comma-separated text.
 
-Three forms are told apart by their header::
+The header decides between three forms::
 
     landmark,x,y[,z][,score]                        one landmark set
-    image,landmark,x,y[,z][,score]                  long: one row a landmark
-    image,<name>_x,<name>_y[,<name>_z][,<name>_score],...   wide: one row an image
+    image,landmark,x,y[,z][,score]                  long: one row per landmark
+    image,<name>_x,<name>_y[,<name>_z][,<name>_score],...   wide: one row per image
 
-Predictions may have more columns: the entries of the covariance, ``cov_xx,cov_xy,cov_yy`` or ``cov_xx,cov_xy,cov_xz,cov_yy,
-cov_yz,cov_zz``, in the square of the points' unit, and those of a region's matrix, ``region_xx,...``; in the wide form each
-after the name of the landmark.
+Predictions may have more columns: the entries of the covariance, ``cov_xx,cov_xy,cov_yy`` or
+``cov_xx,cov_xy,cov_xz,cov_yy,cov_yz,cov_zz``, in the squared unit of the points, and those of the matrix of a region,
+``region_xx,...``. In the wide form, each is prefixed with the name of the landmark.
 
 Lines before the header may state what the columns cannot::
 
@@ -27,8 +27,8 @@ Lines before the header may state what the columns cannot::
     # pairs=[["left eye", "right eye"]]
     # coverage=0.9
 
-Where the file does not state its coordinate system, points with x and y only are taken as pixel index, and points with
-z as RAS in mm. A blank cell, ``nan`` or ``na`` is a missing coordinate. Other columns are ignored.
+If the file does not state its coordinate system, points with only x and y are pixel index, and points with z are RAS in
+mm. A blank cell, ``nan`` or ``na`` is a missing coordinate. Other columns are ignored.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -47,7 +47,7 @@ from monai_landmarks.data.files.safe_files import read_lines
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.landmarks.point_matrices import pack_matrices, triangle, unpack_matrices
 
-from .landmark_sets import common_set
+from .common import common_set
 
 __all__ = ["read_csv_table", "write_csv", "write_csv_table"]
 
@@ -62,21 +62,22 @@ class _Record(NamedTuple):
     image: str | None
     name: str
     point: list[float]
-    beside: dict[str, float]  # those of _BESIDE that the file has a column for
+    beside: dict[str, float]  # entries of _BESIDE for which the file has a column
 
 
 def read_csv_table(
     path: Path, coordinate_system: CoordinateSystem | str | None = None
 ) -> dict[str | None, LandmarkSet]:
-    """Read the landmarks of one image or of many from a CSV in any of the three forms.
+    """Read the landmarks of one image or of many images from a CSV in any of the three forms.
 
     Args:
         path: the CSV file.
-        coordinate_system: of a file which does not state its own; one which states another is an error.
+        coordinate_system: coordinate system of a file that does not state its own. A file that states another one is an
+            error.
 
     Returns:
-        the landmark set of each image, in the order of the file; the key is None where there is no column for the image.
-        All have the same names: a landmark which other images have and this one does not is missing (NaN).
+        the landmark set of each image, in the order of the file. The key is None if there is no column for the image.
+        All sets have the same names; a landmark that only other images have is missing (NaN).
 
     Raises:
         ValueError: if the file is malformed, with line and what was expected.
@@ -84,16 +85,17 @@ def read_csv_table(
     return _parse(read_lines(path), coordinate_system)
 
 
-def write_csv_table(path: Path, sets: Mapping[str, LandmarkSet], form: str = "long") -> None:
+def write_csv_table(path: Path, sets: Mapping[str, LandmarkSet], form: Literal["long", "wide"] = "long") -> None:
     """Write the landmarks of many images to a CSV.
 
     Args:
         path: the CSV file.
-        sets: the landmark set of each image.
-        form: ``"long"``, one row a landmark, or ``"wide"``, one row an image.
+        sets: landmark set of each image.
+        form: ``"long"``, one row per landmark, or ``"wide"``, one row per image.
 
     Raises:
-        ValueError: if the sets differ in coordinate system or dimension, or contradict each other on pairs.
+        ValueError: if the sets differ in coordinate system or dimension, or their left-right pairs contradict each
+            other.
     """
     if form not in ("long", "wide"):
         raise ValueError(f"form is {form!r}; expected 'long' or 'wide'.")
@@ -102,7 +104,7 @@ def write_csv_table(path: Path, sets: Mapping[str, LandmarkSet], form: str = "lo
 
 
 def write_csv(path: Path, landmark_set: LandmarkSet) -> None:
-    """Write one landmark set to a CSV: in long form if it names its image, else without a column for the image."""
+    """Write one landmark set to a CSV: in long form if it has an image name, otherwise without the image column."""
     rows = _long_rows({landmark_set.image or "": landmark_set}, landmark_set)
     if landmark_set.image is None:
         rows = [row[1:] for row in rows]
@@ -136,7 +138,7 @@ def _parse(lines: list[str], default: CoordinateSystem | str | None) -> dict[str
 def _parse_comments(lines: list[str]) -> dict[str, str]:
     stated = {}
     for line in lines:
-        # a spreadsheet program fills a comment up with empty cells
+        # spreadsheet programs pad a comment with empty cells
         key, equals, value = line.strip().strip(",").lstrip("#").partition("=")
         if equals:
             stated[key.strip().lower()] = value.strip()
@@ -147,12 +149,14 @@ def _parse_pairs(stated: dict[str, str]) -> tuple[tuple[str, str], ...]:
     try:
         return tuple((left, right) for left, right in load_json(stated.get("pairs", "[]")))
     except (TypeError, ValueError) as error:
-        raise ValueError(f"pairs is {stated['pairs']!r}; expected such as [[\"left eye\", \"right eye\"]].") from error
+        raise ValueError(
+            f"pairs is {stated['pairs']!r}; expected pairs of names, for example [[\"left eye\", \"right eye\"]]."
+        ) from error
 
 
 def _parse_header(line: int, header: list[str]) -> dict[str, int]:
     columns = {name.lower(): i for i, name in enumerate(header)}
-    # names of landmarks may differ in case alone, and a spreadsheet program may leave empty columns behind
+    # names of landmarks may differ only in case, and spreadsheet programs may leave empty columns
     named = [name.lower() if name.lower() in _RESERVED else name for name in header if name]
     if len({*named}) != len(named):
         raise ValueError(f"line {line}: a column name occurs twice in the header {','.join(header)!r}.")
@@ -200,7 +204,9 @@ def _parse_wide(
         if not image:
             raise ValueError(f"line {number}: column 'image' is blank; expected a name.")
         if image in seen:
-            raise ValueError(f"line {number}: image {image!r} was given in line {seen[image]} already.")
+            raise ValueError(
+                f"line {number}: image {image!r} is also in line {seen[image]}; expected one row per image."
+            )
         seen[image] = number
         for name, axes in columns.items():
             point = [parse_number(cells[axes[axis]], number, f"{name}_{axis}") for axis in _AXES[:dims]]
@@ -210,7 +216,7 @@ def _parse_wide(
 
 
 def _parse_column(column: str) -> tuple[str, str]:
-    """The landmark and what the column holds of it, both empty for a column of something else."""
+    """Return the landmark of a column and the part that it holds; both are empty for any other column."""
     lower = column.lower()
     part = max((part for part in (*_AXES, *_BESIDE) if lower.endswith(f"_{part}")), key=len, default="")
     return (column[: -len(part) - 1], part) if part else ("", "")
@@ -224,19 +230,19 @@ def _assemble(
     index = {name: i for i, name in enumerate(names)}
     lines: dict[tuple[str | None, str], int] = {}
     columns = sorted({key for record in records for key in record.beside}, key=_BESIDE.index)
-    tables: dict[str | None, np.ndarray] = {}  # of each image: coordinates, then the columns beside
+    tables: dict[str | None, np.ndarray] = {}  # per image: coordinates, then the other columns
     for record in records:
         key = (record.image, record.name)
         if key in lines:
             of_image = "" if record.image is None else f" of image {record.image!r}"
             raise ValueError(
-                f"line {record.line}: landmark {record.name!r}{of_image} was given in line {lines[key]} already."
+                f"line {record.line}: landmark {record.name!r}{of_image} is also in line {lines[key]}; expected one row."
             )
         lines[key] = record.line
         if 0 < np.isnan(record.point).sum() < dims:
             raise ValueError(
-                f"line {record.line}: landmark {record.name!r} is at {record.point}; expected {dims} numbers, or none"
-                " at all if it is missing."
+                f"line {record.line}: landmark {record.name!r} is at {record.point}; expected {dims} numbers, or none if it"
+                " is missing."
             )
         table = tables.setdefault(record.image, np.full((len(names), dims + len(columns)), np.nan))
         table[index[record.name]] = [*record.point, *(record.beside.get(column, np.nan) for column in columns)]
@@ -248,7 +254,7 @@ def _assemble(
 
 
 def _parse_beside(columns: dict[str, np.ndarray], dims: int, stated: dict[str, str]) -> dict[str, Any]:
-    """Scores, covariances, regions and coverage, as arguments of `LandmarkSet`."""
+    """Return scores, covariances, regions and coverage as arguments of :class:`LandmarkSet`."""
     result: dict[str, Any] = {"scores": columns["score"]} if "score" in columns else {}
     for key, prefix in _MATRICES.items():
         wanted = [f"{prefix}_{entry}" for entry in triangle(dims)]
@@ -283,7 +289,7 @@ def _wide_rows(sets: Mapping[str, LandmarkSet], common: LandmarkSet) -> list[lis
 
 
 def _columns(common: LandmarkSet) -> list[str]:
-    """What is written of each landmark."""
+    """Return the columns of each landmark, without its name."""
     dims = common.spatial_dims
     columns = [*_AXES[:dims], *(["score"] if common.scores is not None else [])]
     for key, prefix in _MATRICES.items():
@@ -306,7 +312,7 @@ def _cells(landmark_set: LandmarkSet, common: LandmarkSet) -> list[list[str]]:
 
 
 def _rounded(value: float) -> float:
-    """To six digits: a matrix is an estimate."""
+    """Round to six digits, which is enough for an estimated matrix."""
     return float(f"{value:.6g}")
 
 

@@ -18,9 +18,11 @@
     12.5 -3.0 40.25
     10.0 -8.5 41.0
 
-The first word says whether points are in the world (``point``: mm in LPS, which is ITK's) or pixel index (``index``; so it
-is, too, where the word is left out); the second counts them. The order stands for the names, which the file does not hold.
-See the manual of elastix, section 4.2, and ``itkTransformixInputPointFileReader``.
+The first word is ``point`` for world points (mm in LPS, as in ITK) or ``index`` for pixel index, which is also the
+default without this word. The second is the number of points. The file has no names; the order identifies the points.
+
+References:
+    Manual of elastix, section 4.2; ``itkTransformixInputPointFileReader``
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from monai_landmarks.data.files.csv_rows import format_number, parse_number
 from monai_landmarks.data.files.safe_files import read_lines
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
-from .landmark_sets import names_or_numbers, present_points
+from .common import names_or_numbers, present_points
 
 __all__ = ["is_elastix", "read_elastix", "write_elastix"]
 
@@ -42,7 +44,7 @@ _SYSTEMS = {"point": CoordinateSystem.LPS, "index": CoordinateSystem.INDEX}
 
 
 def is_elastix(text: str) -> bool:
-    """Whether text begins as a point file does: with ``point``, ``index``, or the number of points alone."""
+    """Return whether text begins like a point file: with ``point``, ``index``, or only the number of points."""
     first = text.lstrip().partition("\n")[0].split()
     return bool(first) and (first[0] in _SYSTEMS or (len(first) == 1 and first[0].isdecimal()))
 
@@ -52,10 +54,10 @@ def read_elastix(path: Path, names: Sequence[str] | None = None) -> LandmarkSet:
 
     Args:
         path: the file.
-        names: names of the points, in the order of the file; the numbers 1, 2, ... if not given.
+        names: names of the points, in the order of the file. Default: 1, 2, ...
 
     Raises:
-        ValueError: if the file is malformed, with the line, or does not hold as many points as it says.
+        ValueError: if the file is malformed, with the line, or the number of points differs from the stated one.
     """
     rows = [(number, line.split()) for number, line in enumerate(read_lines(path), 1) if line.strip()]
     system, count, body = _split_header(rows)
@@ -64,20 +66,20 @@ def read_elastix(path: Path, names: Sequence[str] | None = None) -> LandmarkSet:
     for number, cells in body:
         if len(cells) != dims or dims not in (2, 3):
             expected = dims if dims in (2, 3) else "2 or 3"
-            raise ValueError(f"line {number}: {len(cells)} numbers; expected {expected}, a point a line.")
+            raise ValueError(f"line {number}: {len(cells)} numbers; expected {expected}, one point per line.")
         points.append([parse_number(cell, number, axis) for cell, axis in zip(cells, "xyz")])
         if 0 < np.isnan(points[-1]).sum() < dims:
             raise ValueError(f"line {number}: the point is {' '.join(cells)}; expected {dims} numbers.")
     if len(points) != count:
-        raise ValueError(f"holds {len(points)} points, but says that there are {count}; it may be cut short.")
+        raise ValueError(f"holds {len(points)} points, but states {count}; the file may be cut short.")
     return LandmarkSet(names_or_numbers(count, names), np.reshape(points, (-1, dims)), system)
 
 
 def write_elastix(path: Path, landmark_set: LandmarkSet) -> None:
-    """Write a point file: world points in LPS, or pixel index if that is whole numbers.
+    """Write a point file: world points in LPS, or pixel index if all coordinates are whole numbers.
 
     Raises:
-        ValueError: if a landmark is missing, or for pixel index with fractions, which elastix would round.
+        ValueError: if a landmark is missing, or pixel indices have fractions, which elastix would round.
     """
     points = present_points(landmark_set, "elastix's point files")
     word = "index"

@@ -9,10 +9,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Points drawn in LabelMe (``.json``, one file an image).
+"""Points drawn in LabelMe (``.json``, one file per image).
 
-LabelMe measures from the top left corner of the image, so that the center of the first pixel is at (0.5, 0.5). Half a pixel
-is taken off when such a file is read, and added when it is written: points then are pixel index, as everywhere here.
+LabelMe measures from the top left corner of the image: the center of the first pixel is at (0.5, 0.5). Half a pixel is
+subtracted on reading and added on writing, so that points are pixel index.
 """
 
 from __future__ import annotations
@@ -29,27 +29,28 @@ from monai_landmarks.data.files.safe_files import read_text
 from monai_landmarks.data.images.image_files import read_header, relative_path
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
-from .landmark_sets import require_index
+from .common import require_index
 
 __all__ = ["is_labelme", "read_labelme", "write_labelme"]
 
 _PIXEL_CENTER = 0.5
-_VERSION = "5.5.0"  # of the file's layout; LabelMe warns about another major version than its own
+_VERSION = "5.5.0"  # of the file's layout; LabelMe warns if the major version differs from its own
 
 
 def is_labelme(content: Any) -> bool:
-    """Whether JSON is a LabelMe file."""
+    """Return whether JSON is a LabelMe file."""
     return isinstance(content, dict) and isinstance(content.get("shapes"), list)
 
 
 def read_labelme(path: Path) -> LandmarkSet:
-    """Read the points of a LabelMe file; polygons and other shapes are no landmarks.
+    """Read the points of a LabelMe file. Polygons and other shapes are ignored.
 
-    The name of a landmark is the label of its shape, followed by ``_`` and the group where the shape is in one: labels of
-    several vertebrae, say, are distinct by their groups.
+    The name of a landmark is the label of its shape. If the shape is in a group, ``_`` and the group follow; thus equal
+    labels on several vertebrae become distinct.
 
     Raises:
-        ValueError: if the file is malformed, holds shapes but no point, or two points of the same label and group.
+        ValueError: if the file is malformed, holds shapes but no point, or has two points with the same label and
+            group.
     """
     content = load_json(read_text(path))
     if not is_labelme(content):
@@ -57,7 +58,7 @@ def read_labelme(path: Path) -> LandmarkSet:
     points: dict[str, list[float]] = {}
     for i, shape in enumerate(content["shapes"]):
         if not isinstance(shape, dict):
-            raise ValueError(f"shapes[{i}] is no object; expected a shape with 'label' and 'points'.")
+            raise ValueError(f"shapes[{i}] is not an object; expected a shape with 'label' and 'points'.")
         if shape.get("shape_type") != "point":
             continue
         name = _read_name(shape, f"shapes[{i}]")
@@ -82,13 +83,13 @@ def read_labelme(path: Path) -> LandmarkSet:
 
 
 def write_labelme(path: Path, landmark_set: LandmarkSet, image: str | os.PathLike | None = None) -> None:
-    """Write landmarks as points of a LabelMe file. LabelMe has no missing points: a missing landmark is left out.
+    """Write landmarks as points of a LabelMe file. LabelMe has no missing points; missing landmarks are left out.
 
     Args:
         path: the file.
         landmark_set: 2-D pixel index.
-        image: the image, for its path, which LabelMe opens it by, and its size. Without it the set's own ``image`` is the
-            path.
+        image: the image, for its size and for its path, with which LabelMe opens it. By default the path is the
+            ``image`` of the set.
 
     Raises:
         ValueError: if the points are not 2-D pixel index.

@@ -10,10 +10,10 @@
 # limitations under the License.
 
 
-"""Landmarks of the mandibular molar data set (``*_label.npy``, beside ``*_volume.nrrd``).
+"""Landmarks of the mandibular molar dataset (``*_label.npy``, next to ``*_volume.nrrd``).
 
-An array (N, 3) of voxel index along the axes of the volume, x first. A landmark of a molar that is not there has coordinates
-whose mean is not above 0. See https://github.com/ithet1007/mmld_code.
+An array (N, 3) of voxel index along the axes of the volume, x first. Landmarks of an absent molar have coordinates with
+a mean of at most 0. See https://github.com/ithet1007/mmld_code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
-from .landmark_sets import names_or_numbers
+from .common import names_or_numbers
 from .npz import read_array
 
 __all__ = ["read_mml"]
@@ -36,7 +36,7 @@ def read_mml(path: Path, names: Sequence[str] | None = None) -> LandmarkSet:
 
     Args:
         path: the file.
-        names: of the landmarks, which the file does not hold; the numbers 1, 2, ... if not given.
+        names: names of the landmarks, which the file does not store. Default: 1, 2, ...
 
     Raises:
         ValueError: if the file is no array of points.

@@ -16,10 +16,9 @@
     index,axis-0,axis-1,label
     0,12.5,40.0,nasion
 
-napari counts along the axes of the array that it shows, which for pictures and for volumes read with ITK or tifffile are
-``(y, x)`` and ``(z, y, x)``: the last axis is x. The axes are turned round when such a file is read or written, so that
-points are pixel index with x first. Where napari showed an array with x first already, as nibabel gives it, they must not
-be; such points have to be exchanged before.
+napari uses the axes of the array that it shows. These are ``(y, x)`` and ``(z, y, x)`` for images read with PIL, ITK or
+tifffile: the last axis is x. The axes are reversed on reading and writing, so that points are pixel index with x first.
+If napari showed an array with x first, as nibabel returns it, exchange the axes of the points before.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from monai_landmarks.data.files.csv_rows import format_number, parse_number, spl
 from monai_landmarks.data.files.safe_files import read_lines
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
-from .landmark_sets import names_or_numbers, require_index
+from .common import names_or_numbers, require_index
 
 __all__ = ["is_napari", "read_napari", "write_napari"]
 
@@ -43,7 +42,7 @@ _NAME_COLUMNS = ("label", "name", "landmark")
 
 
 def is_napari(text: str) -> bool:
-    """Whether text begins with the header of a points layer."""
+    """Return whether text begins with the header of a points layer."""
     header = [cell.strip() for cell in text.lstrip().partition("\n")[0].split(",")]
     return {"axis-0", "axis-1"} <= set(header)
 
@@ -53,8 +52,8 @@ def read_napari(path: Path, names: Sequence[str] | None = None) -> LandmarkSet:
 
     Args:
         path: the file.
-        names: names of the points, in the order of the file, where it has no column ``label``, ``name`` or ``landmark``;
-            the numbers 1, 2, ... if not given.
+        names: names of the points, in the order of the file, if it has no column ``label``, ``name`` or ``landmark``.
+            Default: 1, 2, ...
 
     Raises:
         ValueError: if the file is malformed, with the line, or is a shapes layer.
@@ -68,7 +67,7 @@ def read_napari(path: Path, names: Sequence[str] | None = None) -> LandmarkSet:
         raise ValueError(f"line 1: the points have the axes {axes}; expected axis-0, axis-1 and, in 3-D, axis-2.")
     column = next((header.index(name) for name in _NAME_COLUMNS if name in header), None)
     if column is not None and names is not None:
-        raise ValueError(f"the column {header[column]!r} holds names already; names are for files without.")
+        raise ValueError(f"the column {header[column]!r} holds the names; give names only for files without them.")
     points, found = [], []
     for line, cells in rows[1:]:
         if len(cells) != len(header):
@@ -88,7 +87,7 @@ def read_napari(path: Path, names: Sequence[str] | None = None) -> LandmarkSet:
 
 
 def write_napari(path: Path, landmark_set: LandmarkSet) -> None:
-    """Write a points layer, with the names as its property ``label``; a missing landmark is left out.
+    """Write a points layer with the names as property ``label``. Missing landmarks are left out.
 
     Raises:
         ValueError: if the points are not pixel index.

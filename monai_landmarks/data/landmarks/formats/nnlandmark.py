@@ -9,16 +9,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""nnLandmark's landmarks: label maps with a cube a landmark, and its table of voxel coordinates.
+"""nnLandmark: label maps with one cube per landmark, and tables of voxel coordinates.
 
-A label map (``.nii.gz``) holds a cube of 3x3x3 voxels of its own label for each landmark; the point is the center of mass of
-its label, as nnLandmark takes it. ``name_to_label.json`` or nnU-Net's ``dataset.json``, in the same folder or the one above,
-tell the names. ``all_landmarks_voxel.json`` holds the voxel coordinates of all cases::
+A label map (``.nii.gz``) holds a cube of 3x3x3 voxels for each landmark, with its own label. The point is the center of
+mass of the label, as in nnLandmark. The names come from ``name_to_label.json`` or nnU-Net's ``dataset.json``, in the
+same folder or the one above. ``all_landmarks_voxel.json`` holds the voxel coordinates of all cases::
 
     {"case_1": {"landmark_1": [13, 19, 89], "landmark_2": [19, 75, 85]}}
 
-Ertl et al., nnLandmark: A self-configuring method for 3D medical landmark detection (2025), https://arxiv.org/abs/2504.06742;
-https://github.com/MIC-DKFZ/nnLandmark.
+References:
+    Ertl et al., nnLandmark: A self-configuring method for 3D medical landmark detection (2025),
+    https://arxiv.org/abs/2504.06742; https://github.com/MIC-DKFZ/nnLandmark
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ from monai_landmarks.data.files.safe_files import atomic_write, naming_file, rea
 from monai_landmarks.data.images.image_files import read_header
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
-from .landmark_sets import common_set, require_image, require_index, sets_of_images
+from .common import common_set, ensure_image, require_index, sets_of_images
 
 __all__ = ["is_voxel_table", "read_label_cubes", "read_voxel_table", "write_label_cubes", "write_voxel_table"]
 
 _NAME_FILES = ("name_to_label.json", "dataset.json")
-_MAX_COMPRESSION = 1100  # gzip makes a file at most so many times smaller
+_MAX_COMPRESSION = 1100  # largest compression ratio of gzip
 _MAX_LABEL = 65535
 
 
@@ -52,11 +53,11 @@ def read_label_cubes(path: Path, names: Sequence[str] | None = None) -> Landmark
 
     Args:
         path: NIfTI file.
-        names: names of the labels 1, 2, ...; by default those of the JSON files beside it, or the labels themselves. A
-            landmark whose label is not in the map is missing.
+        names: names of the labels 1, 2, ...; by default those of the JSON file, or the labels themselves. A landmark
+            whose label is not in the map is missing.
 
     Raises:
-        ValueError: if the file cannot be read, holds other than whole numbers from 0, or a label that has no name.
+        ValueError: if the file cannot be read, holds values other than whole numbers from 0, or a label without name.
     """
     labels, points = _centers(_read_volume(path))
     if names is not None:
@@ -73,11 +74,11 @@ def read_label_cubes(path: Path, names: Sequence[str] | None = None) -> Landmark
 
 
 def write_label_cubes(path: Path, landmark_set: LandmarkSet, image: str | os.PathLike | None = None) -> None:
-    """Write a label map with a cube of three voxels along each axis around the voxel that is nearest to each landmark.
+    """Write a label map with a cube of three voxels per axis around the voxel nearest to each landmark.
 
-    The position within the voxel is lost; at the border the cube is cut off, so that its center moves by half a voxel. A
-    missing landmark has no cube. The labels are those of the JSON file beside it; if there is none, ``name_to_label.json``
-    is written, and names which it does not hold are added to it, so that all files of a folder have the same labels.
+    The position within the voxel is lost. At the border the cube is cut, so that its center moves by half a voxel. A
+    missing landmark has no cube. The labels are those of the JSON file. If there is none, ``name_to_label.json`` is
+    written; names that it does not hold are added, so that all files of a folder have the same labels.
 
     Args:
         path: NIfTI file.
@@ -85,11 +86,12 @@ def write_label_cubes(path: Path, landmark_set: LandmarkSet, image: str | os.Pat
         image: the image, for its shape and affine.
 
     Raises:
-        ValueError: if the points are not pixel index, one is outside the image, two are so close that their cubes would
-            overlap, the JSON file above has no label for a name, or there is no image.
+        ValueError: if the points are not pixel index, one is outside the image, two are so close that their cubes
+            overlap, a name has no label in a JSON file other than ``name_to_label.json`` in this folder, or there is no
+            image.
     """
     require_index(landmark_set, "label maps")
-    shape, affine = read_header(require_image(image, "a label map has the shape and affine of the image"))
+    shape, affine = read_header(ensure_image(image, "a label map has the shape and affine of the image"))
     table, source = _find_names(path)
     own = path.absolute().with_name(_NAME_FILES[0])
     new = [name for name in landmark_set.names if name not in table]
@@ -107,7 +109,7 @@ def write_label_cubes(path: Path, landmark_set: LandmarkSet, image: str | os.Pat
 
 
 def is_voxel_table(content: Any) -> bool:
-    """Whether JSON is a table of voxel coordinates: cases, of named points; and not ``spacing.json``."""
+    """Return whether JSON is a table of voxel coordinates (cases with named points), and not ``spacing.json``."""
     return (
         isinstance(content, dict)
         and bool(content)
@@ -121,7 +123,7 @@ def is_voxel_table(content: Any) -> bool:
 
 
 def read_voxel_table(path: Path) -> dict[str, LandmarkSet]:
-    """Read the landmarks of all cases, as pixel index; one which other cases have and this one does not is missing.
+    """Read the landmarks of all cases as pixel index. A landmark that only other cases have is missing.
 
     Raises:
         ValueError: if the file is malformed, with case and landmark.
@@ -141,7 +143,7 @@ def read_voxel_table(path: Path) -> dict[str, LandmarkSet]:
 
 
 def write_voxel_table(path: Path, sets: Mapping[str, LandmarkSet]) -> None:
-    """Write the landmarks of all cases. nnLandmark knows no missing landmark: it is left out.
+    """Write the landmarks of all cases. nnLandmark has no missing landmarks; they are left out.
 
     Raises:
         ValueError: if the points are not pixel index, or the sets contradict each other.
@@ -159,12 +161,12 @@ def _read_volume(path: Path) -> np.ndarray:
     try:
         image: Any = nib.load(path)
         needed = math.prod(image.shape) * image.get_data_dtype().itemsize
-        # a damaged header must not make anyone ask for all of the memory
+        # a damaged header must not cause a huge allocation
         volume = np.asarray(image.dataobj) if needed <= size * _MAX_COMPRESSION else None
-    except Exception as error:  # nibabel raises errors of many kinds for a damaged file
+    except Exception as error:  # nibabel raises many types of errors for a damaged file
         raise ValueError(f"cannot be read as a NIfTI label map ({error}).") from error
     if volume is None:
-        raise ValueError(f"the header says the shape is {image.shape}, which is more than {size} bytes can hold.")
+        raise ValueError(f"the header states the shape {image.shape}, which is more than {size} bytes can hold.")
     while volume.ndim > 3 and volume.shape[-1] == 1:
         volume = volume[..., 0]
     if volume.ndim not in (2, 3) or volume.dtype.kind not in "iuf":
@@ -173,18 +175,18 @@ def _read_volume(path: Path) -> np.ndarray:
 
 
 def _centers(volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (L,), and the center of mass (L, D) of each."""
+    """Return the labels (L,) and the center of mass (L, D) of each."""
     voxels = np.nonzero(volume)
     values = volume[voxels]
     if len(values) and not ((values >= 1) & (values <= _MAX_LABEL) & (values == np.floor(values))).all():
-        raise ValueError(f"holds other values than whole numbers from 0 to {_MAX_LABEL}; expected a label map.")
+        raise ValueError(f"holds values other than whole numbers from 0 to {_MAX_LABEL}; expected a label map.")
     labels, rows, counts = np.unique(values, return_inverse=True, return_counts=True)
     sums = [np.bincount(rows.ravel(), weights=axis, minlength=len(labels)) for axis in voxels]
     return labels.astype(int), np.stack(sums, axis=1) / counts[:, None]
 
 
 def _centers_in(landmark_set: LandmarkSet, shape: tuple[int, ...]) -> list[tuple[str, list[int]]]:
-    """Names and nearest voxels of the landmarks that are there."""
+    """Return names and nearest voxels of the landmarks that are present."""
     if len(shape) != landmark_set.spatial_dims:
         raise ValueError(f"the points are {landmark_set.spatial_dims}-D, but the image has the shape {shape}.")
     there = ~landmark_set.missing
@@ -195,12 +197,12 @@ def _centers_in(landmark_set: LandmarkSet, shape: tuple[int, ...]) -> list[tuple
             raise ValueError(f"landmark {name!r} is at index {center.tolist()}, outside the image of shape {shape}.")
     for i, center in enumerate(centers):
         for j in np.flatnonzero((np.abs(centers[:i] - center) <= 2).all(axis=1)):
-            raise ValueError(f"landmarks {names[j]!r} and {names[i]!r} are so close that their cubes would overlap.")
+            raise ValueError(f"landmarks {names[j]!r} and {names[i]!r} are so close that their cubes overlap.")
     return [(name, center.astype(int).tolist()) for name, center in zip(names, centers)]
 
 
 def _find_names(path: Path) -> tuple[dict[str, int], Path | None]:
-    """Label of each name, and the file that says so; nothing if there is none."""
+    """Return the label of each name and the file that states them; an empty dictionary and None if there is none."""
     folder = path.absolute().parent
     files = [place / name for place in (folder, folder.parent) for name in _NAME_FILES]
     file = next((file for file in files if file.is_file()), None)

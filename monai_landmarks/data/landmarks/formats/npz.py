@@ -10,11 +10,11 @@
 # limitations under the License.
 
 
-"""NumPy archives (``.npz``): what a program in Python reads without any library but NumPy.
+"""NumPy archives (``.npz``), which Python programs can read with NumPy alone.
 
-``names`` (N,), ``points`` (N, D), ``coordinate_system`` (RAS, LPS or index), and where they are known ``scores`` (N,),
-``covariances`` and ``regions`` (N, D, D) with their ``coverage``, ``image`` and ``pairs`` (P, 2), all as in `LandmarkSet`.
-Nothing in them is pickled::
+The arrays are ``names`` (N,), ``points`` (N, D), ``coordinate_system`` (RAS, LPS or index), and, if known, ``scores``
+(N,), ``covariances`` and ``regions`` (N, D, D) with their ``coverage``, ``image`` and ``pairs`` (P, 2), as in
+:class:`~monai_landmarks.data.LandmarkSet`. Nothing is pickled::
 
     with np.load("case.npz") as arrays:
         points = dict(zip(arrays["names"], arrays["points"]))
@@ -35,9 +35,9 @@ from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, Landma
 
 __all__ = ["read_array", "read_npz", "write_npz"]
 
-_MOST_BYTES = 1 << 26  # of one array; a small file may hold one that unpacks to more than any memory
+_MOST_BYTES = 1 << 26  # per array; a small file may hold an array that does not fit into memory when unpacked
 _NUMBERS = "fiu"
-# what the arrays hold, and their number of dimensions
+# type and number of dimensions of each array
 _ARRAYS = {
     "names": ("U", 1),
     "points": (_NUMBERS, 2),
@@ -56,7 +56,7 @@ def read_npz(path: Path) -> LandmarkSet:
     """Read an archive.
 
     Raises:
-        ValueError: if the file is no archive of arrays, or one of them is not what it should be.
+        ValueError: if the file is no archive of arrays, or an array has the wrong type or shape.
     """
     arrays = _read_arrays(path)
     missing = [key for key in _NEEDED if key not in arrays]
@@ -107,16 +107,16 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
                 if f"{key}.npy" in archive.namelist():
                     with archive.open(f"{key}.npy") as file:
                         arrays[key] = read_array(file.read(_MOST_BYTES + 1))
-    except Exception as error:  # of the archive, its compression, or the header of an array
-        raise ValueError(f"no archive of arrays that can be read ({error}).") from error
+    except Exception as error:  # a damaged archive raises many types of errors
+        raise ValueError(f"the archive of arrays cannot be read ({error}).") from error
     return arrays
 
 
 def read_array(data: bytes) -> np.ndarray:
-    """One array from the bytes of a ``.npy`` file, whose header may ask for any amount of memory.
+    """Read one array from the bytes of a ``.npy`` file, without trusting the size that its header states.
 
     Raises:
-        ValueError: if they are none, or one of Python objects, or a very large one.
+        ValueError: if the bytes are no array, an array of Python objects, or a very large array.
     """
     file = io.BytesIO(data)
     try:
@@ -128,12 +128,12 @@ def read_array(data: bytes) -> np.ndarray:
         file.seek(0)
         array = np.asarray(npy.read_array(file, allow_pickle=False))
         if array.dtype.kind == "U" and (_codes(array) > sys.maxunicode).any():
-            raise ValueError("its text is of no characters")
-    except Exception as error:  # of the header, or of what it says
-        raise ValueError(f"no array that can be read ({error}).") from error
+            raise ValueError("its text holds invalid characters")
+    except Exception as error:  # a damaged header raises many types of errors
+        raise ValueError(f"the array cannot be read ({error}).") from error
     return array
 
 
 def _codes(text: np.ndarray) -> np.ndarray:
-    """The numbers of the characters in an array of text."""
+    """Return the code points of an array of text."""
     return np.frombuffer(text.astype(text.dtype.newbyteorder("=")).tobytes(), np.uint32)

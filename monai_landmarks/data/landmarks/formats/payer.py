@@ -9,16 +9,16 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Wide tables of Christian Payer's landmark projects (``.csv``): no header, one row an image.
+"""Wide tables of Christian Payer's landmark projects (``.csv``): no header, one row per image.
 
 ::
 
     3142,297,1913,324,1812,nan,nan
 
-The first cell is the image, then follow the coordinates of all points: x, y or x, y, z; ``nan`` where one is missing. A
-negative number is a coordinate as any other. Neither the names nor the coordinate system are in the file: 2-D points are
-taken as pixel index, 3-D ones as mm in LPS, because SimpleITK, which these projects read images with, has them so.
-See https://github.com/christianpayer/MedicalDataAugmentationTool-HeatmapRegression.
+The first cell is the image. The coordinates of all points follow: x, y or x, y, z, and ``nan`` for a missing landmark.
+Negative numbers are valid coordinates. The file has neither names nor coordinate system: 2-D points are pixel index,
+and 3-D points are mm in LPS, as in SimpleITK, with which these projects read images. See
+https://github.com/christianpayer/MedicalDataAugmentationTool-HeatmapRegression.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from monai_landmarks.data.files.csv_rows import format_number, is_missing, is_nu
 from monai_landmarks.data.files.safe_files import read_lines
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
-from .landmark_sets import common_set, names_or_numbers, require_index, require_world
+from .common import common_set, names_or_numbers, require_index, require_world
 
 __all__ = ["is_payer", "read_payer", "write_payer"]
 
-_MIN_NUMBERS = 8  # fewer after the first cell may be anything, such as a name and its x, y, z
+_MIN_NUMBERS = 8  # fewer numbers after the first cell may be another format, such as a name with x, y, z
 
 
 def is_payer(text: str) -> bool:
-    """Whether text begins as such a table: a row of many numbers after the first cell."""
+    """Return whether text begins with a row of many numbers after the first cell."""
     cells = text.lstrip().partition("\n")[0].split(",")[1:]
     return len(cells) >= _MIN_NUMBERS and all(is_missing(cell.strip()) or is_number(cell) for cell in cells)
 
@@ -53,12 +53,12 @@ def read_payer(
 
     Args:
         path: the file.
-        names: names of the points, in the order of the file; the numbers 1, 2, ... if not given.
-        coordinate_system: of the points; by default pixel index in 2-D and LPS in 3-D.
+        names: names of the points, in the order of the file. Default: 1, 2, ...
+        coordinate_system: coordinate system of the points. Default: pixel index in 2-D, LPS in 3-D.
 
     Raises:
-        ValueError: if the file is malformed, with the line, or the numbers of a row divide by two and by three, so that
-            only the number of names could tell whether points are 2-D or 3-D.
+        ValueError: if the file is malformed, with the line; or the number of coordinates is divisible by two and three,
+            so that the dimension is unknown without names.
     """
     rows = list(split_rows(read_lines(path)))
     if not rows:
@@ -72,20 +72,20 @@ def read_payer(
         if len(cells) != width:
             raise ValueError(f"line {line}: {len(cells)} numbers; expected {width}, as in the first row.")
         if not image or image in sets:
-            raise ValueError(f"line {line}: the image is {image!r}; expected a name that no other row has.")
+            raise ValueError(f"line {line}: the image is {image!r}; expected a name that no earlier row has.")
         points = np.reshape([parse_number(cell, line, f"number {i + 1}") for i, cell in enumerate(cells)], (-1, dims))
         partly = np.isnan(points).any(axis=1) & ~np.isnan(points).all(axis=1)
         if partly.any():
-            raise ValueError(f"line {line}: landmark {labels[partly.argmax()]!r} has not all of its {dims} numbers.")
+            raise ValueError(f"line {line}: landmark {labels[partly.argmax()]!r} has fewer than {dims} numbers.")
         sets[image] = LandmarkSet(labels, points, system, image=image)
     return sets
 
 
 def write_payer(path: Path, sets: Mapping[str, LandmarkSet]) -> None:
-    """Write a table. The names are not in it, and it has no header.
+    """Write a table, without names and header.
 
     Raises:
-        ValueError: if 2-D points are not pixel index or 3-D points are, which the file would not tell.
+        ValueError: if 2-D points are not pixel index, or 3-D points are, because the file cannot state it.
     """
     common = common_set(list(sets.values()))
     (require_index if common.spatial_dims == 2 else require_world)(common, f"tables of {common.spatial_dims}-D points")
@@ -103,5 +103,5 @@ def _dims(width: int, names: Sequence[str] | None) -> int:
         possible = [width // len(names)]
     if len(possible) != 1:
         points = " or ".join(f"{width // dims} {dims}-D points" for dims in possible) or "whole points"
-        raise ValueError(f"{width} numbers a row, which may be {points}; give the names of the points, which tell.")
+        raise ValueError(f"{width} numbers per row may be {points}; give the names of the points to decide.")
     return possible[0]

@@ -8,14 +8,15 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What 3D Slicer's files have no field for, as words in the description of a point.
+"""Words in the description of 3D Slicer's points, for values that its files have no field for.
 
 ::
 
     score=0.93 uncertainty_mm=0.52 covariance_mm2=0.135,0.01,0.135 coverage=0.9 within_mm=1.14 region_mm2=1.3,0.1,1.2
 
-``uncertainty_mm`` and ``within_mm`` are for the reader in Slicer (`LandmarkSet.uncertainty`, `LandmarkSet.region_radius`) and
-follow from the matrices beside them, whose entries are xx, xy, xz, yy, yz, zz, or xx, xy, yy where the points lie in a plane.
+``uncertainty_mm`` and ``within_mm`` inform the reader in Slicer. They are :attr:`LandmarkSet.uncertainty` and
+:attr:`LandmarkSet.region_radius`, and follow from the matrices. The entries of a matrix are xx, xy, xz, yy, yz, zz, or
+xx, xy, yy if the points lie in a plane.
 """
 
 from __future__ import annotations
@@ -35,14 +36,17 @@ _MATRICES = {"covariance_mm2": "covariances", "region_mm2": "regions"}
 
 
 def describe_points(landmark_set: LandmarkSet) -> list[str]:
-    """The description of each landmark; empty where there is nothing to say."""
+    """Return the description of each landmark; empty if there is nothing to state."""
     return [" ".join(_words(landmark_set, n)) for n in range(len(landmark_set))]
 
 
 def parse_descriptions(descriptions: Sequence[str]) -> dict[str, Any]:
-    """Scores (N,), covariances and regions (N, 3, 3) in mm^2, and coverage of N points, as arguments of `LandmarkSet`.
+    """Return scores (N,), covariances and regions (N, 3, 3) in mm^2 and coverage as arguments of :class:`LandmarkSet`.
 
-    Only what a description says in whole counts: people write there what they like.
+    Only complete entries count, because users may write any text into a description.
+
+    Args:
+        descriptions: descriptions of N points.
 
     Raises:
         ValueError: if the regions of the points state different coverages.

@@ -24,14 +24,14 @@ from monai_landmarks.data.files.csv_rows import format_number, is_missing, parse
 from monai_landmarks.data.files.safe_files import read_lines
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
-from .landmark_sets import require_world
+from .common import require_world
 from .point_description import describe_points, parse_descriptions
 
 __all__ = ["read_fcsv", "write_fcsv", "write_point_list"]
 
 _COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID".split(",")
 _SLICER3_COLUMNS = "label,x,y,z,sel,vis".split(",")
-# up to version 4.10 Slicer wrote a number, and RAS unless told otherwise; since 4.11 it writes a name, LPS by default
+# up to version 4.10 Slicer wrote a number, RAS by default; since 4.11 it writes a name, LPS by default
 _SYSTEMS = {"0": "RAS", "1": "LPS", "2": "index", "RAS": "RAS", "LPS": "LPS", "IJK": "index"}
 # Slicer 5 adds two columns after the declared ones; the first is the position status: 0 undefined, 1 preview, 2 defined
 _DEFINED = "2"
@@ -40,8 +40,9 @@ _DEFINED = "2"
 def read_fcsv(path: Path) -> LandmarkSet:
     """Read a point list of any version of Slicer.
 
-    Points are 3-D; ``with_spatial_dims(2)`` makes them 2-D. A point is missing if its position is blank or ``nan``, or
-    if its status (written since Slicer 5) is not ``defined``. A point that is merely hidden (``vis`` is 0) is there.
+    Points are 3-D; :meth:`LandmarkSet.with_spatial_dims` converts them to 2-D. A point is missing if its position is
+    blank or ``nan``, or if its status (written since Slicer 5) is not ``defined``. A hidden point (``vis`` is 0) is
+    present.
 
     Raises:
         ValueError: if the file is malformed, with the line and what was expected.
@@ -69,7 +70,7 @@ def read_fcsv(path: Path) -> LandmarkSet:
         if not name:
             raise ValueError(f"line {line}: column 'label' is blank; expected the name of the landmark.")
         if name in names:
-            raise ValueError(f"line {line}: landmark {name!r} is in the file already; expected distinct labels.")
+            raise ValueError(f"line {line}: landmark {name!r} occurs twice; expected distinct labels.")
         point = [parse_number(cells[index[axis]], line, axis) for axis in "xyz"]
         if 0 < np.isnan(point).sum() < 3:
             raise ValueError(f"line {line}: landmark {name!r} is at {point}; expected three numbers.")
@@ -87,10 +88,10 @@ def read_fcsv(path: Path) -> LandmarkSet:
 
 
 def write_fcsv(path: Path, landmark_set: LandmarkSet) -> None:
-    """Write a point list as Slicer 5 does, in the set's own coordinate system, RAS or LPS.
+    """Write a point list as Slicer 5 does, in the coordinate system of the set, RAS or LPS.
 
-    2-D points lie in the plane z = 0. A missing landmark stands at ``nan`` with the status ``undefined``. Score,
-    covariance and region are kept in the description. Slicer has no left-right pairs and they are not written.
+    2-D points lie in the plane z = 0. A missing landmark has the position ``nan`` and the status ``undefined``. Score,
+    covariance and region are kept in the description. Slicer has no left-right pairs; they are not written.
 
     Raises:
         ValueError: if the points are pixel index.
@@ -99,7 +100,7 @@ def write_fcsv(path: Path, landmark_set: LandmarkSet) -> None:
 
 
 def write_point_list(path: Path, landmark_set: LandmarkSet, labels: Sequence[str], descriptions: Sequence[str]) -> None:
-    """Write the points of a landmark set under labels and with descriptions of one's own."""
+    """Write the points of a landmark set with given labels and descriptions."""
     require_world(landmark_set, "3D Slicer's files")
     points = landmark_set.with_spatial_dims(3).points
     with open(path, "w", encoding="utf-8", newline="") as file:

@@ -24,7 +24,7 @@ from monai_landmarks.data.files.json_values import load_json, read_coordinates, 
 from monai_landmarks.data.files.safe_files import read_text
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
-from .landmark_sets import require_world
+from .common import require_world
 from .point_description import describe_points, parse_descriptions
 
 __all__ = ["SCHEMA_URL", "is_markups", "markups_content", "read_markups", "write_markups"]
@@ -41,16 +41,16 @@ _UNITS_IN_MM = {"mm": 1.0, "um": 1e-3}
 
 
 def is_markups(content: Any) -> bool:
-    """Whether JSON is a markups file."""
+    """Return whether JSON is a markups file."""
     return isinstance(content, dict) and isinstance(content.get("markups"), list)
 
 
 def read_markups(path: Path) -> LandmarkSet:
     """Read the point lists of a markups file as one landmark set.
 
-    Points are 3-D; ``with_spatial_dims(2)`` makes them 2-D. A point whose ``positionStatus`` is anything but
-    ``defined`` is missing. Several point lists are joined; points of other nodes (lines, curves, ROIs) are no
-    landmarks. A point list without points is a landmark set without landmarks.
+    Points are 3-D; :meth:`LandmarkSet.with_spatial_dims` converts them to 2-D. A point whose ``positionStatus`` is not
+    ``defined`` is missing. Several point lists are joined. Points of other nodes (lines, curves, ROIs) are ignored. A
+    point list without points gives a landmark set without landmarks.
 
     Raises:
         ValueError: if the file is malformed, holds nodes but no point list, or uses a label twice.
@@ -69,7 +69,7 @@ def read_markups(path: Path) -> LandmarkSet:
     for (i, node), node_system in zip(lists, systems):
         node_points = node.get("controlPoints") or []
         if not isinstance(node_points, list):
-            raise ValueError(f"markups[{i}]: controlPoints is no list.")
+            raise ValueError(f"markups[{i}]: controlPoints is not a list; expected a list of points.")
         scale = _unit_in_mm(node, f"markups[{i}]")
         signs = np.array([1.0, 1.0, 1.0] if node_system == system else [-1.0, -1.0, 1.0])
         for j, point in enumerate(node_points):
@@ -85,11 +85,15 @@ def read_markups(path: Path) -> LandmarkSet:
 
 
 def markups_content(landmark_set: LandmarkSet) -> dict[str, Any]:
-    """What a markups file with one point list holds, in the landmarks' own coordinate system, RAS or LPS.
+    """Return the content of a markups file with one point list, in the coordinate system of the landmarks, RAS or LPS.
 
     2-D points lie in the plane z = 0. A missing landmark is a control point without position, so that it can be placed
-    in Slicer. Score, covariance and region are kept in the point's description, see `point_description`. Slicer has no
-    left-right pairs and they are not written.
+    in Slicer. Score, covariance and region are kept in the description of the point; see
+    :mod:`~monai_landmarks.data.landmarks.formats.point_description`. Slicer has no left-right pairs; they are not
+    written.
+
+    Args:
+        landmark_set: the landmarks.
 
     Raises:
         ValueError: if the points are pixel index.
@@ -124,7 +128,7 @@ def markups_content(landmark_set: LandmarkSet) -> dict[str, Any]:
 
 
 def write_markups(path: Path, landmark_set: LandmarkSet) -> None:
-    """Write a landmark set as one point list, see `markups_content`.
+    """Write a landmark set as one point list; see :func:`markups_content`.
 
     Raises:
         ValueError: if the points are pixel index.
@@ -154,7 +158,7 @@ def _read_point(point: Any, where: str) -> tuple[str, np.ndarray, str]:
         raise ValueError(f"{where}: no label; expected the name of the landmark.")
     description = str(point.get("description") or "")
     status = point.get("positionStatus", "defined")
-    # where a position is undefined Slicer writes an empty string, and where there is none it takes it as undefined
+    # Slicer writes an empty string for an undefined position, and reads a missing one as undefined
     if status in _MISSING_STATUS or "position" not in point:
         return label, np.full(3, np.nan), description
     if status != "defined":

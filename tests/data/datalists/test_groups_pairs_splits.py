@@ -33,7 +33,7 @@ def test_groups_of_a_table_of_landmarks(tmp_path):
         ("\nimage,person\n1,p", "line 2: no columns 'image' and 'patient' in 'image,person'"),
         ("image,patient\n1,p\n2,q", "no 'patient' of y/3.png"),
         ("image,patient\n1,p\n2,q\n3,\n", "no 'patient' of y/3.png"),
-        ("image,patient\n1,p\n2,q\n3,r\n1,q", "line 5: patient of x/1.png is 'q', but 'p' before"),
+        ("image,patient\n1,p\n2,q\n3,r\n1,q", "line 5: patient of x/1.png is 'q', but 'p' in an earlier line"),
         ("image,patient\n1,p\n2\n3,r", "line 3: 1 columns; expected 2"),
     ],
 )

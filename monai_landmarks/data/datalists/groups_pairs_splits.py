@@ -9,33 +9,35 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tables that stand beside the landmarks: which images belong together, and which landmarks are left and right."""
+"""Tables that accompany landmarks: groups of images, left-right pairs, splits."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from monai_landmarks.data.files.csv_rows import read_rows
 from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.data.images.name_index import NameIndex
+from monai_landmarks.data.landmarks.landmark_set import LandmarkSet
 
-__all__ = ["read_groups", "read_pairs", "read_splits"]
+__all__ = ["landmarks_of", "read_groups", "read_pairs", "read_splits", "require_names_of_table"]
 
 
 def read_groups(path: str | os.PathLike, column: str, images: Sequence[str]) -> dict[str, str]:
-    """Read which images belong together, such as those of one patient.
+    """Read the group of each image, for example its patient.
 
     Args:
-        path: CSV with a column ``image``, which may be the table of the landmarks: an image may have many rows.
-        column: the column that names the group, in any case.
-        images: paths or names of the images; see :class:`NameIndex`.
+        path: CSV with a column ``image``. It may be the table of the landmarks; an image may have many rows.
+        column: column of the group, in any case.
+        images: paths or names of the images; see :class:`~monai_landmarks.data.NameIndex`.
 
     Returns:
         the group of each image.
 
     Raises:
-        ValueError: if there is no such column, an image has no row, or rows of an image contradict each other.
+        ValueError: if a column is missing, an image has no row, or rows of an image contradict each other.
     """
     index, groups = NameIndex(images), {}
     with naming_file(path):
@@ -49,7 +51,9 @@ def read_groups(path: str | os.PathLike, column: str, images: Sequence[str]) -> 
             group = cells[columns.index(column.lower())]
             for image in index.find(cells[columns.index("image")])[:1]:
                 if groups.setdefault(image, group) != group:
-                    raise ValueError(f"line {line}: {column} of {image} is {group!r}, but {groups[image]!r} before.")
+                    raise ValueError(
+                        f"line {line}: {column} of {image} is {group!r}, but {groups[image]!r} in an earlier line."
+                    )
         absent = [image for image in images if not groups.get(image)]
         if absent:
             raise ValueError(f"no {column!r} of {absent[0]}" + (f" and {len(absent) - 1} more." if absent[1:] else "."))
@@ -57,18 +61,18 @@ def read_groups(path: str | os.PathLike, column: str, images: Sequence[str]) -> 
 
 
 def read_pairs(path: str | os.PathLike, names: Sequence[str]) -> list[tuple[str, str]]:
-    """Read which landmarks change places when an image is mirrored.
+    """Read the landmarks that are exchanged when an image is mirrored.
 
     Args:
-        path: CSV whose first two columns hold the (left, right) names of a pair, with or without a header. A pair that is
-            there in both orders counts once; a landmark that is its own partner, or has a blank for it, is none.
-        names: of all landmarks.
+        path: CSV whose first two columns hold the (left, right) names of a pair, with or without header. A pair in both
+            orders counts once. Rows with a landmark and itself, or with a blank second column, are no pairs.
+        names: names of all landmarks.
 
     Returns:
         the pairs.
 
     Raises:
-        ValueError: if a row names a landmark that is not there.
+        ValueError: if a row names an unknown landmark.
     """
     pairs: list[tuple[str, str]] = []
     with naming_file(path):
@@ -87,16 +91,16 @@ def read_pairs(path: str | os.PathLike, names: Sequence[str]) -> list[tuple[str,
 
 
 def read_splits(path: str | os.PathLike) -> dict[str, list[str]]:
-    """Read to which part of the data each image belongs.
+    """Read the split of each image.
 
     Args:
-        path: CSV with columns ``image`` and ``split``, and perhaps more.
+        path: CSV with columns ``image`` and ``split``; other columns are ignored.
 
     Returns:
         the images of each split, in the order of the table.
 
     Raises:
-        ValueError: if there is no such column, no row, a row of another length, or an image twice.
+        ValueError: if a column is missing, there is no row, a row differs in length, or an image occurs twice.
     """
     splits: dict[str, list[str]] = {}
     with naming_file(path):
@@ -104,12 +108,37 @@ def read_splits(path: str | os.PathLike) -> dict[str, list[str]]:
         if not {"image", "split"} <= set(header):
             raise ValueError(f"line {first}: no columns 'image' and 'split' in {','.join(header)!r}.")
         if not rows:
-            raise ValueError("no image in it.")
+            raise ValueError("the table has no rows; expected one row per image.")
         for line, cells in rows:
             if len(cells) != len(header):
                 raise ValueError(f"line {line}: {len(cells)} columns; expected {len(header)}.")
             image, split = (cells[header.index(column)] for column in ("image", "split"))
             if any(image in images for images in splits.values()):
-                raise ValueError(f"line {line}: image {image!r} is there already.")
+                raise ValueError(f"line {line}: image {image!r} occurs twice; expected one row per image.")
             splits.setdefault(split, []).append(image)
     return splits
+
+
+def landmarks_of(image: str, table: Mapping[str, LandmarkSet], names: Sequence[str], path: Path) -> LandmarkSet:
+    """Return the landmarks of an image that ``splits.csv`` lists.
+
+    Args:
+        image: name of the image.
+        table: landmarks of all images, read from ``path``.
+        names: expected names, in the order of the result.
+        path: the table, for errors.
+
+    Raises:
+        ValueError: if the table has no landmarks of the image, or landmarks with other names.
+    """
+    if image not in table:
+        raise ValueError(f"{path}: no landmarks of image {image!r}, which is in splits.csv.")
+    require_names_of_table(table[image].names, names, path)
+    return table[image].reorder(names)
+
+
+def require_names_of_table(found: Sequence[str], names: Sequence[str], path: Path) -> None:
+    """Raise ValueError if the landmarks of the table ``path`` do not have exactly the expected names, in any order."""
+    wrong = sorted(set(found) ^ set(names))
+    if wrong:
+        raise ValueError(f"{path}: landmarks {wrong} are missing or unknown; expected {len(set(names))} known names.")

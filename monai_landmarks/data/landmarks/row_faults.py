@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""All faults of a landmark file, each with its row, and the row of each landmark."""
+"""Faulty rows of a landmark file, and the row of each landmark."""
 
 from __future__ import annotations
 
@@ -32,15 +32,16 @@ _MOST_FAULTS = 50
 def read_past_faults(
     path: str | os.PathLike, coordinate_system: CoordinateSystem | str | None = None
 ) -> tuple[dict[str | None, LandmarkSet], list[str]]:
-    """Read a landmark file, and do not stop at the first faulty row of a table.
+    """Read a landmark file, and continue after a faulty row of a CSV.
 
     Args:
-        path: a file of one image or of many, in any registered format.
-        coordinate_system: of a file which does not state its own.
+        path: a file of one image or of many images, in any registered format.
+        coordinate_system: coordinate system of a file that does not state its own.
 
     Returns:
-        the landmark set of each image, as ``read_landmark_sets`` gives them, without the faulty rows of a CSV; and a
-        sentence for each fault, with file and row. Nothing is read from a file whose fault is not in one row.
+        the landmark set of each image, as in
+        :func:`~monai_landmarks.data.landmarks.landmark_io.read_landmark_sets`, without the faulty rows of a CSV; and
+        one sentence per fault, with file and row. If a fault does not belong to one row, no landmarks are returned.
     """
     path = Path(path)
     try:
@@ -54,7 +55,7 @@ def read_past_faults(
     with TemporaryDirectory() as folder:
         copy = Path(folder) / path.name
         while len(faults) < _MOST_FAULTS:
-            # the reader stops at a fault: it is asked again without that row, until it finds none
+            # the reader stops at the first fault: repeat without that row until there is none
             faulty = _faulty_line(faults[-1], path)
             if not header < faulty <= len(lines) or not lines[faulty - 1].strip():
                 return {}, faults
@@ -69,10 +70,10 @@ def read_past_faults(
 
 
 class LandmarkRows:
-    """Where in a landmark file an image or a landmark stands, to be named in an error.
+    """Place of images and landmarks in a landmark file, for error messages.
 
     Args:
-        path: of the landmark file. Rows are known of a CSV only.
+        path: landmark file. Line numbers are only available for a CSV.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -80,7 +81,7 @@ class LandmarkRows:
         self._lines: dict[tuple[str | None, str | None], int] | None = None
 
     def where(self, image: str | None, landmark: str | None = None) -> str:
-        """The file, and the line or else the name of the image.
+        """Return the file with the line, or with the name of the image if there is no line.
 
         Example:
             >>> LandmarkRows("points.mrk.json").where(None, "nasion"), LandmarkRows("points.json").where("1.png")

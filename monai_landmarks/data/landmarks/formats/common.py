@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the formats ask of landmark sets, and how they name points that their files do not name."""
+"""Functions that several formats share: requirements on landmark sets, and names of points."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ import numpy as np
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
 __all__ = [
-    "check_names",
+    "require_names",
     "common_set",
     "names_or_numbers",
     "present_points",
-    "require_image",
+    "ensure_image",
     "require_index",
     "require_world",
     "sets_of_images",
@@ -34,7 +34,18 @@ __all__ = [
 
 
 def common_set(sets: Sequence[LandmarkSet]) -> LandmarkSet:
-    """What the sets of a table share: all names, no points, coordinate system, all pairs, and what any of them has beside."""
+    """Return what the sets of a table share.
+
+    Args:
+        sets: landmark sets of a table.
+
+    Returns:
+        a set with all names, missing points, the coordinate system, all pairs, and NaN for the scores, covariances and
+        regions that any set has.
+
+    Raises:
+        ValueError: if there is no set, or the sets differ in coordinate system, dimension or coverage.
+    """
     if not sets:
         raise ValueError("no landmark sets to write; expected at least one.")
     systems = {landmark_set.coordinate_system.value for landmark_set in sets}
@@ -60,10 +71,10 @@ def common_set(sets: Sequence[LandmarkSet]) -> LandmarkSet:
 
 
 def names_or_numbers(count: int, names: Sequence[str] | None) -> tuple[str, ...]:
-    """Names of points that a file does not name: those given, or the numbers 1 to ``count``.
+    """Return the given names of points, or the numbers 1 to ``count``.
 
     Raises:
-        ValueError: if the number of names is another.
+        ValueError: if the number of names differs from ``count``.
     """
     if names is None:
         return tuple(str(number) for number in range(1, count + 1))
@@ -75,7 +86,7 @@ def names_or_numbers(count: int, names: Sequence[str] | None) -> tuple[str, ...]
 def sets_of_images(
     points: Mapping[str, Mapping[str, Sequence[float]]], dims: int, names: Sequence[str] | None = None
 ) -> dict[str, LandmarkSet]:
-    """The landmark sets of a table, all with the same names, from the pixel index of each image's named points."""
+    """Make the landmark sets of a table, all with the same names, from named points of each image as pixel index."""
     names = tuple(dict.fromkeys(name for named in points.values() for name in named)) if names is None else tuple(names)
     missing = [np.nan] * dims
     return {
@@ -89,15 +100,15 @@ def sets_of_images(
     }
 
 
-def check_names(landmark_set: LandmarkSet, allowed: Sequence[str], what: str) -> None:
-    """Raise ValueError if the landmarks are not among those that a format can hold."""
+def require_names(landmark_set: LandmarkSet, allowed: Sequence[str], what: str) -> None:
+    """Raise ValueError if a landmark is not among those that a format can hold."""
     unknown = [name for name in landmark_set.names if name not in allowed]
     if unknown:
         raise ValueError(f"landmarks {unknown[:5]} are no {what}; expected names among {list(allowed)}.")
 
 
 def require_index(landmark_set: LandmarkSet, files: str) -> None:
-    """Raise ValueError if the points are in the world, which the files of a format cannot say."""
+    """Raise ValueError if the points are not pixel index."""
     if landmark_set.coordinate_system != CoordinateSystem.INDEX:
         raise ValueError(
             f"the points are {landmark_set.coordinate_system} in mm, and {files} hold pixel index; use to_index(affine)"
@@ -106,7 +117,7 @@ def require_index(landmark_set: LandmarkSet, files: str) -> None:
 
 
 def require_world(landmark_set: LandmarkSet, files: str) -> None:
-    """Raise ValueError if the points are pixel index, which the files of a format cannot say."""
+    """Raise ValueError if the points are not in the world."""
     if landmark_set.coordinate_system == CoordinateSystem.INDEX:
         raise ValueError(
             f"the points are pixel index, and {files} hold world points in mm; use to_world(affine) first."
@@ -114,10 +125,10 @@ def require_world(landmark_set: LandmarkSet, files: str) -> None:
 
 
 def present_points(landmark_set: LandmarkSet, files: str) -> np.ndarray:
-    """All points (N, D), of files in which the order stands for the names, so that none can be left out.
+    """Return all points (N, D) for a file that identifies points by their order, so that none can be left out.
 
     Raises:
-        ValueError: if one is missing.
+        ValueError: if a landmark is missing.
     """
     missing = [name for name, absent in zip(landmark_set.names, landmark_set.missing) if absent]
     if missing:
@@ -125,8 +136,12 @@ def present_points(landmark_set: LandmarkSet, files: str) -> np.ndarray:
     return landmark_set.points
 
 
-def require_image(image: str | os.PathLike | None, why: str) -> str | os.PathLike:
-    """The image that a format needs; ValueError, with the reason, where it is not given."""
+def ensure_image(image: str | os.PathLike | None, why: str) -> str | os.PathLike:
+    """Return the image that a format requires.
+
+    Raises:
+        ValueError: if it is not given, with the reason ``why`` it is required.
+    """
     if image is None:
         raise ValueError(f"{why}; give image=, the image that the points belong to.")
     return image

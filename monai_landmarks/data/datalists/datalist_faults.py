@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Everything that is wrong with a datalist, found before training starts."""
+"""Faults of a datalist, found before a training starts."""
 
 from __future__ import annotations
 
@@ -25,52 +25,62 @@ from monai.utils import optional_import
 
 from monai_landmarks.data.files.safe_files import naming_file, read_text
 from monai_landmarks.data.images.image_files import has_spacing, read_geometry
-from monai_landmarks.data.landmarks.landmark_rows import read_past_faults
 from monai_landmarks.data.landmarks.landmark_set import LandmarkSet
+from monai_landmarks.data.landmarks.row_faults import read_past_faults
 
 tqdm, has_tqdm = optional_import("tqdm", name="tqdm")
 
-__all__ = ["DatalistError", "check_datalist", "datalist_problems", "first_line", "index_points", "point_faults"]
+__all__ = ["DatalistError", "require_valid_datalist", "check_datalist", "first_line", "index_points", "point_faults"]
 
 _LABELED_SECTIONS = ("training", "validation")
 
 
 class DatalistError(ValueError):
-    """A datalist has faults; ``problems`` lists them all."""
+    """Error of a datalist with faults.
 
-    def __init__(self, name: str, problems: Sequence[str]) -> None:
-        self.problems = list(problems)
-        lines = "\n".join(f"  - {problem}" for problem in self.problems)
-        super().__init__(f"{name} has {len(self.problems)} problem(s):\n{lines}")
+    Args:
+        name: the datalist, or the files it was to be made of.
+        faults: all faults, one sentence each.
+    """
+
+    def __init__(self, name: str, faults: Sequence[str]) -> None:
+        self.faults = list(faults)
+        lines = "\n".join(f"  - {fault}" for fault in self.faults)
+        super().__init__(f"{name} has {len(self.faults)} fault(s):\n{lines}")
 
 
-def check_datalist(datalist: str | os.PathLike | Mapping[str, Any], base_dir: str | os.PathLike | None = None) -> None:
-    """Check a datalist, reading every image and landmark file.
+def require_valid_datalist(
+    datalist: str | os.PathLike | Mapping[str, Any], base_dir: str | os.PathLike | None = None
+) -> None:
+    """Raise an error if a datalist has faults. Every image and landmark file is read.
 
     Args:
         datalist: a JSON file, or its content.
-        base_dir: folder which the paths are relative to; by default that of the JSON file.
+        base_dir: folder to which the paths are relative; by default that of the JSON file.
 
     Raises:
-        DatalistError: if there is anything wrong with it, see :func:`datalist_problems`.
+        DatalistError: if :func:`check_datalist` finds faults; it lists all of them.
     """
-    problems = datalist_problems(datalist, base_dir)
-    if problems:
-        raise DatalistError("The datalist" if isinstance(datalist, Mapping) else os.fspath(datalist), problems)
+    faults = check_datalist(datalist, base_dir)
+    if faults:
+        raise DatalistError("The datalist" if isinstance(datalist, Mapping) else os.fspath(datalist), faults)
 
 
-def datalist_problems(
+def check_datalist(
     datalist: str | os.PathLike | Mapping[str, Any], base_dir: str | os.PathLike | None = None
 ) -> list[str]:
-    """All that is wrong with a datalist, a sentence for each fault; empty if it is right.
+    """Check a datalist. Every image and landmark file is read.
 
-    Right means: names and left-right pairs are declared; there is a section, and every image is in one section, once;
-    every image can be read through MONAI's ``LoadImage`` and has a spacing; labels have the declared names, and all
-    points lie inside their image. A point on the outer edge of a border pixel, half a pixel from its center, is inside.
+    A valid datalist declares names and left-right pairs and has at least one section. Every image is in one section,
+    once, can be read with MONAI's ``LoadImage`` and has a spacing. Labels have the declared names, and all points are
+    inside their image. The image ends at the outer edge of the border pixels, half a pixel from their centers.
 
     Args:
         datalist: a JSON file, or its content.
-        base_dir: folder which the paths are relative to; by default that of the JSON file, or the working directory.
+        base_dir: folder to which the paths are relative; by default that of the JSON file, or the working directory.
+
+    Returns:
+        one sentence per fault; empty if the datalist is valid.
     """
     if not isinstance(datalist, Mapping):
         base_dir = Path(datalist).parent if base_dir is None else base_dir
@@ -79,8 +89,8 @@ def datalist_problems(
     if not isinstance(datalist, Mapping):
         return ["not a JSON object; expected one with 'landmarks' and sections such as 'training'."]
     folder = Path("." if base_dir is None else base_dir)
-    problems: list[str] = []
-    template = _read_definition(datalist.get("landmarks"), problems)
+    faults: list[str] = []
+    template = _read_definition(datalist.get("landmarks"), faults)
     entries = [
         (section, i, item)
         for section, items in datalist.items()
@@ -88,27 +98,27 @@ def datalist_problems(
         for i, item in enumerate(items)
     ]
     if not entries:
-        problems.append("no image in any section; expected lists such as 'training' and 'validation'.")
+        faults.append("no image in any section; expected lists such as 'training' and 'validation'.")
     seen: dict[str, str] = {}
     bar = tqdm(entries, desc="checking images", leave=False, disable=len(entries) < 50) if has_tqdm else entries
     for section, i, item in bar:
         where = f"{section}[{i}]"
         if not isinstance(item, Mapping) or not isinstance(item.get("image"), str):
-            problems.append(f"{where}: no 'image'; expected the path of an image.")
+            faults.append(f"{where}: no 'image'; expected the path of an image.")
             continue
         path = os.path.normpath(folder / item["image"])
         where = f"{where} ({item['image']})"
         if path in seen:
-            problems.append(f"{where}: the image is in {seen[path]} already.")
+            faults.append(f"{where}: the image is in {seen[path]} already.")
         seen.setdefault(path, f"{section}[{i}]")
-        problems += [f"{where}: {fault}" for fault in _item_faults(item, path, section, folder, template)]
-    return problems
+        faults += [f"{where}: {fault}" for fault in _item_faults(item, path, section, folder, template)]
+    return faults
 
 
-def _read_definition(definition: Any, problems: list[str]) -> LandmarkSet | None:
-    """The declared landmarks as a set without points; None, and a problem more, if they are not declared well."""
+def _read_definition(definition: Any, faults: list[str]) -> LandmarkSet | None:
+    """Return the declared landmarks as a set of missing points; None, with a new fault, if the declaration is wrong."""
     if not isinstance(definition, Mapping) or not isinstance(definition.get("names"), list):
-        problems.append("no 'landmarks' with 'names'; expected the names of all landmarks.")
+        faults.append("no 'landmarks' with 'names'; expected the names of all landmarks.")
         return None
     names = definition["names"]
     try:
@@ -119,7 +129,7 @@ def _read_definition(definition: Any, problems: list[str]) -> LandmarkSet | None
             pairs=tuple(definition.get("pairs", ())),
         )
     except (TypeError, ValueError) as error:
-        problems.append(f"landmarks: {error}")
+        faults.append(f"landmarks: {error}")
         return None
 
 
@@ -129,9 +139,9 @@ def _item_faults(
     faults = []
     spacing = item.get("spacing")
     if spacing is None and not has_spacing(path):
-        faults.append("no 'spacing', and the format holds none; expected [x, y] in mm (1, 1 to work in pixels).")
+        faults.append("no 'spacing', and the format stores none; expected [x, y] in mm (1, 1 to work in pixels).")
     elif spacing is not None and not _is_spacing(spacing):
-        faults.append(f"spacing is {spacing!r}; expected positive numbers in mm, one for each axis.")
+        faults.append(f"spacing is {spacing!r}; expected positive numbers in mm, one per axis.")
         spacing = None
     landmarks = None
     if item.get("label") is None:
@@ -142,7 +152,7 @@ def _item_faults(
         faults += label_faults
     try:
         shape, affine = read_geometry(path, spacing)
-    except Exception as error:  # readers raise whatever they like
+    except Exception as error:  # readers raise exceptions of any type
         return [*faults, f"the image cannot be read: {first_line(error)}"]
     if landmarks is not None:
         faults += [fault for _, fault in point_faults(landmarks, shape, affine)]
@@ -162,7 +172,7 @@ def _is_point(point: Any) -> bool:
 
 
 def _read_label(label: Any, folder: Path, template: LandmarkSet) -> tuple[LandmarkSet | None, list[str]]:
-    """The landmarks of a label, None where they cannot be made out, and all that is wrong with them."""
+    """Return the landmarks of a label and its faults. The landmarks are None if they cannot be determined."""
     if isinstance(label, str):
         sets, faults = read_past_faults(folder / label)
         if len(sets) != 1:
@@ -174,10 +184,10 @@ def _read_label(label: Any, folder: Path, template: LandmarkSet) -> tuple[Landma
         return (None if faults else landmarks), faults
     if not isinstance(label, list) or len(label) != len(template):
         count = f"{len(label)} points" if isinstance(label, list) else repr(label)
-        return None, [f"label is {count}; expected {len(template)} points, one for each name."]
+        return None, [f"label is {count}; expected {len(template)} points, one per name."]
     dims = next((len(point) for point in label if _is_point(point)), 0)
     faults = [
-        f"landmark {name!r} is {point!r}; expected [x, y] or [x, y, z], null where missing."
+        f"landmark {name!r} is {point!r}; expected [x, y] or [x, y, z], with null if missing."
         for name, point in zip(template.names, label)
         if not _is_point(point) or len(point) != dims
     ]
@@ -191,15 +201,15 @@ def _read_label(label: Any, folder: Path, template: LandmarkSet) -> tuple[Landma
 
 
 def index_points(landmarks: LandmarkSet, shape: tuple[int, ...], affine: np.ndarray) -> LandmarkSet:
-    """Landmarks as pixel index of an image, with as many dimensions as the image has.
+    """Convert landmarks to the pixel index of an image, with the dimension of the image.
 
     Args:
-        landmarks: in any coordinate system.
-        shape: of the image, spatial. A radiograph in DICOM is a volume of one slice, for which 2-D points do.
-        affine: of the image, 4x4.
+        landmarks: landmarks in any coordinate system.
+        shape: spatial shape of the image. A DICOM radiograph is a volume of one slice, which accepts 2-D points.
+        affine: affine of the image, 4x4.
 
     Raises:
-        ValueError: if image and points differ in their dimensions.
+        ValueError: if image and points differ in dimension.
     """
     dims = len(shape)
     while dims > 2 and shape[dims - 1] == 1 and dims > landmarks.spatial_dims:
@@ -211,7 +221,7 @@ def index_points(landmarks: LandmarkSet, shape: tuple[int, ...], affine: np.ndar
 
 
 def point_faults(landmarks: LandmarkSet, shape: tuple[int, ...], affine: np.ndarray) -> list[tuple[str | None, str]]:
-    """What is wrong with points in their image, each with the name of the landmark, or None where it is all of them."""
+    """Return the faults of points in their image, each with the name of the landmark, or None for all landmarks."""
     try:
         points = index_points(landmarks, shape, affine).points
     except ValueError as error:
@@ -228,5 +238,5 @@ def point_faults(landmarks: LandmarkSet, shape: tuple[int, ...], affine: np.ndar
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says, in one line."""
+    """Return the first line of the message of an exception."""
     return str(error).strip().split("\n")[0] or type(error).__name__
