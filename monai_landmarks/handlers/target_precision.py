@@ -27,6 +27,7 @@ from monai.utils import CommonKeys
 from monai_landmarks.data import atomic_write
 from monai_landmarks.metrics import points_error_batch
 from monai_landmarks.precision import Decision, PrecisionController, PrecisionTrajectory, ValidationResult
+from monai_landmarks.spaces import points_of_image
 from monai_landmarks.visualize import draw_precision
 
 from .engine_output import Engine, Events, gather, is_main_process, output_items, take
@@ -171,7 +172,7 @@ class TargetPrecision:
                 row["radius"] = covariances.diagonal(dim1=-2, dim2=-1).mean(dim=-1).sqrt()
             if scores is not None:
                 row["peak"] = scores
-            known = label.reshape(-1, label.shape[-1])
+            known = points_of_image(label, self.label_key)
             known = known[~known.isnan().any(dim=-1)]
             row["extent"] = (known.amax(dim=0) - known.amin(dim=0)).max() if len(known) else torch.tensor(0.0)
             self._rows.append({key: torch.as_tensor(value).detach().float().cpu() for key, value in row.items()})

@@ -10,9 +10,10 @@
 # limitations under the License.
 
 
-"""MONAI Label: propose landmarks to an annotator, and learn from the corrections.
+"""MONAI Label app: propose landmarks to an annotator and train with the corrections.
 
-What needs MONAI Label itself is in `app`, `tasks` and `datastore` and is imported from there; the rest needs nothing besides.
+The modules ``app``, ``tasks``, ``datastore`` and ``asgi`` require MONAI Label, so import from them directly. Everything that
+this package exports works without it.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""The MONAI Label app: proposes landmarks to an annotator, and learns from the corrections."""
+"""MONAI Label app that proposes landmarks to an annotator and trains with the corrections."""
 
 from __future__ import annotations
 
@@ -44,33 +44,33 @@ SLICER_SCRIPT = Path(__file__).with_name("slicer_submit.py")
 
 
 class LandmarksApp(MONAILabelApp):
-    """Bundles that find landmarks, for MONAI Label.
+    """MONAI Label app whose models are landmark bundles.
 
     Args:
-        app_dir: folder of the app; ``model/`` in it has the bundles, which the app trains.
-        studies: folder of the images.
-        conf: ``models``: see :func:`find_models <monai_landmarks.label.find_models>`.
+        app_dir: folder of the app. Its folder ``model`` contains the bundles that the app trains.
+        studies: folder of the images, or the URL of a DICOM server.
+        conf: settings of the app. ``models`` selects the bundles, see :func:`monai_landmarks.label.find_models`.
 
     Raises:
-        ValueError: if there is no such bundle.
+        ValueError: if a selected bundle does not exist.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self.bundles = find_models(conf.get("models"), Path(app_dir) / "model")
         self.names = {model: bundle_names(path) for model, path in self.bundles.items()}
         if not self.bundles:
-            logger.warning("There is no bundle with weights. Name one: --conf models <folder of a bundle>")
+            logger.warning("There is no bundle with weights. Select a bundle with --conf models <folder of a bundle>")
         super().__init__(
             app_dir=app_dir,
             studies=studies,
             conf=conf,
             name=f"monai_landmarks {__version__}",
-            description="Proposes anatomical landmarks, and learns from the corrections",
+            description="Proposes anatomical landmarks and learns from the corrections",
             version=__version__,
         )
 
     def init_datastore(self) -> Any:
-        """A folder whose labels are checked; what is behind a URL is MONAI Label's."""
+        """Return the datastore: a folder whose labels are checked, or MONAI Label's own datastore for a URL."""
         if self.studies.startswith(("http://", "https://")):
             return super().init_datastore()
         return LandmarkDatastore(
@@ -81,7 +81,7 @@ class LandmarksApp(MONAILabelApp):
         )
 
     def init_infers(self) -> dict[str, LandmarkInfer]:
-        """A model for each bundle that has weights."""
+        """Return an inference task for each bundle that has weights."""
         return {
             model: LandmarkInfer(str(path), self.conf)
             for model, path in self.bundles.items()
@@ -89,40 +89,40 @@ class LandmarksApp(MONAILabelApp):
         }
 
     def init_trainers(self) -> dict[str, LandmarkTrain]:
-        """A trainer for each bundle that can be trained."""
+        """Return a training task for each bundle that can be trained."""
         tasks = {model: LandmarkTrain(str(path), self.conf) for model, path in self.bundles.items()}
         return {model: task for model, task in tasks.items() if task.is_valid()}
 
     def init_strategies(self) -> dict[str, LandmarkStrategy]:
-        """The most uncertain image first, or any."""
+        """Return the strategies: the most uncertain image first, or a random image."""
         return {
             UNCERTAINTY_KEY: LandmarkStrategy("The most uncertain image first", stored_uncertainty, self.models),
-            "random": LandmarkStrategy("Any image", lambda info, model: random.random(), self.models),
+            "random": LandmarkStrategy("A random image", lambda info, model: random.random(), self.models),
         }
 
     def init_scoring_methods(self) -> dict[str, LandmarkScoring]:
-        """How unsure a model is of each image."""
+        """Return the scoring method: the uncertainty of a model for each image."""
         return {UNCERTAINTY_KEY: LandmarkScoring(self.models)}
 
     def init_batch_infer(self) -> Callable:
-        """Many images at once."""
+        """Return the inference task for many images."""
         return LandmarkBatchInfer()
 
     def models(self) -> dict[str, LandmarkInfer]:
-        """The models that can predict; a bundle becomes one with its first training."""
+        """Return the inference tasks of all bundles that have weights by now."""
         for model, path in self.bundles.items():
             if model not in self._infers and (path / WEIGHTS).is_file():
                 self._infers[model] = LandmarkInfer(str(path), self.conf)
         return {model: self._infers[model] for model in self.bundles if model in self._infers}
 
     def datastore(self) -> Any:
-        """The datastore, with what tasks in the background have written."""
+        """Return the datastore, with the changes that background tasks have written."""
         if isinstance(self._datastore, LandmarkDatastore):
             self._datastore.reload()
         return self._datastore
 
     def info(self) -> dict[str, Any]:
-        """See MONAI Label's."""
+        """Return the description of the app, see MONAI Label."""
         self.models()
         self.datastore()
         result: dict[str, Any] = super().info()
@@ -132,7 +132,7 @@ class LandmarksApp(MONAILabelApp):
         """Propose landmarks.
 
         Raises:
-            HTTPException: 404 for an unknown model or image, 409 for a model without weights, 422 if it fails.
+            HTTPException: 404 for an unknown model or image, 409 for a model without weights, 422 if the inference fails.
         """
         self._require_model(request.get("model"))
         image = request.get("image")
@@ -144,24 +144,24 @@ class LandmarksApp(MONAILabelApp):
         return result
 
     def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Hand out an image.
+        """Return the next image for an annotator.
 
         Raises:
             HTTPException: 404 for an unknown strategy or model.
         """
         strategy = request.get("strategy")
         if strategy not in self._strategies:
-            raise HTTPException(404, f"there is no strategy {strategy!r}; there are {', '.join(self._strategies)}.")
+            raise HTTPException(404, f"there is no strategy {strategy!r}; choose one of {', '.join(self._strategies)}.")
         if request.get("model") and request["model"] not in self.bundles:
             self._require_model(request["model"])
         result: dict[str, Any] = super().next_sample(request)
         return result
 
     def bundle_path(self, model: str | None) -> str | None:
-        """Folder of a bundle.
+        """Return the folder of a bundle.
 
-        MONAI Label asks for it before a task in the background begins: here is the last chance to answer the request with an
-        error; what fails later is only in the task's log.
+        MONAI Label calls this method before it starts a background task. Errors that are raised here are part of the answer to
+        the request; later errors appear only in the log of the task.
 
         Raises:
             HTTPException: 404 for an unknown model.
@@ -173,10 +173,10 @@ class LandmarksApp(MONAILabelApp):
         return str(self.bundles[model])
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Learn from the labels.
+        """Train a model with the labels.
 
         Raises:
-            HTTPException: 404 for an unknown model, 422 if it fails.
+            HTTPException: 404 for an unknown model, 422 if the training fails.
         """
         self.bundle_path(request.get("model"))
         with _as_http_error(f"the training of {request.get('model')} failed"):
@@ -184,27 +184,29 @@ class LandmarksApp(MONAILabelApp):
         return result
 
     def scoring(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
-        """Score images without a label.
+        """Score the images without a label.
 
         Raises:
             HTTPException: 404 for an unknown method or model.
         """
         method = request.get("method")
         if method not in self._scoring_methods:
-            raise HTTPException(404, f"there is no scoring {method!r}; there are {', '.join(self._scoring_methods)}.")
+            raise HTTPException(
+                404, f"there is no scoring {method!r}; choose one of {', '.join(self._scoring_methods)}."
+            )
         if request.get("model"):
             self._require_model(request["model"])
         result: dict[str, Any] = super().scoring(request, datastore)
         return result
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
-        """What the annotator is told about a label that was saved."""
+        """Return the names of the landmarks that a saved label contains, and of those that are missing."""
         super().on_save_label(image_id, label_id)
         info = self.datastore().get_label_info(label_id, "final")
         return {key: info[key] for key in ("landmarks", "missing") if key in info}
 
     def async_scoring(self, method: str | None, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Score in the background, unless all images have their scores."""
+        """Score the images in the background, unless all images have current scores."""
         scoring = self._scoring_methods.get(UNCERTAINTY_KEY)
         if method is None and (scoring is None or not scoring.pending(self.datastore())):
             return {}
@@ -212,13 +214,13 @@ class LandmarksApp(MONAILabelApp):
         return result
 
     def on_init_complete(self) -> None:
-        """Offer the script for 3D Slicer, too, so that it needs no copy of its own."""
-        server, _ = optional_import("monailabel.app", name="app")  # there once it is running
+        """Serve the script for 3D Slicer, so that 3D Slicer does not need a copy of it."""
+        server, _ = optional_import("monailabel.app", name="app")  # importable only while the server is running
         server.add_api_route(f"/{SLICER_SCRIPT.name}", _slicer_script, include_in_schema=False)
         super().on_init_complete()
 
     def _was_sent(self, image: str) -> bool:
-        """Whether this is a file that came with a request or belongs to a session, and not any file of this computer."""
+        """Return whether a path is a file that came with a request or belongs to a session, and not any file of the server."""
         folders = [tempfile.gettempdir(), *([self._sessions.store_path] if self._sessions else [])]
         path = Path(image).resolve()
         return path.exists() and any(path.is_relative_to(Path(folder).resolve()) for folder in folders)
@@ -227,13 +229,13 @@ class LandmarksApp(MONAILabelApp):
         if model in self.models():
             return
         if model in self.bundles:
-            raise HTTPException(409, f"the model {model!r} has no weights yet; submit some labels and train it.")
-        raise HTTPException(404, f"there is no model {model!r}; there are {', '.join(self.bundles) or 'none'}.")
+            raise HTTPException(409, f"the model {model!r} has no weights yet; submit labels and train it.")
+        raise HTTPException(404, f"there is no model {model!r}; the models are {', '.join(self.bundles) or 'none'}.")
 
 
 @contextmanager
 def _as_http_error(what: str) -> Iterator[None]:
-    """Answer with the reason, where MONAI Label would answer with nothing."""
+    """Turn an error into an answer with its reason. MONAI Label would answer without a reason."""
     try:
         yield
     except HTTPException:

@@ -9,11 +9,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""MONAI Label's web application, which does not let pages of others read what it answers.
+"""Web application of MONAI Label that does not allow web pages from other servers to read its answers.
 
-Its own allows every page that is open in a browser on the same machine to read images and labels, and in version 0.8.5 its
-setting ``MONAI_LABEL_CORS_ORIGINS`` keeps it from starting. Viewers need no such leave: those that are programs never do, and
-OHIF comes from the server itself.
+MONAI Label allows every page that is open in a browser on the same machine to read images and labels. In version 0.8.5, its
+setting ``MONAI_LABEL_CORS_ORIGINS`` cannot change that: with it, the server does not start. Viewers do not need this
+permission: it does not apply to programs, and OHIF comes from the server itself.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ app: Any
 
 
 def __getattr__(name: str) -> Any:
-    """``app``, made when it is asked for, because that loads all of MONAI Label."""
+    """Create ``app`` on first access, because this imports all of MONAI Label."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     application, _ = optional_import("monailabel.app", name="app")

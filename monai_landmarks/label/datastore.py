@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""MONAI Label's folder of images and labels, with labels checked at the door, and safe from two processes that write."""
+"""MONAI Label datastore that checks submitted labels and is safe when two processes write to it."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ LocalDatastore, _ = optional_import("monailabel.datastore.local", name="LocalDat
 
 __all__ = ["IMAGE_PATTERNS", "LandmarkDatastore"]
 
-# file names of images, which MONAI Label compares as they are written; by default it passes over BMP, MHA and DICOM
+# MONAI Label compares file names case-sensitively; by default it ignores BMP, MHA and DICOM
 IMAGE_PATTERNS = tuple(f"*{suffix}" for lower in IMAGE_SUFFIXES for suffix in (lower, lower.upper()))
 
 
 class LandmarkDatastore(LocalDatastore):
-    """A folder with images, and the labels of them in ``labels/final`` (submitted) and ``labels/original`` (proposed).
+    """A folder with images and their labels in ``labels/final`` (submitted) and ``labels/original`` (proposed).
 
-    The server and its tasks in the background each have such a datastore of the same folder. MONAI Label's own writes what
-    it has in memory, and a task that ends would undo what the server has written since the task began. This one reads
-    before it writes, under a lock, and writes its file whole or not at all.
+    The server and each of its background tasks have a datastore object for the same folder. MONAI Label's own datastore
+    writes its state from memory, so a task that ends would overwrite the changes that the server has written since the task
+    started. This datastore takes a lock and reads the file before it writes. It writes the file completely or not at all.
 
     Args:
-        folder: the studies.
-        models: gives the names of the landmarks of each model.
-        auto_reload: see MONAI Label's.
-        read_only: see MONAI Label's.
+        folder: folder of the images.
+        models: returns the names of the landmarks of each model.
+        auto_reload: whether to watch the folder for changes, see MONAI Label.
+        read_only: whether changes are forbidden, see MONAI Label.
     """
 
     def __init__(
@@ -61,14 +61,16 @@ class LandmarkDatastore(LocalDatastore):
         read_only: bool = False,
     ) -> None:
         self.models = models
-        self._changes = FileLock(Path(folder) / ".lock_changes")  # a second one: MONAI Label takes its own inside
+        self._changes = FileLock(
+            Path(folder) / ".lock_changes"
+        )  # not MONAI Label's own lock, which its methods take themselves
         super().__init__(os.fspath(folder), extensions=IMAGE_PATTERNS, auto_reload=auto_reload, read_only=read_only)
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
-        """Store a label that has been read and found to be one of this image.
+        """Store a label if it is a valid label of the image.
 
         Raises:
-            HTTPException: 404 if there is no such image, 400 if the label is none.
+            HTTPException: 404 if the image does not exist, 400 if the label is not valid.
         """
         self.reload()
         image = self.get_image_uri(image_id)
@@ -87,36 +89,36 @@ class LandmarkDatastore(LocalDatastore):
         with self._changing():
             label_id = super().save_label(image_id, label_filename, label_tag, info)
         if before and before != self.get_label_uri(image_id, label_tag):
-            Path(before).unlink(missing_ok=True)  # of another type
+            Path(before).unlink(missing_ok=True)  # a label in another format
         return str(label_id)
 
     def reload(self) -> None:
-        """Take in what another process has written."""
+        """Read the changes that another process has written."""
         self._init_from_datastore_file()
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
-        """See MONAI Label's."""
+        """Store information about an image, see MONAI Label."""
         with self._changing():
             super().update_image_info(image_id, info)
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
-        """See MONAI Label's."""
+        """Store information about a label, see MONAI Label."""
         with self._changing():
             super().update_label_info(label_id, label_tag, info)
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
-        """See MONAI Label's.
+        """Add an image, see MONAI Label.
 
         Raises:
-            HTTPException: 400 if the file is no image.
+            HTTPException: 400 if the file does not have the suffix of an image.
         """
         if not image_suffix(image_filename):
-            raise HTTPException(400, f"{image_id!r} is no image; expected one of {', '.join(IMAGE_SUFFIXES)}.")
+            raise HTTPException(400, f"{image_id!r} is not an image; use a file of type {', '.join(IMAGE_SUFFIXES)}.")
         with self._changing():
             return str(super().add_image(image_id, image_filename, image_info))
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
-        """See MONAI Label's, which waits for the file to be seen missing."""
+        """Remove a label and update the state at once. MONAI Label updates it only when it notices that the file is gone."""
         super().remove_label(label_id, label_tag)
         self.refresh()
 
@@ -131,13 +133,13 @@ class LandmarkDatastore(LocalDatastore):
             super()._reconcile_datastore()
 
     def _to_id(self, file: str) -> tuple[str, str]:
-        # only the end of the name is a suffix; MONAI Label takes it out wherever it occurs
+        # MONAI Label removes the suffix wherever it occurs in the name, not only at its end
         suffix = next((end for end in (p[1:] for p in IMAGE_PATTERNS) if file.endswith(end)), None)
         suffix = file[-len(label_suffix(file)) :] if suffix is None else suffix
         return file[: -len(suffix)], suffix
 
     def _add_non_existing_labels(self, tag: str) -> int:
-        """Labels that someone has put into the folder."""
+        """Add labels that were put into the folder by hand."""
         found = 0
         for file in sorted(Path(self._datastore.label_path(tag)).glob("*.mrk.json")):
             image_id, suffix = self._to_id(file.name)

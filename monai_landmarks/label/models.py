@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Which bundles the MONAI Label app offers as models, and where it keeps them."""
+"""Bundles that the MONAI Label app offers as models, and the copies that it trains."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ _MADE_BY_RUNS = ("eval", "data", "__pycache__", "mlruns*")
 
 
 def find_models(wanted: str | None, folder: str | os.PathLike) -> dict[str, Path]:
-    """The bundles that the app offers, each as a copy of its own that it may train.
+    """Copy the selected bundles to the folder of the app, and return the copies.
 
-    Neither an installed package nor a bundle that someone has trained is written to: a bundle is copied once, without its
-    data, and the copy is what learns from corrections. To begin again, delete the copy.
+    The app trains the copies. So an installed package, or a bundle that somebody has trained, is never changed. A bundle is
+    copied once, without its data. To start again from the original, delete the copy.
 
     Args:
-        wanted: bundles, separated by commas: paths of bundles or of folders of bundles, or names of shipped ones. They need
-            no weights: a training may make the first. If not given, every shipped bundle that has weights, and those that
-            are in ``folder`` already.
-        folder: where the copies are.
+        wanted: bundles, separated by commas: paths of bundles, paths of folders with bundles, or names of bundles of this
+            package. They do not need weights, because a training can create them. If None or empty: all bundles of this
+            package that have weights, and all bundles that are already in ``folder``.
+        folder: folder of the copies.
 
     Returns:
-        the folder of the copy of each bundle, by the bundle's name.
+        The folder of the copy of each bundle, by the name of the bundle.
 
     Raises:
-        ValueError: if there is no such bundle, or two have the same name.
+        ValueError: if a bundle does not exist, or if two bundles have the same name.
     """
     folder = Path(folder)
     if wanted:
@@ -62,18 +62,18 @@ def find_models(wanted: str | None, folder: str | os.PathLike) -> dict[str, Path
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(
-            f"two bundles are called {twice[0]!r}; a model needs a name of its own, rename the folder of one."
+            f"two bundles have the name {twice[0]!r}, but each model needs its own name. Rename the folder of one of them."
         )
     return {source.name: _own_copy(source.resolve(), folder / source.name) for source in sources}
 
 
 def bundle_names(bundle: str | os.PathLike) -> list[str]:
-    """Names of the landmarks that a bundle finds, in its order."""
+    """Return the names of the landmarks of a bundle, in the order of its outputs."""
     return bundle_landmark_names(Path(bundle) / _METADATA)
 
 
 def bundle_spatial_dims(bundle: str | os.PathLike) -> int:
-    """Number of axes of the images that a bundle takes."""
+    """Return the number of spatial dimensions of the images of a bundle."""
     metadata = json.loads((Path(bundle) / _METADATA).read_text(encoding="utf-8"))
     return len(next(iter(metadata["network_data_format"]["inputs"].values()))["spatial_shape"])
 
@@ -96,7 +96,7 @@ def _sources(part: str, folder: Path) -> list[Path]:
     known = {source.name: source for source in (*_shipped(), *(_bundles_in(folder) if folder.is_dir() else ()))}
     if part not in known:
         raise ValueError(
-            f"there is no bundle {part!r}: expected the folder of a bundle (with {_INFERENCE.as_posix()}), a folder of "
+            f"there is no bundle {part!r}: give the folder of a bundle (with {_INFERENCE.as_posix()}), a folder with "
             f"bundles, or one of {', '.join(sorted(known))}."
         )
     return [known[part]]
@@ -109,7 +109,7 @@ def _own_copy(source: Path, copy: Path) -> Path:
         ours, theirs = copy / WEIGHTS, source / WEIGHTS
         if theirs.is_file() and ours.is_file() and theirs.stat().st_mtime > ours.stat().st_mtime:
             logger.warning(
-                f"{source} was trained after its copy {copy}, which is used; delete the copy to take it anew."
+                f"{source} was trained after it was copied to {copy}. The copy is used; delete it to copy the bundle again."
             )
         return copy
     temporary = copy.with_name(f".{copy.name}.part")

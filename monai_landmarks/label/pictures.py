@@ -10,7 +10,10 @@
 # limitations under the License.
 
 
-"""Pictures have no millimeters: the world in which a viewer shows one, and the one in which a bundle computes."""
+"""World coordinates of pictures, which viewers and bundles define differently.
+
+Pictures (PNG, JPEG, BMP, TIFF) do not store the pixel size in mm. A viewer assumes one, and a bundle has a setting for it.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +30,20 @@ from monai_landmarks.spaces import picture_affine
 __all__ = ["from_viewer", "to_viewer", "viewer_spacing"]
 
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296  # tags of TIFF
-_UNIT_IN_MM = {1: 25.4, 2: 10.0}  # of JFIF: inch, centimeter
+_UNIT_IN_MM = {1: 25.4, 2: 10.0}  # units of JFIF: inch, centimeter
 
 
 def viewer_spacing(path: str | os.PathLike) -> tuple[float, float] | None:
-    """The pixel size in mm that 3D Slicer, by way of ITK, takes a picture to have: its print resolution.
+    """Return the pixel size in mm that 3D Slicer, which reads with ITK, assumes for a picture.
+
+    It is derived from the print resolution.
 
     Args:
         path: an image file.
 
     Returns:
-        (x, y): 25.4 mm over the dots per inch for a JPEG or TIFF file that states them, 1 mm for other pictures; None for
-        formats that state the size of a pixel, which every reader takes.
+        The pixel size (x, y): 25.4 mm divided by the dots per inch if a JPEG or TIFF file states them, and 1 mm for other
+        pictures. None for formats that store the voxel size, which all readers use.
     """
     if has_spacing(path):
         return None
@@ -58,12 +63,12 @@ def viewer_spacing(path: str | os.PathLike) -> tuple[float, float] | None:
 def to_viewer(
     landmarks: LandmarkSet, image: str | os.PathLike, spacing: float | Sequence[float] | None = None
 ) -> LandmarkSet:
-    """Landmarks in the world in which a viewer shows their image.
+    """Map landmarks from the world of a bundle to the world of a viewer.
 
     Args:
-        landmarks: 3-D, RAS, as a bundle gives them.
-        image: the image file; one that states its pixel size has one world only.
-        spacing: pixel size in mm of pictures in the bundle's world; 1 if not given.
+        landmarks: 3-D landmarks in RAS, as a bundle returns them.
+        image: the image file. If its format stores the voxel size, both worlds are the same.
+        spacing: pixel size of pictures in mm in the world of the bundle. By default 1.
 
     Returns:
         3-D landmarks in RAS.
@@ -75,12 +80,12 @@ def to_viewer(
 def from_viewer(
     landmarks: LandmarkSet, image: str | os.PathLike, spacing: float | Sequence[float] | None = None
 ) -> LandmarkSet:
-    """Landmarks that were placed in a viewer, in the world of a bundle: the inverse of :func:`to_viewer`.
+    """Map landmarks from the world of a viewer to the world of a bundle. This is the inverse of :func:`to_viewer`.
 
     Args:
-        landmarks: as a label has them, in any coordinate system.
+        landmarks: landmarks of a label, in any coordinate system.
         image: the image file.
-        spacing: see :func:`to_viewer`.
+        spacing: pixel size of pictures in mm in the world of the bundle. By default 1.
 
     Returns:
         3-D landmarks in RAS.

@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""What a model proposes for an image: the landmarks in the world in which the annotator sees it."""
+"""The landmarks that a model proposes for an image, as a :class:`~monai_landmarks.data.LandmarkSet` and as JSON values."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ __all__ = ["image_extent", "plain_list", "proposed_landmarks"]
 
 
 def proposed_landmarks(data: Mapping[str, Any], names: Sequence[str], pred_key: str = "pred") -> LandmarkSet:
-    """The landmarks that a bundle's postprocessing, by way of `HeatmapToLandmarksd`, has put into an item.
+    """Return the landmarks that the postprocessing of a bundle has added to an item.
 
     Args:
-        data: with ``<pred_key>_points`` (1, N, D), ``<pred_key>_scores`` and ``<pred_key>_covariances``, where the last two may
-            be absent, and ``image``.
-        names: of the N landmarks.
-        pred_key: the network's output.
+        data: item after :class:`~monai_landmarks.transforms.HeatmapToLandmarksd`, with ``<pred_key>_points`` (1, N, D) and
+            ``image``, and optionally ``<pred_key>_scores`` and ``<pred_key>_covariances``.
+        names: names of the N landmarks.
+        pred_key: key of the output of the network.
 
     Returns:
-        3-D points in RAS mm; those of a single slice lie in its plane. NaN where a landmark was not found.
+        3-D landmarks in RAS mm. The points of a single slice lie in its plane. NaN for a landmark that was not detected.
 
     Raises:
-        ValueError: if there are no points, or not as many as names.
+        ValueError: if there are no points, or if the numbers of points and names differ.
     """
     if f"{pred_key}_points" not in data:
         raise ValueError(
-            f"the bundle's postprocessing gives no {pred_key}_points; expected HeatmapToLandmarksd in configs/inference.json."
+            f"the bundle's postprocessing returns no {pred_key}_points. Add HeatmapToLandmarksd to its configs/inference.json."
         )
     landmarks = landmark_set_of(
         data[f"{pred_key}_points"],
@@ -57,7 +57,7 @@ def proposed_landmarks(data: Mapping[str, Any], names: Sequence[str], pred_key: 
 
 
 def plain_list(landmarks: LandmarkSet) -> list[dict[str, Any]]:
-    """Landmarks as JSON values: name, position in RAS mm, score and uncertainty in mm, each of them None where unknown.
+    """Return landmarks as JSON values: name, position in RAS mm, score, and uncertainty in mm. Unknown values are None.
 
     Example:
         >>> plain_list(LandmarkSet(("a", "b"), [[1.0, 2.0, 3.0], [np.nan] * 3], "LPS", scores=[0.5, np.nan]))[0]
@@ -79,7 +79,7 @@ def plain_list(landmarks: LandmarkSet) -> list[dict[str, Any]]:
 
 
 def image_extent(image: torch.Tensor) -> list[float]:
-    """Size in mm of an image (C, *spatial) along its axes; in voxels where it has no affine."""
+    """Return the size of an image (C, *spatial) along its axes in mm, or in voxels if it has no affine."""
     shape = image.shape[1:]
     return [float(size * step) for size, step in zip(shape, spacing_of(image, len(shape)))]
 

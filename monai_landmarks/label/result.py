@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What MONAI Label hands to a viewer: landmarks as JSON, and as balls for viewers that show segments only."""
+"""Results of MONAI Label for viewers: landmarks as JSON, and as balls for viewers that show only segmentations."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ __all__ = ["LandmarkResultD", "LandmarkResultDict", "LandmarkResultd", "ball_lab
 def ball_label_map(
     landmarks: LandmarkSet, shape: Sequence[int], affine: np.ndarray, radius: float | None = None
 ) -> np.ndarray:
-    """A label map with a ball around each landmark.
+    """Return a label map with a ball around each landmark.
 
     Args:
-        landmarks: 3-D points in the world.
-        shape: of the label map, three axes.
-        affine: (4, 4), its index to RAS mm.
-        radius: of the balls in mm; None: a hundredth of the longest side, and at least one and a half voxels.
+        landmarks: 3-D landmarks in world mm.
+        shape: shape of the label map, with three axes.
+        affine: affine (4, 4) that maps its indices to RAS mm.
+        radius: radius of the balls in mm. By default, a hundredth of the longest side, but at least one and a half voxels.
 
     Returns:
-        array of the given shape, uint8, or uint16 for more than 255 landmarks: i + 1 in the ball of landmark i and 0
-        elsewhere. The voxel nearest to a landmark is always its own. A missing landmark has no ball.
+        Array of the given shape, uint8, or uint16 for more than 255 landmarks. It is i + 1 in the ball of landmark i and 0
+        elsewhere. The voxel nearest to a landmark always belongs to this landmark. A missing landmark has no ball.
 
     Example:
         >>> one = LandmarkSet(("a", "b"), [[np.nan] * 3, [2.0, 1.0, 0.0]])
@@ -57,7 +57,7 @@ def ball_label_map(
     if radius is None:
         radius = max(0.01 * float((spacing * shape).max()), 1.5 * float(spacing[np.array(shape) > 1].max(initial=0)))
     label_map = np.zeros(tuple(shape), dtype=np.uint8 if len(landmarks) < 256 else np.uint16)
-    reach = radius * np.linalg.norm(np.linalg.inv(linear), axis=1)  # of a ball along each index axis
+    reach = radius * np.linalg.norm(np.linalg.inv(linear), axis=1)  # half the extent of a ball along each index axis
     points = landmarks.to_index(affine).points
     for value, point in enumerate(points, 1):
         if np.isnan(point).any():
@@ -75,26 +75,28 @@ def ball_label_map(
 
 
 class LandmarkResultd(MapTransform):
-    """The answer of a MONAI Label server, from what `HeatmapToLandmarksd` has found.
+    """Convert the landmarks of an item to the answer of a MONAI Label server.
 
-    It comes last in the ``post_transforms`` of a bundle's inference configuration, which MONAI Label runs in place of
-    ``postprocessing``. To the item it adds
+    It is the last of the ``post_transforms`` in the inference configuration of a bundle. MONAI Label's app ``monaibundle`` runs
+    them instead of ``postprocessing``. It adds a dictionary for the JSON answer to the item, with the key ``result_keys``:
 
-    * the key ``result_keys``, what is answered in JSON: ``landmarks``, a list with the ``name`` of each, its ``position`` in RAS
-      mm, ``score`` and ``uncertainty_mm``, null where unknown; and ``markups``, a point list as 3D Slicer's ``.mrk.json``
-      files have it, in LPS mm;
-    * in the place of the network's output, a label map with a ball for each landmark, see `ball_label_map`, on the grid of
-      the image file, in the form in which MONAI Label writes it: without a channel, (X, Y, Z), also (X, Y, 1) for a single
-      slice with a place in the world, or (X, Y) for a picture.
+    * ``landmarks``: a list with the ``name``, the ``position`` in RAS mm, the ``score`` and the ``uncertainty_mm`` of each
+      landmark; null if unknown.
+    * ``markups``: a point list in LPS mm, as in 3D Slicer's ``.mrk.json`` files.
+
+    It replaces the output of the network by a label map with a ball for each landmark, see :func:`ball_label_map`. The label map
+    has the grid of the image file and the shape that MONAI Label writes: without a channel, (X, Y, Z), (X, Y, 1) for a single
+    slice with a position in the world, or (X, Y) for a picture.
 
     Args:
-        keys: the network's output, beside which `HeatmapToLandmarksd` has put ``<key>_points``, ``<key>_scores`` and
-            ``<key>_covariances``.
-        names: of the landmarks.
-        refer_keys: the image, which knows its file's grid, one or one per key.
-        result_keys: where the JSON goes, one or one per key.
-        radius: of the balls in mm, see `ball_label_map`.
-        allow_missing_keys: do not raise an error where the output is missing.
+        keys: keys of the outputs of the network. For each of them,
+            :class:`~monai_landmarks.transforms.HeatmapToLandmarksd` has added ``<key>_points``, and optionally
+            ``<key>_scores`` and ``<key>_covariances``.
+        names: names of the N landmarks.
+        refer_keys: keys of the images, whose metadata gives the grid of the file: one key, or one per output.
+        result_keys: keys of the JSON answers: one key, or one per output.
+        radius: radius of the balls in mm, see :func:`ball_label_map`.
+        allow_missing_keys: whether to ignore missing outputs instead of raising an error.
     """
 
     def __init__(
@@ -113,15 +115,16 @@ class LandmarkResultd(MapTransform):
         self.radius = radius
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """
+        """Apply the transform to an item.
+
         Args:
-            data: item with what the network has found, and the image as a MetaTensor.
+            data: item with the detected landmarks, and the image as a :class:`~monai.data.MetaTensor`.
 
         Returns:
-            a copy of the item.
+            A copy of the item with the results.
 
         Raises:
-            ValueError: if there are no points, or not as many as names.
+            ValueError: if there are no points, or if the numbers of points and names differ.
         """
         d = dict(data)
         for key, refer_key, result_key in self.key_iterator(d, self.refer_keys, self.result_keys):
@@ -136,14 +139,14 @@ class LandmarkResultd(MapTransform):
             label_map = ball_label_map(landmarks, (*shape, 1)[:3], affine, self.radius)
             if len(shape) == 2 and np.array_equal(affine, picture_affine()):
                 label_map = label_map[..., 0]
-            elif len(shape) == 2:  # MONAI Label takes the shape from here
+            elif len(shape) == 2:  # MONAI Label reads the shape of the label map here
                 d[refer_key] = MetaTensor(image, meta={**image.meta, MetaKeys.SPATIAL_SHAPE: np.array(label_map.shape)})
             d[key] = torch.from_numpy(label_map)
         return d
 
 
 def _file_grid(image: MetaTensor) -> tuple[tuple[int, ...], np.ndarray]:
-    """Shape and affine, 4x4, of the file that an image was read from."""
+    """Return the shape and the 4x4 affine of the file that an image was read from."""
     shape = image.meta.get(MetaKeys.SPATIAL_SHAPE, image.shape[1:])
     known = file_affine(image)
     return tuple(int(n) for n in shape), affine_4x4(image.affine) if known is None else known

@@ -10,16 +10,16 @@
 # limitations under the License.
 
 
-"""For 3D Slicer's Python console: submit the corrected landmarks to MONAI Label.
+"""Script for 3D Slicer's Python console that submits corrected landmarks to MONAI Label.
 
 3D Slicer's MONAI Label module loads the proposed landmarks as a point list, but submits only segmentations and ROIs. Paste
 one line into the Python console (View, Python Console), with the address of your server:
 
     import requests; exec(requests.get("http://127.0.0.1:8000/slicer_submit.py").text)
 
-or, with this file on your disk, ``exec(open("slicer_submit.py").read())``. Then there is a button "Submit landmarks" in the
-tool bar, which does what ``submit_landmarks()`` does in the console. It is this script's only use of the network that it
-hands the point list to the MONAI Label module, which sends it to the server that is set there.
+If you have this file on your disk, you can also run ``exec(open("slicer_submit.py").read())``. It adds a button "Submit
+landmarks" to the toolbar, which calls ``submit_landmarks()``. The script uses the network only through the MONAI Label module,
+which sends the point list to the server that is set there.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from typing import Any
 __all__ = ["add_button", "submit_landmarks"]
 
 TITLE = "Submit landmarks"
-MARK = "-landmarks-"  # in the names of the server's point lists, between the image's name and anything
+MARK = "-landmarks-"  # follows the name of the image in the names of the server's point lists
 
 
 def submit_landmarks(name: str | None = None) -> Any:
-    """Send a point list as the label of the image that MONAI Label has given.
+    """Submit a point list as the label of the current image of MONAI Label.
 
     Args:
-        name: of the point list. If not given, the one with the name of the image, which is what the server proposed, or
-            else the only one there is.
+        name: name of the point list. By default, the list that the server has proposed for the image, or otherwise the only
+            list in the scene.
 
     Returns:
-        what the server answers; None if it was not sent, and a window says why.
+        The answer of the server, or None if the list was not submitted. A window then shows the reason.
     """
     slicer = import_module("slicer")
     module = slicer.util.getModuleWidget("MONAILabel")
     try:
         sample = module.current_sample
         if not sample or sample.get("session"):
-            raise ValueError("There is no image of the server: press Next Sample in the MONAI Label module first.")
+            raise ValueError("No image of the server is loaded: press Next Sample in the MONAI Label module first.")
         node = _point_list(slicer, sample["id"], name)
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "landmarks.mrk.json")
@@ -65,7 +65,7 @@ def submit_landmarks(name: str | None = None) -> Any:
     missing = answer.get("missing") or []
     text = f"{sample['id']}: {len(answer.get('landmarks', []))} landmarks saved"
     slicer.util.showStatusMessage(text + (f"; left out: {', '.join(missing)}" if missing else ""), 10000)
-    node.SetDisplayVisibility(False)  # it stays, to be shown, changed and submitted again
+    node.SetDisplayVisibility(False)  # hidden, not deleted: it can be changed and submitted again
     module.fetchInfo()
     if slicer.util.settingsValue("MONAILabel/autoFetchNextSample", False, converter=slicer.util.toBool):
         slicer.mrmlScene.Clear(0)
@@ -74,7 +74,7 @@ def submit_landmarks(name: str | None = None) -> Any:
 
 
 def add_button() -> None:
-    """A button in the tool bar that submits the landmarks."""
+    """Add a button to the toolbar that submits the landmarks."""
     slicer, qt = import_module("slicer"), import_module("qt")
     window = slicer.util.mainWindow()
     for old in slicer.util.findChildren(window, name="SubmitLandmarks"):
@@ -86,6 +86,7 @@ def add_button() -> None:
 
 
 def _point_list(slicer: Any, image: str, name: str | None) -> Any:
+    """Return the point list with a name, or the list of the image, or the only list with points."""
     nodes = [
         node
         for node in slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")
@@ -102,7 +103,7 @@ def _point_list(slicer: Any, image: str, name: str | None) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """What the server says, if it was the server."""
+    """Return the reason in the answer of the server, or the text of an error without an answer."""
     text = str(getattr(error, "msg", "") or error)
     _, _, body = text.partition("Response: ")
     try:

@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Whether what an annotator submits is a label of this image: asked at the door, so that a training never meets what is not."""
+"""Reading and validation of labels that annotators submit, so that a training never reads an invalid label."""
 
 from __future__ import annotations
 
@@ -34,33 +34,36 @@ HINT = "Correct the names in 3D Slicer (Markups, Control Points) and submit agai
 
 
 def label_suffix(path: str | os.PathLike) -> str:
-    """The suffix of a landmark format that a file name ends in, such as ``.mrk.json``.
+    """Return the suffix of the landmark format of a file, for example ``.mrk.json``.
 
     Raises:
-        ValueError: if it is no landmark file.
+        ValueError: if the file name does not have the suffix of a landmark format.
     """
     name = Path(path).name
     suffix = landmark_suffix(name)
     if suffix is None:
         raise ValueError(
-            f"a label of type {''.join(Path(name).suffixes) or name!r} holds no landmarks; expected a point list, such as "
-            "3D Slicer's .mrk.json."
+            f"a label of type {''.join(Path(name).suffixes) or name!r} holds no landmarks; submit a point list, for "
+            "example a .mrk.json file of 3D Slicer."
         )
     return suffix
 
 
 def matching_model(landmarks: LandmarkSet, models: Mapping[str, Sequence[str]]) -> str:
-    """The model whose landmarks these are.
+    """Return the first model whose landmarks include all landmarks of a label.
 
     Args:
-        landmarks: what was submitted. Some of the model's landmarks may be left out, and their order is free.
+        landmarks: landmarks of the label. They may be incomplete and in any order.
         models: names of the landmarks of each model.
 
     Raises:
-        ValueError: if no model knows all of the names, with those that it does not and what is like them.
+        ValueError: if no model has all of the names. The message lists the unknown names and similar names of the model that
+            fits best.
     """
     if not models:
-        raise ValueError("the server has no model, so that nobody knows the names of the landmarks.")
+        raise ValueError(
+            "the server has no model, so the names of the landmarks cannot be checked. Start it with a bundle: --conf models."
+        )
     foreign = {model: [name for name in landmarks.names if name not in known] for model, known in models.items()}
     best = min(foreign, key=lambda model: len(foreign[model]))
     if not foreign[best]:
@@ -79,26 +82,26 @@ def matching_model(landmarks: LandmarkSet, models: Mapping[str, Sequence[str]]) 
 def read_label(
     path: str | os.PathLike, image: str | os.PathLike | None, models: Mapping[str, Sequence[str]]
 ) -> tuple[str, LandmarkSet]:
-    """Read a label, and see that it is one of this image and of a model.
+    """Read a label and require that it belongs to an image and to a model.
 
-    A point list in which nothing is placed says that no landmark is to be seen, and is a label. A file without a point list
-    is none.
+    A point list in which no point is placed states that no landmark is visible, and is a valid label. A file without a point
+    list is not.
 
     Args:
-        path: the file.
-        image: the image file, with which the position of the points is compared; None if there is none at hand.
+        path: file of the label.
+        image: image file, to compare its position with the points. None to skip this comparison.
         models: names of the landmarks of each model.
 
     Returns:
-        the model, and the landmarks as the file has them.
+        The name of the model, and the landmarks as they are in the file.
 
     Raises:
-        ValueError: if it cannot be read, has names that no model knows, or no point of it lies in the image.
+        ValueError: if the file cannot be read, if no model has all of its names, or if all points are outside the image.
     """
     suffix = label_suffix(path)
     landmarks = read_landmarks(path, image=image)
     if suffix == ".mrk.json" and not load_json(read_text(Path(path)))["markups"]:
-        raise ValueError("holds no point list at all.")
+        raise ValueError("the file contains no point list.")
     model = matching_model(landmarks, models)
     if image is not None and os.path.isfile(image) and not landmarks.missing.all():
         _require_position(landmarks, image)
@@ -109,12 +112,12 @@ def _require_position(landmarks: LandmarkSet, image: str | os.PathLike) -> None:
     shape, affine = read_header(image, viewer_spacing(image))
     placed = ~landmarks.missing
     points = landmarks.with_spatial_dims(3).to_index(affine).points[placed]
-    size = np.array([*shape, 1][:3])  # a point of a picture lies in its plane
+    size = np.array([*shape, 1][:3])  # a 2-D image is a single slice
     inside = ((points >= -0.5) & (points <= size - 0.5)).all(axis=1)
     if not inside.any():
         name = next(name for name, there in zip(landmarks.names, placed) if there)
         raise ValueError(
             f"no landmark lies in the image {Path(image).name}: {name!r} is at index "
-            f"{points[0].round(1).tolist()} of an image of shape {shape}. The label may be that of another image, or "
+            f"{points[0].round(1).tolist()}, but the image has the shape {shape}. The label may belong to another image, or "
             "state the wrong coordinate system."
         )

@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""What the MONAI Label app does with a bundle: propose, learn, tell how unsure it is; and hand out the next image."""
+"""Tasks of the MONAI Label app: inference and training with a bundle, scoring of images, choice of the next image."""
 
 from __future__ import annotations
 
@@ -57,33 +57,35 @@ logger = logging.getLogger(__name__)
 
 
 class _Keys(BundleConstants):
-    """Which parts of a bundle's configuration count."""
+    """Names of the sections of a bundle's configuration that the app uses."""
 
     def key_postprocessing(self) -> Sequence[str]:
-        return ["postprocessing"]  # what `post_transforms` has besides is for apps that know no points
+        return ["postprocessing"]  # post_transforms also makes a label map, for apps that do not support points
 
 
 class LandmarkInfer(BundleInferTask):
     """Propose the landmarks of an image.
 
-    Its type is "detection", because 3D Slicer's module offers this one and loads what it returns as markups, whatever they
-    are: a point list.
+    The type of the task is "detection": 3D Slicer's module supports it and loads its results as markups, which include point
+    lists.
 
     Args:
-        path: the bundle, with weights.
-        conf: of the app.
+        path: folder of the bundle, with weights.
+        conf: settings of the app.
     """
 
     def __init__(self, path: str, conf: dict[str, str]) -> None:
         super().__init__(path, conf, const=_Keys(), type="detection", load_strict=True)
         self.names = bundle_names(path)
-        self.labels = {name: index for index, name in enumerate(self.names)}  # MONAI Label's are in lower case
+        self.labels = {
+            name: index for index, name in enumerate(self.names)
+        }  # MONAI Label would convert the names to lower case
         self.picture_spacing = self.bundle_config.config.get("spacing")
-        self._config.pop("model_filename", None)  # there is one
+        self._config.pop("model_filename", None)  # no choice for the user: there is only one
 
     def run_pre_transforms(self, data: dict[str, Any], transforms: Sequence[Callable]) -> dict[str, Any]:
         """Read and prepare the image."""
-        # MONAI's Spacingd takes every "image_..." for meta data of the image
+        # MONAI's Spacingd treats every key "image_..." as metadata of the image
         path = data.pop("image_path", None)
         if isinstance(path, str) and not has_spacing(path) and self.picture_spacing is not None:
             data["spacing"] = self.picture_spacing
@@ -91,7 +93,7 @@ class LandmarkInfer(BundleInferTask):
         return {**result, "image_path": path}
 
     def run_detector(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> dict[str, Any]:
-        """Run the network; there is no detector."""
+        """Run the network. MONAI Label calls this method because the type of the task is "detection"."""
         result: dict[str, Any] = self.run_inferer(data, convert_to_batch, device)
         return result
 
@@ -101,8 +103,8 @@ class LandmarkInfer(BundleInferTask):
         """Write the point list.
 
         Returns:
-            a ``.mrk.json`` file in LPS, whose name, which becomes that of the point list, begins with that of the image;
-            and the landmarks for those who want no file, see `plain_list`.
+            The path of a ``.mrk.json`` file in LPS, and the landmarks as JSON values, see :func:`plain_list`. The name of the
+            file begins with the name of the image and becomes the name of the point list in 3D Slicer.
         """
         image = str(data["image_path"])
         landmarks = to_viewer(self.landmarks(data), image, self.picture_spacing)
@@ -112,21 +114,21 @@ class LandmarkInfer(BundleInferTask):
         return path, {"landmarks": plain_list(landmarks), "coordinate_system": CoordinateSystem.RAS.value}
 
     def landmarks(self, data: Mapping[str, Any]) -> LandmarkSet:
-        """The landmarks after the bundle's postprocessing, in RAS mm of the bundle's world."""
+        """Return the landmarks of an item after postprocessing, in RAS mm of the world of the bundle."""
         return proposed_landmarks(data, self.names, self.key_pred)
 
     def predict(self, image: str, device: str | None = None) -> dict[str, Any]:
-        """The item after postprocessing, without a file."""
+        """Run the inference for an image file and return the item after postprocessing, without writing a file."""
         request = {"image": image, "device": device, "skip_writer": True, "logging": "WARNING"}
         return dict(self.__call__(request)[1])
 
 
 class LandmarkTrain(BundleTrainTask):
-    """Learn from the labels that annotators have submitted, beginning with the weights there are.
+    """Train a bundle with the labels that annotators have submitted, starting from its existing weights.
 
     Args:
-        path: the bundle.
-        conf: of the app.
+        path: folder of the bundle.
+        conf: settings of the app.
     """
 
     def __init__(self, path: str, conf: dict[str, str]) -> None:
@@ -137,12 +139,12 @@ class LandmarkTrain(BundleTrainTask):
         self.picture_spacing = json.loads(inference.read_text(encoding="utf-8")).get("spacing")
 
     def config(self) -> dict[str, Any]:
-        """What can be set in 3D Slicer."""
+        """Return the settings that the user can change in 3D Slicer."""
         config = super().config()
         return {key: config[key] for key in ("device", "pretrained", "max_epochs", "val_split") if key in config}
 
     def __call__(self, request: dict[str, Any], datastore: Any) -> dict[str, Any]:
-        """Train.
+        """Train the bundle.
 
         Raises:
             ValueError: if there is no label with a landmark of this model.
@@ -153,23 +155,20 @@ class LandmarkTrain(BundleTrainTask):
         return result
 
     def labeled_items(self, datastore: Any) -> list[dict[str, Any]]:
-        """Items of a datalist, of the images whose label has a landmark of this model.
+        """Return the items of a datalist for the images whose label has a landmark of this model.
 
-        Points are in the bundle's world, RAS, None where the label leaves them out: it says nothing of them.
+        Points are in RAS mm of the world of the bundle. They are None if the label leaves them out.
         """
         items = []
         for entry in datastore.datalist():
             image = entry["image"]
             try:
                 if not self._takes(image):
-                    continue  # another model's, whose landmarks have the same names
+                    continue  # the image of another model, whose landmarks have the same names
                 landmarks = read_landmarks(entry["label"], image=image).reorder(self.names)
                 rows = from_viewer(landmarks, image, self.picture_spacing)
-            except (
-                OSError,
-                ValueError,
-            ) as error:  # put into the folder by hand; what was submitted has been read before
-                logger.warning(f"left out of the training: {error}")
+            except (OSError, ValueError) as error:  # labels that were put into the folder by hand were not validated
+                logger.warning(f"a label is left out of the training: {error}")
                 continue
             if not rows.missing.all():
                 label = [None if missing else row for row, missing in zip(rows.points.tolist(), rows.missing)]
@@ -189,7 +188,7 @@ class LandmarkTrain(BundleTrainTask):
     def _fetch_datalist(self, request: dict[str, Any], datastore: Any) -> list[dict[str, Any]]:
         items = self.labeled_items(datastore)
         if not items:
-            raise ValueError("there is nothing to learn from: no label with a landmark of this model was submitted.")
+            raise ValueError("there are no labels to train with: no submitted label has a landmark of this model.")
         return items
 
     def _partition_datalist(
@@ -203,7 +202,7 @@ class LandmarkTrain(BundleTrainTask):
 
     def _update_overrides(self, overrides: dict[str, Any]) -> dict[str, Any]:
         overrides.update(training_overrides(self.bundle_config.config, overrides))
-        # through a file, from which the training can be run again by hand
+        # pass the data through a file, so that the training can be repeated by hand
         datalist = Path(self.bundle_path) / "label_datalist.json"
         sections = {"train#dataset#data": "training", "validate#dataset#data": "validation"}
         definition = {"names": self.names, "coordinate_system": CoordinateSystem.RAS.value}
@@ -221,19 +220,19 @@ class LandmarkTrain(BundleTrainTask):
 
 
 class LandmarkScoring(ScoringMethod):
-    """Store with each image without a label how unsure a model is of it.
+    """Score each image without a label by the uncertainty of a model, and store the scores.
 
     Args:
-        tasks: gives the models that can predict, the first of which is the one that is meant where none is named.
+        tasks: returns the inference tasks of the models that have weights. The first model is the default.
     """
 
     def __init__(self, tasks: Callable[[], Mapping[str, LandmarkInfer]]) -> None:
-        super().__init__("How far off the landmarks may be, mean over the landmarks, in mm")
+        super().__init__("Expected error of the landmarks in mm, mean over the landmarks")
         self.tasks = tasks
 
     def __call__(self, request: dict[str, Any], datastore: Any) -> dict[str, Any]:
-        """Score what has not been scored with the weights as they are now."""
-        model = request.get("model") or next(iter(self.tasks()), None)
+        """Score the images that have no score from the current weights."""
+        model = _chosen_model(self.tasks(), request.get("model"))
         task = self.tasks().get(model) if model else None
         if task is None:
             logger.warning(f"no images are scored: there is no model {model!r} with weights.")
@@ -245,7 +244,7 @@ class LandmarkScoring(ScoringMethod):
                 data = task.predict(datastore.get_image_uri(image), request.get("device"))
                 uncertainty = image_uncertainty(task.landmarks(data), image_extent(data["image"]))
                 entry["mm"] = round(uncertainty, 4) if uncertainty == uncertainty else None
-            except Exception as error:  # of a reader, of a transform: the other images are scored
+            except Exception as error:  # any error of a reader or a transform; the other images are still scored
                 entry["error"] = f"{type(error).__name__}: {error}"[:500]
                 logger.warning(f"{image} was not scored: {entry['error']}")
             stored = datastore.get_image_info(image).get(UNCERTAINTY_KEY)
@@ -254,8 +253,8 @@ class LandmarkScoring(ScoringMethod):
         return result
 
     def pending(self, datastore: Any, model: str | None = None) -> list[str]:
-        """Images that are to be scored by a model, the first one if none is named."""
-        model = model or next(iter(self.tasks()), None)
+        """Return the images that have no score from the current weights of a model, by default the first model."""
+        model = _chosen_model(self.tasks(), model)
         task = self.tasks().get(model) if model else None
         if task is None:
             return []
@@ -269,12 +268,12 @@ class LandmarkScoring(ScoringMethod):
 
 
 class LandmarkStrategy(Strategy):
-    """Hand out images without a label, each to one annotator at a time.
+    """Choose the next image without a label. Each image is given to one annotator at a time.
 
     Args:
-        description: of the order.
-        rank: ``rank(info, model)`` of an image with this information; the greater, the sooner.
-        tasks: as in `LandmarkScoring`.
+        description: description of the order.
+        rank: ``rank(info, model)`` returns the rank of an image from its stored information. Higher ranks come first.
+        tasks: returns the inference tasks of the models that have weights. The first model is the default.
     """
 
     def __init__(
@@ -288,21 +287,21 @@ class LandmarkStrategy(Strategy):
         self.tasks = tasks
 
     def __call__(self, request: dict[str, Any], datastore: Any) -> dict[str, Any] | None:
-        """The next image, or None."""
-        model = request.get("model") or next(iter(self.tasks()), None)
+        """Return the id of the next image and the model, or None if there is no image."""
+        model = _chosen_model(self.tasks(), request.get("model"))
         infos = {image: datastore.get_image_info(image) for image in datastore.get_unlabeled_images()}
         image = next_image(infos, time.time(), lambda info: self.rank(info, model))
         if image is None:
-            logger.info(f"no image to hand out; {len(infos)} without a label are with annotators")
+            logger.info(f"there is no next image; {len(infos)} images without a label are reserved for annotators")
             return None
         return {"id": image, "model": model}
 
 
 class LandmarkBatchInfer(BatchInferTask):
-    """Propose landmarks for many images, on a CPU too, and past images that cannot be read."""
+    """Propose landmarks for many images, also on a CPU. Images that cannot be read are skipped."""
 
     def __call__(self, request: dict[str, Any], datastore: Any, infer: Callable) -> dict[str, Any]:
-        """See MONAI Label's; the result of an image that failed is its ``error``."""
+        """Run the inference for many images, see MONAI Label. The result of an image that failed is its ``error``."""
         if not torch.cuda.is_available():
             request = {**request, "multi_gpu": False, "device": "cpu"}
 
@@ -318,6 +317,12 @@ class LandmarkBatchInfer(BatchInferTask):
         return result
 
 
+def _chosen_model(tasks: Mapping[str, LandmarkInfer], model: str | None) -> str | None:
+    """Return the requested model, by default the first one, or None if there is no model."""
+    return model or next(iter(tasks), None)
+
+
 def _weights_time(task: LandmarkInfer) -> float:
+    """Return when the weights of a model were written, in seconds since the epoch."""
     path = Path(task.bundle_path) / WEIGHTS
     return path.stat().st_mtime if path.exists() else 0.0

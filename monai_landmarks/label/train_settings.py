@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""How a bundle that was made for a fixed data set learns from the labels that there are by now."""
+"""Settings with which a bundle that was made for a fixed dataset is trained with the current labels."""
 
 from __future__ import annotations
 
@@ -21,53 +21,54 @@ from typing import Any
 __all__ = ["split_labels", "training_overrides"]
 
 _FEWEST_TO_SPLIT = 4
-_MISSING_IS_ABSENT = ("absent", "chain")  # what losses may take a missing landmark for, wholly or in part
+_MISSING_IS_ABSENT = ("absent", "chain")  # options of a loss that treat some or all missing landmarks as absent
 
 
 def split_labels(
-    items: Sequence[dict[str, Any]], val_split: float = 0.2
+    items: Sequence[dict[str, Any]], val_frac: float = 0.2
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
-    """Labels for training and for validation.
+    """Split labels into training and validation.
 
-    Every k-th one validates, so that old and new labels do. With fewer than four labels all do both: the best weights are then
-    those that know them best, which is still better than to lose one of two images.
+    The validation labels are evenly spaced, so both parts contain old and new labels. With fewer than four labels, all labels
+    are used for both. Validation then rewards weights that reproduce the training labels, but no label is lost for training.
 
     Args:
-        items: of the datalist.
-        val_split: fraction for the validation; negative: the bundle has its own.
+        items: items of a datalist.
+        val_frac: fraction for validation, the setting ``val_split`` of MONAI Label. If negative, the bundle has its own validation
+            data. If 0, all labels are used for both.
 
     Returns:
-        training and validation; None for that of the bundle.
+        The training items, and the validation items or None if the bundle has its own.
 
     Example:
         >>> train, validation = split_labels([{"image": str(i)} for i in range(10)], 0.2)
         >>> [item["image"] for item in validation], len(train)
         (['4', '9'], 8)
     """
-    if val_split < 0:
+    if val_frac < 0:
         return list(items), None
-    if len(items) < _FEWEST_TO_SPLIT or val_split == 0:
+    if len(items) < _FEWEST_TO_SPLIT or val_frac == 0:
         return list(items), list(items)
-    count = min(max(1, round(val_split * len(items))), len(items) // 2)
+    count = min(max(1, round(val_frac * len(items))), len(items) // 2)
     chosen = {round((i + 1) * len(items) / count) - 1 for i in range(count)}
     train = [item for i, item in enumerate(items) if i not in chosen]
     return train, [items[i] for i in sorted(chosen)]
 
 
 def training_overrides(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of ``configs/train.json`` that a training from labels needs besides those of MONAI Label.
+    """Return the overrides of ``configs/train.json`` that a training with labels needs in addition to those of MONAI Label.
 
-    * ``max_epochs`` itself, which schedules of the learning rate are made for, and not only the trainer's.
-    * Where the training goes on from the weights there are, the validation runs before the first epoch: they must be
-      beaten, or they stay.
-    * ``missing`` of the loss: what a label leaves out is not known to be absent.
+    * ``max_epochs``, because learning rate schedules depend on it. MONAI Label only overrides that of the trainer.
+    * If the training continues from existing weights, the validation also runs before the first epoch. New weights then
+      replace the existing ones only if they are better.
+    * ``missing`` of the loss: landmarks that a label leaves out may be present, so the loss must ignore them.
 
     Args:
-        config: of the bundle.
-        given: MONAI Label's overrides.
+        config: configuration of the bundle.
+        given: overrides of MONAI Label.
 
     Returns:
-        further overrides.
+        Additional overrides.
     """
     result: dict[str, Any] = {}
     if "max_epochs" in config:

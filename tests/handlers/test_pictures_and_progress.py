@@ -43,11 +43,13 @@ def test_overlays_lie_on_the_image(tmp_path, monkeypatch):
     views = []
     monkeypatch.setattr("monai_landmarks.handlers.overlay_saver.draw_views", lambda v, *_: views.extend(v) or _Figure())
     cases = make_cases(2)
-    make_evaluator(cases, [OverlaySaver(tmp_path, single=False)]).run(1)
+    saver = OverlaySaver(tmp_path, single=False, covariance_key="pred_covariances")
+    make_evaluator(cases, [saver]).run(1)
     plane = next(view for view in views if view.title == "case1: 1.00 mm").planes[0]
     np.testing.assert_allclose(plane.truth, cases[1]["label"][0].numpy())
     offset = np.array([0.6, 0.8]) / -0.5  # mm to pixels
     np.testing.assert_allclose(plane.pred[:2], plane.truth[:2] + offset)
+    np.testing.assert_allclose(plane.covariances, [np.eye(2)] * 3, atol=1e-12)  # 0.25 mm^2
 
 
 class _Figure:

@@ -201,7 +201,7 @@ def test_proposal() -> None:
     assert proposed_landmarks(flat, ("a",)).points.tolist() == [[1, 2, 7.5]]
     with pytest.raises(ValueError, match="there are 2 points, but 1 landmark names"):
         proposed_landmarks(data, ("a",))
-    with pytest.raises(ValueError, match="expected HeatmapToLandmarksd"):
+    with pytest.raises(ValueError, match="Add HeatmapToLandmarksd"):
         proposed_landmarks({}, ("a",))
 
 
@@ -268,14 +268,14 @@ def test_bundles_are_copied_once(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     later = (models / "mine" / "models" / "model.pt").stat().st_mtime + 10
     os.utime(own / "models" / "model.pt", (later, later))
     find_models(str(own), models)
-    assert "was trained after its copy" in caplog.text
+    assert "was trained after it was copied" in caplog.text
     assert "mine" in find_models(None, models)  # what is in the app stays a model
 
 
 def test_no_such_bundle(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no bundle 'nothing': expected the folder of a bundle .* hand_xray"):
+    with pytest.raises(ValueError, match="there is no bundle 'nothing': give the folder of a bundle .* hand_xray"):
         find_models("nothing", tmp_path)
     make_bundle(tmp_path / "a" / "same")
     make_bundle(tmp_path / "b" / "same")
-    with pytest.raises(ValueError, match="two bundles are called 'same'"):
+    with pytest.raises(ValueError, match="two bundles have the name 'same'"):
         find_models(f"{tmp_path / 'a'},{tmp_path / 'b' / 'same'}", tmp_path / "app")

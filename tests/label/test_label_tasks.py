@@ -86,7 +86,7 @@ def test_images_and_labels_by_name(studies: Path, tmp_path: Path) -> None:
     assert found.get_labeled_images() == [] and store(studies).get_labeled_images() == []
     with pytest.raises(HTTPException, match="no image 'three'"):
         found.save_label("three", str(path), "final", {})
-    with pytest.raises(HTTPException, match="is no image; expected one of"):
+    with pytest.raises(HTTPException, match="is not an image; use a file of type"):
         found.add_image("three", str(path), {})
 
 
@@ -155,7 +155,7 @@ def test_batch_goes_on_after_an_error(studies: Path) -> None:
 
 def test_what_a_training_learns_from(bundle: Path, studies: Path, tmp_path: Path) -> None:
     train, found = LandmarkTrain(str(bundle), {}), store(studies)
-    with pytest.raises(ValueError, match="nothing to learn from"):
+    with pytest.raises(ValueError, match="no labels to train with"):
         train._fetch_datalist({}, found)
     found.save_label("one", label(tmp_path / "a.mrk.json", names=NAMES[1:]), "final", {})
     label(studies / "labels" / "final" / "two.mrk.json", names=())  # a point list without points

@@ -10,4 +10,4 @@
 # limitations under the License.
 
 
-"""The folder that MONAI Label is started with, see ``monai-landmarks label-app``; what it does is in `monai_landmarks.label`."""
+"""Folder of the app for MONAI Label, see ``monai-landmarks label-app``. The code is in :mod:`monai_landmarks.label`."""

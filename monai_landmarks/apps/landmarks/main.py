@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""The MONAI Label app of monai_landmarks: ``monailabel start_server --app <this folder> --studies <images>``."""
+"""MONAI Label app of monai_landmarks: ``monailabel start_server --app <this folder> --studies <images>``."""
 
 from __future__ import annotations
 

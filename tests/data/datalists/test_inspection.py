@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import shutil
+import zlib
 
 import nibabel as nib
 import numpy as np
@@ -26,7 +27,7 @@ NAN = float("nan")
 
 def picture(path, size=(30, 20), mode="L"):
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(abs(hash(path.name)) % 1000).integers(0, 255, (size[1], size[0]), np.uint8)
+    pixels = np.random.default_rng(zlib.crc32(path.name.encode())).integers(0, 255, (size[1], size[0]), np.uint8)
     Image.fromarray(pixels).convert(mode).save(path)
 
 

@@ -24,6 +24,7 @@ from monai_landmarks.data.datasets.phantom.spine_anatomy import (
     spine_vertebrae,
 )
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
+from monai_landmarks.spaces import affine_spacing, points_to_index
 
 __all__ = ["spine_phantom"]
 
@@ -69,7 +70,7 @@ def spine_phantom(
     affine[:3, 3] += origin
     affine = affine.astype(np.float32).astype(np.float64)  # NIfTI headers have single precision
     world = points + origin
-    index = (world - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
+    index = points_to_index(world, affine)
     world[((index < -0.5) | (index > np.asarray(size) - 0.5)).any(1)] = np.nan
     return volume, affine, LandmarkSet(SPINE_LANDMARKS, world, CoordinateSystem.RAS, SPINE_PAIRS)
 
@@ -109,7 +110,7 @@ def _scan(
     """Return the Hounsfield units (int16) of all voxels."""
     axes = np.meshgrid(*(np.arange(n, dtype=np.float32) for n in size), indexing="ij", sparse=True)
     world = [_weighted(row[:3], axes) + np.float32(row[3]) for row in affine[:3]]
-    voxel = float(np.sqrt((affine[:3, :3] ** 2).sum(0)).mean())
+    voxel = float(affine_spacing(affine, 3).mean())
     volume = _soft_tissue(world, pose, rng)
     trabecular, cortical = rng.uniform(130, 230), rng.uniform(650, 950)
     inverse = np.linalg.inv(affine)
