@@ -98,6 +98,13 @@ def test_report(tmp_path, caplog, dims):
     assert report.report is not None and report.report.summary()[0] == ("images", 5, "images")
 
 
+def test_report_names_an_image_that_was_evaluated_twice(tmp_path, caplog):
+    cases = make_cases(2)
+    for images, count in ((cases, 0), ([*cases, cases[1]], 1)):
+        make_evaluator(images, [LandmarkReport(tmp_path, NAMES)]).run(1)
+        assert caplog.text.count("1 images were evaluated more than once, for example /data/a/case1.png") == count
+
+
 def test_report_says_what_is_lacking(tmp_path):
     evaluator = make_evaluator(make_cases(), [LandmarkReport(tmp_path, NAMES, pred_key="points")])
     with pytest.raises(KeyError, match="LandmarkReport needs 'points'.*pred_points"):

@@ -20,6 +20,7 @@ import pytest
 import torch
 from engines import Regressor, make_cases, make_evaluator, make_trainer
 from ignite.engine import Events
+from monai.engines.utils import IterationEvents
 from monai.handlers import ValidationHandler
 
 from monai_landmarks.handlers import OverlaySaver, ResumeTraining, TrainingCurve, TrainingProgress
@@ -55,6 +56,21 @@ def test_overlays_lie_on_the_image(tmp_path, monkeypatch):
 class _Figure:
     def savefig(self, path):
         path.write_bytes(b"")
+
+
+def test_a_missed_landmark_does_not_make_an_image_the_worst(tmp_path):
+    """The others of the first case have no error at all."""
+
+    def miss(engine):
+        for item in engine.state.output:
+            if item["image"].meta["filename_or_obj"].endswith("case0.png"):
+                item["pred_points"][0, 0] = torch.inf
+
+    evaluator = make_evaluator(make_cases(), [OverlaySaver(tmp_path, num_images=2, select="worst")])
+    evaluator.add_event_handler(IterationEvents.MODEL_COMPLETED, miss)
+    evaluator.run(1)
+    names = {"overlays.png", "overlay_01_case4.png", "overlay_02_case3.png"}
+    assert {path.name for path in tmp_path.iterdir()} == names
 
 
 def test_overlays_without_truth(tmp_path):

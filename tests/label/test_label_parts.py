@@ -229,6 +229,18 @@ def test_label_of_its_image(tmp_path: Path) -> None:
     read_label(label(tmp_path, flat, affine=np.diag([-1.0, -1.0, 1.0, 1.0])), picture, MODELS)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_an_image_ends_half_a_voxel_beyond_its_outer_centers(tmp_path: Path, axis: int) -> None:
+    image = write_image(tmp_path / "a.nii.gz", random_points(np.random.default_rng(0), SHAPES[3]))
+    point = np.full(3, 5.0)
+    for edge, outward in ((-0.5, -1), (SHAPES[3][axis] - 0.5, 1)):
+        point[axis] = edge - 0.1 * outward
+        read_label(label(tmp_path, np.stack([point, np.full(3, NAN)])), image, MODELS)
+        point[axis] = edge + 0.1 * outward
+        with pytest.raises(ValueError, match="no landmark lies in the image"):
+            read_label(label(tmp_path, np.stack([point, np.full(3, NAN)])), image, MODELS)
+
+
 def test_names_of_no_model() -> None:
     landmarks = LandmarkSet(("Brigt", "dark spot", "nose"), np.zeros((3, 3)))
     with pytest.raises(

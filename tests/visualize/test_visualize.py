@@ -202,6 +202,33 @@ def test_heatmaps(tmp_path, shape, low):
     drawn(figure, tmp_path)
 
 
+@pytest.mark.parametrize("size", [(24, 16), (24, 16, 8)])
+def test_heatmaps_lie_on_their_image(size):
+    """The largest magnitude is negative: it chooses the slice of a volume."""
+    peak, dims = (17, 5, 6)[: len(size)], len(size)
+    image, heatmap = np.zeros(size), np.full(size, 0.1)
+    image[peak], heatmap[peak] = 1.0, -2.0
+    heatmap[(3, 11, 1)[:dims]] = 1.5
+    background, overlay = draw_heatmaps(image[None], heatmap[None]).axes[0].images
+    for shown in (background.get_array(), -overlay.get_array()):
+        assert shown.shape == (16, 24)  # rows run along the second axis
+        assert np.unravel_index(shown.argmax(), shown.shape) == (5, 17)
+
+
+def test_boxes_show_quartiles_and_whiskers_from_5_to_95_percent():
+    axes = draw_error_boxplot(np.arange(101.0)[:, None]).axes[0]
+    ends = {float(value) for line in axes.lines for value in line.get_xdata()}
+    assert ends == {5.0, 25.0, 50.0, 75.0, 95.0}
+    assert sorted(set(axes.patches[0].get_path().vertices[:, 0])) in ([25.0, 75.0], [0.0, 25.0, 75.0])
+
+
+def test_groups_show_the_root_mean_square_error():
+    errors = np.tile([0.0, 2.0], 40)
+    groups = draw_error_against_uncertainty(errors, np.linspace(1, 1.001, 80)).axes[0].lines[2]
+    np.testing.assert_allclose(groups.get_ydata(), np.sqrt(2))
+    np.testing.assert_allclose(groups.get_xdata(), 1, rtol=1e-3)
+
+
 def test_sdr_curve_goes_through_the_rates():
     errors = np.array([[0.5, 1.0, np.nan], [3.0, np.inf, 1.0]])
     figure = draw_sdr_curve(errors, thresholds=(1.0, 2.0), unit="px")
