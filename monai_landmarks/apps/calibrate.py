@@ -60,9 +60,9 @@ __all__ = ["calibrate"]
 def calibrate(predictions: Path, landmarks: Path, out: Path, new: Path | None, **options: Any) -> None:
     """Calibrate regions on PREDICTIONS of images that were not used in training, and the ground truth in LANDMARKS.
 
-    PREDICTIONS and LANDMARKS are the same as for 'evaluate'. The output folder gets regions.json, which 'predict --regions'
-    and the handler PredictionSaver read. It also gets the files of --for with a region for each landmark, in the
-    description of its point (.mrk.json, .fcsv) or in columns (.csv).
+    PREDICTIONS and LANDMARKS are the same as for 'evaluate'. The output folder gets regions.json, which 'predict
+    --regions' and the handler PredictionSaver read. It also gets the files of --for with a region for each landmark, in
+    the description of its point (.mrk.json, .fcsv) or in columns (.csv).
 
     In new images of the same kind, a region contains its landmark with at least the stated probability (split-conformal
     prediction).

@@ -38,11 +38,7 @@ __all__ = ["check"]
 @click.option("--pairs", type=PATH, help="CSV file whose first two columns name left and right landmarks.")
 @click.option("--partial", is_flag=True, help="Leave out landmarks without an image, instead of reporting a fault.")
 @click.option(
-    "--val-frac",
-    type=click.FloatRange(0, 1),
-    default=0.2,
-    show_default=True,
-    help="Fraction of images for validation.",
+    "--val-frac", type=click.FloatRange(0, 1), default=0.2, show_default=True, help="Fraction of images for validation."
 )
 @click.option(
     "--test-frac", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Fraction of images for testing."
@@ -60,9 +56,9 @@ __all__ = ["check"]
 def check(images: Path, landmarks: Path, out: Path, **options: Any) -> None:
     """Read all IMAGES and LANDMARKS, report their properties and all faults, and write a datalist for training.
 
-    IMAGES is a folder of PNG, JPEG, TIFF, DICOM, NIfTI, NRRD or MHA files. LANDMARKS is a table of many images, a folder
-    of landmark files with the names of their images, or a CSV file with the columns 'image' and 'landmarks' that assigns
-    a file to each image.
+    IMAGES is a folder of PNG, JPEG, TIFF, DICOM, NIfTI, NRRD or MHA files. LANDMARKS is a table of many images, a
+    folder of landmark files with the names of their images, or a CSV file with the columns 'image' and 'landmarks' that
+    assigns a file to each image.
 
     The output folder gets contact_sheet.png, on which a landmark has the same color on every image. If there are no
     faults, it also gets datalist.json with training, validation and testing sections (with --folds: datalist_fold0.json
@@ -75,7 +71,8 @@ def check(images: Path, landmarks: Path, out: Path, **options: Any) -> None:
 
     if images.is_dir() and images.resolve() in [out.resolve(), *out.resolve().parents]:
         raise click.UsageError(
-            f"--out {out} is in the image folder {images}, where the contact sheet would be read as an image; give another folder."
+            f"--out {out} is in the image folder {images}, and the contact sheet would be read as an image; give another"
+            " folder."
         )
     if options["group_table"] and not options["group_column"]:
         raise click.UsageError("--group-table needs --group-column.")

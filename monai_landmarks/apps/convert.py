@@ -84,9 +84,9 @@ class _Names(click.ParamType):
 def convert(source: Path, destination: Path, spacing: float | tuple[float, ...] | None, **options: Any) -> None:
     """Convert the landmarks in SOURCE to another format, and write DESTINATION.
 
-    SOURCE is a landmark file, a table of many images, or a folder. DESTINATION is a file if its name has the suffix of a
-    format. Otherwise it is a folder, which gets one file per image. Formats are recognized by suffix and content. --to is
-    necessary for a folder, and for a suffix that several formats share.
+    SOURCE is a landmark file, a table of many images, or a folder. DESTINATION is a file if its name has the suffix of
+    a format. Otherwise it is a folder, which gets one file per image. Formats are recognized by suffix and content.
+    --to is necessary for a folder, and for a suffix that several formats share.
 
     \b
     aasce            .csv         corners of vertebrae, AASCE 2019; read only
@@ -106,8 +106,9 @@ def convert(source: Path, destination: Path, spacing: float | tuple[float, ...] 
     payer            .csv         wide table without header
     verse            .json        vertebra centroids of VerSe
 
-    A conversion between pixels and mm needs the images. They are found in --images by name. Faults of a file are listed,
-    and the other files of a folder are converted. A single DESTINATION file is written only if there are no faults.
+    A conversion between pixels and mm needs the images. They are found in --images by name. Faults of a file are
+    listed, and the other files of a folder are converted. A single DESTINATION file is written only if there are no
+    faults.
 
     The exit code is 0 if all files were converted, and 1 otherwise.
     """

@@ -50,7 +50,7 @@ def datasets(ctx: click.Context) -> None:
 @click.argument("name")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def check(name: str, folder: Path) -> None:
-    """Compare the copy of benchmark NAME in FOLDER to the known parts and numbers of images, and read all its landmarks.
+    """Compare a copy of benchmark NAME in FOLDER to the known parts and image counts, and read all its landmarks.
 
     The exit code is 0 if the copy is complete, and 1 otherwise.
     """

@@ -36,12 +36,12 @@ _SHOWN_IMAGES = 10
 def evaluate(predictions: Path, landmarks: Path, out: Path | None, **options: Any) -> None:
     """Compare PREDICTIONS to the ground truth in LANDMARKS.
 
-    PREDICTIONS is a folder of landmark files, as a bundle writes it, or one file of many images. LANDMARKS is a landmark
-    file of many images, a folder of landmark files, or a datalist. Images are matched by name.
+    PREDICTIONS is a folder of landmark files, as a bundle writes it, or one file of many images. LANDMARKS is a
+    landmark file of many images, a folder of landmark files, or a datalist. Images are matched by name.
 
-    Errors are in mm if the pixel size is known from a datalist, --images or --spacing, and in pixels (px) otherwise. The
-    confidence intervals come from the bootstrap over images (BCa). Two predictions are compared by the exact Wilcoxon
-    signed-rank test on the mean error of each image.
+    Errors are in mm if the pixel size is known from a datalist, --images or --spacing, and in pixels (px) otherwise.
+    The confidence intervals come from the bootstrap over images (BCa). Two predictions are compared by the exact
+    Wilcoxon signed-rank test on the mean error of each image.
     """
     from monai_landmarks.evaluation import evaluate_predictions
 

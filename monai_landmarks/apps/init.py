@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -78,15 +78,15 @@ def init(
     schema: str | None,
     pairs: Path | None,
     symmetric: bool,
-    device: str | None,
+    device: Literal["cpu", "cuda"] | None,
     memory: float | None,
     settings: tuple[tuple[str, Any], ...],
 ) -> None:
     """Choose settings for the images and landmarks of DATALIST, print the reasons, and write a bundle.
 
-    DATALIST is a file that 'monai-landmarks check' writes. The result is an ordinary MONAI bundle: the shipped bundle of
-    the method, with the settings that depend on the data chosen by rules of thumb. Its docs/README.md has the reasons and
-    the commands.
+    DATALIST is a file that 'monai-landmarks check' writes. The result is an ordinary MONAI bundle: the shipped bundle
+    of the method, with the settings that depend on the data chosen by rules of thumb. Its docs/README.md has the
+    reasons and the commands.
 
     Every setting in the printed table can be set: --set batch_size=2 --set spatial_size=[128,160] --set modality=MR
     --set intensity=[-200,500].
@@ -95,9 +95,9 @@ def init(
     from monai_landmarks.planning import (
         Machine,
         choice_rows,
-        describe,
         make_plan,
         summarize_datalist,
+        summary_rows,
         with_pairs,
         write_bundle,
     )
@@ -109,7 +109,7 @@ def init(
     machine = Machine.here(device, None if memory is None else memory * 2**30)
     plan = make_plan(summary, method, machine, schema=known, symmetric=symmetric, given=dict(settings))
     folder = write_bundle(out, plan, datalist)
-    for heading, text in describe(summary):
+    for heading, text in summary_rows(summary):
         click.echo(f"{heading:<12} {text}")
     click.echo(f"\n{text_table(choice_rows(plan))}")
     click.echo(f"\n{folder}: bundle; docs/README.md has these reasons. To train:\n")

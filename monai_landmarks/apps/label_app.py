@@ -46,8 +46,8 @@ def label_app(folder: Path) -> None:
     --conf models names the bundles, separated by commas: folders, or names of shipped bundles. They need no weights.
     Default: every shipped bundle that has weights.
 
-    In 3D Slicer, use the module MONAI Label. To send labels back, enter one line in the Python console, with the address
-    of the server:
+    In 3D Slicer, use the module MONAI Label. To send labels back, enter one line in the Python console, with the
+    address of the server:
 
     \b
     import requests; exec(requests.get("http://127.0.0.1:8000/slicer_submit.py").text)

@@ -43,9 +43,9 @@ def label_server(
 ) -> None:
     """Start the server of MONAI Label in the Python environment of this program.
 
-    This is 'monailabel start_server' with other defaults. Its FURTHER options can be given after --. By default, only this
-    machine can reach the server, it does not look for models on the internet, and images may be NIfTI, NRRD, MHA, DICOM,
-    PNG, JPEG, BMP and TIFF files.
+    This is 'monailabel start_server' with other defaults. Its FURTHER options can be given after --. By default, only
+    this machine can reach the server, it does not look for models on the internet, and images may be NIfTI, NRRD, MHA,
+    DICOM, PNG, JPEG, BMP and TIFF files.
 
     The server has no password: whoever can reach it can read, change and delete images and labels, and start trainings.
     Before you set another --host, put a proxy with TLS and a login in front of it.

@@ -11,8 +11,8 @@
 
 """The program ``monai-landmarks``.
 
-Each command is a ``click`` command in a file of its own, which calls a public function. The files import torch and MONAI
-only inside functions, so that the help and other commands start quickly.
+Each command is a ``click`` command in a file of its own, which calls a public function. The files import torch and
+MONAI only inside functions, so that the help and other commands start quickly.
 """
 
 from __future__ import annotations

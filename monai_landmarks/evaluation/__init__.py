@@ -20,7 +20,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bundle_prediction import Prediction, predict_landmarks
+    from .bundle_prediction import WrittenPredictions, predict_landmarks
     from .conformal_calibration import calibrate_regions, write_predictions_with_regions
     from .dataset_contact_sheet import write_contact_sheet
     from .html_report import write_report
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EvaluatedCase",
     "Evaluation",
-    "Prediction",
+    "WrittenPredictions",
     "calibrate_regions",
     "evaluate_predictions",
     "predict_landmarks",
@@ -41,7 +41,7 @@ __all__ = [
 _MODULES = {
     "EvaluatedCase": "prediction_errors",
     "Evaluation": "prediction_errors",
-    "Prediction": "bundle_prediction",
+    "WrittenPredictions": "bundle_prediction",
     "calibrate_regions": "conformal_calibration",
     "evaluate_predictions": "prediction_errors",
     "predict_landmarks": "bundle_prediction",

@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Landmarks in images, found by a bundle."""
+"""Prediction of landmarks with a bundle."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from monai.bundle import ConfigWorkflow
@@ -28,20 +28,25 @@ from monai_landmarks.data import UnreadableImage
 from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.uncertainty import sigma_path
 
-from .prediction_formats import PREDICTION_FORMATS
+from .prediction_formats import PREDICTION_FORMATS, PredictionFormat
 
-__all__ = ["Prediction", "predict_landmarks"]
+__all__ = ["WrittenPredictions", "predict_landmarks"]
 
-# what is set or read here, or asked for by MONAI's own specification
+# entries of the configuration that this module sets or reads, or that MONAI requires
 _NEEDED = ("dataset_dir", "output_dir", "checkpoint", "device", "dataloader", "saver", "handlers", "run")
-# how MONAI begins the message around an error in a config
+# first words of the errors that MONAI raises from an error in a configuration
 _WRAPPERS = ("Failed to evaluate", "Failed to instantiate")
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What :func:`predict_landmarks` did: the files it wrote, the images that could not be read, with the reason, and what else
-    there is to say."""
+class WrittenPredictions:
+    """The result of :func:`predict_landmarks`.
+
+    Args:
+        written: files that were written.
+        unreadable: images that cannot be read, with the reasons.
+        notes: remarks, one sentence each.
+    """
 
     written: tuple[Path, ...]
     unreadable: tuple[UnreadableImage, ...]
@@ -51,8 +56,8 @@ class Prediction:
 def predict_landmarks(
     bundle: str | os.PathLike,
     images: str | os.PathLike,
-    out: str | os.PathLike,
-    formats: Sequence[str] = ("mrk.json",),
+    output_dir: str | os.PathLike,
+    formats: Sequence[PredictionFormat] = ("mrk.json",),
     *,
     configs: Sequence[str | os.PathLike] = (),
     checkpoint: str | os.PathLike | None = None,
@@ -60,54 +65,56 @@ def predict_landmarks(
     spacing: float | Sequence[float] | None = None,
     batch_size: int | None = None,
     regions: str | os.PathLike | None = None,
-    covariance: str = "heatmap",
-) -> Prediction:
-    """Find landmarks with a bundle, as its ``configs/inference.json`` says.
+    covariance: Literal["heatmap", "sigma"] = "heatmap",
+) -> WrittenPredictions:
+    """Find landmarks with a bundle and write them to files.
 
-    It does what ``python -m monai.bundle run`` does with this configuration, in which it sets the images, the folder and the
-    formats. Points are in the space of the image files, with a score and a covariance, see :class:`PredictionSaver
-    <monai_landmarks.handlers.PredictionSaver>`. An image that cannot be read is left out, and the others are done.
+    This runs ``configs/inference.json`` of the bundle, as ``python -m monai.bundle run`` does, with other images,
+    output folder and formats. Points are in the coordinates of the image files, with a score and a covariance, see
+    :class:`monai_landmarks.handlers.PredictionSaver`. Images that cannot be read are left out.
 
-    **A bundle is configuration that runs Python**, by design of MONAI: whoever wrote it can do with this computer what you
-    can do. Weights alone cannot, because they are loaded with ``weights_only``.
+    .. warning::
+        The configuration of a MONAI bundle can run any Python code. Use only bundles from sources that you trust. Files
+        of weights cannot run code, because they are loaded with ``weights_only``.
 
     Args:
-        bundle: its folder, with ``configs/inference.json`` and ``configs/metadata.json``.
-        images: a folder with the folders in it, a file, or the folder of a DICOM series, see
-            :func:`monai_landmarks.data.image_folder_items`.
-        out: folder for ``predictions.csv``, a file an image in each of the formats, and what the bundle draws. Images of
-            the same name in different folders get files of different names.
-        formats: of the files, among ``mrk.json``, ``fcsv`` and ``npz``; ``csv`` is the table, which is always written.
-        configs: more configuration files, read after ``inference.json``, such as the one with which the bundle was trained.
-        checkpoint: the weights, if not those that the configuration names.
-        device: such as ``cpu`` or ``cuda:1``, if not the configuration's.
-        spacing: pixel size in mm of pictures, one number or one per axis; without it a pixel counts as 1 mm.
-        batch_size: images at a time, if not the configuration's.
-        regions: file of :class:`ConformalRegions <monai_landmarks.uncertainty.ConformalRegions>`, to state for each landmark
-            where it is with which probability.
-        covariance: ``"heatmap"``, or ``"sigma"``: the sigma that the bundle's training has learned for each landmark, the same
-            in all images. Where none lies beside the weights it is the heatmap's, and a note says so.
+        bundle: folder of the bundle, with ``configs/inference.json`` and ``configs/metadata.json``.
+        images: folder of images, which is searched with its subfolders, an image file, or the folder of a DICOM series,
+            see :func:`monai_landmarks.data.image_folder_items`.
+        output_dir: folder for ``predictions.csv``, one file per image in each format, and the figures of the bundle.
+            Images of the same name in different folders get files of different names.
+        formats: formats of the files: ``"mrk.json"``, ``"fcsv"``, ``"npz"``. ``"csv"`` is the table, which is always
+            written.
+        configs: configuration files that are read after ``inference.json``, for example that of the trained variant.
+        checkpoint: file of the weights. Default: the file that the configuration names.
+        device: device, for example ``"cpu"`` or ``"cuda:1"``. Default: that of the configuration.
+        spacing: pixel size in mm of pictures, one number or one per axis. Default: that of the configuration, or 1 mm.
+        batch_size: number of images in a batch. Default: that of the configuration.
+        regions: file of :class:`monai_landmarks.uncertainty.ConformalRegions`, to add a region to each landmark.
+        covariance: source of the covariances: ``"heatmap"``, or ``"sigma"`` for the sigma of each landmark that the
+            training learned, which is the same in all images. If no file of sigma is beside the weights, the
+            covariances come from the heatmaps, and a note says so.
 
     Returns:
-        the files written and the images left out.
+        The files written, and the images left out.
 
     Raises:
-        ValueError: if the folder is no bundle or its configuration lacks what is needed, if there are no weights or other
-            ones than the network's, if there is no such device, or if no image can be read.
+        ValueError: if the folder is not a bundle, its configuration lacks a required entry, the weights are absent or
+            do not belong to the network, the device cannot be used, or no image can be read.
     """
     unknown = [name for name in formats if name not in PREDICTION_FORMATS]
     if unknown or not formats:
-        raise ValueError(f"formats are {list(formats)}; expected some of {', '.join(PREDICTION_FORMATS)}.")
-    out, images = Path(out), Path(images)
+        raise ValueError(f"formats are {list(formats)}; expected one or more of {', '.join(PREDICTION_FORMATS)}.")
+    out, images = Path(output_dir), Path(images)
     if images.is_dir() and images.resolve() in (out.resolve(), *out.resolve().parents):
-        raise ValueError(f"the folder {out} for the predictions lies in {images}, whose pictures are to be predicted.")
+        raise ValueError(f"the output folder {out} is in the image folder {images}; give another folder.")
     given = {"checkpoint": checkpoint and os.fspath(checkpoint), "spacing": spacing, "batch_size": batch_size}
     overrides: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if device is not None:
-        overrides["device"] = _device(device)
+        overrides["device"] = _ensure_device(device)
     flow = _workflow(Path(bundle), configs, formats, regions, dataset_dir=str(images), output_dir=str(out), **overrides)
     weights = Path(flow.parser.get_parsed_content("checkpoint"))
-    _check_weights(weights)
+    _require_weights(weights)
     notes = _use_sigma(flow, weights) if covariance == "sigma" else ()
     before = _snapshot(out)
     try:
@@ -117,11 +124,11 @@ def predict_landmarks(
         cause = _cause(error)
         if isinstance(cause, RuntimeError) and "loading state_dict" in str(cause):
             reason = " ".join(str(cause).split()[:60])
-            raise ValueError(f"{weights}: these weights are not those of the network of {bundle}: {reason}") from error
+            raise ValueError(f"{weights}: the weights do not belong to the network of {bundle}: {reason}") from error
         raise cause from error
     written = sorted(path for path, state in _snapshot(out).items() if before.get(path) != state)
     loader = flow.parser.get_parsed_content("dataloader")
-    return Prediction(tuple(written), tuple(getattr(loader, "unreadable", ())), notes)
+    return WrittenPredictions(tuple(written), tuple(getattr(loader, "unreadable", ())), notes)
 
 
 def _workflow(
@@ -131,14 +138,14 @@ def _workflow(
     regions: str | os.PathLike | None,
     **overrides: Any,
 ) -> ConfigWorkflow:
-    """The initialized inference of a bundle."""
+    """Return the initialized inference workflow of a bundle."""
     config = bundle / "configs" / "inference.json"
     for path in (config, config.with_name("metadata.json")):
         if not path.is_file():
-            raise ValueError(f"{bundle}: no bundle that can predict, for it has no configs/{path.name}.")
+            raise ValueError(f"{bundle}: not a bundle for prediction, because it has no configs/{path.name}.")
     with naming_file(config):
         disabled = logging.root.manager.disable
-        logging.disable(logging.WARNING)  # or it warns that it leaves logging alone, as it is asked to
+        logging.disable(logging.WARNING)  # MONAI warns that logging_file is False
         try:
             files = [str(path) for path in (config, *configs)]
             flow = ConfigWorkflow(files, workflow_type="infer", logging_file=False, bundle_root=str(bundle))
@@ -151,7 +158,7 @@ def _workflow(
         if "handlers" not in missing and "@saver" not in flow.parser["handlers"]:
             lacking.append("'@saver' among the handlers")
         if lacking:
-            raise ValueError(f"lacks {', '.join(lacking)}; expected what the bundles of monai_landmarks have there.")
+            raise ValueError(f"lacks {', '.join(lacking)}; see the shipped bundles of monai_landmarks.")
     flow.parser.update(overrides)
     flow.parser["saver#formats"] = [name for name in formats if name != "csv"]
     flow.parser["saver#table"] = "predictions.csv"
@@ -162,50 +169,51 @@ def _workflow(
 
 
 def _use_sigma(flow: ConfigWorkflow, weights: Path) -> tuple[str, ...]:
-    """Let the covariance come from the learned sigma, or say why it does not."""
+    """Use the learned sigma as covariance. Return a note if that is not possible."""
     path = sigma_path(weights)
     decodes = _is(flow.parser.get("decoder"), "HeatmapToLandmarksd")
     if not path.is_file() or not decodes:
         reason = (
             f"there is no {path}" if decodes else "the bundle's configuration has no HeatmapToLandmarksd as 'decoder'"
         )
-        return (f"no learned sigma is used, for {reason}: the uncertainty is that of the heatmaps.",)
+        return (f"the uncertainty is that of the heatmaps, because {reason}.",)
     flow.parser.update({"decoder#covariance": "sigma", "decoder#sigma": os.fspath(path)})
     flow.parser.parse(reset=True)
     return ()
 
 
 def _is(component: Any, name: str) -> bool:
-    """Whether a part of a configuration makes an object of the class of this name."""
+    """Return whether a part of a configuration defines an object of the class with this name."""
     return isinstance(component, dict) and str(component.get("_target_")).rpartition(".")[2] == name
 
 
-def _device(name: str) -> torch.device:
+def _ensure_device(name: str) -> torch.device:
+    """Return a device that can be used, or raise a ``ValueError``."""
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"device {name!r} cannot be used ({reason}); expected such as cpu or cuda:0.") from error
+        raise ValueError(f"device {name!r} cannot be used ({reason}); expected for example cpu or cuda:0.") from error
 
 
-def _check_weights(path: Path) -> None:
-    """Raise ValueError if a file is not there, or holds anything but weights."""
+def _require_weights(path: Path) -> None:
+    """Raise a ``ValueError`` if a file does not exist, or has other contents than weights."""
     if not path.is_file():
-        raise ValueError(f"{path}: there are no weights; train the bundle, or name a file of weights.")
+        raise ValueError(f"{path}: the file of the weights does not exist; train the bundle, or give another file.")
     try:
         torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of the unpickler, of the archive, of the file
+    except Exception as error:  # the unpickler, the archive and the file raise different types
         reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"{path}: no file of weights alone, and nothing else is loaded ({reason})") from error
+        raise ValueError(f"{path}: not a file of weights only; other contents are not loaded ({reason})") from error
 
 
 def _snapshot(folder: Path) -> dict[Path, tuple[int, int]]:
-    """The files of a folder, each with what changes when it is written anew."""
+    """Return the files of a folder, each with its modification time and inode, which change when it is written."""
     return {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.rglob("*") if path.is_file()}
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What went wrong, without what MONAI says around it."""
+    """Return the cause of an error, without the errors that MONAI wraps around it."""
     while str(error).startswith(_WRAPPERS) and error.__cause__ is not None:
         error = error.__cause__
     return error

@@ -62,8 +62,8 @@ def calibrate_regions(
         The calibrated regions.
 
     Raises:
-        ValueError: if a file is malformed, no image has both predictions and ground truth, the pixel size is not known, or
-            there are too few images for the coverage.
+        ValueError: if a file is malformed, no image has both predictions and ground truth, the pixel size is not known,
+            or there are too few images for the coverage.
     """
     truth = read_annotations(
         landmarks, section=section, images=images, spacing=spacing, coordinate_system=coordinate_system

@@ -44,10 +44,10 @@ def write_report(
 ) -> list[str]:
     """Write an evaluation as one self-contained HTML file, without scripts and without external resources.
 
-    The report has a summary, the curve of the success detection rate, the errors of each landmark, image and measurement, a
-    check of the predicted uncertainty, and figures of images. The figures show prediction, ground truth and ellipses of the
-    images with the largest mean error and of images with a median mean error. A volume is shown as three planes through the
-    landmark with the largest error.
+    The report has a summary, the curve of the success detection rate, the errors of each landmark, image and
+    measurement, a check of the predicted uncertainty, and figures of images. The figures show prediction, ground truth
+    and ellipses of the images with the largest mean error and of images with a median mean error. A volume is shown as
+    three planes through the landmark with the largest error.
 
     Args:
         evaluation: from :func:`monai_landmarks.evaluation.evaluate_predictions`.
@@ -296,7 +296,7 @@ def _add_images(page: ReportPage, result: Evaluation) -> None:
 
 
 def _share(held: np.ndarray, result: Evaluation) -> tuple[float, float, float]:
-    """Return the mean of (B, N) zeros and ones without NaN, and the ends of its interval from the bootstrap over images."""
+    """Return the mean of (B, N) zeros and ones without NaN, and its bootstrap interval over images."""
 
     def mean(sample: np.ndarray) -> np.ndarray:
         flat = sample.reshape(len(sample), -1)

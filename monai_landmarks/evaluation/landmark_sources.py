@@ -111,7 +111,8 @@ def read_annotations(
         Dictionary from the name of the image to its landmarks.
 
     Raises:
-        ValueError: if a file is malformed, two files hold landmarks of the same image, or a name matches several images.
+        ValueError: if a file is malformed, two files hold landmarks of the same image, or a name matches several
+            images.
     """
     path = Path(path)
     if _is_datalist(path):
@@ -138,8 +139,9 @@ def match_predictions(
 ) -> tuple[dict[str, LandmarkSet], list[str]]:
     """Read predicted landmarks, and match them to annotated images by name.
 
-    A folder can hold the same predictions in several formats, as :class:`monai_landmarks.handlers.PredictionSaver` writes
-    them. Files in the space of the ground truth are preferred, so that pixels are compared to pixels and mm to mm.
+    A folder can hold the same predictions in several formats, as :class:`monai_landmarks.handlers.PredictionSaver`
+    writes them. Files in the space of the ground truth are preferred, so that pixels are compared to pixels and mm to
+    mm.
 
     Args:
         path: landmark file of one or many images, folder of landmark files, or datalist.
@@ -191,8 +193,8 @@ def to_common_space(
         geometry: affine and pixel size of the image.
 
     Returns:
-        Both sets, and the unit of their points: ``"mm"``, or ``"px"`` where the pixel size is not known or is 1. The sets are
-        2-D where all points lie in the plane z = 0.
+        Both sets, and the unit of their points: ``"mm"``, or ``"px"`` where the pixel size is not known or is 1. The
+        sets are 2-D where all points lie in the plane z = 0.
 
     Raises:
         ValueError: if one set is in pixels and the other in mm, and the pixel size is not known.

@@ -111,7 +111,7 @@ class Evaluation:
         )
 
     def summary(self) -> list[dict[str, Any]]:
-        """Return the metrics over all images and landmarks: rows of metric, value, unit, and ends of the interval (low, high)."""
+        """Return the metrics over all images and landmarks: rows of metric, value, unit, and interval (low, high)."""
         rows = [dict(zip(("metric", "value", "unit"), row)) for row in self.report.summary()]
         intervals = self._intervals(np.stack([self.errors, self.identified], axis=-1), self._statistics)
         rates = [row["metric"] for row in rows if row["unit"] == "%"]
@@ -119,8 +119,9 @@ class Evaluation:
         return [row | dict(zip(("low", "high"), map(float, ends.get(row["metric"], (math.nan,) * 2)))) for row in rows]
 
     def per_landmark(self) -> list[dict[str, Any]]:
-        """Return one row per landmark: the row of :class:`~monai_landmarks.metrics.ErrorReport`, the interval of the mean, and
-        the identification rate in percent.
+        """Return one row per landmark: its errors, the interval of the mean, and the identification rate in percent.
+
+        See :meth:`monai_landmarks.metrics.ErrorReport.per_landmark`.
         """
         ends = self._intervals(self.errors, lambda sample: _mean(_found(sample), axis=1))
         rates = 100 * _mean(self.identified, axis=0)
@@ -136,9 +137,9 @@ class Evaluation:
     def write(self, output_dir: str | os.PathLike) -> list[Path]:
         """Write the tables as CSV files, and all numbers as ``evaluation.json``.
 
-        The tables are ``metrics.csv``, ``errors_per_landmark.csv`` and ``errors_per_image.csv``, and ``measurements.csv``
-        where a schema was given. The tables of each comparison are in a subfolder. In the JSON file an unknown value is
-        null, and the missed landmarks of each image are listed.
+        The tables are ``metrics.csv``, ``errors_per_landmark.csv`` and ``errors_per_image.csv``, and
+        ``measurements.csv`` where a schema was given. The tables of each comparison are in a subfolder. In the JSON
+        file an unknown value is null, and the missed landmarks of each image are listed.
 
         Args:
             output_dir: folder for the files.
@@ -225,24 +226,25 @@ def evaluate_predictions(
 ) -> Evaluation:
     """Compare predicted landmarks to the ground truth.
 
-    Each file states its coordinate system, and all points are converted to one. If both sides are in pixels, errors are in
-    mm where the pixel size is known (from the images, a datalist or ``spacing``), and in pixels (px) otherwise.
+    Each file states its coordinate system, and all points are converted to one. If both sides are in pixels, errors are
+    in mm where the pixel size is known (from the images, a datalist or ``spacing``), and in pixels (px) otherwise.
 
     Args:
         predictions: folder of landmark files, as :class:`monai_landmarks.handlers.PredictionSaver` writes it, or one
             file of many images.
         landmarks: ground truth: a landmark file of many images, a folder of landmark files, or a datalist.
-        images: folder of the images, or a datalist. It is needed to compare points in pixels to points in mm, and to read
-            the pixel size from the images. If ``landmarks`` is a datalist, that one names the images.
+        images: folder of the images, or a datalist. It is needed to compare points in pixels to points in mm, and to
+            read the pixel size from the images. If ``landmarks`` is a datalist, that one names the images.
         section: section of the datalist. Default: all sections.
         spacing: pixel size in mm of pictures that are in no datalist: one number, or one per axis. 1: errors in pixels.
         coordinate_system: coordinate system of landmark files that do not state their own.
         second_annotator: landmarks of the same images by another annotator. They are evaluated like predictions, which
             gives the inter-observer error.
         compare: other predictions of the same images.
-        schema: landmark schema. Its clinical measurements are made on the predicted and on the true landmarks, and compared.
-        all_images: whether an image without predictions counts as one whose landmarks were all missed. By default it does
-            not count, and a note says so.
+        schema: landmark schema. Its clinical measurements are made on the predicted and on the true landmarks, and
+            compared.
+        all_images: whether an image without predictions counts as one whose landmarks were all missed. By default it
+            does not count, and a note says so.
         thresholds: radii of the success detection rate (SDR), in the unit of the errors.
         limit: largest distance in mm at which a landmark can be identified, see
             :func:`monai_landmarks.metrics.identification`. It is not used for errors in pixels.
@@ -255,8 +257,8 @@ def evaluate_predictions(
         The errors of the images that have predictions, sorted by name. A comparison uses the images that both have.
 
     Raises:
-        ValueError: if a file is malformed, no image or no landmark is on both sides, pixels cannot be compared to mm, or the
-            schema has other landmarks.
+        ValueError: if a file is malformed, no image or no landmark is on both sides, pixels cannot be compared to mm,
+            or the schema has other landmarks.
     """
     truth = read_annotations(
         landmarks, section=section, images=images, spacing=spacing, coordinate_system=coordinate_system
@@ -398,7 +400,7 @@ def _found(errors: np.ndarray) -> np.ndarray:
 
 
 def _mean(values: np.ndarray, axis: int) -> np.ndarray:
-    """Return the mean of the values that are not NaN. Without any it is NaN; unlike ``numpy.nanmean``, no warning is given."""
+    """Return the mean of the values that are not NaN. Without any it is NaN, without the warning of ``nanmean``."""
     known = ~np.isnan(values)
     count = known.sum(axis=axis)
     return np.where(count, np.where(known, values, 0).sum(axis=axis), np.nan) / np.maximum(count, 1)

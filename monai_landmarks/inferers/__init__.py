@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""How a network is run on an image."""
+"""Inferers: how a network is run on an image."""
 
 from __future__ import annotations
 

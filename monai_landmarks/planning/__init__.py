@@ -8,12 +8,12 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Rules that fit a shipped bundle to given data and a machine: one choice a file, with its reason, and the bundle written."""
+"""Rules that choose the settings of a bundle for given data and a machine, each with its reason."""
 
 from __future__ import annotations
 
 from .bundle import apply_schema, with_pairs, write_bundle
-from .bundle_readme import choice_rows, describe
+from .bundle_readme import choice_rows, summary_rows
 from .choice import Choice, Choices
 from .data_summary import DataSummary, summarize_datalist
 from .machine import Machine, TrainingMemory, measure_training
@@ -31,10 +31,10 @@ __all__ = [
     "TrainingMemory",
     "apply_schema",
     "choice_rows",
-    "describe",
     "make_plan",
     "measure_training",
     "summarize_datalist",
+    "summary_rows",
     "with_pairs",
     "write_bundle",
 ]

@@ -8,12 +8,12 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""How far training images are moved, turned and deformed, and whether they are mirrored."""
+"""Augmentation: how far training images are translated, rotated and deformed, and whether they are mirrored."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from .choice import Choice
 
@@ -28,42 +28,46 @@ __all__ = [
 ]
 
 
-def choose_translate(spatial_size: Sequence[int], spacing: float, unit: str = "mm") -> Choice:
-    """Translation along each axis, in voxels of the grid."""
+def choose_translate(spatial_size: Sequence[int], spacing: float, unit: Literal["mm", "px"] = "mm") -> Choice:
+    """Choose the largest translation along each axis, in voxels of the grid."""
     voxels = [round(0.05 * side, 1) for side in spatial_size]
     lengths = " x ".join(f"{value * spacing:.3g}" for value in voxels)
-    return Choice(voxels, f"5 % of the grid to either side, {lengths} {unit}")
+    return Choice(voxels, f"up to 5 % of the grid in either direction, {lengths} {unit}")
 
 
-def choose_elastic(spatial_size: Sequence[int], spacing: float, unit: str = "mm") -> Choice:
-    """Displacement of the control points of the elastic field, in voxels of the grid."""
+def choose_elastic(spatial_size: Sequence[int], spacing: float, unit: Literal["mm", "px"] = "mm") -> Choice:
+    """Choose the largest displacement of the control points of the elastic field, in voxels of the grid."""
     voxels = round(0.02 * max(spatial_size), 1)
-    return Choice(voxels, f"2 % of the longest side, {voxels * spacing:.3g} {unit}")
+    return Choice(voxels, f"up to 2 % of the longest side, {voxels * spacing:.3g} {unit}")
 
 
 def choose_rotate() -> Choice:
-    """Rotation in rad."""
-    return Choice(0.15, "9 degrees to either side, as images of one protocol differ; more if yours do")
-
-
-def choose_scale() -> Choice:
-    """Relative change of size."""
-    return Choice(0.12, "patients of different size")
-
-
-def choose_flip(pairs: Sequence[Sequence[str]], symmetric: bool = False) -> Choice:
-    """Probability of mirroring left and right."""
-    if pairs:
-        return Choice(0.5, f"{len(pairs)} left-right pairs are declared, which change places")
-    if symmetric:
-        return Choice(0.5, "the anatomy is said to be symmetric, with all landmarks in the middle")
+    """Choose the largest rotation, in rad."""
     return Choice(
-        0.0, "no left-right pair is declared; where all landmarks lie in the plane of symmetry, --symmetric mirrors"
+        0.15, "up to 9 degrees in either direction, typical for one protocol; use more if your images vary more"
     )
 
 
-def warp_config(translate: Any, rotate: Any, scale: float, elastic: float) -> dict[str, Any]:
-    """The settings of ``RandLandmarkWarpd`` that are chosen."""
+def choose_scale() -> Choice:
+    """Choose the largest relative change of size."""
+    return Choice(0.12, "patients differ in size")
+
+
+def choose_flip(pairs: Sequence[Sequence[str]], symmetric: bool = False) -> Choice:
+    """Choose the probability of mirroring left and right."""
+    if pairs:
+        return Choice(0.5, f"{len(pairs)} left-right pairs are declared, which mirroring swaps")
+    if symmetric:
+        return Choice(0.5, "the anatomy is declared symmetric, with all landmarks in the plane of symmetry")
+    return Choice(
+        0.0, "no left-right pairs are declared; use --symmetric if all landmarks are in the plane of symmetry"
+    )
+
+
+def warp_config(
+    translate: float | Sequence[float], rotate: float | Sequence[float], scale: float, elastic: float
+) -> dict[str, Any]:
+    """Return the chosen arguments of :class:`monai_landmarks.transforms.RandLandmarkWarpd`."""
     return {
         "unit": "voxel",
         "translate_range": translate,
@@ -75,10 +79,13 @@ def warp_config(translate: Any, rotate: Any, scale: float, elastic: float) -> di
 
 
 def flip_config(prob: float, pairs: Sequence[Sequence[str]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """The mirroring transform, or none. The first axis runs from left to right, in pictures as in turned volumes."""
+    """Return a list with the mirroring transform, or an empty list.
+
+    The first axis runs along left-right, both in pictures and in volumes that are oriented to RAS.
+    """
     if prob == 0:
         return []
-    # by number, because a configuration would take a name that begins with a dollar for an expression
+    # row numbers instead of names, because MONAI would evaluate a name that begins with "$" as an expression
     rows = [[names.index(left), names.index(right)] for left, right in pairs]
     return [
         {

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""How many images a batch, and for how long."""
+"""Batch size, number of epochs, and validation interval."""
 
 from __future__ import annotations
 
@@ -21,34 +21,45 @@ from .machine import Machine, TrainingMemory
 
 __all__ = ["choose_batch_size", "choose_max_epochs", "choose_val_interval"]
 
-_VALIDATIONS = 12
+_VALIDATIONS = 12  # number of validations in a training
 
 
 def choose_batch_size(
     summary: DataSummary, machine: Machine, memory: TrainingMemory, spatial_size: Sequence[int], largest: int
 ) -> Choice:
-    """Images a batch: as many as the method is used with, fewer where memory or images are few."""
+    """Choose the batch size: that of the method, or less if memory or training images are too few.
+
+    Args:
+        summary: summary of the data.
+        machine: machine for the training.
+        memory: memory of a training step.
+        spatial_size: size of an image in voxels.
+        largest: batch size of the method.
+    """
     voxels = math.prod(spatial_size)
     wanted = min(largest, summary.counts[0])
     batch_size = next((n for n in range(wanted, 1, -1) if memory.needed(voxels, n) <= machine.memory), 1)
-    needed, at_hand = (f"{size / 2**30:.2g} GiB" for size in (memory.needed(voxels, batch_size), machine.memory))
+    needed, available = (f"{size / 2**30:.2g} GiB" for size in (memory.needed(voxels, batch_size), machine.memory))
     if memory.needed(voxels, batch_size) > machine.memory:
-        return Choice(batch_size, f"the least, though a step needs about {needed} and {at_hand} are at hand")
-    why = f"a step needs about {needed} of {at_hand}"
+        return Choice(
+            batch_size,
+            f"the smallest possible, although a training step needs about {needed} and only {available} are available",
+        )
+    why = f"a training step needs about {needed} of the available {available}"
     if batch_size < wanted:
-        return Choice(batch_size, f"{why}, and one image more would not fit")
-    return Choice(batch_size, why if wanted == largest else f"no more images to learn from; {why}")
+        return Choice(batch_size, f"{why}; one more image does not fit")
+    return Choice(batch_size, why if wanted == largest else f"all training images; {why}")
 
 
 def choose_max_epochs(summary: DataSummary, batch_size: int, steps: int) -> Choice:
-    """Epochs, from a number of training steps."""
+    """Choose the number of epochs from a number of training steps."""
     epochs = math.ceil(steps / math.ceil(summary.counts[0] / batch_size))
-    return Choice(epochs, f"about {steps} steps; look at the training curve, and give more if it still falls")
+    return Choice(epochs, f"about {steps} training steps; increase it if the training curve still falls")
 
 
 def choose_val_interval(max_epochs: int, each_epoch: bool = False) -> Choice:
-    """Epochs from one validation to the next."""
+    """Choose the number of epochs between two validations."""
     if each_epoch:
-        return Choice(1, "the training learns from each validation")
+        return Choice(1, "the training uses every validation")
     interval = max(1, max_epochs // _VALIDATIONS)
     return Choice(interval, f"the best model is chosen from {max_epochs // interval} validations")

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""A bundle for given data: the shipped one of a method, filled in."""
+"""Write a bundle for given data: the shipped bundle of a method with other settings."""
 
 from __future__ import annotations
 
@@ -67,44 +67,44 @@ _COPIED = ("device_pipeline.json", "multi_gpu_train.json", "tensorboard.json", "
 
 
 def with_pairs(summary: DataSummary, pairs: Sequence[tuple[str, str]]) -> DataSummary:
-    """The summary with other left-right pairs."""
+    """Return the summary with these left-right pairs."""
     return replace(summary, pairs=tuple(pairs))
 
 
 def apply_schema(summary: DataSummary, schema: LandmarkSchema) -> DataSummary:
-    """The summary with the pairs of a landmark schema.
+    """Return the summary with the left-right pairs of a landmark schema.
 
     Raises:
-        ValueError: if the schema is of another dimension, or does not know a landmark of the data.
+        ValueError: if the schema has another dimension, or lacks a landmark of the data.
     """
     if schema.spatial_dims != summary.spatial_dims:
         raise ValueError(
-            f"the schema {schema.name} is of {schema.spatial_dims}-D landmarks, the images are {summary.spatial_dims}-D."
+            f"the schema {schema.name} has {schema.spatial_dims}-D landmarks, but the images are {summary.spatial_dims}-D."
         )
     unknown = [name for name in summary.names if name not in schema.names]
     if unknown:
-        raise ValueError(f"the schema {schema.name} does not know the landmark {unknown[0]!r} of the datalist.")
+        raise ValueError(f"the schema {schema.name} lacks the landmark {unknown[0]!r} of the datalist.")
     pairs = [(left, right) for left, right in schema.pairs if {left, right} <= set(summary.names)]
     return with_pairs(summary, pairs) if pairs else summary
 
 
-def write_bundle(folder: str | os.PathLike, plan: Plan, datalist: str | os.PathLike) -> Path:
+def write_bundle(output_dir: str | os.PathLike, plan: Plan, datalist: str | os.PathLike) -> Path:
     """Write the bundle of a plan.
 
     Args:
-        folder: of the bundle, which must not exist yet, or be empty. It is written whole or not at all.
+        output_dir: folder of the bundle, which must be new or empty. The bundle is written whole or not at all.
         plan: from :func:`make_plan`.
-        datalist: JSON file with the images and landmarks; the bundle refers to it where it is.
+        datalist: JSON file of the datalist. It is not copied; the bundle refers to it by its path.
 
     Returns:
-        the folder.
+        The absolute path of the folder.
 
     Raises:
-        ValueError: if there is something in the folder.
+        ValueError: if the folder is not empty.
     """
-    folder, datalist = Path(folder).absolute(), Path(datalist).absolute()
+    folder, datalist = Path(output_dir).absolute(), Path(datalist).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder}: is there already; give a new folder.")
+        raise ValueError(f"{folder}: exists already; give a new folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     template = bundle_path(METHODS[plan.method].bundle)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
@@ -135,7 +135,7 @@ def write_bundle(folder: str | os.PathLike, plan: Plan, datalist: str | os.PathL
 
 
 def train_config(plan: Plan, datalist: Path) -> dict[str, Any]:
-    """The configuration of training."""
+    """Return the configuration of training."""
     config, value = plan.train, {name: choice.value for name, choice in plan.choices.items()}
     config = {**config, **_common(config, plan)}
     config["datalist"] = literal(datalist)
@@ -154,7 +154,7 @@ def train_config(plan: Plan, datalist: Path) -> dict[str, Any]:
 
 
 def inference_config(plan: Plan) -> dict[str, Any]:
-    """The configuration of inference."""
+    """Return the configuration of inference."""
     config = {**plan.inference, **_common(plan.inference, plan)}
     spacing = plan.summary.picture_spacing
     config["spacing"] = None if spacing is None else list(spacing)
@@ -167,7 +167,7 @@ def inference_config(plan: Plan) -> dict[str, Any]:
 
 
 def _common(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
-    """What training and inference have in common. The order of the keys is kept."""
+    """Return a configuration with the settings that training and inference share, in the same order of keys."""
     value = {name: choice.value for name, choice in plan.choices.items()}
     result: dict[str, Any] = {}
     for key, content in config.items():
@@ -186,20 +186,26 @@ def _common(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
 
 
 def _in_windows(inferer: dict[str, Any]) -> dict[str, Any]:
-    """An inferer of whole images as one that slides over them."""
+    """Return a sliding-window inferer for an inferer of whole images, in half precision if that one is."""
     return {**inferer, "inferer": _WINDOWS} if inferer["_target_"].endswith("AutocastInferer") else dict(_WINDOWS)
 
 
 def literal(path: str | os.PathLike) -> str:
-    """A path as a configuration takes it; one that would be taken for an expression or a reference is refused."""
+    """Return a path as text for a configuration.
+
+    Raises:
+        ValueError: if MONAI would read the path as an expression, a reference or a macro.
+    """
     text = os.fspath(path)
     if text.startswith(("$", "@", "%")):
-        raise ValueError(f"{text}: a configuration would not take this path for one; move the file.")
+        raise ValueError(
+            f"{text}: MONAI reads text that begins with $, @ or % as an expression or a reference; rename or move the path."
+        )
     return text
 
 
 def _on_grid(transforms: Sequence[Any], plan: Plan) -> list[Any]:
-    """Preprocessing that brings images of any size onto the grid; volumes are turned to right, anterior, superior first."""
+    """Return preprocessing transforms that fit images of any size to the grid. Volumes are first oriented to RAS."""
     result: list[Any] = []
     for transform in transforms:
         target = transform["_target_"].rsplit(".", 1)[-1] if isinstance(transform, dict) else transform
@@ -214,13 +220,13 @@ def _on_grid(transforms: Sequence[Any], plan: Plan) -> list[Any]:
 
 
 def fill_metadata(metadata: dict[str, Any], plan: Plan, name: str) -> dict[str, Any]:
-    """The metadata with the landmarks and the dimensions of the data."""
+    """Return the metadata with the landmarks and the dimensions of the data."""
     summary, method = plan.summary, METHODS[plan.method]
     dims, count = summary.spatial_dims, len(summary.names)
     metadata.update(
         name=f"{name} ({method.title})",
         task=f"Localization of {count} landmarks in {dims}-D images",
-        description=f"{method.title} that finds {count} landmarks, set up by rule for the data it learns from",
+        description=f"{method.title} for {count} landmarks, with settings chosen by rules for the training data",
         authors="see docs/README.md",
         copyright="see LICENSE",
         data_source="see docs/data_license.txt",

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The page that goes with a bundle: what was chosen for it and why, and how it is used."""
+"""The README of a bundle: its settings with their reasons, and its commands."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from .data_summary import SECTIONS, DataSummary
 from .methods import METHODS
 from .plan import Plan
 
-__all__ = ["choice_rows", "data_license", "describe", "readme"]
+__all__ = ["choice_rows", "data_license", "readme", "summary_rows"]
 
 
 def choice_rows(plan: Plan) -> list[dict[str, str]]:
-    """A row for each choice: setting, value and reason, as text."""
+    """Return one row per choice: setting, value and reason, as text."""
     return [
-        {"setting": name, "value": _text(choice.value), "because": choice.reason}
+        {"setting": name, "value": _text(choice.value), "reason": choice.reason}
         for name, choice in plan.choices.items()
     ]
 
 
-def describe(summary: DataSummary) -> list[tuple[str, str]]:
-    """What the data is, as headings and text."""
+def summary_rows(summary: DataSummary) -> list[tuple[str, str]]:
+    """Return the properties of the data as pairs of heading and text."""
     count = ", ".join(f"{number} for {section}" for number, section in zip(summary.counts, SECTIONS))
     return [
         ("images", f"{summary.spatial_dims}-D, {count}"),
         ("size", f"{_range(summary.sizes)} voxels"),
-        ("spacing", "not known: a pixel counts as 1 mm" if summary.in_pixels else f"{_range(summary.spacings)} mm"),
-        ("landmarks", f"{len(summary.names)}, up to {_product(summary.point_extent)} {summary.unit} apart"),
+        ("spacing", "not known; a pixel counts as 1 mm" if summary.in_pixels else f"{_range(summary.spacings)} mm"),
+        ("landmarks", f"{len(summary.names)}, extent up to {_product(summary.point_extent)} {summary.unit}"),
         ("pairs", f"{len(summary.pairs)} left-right pairs"),
     ]
 
 
 def readme(plan: Plan, folder: Path, datalist: Path) -> str:
-    """The bundle's README in Markdown."""
+    """Return the README of the bundle in Markdown."""
     method = METHODS[plan.method]
-    rows = "\n".join(f"| {r['setting']} | `{r['value']}` | {r['because']} |" for r in choice_rows(plan))
-    data = "\n".join(f"- {heading}: {text}" for heading, text in describe(plan.summary))
+    rows = "\n".join(f"| {r['setting']} | `{r['value']}` | {r['reason']} |" for r in choice_rows(plan))
+    data = "\n".join(f"- {heading}: {text}" for heading, text in summary_rows(plan.summary))
     return _PAGE.format(
         name=folder.name,
         title=method.title,
@@ -73,10 +73,10 @@ def _spacing_note(plan: Plan) -> str:
 
 
 def data_license(datalist: Path) -> str:
-    """What ``docs/data_license.txt`` says until somebody writes more."""
+    """Return the first text of ``docs/data_license.txt``, for the user to complete."""
     return (
-        f"This bundle learns from the images and landmarks of {datalist}, which are not part of it. Write here, before the bundle "
-        "or weights trained with it are given to others, where they come from, under which terms, and whom to cite.\n"
+        f"This bundle is trained on the images and landmarks of {datalist}, which are not part of it. Before you share the bundle "
+        "or its weights, write here the source of the data, its license, and how to cite it.\n"
     )
 
 
@@ -95,22 +95,22 @@ def _product(values: Iterable[float]) -> str:
 
 
 def _range(values: Sequence[Sequence[float]]) -> str:
-    """The smallest and the largest along each axis, one number where they are the same."""
+    """Return the range of values along each axis as text; one number where minimum and maximum are the same."""
     axes = [(f"{min(axis):.4g}", f"{max(axis):.4g}") for axis in zip(*values)]
     return " x ".join(low if low == high else f"{low}-{high}" for low, high in axes)
 
 
-_PICTURES = """Each image is made as large as fits into the grid and padded at its border; nothing is cut off. PNG, JPEG, BMP and TIFF files say nothing of the size of a pixel that could be trusted: `--spacing` gives it to inference in mm."""
+_PICTURES = """Each image is scaled to fit into the grid and padded at its border. Nothing is cropped. The pixel size in PNG, JPEG, BMP and TIFF files is not reliable: give it to inference in mm with `--spacing`."""
 
-_VOLUMES = """Volumes are turned to right, anterior, superior, smoothed and resampled to cubic voxels, and padded at their border."""
+_VOLUMES = """Volumes are reoriented to RAS (right, anterior, superior), smoothed, resampled to cubic voxels, and padded at their border."""
 
-_WHOLE = """The network sees the whole volume at once. One that is larger than the grid gets larger voxels than the network has learned on: nothing is cut off, but expect larger errors there."""
+_WHOLE = """The network works on whole volumes. A volume that is larger than the grid gets larger voxels than those in training: nothing is cropped, but expect larger errors."""
 
-_PATCHES = """The network learns from patches, most of which hold a landmark, and finds landmarks in windows that slide over the volume, however large it is: one of other size has the same voxels. Volumes are predicted one at a time."""
+_PATCHES = """The network is trained on patches, most of which contain a landmark. Inference slides windows over the volume, so volumes of any size have the same voxel size. Volumes are predicted one at a time."""
 
 _PAGE = """# {name}
 
-Finds {names}, with {title}. Made by `monai-landmarks init` from the bundle `{bundle}`, with what depends on the data filled in by rules of thumb. Write here who made it and what it is for.
+Finds {names} with {title}. Written by `monai-landmarks init` from the bundle `{bundle}`, with the settings that depend on the data chosen by rules of thumb. Write here who made the bundle and what it is for.
 
 ## Data
 
@@ -122,9 +122,9 @@ Finds {names}, with {title}. Made by `monai-landmarks init` from the bundle `{bu
 
 ## Settings
 
-Lengths in voxels are those of the grid that the network works on. To give a setting instead: `monai-landmarks init ... --set NAME=VALUE`, and what depends on it follows; or change `configs/train.json`, and with it `configs/inference.json` where they have it in common.
+Lengths in voxels refer to the grid of the network. To change a setting, run `monai-landmarks init ... --set NAME=VALUE`; the settings that depend on it are then chosen again. Or edit `configs/train.json`, and the same entries of `configs/inference.json`.
 
-| setting | value | because |
+| setting | value | reason |
 |---|---|---|
 {rows}
 
@@ -137,18 +137,18 @@ python -m monai.bundle run evaluating --bundle_root $B --config_file "['$B/confi
 python -m monai.bundle run inference  --bundle_root $B --config_file $B/configs/inference.json --dataset_dir my/images
 ```
 
-Training leaves `models/model.pt` (the best on validation), beside it `model_sigma.pt` where the loss learns sigma, `eval/training_curve.png`, and of the best model `eval/metrics.csv`, `eval/errors_per_landmark.csv`, `eval/errors_per_image.csv`, `eval/overlays/` and `eval/predictions/`.
-Inference needs no landmarks; it writes one `.mrk.json` per image, which 3D Slicer opens at the right place, and `predictions.csv` with scores, to `eval/inference`.
+Training writes `models/model.pt` (the best model on the validation images), `models/model_sigma.pt` if the loss learns sigma, and `eval/training_curve.png`. For the best model it writes `eval/metrics.csv`, `eval/errors_per_landmark.csv`, `eval/errors_per_image.csv`, `eval/overlays/` and `eval/predictions/`.
+Inference needs no landmarks. It writes one `.mrk.json` file per image, which 3D Slicer shows at the right place, and `predictions.csv` with scores, to `eval/inference`.
 
-- **Go on after a stop**: `--resume true`. **Longer**: `--max_epochs 100`. Any other setting of the configuration in the same way.
-- **All images**, for the final model: `--config_file "['$B/configs/train.json','$B/configs/{final_config}']"` trains on the validation part, too, and keeps the last epoch.
-- **Images prepared on the GPU**: `--config_file "['$B/configs/train.json','$B/configs/device_pipeline.json']"`; where the GPU waits for its images, this is faster. On a CPU it changes nothing.
+- **Resume a training**: `--resume true`. **Train longer**: `--max_epochs 100`. Any other entry of the configuration can be set in the same way.
+- **Train on all images**, for the final model: `--config_file "['$B/configs/train.json','$B/configs/{final_config}']"` also trains on the validation images, and keeps the last epoch.
+- **Preprocess on the GPU**: `--config_file "['$B/configs/train.json','$B/configs/device_pipeline.json']"` is faster if the GPU waits for its images. On a CPU it changes nothing.
 - **Several devices**: `torchrun --standalone --nproc_per_node=2 -m monai.bundle run training --bundle_root $B --config_file "['$B/configs/train.json','$B/configs/multi_gpu_train.json']"`.
 - **Tracking**: `--tracking $B/configs/tensorboard.json`, or `--tracking mlflow`.
 
 ## Limitations
 
-Nobody has measured this bundle before you. Research software, not a medical device.
+This bundle has not been evaluated. It is research software, not a medical device.
 
 ## References
 

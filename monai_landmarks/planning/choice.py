@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""A setting, and why it is so."""
+"""Settings with their reasons."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["Choice", "Choices"]
 
 @dataclass(frozen=True)
 class Choice:
-    """What a rule has chosen.
+    """A setting that a rule has chosen.
 
     Args:
-        value: plain data, as JSON knows it.
-        reason: half a sentence for whoever will ask why.
+        value: plain value that JSON can hold.
+        reason: reason for the value, a phrase without a period.
     """
 
     value: Any
@@ -33,10 +33,10 @@ class Choice:
 
 
 class Choices(dict[str, Choice]):
-    """The choices of a plan by their names, in the order in which they were made.
+    """The choices of a plan by name, in the order in which they were made.
 
     Args:
-        given: values that are given and not chosen, by name.
+        given: values that replace those of the rules, by name.
 
     Example:
         >>> choices = Choices({"batch_size": 8})
@@ -51,22 +51,22 @@ class Choices(dict[str, Choice]):
         self.given = dict(given or {})
 
     def choose(self, name: str, rule: Callable[[], Choice]) -> Any:
-        """The value of a new choice: the one that is given, or that of the rule."""
+        """Add a choice, with the given value or else that of the rule, and return its value."""
         self[name] = Choice(self.given[name], "given") if name in self.given else rule()
         return self[name].value
 
     @property
     def in_patches(self) -> bool:
-        """Whether the network sees images in patches."""
+        """Whether the network works on patches of the images."""
         return "patch_size" in self and self["patch_size"].value is not None
 
     @property
     def network_size(self) -> list[int]:
-        """Size in voxels of what the network sees: a patch, or the whole grid."""
+        """Size in voxels of the input of the network: a patch, or the whole grid."""
         return self["patch_size" if self.in_patches else "spatial_size"].value
 
-    def check_given(self) -> None:
-        """Raise a ValueError if a value is given that nobody has asked for."""
+    def require_known_settings(self) -> None:
+        """Raise a ``ValueError`` if a value was given for a setting that does not exist."""
         unknown = [name for name in self.given if name not in self]
         if unknown:
-            raise ValueError(f"there is no setting {unknown[0]!r}; there are: {', '.join(self)}.")
+            raise ValueError(f"unknown setting {unknown[0]!r}; expected one of {', '.join(self)}.")

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What a plan needs to know of a data set."""
+"""Summary of a dataset, from which a plan is made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -26,30 +26,32 @@ from monai_landmarks.data import load_landmark_datalist, load_landmark_definitio
 from monai_landmarks.data.images.image_files import has_spacing, read_header
 from monai_landmarks.spaces import affine_spacing
 
+from .intensity import Modality
+
 tqdm, has_tqdm = optional_import("tqdm", name="tqdm")
 
 __all__ = ["DataSummary", "summarize_datalist"]
 
 SECTIONS = ("training", "validation", "testing")
-_LOOKED_AT = 4  # images whose voxels are read to tell what they show
+_READ_IMAGES = 4  # number of images whose voxels are read to guess the modality
 
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What a plan needs to know of a data set.
+    """Summary of a dataset.
 
     Args:
-        names: of the landmarks.
-        sizes: of the images in voxels, (n, D). The axes of volumes are turned to right, anterior, superior; those of 2-D
-            images are as they are.
-        spacings: of the images, size of a voxel in mm, (n, D), likewise.
-        counts: images of the sections training, validation and testing.
-        point_extent: how far apart an image's landmarks are along each axis, the largest in mm, (D,).
-        modality: ``"CT"``, ``"MR"`` or ``"X-ray"``, a guess.
-        pairs: (left, right) names of landmarks.
-        in_pixels: whether a "mm" is a pixel, because the size of a pixel was given as 1.
-        image_folder: the folder that holds all images.
-        picture_spacing: the pixel size that the datalist gives to pictures, where all have the same.
+        names: names of the landmarks.
+        sizes: sizes of the images in voxels, (n, D). The axes of volumes are reordered to RAS (right, anterior,
+            superior). The axes of 2-D images are not changed.
+        spacings: voxel sizes of the images in mm, (n, D), with the axes in the same order.
+        counts: number of images in the sections training, validation and testing.
+        point_extent: extent of the landmarks of an image along each axis in mm, (D,), the maximum over all images.
+        modality: ``"CT"``, ``"MR"`` or ``"X-ray"``, guessed from the images.
+        pairs: left-right pairs of landmark names.
+        in_pixels: whether lengths are in pixels, because the pixel size was given as 1.
+        image_folder: folder that contains all images.
+        picture_spacing: pixel size in the datalist, if all pictures have the same.
     """
 
     names: tuple[str, ...]
@@ -65,33 +67,34 @@ class DataSummary:
 
     @property
     def spatial_dims(self) -> int:
-        """2 or 3."""
+        """Number of spatial dimensions, 2 or 3."""
         return len(self.sizes[0])
 
     @property
-    def unit(self) -> str:
-        """What a length is called: mm, or px where the size of a pixel is not known."""
+    def unit(self) -> Literal["mm", "px"]:
+        """Unit of lengths: ``"mm"``, or ``"px"`` if the pixel size is not known."""
         return "px" if self.in_pixels else "mm"
 
     @property
     def extents(self) -> np.ndarray:
-        """Of the images in mm, (n, D)."""
+        """Sizes of the images in mm, (n, D)."""
         return np.array(self.sizes) * np.array(self.spacings)
 
     @property
     def finest_spacing(self) -> float:
-        """The smallest side of a voxel in mm, of a typical image."""
+        """Smallest side of a voxel in mm, the median over the images."""
         return float(np.median(np.array(self.spacings).min(axis=1)))
 
 
 def summarize_datalist(path: str | os.PathLike) -> DataSummary:
-    """Read what a plan needs to know from a datalist, its landmarks and the headers of its images.
+    """Summarize a datalist from its landmarks, the headers of its images, and the voxels of a few images.
 
     Args:
-        path: the datalist's JSON file.
+        path: JSON file of the datalist.
 
     Raises:
-        ValueError: if it is no datalist, has no training or validation images, or an image cannot be read.
+        ValueError: if the file is not a datalist, has no training or no validation images, has images of different
+            dimensions, or names an image that cannot be read.
     """
     definition = load_landmark_definition(path)
     sections = {name: _section(path, name) for name in SECTIONS}
@@ -123,12 +126,12 @@ def summarize_datalist(path: str | os.PathLike) -> DataSummary:
     )
 
 
-def guess_modality(images: Sequence[str | os.PathLike], spatial_dims: int) -> str:
-    """What images show, by a rule of thumb: a 2-D image is a radiograph, a volume with values far below zero is a CT."""
+def guess_modality(images: Sequence[str | os.PathLike], spatial_dims: int) -> Modality:
+    """Guess the modality: 2-D images are radiographs, volumes with values far below zero are CT, others are MR."""
     if spatial_dims == 2:
         return "X-ray"
-    some = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, _LOOKED_AT).round().astype(int))]
-    # air has -1000 HU; the magnitude of an MR image is never negative, though a normalized one may be, a little
+    some = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, _READ_IMAGES).round().astype(int))]
+    # air has -1000 HU; magnitude images of MR are not negative, and normalized images only slightly
     return "CT" if np.median([read_image(image)[0].min() for image in some]) < -200 else "MR"
 
 
@@ -142,9 +145,9 @@ def _section(path: str | os.PathLike, name: str) -> list[dict[str, Any]]:
 
 
 def _read_item(item: dict[str, Any]) -> tuple[tuple[int, ...], tuple[float, ...], np.ndarray]:
-    """Size and spacing of an image, and how far apart its landmarks are along each axis, NaN if that is not known."""
+    """Return size and spacing of an image, and the extent of its landmarks along each axis (NaN without landmarks)."""
     shape, affine = read_header(Path(item["image"]), item.get("spacing"))
-    while len(shape) > 2 and shape[-1] == 1:  # a radiograph in DICOM is a volume of one slice
+    while len(shape) > 2 and shape[-1] == 1:  # a DICOM radiograph is read as a volume of one slice
         shape = shape[:-1]
     dims = len(shape)
     spacing = affine_spacing(affine, dims)

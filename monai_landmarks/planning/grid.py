@@ -8,12 +8,13 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The grid that the network works on: how images get there, its size and the size of a voxel."""
+"""The grid of the network: resampling of the images, size of the grid, and voxel size."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -21,83 +22,105 @@ from .choice import Choice
 from .data_summary import DataSummary
 from .machine import Machine, TrainingMemory
 
-__all__ = ["choose_resampling", "choose_spacing", "choose_spatial_size", "covered_extent", "round_up", "voxel_limit"]
+__all__ = [
+    "Resampling",
+    "choose_resampling",
+    "choose_spacing",
+    "choose_spatial_size",
+    "covered_extent",
+    "round_up",
+    "voxel_limit",
+]
+
+Resampling = Literal["spacing", "fit"]
 
 
 def choose_resampling(summary: DataSummary) -> Choice:
-    """Whether a voxel has the same size in all images, ``"spacing"``, or all images fill the grid, ``"fit"``."""
+    """Choose the resampling: ``"spacing"`` (one voxel size for all images) or ``"fit"`` (each image fills the grid)."""
     if summary.spatial_dims == 3:
-        return Choice("spacing", "volumes know the size of their voxels, and anatomy has the same size in all of them")
-    return Choice("fit", "the size of a pixel of 2-D images is often not known, so each image fills the grid")
+        return Choice("spacing", "volume files state their voxel size, so all volumes are resampled to one voxel size")
+    return Choice("fit", "the pixel size of 2-D images is often not known, so each image is scaled to fill the grid")
 
 
-def covered_extent(summary: DataSummary, resampling: str) -> np.ndarray:
-    """The extent in mm, (D,), that the grid is made for: the largest image along each axis, or where all fill it a typical
-    one."""
+def covered_extent(summary: DataSummary, resampling: Resampling) -> np.ndarray:
+    """Return the extent in mm, (D,), that the grid must cover.
+
+    For ``"spacing"`` it is the largest image along each axis, for ``"fit"`` the median image.
+    """
     extents = summary.extents
     return np.median(extents, axis=0) if resampling == "fit" else extents.max(axis=0)
 
 
 def voxel_limit(machine: Machine, memory: TrainingMemory, patience: int) -> tuple[int, str]:
-    """The largest number of voxels, which memory or patience sets, and the reason in words."""
+    """Return the largest number of voxels of an image, limited by memory or training time, and the reason.
+
+    Args:
+        machine: machine for the training.
+        memory: memory of a training step.
+        patience: number of voxels with which a training takes a reasonable time.
+    """
     fits = memory.voxels_in(machine.memory)
     if fits < patience:
-        return fits, f"what one image a batch may have in {machine.memory / 2**30:.1f} GiB"
-    return patience, f"what a {'GPU' if machine.on_gpu else 'CPU'} trains in reasonable time"
+        return fits, f"the limit of {machine.memory / 2**30:.1f} GiB of memory for one image per batch"
+    return patience, f"the limit for a reasonable training time on a {'GPU' if machine.on_gpu else 'CPU'}"
 
 
 def choose_spatial_size(
-    summary: DataSummary, resampling: str, multiple: int, limit: tuple[int, str], spacing: float | None = None
+    summary: DataSummary, resampling: Resampling, multiple: int, limit: tuple[int, str], spacing: float | None = None
 ) -> Choice:
-    """Size of the grid: as fine as the images are, or as the limit allows; divisible by what the network needs, and along one
-    axis at least twice that.
+    """Choose the size of the grid: the resolution of the images, or less if the limit requires it.
+
+    Each side is a multiple of ``multiple``, and at least one side is twice that.
 
     Args:
-        summary: of the data.
+        summary: summary of the data.
         resampling: see :func:`choose_resampling`.
-        multiple: what the network divides each axis by.
+        multiple: factor by which the network downsamples each axis.
         limit: see :func:`voxel_limit`.
-        spacing: size of a voxel in mm, where it is given; the limit is then not looked at.
+        spacing: given voxel size in mm. The limit is then ignored.
     """
     extent = covered_extent(summary, resampling)
     step = spacing or summary.finest_spacing
     size = _size(extent, step, multiple)
     reason = f"covers {_lengths(extent)} {summary.unit}"
     if spacing is not None:
-        return Choice(size, f"{reason} with the voxel that is given, in multiples of {multiple}")
+        return Choice(size, f"{reason} with the given voxel size, in multiples of {multiple}")
     native = size
     while math.prod(size) > max(limit[0], 2 * multiple**summary.spatial_dims):
         step *= 1.01
         size = _size(extent, step, multiple)
     if size == native:
-        return Choice(size, f"{reason} as finely as the images do, in multiples of {multiple}")
-    return Choice(size, f"{reason}, not above {limit[0]} voxels, {limit[1]}; in multiples of {multiple}")
+        return Choice(size, f"{reason} at the resolution of the images, in multiples of {multiple}")
+    return Choice(size, f"{reason} with at most {limit[0]} voxels, {limit[1]}; in multiples of {multiple}")
 
 
-def choose_spacing(summary: DataSummary, resampling: str, spatial_size: Sequence[int]) -> Choice:
-    """Size of a voxel of the grid in mm."""
+def choose_spacing(summary: DataSummary, resampling: Resampling, spatial_size: Sequence[int]) -> Choice:
+    """Choose the voxel size of the grid in mm."""
     extent = covered_extent(summary, resampling)
     spacing = float((extent / np.array(spatial_size)).max())
     if resampling == "fit":
-        return Choice(round_up(spacing), "with which a typical image fits into the grid; larger or smaller in others")
-    # nothing is gained by voxels that are smaller than those of the images
+        return Choice(
+            round_up(spacing),
+            "voxel size at which a typical image fits into the grid; it differs in images of other sizes",
+        )
+    # voxels smaller than those of the images add no information
     return Choice(
         round_up(max(spacing, summary.finest_spacing)),
-        f"the smallest with which the largest image fits whole into the grid, not below the {summary.finest_spacing:.3g} "
+        f"smallest voxel size at which the largest image fits into the grid, but at least the {summary.finest_spacing:.3g} "
         f"{summary.unit} of the images",
     )
 
 
 def _size(extent: np.ndarray, step: float, multiple: int) -> list[int]:
-    # a grid that is too short by a rounding error does not get a further multiple
+    # the tolerance avoids another multiple because of a rounding error
     size = [multiple * max(1, math.ceil(length / (step * multiple) - 1e-6)) for length in extent]
-    # normalization over an image needs more than the one cell that such a grid has at the network's deepest level
+    # a grid of one multiple per side has a single cell at the deepest level, too few for instance normalization
     size[int(np.argmax(extent))] = max(*size, 2 * multiple)
     return size
 
 
 def round_up(length: float) -> float:
-    """To four digits, never below."""
+    """Round up to four significant digits."""
     digit = 10.0 ** (math.floor(math.log10(length)) - 3)
     return round(math.ceil(length / digit - 1e-6) * digit, 12)
 

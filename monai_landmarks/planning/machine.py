@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The machine that will train, and how much memory a training needs on it."""
+"""The machine for a training, and the memory that a training step needs."""
 
 from __future__ import annotations
 
@@ -17,36 +17,39 @@ import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from monai.bundle import ConfigParser
 
 __all__ = ["Machine", "TrainingMemory", "measure_training"]
 
-_SHARE = 0.6  # of the memory that is free now: the rest is for what was not counted, and for others
-_FLOAT = 4  # bytes
+_SHARE = 0.6  # part of the free memory to use; the rest is for memory that is not counted, and for other programs
+_FLOAT = 4  # bytes of a float32
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a training will run.
+    """The machine for a training.
 
     Args:
         device: ``"cpu"`` or ``"cuda"``.
-        memory: that a training may use, in bytes.
+        memory: memory that the training may use, in bytes.
     """
 
-    device: str
+    device: Literal["cpu", "cuda"]
     memory: float
 
     @classmethod
-    def here(cls, device: str | None = None, memory: float | None = None) -> Machine:
-        """This machine.
+    def here(cls, device: Literal["cpu", "cuda"] | None = None, memory: float | None = None) -> Machine:
+        """Return this machine.
 
         Args:
-            device: by default a GPU where there is one.
-            memory: that is free, in bytes, of which a part will be used; by default what is free now.
+            device: device for the training. Default: ``"cuda"`` if there is a GPU.
+            memory: free memory in bytes, of which 60 % will be used. Default: the memory that is free now.
+
+        Raises:
+            ValueError: for ``"cuda"`` without ``memory`` on a machine without a GPU.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if memory is None:
@@ -55,18 +58,18 @@ class Machine:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether it is a GPU."""
+        """Whether the device is a GPU."""
         return self.device == "cuda"
 
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """What a training step needs, in bytes; all that grows with the image is proportional to its voxels.
+    """Memory of a training step in bytes, as a linear function of the number of voxels.
 
     Args:
-        weights: of the network, with their gradient and the two averages of Adam.
-        per_voxel: what one voxel of one image of the batch leaves for the backward pass.
-        cached_per_voxel: of all images that are kept in memory, a voxel of each.
+        weights: memory for the weights, their gradients and the two moving averages of Adam.
+        per_voxel: memory per voxel of each image in the batch, mainly the activations kept for the backward pass.
+        cached_per_voxel: memory per voxel for all cached images together.
     """
 
     weights: float
@@ -74,24 +77,34 @@ class TrainingMemory:
     cached_per_voxel: float = 0.0
 
     def needed(self, voxels: int, batch_size: int = 1, cached_voxels: int | None = None) -> float:
-        """Bytes for a training step with images of so many voxels, where those kept in memory may have others."""
+        """Return the memory of a training step in bytes.
+
+        Args:
+            voxels: number of voxels of an image in the batch.
+            batch_size: number of images in the batch.
+            cached_voxels: number of voxels of a cached image. Default: ``voxels``.
+        """
         cached = voxels if cached_voxels is None else cached_voxels
         return self.weights + voxels * batch_size * self.per_voxel + cached * self.cached_per_voxel
 
     def voxels_in(self, memory: float, batch_size: int = 1) -> int:
-        """The largest image for which a step needs no more than this, 0 if there is none."""
+        """Return the largest number of voxels of an image with which a training step fits into the memory, or 0."""
         return max(0, int((memory - self.weights) / (batch_size * self.per_voxel + self.cached_per_voxel)))
 
 
 def measure_training(network_def: Mapping[str, Any], num_cached: int = 0) -> TrainingMemory:
-    """What a training step of a network needs, counted and not estimated, without running it.
+    """Measure the memory that a training step of a network needs, without allocating it.
 
-    The network is made on torch's ``meta`` device, where tensors have a shape and no memory, and what autograd keeps of
-    a forward pass is added up. Twice that is the rule for the peak: gradients and workspaces come and go on top.
+    The network runs on torch's ``meta`` device, where tensors have a shape but no memory. The function adds up the
+    sizes of all tensors that autograd keeps for the backward pass. The peak is assumed to be twice this sum, because
+    gradients and workspaces need memory, too.
 
     Args:
-        network_def: a network in MONAI's configuration notation, with spatial_dims and num_landmarks as numbers.
-        num_cached: images that are kept on the same device as the network works on.
+        network_def: network in MONAI's configuration syntax, with ``spatial_dims`` and ``num_landmarks`` as numbers.
+        num_cached: number of images that are cached in the memory of the training device.
+
+    Returns:
+        The memory of a training step.
 
     Example:
         >>> network = {"_target_": "monai_landmarks.networks.nets.LocalizationUNet", "spatial_dims": 2, "in_channels": 1}
@@ -109,13 +122,13 @@ def measure_training(network_def: Mapping[str, Any], num_cached: int = 0) -> Tra
             kept[storage._cdata] = storage.nbytes()
         return tensor
 
-    with contextlib.redirect_stdout(io.StringIO()), torch.device("meta"):  # MONAI's BasicUNet prints its widths
+    with contextlib.redirect_stdout(io.StringIO()), torch.device("meta"):  # BasicUNet prints its features
         network = ConfigParser({"network": dict(network_def)}).get_parsed_content("network")
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             heatmaps = network(torch.empty(1, network_def["in_channels"], *[side] * dims))
             activations = sum(kept.values()) / side**dims
     del heatmaps
-    # of each heatmap: itself, its target, their difference and its gradient
+    # per heatmap: prediction, target, their difference and its gradient
     per_voxel = 2 * (activations + 4 * maps * _FLOAT)
     weights = 4 * _FLOAT * sum(parameter.numel() for parameter in network.parameters())
     return TrainingMemory(weights, per_voxel, _FLOAT * num_cached)
@@ -123,12 +136,12 @@ def measure_training(network_def: Mapping[str, Any], num_cached: int = 0) -> Tra
 
 def _free_on_gpu() -> float:
     if not torch.cuda.is_available():
-        raise ValueError("there is no GPU here; tell how much memory (--memory) the one that will train has.")
+        raise ValueError("this machine has no GPU; give the free memory of the GPU for the training with --memory.")
     return torch.cuda.mem_get_info()[0]
 
 
 def _free_memory() -> float:
-    """Bytes of memory that are free or can be made free; half of all memory where the system does not say."""
+    """Return the available memory in bytes, or half of all memory if the system does not report it."""
     with contextlib.suppress(OSError, StopIteration), open("/proc/meminfo") as file:
         line = next(line for line in file if line.startswith("MemAvailable:"))
         return 1024.0 * int(line.split()[1])

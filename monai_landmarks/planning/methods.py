@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The methods that a bundle can be made for: what only this method has is filled in by its functions, and one entry below names them."""
+"""The methods for which a bundle can be written. Each has an entry in ``METHODS`` and functions for its settings."""
 
 from __future__ import annotations
 
@@ -31,24 +31,27 @@ _SCN_AMPLITUDE = {2: 100.0, 3: 1000.0}
 
 @dataclass(frozen=True)
 class Method:
-    """A way to find landmarks.
+    """A localization method.
 
     Args:
-        title: its name in a headline.
-        bundle: the shipped bundle that is filled in.
-        multiple: the sides of the grid are multiples of this, by the number of spatial dimensions.
-        network: changes the configuration of the bundle's network to given dimensions and width.
-        fill: makes the choices that only this method has, and changes the bundle's configuration with them. It is given
-            the configuration of training or inference and what has been chosen, among it sigma and size of the grid.
-        voxels: of an image with which a training ends within an hour or two on two CPU cores, or a night on a GPU, by device
-            and dimensions.
-        steps: of a training after which the network is nearly as good as it gets, by device; see the bundle's README.
-        batch_size: images a batch, by dimensions.
-        smallest_sigma: in voxels; a narrower target is poorly sampled.
-        sigma_note: what becomes of sigma in the training, if anything.
-        final_config: the file for the final training on all images.
-        validates_each_epoch: because the training needs it.
-        learns_from_patches: of volumes, whose heatmaps can be put together.
+        title: name of the method in texts.
+        bundle: name of the shipped bundle whose configurations are used.
+        multiple: factor by which the network downsamples each axis, by number of spatial dimensions. The sides of the
+            grid are multiples of it.
+        network: function that sets number of dimensions and width in the configuration of the network.
+        fill: function that makes the choices of this method only, and changes the configuration of training or
+            inference. Its arguments are the configuration, the choices so far (among them sigma and the grid), the
+            summary and the schema.
+        voxels: number of voxels of an image with which a training takes one or two hours on two CPU cores, or a night
+            on a GPU, by device and number of dimensions.
+        steps: number of training steps after which the errors hardly decrease further, by device; see the README of the
+            bundle.
+        batch_size: number of images in a batch, by number of dimensions.
+        smallest_sigma: smallest sigma of the targets in voxels. Narrower targets are sampled too coarsely.
+        sigma_note: what the training does with sigma, for the reason of the choice.
+        final_config: configuration file for the final training on all images.
+        validates_each_epoch: whether the training needs a validation in each epoch.
+        learns_from_patches: whether the heatmaps of patches of a volume can be combined.
     """
 
     title: str
@@ -67,27 +70,27 @@ class Method:
 
 
 def choose_width(summary: DataSummary, machine: Machine) -> Choice:
-    """Channels of the network at full resolution; all others are in proportion."""
+    """Choose the number of channels at full resolution. The numbers of all other layers are proportional to it."""
     if summary.spatial_dims == 3 and not machine.on_gpu:
-        return Choice(16, "half of the bundle's, because volumes take long on a CPU")
-    return Choice(32, "that of the bundle, which was measured")
+        return Choice(16, "half the width of the shipped bundle, because training on volumes is slow on a CPU")
+    return Choice(32, "the width of the shipped bundle")
 
 
 def unet_features(width: int) -> list[int]:
-    """Channels of MONAI's ``BasicUNet``, in the proportion of its default."""
+    """Return the channels of MONAI's ``BasicUNet``, in the proportions of its default."""
     return [width, width, 2 * width, 4 * width, 8 * width, width]
 
 
 def scn_network(network: dict[str, Any], spatial_dims: int, width: int) -> None:
-    """``SCN`` with MONAI's U-Net as local appearance."""
+    """Configure ``SCN`` with MONAI's U-Net as local appearance network."""
     network.update(spatial_dims=spatial_dims, features=2 * width, spatial_kernel=KERNEL[spatial_dims])
     network["unet_features"] = unet_features(width)
     if spatial_dims == 3:
-        network["padding_mode"] = "zeros"  # the default reflects, which the few cells of a flat volume are too few for
+        network["padding_mode"] = "zeros"  # reflection, the default, needs more cells than a flat volume has
 
 
 def fill_scn(config: dict[str, Any], choices: Choices, summary: DataSummary, schema: LandmarkSchema | None) -> None:
-    """Factor of the spatial configuration, and sigma with the ceiling that it is learned below."""
+    """Set the downsampling factor of the spatial configuration, and sigma: its initial value and upper limit."""
     spacing = choices["spacing_mm"].value
     factor = choices.choose("spatial_factor", lambda: choose_spatial_factor(choices.network_size))
     config["network_def"]["spatial_factor"] = factor
@@ -103,7 +106,7 @@ def fill_scn(config: dict[str, Any], choices: Choices, summary: DataSummary, sch
 
 
 def sigma_weight(spatial_dims: int, ceiling: float) -> float:
-    """``SCNLoss``'s penalty on sigma with which none is learned above the ceiling, in voxels."""
+    """Return the ``sigma_weight`` of ``SCNLoss`` with which no sigma is learned above ``ceiling`` voxels."""
     squared = _SCN_AMPLITUDE[spatial_dims] ** 2
     pi = 3.141592653589793
     if spatial_dims == 2:
@@ -112,28 +115,28 @@ def sigma_weight(spatial_dims: int, ceiling: float) -> float:
 
 
 def farnet_network(network: dict[str, Any], spatial_dims: int, width: int) -> None:
-    """``FARNet`` on a small DenseNet."""
+    """Configure ``FARNet``."""
     network.update(spatial_dims=spatial_dims, features=2 * width)
 
 
 def fill_farnet(config: dict[str, Any], choices: Choices, summary: DataSummary, schema: LandmarkSchema | None) -> None:
-    """Sigma of the targets."""
+    """Set sigma of the targets."""
     if "loss_def" not in config:
         return
     sigma = sigma_in_voxels(choices["sigma_mm"].value, choices["spacing_mm"].value)
-    # one row a landmark, so that nothing can be mistaken for values per axis
+    # one row per landmark, because a flat list could be read as one value per axis
     config["sigma"] = [[value] for value in sigma] if isinstance(sigma, list) else sigma
 
 
 def adaptive_network(network: dict[str, Any], spatial_dims: int, width: int) -> None:
-    """``LocalizationUNet``."""
+    """Configure ``LocalizationUNet``."""
     network.update(spatial_dims=spatial_dims, features=unet_features(width))
 
 
 def fill_adaptive(
     config: dict[str, Any], choices: Choices, summary: DataSummary, schema: LandmarkSchema | None
 ) -> None:
-    """Size of a voxel, to which the searched range of sigma is in proportion, and where the search begins."""
+    """Set the voxel size, which scales the search range of sigma, and the initial sigma of the search."""
     if "loss_def" not in config:
         return
     config["voxel_size"] = choices["spacing_mm"].value
@@ -154,9 +157,9 @@ METHODS = {
         steps={"cpu": 1400, "cuda": 9000},
         batch_size={2: 4, 3: 2},
         smallest_sigma=2.5,
-        sigma_note="a start, the loss learns it for each landmark",
+        sigma_note="initial value, the loss learns it for each landmark",
     ),
-    # finer, because its features are on half of the grid
+    # larger images than for SCN, because the features are on a grid of half the resolution
     "farnet": Method(
         "FARNet",
         "ceph_xray_landmarks_farnet",
@@ -178,7 +181,7 @@ METHODS = {
         steps={"cpu": 1800, "cuda": 9000},
         batch_size={2: 4, 3: 2},
         smallest_sigma=4.0,
-        sigma_note="a start, the search changes it for each landmark",
+        sigma_note="initial value, the search changes it for each landmark",
         final_config="replay.json",
         validates_each_epoch=True,
         learns_from_patches=False,

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Whether a network learns from whole volumes or from patches of them, and how large these are."""
+"""Training on whole volumes or on patches, and the size of the patches."""
 
 from __future__ import annotations
 
@@ -30,47 +30,53 @@ __all__ = [
     "OVERLAP",
     "Patches",
     "choose_overlap",
+    "choose_patches",
     "choose_patches_per_image",
-    "plan_patches",
     "smallest_patch",
     "volume_size",
 ]
 
 OVERLAP = 0.5
-_COARSE = 2.0  # times the voxel of the images: a whole volume on a grid that is no coarser loses little
-_GAIN = 1.25  # by which voxels shall at least be finer in patches
-_VOLUME = {"cpu": 8, "cuda": 32}  # patches to a volume: inference looks at all of them, and half again in between
+_COARSE = 2.0  # a grid up to twice as coarse as the images loses little, so whole volumes are used
+_GAIN = 1.25  # patches are used only if their voxels are smaller by at least this factor
+_VOLUME = {"cpu": 8, "cuda": 32}  # largest volume in patches, because inference evaluates all of them
 
 
 @dataclass(frozen=True)
 class Patches:
-    """What is known before anything else is chosen.
+    """The choice between patches and whole volumes.
 
     Args:
-        size: of a patch in voxels, None to train on whole volumes; with the reason.
-        spacing: size of a voxel in mm, with the reason; of patches only.
+        size: size of a patch in voxels. Its value is None for whole volumes.
+        spacing: voxel size in mm. None for whole volumes.
     """
 
     size: Choice
     spacing: Choice | None = None
 
 
-# the heatmaps of one window are logits, whose height says nothing beside those of another
-NO_PATCHES = Patches(Choice(None, "whole volumes: heatmaps of several patches could not be compared"))
+# the method's heatmaps are logits, whose heights in different windows are not comparable
+NO_PATCHES = Patches(Choice(None, "whole volumes, because heatmaps of this method are not comparable between patches"))
 
 
 def smallest_patch(summary: DataSummary, spacing: float, multiple: int) -> list[int]:
-    """The least that a patch must hold for the spatial configuration to have something to see.
+    """Return the smallest patch with enough context for the spatial configuration of SCN.
 
-    Its kernel on the finest of its coarse grids, so that a response is not all border; and all landmarks of an image, since
-    what looks alike, such as neighboring vertebrae, is told apart by where the others are.
+    It contains the kernel on the finest of the coarse grids, so that a response does not depend only on padding. It
+    also has room for all landmarks of an image, because similar structures such as neighboring vertebrae are
+    distinguished by the positions of the others.
+
+    Args:
+        summary: summary of the data.
+        spacing: voxel size in mm.
+        multiple: factor by which the network downsamples each axis.
     """
     dims = summary.spatial_dims
     kernel = KERNEL[dims] * SMALLEST_FACTOR[dims]
     return [multiple * math.ceil(max(kernel, n / spacing) / multiple - 1e-6) for n in summary.point_extent]
 
 
-def plan_patches(
+def choose_patches(
     summary: DataSummary,
     machine: Machine,
     memory: TrainingMemory,
@@ -79,25 +85,25 @@ def plan_patches(
     whole: Choice,
     given: Mapping[str, Any],
 ) -> Patches:
-    """Patches where a whole volume would need voxels so coarse that finer ones in patches are worth it.
+    """Choose patches if whole volumes would need much coarser voxels.
 
     Args:
-        summary: of the data, volumes.
-        machine: that will train.
-        memory: that a training step needs.
-        patience: voxels of an image, or patch, that train in reasonable time.
-        multiple: what the network divides each axis by.
-        whole: size of a voxel in mm, with which volumes fit whole.
-        given: settings that are given: ``patch_size``, ``spacing_mm`` and ``spatial_size`` are looked at.
+        summary: summary of the data, which are volumes.
+        machine: machine for the training.
+        memory: memory of a training step.
+        patience: number of voxels of an image or patch with which a training takes a reasonable time.
+        multiple: factor by which the network downsamples each axis.
+        whole: voxel size in mm at which whole volumes fit.
+        given: given settings, of which ``patch_size``, ``spacing_mm`` and ``spatial_size`` are used.
     """
     unit, fine = summary.unit, _COARSE * summary.finest_spacing
     size, spacing = given.get("patch_size"), given.get("spacing_mm")
     if "patch_size" in given and size is None:
         return Patches(Choice(None, "given"))
     if size is None and "spatial_size" in given:
-        return Patches(Choice(None, "whole volumes, because their grid is given"))
+        return Patches(Choice(None, "whole volumes, because spatial_size is given"))
     if size is None and whole.value <= (spacing or fine) * (1 + 1e-6):
-        return Patches(Choice(None, f"volumes fit whole, with voxels of {whole.value:g} {unit}"))
+        return Patches(Choice(None, f"whole volumes fit, with voxels of {whole.value:g} {unit}"))
     step = spacing or (fine if size is None else min(fine, whole.value))
     while size is not None or spacing is not None or step * _GAIN <= whole.value:
         volume = volume_size(summary, step, multiple)
@@ -107,16 +113,24 @@ def plan_patches(
             break
         step *= 1.02
     else:
-        return Patches(Choice(None, f"voxels of {whole.value:g} {unit} would hardly be finer in patches"))
+        return Patches(
+            Choice(None, f"whole volumes with voxels of {whole.value:g} {unit}, which patches would hardly improve")
+        )
     found = found or smallest_patch(summary, step, multiple)
     step = round_up(step)
-    reason = "given" if spacing is not None else f"twice the {summary.finest_spacing:.3g} {unit} of the images"
+    reason = (
+        "given" if spacing is not None else f"twice the voxel size of the images, {summary.finest_spacing:.3g} {unit}"
+    )
     if spacing is None and step > round_up(fine):
-        reason = f"finer ones would take more than {_VOLUME[machine.device]} patches a volume, or patches that see too little"
+        reason = (
+            f"smaller voxels would need more than {_VOLUME[machine.device]} patches per volume, or patches with too little"
+            " context"
+        )
     shape = " x ".join(map(str, volume))
     why = (
-        f"whole volumes would take voxels of {whole.value:g} {unit}, patches take {step:g}; as large a part of {shape} voxels as"
-        f" memory and a {'GPU' if machine.on_gpu else 'CPU'}'s time allow, with room for all landmarks"
+        f"whole volumes would need voxels of {whole.value:g} {unit}, patches allow {step:g} {unit}; the largest part of {shape}"
+        f" voxels within memory and a reasonable training time on a {'GPU' if machine.on_gpu else 'CPU'}, with room for all"
+        " landmarks"
     )
     return Patches(Choice(found, why), Choice(step, reason))
 
@@ -124,33 +138,36 @@ def plan_patches(
 def choose_patches_per_image(
     memory: TrainingMemory, machine: Machine, patch: Sequence[int], volume: Sequence[int], largest: int
 ) -> Choice:
-    """Patches of each image of a batch; together they are what a step learns from."""
+    """Choose the number of patches per image; all patches of an image are in one training step."""
     sizes = math.prod(patch), math.prod(volume)
     needs = {n: memory.needed(sizes[0], n, sizes[1]) for n in range(largest, 0, -1)}
     count = next((n for n, need in needs.items() if need <= machine.memory), 1)
-    needed, at_hand = (f"{size / 2**30:.2g} GiB" for size in (needs[count], machine.memory))
-    return Choice(count, f"a step needs about {needed} of {at_hand}; most of them hold a landmark, some none")
+    needed, available = (f"{size / 2**30:.2g} GiB" for size in (needs[count], machine.memory))
+    return Choice(
+        count,
+        f"a training step needs about {needed} of the available {available}; most patches contain a landmark, some none",
+    )
 
 
 def choose_overlap() -> Choice:
-    """Share of a window that the next one overlaps, in inference."""
-    return Choice(OVERLAP, "a landmark at the border of one patch is well inside of another")
+    """Choose the overlap of the sliding windows in inference."""
+    return Choice(OVERLAP, "a landmark at the border of one window is well inside another one")
 
 
 def _limit(machine: Machine, memory: TrainingMemory, patience: int, volume: Sequence[int]) -> int:
-    """Voxels of a patch, beside the volumes that are kept."""
+    """Return the largest number of voxels of a patch, given the memory that cached volumes need."""
     left = machine.memory - memory.needed(0, cached_voxels=math.prod(volume))
     return min(patience, int(max(0.0, left) / memory.per_voxel))
 
 
 def volume_size(summary: DataSummary, step: float, multiple: int) -> list[int]:
-    """The largest image in voxels, in multiples as patches have them."""
+    """Return the size in voxels of a grid that covers the largest image, in multiples of ``multiple``."""
     extent = covered_extent(summary, "spacing")
     return [multiple * max(1, math.ceil(length / step / multiple - 1e-6)) for length in extent]
 
 
 def _largest(summary: DataSummary, step: float, multiple: int, volume: Sequence[int], limit: int) -> list[int] | None:
-    """The largest patch in the proportions of the volume, None if not even the smallest is below the limit."""
+    """Return the largest patch with the proportions of the volume, or None if the smallest patch exceeds the limit."""
     least = smallest_patch(summary, step, multiple)
     patch = np.minimum(least, volume)
     patch[int(np.argmax(volume))] = max(patch[int(np.argmax(volume))], 2 * multiple)

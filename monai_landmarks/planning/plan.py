@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""All choices for a data set, a method and a machine, in the order in which they depend on each other."""
+"""All choices for a dataset, a method and a machine, in the order of their dependence."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .grid import choose_resampling, choose_spacing, choose_spatial_size, voxel_
 from .intensity import MODALITIES, choose_intensity, normalization_config
 from .machine import Machine, TrainingMemory, measure_training
 from .methods import METHODS, Method, choose_width
-from .patches import NO_PATCHES, choose_overlap, choose_patches_per_image, plan_patches, volume_size
+from .patches import NO_PATCHES, choose_overlap, choose_patches, choose_patches_per_image, volume_size
 from .sigma import choose_sigma
 
 __all__ = ["Plan", "make_plan"]
@@ -36,15 +36,15 @@ __all__ = ["Plan", "make_plan"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a bundle is filled in with.
+    """The settings of a bundle.
 
     Args:
-        method: one of ``METHODS``.
-        summary: of the data.
-        machine: that will train.
-        choices: by name.
-        train: the configuration of training.
-        inference: that of inference.
+        method: name of the method, a key of ``METHODS``.
+        summary: summary of the data.
+        machine: machine for the training.
+        choices: all choices by name.
+        train: configuration of training.
+        inference: configuration of inference.
     """
 
     method: str
@@ -64,28 +64,31 @@ def make_plan(
     symmetric: bool = False,
     given: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """Choose everything that depends on the data, and fill the shipped bundle's configurations in with it.
+    """Choose all settings that depend on the data, and put them into the configurations of the shipped bundle.
 
     Args:
-        summary: of the data.
-        method: one of ``METHODS``.
-        machine: that will train; by default this one.
-        schema: which may say how wide the targets are.
-        symmetric: the anatomy is symmetric, though no landmark has a partner.
-        given: settings that are given and not chosen, by name; what depends on them follows.
+        summary: summary of the data.
+        method: name of the method, a key of ``METHODS``.
+        machine: machine for the training. Default: this machine.
+        schema: landmark schema, whose ``sigma_mm`` are used where they are defined.
+        symmetric: whether images are mirrored although no left-right pairs are declared.
+        given: values of settings by name. They replace the values of the rules, and the other settings depend on them.
+
+    Returns:
+        The choices and the configurations.
 
     Raises:
-        ValueError: for an unknown method or setting, or a setting of a wrong form.
+        ValueError: for an unknown method or setting, or a malformed value.
     """
     if method not in METHODS:
-        raise ValueError(f"there is no method {method!r}; there are: {', '.join(METHODS)}.")
+        raise ValueError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}.")
     machine, choices = machine or Machine.here(), Choices(given)
     configs = [_template(METHODS[method], name) for name in ("train", "inference")]
     _choose_common(choices, summary, METHODS[method], machine, configs[0]["network_def"], schema, symmetric)
     for config in configs:
         METHODS[method].network(config["network_def"], summary.spatial_dims, choices["width"].value)
         METHODS[method].fill(config, choices, summary, schema)
-    choices.check_given()
+    choices.require_known_settings()
     return Plan(method, summary, machine, choices, *configs)
 
 
@@ -103,12 +106,12 @@ def _choose_common(
     symmetric: bool,
 ) -> None:
     choose, dims, unit = choices.choose, summary.spatial_dims, summary.unit
-    modality = choose("modality", lambda: Choice(summary.modality, "a guess, from dimensions and intensities"))
+    modality = choose("modality", lambda: Choice(summary.modality, "guessed from dimensions and intensities"))
     if modality not in MODALITIES:
         raise ValueError(f"modality is {modality!r}; expected one of {', '.join(MODALITIES)}.")
-    normalization_config(choose("intensity", lambda: choose_intensity(modality)))  # which checks what is given
+    normalization_config(choose("intensity", lambda: choose_intensity(modality)))  # raises for a malformed given value
     width = choose("width", lambda: choose_width(summary, machine))
-    # weights do not change what a step needs, and may not be there
+    # without pre-trained weights, which do not change the memory and whose file may not exist
     measured = {**network, "num_landmarks": len(summary.names), **({"weights": None} if "weights" in network else {})}
     method.network(measured, dims, width)
     memory = measure_training(measured, 0 if machine.on_gpu else sum(summary.counts[:2]))
@@ -133,7 +136,7 @@ def _choose_common(
 def _choose_grid(
     choices: Choices, summary: DataSummary, method: Method, machine: Machine, memory: TrainingMemory
 ) -> tuple[list[int], float]:
-    """Size in voxels of the largest image, and size of a voxel in mm; and whether the network sees it in patches."""
+    """Choose whole images or patches. Return the size of the largest image in voxels, and the voxel size in mm."""
     choose, dims, given = choices.choose, summary.spatial_dims, choices.given
     resampling = choose("resampling", lambda: choose_resampling(summary))
     patience, multiple = method.voxels[machine.device, dims], method.multiple[dims]
@@ -144,32 +147,34 @@ def _choose_grid(
         patches = NO_PATCHES
         if method.learns_from_patches and resampling == "spacing":
             coarse = choose_spacing(summary, resampling, finest.value)
-            patches = plan_patches(summary, machine, memory, patience, multiple, coarse, given)
+            patches = choose_patches(summary, machine, memory, patience, multiple, coarse, given)
         patch = choose("patch_size", lambda: patches.size)
         if choices.in_patches:
-            _check_size("patch_size", patch, dims)
+            _require_size("patch_size", patch, dims)
             if patches.spacing is None or "spatial_size" in given:
-                raise ValueError(f"patch_size is {patch}, but {method.title} on such a grid learns from whole images.")
+                raise ValueError(
+                    f"patch_size is {patch}, but {method.title} with these settings is trained on whole images; remove patch_size."
+                )
             spacing = choose("spacing_mm", lambda: patches.spacing)
             return volume_size(summary, spacing, multiple), spacing
     size = choose("spatial_size", lambda: whole)
-    _check_size("spatial_size", size, dims)
+    _require_size("spatial_size", size, dims)
     return size, choose("spacing_mm", lambda: choose_spacing(summary, resampling, size))
 
 
 def _choose_batch(
     choices: Choices, summary: DataSummary, method: Method, machine: Machine, memory: TrainingMemory, size: list[int]
 ) -> int:
-    """Images a batch, and patches of each."""
+    """Choose the batch size, and the number of patches per image. Return the batch size."""
     choose, largest = choices.choose, method.batch_size[summary.spatial_dims]
     if not choices.in_patches:
         return choose("batch_size", lambda: choose_batch_size(summary, machine, memory, size, largest))
     patch = choices.network_size
     choose("patches_per_image", lambda: choose_patches_per_image(memory, machine, patch, size, largest))
     choose("overlap", choose_overlap)
-    return choose("batch_size", lambda: Choice(1, "the patches of one volume are enough"))
+    return choose("batch_size", lambda: Choice(1, "the patches of one volume are enough for a batch"))
 
 
-def _check_size(name: str, size: Any, dims: int) -> None:
+def _require_size(name: str, size: Any, dims: int) -> None:
     if not isinstance(size, list) or len(size) != dims or not all(isinstance(n, int) and n > 0 for n in size):
-        raise ValueError(f"{name} is {size!r}; expected {dims} whole numbers, such as {[128, 96, 64][:dims]}.")
+        raise ValueError(f"{name} is {size!r}; expected {dims} positive integers, for example {[128, 96, 64][:dims]}.")

@@ -58,12 +58,11 @@ def distance(a: torch.Tensor, b: torch.Tensor, toward: Line | None = None) -> to
 
 
 def angle_between(first: Line, second: Line, toward: Line | None = None) -> torch.Tensor:
-    """Angle in degrees, 0 to 180, by which the direction of the first line must turn to become that of the second.
+    """Return the angle between the directions of two lines, in degrees from 0 to 180.
 
-    With ``toward`` it is negative where that turn leads away from the direction ``toward``.
-
-    Exact for small and for straight angles alike: W. Kahan, How Futile are Mindless Assessments of Roundoff, section
-    12.
+    With ``toward`` it is negative if the rotation from the first to the second direction points against ``toward``.
+    The formula is accurate for angles near 0 and near 180 degrees (W. Kahan, *How Futile are Mindless Assessments of
+    Roundoff*, section 12).
 
     Example:
         >>> east, north = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])

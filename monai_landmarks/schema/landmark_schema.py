@@ -170,7 +170,7 @@ class LandmarkSchema:
     def from_datalist_definition(
         cls, definition: Mapping[str, Any], spatial_dims: int, name: str = "landmarks"
     ) -> LandmarkSchema:
-        """Return a schema with the names and pairs of the ``landmarks`` section of a datalist, as a start for a new schema."""
+        """Return a schema with the names and pairs from the ``landmarks`` of a datalist, as a start for a new one."""
         landmarks = tuple(Landmark(str(landmark)) for landmark in definition["names"])
         pairs = tuple((str(left), str(right)) for left, right in definition.get("pairs", []))
         return cls(name, spatial_dims, landmarks, pairs=pairs)
@@ -205,7 +205,8 @@ class LandmarkSchema:
         known = world_points(points) if is_tensor else torch.tensor(np.ascontiguousarray(points, dtype=np.float64))
         if known.ndim < 2 or known.shape[-2:] != (len(self), self.spatial_dims):
             raise ValueError(
-                f"points have the shape {tuple(known.shape)}; {self.name} expects (..., {len(self)}, {self.spatial_dims})."
+                f"points have the shape {tuple(known.shape)}; {self.name} expects (..., {len(self)}, "
+                f"{self.spatial_dims})."
             )
         known = known.to(torch.promote_types(known.dtype, torch.float32))
         known = known.masked_fill(~known.isfinite(), torch.nan)

@@ -144,7 +144,7 @@ def _read_yaml(path: Path) -> Any:
         AttributeError,
         LookupError,
         TypeError,
-    ) as error:  # PyYAML itself raises these for malformed values, such as an empty !!bool
+    ) as error:  # PyYAML itself raises these for malformed values, such as a lone tag !!bool
         raise ValueError(f"not YAML that can be read ({error}).") from error
 
 

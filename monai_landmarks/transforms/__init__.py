@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Images and landmarks together, and heatmaps, as MONAI transforms (array and dictionary form)."""
+"""MONAI transforms of images with their landmarks, and of heatmaps, for arrays and dictionaries."""
 
 from __future__ import annotations
 

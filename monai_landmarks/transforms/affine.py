@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Image affines as points need them: always 4x4, in RAS mm, with the pixel spacing that was meant."""
+"""Image affines for points: always 4x4, in RAS mm, with the true spacing."""
 
 from __future__ import annotations
 
@@ -27,30 +27,32 @@ from monai_landmarks.spaces import affine_4x4, picture_affine, spacing_of
 
 __all__ = ["EnsureWorldAffine", "EnsureWorldAffineD", "EnsureWorldAffineDict", "EnsureWorldAffined"]
 
-_SETTLED = "world_affine"  # in the image's meta: spacing and world have been settled once
+# key in the metadata of an image whose affine has been ensured
+_SETTLED = "world_affine"
 
 
 class EnsureWorldAffine(Transform):
-    """Give an image the 4x4 affine to RAS mm that 3D Slicer and ITK give its file.
+    """Give an image the 4x4 affine to RAS mm that 3D Slicer and ITK use for its file.
 
     Use it right after ``LoadImage`` (channel first), and again after 2-D spatial transforms in lazy mode.
 
     * A 3x3 affine (2-D images of MONAI's ITKReader and NrrdReader, 2-D lazy mode) becomes 4x4: MONAI's point transforms
       fail on 3x3.
-    * Photographic formats (PNG, JPEG, BMP, TIFF through MONAI's PILReader) say nothing of the world: MONAI leaves the identity.
-      Slicer and ITK put pixel (x, y) at LPS (s_x x, s_y y), so the affine becomes diag(-s_x, -s_y, 1, 1).
-      Without this a point saved for Slicer would lie mirrored, outside the picture.
-    * ``spacing`` is for files that do not know theirs. These are the photographic ones, also those with a print resolution
-      (which ITK takes for the spacing of a TIFF), and all whose spacing is exactly 1, which is what readers put where the
-      file has none.
+    * Photographic formats (PNG, JPEG, BMP, TIFF through MONAI's PILReader) have no world coordinates, and MONAI leaves
+      the identity. Slicer and ITK put pixel (x, y) at LPS (s_x x, s_y y), so the affine becomes diag(-s_x, -s_y, 1, 1).
+      Without this, a point that is saved for Slicer would be mirrored and lie outside the picture.
+    * ``spacing`` is for files without a spacing. These are photographic files, even with a print resolution (which ITK
+      takes for the spacing of a TIFF), and all files whose spacing is exactly 1, which is what readers assume for files
+      without one.
 
     Args:
-        spacing: distance of pixel centers in mm, one number or one per axis; None: 1 mm where the file knows nothing.
+        spacing: distance of pixel centers in mm, one number or one per axis. None: that of the file, 1 mm if it has
+            none.
         override: replace a different spacing of the file instead of raising an error.
-        squeeze: make a 3-D image of a single slice, (C, n_1, n_2, 1), as ITK reads a DICOM radiograph, a 2-D one.
+        squeeze: make a 3-D image of a single slice, (C, n_1, n_2, 1), a 2-D image. ITK reads DICOM radiographs in this
+            way.
 
     Example:
-
         >>> from monai.data import MetaTensor
         >>> image = MetaTensor(torch.zeros(1, 60, 40), meta={"space": None})  # as PILReader leaves it
         >>> EnsureWorldAffine(spacing=0.1)(image).affine.diagonal().tolist()
@@ -65,24 +67,26 @@ class EnsureWorldAffine(Transform):
         self.squeeze = squeeze
 
     def __call__(self, img: NdarrayOrTensor, spacing: float | Sequence[float] | None = None) -> MetaTensor:
-        """
+        """Ensure the affine of an image.
+
         Args:
-            img: channel-first image. One without an affine is taken as photographic.
-            spacing: for this image, in place of the constructor's.
+            img: channel-first image. One without an affine is treated as photographic.
+            spacing: of this image. Default: that of the constructor.
 
         Returns:
-            the image as a MetaTensor with a 4x4 affine in RAS mm; its values are not copied.
+            The image as a MetaTensor with a 4x4 affine in RAS mm. Its values are not copied.
 
         Raises:
-            ValueError: the file knows a different spacing, a spacing is not positive or has the wrong length, or a squeezed
-                slice does not lie in the x-y plane of the world, where 2-D points live.
+            ValueError: if the file has a different spacing, a spacing is not positive or has the wrong length, or a
+                squeezed slice does not lie in the x-y plane of the world, as 2-D points do.
         """
         image = _new_meta(img)
         if self.squeeze and image.ndim == 4 and image.shape[-1] == 1:
             image = _squeeze(image)
         dims = image.ndim - 1
         wanted = self._checked(spacing if spacing is not None else self.spacing, dims)
-        if image.meta.get(_SETTLED):  # a spacing is the file's: it must not undo the resampling that came since
+        # spacing is that of the file: it must not undo a resampling since the first time
+        if image.meta.get(_SETTLED):
             _update(image)
         elif _is_photographic(image):
             _update(image, left=picture_affine(wanted))
@@ -113,7 +117,7 @@ class EnsureWorldAffine(Transform):
 
 
 def _update(image: MetaTensor, left: np.ndarray | None = None, right: np.ndarray | None = None) -> None:
-    """Multiply the image's affine, and the one of its file, which MONAI's savers and inverses go back to."""
+    """Multiply the affine of an image, and that of its file, which MONAI's savers and inverses use."""
 
     def product(affine: Any) -> torch.Tensor:
         matrix = affine_4x4(affine)
@@ -122,23 +126,24 @@ def _update(image: MetaTensor, left: np.ndarray | None = None, right: np.ndarray
 
     original = image.meta.get(MetaKeys.ORIGINAL_AFFINE)
     if original is None and not image.applied_operations and not image.pending_operations:
-        # PILReader does not state it; without it, no way leads back to the pixels of the file
+        # PILReader does not set it, but the way back to the pixels of the file needs it
         original = image.affine.numpy()
     image.affine = product(image.affine)
     if original is not None:
-        # kept as the array type the reader chose
+        # in the array type that the reader chose
         image.meta[MetaKeys.ORIGINAL_AFFINE] = (
             product(original) if isinstance(original, torch.Tensor) else product(original).numpy()
         )
 
 
 def _is_photographic(image: MetaTensor) -> bool:
-    """Whether PILReader read it: it gives no ``space``, but MetaTensor adds one at the next copy, so its own keys tell."""
+    """Return whether PILReader read the image."""
+    # it sets no ``space``; a copy of the MetaTensor sets one, but keeps the keys of PILReader
     return image.meta.get(MetaKeys.SPACE) is None or image.meta.keys() >= {"format", "mode", "width", "height"}
 
 
 def _new_meta(img: NdarrayOrTensor) -> MetaTensor:
-    """The same values with a meta dictionary of its own; without ``space`` where the input has none."""
+    """Return the same values with a new metadata dictionary, without ``space`` if the input has none."""
     if not isinstance(img, MetaTensor):
         image = MetaTensor(convert_to_tensor(img, track_meta=False))
         image.meta[MetaKeys.SPACE] = None
@@ -149,6 +154,7 @@ def _new_meta(img: NdarrayOrTensor) -> MetaTensor:
 
 
 def _squeeze(image: MetaTensor) -> MetaTensor:
+    """Return an image of a single slice as a 2-D image."""
     affine = affine_4x4(image.affine)
     if np.abs(affine[2, :2]).max() > 1e-3 * np.abs(affine[:2, :2]).max():
         raise ValueError(
@@ -157,7 +163,7 @@ def _squeeze(image: MetaTensor) -> MetaTensor:
         )
     result = MetaTensor(image.as_tensor()[..., 0], meta=image.meta, applied_operations=image.applied_operations)
     result.affine = torch.from_numpy(affine)
-    # or it could not be batched with images that were pictures from the start
+    # MONAI batches only images whose metadata have the same shapes, and photographic images are 2-D from the start
     result.meta[MetaKeys.SPATIAL_SHAPE] = np.asarray(result.shape[1:])
     return result
 
@@ -167,11 +173,11 @@ class EnsureWorldAffined(MapTransform):
 
     Args:
         keys: images.
-        spacing: as for :class:`EnsureWorldAffine`, where the item has no ``spacing_key``.
-        spacing_key: where an item states its spacing, for example from the datalist; one or one per image key.
+        spacing: see :class:`EnsureWorldAffine`, for items without ``spacing_key``.
+        spacing_key: key of the spacing of an image in the item, for example from the datalist; one or one per image.
         override: see :class:`EnsureWorldAffine`.
         squeeze: see :class:`EnsureWorldAffine`.
-        allow_missing_keys: do not raise an error where an image is missing.
+        allow_missing_keys: do not raise if an image is missing.
     """
 
     def __init__(
@@ -188,12 +194,13 @@ class EnsureWorldAffined(MapTransform):
         self.converter = EnsureWorldAffine(spacing, override, squeeze)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """
+        """Ensure the affines of the images of an item.
+
         Args:
             data: item with channel-first images.
 
         Returns:
-            a copy of the item with MetaTensor images whose affines are 4x4.
+            A copy of the item with MetaTensor images whose affines are 4x4.
 
         Raises:
             ValueError: see :class:`EnsureWorldAffine`.

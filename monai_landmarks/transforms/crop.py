@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Random patches that hold landmarks, and patches that hold none, for training in parts of large images."""
+"""Random patches with and without landmarks, for training on parts of large images."""
 
 from __future__ import annotations
 
@@ -30,30 +30,32 @@ from monai_landmarks.spaces import affine_of, points_as_index
 
 __all__ = ["RandCropByLandmarks", "RandCropByLandmarksD", "RandCropByLandmarksDict", "RandCropByLandmarksd"]
 
-# so many random places are looked at for a patch that holds no landmark
+# Largest number of random places that are tried for a patch without landmarks. In images full of landmarks there may be
+# none.
 _TRIES = 100
 
 
 class RandCropByLandmarks(Randomizable, Transform, MultiSampleTrait):
-    """
-    Crop random patches of an image, some of which hold a landmark, some none.
+    """Crop random patches of an image, some with landmarks and some without.
 
-    Beside a landmark at a random place of the patch, a patch may hold others. A patch without any is looked for at random
-    places; where each of them holds one, the last of these is taken. An image without landmarks gives random patches.
+    A patch with landmarks is drawn around one of them, which is at a random place in it. It may contain others. For a
+    patch without landmarks, random places are tried; if all of them contain landmarks, the last one is taken. Patches
+    of an image without landmarks are at random places.
 
-    The points are not needed afterwards to be in the patch: a landmark whose place outside of it is known has a target there,
-    and its map shall be flat inside.
+    Landmarks outside the patch keep their positions. Their target heatmap is flat inside the patch.
 
     Args:
-        spatial_size: of the patches, one number or one an axis; -1 for the whole axis. Where the image is smaller, so is the
-            patch: pad before with ``SpatialPadd``.
-        num_samples: patches of each image.
-        pos: how many patches hold landmarks, in comparison with ``neg``.
-        neg: how many hold none.
-        margin: a landmark is at least so many voxels away from the border of its patch, where the image allows it.
+        spatial_size: size of the patches, one number or one per axis, -1 for the whole axis. A patch is never larger
+            than the image: pad small images first, with ``SpatialPadd``.
+        num_samples: number of patches per image.
+        pos: share of patches with landmarks, relative to ``neg``.
+        neg: share of patches without landmarks, relative to ``pos``.
+        margin: smallest distance of the landmark from the border of its patch in voxels, where the border of the image
+            allows it.
 
     Raises:
-        ValueError: for negative ``pos`` or ``neg`` or both zero, fewer than one sample, or a margin that is negative.
+        ValueError: if ``pos`` or ``neg`` is negative or both are zero, for fewer than one sample, or for a negative
+            margin.
 
     Example:
         >>> crop = RandCropByLandmarks(spatial_size=16, num_samples=4, pos=1, neg=1)
@@ -73,7 +75,7 @@ class RandCropByLandmarks(Randomizable, Transform, MultiSampleTrait):
         margin: int = 0,
     ) -> None:
         if min(pos, neg) < 0 or pos + neg == 0:
-            raise ValueError(f"pos and neg must not be negative, nor both zero, got {pos} and {neg}.")
+            raise ValueError(f"pos and neg must not be negative or both zero, got {pos} and {neg}.")
         if num_samples < 1 or margin < 0:
             raise ValueError(f"num_samples must be at least 1 and margin not negative, got {num_samples} and {margin}.")
         self.spatial_size = spatial_size
@@ -84,7 +86,7 @@ class RandCropByLandmarks(Randomizable, Transform, MultiSampleTrait):
         self.size = np.zeros(0, dtype=int)
 
     def randomize(self, data: tuple[np.ndarray, Sequence[int]]) -> None:
-        """Draw where the patches begin, from index points (N, D) and the size of the image."""
+        """Draw the first voxels of the patches, for index points (N, D) and the size of the image."""
         index, shape = data
         size = np.array(fall_back_tuple(self.spatial_size, shape))
         self.size = np.minimum(size, shape)
@@ -96,17 +98,16 @@ class RandCropByLandmarks(Randomizable, Transform, MultiSampleTrait):
             self.starts.append(self._around(inside, room) if holds and len(inside) else self._apart(inside, room))
 
     def _around(self, inside: np.ndarray, room: np.ndarray) -> np.ndarray:
-        """Begin of a patch that holds a landmark."""
+        """Return the first voxel of a patch with a landmark."""
         place = inside[self.R.randint(len(inside))]
         margin = np.minimum(self.margin, (self.size - 1) // 2)
-        # the voxel that holds the landmark
         voxel = np.floor(place + 0.5).astype(int)
         low = np.clip(voxel - (self.size - 1) + margin, 0, room)
         high = np.clip(voxel - margin, 0, room)
         return low + self.R.randint(high - low + 1)
 
     def _apart(self, inside: np.ndarray, room: np.ndarray) -> np.ndarray:
-        """Begin of a patch that holds none."""
+        """Return the first voxel of a patch without landmarks, if one is found."""
         for _ in range(_TRIES):
             start = self.R.randint(room + 1)
             if not any(np.all((place >= start - 0.5) & (place < start + self.size - 0.5)) for place in inside):
@@ -116,22 +117,23 @@ class RandCropByLandmarks(Randomizable, Transform, MultiSampleTrait):
     def __call__(
         self, img: NdarrayOrTensor, points: NdarrayOrTensor | None = None, randomize: bool = True
     ) -> list[torch.Tensor]:
-        """
+        """Crop patches of an image.
+
         Args:
             img: channel-first image (C, n_1, ..., n_D), array or tensor on any device.
-            points: (N, D) or (1, N, D), in the space its affine tells (index without one); NaN rows are missing. None takes
-                those of the last time.
-            randomize: draw anew; False cuts where the last time was cut.
+            points: (N, D) or (1, N, D), in the space of their affine (index without one), NaN where missing. Needed to
+                draw patches.
+            randomize: draw new patches. False: crop at the places of the last call.
 
         Returns:
             ``num_samples`` patches, with their affines.
 
         Raises:
-            ValueError: when no points are given and none were before, or for points of a wrong shape.
+            ValueError: if patches are to be drawn without points, or for points of a wrong shape.
         """
         if randomize:
             if points is None:
-                raise ValueError("points are needed to draw patches around them.")
+                raise ValueError("points are needed to draw patches around them; pass points, or randomize=False.")
             index, _ = points_as_index(points, img)
             self.randomize((index[np.isfinite(index).all(axis=1)], img.shape[1:]))
         image = convert_to_tensor(img, track_meta=get_track_meta())
@@ -139,22 +141,21 @@ class RandCropByLandmarks(Randomizable, Transform, MultiSampleTrait):
 
 
 class RandCropByLandmarksd(Randomizable, MapTransform, MultiSampleTrait):
-    """
-    Dictionary form of :class:`RandCropByLandmarks`: one dictionary a patch, as ``RandCropByPosNegLabeld`` gives them.
+    """Dictionary-based version of :class:`RandCropByLandmarks`, which returns one dictionary per patch.
 
-    Points that tell their space by an affine, as all of ``LoadLandmarksd``, need nothing, since the patch has an affine of its
-    own; index points without one are moved.
+    Points with an affine, such as those of ``LoadLandmarksd``, stay as they are, since every patch has its own affine.
+    Index points without an affine are moved.
 
     Args:
-        keys: images of the same size, all cropped alike.
-        points_keys: landmarks, (N, D) or (1, N, D), of the first of the images. Patches are drawn around those of the first
-            key.
+        keys: images of the same size. All are cropped at the same places.
+        points_keys: landmarks, (N, D) or (1, N, D), of the first of the images. Patches are drawn around those of the
+            first key.
         spatial_size: see :class:`RandCropByLandmarks`.
         num_samples: see :class:`RandCropByLandmarks`.
         pos: see :class:`RandCropByLandmarks`.
         neg: see :class:`RandCropByLandmarks`.
         margin: see :class:`RandCropByLandmarks`.
-        allow_missing_keys: do not raise when a key is missing.
+        allow_missing_keys: do not raise if an image is missing.
 
     Raises:
         ValueError: for images of different sizes.
@@ -180,20 +181,30 @@ class RandCropByLandmarksd(Randomizable, MapTransform, MultiSampleTrait):
     def set_random_state(
         self, seed: int | None = None, state: np.random.RandomState | None = None
     ) -> RandCropByLandmarksd:
-        """As every random transform of MONAI."""
+        """Set the random state, also that of the array transform."""
         super().set_random_state(seed, state)
         self.cropper.set_random_state(seed, state)
         return self
 
     def randomize(self, data: Any = None) -> None:
-        """Nothing is drawn here: the array form does it."""
+        """Do nothing: the array transform draws the patches."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
-        """A dictionary for each patch; what is neither image nor points is copied."""
+        """Crop the images of an item.
+
+        Args:
+            data: item with images and landmarks.
+
+        Returns:
+            One dictionary per patch. Entries other than images are copied.
+
+        Raises:
+            ValueError: for images of different sizes.
+        """
         present = list(self.key_iterator(dict(data)))
         sizes = {tuple(data[key].shape[1:]) for key in present}
         if len(sizes) != 1:
-            raise ValueError(f"the images {present} must be of one size, got {sorted(sizes)}.")
+            raise ValueError(f"The images {present} must have the same size, got {sorted(sizes)}.")
         points = data[self.points_keys[0]]
         cropped = {key: self.cropper(data[key], points, randomize=i == 0) for i, key in enumerate(present)}
         copied = {key: value for key, value in data.items() if key not in cropped}

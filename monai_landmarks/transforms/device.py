@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Where the random part of a chain of transforms runs: on the GPU, for images that are cached in main memory."""
+"""Random transforms on the GPU, for images that are cached in main memory."""
 
 from __future__ import annotations
 
@@ -20,21 +20,20 @@ __all__ = ["UncachedToDeviced", "UncachedToDeviceD", "UncachedToDeviceDict"]
 
 
 class UncachedToDeviced(ToDeviced, RandomizableTrait):
-    """
-    MONAI's ``ToDeviced``, before which caching datasets stop as before a random transform.
+    """MONAI's ``ToDeviced``, which caching datasets treat as a random transform.
 
-    Between the transforms that are the same in every epoch and the random ones, it leaves the cache in main memory, and
-    everything after it runs on the device: warps, intensities, and the targets, which the losses make from points. (MONAI's
-    own would be cached itself, and the images with it in the device's memory.) Points may stay where they are: they are few,
-    and what moves them computes in float64 on the CPU.
+    Put it between the deterministic and the random transforms. The cache then stays in main memory, and all transforms
+    after it run on the device. (MONAI's own ``ToDeviced`` is cached itself, so that the cached images fill the memory
+    of the device.) Points may stay on the CPU: they are few, and the transforms that move them compute in float64 on
+    the CPU.
 
-    A process that was forked cannot use CUDA: take no workers, ``DataLoader(num_workers=0)``.
+    A forked process cannot use CUDA: use ``DataLoader(num_workers=0)``.
 
     Args:
         keys: images.
-        device: such as ``"cuda:0"``.
-        allow_missing_keys: do not raise when a key is missing.
-        kwargs: of ``torch.Tensor.to``, such as ``non_blocking``.
+        device: for example ``"cuda:0"``.
+        allow_missing_keys: do not raise if a key is missing.
+        kwargs: further arguments of ``torch.Tensor.to``, for example ``non_blocking``.
 
     Example:
         >>> import torch

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""An image of any size and spacing on a grid of fixed size, whole."""
+"""Fit an image of any size and spacing into a grid of fixed size."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ __all__ = ["FitToGrid", "FitToGridD", "FitToGridDict", "FitToGridd"]
 class FitToGrid(Transform):
     """Resample an image to cubic voxels, and pad it to a grid of fixed size.
 
-    The whole image stays: one that is larger than the grid gets larger voxels. The affine follows, so that landmarks in the
-    world are where they were. Before an image is made smaller it is smoothed, which MONAI's ``Spacing`` does not do.
+    The image is not cropped: one that is larger than the grid gets larger voxels. The affine is updated, so that
+    landmarks in the world stay as they are. The image is smoothed before it gets coarser, which MONAI's ``Spacing``
+    does not do.
 
     Args:
-        spatial_size: voxels of the grid along each axis.
-        spacing: size of a voxel in mm. None: the smallest for which the image fits, so that it fills the grid along at
-            least one axis, whatever its own size is.
-        padding_mode: values beside the image, as ``numpy.pad`` has them.
+        spatial_size: number of voxels of the grid along each axis.
+        spacing: voxel size in mm. None: the smallest one for which the image fits, so that it fills the grid along at
+            least one axis.
+        padding_mode: values beside the image, a mode of ``numpy.pad``.
 
     Example:
         >>> import torch
@@ -62,23 +63,24 @@ class FitToGrid(Transform):
         self.pad = ResizeWithPadOrCrop(self.spatial_size, mode=padding_mode)
 
     def __call__(self, img: NdarrayOrTensor) -> torch.Tensor:
-        """
+        """Fit an image into the grid.
+
         Args:
-            img: channel-first image (C, n_1, ..., n_D); its affine tells its spacing, 1 mm without one.
+            img: channel-first image (C, n_1, ..., n_D). Its affine gives the spacing, 1 mm without one.
 
         Returns:
-            the image (C, *spatial_size) with its affine.
+            The image (C, *spatial_size) with its affine.
 
         Raises:
-            ValueError: when the grid has another number of axes than the image.
+            ValueError: if the grid has another number of axes than the image.
         """
         dims = img.ndim - 1
         if dims != len(self.spatial_size):
-            raise ValueError(f"an image of {dims} axes does not fit on a grid of size {self.spatial_size}.")
+            raise ValueError(f"The image has {dims} axes, but the grid has the size {self.spatial_size}.")
         extent = np.array(img.shape[1:]) * spacing_of(img, dims)
         step = max(self.spacing or 0.0, float((extent / self.spatial_size).max()))
         size = np.clip(np.rint(extent / step), 1, self.spatial_size).astype(int).tolist()
-        # nothing is to be undone: points come back through the affine
+        # no trace: points find their way back through the affine, so that MONAI need not invert this
         with self.pad.trace_transform(False):
             return self.pad(resample_to_size(convert_to_tensor(img, track_meta=True), size))
 
@@ -88,10 +90,10 @@ class FitToGridd(MapTransform):
 
     Args:
         keys: images.
-        spatial_size: see :class:`FitToGrid`, as the next two.
-        spacing: of the grid.
-        padding_mode: beside the image.
-        allow_missing_keys: do not raise an error where an image is missing.
+        spatial_size: see :class:`FitToGrid`.
+        spacing: see :class:`FitToGrid`.
+        padding_mode: see :class:`FitToGrid`.
+        allow_missing_keys: do not raise if an image is missing.
     """
 
     backend = FitToGrid.backend
@@ -108,7 +110,7 @@ class FitToGridd(MapTransform):
         self.fit = FitToGrid(spatial_size, spacing, padding_mode)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """A copy of the item with its images on the grid."""
+        """Return a copy of the item with its images fitted into the grid."""
         d = dict(data)
         for key in self.key_iterator(d):
             d[key] = self.fit(d[key])

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Random mirroring of an image together with its landmarks, left and right names exchanged."""
+"""Random mirroring of an image with its landmarks, with left and right landmarks exchanged."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ Pairs = Sequence[Sequence[str] | Sequence[int]]
 
 
 def _row(entry: str | int, names: Sequence[str] | None, where: str) -> int:
-    """The row of a landmark given by name or number."""
+    """Return the row of a landmark that is given by name or row number."""
     if not isinstance(entry, str):
         return int(entry)
     if names is None:
-        raise ValueError(f"{where} is given by name, which needs the argument names.")
+        raise ValueError(f"{where} is given by name: pass names, too.")
     if entry not in names:
-        raise ValueError(f"{where} names {entry!r}, which is not among the landmarks {list(names)}.")
+        raise ValueError(f"{where}: {entry!r} is not among the names {list(names)}.")
     return list(names).index(entry)
 
 
 def _permutation(pairs: Pairs, names: Sequence[str] | None) -> dict[int, int]:
-    """The exchange of rows, as a mapping of those that change."""
+    """Return the exchange of rows, as a mapping from each row of a pair to the other."""
     result: dict[int, int] = {}
     for pair in pairs:
         if isinstance(pair, str) or len(pair) != 2:
@@ -55,27 +55,26 @@ def _permutation(pairs: Pairs, names: Sequence[str] | None) -> dict[int, int]:
 class RandLandmarkFlip(RandomizableTransform):
     """Mirror an image and its landmarks, and exchange the landmarks of left and right.
 
-    This is an augmentation that makes a new, mirrored patient, as :class:`RandLandmarkWarp` makes a deformed one: the image
-    keeps its affine, and content and points move together, in the world as in the index. The left hand of the mirrored image
-    is where the right one was, so that the rows of a pair are exchanged. (MONAI's ``Flip`` says something else: that the same
-    patient is stored in another order. It changes the affine, world points stay, and a later ``Orientation`` turns the image
-    back; with exchanged names that would go wrong.)
+    This augmentation shows a new, mirrored patient, as :class:`RandLandmarkWarp` shows a deformed one. The image keeps
+    its affine, and content and points move together, both in the world and in the index. The left hand of the mirrored
+    image is where the right one was, so the rows of a pair are exchanged. (MONAI's ``Flip`` means something else: the
+    same patient, stored in another order. It changes the affine, world points stay, and a later ``Orientation`` turns
+    the image back. With exchanged names that would be wrong.)
 
-    Mirroring an even number of axes is a rotation, after which left is still left: then nothing is exchanged.
+    Mirroring an even number of axes is a rotation, after which left is still left, so that nothing is exchanged.
 
     Args:
-        spatial_axis: image axis or axes to mirror, 0 is the first spatial one.
+        spatial_axis: image axis or axes to mirror, 0 is the first spatial axis.
         pairs: left-right pairs of landmarks, by name or by row number. Landmarks without a pair keep their row.
-        names: of the landmarks in their order; needed for pairs by name.
+        names: names of the landmarks in their order, for pairs by name.
         prob: probability of mirroring.
-        one_sided: landmarks, by name or by row number, that are defined on one side only and have no counterpart on the
-            other: in a mirrored image they are missing (NaN).
+        one_sided: landmarks, by name or by row number, that have no counterpart on the other side. In a mirrored image
+            they are missing (NaN).
 
     Raises:
-        ValueError: an unknown name, a landmark in two pairs, or in a pair and one-sided.
+        ValueError: for an unknown name, a landmark in two pairs, or a landmark in a pair that is also one-sided.
 
     Example:
-
         >>> flip = RandLandmarkFlip(pairs=[("left", "right")], names=["left", "right", "middle"], prob=1.0)
         >>> image, points = flip(torch.zeros(1, 11, 5), torch.tensor([[2.0, 1.0], [7.0, 1.0], [5.0, 4.0]]))
         >>> points.tolist()
@@ -99,22 +98,23 @@ class RandLandmarkFlip(RandomizableTransform):
         self.one_sided = [_row(entry, names, "one_sided") for entry in one_sided]
         paired = [row for row in self.one_sided if row in self.exchange]
         if paired:
-            raise ValueError(f"landmark {paired[0]} cannot be one-sided and in a left-right pair.")
+            raise ValueError(f"Landmark {paired[0]} cannot be one-sided and in a left-right pair.")
 
     def __call__(
         self, img: NdarrayOrTensor, points: NdarrayOrTensor | None = None, randomize: bool = True
     ) -> tuple[NdarrayOrTensor, NdarrayOrTensor | None]:
-        """
+        """Mirror an image and its points, or return them as they are.
+
         Args:
             img: channel-first image (C, n_1, ..., n_D), array or tensor on any device.
-            points: (N, D) or (1, N, D), in the space its affine tells (index without one); NaN rows are missing.
-            randomize: draw anew; False does as the last time.
+            points: (N, D) or (1, N, D), in the space of their affine (index without one), NaN where missing.
+            randomize: draw whether to mirror. False: do the same as in the last call.
 
         Returns:
-            image and points, of the types they came in.
+            Image and points, of the types that were passed.
 
         Raises:
-            ValueError: an axis that the image does not have, or points of a wrong shape or number.
+            ValueError: for an axis that the image does not have, or points of a wrong shape or number.
         """
         if randomize:
             self.randomize(None)
@@ -123,7 +123,7 @@ class RandLandmarkFlip(RandomizableTransform):
         return self.flip_image(img), None if points is None else self.flip_points(points, img)
 
     def flip_image(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
-        """Mirror an image; its affine stays."""
+        """Mirror an image, which keeps its affine."""
         dims = [1 + axis for axis in self._axes(img)]
         return convert_to_dst_type(torch.flip(convert_to_tensor(img, track_meta=False), dims), img)[0]
 
@@ -139,10 +139,16 @@ class RandLandmarkFlip(RandomizableTransform):
         return give_back(index)
 
     def partners(self, num_landmarks: int) -> list[int]:
-        """The row that takes the place of each row when the image is mirrored: its own, where the axes make a rotation.
+        """Return the row that replaces each row when the image is mirrored, its own if the axes are a rotation.
+
+        Args:
+            num_landmarks: number of rows.
+
+        Returns:
+            One row number per landmark.
 
         Raises:
-            ValueError: when names or pairs are for another number of landmarks.
+            ValueError: if names or pairs are for another number of landmarks.
         """
         if (
             self.num_landmarks not in (None, num_landmarks)
@@ -166,7 +172,7 @@ class RandLandmarkFlip(RandomizableTransform):
 
 
 class RandLandmarkFlipd(RandomizableTransform, MapTransform):
-    """Dictionary-based version of :class:`RandLandmarkFlip`; the first image tells the space of the points.
+    """Dictionary-based version of :class:`RandLandmarkFlip`. Index points are those of the first image.
 
     Args:
         keys: images.
@@ -176,7 +182,7 @@ class RandLandmarkFlipd(RandomizableTransform, MapTransform):
         names: see :class:`RandLandmarkFlip`.
         prob: probability of mirroring.
         one_sided: see :class:`RandLandmarkFlip`.
-        allow_missing_keys: do not raise an error where an image or landmarks are missing.
+        allow_missing_keys: do not raise if an image or landmarks are missing.
     """
 
     backend = RandLandmarkFlip.backend
@@ -198,15 +204,16 @@ class RandLandmarkFlipd(RandomizableTransform, MapTransform):
         self.flipper = RandLandmarkFlip(spatial_axis, pairs, names, prob=1.0, one_sided=one_sided)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """
+        """Mirror the images and landmarks of an item, or return them as they are.
+
         Args:
             data: item with channel-first images and landmarks.
 
         Returns:
-            a copy of the item, mirrored or as it was.
+            A copy of the item.
 
         Raises:
-            KeyError: when a key is missing and that is not allowed.
+            KeyError: if a key is missing and ``allow_missing_keys`` is False.
             ValueError: see :class:`RandLandmarkFlip`.
         """
         d = dict(data)
@@ -220,7 +227,7 @@ class RandLandmarkFlipd(RandomizableTransform, MapTransform):
                 d[key] = self.flipper.flip_points(d[key], first)
             elif not self.allow_missing_keys:
                 raise KeyError(
-                    f"Landmarks {key!r} of RandLandmarkFlipd are not in the item, which has {sorted(map(str, d))}."
+                    f"RandLandmarkFlipd: the landmarks {key!r} are not in the item, which has {sorted(map(str, d))}."
                 )
         for key in self.key_iterator(d):
             d[key] = self.flipper.flip_image(d[key])

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The part of an image that holds something."""
+"""Crop an image to its foreground."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ __all__ = ["CropToForeground", "CropToForegroundD", "CropToForegroundDict", "Cro
 
 
 class CropToForeground(Transform):
-    """Crop an image to the box of what is brighter than a threshold, such as the body or the bone of a CT.
+    """Crop an image to the box of its foreground, for example the body or the bone in CT.
 
-    MONAI's ``CropForeground`` takes a function for this, and its margin in voxels; here it is mm, whatever the spacing. The
-    affine follows, so that landmarks in the world are where they were.
+    The foreground is where values are above a threshold. The margin is in mm; that of MONAI's ``CropForeground`` is in
+    voxels. The affine is updated, so that landmarks in the world stay as they are.
 
     Args:
-        threshold: values above it are foreground. None leaves the image as it is.
-        margin: around the box, in mm, within the image.
+        threshold: values above it are foreground. None: do not crop.
+        margin: around the box in mm, cut off at the border of the image.
 
     Raises:
         ValueError: for a negative margin.
@@ -54,23 +54,23 @@ class CropToForeground(Transform):
         self.threshold, self.margin = threshold, margin
 
     def __call__(self, img: NdarrayOrTensor) -> torch.Tensor:
-        """
+        """Crop an image.
+
         Args:
-            img: channel-first image (C, n_1, ..., n_D); its affine tells its spacing, 1 mm without one.
+            img: channel-first image (C, n_1, ..., n_D). Its affine gives the spacing, 1 mm without one.
 
         Returns:
-            the box with its affine; the whole image where nothing in it is foreground.
+            The cropped image with its affine; the whole image if it has no foreground.
         """
         image = convert_to_tensor(img, track_meta=True)
         if self.threshold is None:
             return image
         margin = np.ceil(self.margin / spacing_of(image, image.ndim - 1) - 1e-6).astype(int).tolist()
-        # margins are cut off at the border of the image
         start, end = generate_spatial_bounding_box(image, self._is_foreground, margin=margin, allow_smaller=True)
         if not all(high > low for low, high in zip(start, end)):
             return image
         crop = SpatialCrop(roi_start=start, roi_end=end)
-        # nothing is to be undone: points come back through the affine
+        # no trace: points find their way back through the affine, so that MONAI need not invert this
         with crop.trace_transform(False):
             return crop(image)
 
@@ -80,13 +80,13 @@ class CropToForeground(Transform):
 
 
 class CropToForegroundd(MapTransform):
-    """Dictionary-based version of :class:`CropToForeground`; each image is cropped to its own foreground.
+    """Dictionary-based version of :class:`CropToForeground`. Each image is cropped to its own foreground.
 
     Args:
         keys: images.
         threshold: see :class:`CropToForeground`.
         margin: see :class:`CropToForeground`.
-        allow_missing_keys: do not raise an error where an image is missing.
+        allow_missing_keys: do not raise if an image is missing.
     """
 
     backend = CropToForeground.backend
@@ -98,7 +98,7 @@ class CropToForegroundd(MapTransform):
         self.crop = CropToForeground(threshold, margin)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """A copy of the item with its images cropped."""
+        """Return a copy of the item with its images cropped."""
         d = dict(data)
         for key in self.key_iterator(d):
             d[key] = self.crop(d[key])

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Color images, such as radiographs exported as RGB, as single-channel ones."""
+"""Color images, such as radiographs exported as RGB, to one channel."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ __all__ = ["ToGray", "ToGrayD", "ToGrayDict", "ToGrayd"]
 
 # luma weights of ITU-R BT.601, those of Pillow's "L" mode
 _LUMA = (0.299, 0.587, 0.114)
-# what PILReader leaves as it is in the file: numbers of colors, amounts of ink
+# Modes of pictures whose values are not brightness: numbers of colors, or amounts of ink. PILReader does not convert
+# them.
 _NO_LIGHT = ("P", "PA", "CMYK")
 
 
 class ToGray(Transform):
-    """
-    One channel from a gray image (1 channel), gray with alpha (2), RGB (3) or RGB with alpha (4).
+    """Convert a gray image (1 channel), gray with alpha (2), RGB (3) or RGB with alpha (4) to one channel.
 
-    The alpha channel is dropped. Color becomes luma (ITU-R BT.601). A single channel is returned as it is.
+    The alpha channel is dropped. Color becomes luma (ITU-R BT.601). An image with one channel is returned as it is.
 
     Raises:
-        ValueError: for any other number of channels, and for palette and CMYK pictures, whose numbers are no brightness.
+        ValueError: for any other number of channels, and for palette and CMYK pictures, whose values are not
+            brightness.
 
     Example:
         >>> ToGray()(torch.ones(3, 4, 5)).shape
@@ -47,12 +48,19 @@ class ToGray(Transform):
     backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
 
     def __call__(self, image: NdarrayOrTensor) -> NdarrayOrTensor:
-        """(C, *spatial) to (1, *spatial), float32 where colors were mixed, else the input's type."""
+        """Convert an image.
+
+        Args:
+            image: (C, *spatial).
+
+        Returns:
+            (1, *spatial); float32 for color images, else the type of the input.
+        """
         channels = image.shape[0]
         if isinstance(image, MetaTensor) and image.meta.get("mode") in _NO_LIGHT:
             raise ValueError(
-                f"{image.meta.get('filename_or_obj', 'an image')}: a picture of mode {image.meta['mode']} has no brightness in "
-                "its pixels; save it as gray or RGB."
+                f"{image.meta.get('filename_or_obj', 'an image')}: the pixels of a picture of mode {image.meta['mode']} "
+                "are not brightness; save it as gray or RGB."
             )
         if channels == 1:
             return image
@@ -60,7 +68,7 @@ class ToGray(Transform):
             return image[:1]
         if channels not in (3, 4):
             raise ValueError(
-                f"expected 1 to 4 channels (gray or RGB, with or without alpha), got shape {tuple(image.shape)}."
+                f"Expected 1 to 4 channels (gray or RGB, with or without alpha), got shape {tuple(image.shape)}."
             )
         color = convert_to_tensor(image, track_meta=False)[:3].to(torch.float32)
         luma = torch.tensor(_LUMA, device=color.device).view(3, *[1] * (color.ndim - 1))
@@ -69,12 +77,11 @@ class ToGray(Transform):
 
 
 class ToGrayd(MapTransform):
-    """
-    Dictionary form of :class:`ToGray`.
+    """Dictionary-based version of :class:`ToGray`.
 
     Args:
         keys: images.
-        allow_missing_keys: do not raise when an image is missing.
+        allow_missing_keys: do not raise if an image is missing.
     """
 
     backend = ToGray.backend
@@ -84,7 +91,7 @@ class ToGrayd(MapTransform):
         self.converter = ToGray()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Convert the images of ``data``."""
+        """Return a copy of the item with its images in gray."""
         d = dict(data)
         for key in self.key_iterator(d):
             d[key] = self.converter(d[key])

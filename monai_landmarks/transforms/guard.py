@@ -115,10 +115,9 @@ def _uses_area(transform: Any) -> bool:
 
 
 def require_followable_chain(transform: Any, image_keys: KeysCollection) -> None:
-    """Raise an error if the outermost ``Compose`` that is running ``transform`` has a transform that landmarks cannot
-    follow.
+    """Apply :func:`require_followable_transforms` to the chain that is running a transform, once per transform.
 
-    The check is done once per transform.
+    The chain is the outermost ``Compose`` that is running.
 
     Args:
         transform: the landmark transform that is being called.

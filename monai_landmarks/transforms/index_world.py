@@ -8,10 +8,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Landmarks between the world and the index of their image, as MONAI does it, with the 2-D traps closed.
+"""Transform landmarks between the world and the index space of their image, also for 2-D images.
 
-MONAI's own ``TransformPointsWorldToImaged`` fails on 3x3 affines, which 2-D images have after some readers and after any
-spatial transform in lazy mode. These take 3x3 and 4x4, and points with and without MONAI's leading axis.
+MONAI's own ``TransformPointsWorldToImaged`` fails for 3x3 affines, which 2-D images have after some readers and after
+any spatial transform in lazy mode. The transforms of this module accept 3x3 and 4x4 affines, and points with and
+without MONAI's leading axis.
 """
 
 from __future__ import annotations
@@ -42,39 +43,40 @@ __all__ = [
 
 
 def _image_affine(img: Any) -> torch.Tensor:
+    """Return the 4x4 affine of an image, or raise an error."""
     affine = affine_of(img)
     if affine is None:
         raise ValueError(
-            "The image of the landmarks has no affine. Load it as a MetaTensor, see EnsureWorldAffined; a PersistentDataset "
-            "keeps affines only with track_meta=True, weights_only=False."
+            "The image of the landmarks has no affine. Load it as a MetaTensor, see EnsureWorldAffined. A "
+            "PersistentDataset keeps affines only with track_meta=True and weights_only=False."
         )
     return torch.from_numpy(affine)
 
 
 def _with_affine(points: NdarrayOrTensor, img: Any) -> MetaTensor:
-    """Points as a MetaTensor; those without an affine are index points of the image."""
+    """Return points as a MetaTensor. Points without an affine get that of the image."""
     if isinstance(points, MetaTensor):
         return points
     return MetaTensor(convert_to_tensor(points, track_meta=False), affine=_image_affine(img))
 
 
 def _on_cpu(convert: Callable[..., torch.Tensor], points: MetaTensor, *args: torch.Tensor) -> MetaTensor:
-    """MONAI's point transforms want a leading axis and work on the CPU only."""
+    """Apply one of MONAI's point transforms, which need a leading axis and work on the CPU only."""
     moved = convert((points if points.ndim == 3 else points[None]).cpu(), *args)
     result: Any = moved if points.ndim == 3 else moved[0]
     return result.to(points.device)
 
 
 class LandmarksToIndex(Transform):
-    """Points in whatever space their affine tells, as index points of an image.
+    """Transform points to the index space of an image.
 
-    World points are (affine ``eye(4)``, RAS mm) transformed; index points, also those without an affine, stay.
+    The affine of the points decides their space. World points (affine ``eye(4)``, RAS mm) are transformed. Index
+    points, and points without an affine, stay as they are.
 
     Args:
-        dtype: of the result; float32 resolves 1e-4 voxel in an image of 2000.
+        dtype: type of the result. float32 resolves 1e-4 voxel in an image of 2000 voxels.
 
     Example:
-
         >>> image = MetaTensor(torch.zeros(1, 60, 40), affine=torch.diag(torch.tensor([-0.1, -0.1, 1.0])))
         >>> world = MetaTensor(torch.tensor([[[-3.0, -2.0]]]))
         >>> [round(c, 4) for c in LandmarksToIndex()(world, image).flatten().tolist()]
@@ -85,47 +87,50 @@ class LandmarksToIndex(Transform):
         self.converter = ApplyTransformToPoints(dtype=dtype, invert_affine=True)
 
     def __call__(self, points: NdarrayOrTensor, img: MetaTensor) -> MetaTensor:
-        """
+        """Transform points.
+
         Args:
             points: (1, N, D) or (N, D).
             img: channel-first image with an affine.
 
         Returns:
-            MetaTensor of the same shape with the image's affine; MONAI's inverse takes it back.
+            MetaTensor of the same shape with the affine of the image. MONAI can invert the transform.
 
         Raises:
-            ValueError: the image has no affine.
+            ValueError: if the image has no affine.
         """
         return _on_cpu(self.converter, _with_affine(points, img), _image_affine(img))
 
 
 class LandmarksToWorld(Transform):
-    """Points in whatever space their affine tells, as world points (RAS mm, affine ``eye(4)``).
+    """Transform points to the world (RAS mm, affine ``eye(4)``).
 
     Args:
-        dtype: of the result.
+        dtype: type of the result.
     """
 
     def __init__(self, dtype: DtypeLike | torch.dtype = torch.float64) -> None:
         self.converter = ApplyTransformToPoints(dtype=dtype, invert_affine=False)
 
     def __call__(self, points: NdarrayOrTensor, img: MetaTensor) -> MetaTensor:
-        """
+        """Transform points.
+
         Args:
             points: (1, N, D) or (N, D).
-            img: channel-first image; its affine is used for points that have none.
+            img: channel-first image. Its affine is used for points without one.
 
         Returns:
-            MetaTensor of the same shape with affine ``eye(4)``; MONAI's inverse takes it back.
+            MetaTensor of the same shape with affine ``eye(4)``. MONAI can invert the transform.
         """
         tracked = _with_affine(points, img)
         world = _on_cpu(self.converter, tracked, torch.from_numpy(affine_4x4(tracked.affine)))
-        world.affine = torch.eye(4, dtype=torch.float64)  # the product of inverses that it is, without its rounding
+        # MONAI computes the product of an affine and its inverse, which is the identity up to rounding
+        world.affine = torch.eye(4, dtype=torch.float64)
         return world
 
 
 class _Convertd(MapTransform, InvertibleTransform):
-    """What both directions share as dictionary transforms."""
+    """Base class of the dictionary transforms."""
 
     transform: LandmarksToIndex | LandmarksToWorld
 
@@ -134,16 +139,17 @@ class _Convertd(MapTransform, InvertibleTransform):
         self.refer_keys = ensure_tuple_rep(refer_keys, len(self.keys))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """
+        """Transform the landmarks of an item.
+
         Args:
-            data: item with landmarks and the image they refer to.
+            data: item with landmarks and the image they belong to.
 
         Returns:
-            a copy of the item with the landmarks in the other space.
+            A copy of the item with the landmarks in the other space.
 
         Raises:
-            KeyError: the image is missing.
-            ValueError: the running chain holds a transform that the landmarks cannot follow.
+            KeyError: if the image is missing.
+            ValueError: if the running chain has a transform that landmarks cannot follow.
         """
         require_followable_chain(self, self.refer_keys)
         d = dict(data)
@@ -154,7 +160,7 @@ class _Convertd(MapTransform, InvertibleTransform):
         return d
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The landmarks back in the space they came from."""
+        """Return a copy of the item with the landmarks in the space they came from."""
         d = dict(data)
         for key in self.key_iterator(d):
             d[key] = _on_cpu(self.transform.converter.inverse, d[key])
@@ -162,13 +168,15 @@ class _Convertd(MapTransform, InvertibleTransform):
 
 
 class LandmarksToIndexd(_Convertd):
-    """Dictionary-based version of :class:`LandmarksToIndex`; use it once, after the last spatial transform of the image.
+    """Dictionary-based version of :class:`LandmarksToIndex`.
+
+    Use it once, after the last spatial transform of the image.
 
     Args:
         keys: landmarks.
         refer_keys: the image of the landmarks, one or one per key.
-        dtype: of the result.
-        allow_missing_keys: do not raise an error where landmarks are missing.
+        dtype: type of the result.
+        allow_missing_keys: do not raise if landmarks are missing.
     """
 
     def __init__(
@@ -188,8 +196,8 @@ class LandmarksToWorldd(_Convertd):
     Args:
         keys: landmarks.
         refer_keys: the image of the landmarks, one or one per key.
-        dtype: of the result.
-        allow_missing_keys: do not raise an error where landmarks are missing.
+        dtype: type of the result.
+        allow_missing_keys: do not raise if landmarks are missing.
     """
 
     def __init__(

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Landmarks from files into the world beside their image, and back into files."""
+"""Load landmarks from files to the world space of their image, and save them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_PLANE_TOLERANCE = 1e-3  # mm, by which points of a 2-D image may be off its plane
+# largest distance in mm of a point of a 2-D image from the plane of the image, for the rounding of coordinates in files
+_PLANE_TOLERANCE = 1e-3
 _SLICER_FORMATS = (".mrk.json", ".fcsv")
 
 Rows = Sequence[Sequence[float | None] | None]
@@ -54,13 +55,14 @@ class LoadLandmarks(Transform):
     """Load the landmarks of an image as world points: RAS mm, NaN where a landmark is missing.
 
     Args:
-        names: the landmarks wanted, in this order. None: those of the file, in its order. Give names wherever items are
-            batched, so that all have the same number and order; a landmark that a file does not have is missing.
-        strict: raise an error for landmarks in a file that are not among ``names``; False leaves them out.
-        coordinate_system: of rows given in place of a file: ``"index"`` (pixels of the image), ``"RAS"`` or ``"LPS"``.
+        names: landmarks to load, in this order. None: those of the file, in its order. Pass names wherever items are
+            batched, so that all items have the same number and order of landmarks. A landmark that is not in the file
+            is missing.
+        strict: raise an error for landmarks in a file that are not among ``names``. False: leave them out.
+        coordinate_system: of rows that are given instead of a file: ``"index"`` (pixels of the image), ``"RAS"`` or
+            ``"LPS"``.
 
     Example:
-
         >>> image = MetaTensor(torch.zeros(1, 60, 40), affine=torch.diag(torch.tensor([-0.5, -0.5, 1.0, 1.0])))
         >>> LoadLandmarks()([[33, 7], None], image)[0].tolist()
         [[-16.5, -3.5], [nan, nan]]
@@ -83,20 +85,21 @@ class LoadLandmarks(Transform):
         coordinate_system: CoordinateSystem | str | None = None,
         row_names: Sequence[str] | None = None,
     ) -> MetaTensor:
-        """
+        """Load the landmarks of an image.
+
         Args:
-            source: path of a landmark file, a landmark set, or rows of coordinates, one for each landmark, in which None
-                or NaN stands for a missing landmark.
-            img: channel-first image as it was loaded; gives the number of axes, and the affine for points in pixels.
-            coordinate_system: of rows, in place of the constructor's.
-            row_names: the landmark of each row; None: those of ``names``, in that order.
+            source: path of a landmark file, a landmark set, or rows of coordinates, one per landmark, None or NaN for a
+                missing landmark.
+            img: channel-first image as it was loaded. It gives the number of axes, and the affine for points in pixels.
+            coordinate_system: of rows. Default: that of the constructor.
+            row_names: landmark of each row. None: those of ``names``, in that order.
 
         Returns:
             MetaTensor (1, N, D) float64 with affine ``eye(4)``.
 
         Raises:
-            ValueError: names that are not wanted, a wrong number of rows or coordinates, 3-D points off the plane of a 2-D
-                image, pixels without an image or with one that was already transformed.
+            ValueError: for landmarks that are not among ``names``, a wrong number of rows or coordinates, 3-D points
+                off the plane of a 2-D image, or pixels without an image or with one that was already transformed.
         """
         landmarks, where = self._read(source, coordinate_system, row_names)
         if landmarks.coordinate_system == CoordinateSystem.INDEX:
@@ -112,7 +115,7 @@ class LoadLandmarks(Transform):
         coordinate_system: CoordinateSystem | str | None,
         row_names: Sequence[str] | None,
     ) -> tuple[LandmarkSet, str]:
-        """The landmarks wanted and, for messages, where they come from."""
+        """Return the landmarks, and where they come from, for error messages."""
         if isinstance(source, LandmarkSet):
             landmarks, where = source, f"landmarks of {source.image}" if source.image else "landmark set"
         elif isinstance(source, (str, os.PathLike)):
@@ -121,7 +124,7 @@ class LoadLandmarks(Transform):
             points = _rows(source)
             names = tuple(row_names or self.names or (str(i) for i in range(len(points))))
             if len(points) != len(names):
-                raise ValueError(f"{len(points)} rows of coordinates are given for {len(names)} landmark names.")
+                raise ValueError(f"Got {len(points)} rows of coordinates for {len(names)} landmark names.")
             landmarks = LandmarkSet(names, points, CoordinateSystem(coordinate_system or self.coordinate_system))
             where = "rows of coordinates"
         if self.names is None:
@@ -129,7 +132,7 @@ class LoadLandmarks(Transform):
         unknown = [name for name in landmarks.names if name not in self.names]
         if unknown and self.strict:
             raise ValueError(
-                f"{where}: landmarks {unknown} are not among the names wanted, {list(self.names)}. "
+                f"{where}: landmarks {unknown} are not among the names {list(self.names)}. "
                 "Correct the file or the names, or use strict=False to leave them out."
             )
         return landmarks.reorder(self.names), where
@@ -137,21 +140,23 @@ class LoadLandmarks(Transform):
 
 def _rows(source: Rows | np.ndarray) -> np.ndarray:
     if source is None:
-        raise ValueError("The item has no landmarks (None); expected a landmark file, or rows with None where missing.")
+        raise ValueError("The item has no landmarks (None). Expected a landmark file, or rows with None where missing.")
     rows: list[Any] = list(points_as_rows(source)) if isinstance(source, (np.ndarray, torch.Tensor)) else list(source)
     sizes = {len(row) for row in rows if row is not None}
     if len(sizes) > 1 or not sizes <= {2, 3}:
-        raise ValueError(f"Landmarks must be rows of 2 or 3 coordinates each, got rows of {sorted(sizes)}.")
+        raise ValueError(
+            f"Landmarks must be rows of 2 or 3 coordinates, all of the same length, got lengths {sorted(sizes)}."
+        )
     dims = sizes.pop() if sizes else 2
     missing = [None] * dims
     return np.array([missing if row is None else row for row in rows], dtype=np.float64).reshape(-1, dims)
 
 
 def _loaded_affine(img: NdarrayOrTensor | None, where: str) -> np.ndarray:
-    """The affine of an image that is still as its file has it, to which pixels in files refer."""
+    """Return the affine of an image that was not transformed since it was loaded, as pixels in files require."""
     affine = affine_of(img)
     if affine is None:
-        raise ValueError(f"{where}: the points are pixels, which need the image with its affine; load the image first.")
+        raise ValueError(f"{where}: points in pixels need the image with its affine. Load the image first.")
     if isinstance(img, MetaTensor) and (img.applied_operations or img.pending_operations):
         raise ValueError(
             f"{where}: the points are pixels of the image file, but the image was already transformed. "
@@ -161,7 +166,7 @@ def _loaded_affine(img: NdarrayOrTensor | None, where: str) -> np.ndarray:
 
 
 def _in_dimension(points: np.ndarray, img: NdarrayOrTensor, where: str) -> np.ndarray:
-    """Points with as many coordinates as the image has axes."""
+    """Return points with as many coordinates as the image has axes."""
     dims = img.ndim - 1
     if points.shape[1] == dims:
         return points
@@ -181,19 +186,19 @@ def _in_dimension(points: np.ndarray, img: NdarrayOrTensor, where: str) -> np.nd
 class LoadLandmarksd(MapTransform):
     """Dictionary-based version of :class:`LoadLandmarks`. Use it after ``LoadImaged`` and ``EnsureWorldAffined``.
 
-    When it runs, it also checks the chain of transforms that it is part of and refuses those that landmarks cannot follow;
+    It also checks the chain of transforms that is running, and raises an error if landmarks cannot follow one of them;
     see :func:`~monai_landmarks.transforms.require_followable_transforms`.
 
     Args:
-        keys: landmarks: a path or rows of coordinates in the item.
+        keys: landmarks, a path or rows of coordinates.
         refer_keys: the image of the landmarks, one or one per key.
         names: see :class:`LoadLandmarks`.
         strict: see :class:`LoadLandmarks`.
-        coordinate_system: of rows, where the item does not state it.
-        coordinate_system_key: where the item states it; None: ``"<key>_coordinate_system"``.
-        names_key: where the item states the landmark of each row; None: ``"<key>_names"``. It is taken out of the item, as
-            it is of no use in a batch. Rows without names are those of ``names``, in that order.
-        allow_missing_keys: do not raise an error where landmarks are missing from the item.
+        coordinate_system: of rows, if the item does not have one.
+        coordinate_system_key: key of the coordinate system in the item. None: ``"<key>_coordinate_system"``.
+        names_key: key of the landmark names of the rows in the item. None: ``"<key>_names"``. The names are removed
+            from the item, since they cannot be batched. Rows without names are those of ``names``, in that order.
+        allow_missing_keys: do not raise if landmarks are missing from the item.
     """
 
     def __init__(
@@ -214,22 +219,24 @@ class LoadLandmarksd(MapTransform):
         self.loader = LoadLandmarks(names, strict, coordinate_system)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """
+        """Load the landmarks of an item.
+
         Args:
             data: item with an image and the source of its landmarks.
 
         Returns:
-            a copy of the item with landmarks as MetaTensors (1, N, D), see :class:`LoadLandmarks`.
+            A copy of the item with landmarks as MetaTensors (1, N, D), see :class:`LoadLandmarks`.
 
         Raises:
-            KeyError: the image is missing.
-            ValueError: see :class:`LoadLandmarks`, or the running chain holds a transform that landmarks cannot follow.
+            KeyError: if the image is missing.
+            ValueError: see :class:`LoadLandmarks`; or if the running chain has a transform that landmarks cannot
+                follow.
         """
         require_followable_chain(self, self.refer_keys)
         d = dict(data)
         for key, refer_key in self.key_iterator(d, self.refer_keys):
             if refer_key not in d:
-                raise KeyError(f"The image {refer_key!r} of the landmarks {key!r} is not in the item; load it first.")
+                raise KeyError(f"The image {refer_key!r} of the landmarks {key!r} is not in the item. Load it first.")
             system_key = self.coordinate_system_key or f"{key}_coordinate_system"
             row_names = d.pop(self.names_key or f"{key}_names", None)
             d[key] = self.loader(d[key], d[refer_key], d.get(system_key), row_names)
@@ -237,20 +244,20 @@ class LoadLandmarksd(MapTransform):
 
 
 class SaveLandmarks(Transform):
-    """Save landmarks to a file that opens at the right place in 3D Slicer.
+    """Save landmarks to a file that 3D Slicer shows at the right place on the image.
 
-    The file is named after the image, ``<output_dir>/<image>_<output_postfix><output_ext>``. 2-D points get the z of their
-    image's plane in Slicer's formats, 0 unless the file says otherwise.
+    The file is named after the image, ``<output_dir>/<image>_<output_postfix><output_ext>``. In Slicer's formats, 2-D
+    points get the z of the plane of their image, which is 0 for most images.
 
     Args:
-        names: of the landmarks; None: 1, 2, ...
-        output_dir: folder; created if needed.
-        output_postfix: appended to the image's name; may be empty.
+        names: of the landmarks. None: 1, 2, ...
+        output_dir: folder, which is created if needed.
+        output_postfix: appended to the name of the image. May be empty.
         output_ext: ``".mrk.json"``, ``".fcsv"``, ``".csv"`` or another registered landmark format.
         coordinate_system: of the file: ``"LPS"`` (Slicer's own), ``"RAS"`` or, in CSV, ``"index"`` (pixels of ``img``).
-        separate_folder: a folder of its own for each image.
-        data_root_dir: folder below which the images' own folders are kept in the output.
-        print_log: print the path.
+        separate_folder: write a separate folder per image.
+        data_root_dir: folder below which the folders of the images are repeated in the output.
+        print_log: log the path.
     """
 
     def __init__(
@@ -279,26 +286,27 @@ class SaveLandmarks(Transform):
         scores: NdarrayOrTensor | None = None,
         filename: PathLike | None = None,
     ) -> Path:
-        """
+        """Save the landmarks of an image.
+
         Args:
-            points: (1, N, D) or (N, D): world (affine ``eye(4)``) or index points of ``img``.
-            img: the image of the landmarks, channel-first; gives the file its name and index points their world.
-            scores: one for each landmark, (N,) or (1, N).
-            filename: names the file in place of the image.
+            points: (1, N, D) or (N, D), world points (affine ``eye(4)``) or index points of ``img``.
+            img: channel-first image of the landmarks. It gives the name of the file, and the affine for index points.
+            scores: one per landmark, (N,) or (1, N).
+            filename: name of the image. Default: that in the metadata of ``img``.
 
         Returns:
-            path of the file written.
+            Path of the file written.
 
         Raises:
-            ValueError: the number of names or scores is not that of the points, index points come without an image that has
-                an affine, or nothing names the file.
+            ValueError: if the number of names or scores is not that of the points, for index points without an image
+                that has an affine, or if the name of the file is unknown.
         """
         landmarks = self._landmark_set(points, img, scores)
         meta = img.meta if isinstance(img, MetaTensor) else {}
         filename = filename or meta.get(ImageMetaKey.FILENAME_OR_OBJ)
         if not filename:
             raise ValueError(
-                "Neither the image's meta nor the argument filename names the image whose landmarks these are."
+                "The name of the landmark file is unknown: the metadata of the image has no file name. Pass filename."
             )
         path = Path(self.layout.filename(os.fspath(filename)))
         write_landmarks(path, landmarks)
@@ -310,14 +318,12 @@ class SaveLandmarks(Transform):
         self, points: NdarrayOrTensor, img: NdarrayOrTensor | None, scores: NdarrayOrTensor | None
     ) -> LandmarkSet:
         if not isinstance(points, MetaTensor) and not isinstance(img, MetaTensor):
-            raise ValueError(
-                "Points without an affine are pixels; they need their image, with its affine, to be saved."
-            )
+            raise ValueError("Points without an affine are pixels. To save them, pass their image with its affine.")
         landmarks = landmark_set_of(points, img, self.names, scores, strict=True)
         if self.coordinate_system == CoordinateSystem.INDEX:
             affine = affine_of(img)
             if affine is None:
-                raise ValueError("To save landmarks as pixels, their image with its affine is needed.")
+                raise ValueError("To save landmarks as pixels, pass their image with its affine.")
             return landmarks.to_index(affine)
         if self.output_ext.lower() in _SLICER_FORMATS:
             landmarks = landmarks.with_spatial_dims(3, plane_z(img))
@@ -330,10 +336,12 @@ class SaveLandmarksd(MapTransform):
     Args:
         keys: landmarks.
         refer_keys: the image of the landmarks, one or one per key.
-        score_keys: scores of the landmarks, one or one per key; None: no scores. Items without it are saved without.
-        saved_path_key: the item gets the path of the file under ``"<key>_<this>"``; None: it does not.
-        names: see :class:`SaveLandmarks`, as all further arguments.
-        allow_missing_keys: do not raise an error where landmarks are missing.
+        score_keys: scores of the landmarks, one or one per key. Items without them are saved without scores. None: no
+            scores.
+        saved_path_key: the path of the file is added to the item as ``"<key>_<saved_path_key>"``. None: it is not
+            added.
+        names: see :class:`SaveLandmarks`, also for all further arguments.
+        allow_missing_keys: do not raise if landmarks are missing.
     """
 
     def __init__(
@@ -361,12 +369,13 @@ class SaveLandmarksd(MapTransform):
         )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """
+        """Save the landmarks of an item.
+
         Args:
             data: item with landmarks and their image.
 
         Returns:
-            a copy of the item.
+            A copy of the item.
 
         Raises:
             ValueError: see :class:`SaveLandmarks`.

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Images with voxels of a wanted size."""
+"""Resample images to a given voxel size."""
 
 from __future__ import annotations
 
@@ -27,24 +27,23 @@ __all__ = ["ResampleToSpacing", "ResampleToSpacingD", "ResampleToSpacingDict", "
 
 
 def resample_to_size(img: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """A channel-first image with another number of voxels for the same extent; smoothed first where it gets coarser."""
+    """Resample a channel-first image to another size of the same extent, and smooth it first if it gets coarser."""
     if tuple(size) == tuple(img.shape[1:]):
         return img
     resize = Resize(list(size), mode="bilinear" if len(size) == 2 else "trilinear", anti_aliasing=True)
-    # nothing is to be undone: points come back through the affine
+    # no trace: points find their way back through the affine, so that MONAI need not invert this
     with resize.trace_transform(False):
         return resize(img)
 
 
 class ResampleToSpacing(Transform):
-    """Resample an image to voxels of a given size, as nearly as a whole number of them fills the same extent.
+    """Resample an image to a given voxel size, as closely as a whole number of voxels fills the extent of the image.
 
-    The affine follows exactly, so that landmarks in the world are where they were. Before an image is made coarser it is
-    smoothed, which MONAI's ``Spacing`` does not do.
+    The affine is updated exactly, so that landmarks in the world stay as they are. The image is smoothed before it gets
+    coarser, which MONAI's ``Spacing`` does not do.
 
     Args:
-        spacing: size of a voxel in mm, one number or one an axis of the image (orient it first). None leaves the image as
-            it is.
+        spacing: voxel size in mm, one number or one per axis of the image (orient it first). None: do not resample.
 
     Raises:
         ValueError: for a spacing that is not positive.
@@ -65,22 +64,23 @@ class ResampleToSpacing(Transform):
             raise ValueError(f"spacing must be positive, got {spacing}.")
 
     def __call__(self, img: NdarrayOrTensor) -> torch.Tensor:
-        """
+        """Resample an image.
+
         Args:
-            img: channel-first image (C, n_1, ..., n_D); its affine tells its spacing, 1 mm without one.
+            img: channel-first image (C, n_1, ..., n_D). Its affine gives the spacing, 1 mm without one.
 
         Returns:
-            the resampled image with its affine.
+            The resampled image with its affine.
 
         Raises:
-            ValueError: when the spacing has another number of axes than the image.
+            ValueError: if the spacing has another number of axes than the image.
         """
         image = convert_to_tensor(img, track_meta=True)
         if self.spacing is None:
             return image
         dims = image.ndim - 1
         if len(self.spacing) not in (1, dims):
-            raise ValueError(f"spacing has {len(self.spacing)} axes, the image has {dims}.")
+            raise ValueError(f"spacing has {len(self.spacing)} values, but the image has {dims} axes.")
         extent = np.array(image.shape[1:]) * spacing_of(image, dims)
         return resample_to_size(image, np.rint(extent / self.spacing).clip(1).astype(int).tolist())
 
@@ -91,7 +91,7 @@ class ResampleToSpacingd(MapTransform):
     Args:
         keys: images.
         spacing: see :class:`ResampleToSpacing`.
-        allow_missing_keys: do not raise an error where an image is missing.
+        allow_missing_keys: do not raise if an image is missing.
     """
 
     backend = ResampleToSpacing.backend
@@ -103,7 +103,7 @@ class ResampleToSpacingd(MapTransform):
         self.resample = ResampleToSpacing(spacing)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """A copy of the item with its images resampled."""
+        """Return a copy of the item with its images resampled."""
         d = dict(data)
         for key in self.key_iterator(d):
             d[key] = self.resample(d[key])

@@ -9,18 +9,21 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One spatial warp, as a single cubic B-spline: the sampling grid for the image and its exact inverse for points.
+r"""A spatial warp as one cubic B-spline: the sampling grid for the image and its exact inverse for points.
 
-A warp moves the content of an image. In a physical frame ``u = s * (x - c)``, where ``x`` is an index coordinate, ``s`` the
-spacing and ``c = (n - 1) / 2`` the image center, the content moves by ``F u + t`` and is then disturbed by an elastic field.
-The image is resampled with the backward map, which says for every output index ``x`` where in the input its value is:
+A warp moves the content of an image. Physical coordinates are :math:`u = s (x - c)`, with the index :math:`x`, the
+spacing :math:`s` and the image center :math:`c = (n - 1) / 2`. The content moves by :math:`F u + t` and is then
+deformed by an elastic field. The image is resampled with the backward map, which gives, for every position of the
+output, the position in the input:
 
-    m(u) = A (u - t) + e(u),    A = F^-1,    e(u) = sum_k e_k B3(tau(u) - k)
+.. math::
+    m(u) = A (u - t) + e(u), \quad A = F^{-1}, \quad e(u) = \sum_k e_k B_3(\tau(u) - k)
 
-with the tensor product ``B3`` of cubic B-splines on a coarse control grid. A point at ``p`` in the input has to go where the
-output shows it, to the solution ``u`` of ``m(u) = p``.
+with the tensor product :math:`B_3` of cubic B-splines on a coarse control grid. A point at :math:`p` in the input is at
+the solution :math:`u` of :math:`m(u) = p` in the output.
 
-Source: the augmentation of Payer et al., Medical Image Analysis 54 (2019), which composes the same parts in the same order.
+Source: the augmentation of Payer et al., Medical Image Analysis 54 (2019), which composes the same parts in the same
+order.
 """
 
 from __future__ import annotations
@@ -34,66 +37,70 @@ import torch
 __all__ = ["SplineWarp"]
 
 _DEGREE = 3
-_SAMPLES_PER_SPAN = 4  # where the gradient of the elastic field is looked at, per interval of the control grid and axis
+# Samples of the gradient of the elastic field, per axis and interval of the control grid. Between them the gradient of
+# a cubic # spline changes little, and the limit of 0.8 leaves room below 1.
+_SAMPLES_PER_SPAN = 4
 
 
 def _cubic(r: np.ndarray) -> np.ndarray:
-    """The centered cubic B-spline."""
+    """Return the centered cubic B-spline at ``r``."""
     r = np.abs(r)
     return np.where(r < 1, 2 / 3 - r**2 + r**3 / 2, np.clip(2 - r, 0, None) ** 3 / 6)
 
 
 def _cubic_slope(r: np.ndarray) -> np.ndarray:
-    """The derivative of the centered cubic B-spline."""
+    """Return the derivative of the centered cubic B-spline at ``r``."""
     a = np.abs(r)
     return np.sign(r) * np.where(a < 1, -2 * a + 1.5 * a**2, -(np.clip(2 - a, 0, None) ** 2) / 2)
 
 
 def _abscissae(control: int) -> np.ndarray:
-    """Positions of the control points in units of their distance; the first image edge is 0, the last ``control - 3``."""
+    """Return the control points in units of their distance. The image extends from 0 to ``control - 3``."""
     return np.arange(control, dtype=np.float64) - 1
 
 
 @lru_cache(maxsize=64)
 def _grid_basis(size: int, control: int, device: torch.device) -> torch.Tensor:
-    """Value of every B-spline (column) at every voxel center (row) along one axis; shared by all warps of that size."""
+    """Return the value of every B-spline (column) at every voxel center (row) along one axis."""
     tau = (np.arange(size) + 0.5) * ((control - _DEGREE) / size)
     return torch.from_numpy(_cubic(tau[:, None] - _abscissae(control))).to(device)
 
 
 @lru_cache(maxsize=16)
 def _sample_basis(control: int) -> tuple[np.ndarray, np.ndarray]:
-    """Values and slopes of the B-splines on a fine enough grid to see the largest gradient of the field."""
+    """Return values and slopes of the B-splines at the samples of the gradient, see ``_SAMPLES_PER_SPAN``."""
     tau = np.linspace(0, control - _DEGREE, (control - _DEGREE) * _SAMPLES_PER_SPAN + 1)
     offsets = tau[:, None] - _abscissae(control)
     return _cubic(offsets), _cubic_slope(offsets)
 
 
 class SplineWarp:
-    """A smooth, invertible warp of an image grid.
+    r"""A smooth, invertible warp of an image grid.
 
     Args:
         spatial_shape: size of the image, D numbers.
-        spacing: distance of voxel centers in mm, one per axis; rotation, shear and the elastic field live in this metric.
-        matrix: F, the (D, D) matrix by which content moves about the image center, in mm along the image's own axes.
-        translation: t, by which content moves after that, in mm, D numbers.
-        control: control points e_k of the elastic field in mm, shape (K_1, ..., K_D, D), at least 4 per axis. The K - 3
-            intervals between the inner control points cover the image from edge to edge. None: no elastic part.
-        max_gradient: the elastic field is scaled down as a whole until its gradient, relative to the affine part, is
-            nowhere larger than this (Frobenius norm of F grad e), 0 <= max_gradient < 1. See the note.
+        spacing: distance of voxel centers in mm, one per axis. Rotation, shear and the elastic field are computed in
+            mm.
+        matrix: F, (D, D), which moves the content about the image center, in mm along the axes of the image.
+        translation: t, D numbers in mm, by which the content moves afterwards.
+        control: control points :math:`e_k` of the elastic field in mm, shape (K_1, ..., K_D, D), at least 4 per axis.
+            The K - 3 intervals between the inner control points cover the image from edge to edge. None: no elastic
+            part.
+        max_gradient: largest gradient of the elastic field relative to the affine part (Frobenius norm of
+            :math:`F \nabla e`), at least 0 and below 1. A larger field is scaled down as a whole. See the note.
 
     Note:
-        ``|F grad e| <= q < 1`` makes ``u -> F (p - e(u)) + t`` a contraction, so that the warp cannot fold
-        (``det grad m >= (1 - q)^D det A > 0``) and the inverse of every point exists, is unique and is found by iterating
-        that map, the error shrinking by q in each step (Banach). Beyond the image the elastic field keeps its value at the
-        image's edge; the nearest point of a box is a contraction, so that the statement holds in all of space.
+        With :math:`|F \nabla e| \le q < 1`, the map :math:`u \to F (p - e(u)) + t` is a contraction. So the warp cannot
+        fold (:math:`\det \nabla m \ge (1 - q)^D \det A > 0`), and every point has exactly one inverse. Iterating the
+        map finds it, and each step reduces the error by the factor q (Banach). Beyond the image, the elastic field
+        keeps its value at the edge. The projection to the nearest point of a box does not increase distances, so all of
+        this holds in all of space.
 
     Raises:
-        ValueError: when ``matrix`` does not keep the orientation, when ``control`` has a wrong shape or
-            ``max_gradient`` is out of range.
+        ValueError: if ``matrix`` does not preserve the orientation, ``control`` has a wrong shape, or ``max_gradient``
+            is out of range.
 
     Example:
-
         >>> import numpy as np, torch
         >>> warp = SplineWarp((32, 24), (1.0, 1.0), np.eye(2), np.array([3.0, -2.0]))
         >>> warp.inverse(np.array([[10.0, 10.0]])).round(6)
@@ -116,7 +123,7 @@ class SplineWarp:
         self.translation = np.asarray(translation, dtype=np.float64)
         if np.linalg.det(self.matrix) <= 0:
             raise ValueError(
-                f"The affine part of a warp must keep the orientation, got the matrix {self.matrix.tolist()}."
+                f"The affine part of a warp must preserve the orientation, got the matrix {self.matrix.tolist()}."
             )
         if not 0 <= max_gradient < 1:
             raise ValueError(f"max_gradient must be at least 0 and below 1, got {max_gradient}.")
@@ -124,7 +131,8 @@ class SplineWarp:
             control = np.zeros((_DEGREE + 1,) * dims + (dims,))
         if control.ndim != dims + 1 or control.shape[-1] != dims or min(control.shape[:-1]) <= _DEGREE:
             raise ValueError(
-                f"control must have {dims} axes of at least 4 and a last one of {dims}, got {control.shape}."
+                f"control must have {dims} axes of at least 4 points and a last axis of {dims}, got shape "
+                f"{control.shape}."
             )
         self._center = (np.asarray(self.spatial_shape) - 1) / 2
         self._backward = np.linalg.inv(self.matrix)
@@ -135,7 +143,7 @@ class SplineWarp:
             self.control = control * (max_gradient / gradient)
 
     def elastic_gradient(self) -> float:
-        """The largest Frobenius norm of ``F grad e`` in the image: below 1 the warp does not fold."""
+        r"""Return the largest Frobenius norm of :math:`F \nabla e` in the image. Below 1 the warp does not fold."""
         if not self.control.any():
             return 0.0
         field = self.control @ self.matrix.T
@@ -150,7 +158,7 @@ class SplineWarp:
         return float(np.sqrt(np.max(square)))
 
     def elastic(self, u: np.ndarray) -> np.ndarray:
-        """The elastic displacement e in mm at centered physical coordinates ``u``, both (N, D)."""
+        """Return the elastic displacement e in mm at physical coordinates ``u``, both (N, D)."""
         tau = (u / self.spacing + self._center + 0.5) * (self._spans / np.asarray(self.spatial_shape))
         tau = np.clip(tau, 0, self._spans)
         field = self.control[None]
@@ -161,20 +169,20 @@ class SplineWarp:
         return field
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        """The backward map: where in the input image (index) the output shows at index ``points``, both (N, D)."""
+        """Return the indices in the input image that are shown at index ``points`` of the output, both (N, D)."""
         u = (points - self._center) * self.spacing
         return ((u - self.translation) @ self._backward.T + self.elastic(u)) / self.spacing + self._center
 
     def inverse(self, points: np.ndarray, tolerance: float = 1e-6, max_iterations: int = 200) -> np.ndarray:
-        """Where points of the input image are in the output.
+        """Return the positions of points of the input image in the output.
 
         Args:
-            points: index coordinates in the input image, (N, D) float64; NaN rows stay NaN.
+            points: index coordinates in the input image, (N, D) float64. NaN rows stay NaN.
             tolerance: largest error in voxels.
-            max_iterations: the iteration stops here at the latest.
+            max_iterations: largest number of iterations.
 
         Returns:
-            index coordinates in the output image, (N, D) float64; not confined to the image.
+            Index coordinates in the output image, (N, D) float64. They may lie outside the image.
         """
         target = (points - self._center) * self.spacing
         u = target @ self.matrix.T + self.translation
@@ -182,18 +190,24 @@ class SplineWarp:
             for _ in range(max_iterations):
                 last, u = u, (target - self.elastic(u)) @ self.matrix.T + self.translation
                 step = np.nan_to_num(np.abs(u - last) / self.spacing).max(initial=0.0)
-                if step < 0.2 * tolerance:  # the contraction is at most 0.8 by default: error <= 0.8 / (1 - 0.8) * step
+                # with the default contraction of at most 0.8, the error is at most 0.8 / (1 - 0.8) = 4 times the last
+                # step
+                if step < 0.2 * tolerance:
                     break
         return u / self.spacing + self._center
 
     def grid(self, device: torch.device | str = "cpu") -> torch.Tensor:
-        """The backward map at all voxels, as ``torch.nn.functional.grid_sample`` wants it with ``align_corners=False``.
+        """Return the backward map at all voxels, for ``torch.nn.functional.grid_sample`` with ``align_corners=False``.
 
-        B-splines reproduce affine maps: with the affine part evaluated at the positions of the control points and added to
-        them, one spline holds the whole warp, and the dense grid is a product of D small matrices, one per axis.
+        B-splines reproduce affine maps. So the affine part at the control points is added to the elastic field, one
+        spline stands for the whole warp, and the dense grid is a product of D small matrices, one per axis.
+
+        Args:
+            device: of the grid.
 
         Returns:
-            float64 tensor (1, n_1, ..., n_D, D); the coordinates are in reverse order and an image's edges are at -1 and 1.
+            float64 tensor (1, n_1, ..., n_D, D). Coordinates are in reverse order, and the edges of the image are at -1
+            and 1.
         """
         shape = np.asarray(self.spatial_shape)
         axes = [_abscissae(size) for size in self.control.shape[:-1]]
@@ -202,8 +216,8 @@ class SplineWarp:
         mapped = ((u - self.translation) @ self._backward.T + self.control) / self.spacing + self._center
         normalized = (2 * mapped + 1) / shape - 1
         device = torch.device(device)
-        # float64: a GPU's TF32 products would be off by a tenth of a pixel. The last axis goes first so that each product
-        # writes its result in the final memory order; the first axis, the only large product, goes last.
+        # float64: TF32 products of a GPU are off by a tenth of a pixel. The last axis goes first, so that each product
+        # writes its # result in the final memory order. The first axis, the only large product, goes last.
         field = torch.from_numpy(normalized[..., ::-1].copy()).to(device)
         for axis in reversed(range(len(shape))):
             size = field.shape[axis]

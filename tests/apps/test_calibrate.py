@@ -8,6 +8,8 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+"""``monai-landmarks calibrate``: regions.json, and predictions with their regions."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -16,7 +18,6 @@ from click.testing import CliRunner
 
 from monai_landmarks.apps.main import program
 from monai_landmarks.data import LandmarkSet, read_landmark_table, read_landmarks, write_landmark_table, write_landmarks
-from monai_landmarks.evaluation import calibrate_regions
 from monai_landmarks.uncertainty import ConformalRegions, covered
 
 NAMES = ("a", "b")
@@ -49,9 +50,7 @@ def test_from_predictions_to_regions_of_others(tmp_path, dims, shape):
     out = tmp_path / "out"
     result = run(old, truth, "--out", out, "--for", new, "--shape", shape, "--coverage", "0.8", "--min-std", "0")
     assert result.exit_code == 0, result.output
-    assert (
-        f"{out}: 90 files with regions" in result.output and "regions with a coverage of 80 %" in result.output
-    )
+    assert f"{out}: 90 files with regions" in result.output and "regions with a coverage of 80 %" in result.output
     regions = ConformalRegions.load(out / "regions.json")
     assert (regions.names, regions.cases, regions.spatial_dims, regions.shape) == (NAMES, (90, 90), dims, shape)
     # the radius of noise of 1 mm is its quantile: sqrt(chi-squared(0.8)), 1.794 in 2-D and 2.154 in 3-D
@@ -62,22 +61,6 @@ def test_from_predictions_to_regions_of_others(tmp_path, dims, shape):
         assert stated.coordinate_system == "LPS" and stated.coverage == 0.8
         held.append(covered(stated.to("RAS").with_spatial_dims(dims), case))
     assert abs(np.mean(held) - 0.8) < 4 * np.sqrt(0.16 * (1 / 90 + 1 / 180))
-
-
-def test_pixels_need_their_size(tmp_path):
-    _, _, true = make(tmp_path, 2, 12, seed=0)
-    index = {name: LandmarkSet(NAMES, case.points, "index") for name, case in true.items()}
-    moved = {name: LandmarkSet(NAMES, case.points + (3.0, 4.0), "index") for name, case in true.items()}
-    write_landmark_table(tmp_path / "true.csv", index)
-    write_landmark_table(tmp_path / "found.csv", moved)
-    with pytest.raises(ValueError, match="0.nii: the points are in pixels of unknown size"):
-        calibrate_regions(tmp_path / "found.csv", tmp_path / "true.csv")
-    regions = calibrate_regions(tmp_path / "found.csv", tmp_path / "true.csv", spacing=0.5)
-    assert regions.bounds == pytest.approx([2.5, 2.5])
-    result = run(tmp_path / "found.csv", tmp_path / "true.csv", "--spacing", 1, "--out", tmp_path / "out", "--pooled")
-    assert result.exit_code == 0 and ConformalRegions.load(tmp_path / "out/regions.json").bounds == pytest.approx(
-        [5, 5]
-    )
 
 
 def test_what_cannot_hold_regions_is_left_out_with_a_note(tmp_path):

@@ -20,14 +20,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from monai_landmarks.apps.main import program
-from monai_landmarks.data import (
-    check_data,
-    load_landmark_datalist,
-    require_valid_datalist,
-    write_hand_phantom,
-    write_spine_phantom,
-)
-from monai_landmarks.evaluation import write_contact_sheet
+from monai_landmarks.data import load_landmark_datalist, require_valid_datalist, write_hand_phantom, write_spine_phantom
 
 
 def check(*args):
@@ -157,29 +150,3 @@ def test_wrong_usage(hand, tmp_path):
     result = check(images, table, "--spacing", 1, "--sheet", 0, "--out", tmp_path, "--group-pattern", "patient")
     assert result.exit_code == 1 and "Error: group pattern 'patient' is not found" in result.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_sheet_shows_points_at_their_places(tmp_path):
-    """On dark pictures with a bright corner: the corner, and dots in the colors of the landmarks."""
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for i in range(5):
-        pixels = np.zeros((40, 40), np.uint8)
-        pixels[32:38, 2 : 7 + i] = 250  # no two are the same
-        Image.fromarray(pixels).save(folder / f"{i}.png")
-    rows = "".join(f"{i},a,10,30\n{i},b,30,10\n{i},c,{70 if i == 3 else 20},20\n" for i in range(5))
-    (tmp_path / "t.csv").write_text(f"image,landmark,x,y\n{rows}")
-    result = check_data(folder, tmp_path / "t.csv", spacing=1)
-    assert write_contact_sheet(result, tmp_path / "all.png") == [f"{i}.png" for i in range(5)]
-    assert write_contact_sheet(result, tmp_path / "two.png", 2) == ["0.png", "3.png"]  # the faulty one comes first
-    assert write_contact_sheet(result, tmp_path / "none.png", 0) == [] and not (tmp_path / "none.png").exists()
-    with Image.open(tmp_path / "two.png") as sheet:
-        pixels = np.asarray(sheet.convert("RGB")).astype(int)
-    dark = (pixels.sum(axis=2) < 40)[:, : pixels.shape[1] // 2]  # the first of two tiles, and some letters
-    rows, columns = (np.flatnonzero(dark.mean(axis=axis) > 0.3) for axis in (1, 0))
-    tile = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    # the corner of the first picture, the first and the last of the color map
-    for color, (x, y) in {(255, 255, 255): (4, 34.5), (255, 0, 41): (10, 30), (255, 0, 191): (20, 20)}.items():
-        found = np.argwhere(np.abs(tile - color).sum(axis=2) < 60)
-        center = found.mean(axis=0) / tile.shape[:2] * 40 - 0.5
-        np.testing.assert_allclose(center, [y, x], atol=0.5)

@@ -74,8 +74,8 @@ def test_wrong_usage(datalist, tmp_path):
     for arguments, code, message in (
         ([datalist], 2, "Missing option '--out'"),
         ([datalist, *out, "--set", "batch_size"], 2, "is not a setting; expected NAME=VALUE, for example batch_size=2"),
-        ([datalist, *out, "--set", "batches=2", *QUICK], 1, "no setting 'batches'; there are: modality"),
-        ([datalist, *out, "--schema", "cephalometric_19"], 1, "does not know the landmark"),
+        ([datalist, *out, "--set", "batches=2", *QUICK], 1, "unknown setting 'batches'; expected one of modality"),
+        ([datalist, *out, "--schema", "cephalometric_19"], 1, "lacks the landmark"),
         ([datalist, *out, "--schema", "hands"], 1, "hand_37"),
         ([datalist.parent / "landmarks.csv", *out], 1, "landmarks.csv"),
     ):

@@ -8,73 +8,16 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The report: numbers that are right, text that is only text, and a page that a browser shows without asking for anything."""
+
+"""``monai-landmarks report``: what it draws, prints and refuses."""
 
 from __future__ import annotations
 
-import re
-from html import escape
-from html.parser import HTMLParser
-
-import nibabel as nib
-import numpy as np
 import pytest
-from browser import Page
 from click.testing import CliRunner
-from PIL import Image
+from reports import IMAGES, Content, make, skip_painting
 
 from monai_landmarks.apps.main import program
-from monai_landmarks.data import LandmarkSet, datalist_item, save_datalist, write_landmarks
-from monai_landmarks.evaluation import evaluate_predictions, write_report
-from monai_landmarks.schema import Landmark, LandmarkSchema, Measurement, compare_measurements
-from monai_landmarks.visualize import report_page
-
-NAN = float("nan")
-# what a stranger may call landmarks and images
-NAMES = ("<script>alert(1)</script>", 'tip" onload="x', "$\\frac{1", "plain & simple")
-IMAGES = {2: "<img src=x> {}.png", 3: "case $_{}.nii.gz"}
-SIZES = {2: (40, 30), 3: (14, 12, 16)}
-SPACING = 0.5
-FEW = {"resamples": 30}
-
-
-def write_image(path, dims, random):
-    pixels = random.randint(0, 255, SIZES[dims]).astype(np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if dims == 2:
-        Image.fromarray(pixels.T).save(path)
-    else:
-        nib.save(nib.Nifti1Image(pixels, np.diag([-SPACING, -SPACING, 2 * SPACING, 1])), path)
-
-
-def make(folder, dims, count=8, radius=1.0, sure=True, stated=True):
-    """A datalist with images, and predictions whose noise has the covariance that they state; the first misses a landmark."""
-    random = np.random.RandomState(dims)
-    items = []
-    for i in range(count):
-        path = folder / "images" / IMAGES[dims].format(i)
-        write_image(path, dims, random)
-        index = random.uniform(0.2, 0.8, (4, dims)) * SIZES[dims]
-        true = LandmarkSet(NAMES, index, "index")
-        affine = np.diag([-SPACING, -SPACING, 1.0 if dims == 2 else 2 * SPACING, 1.0])
-        world = true.to_world(affine)
-        points = world.points + random.normal(0, 0.8, index.shape)
-        if i == 0:
-            points[3] = NAN
-        unit = np.broadcast_to(np.eye(dims), (4, dims, dims))
-        found = LandmarkSet(
-            NAMES,
-            points,
-            "RAS",
-            covariances=0.64 * unit if sure else None,
-            regions=radius**2 * unit if stated else None,
-            coverage=0.9 if stated else None,
-        )
-        write_landmarks(folder / "pred" / path.name.replace(".png", ".mrk.json").replace(".nii.gz", ".mrk.json"), found)
-        items.append(datalist_item(f"images/{path.name}", true, SPACING if dims == 2 else None))
-    definition = {"names": NAMES, "pairs": [], "coordinate_system": "index"}
-    save_datalist(folder / "datalist.json", {"landmarks": definition, "training": [], "validation": items})
-    return folder / "pred", folder / "datalist.json"
 
 
 def run(*args):
@@ -83,141 +26,7 @@ def run(*args):
 
 @pytest.fixture
 def words_only(monkeypatch):
-    """Pictures are made, but not painted, which takes most of the time; the tests with a browser look at real ones."""
-
-    def unpainted(figure, alt, caption, format, kind):
-        return f'<figure><img src="data:image/{format}" alt="{escape(alt)}"><figcaption>{escape(caption)}</figcaption></figure>'
-
-    monkeypatch.setattr(report_page, "_picture", unpainted)
-
-
-class Content(HTMLParser):
-    """What is on a page, without a browser."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.tags, self.pictures, self.words = [], [], []
-        self._hidden = False
-        self.feed(path.read_text(encoding="utf-8"))
-        self.text = re.sub(r"\s+", " ", " ".join(self.words))
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self._hidden = tag == "style"
-        if tag == "img":
-            self.pictures.append(dict(attrs))
-
-    def handle_endtag(self, tag):
-        self._hidden = False
-
-    def handle_data(self, data):
-        if not self._hidden:
-            self.words.append(data)
-
-
-@pytest.mark.parametrize("dims", [2, 3])
-def test_in_a_browser(tmp_path, dims):
-    pred, datalist = make(tmp_path, dims)
-    out = tmp_path / "out" / "report.html"
-    result = run(pred, datalist, "--out", out, "--cases", 1, "--title", "<b>Spine & hand</b>")
-    assert result.exit_code == 0, result.output
-    assert [path.name for path in out.parent.iterdir()] == ["report.html"]
-    with Page(out, tmp_path / "profile", dark=dims == 3) as page:
-        assert page.complaints == []
-        assert [url for url in page.requests if not url.startswith("data:")] == [out.as_uri()]
-        pictures = page.run(
-            "[...document.images].map(i => [i.complete && i.naturalWidth > 0, i.alt, i.src.slice(0, 5)])"
-        )
-        # two curves beside each other, the rate, the boxes; an image in 2-D is one picture and in 3-D two
-        assert len(pictures) == 4 + (2 if dims == 2 else 4)
-        assert all(loaded and len(alt) > 20 and source == "data:" for loaded, alt, source in pictures)
-        assert page.run("document.title") == "<b>Spine & hand</b>" == page.run("document.querySelector('h1').innerText")
-        assert page.run("document.querySelectorAll('script, main b, iframe, link[rel=stylesheet]').length") == 0
-        text = page.run("document.body.textContent")
-        assert all(name in text for name in NAMES) and IMAGES[dims].format(3) in text
-        tables = page.run(
-            "[...document.querySelectorAll('table')].map(t => !!t.caption && t.querySelectorAll('th[scope]').length)"
-        )
-        assert len(tables) == 5 and all(tables)
-        assert page.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-        dark = page.run("getComputedStyle(document.body).backgroundColor") == "rgb(20, 20, 20)"
-        assert dark == (dims == 3)
-        # the keyboard alone: the first stop skips the navigation, and a folded table opens
-        page.press("Tab", 9)
-        assert page.run("document.activeElement.className") == "skip"
-        page.run("document.querySelector('summary').focus()")
-        page.press("Enter", 13)
-        assert page.run("document.querySelector('details').open")
-
-
-def test_numbers_are_those_of_the_evaluation(tmp_path, words_only):
-    pred, datalist = make(tmp_path, 2)
-    evaluation = evaluate_predictions(pred, datalist, **FEW)
-    assert write_report(evaluation, tmp_path / "report.html", source="these and those") == []
-    page = Content(tmp_path / "report.html")
-    rows = {row["metric"]: row for row in evaluation.summary()}
-    assert (
-        f"mean error {rows['MRE']['value']:.2f} mm {rows['MRE']['low']:.2f} to {rows['MRE']['high']:.2f}" in page.text
-    )
-    assert f"within 2 mm {rows['SDR 2 mm']['value']:.1f} %" in page.text and "missed 1 of 32" in page.text
-    assert "these and those" in page.text
-    worst = max(evaluation.per_image(), key=lambda row: row["mean"])
-    assert f"{worst['image']}: mean error {worst['mean']:.2f} mm" in page.text
-    held = int((evaluation.errors <= 1.0).sum())
-    share = 100 * held / 31
-    assert (
-        f"they should contain 90 % of the landmarks. They contain {share:.1f} %" in page.text
-        and f": {held} of 31 in 8 images" in page.text
-    )
-    root = np.sqrt(np.mean(evaluation.errors[np.isfinite(evaluation.errors)] ** 2))
-    assert f"error of {np.sqrt(2 * 0.64):.2f} mm. The observed one is {root:.2f} mm" in page.text
-    # in a plane the region of level c of a Gaussian ends where 1 - exp(-r^2 / (2 variance)) = c
-    levels = 1 - np.exp(-(evaluation.errors[np.isfinite(evaluation.errors)] ** 2) / (2 * 0.64))
-    for level in (0.5, 0.9):
-        assert f" {100 * level:g} {100 * np.mean(levels <= level):.1f} " in page.text
-    assert page.tags.count("script") == 0 and all(picture["src"].startswith("data:image/") for picture in page.pictures)
-
-
-@pytest.mark.parametrize(
-    "radius, said",
-    [(0.1, "the regions are too small"), (1.7, "agrees with the stated coverage"), (50.0, "larger than necessary for these images")],
-)
-def test_coverage_is_judged(tmp_path, words_only, radius, said):
-    """Noise of 0.8 mm along each of two axes: 90 % lie within 1.7 mm."""
-    pred, datalist = make(tmp_path, 2, count=30, radius=radius)
-    assert run(pred, datalist, "--out", tmp_path / "report.html", "--cases", 0).exit_code == 0
-    assert said in Content(tmp_path / "report.html").text
-
-
-@pytest.mark.parametrize(
-    "sure, stated, there, absent",
-    [
-        (False, False, "have no covariances and no regions", "root mean square"),
-        (True, False, "they predict a root mean square error of", "Stated regions"),
-        (False, True, "Stated regions", "root mean square"),
-    ],
-)
-def test_says_what_the_predictions_do_not_hold(tmp_path, words_only, sure, stated, there, absent):
-    pred, datalist = make(tmp_path, 2, count=3, sure=sure, stated=stated)
-    result = run(pred, datalist, "--out", tmp_path / "report.html", "--cases", 1)
-    assert result.exit_code == 0, result.output
-    page = Content(tmp_path / "report.html")
-    assert there in page.text and absent not in page.text
-    ellipses = "a stated coverage of 90 %" if stated else "two standard deviations" if sure else None
-    assert ("Ellipses:" in page.text) == (ellipses is not None) and (ellipses or "") in page.text
-
-
-def test_measurements_stand_in_the_report(tmp_path, words_only):
-    evaluation = evaluate_predictions(*make(tmp_path, 2), **FEW)
-    write_report(evaluation, tmp_path / "report.html")
-    assert "Measurements" not in Content(tmp_path / "report.html").text
-    apart = Measurement("apart", "distance(a, b)", "mm")
-    schema = LandmarkSchema("two", 2, (Landmark("a"), Landmark("b")), measurements=(apart,))
-    true = np.array([[[0.0, 0.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 10.0]]])
-    evaluation.measurements = compare_measurements(schema, true * [[[1.1]], [[0.8]]], true)
-    write_report(evaluation, tmp_path / "report.html")
-    # 0.5 mm too long and 2 mm too short
-    assert "apart mm 2 0 1.25 -0.75 1.25" in Content(tmp_path / "report.html").text
+    skip_painting(monkeypatch)
 
 
 def test_without_images_and_with_one_that_cannot_be_read(tmp_path, words_only):
@@ -239,14 +48,6 @@ def test_images_beside_landmark_files(tmp_path, words_only, images):
     result = run(pred, pred, "--images", tmp_path / images, "--out", tmp_path / "report.html", "--cases", 1)
     assert result.exit_code == 0, result.output
     assert len(Content(tmp_path / "report.html").pictures) == 4 + 4
-
-
-def test_the_same_predictions_are_the_same_file(tmp_path, words_only):
-    pred, datalist = make(tmp_path, 2, count=2)
-    for name in ("a", "b"):
-        run(pred, datalist, "--out", tmp_path / name, "--compare", pred)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert "other predictions: mean error" in Content(tmp_path / "a").text
 
 
 def test_nothing_is_written_where_the_evaluation_fails(tmp_path, words_only):

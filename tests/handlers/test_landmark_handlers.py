@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Tables and landmark files of a MONAI evaluator, beside MONAI's own metric handler and saver."""
+"""Tables and landmark files of a MONAI evaluator, together with MONAI's own metric handler and saver."""
 
 from __future__ import annotations
 
@@ -96,6 +96,13 @@ def test_report(tmp_path, caplog, dims):
     assert rows[1]["image"] == "/data/a/case1.png" and rows[1]["menton"] == "" and float(rows[1]["sella"]) == 1.0
     assert "MRE 2.07" in caplog.text and str(tmp_path / "eval") in caplog.text
     assert report.report is not None and report.report.summary()[0] == ("images", 5, "images")
+
+
+def test_report_names_an_image_that_was_evaluated_twice(tmp_path, caplog):
+    cases = make_cases(2)
+    for images, count in ((cases, 0), ([*cases, cases[1]], 1)):
+        make_evaluator(images, [LandmarkReport(tmp_path, NAMES)]).run(1)
+        assert caplog.text.count("1 images were evaluated more than once, for example /data/a/case1.png") == count
 
 
 def test_report_says_what_is_lacking(tmp_path):

@@ -20,6 +20,7 @@ import pytest
 import torch
 from engines import Regressor, make_cases, make_evaluator, make_trainer
 from ignite.engine import Events
+from monai.engines.utils import IterationEvents
 from monai.handlers import ValidationHandler
 
 from monai_landmarks.handlers import OverlaySaver, ResumeTraining, TrainingCurve, TrainingProgress
@@ -39,7 +40,7 @@ def test_overlays(tmp_path, dims, select, expected):
 
 
 def test_overlays_lie_on_the_image(tmp_path, monkeypatch):
-    """Prediction in the world, truth in pixels: both come to the pixels of the image."""
+    """World points of the prediction and index points of the ground truth are both drawn in pixels of the image."""
     views = []
     monkeypatch.setattr("monai_landmarks.handlers.overlay_saver.draw_views", lambda v, *_: views.extend(v) or _Figure())
     cases = make_cases(2)
@@ -55,6 +56,21 @@ def test_overlays_lie_on_the_image(tmp_path, monkeypatch):
 class _Figure:
     def savefig(self, path):
         path.write_bytes(b"")
+
+
+def test_a_missed_landmark_does_not_make_an_image_the_worst(tmp_path):
+    """The other landmarks of the first case have no error."""
+
+    def miss(engine):
+        for item in engine.state.output:
+            if item["image"].meta["filename_or_obj"].endswith("case0.png"):
+                item["pred_points"][0, 0] = torch.inf
+
+    evaluator = make_evaluator(make_cases(), [OverlaySaver(tmp_path, num_images=2, select="worst")])
+    evaluator.add_event_handler(IterationEvents.MODEL_COMPLETED, miss)
+    evaluator.run(1)
+    names = {"overlays.png", "overlay_01_case4.png", "overlay_02_case3.png"}
+    assert {path.name for path in tmp_path.iterdir()} == names
 
 
 def test_overlays_without_truth(tmp_path):
@@ -94,7 +110,7 @@ def test_curve_goes_on_after_resuming(tmp_path, curve_first):
     def collect(engine):
         losses.setdefault(engine.state.epoch, []).append(float(engine.state.output[0]["loss"]))
 
-    for max_epochs, stop_at in ((5, 8), (5, None)):  # three iterations an epoch: stopped in the third
+    for max_epochs, stop_at in ((5, 8), (5, None)):  # three iterations per epoch: stopped in the third epoch
         trainer, _ = training(tmp_path, max_epochs, stop_at, curve_first)
         trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: losses.pop(engine.state.epoch, None))
         trainer.add_event_handler(Events.ITERATION_COMPLETED, collect)

@@ -115,7 +115,7 @@ def test_flip_errors():
         FlipEnsembleInferer(2)(images, net)
     with pytest.raises(ValueError, match="3 landmarks, but names and pairs are for 2"):
         FlipEnsembleInferer(0, names=["a", "b"])(images, net)
-    with pytest.raises(ValueError, match="'x', which is not among"):
+    with pytest.raises(ValueError, match="'x' is not among"):
         FlipEnsembleInferer(0, [("x", "left")], NAMES)
 
 

@@ -204,8 +204,9 @@ def test_what_looks_best_in_one_window_may_not_be_best():
 @pytest.mark.parametrize("dims", [2, 3])
 def test_maximum_in_a_cell_whose_bound_is_low(dims):
     """
-    Two windows overlap in columns 16 to 31. In the upper cell each has a peak of 1 where the other has none: the bound is 1 and
-    the highest mean 0.5. In the lower cell both agree on a peak of 0.65: bound and mean are 0.65, which is not near 1.
+    Two windows overlap in columns 16 to 31. In the upper cell each has a peak of 1 where the other has none: the bound
+    is 1 and the highest mean 0.5. In the lower cell both agree on a peak of 0.65: bound and mean are 0.65, which is not
+    near 1.
     """
     size = (32, 48) if dims == 2 else (32, 48, 16)
     rest = () if dims == 2 else (8.0,)

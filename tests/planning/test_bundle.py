@@ -218,14 +218,14 @@ def test_settings_that_are_given(datalists, tmp_path):
     rows = [summary.names.index(name) for name in ("radius_styloid", "ulna_styloid")]
     assert train["augmentation"][0]["pairs"] == [rows] and train["augmentation"][0]["prob"] == 0.25
     for wrong, message in (
-        ({"batch": 3}, "no setting 'batch'; there are: modality"),
-        ({"spatial_size": [64]}, "expected 2 whole numbers"),
+        ({"batch": 3}, "unknown setting 'batch'; expected one of modality"),
+        ({"spatial_size": [64]}, "expected 2 positive integers"),
         ({"modality": "US"}, "expected one of CT, MR, X-ray"),
         ({"intensity": "none"}, "expected 'standardize'"),
     ):
         with pytest.raises(ValueError, match=message):
             make_plan(summary, "scn", Machine("cpu", 8 * GIB), given=wrong)
-    with pytest.raises(ValueError, match="no method 'unet'; there are: scn"):
+    with pytest.raises(ValueError, match="unknown method 'unet'; expected one of scn"):
         make_plan(summary, "unet", Machine("cpu", 8 * GIB))
 
 
@@ -243,8 +243,8 @@ def test_a_schema(datalists, tmp_path, method):
     assert sigma[1] == pytest.approx(3.0 / voxel, abs=1e-3) and sigma[0] != sigma[1]
     assert train["loss_def"].get("learn_sigma", False) is False and plan.choices["flip"].value == 0.5
     for wrong, message in (
-        (LandmarkSchema("s", 3, marks), "3-D landmarks, the images are 2-D"),
-        (LandmarkSchema("s", 2, marks[1:]), "does not know the landmark 'radius_styloid'"),
+        (LandmarkSchema("s", 3, marks), "3-D landmarks, but the images are 2-D"),
+        (LandmarkSchema("s", 2, marks[1:]), "lacks the landmark 'radius_styloid'"),
     ):
         with pytest.raises(ValueError, match=message):
             apply_schema(summary, wrong)
@@ -254,7 +254,7 @@ def test_a_folder_in_use_is_left_alone(datalists, tmp_path):
     plan = make_plan(summarize_datalist(datalists[2]), "scn", Machine("cpu", 8 * GIB), given=SMALL)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "mine.txt").write_text("mine")
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="exists already"):
         write_bundle(tmp_path / "b", plan, datalists[2])
     assert [path.name for path in tmp_path.rglob("*")] == ["b", "mine.txt"]
 

@@ -74,5 +74,5 @@ def test_this_machine():
     assert Machine.here("cuda", 10 * GIB) == Machine("cuda", 6 * GIB) and Machine("cuda", 1).on_gpu
     assert Machine.here(memory=GIB).device == ("cuda" if torch.cuda.is_available() else "cpu")
     if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="no GPU here"):
+        with pytest.raises(ValueError, match="this machine has no GPU"):
             Machine.here("cuda")

@@ -34,7 +34,7 @@ from monai_landmarks.planning.grid import (
 )
 from monai_landmarks.planning.intensity import choose_intensity, normalization_config
 from monai_landmarks.planning.methods import sigma_weight
-from monai_landmarks.planning.patches import choose_patches_per_image, plan_patches, volume_size
+from monai_landmarks.planning.patches import choose_patches, choose_patches_per_image, volume_size
 from monai_landmarks.planning.sigma import choose_sigma, sigma_in_voxels
 from monai_landmarks.planning.spatial_factor import KERNEL, SMALLEST_FACTOR, choose_spatial_factor
 from monai_landmarks.schema import Landmark, LandmarkSchema
@@ -125,7 +125,7 @@ VOLUMES = [
 
 def patches(data, machine=CPU, multiple=16, **given):
     patience, (_, _, whole) = SCN_METHOD.voxels[machine.device, 3], grid(data, machine, multiple)
-    return plan_patches(data, machine, MEMORY, patience, multiple, Choice(whole, ""), given), whole
+    return choose_patches(data, machine, MEMORY, patience, multiple, Choice(whole, ""), given), whole
 
 
 @pytest.mark.parametrize("data", VOLUMES)
@@ -259,7 +259,7 @@ def test_intensity():
 
 def test_augmentation():
     assert choose_translate([100, 200, 50], 2.0).value == [5.0, 10.0, 2.5]
-    assert choose_translate([100, 200], 2.0).reason == "5 % of the grid to either side, 10 x 20 mm"
+    assert choose_translate([100, 200], 2.0).reason == "up to 5 % of the grid in either direction, 10 x 20 mm"
     assert choose_elastic([100, 200], 0.5).value == 4.0
 
 
@@ -274,8 +274,8 @@ def test_choices():
     choices = Choices({"a": 1, "c": 2})
     assert choices.choose("a", lambda: Choice(5, "x")) == 1 and choices["a"].reason == "given"
     assert choices.choose("b", lambda: Choice(6, "y")) == 6
-    with pytest.raises(ValueError, match="no setting 'c'; there are: a, b"):
-        choices.check_given()
+    with pytest.raises(ValueError, match="unknown setting 'c'; expected one of a, b"):
+        choices.require_known_settings()
 
 
 def test_methods_have_a_bundle():

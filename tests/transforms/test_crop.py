@@ -143,7 +143,7 @@ def test_bad_arguments(arguments):
 
 def test_images_of_different_sizes_and_missing_points_are_refused():
     data = {"image": where(2), "other": where(2)[:, 1:], "points": np.array(POINTS[2])}
-    with pytest.raises(ValueError, match="one size"):
+    with pytest.raises(ValueError, match="same size"):
         RandCropByLandmarksd(["image", "other"], "points", 8)(data)
     with pytest.raises(ValueError, match="points are needed"):
         RandCropByLandmarks(8)(where(2))

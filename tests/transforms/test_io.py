@@ -148,9 +148,9 @@ def test_2d_images_and_3d_files(tmp_path: Path) -> None:
 
 
 def test_pixels_need_the_image_as_it_was_loaded(png: Path) -> None:
-    with pytest.raises(ValueError, match="load the image first"):
+    with pytest.raises(ValueError, match="Load the image first"):
         LoadLandmarks()(ROWS)
-    with pytest.raises(KeyError, match="load it first"):
+    with pytest.raises(KeyError, match="Load it first"):
         LoadLandmarksd("label")({"label": ROWS})
     late = Compose(
         [
@@ -233,12 +233,12 @@ def test_save_2d_slice_in_its_plane(tmp_path: Path) -> None:
 def test_save_errors(tmp_path: Path) -> None:
     saver, points = SaveLandmarks(names=NAMES, output_dir=tmp_path), np.zeros((3, 2))
     image = MetaTensor(torch.zeros(1, 5, 5), meta={"filename_or_obj": "a.png"})
-    with pytest.raises(ValueError, match="need their image"):
+    with pytest.raises(ValueError, match="pass their image"):
         saver(points)
     with pytest.raises(ValueError, match="2 points.*3 landmark names"):
         saver(points[:2], image)
     with pytest.raises(ValueError, match=r"scores has shape \(2,\); expected \(3,\)"):
         saver(points, image, np.zeros(2))
-    with pytest.raises(ValueError, match="names the image"):
+    with pytest.raises(ValueError, match="Pass filename"):
         saver(points, MetaTensor(torch.zeros(1, 5, 5)))
     assert not list(tmp_path.iterdir())

@@ -62,5 +62,5 @@ def test_fine_texture_is_smoothed_before_it_is_skipped():
 def test_wrong_spacings_are_refused():
     with pytest.raises(ValueError, match="positive"):
         ResampleToSpacing((1.0, 0.0))
-    with pytest.raises(ValueError, match="3 axes, the image has 2"):
+    with pytest.raises(ValueError, match="3 values, but the image has 2 axes"):
         ResampleToSpacing((1.0, 1.0, 1.0))(torch.zeros(1, 4, 4))

@@ -134,8 +134,8 @@ def test_closed_forms() -> None:
 @pytest.mark.parametrize("dims", [2, 3])
 def test_scaling_then_shear_then_rotation(dims: int) -> None:
     """
-    By hand, from the image center: (10, 4) is scaled to (15, 4), sheared to (15 + 4 / 2, 4) = (17, 4), turned by a right angle to
-    (-4, 17), and moved by (1, 2). Any other order ends elsewhere. A third coordinate stays.
+    By hand, from the image center: (10, 4) is scaled to (15, 4), sheared to (15 + 4 / 2, 4) = (17, 4), turned by a
+    right angle to (-4, 17), and moved by (1, 2). Any other order ends elsewhere. A third coordinate stays.
     """
     quarter, half = (math.pi / 2,) * 2, (0.5, 0.5)
     ranges: dict[str, Any] = {
@@ -321,7 +321,7 @@ def test_bad_shapes() -> None:
         warp(torch.zeros(1, 8, 8, 8), torch.zeros(3, 2))
     with pytest.raises(ValueError, match="channel-first"):
         warp(torch.zeros(8, 8))
-    with pytest.raises(ValueError, match="one size"):
+    with pytest.raises(ValueError, match="same size"):
         RandLandmarkWarpd(("image", "mask"), "label", prob=1.0)(
             {"image": torch.zeros(1, 8, 8), "mask": torch.zeros(1, 9, 8), "label": torch.zeros(1, 1, 2)}
         )

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What the figures show: where pixels and points lie, not how they look."""
+"""Contents of the figures: positions of pixels and points, not their appearance."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from monai_landmarks.visualize import (
 
 
 def drawn(figure, tmp_path):
-    """The pixels of a figure."""
+    """Return the pixels of a figure."""
     path = tmp_path / "figure.png"
     figure.savefig(path)
     assert path.stat().st_size > 1000
@@ -101,7 +101,7 @@ def test_a_window_shows_a_part_and_leaves_everything_where_it_is(dims):
 
 
 def test_names_are_no_mathematics(tmp_path):
-    """A dollar sign is one, and what would be no formula does not stop the drawing."""
+    """A dollar sign is drawn as it is, and an invalid formula does not raise an error."""
     names = ["$\\frac{1$", "$a$"]
     points = np.array([[4.0, 4.0], [9.0, 9.0]])
     drawn(draw_landmarks(np.zeros((1, 16, 16)), points, names=names, title=names[0]), tmp_path)
@@ -126,7 +126,7 @@ def test_errors_as_large_as_stated_lie_on_the_diagonal(tmp_path):
     dots, diagonal, groups = figure.axes[0].lines
     assert len(dots.get_xdata()) == 198 and np.array_equal(diagonal.get_xdata(), diagonal.get_ydata())
     assert len(groups.get_xdata()) == 8
-    # a group of 25: the root mean square of its errors is known to about 10 %
+    # in a group of 25, the root mean square error has an uncertainty of about 10 %
     assert np.abs(np.log(groups.get_ydata() / groups.get_xdata())).max() < 0.4
     drawn(draw_error_against_uncertainty([np.nan], [1.0]), tmp_path)
 
@@ -200,6 +200,33 @@ def test_heatmaps(tmp_path, shape, low):
     figure = draw_heatmaps(torch.rand(1, *shape), heatmaps, names=list("abcdefg"), columns=4, share_scale=low < 0)
     assert len(figure.axes) == 8 and figure.axes[2].get_title() == "c"
     drawn(figure, tmp_path)
+
+
+@pytest.mark.parametrize("size", [(24, 16), (24, 16, 8)])
+def test_heatmaps_lie_on_their_image(size):
+    """The value with the largest magnitude, which selects the slice of a volume, is negative."""
+    peak, dims = (17, 5, 6)[: len(size)], len(size)
+    image, heatmap = np.zeros(size), np.full(size, 0.1)
+    image[peak], heatmap[peak] = 1.0, -2.0
+    heatmap[(3, 11, 1)[:dims]] = 1.5
+    background, overlay = draw_heatmaps(image[None], heatmap[None]).axes[0].images
+    for shown in (background.get_array(), -overlay.get_array()):
+        assert shown.shape == (16, 24)  # rows run along the second axis
+        assert np.unravel_index(shown.argmax(), shown.shape) == (5, 17)
+
+
+def test_boxes_show_quartiles_and_whiskers_from_5_to_95_percent():
+    axes = draw_error_boxplot(np.arange(101.0)[:, None]).axes[0]
+    ends = {float(value) for line in axes.lines for value in line.get_xdata()}
+    assert ends == {5.0, 25.0, 50.0, 75.0, 95.0}
+    assert sorted(set(axes.patches[0].get_path().vertices[:, 0])) in ([25.0, 75.0], [0.0, 25.0, 75.0])
+
+
+def test_groups_show_the_root_mean_square_error():
+    errors = np.tile([0.0, 2.0], 40)
+    groups = draw_error_against_uncertainty(errors, np.linspace(1, 1.001, 80)).axes[0].lines[2]
+    np.testing.assert_allclose(groups.get_ydata(), np.sqrt(2))
+    np.testing.assert_allclose(groups.get_xdata(), 1, rtol=1e-3)
 
 
 def test_sdr_curve_goes_through_the_rates():

@@ -1,0 +1,172 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Prediction with each bundle, on images whose landmarks are known: the network passes a bright spot on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from spot_bundles import PICTURES, SPOTS, change, spot, spot_bundle, write_spots
+
+from monai_landmarks.data import bundle_landmark_names, read_landmark_table, read_landmarks
+from monai_landmarks.evaluation import predict_landmarks
+from monai_landmarks.uncertainty import ConformalRegions
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_points_are_where_the_spots_are(name, tmp_path):
+    """Images of different sizes share a batch, and two have the same name."""
+    root, images, out = spot_bundle(tmp_path, name), write_spots(tmp_path / "images"), tmp_path / "out"
+    names = bundle_landmark_names(root / "configs" / "metadata.json")
+    count = len(names)
+    ConformalRegions(tuple(names), 0.9, (2.0,) * count, (20,) * count, 2).save(tmp_path / "regions.json")
+    options = {"spacing": 0.5, "device": "cpu", "batch_size": 3, "regions": tmp_path / "regions.json"}
+    result = predict_landmarks(root, images, out, ["mrk.json", "fcsv"], **options)
+    table = read_landmark_table(out / "predictions.csv")
+    for image, (_, point) in SPOTS.items():
+        landmarks = table[str(images / image)]
+        assert landmarks.names == tuple(names)
+        np.testing.assert_allclose(landmarks.points, np.tile(point, (len(names), 1)), atol=0.1)
+        assert (landmarks.scores > 0).all()
+        width = max(SPOTS[image][0]) / 20  # of the spot
+        np.testing.assert_allclose(
+            landmarks.covariances, np.tile(width**2 * np.eye(2), (len(names), 1, 1)), atol=0.5 * width**2
+        )
+        for suffix in ("mrk.json", "fcsv"):
+            slicer = read_landmarks(out / f"{image.removesuffix('.png').replace('/', '_')}.{suffix}").to("LPS")
+            np.testing.assert_allclose(slicer.points, [[0.5 * x for x in point] + [0]] * len(names), atol=0.1)
+            np.testing.assert_allclose(slicer.uncertainty, 0.5 * width * 2**0.5, rtol=0.3)  # mm
+            np.testing.assert_allclose(slicer.region_radius, 2, rtol=1e-5)
+            assert slicer.coverage == 0.9
+    assert not result.unreadable
+    assert set(result.written) == {path for path in out.rglob("*") if path.is_file()}
+
+
+def test_pictures_and_slices_share_a_batch(tmp_path):
+    """Only the pictures are told their spacing; a slice knows where it lies."""
+    root, images, out = spot_bundle(tmp_path), tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    picture = spot((90, 120), (40.3, 70.6))
+    picture.save(images / "a.png")
+    affine = np.array([[-0.2, 0, 0, 10], [0, -0.2, 0, 20], [0, 0, 1, 30], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(np.asarray(picture).T[..., None], affine), images / "b.nii")
+    result = predict_landmarks(root, images, out, spacing=(0.5, 0.5), device="cpu", batch_size=2)
+    assert not result.unreadable
+    expected = {"a": [-0.5 * 40.3, -0.5 * 70.6, 0], "b": [10 - 0.2 * 40.3, 20 - 0.2 * 70.6, 30]}
+    for name, point in expected.items():
+        landmarks = read_landmarks(out / f"{name}.mrk.json").to("RAS")
+        np.testing.assert_allclose(landmarks.points, np.tile(point, (19, 1)), atol=0.1)
+
+
+class Intruder:
+    """What a pickle of a stranger may hold."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable, tuple]:
+        return Path.touch, (self.path,)
+
+
+def no_bundle(root: Path) -> None:
+    shutil.rmtree(root / "configs")
+
+
+def no_metadata(root: Path) -> None:
+    (root / "configs" / "metadata.json").unlink()
+
+
+def no_saver(root: Path) -> None:
+    change(root, saver={"_target_": "StatsHandler"}, handlers=[])
+
+
+def no_device(root: Path) -> None:
+    config = root / "configs" / "inference.json"
+    config.write_text(
+        json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k not in ("device", "run")})
+    )
+
+
+def no_json(root: Path) -> None:
+    (root / "configs" / "inference.json").write_text("{")
+
+
+def no_weights(root: Path) -> None:
+    (root / "models" / "model.pt").unlink()
+
+
+def weights_with_code(root: Path) -> None:
+    torch.save({"weight": Intruder(root / "touched")}, root / "models" / "model.pt")
+
+
+def text_for_weights(root: Path) -> None:
+    (root / "models" / "model.pt").write_text("no weights")
+
+
+def other_weights(root: Path) -> None:
+    torch.save({"weight": torch.ones(3, 1, 1, 1), "bias": torch.zeros(3)}, root / "models" / "model.pt")
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (no_bundle, "no configs/inference.json"),
+        (no_metadata, "no configs/metadata.json"),
+        (no_saver, r"inference.json: lacks a PredictionSaver as 'saver', '@saver' among the handlers"),
+        (no_device, r"inference.json: lacks 'device', 'run'"),
+        (no_json, r"inference.json: Expecting"),
+        (no_weights, r"model.pt: the file of the weights does not exist"),
+        (weights_with_code, r"model.pt: not a file of weights only"),
+        (text_for_weights, r"model.pt: not a file of weights only"),
+        (other_weights, r"model.pt: the weights do not belong to the network.*size mismatch"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_bundle_that_cannot_predict(spoil, message, tmp_path):
+    root, images = spot_bundle(tmp_path), write_spots(tmp_path / "images")
+    spoil(root)
+    with pytest.raises(ValueError, match=message):
+        predict_landmarks(root, images, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists() and not (root / "touched").exists()
+
+
+def test_wrong_use(tmp_path):
+    root, images = spot_bundle(tmp_path), write_spots(tmp_path / "images")
+    with pytest.raises(ValueError, match="is in the image folder"):
+        predict_landmarks(root, images, images / "out")
+    with pytest.raises(ValueError, match="formats are"):
+        predict_landmarks(root, images, tmp_path / "out", ["png"])
+    with pytest.raises(ValueError, match="device 'toaster' cannot be used"):
+        predict_landmarks(root, images, tmp_path / "out", device="toaster")
+    with pytest.raises(ValueError, match="no image in it"):
+        predict_landmarks(root, root, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_another_place(tmp_path):
+    root, images = spot_bundle(tmp_path), write_spots(tmp_path / "images")
+    (root / "models" / "model.pt").rename(tmp_path / "best.pt")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("not written by the prediction")
+    result = predict_landmarks(root, images / "a.png", out, checkpoint=tmp_path / "best.pt", device="cpu")
+    assert {"a.mrk.json", "predictions.csv"} <= {path.name for path in result.written}
+    assert out / "mine.txt" not in result.written
+    [landmarks] = read_landmark_table(tmp_path / "out" / "predictions.csv").values()
+    np.testing.assert_allclose(landmarks.points[0], SPOTS["a.png"][1], atol=0.1)

@@ -1,0 +1,85 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What is drawn of an image: the part around the worst landmark, and ellipses of the right size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from monai_landmarks.data import LandmarkSet, datalist_item, save_datalist, write_landmarks
+from monai_landmarks.evaluation import case_figures, evaluate_predictions
+from monai_landmarks.visualize import ReportPage, landmark_view
+
+SPACING = 0.5
+SIZE = (40, 30)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The arguments with which the views of the figures were made."""
+    calls = []
+
+    def spy(image, pred, true, **options):
+        calls.append({"pred": pred, "true": true, **options})
+        return landmark_view(image, pred, true, **options)
+
+    monkeypatch.setattr(case_figures, "landmark_view", spy)
+    return calls
+
+
+def evaluate(folder, true, predicted, **more):
+    """One picture with one landmark; points in pixels, and the prediction in mm where 3D Slicer has it."""
+    (folder / "images").mkdir()
+    Image.fromarray(np.arange(SIZE[0] * SIZE[1], dtype=np.uint8).reshape(SIZE[::-1])).save(folder / "images" / "a.png")
+    item = datalist_item("images/a.png", LandmarkSet(("tip",), [true], "index"), SPACING)
+    definition = {"names": ("tip",), "pairs": [], "coordinate_system": "index"}
+    save_datalist(folder / "datalist.json", {"landmarks": definition, "training": [], "validation": [item]})
+    found = LandmarkSet(("tip",), SPACING * np.array([predicted]), "LPS", **more)
+    write_landmarks(folder / "pred" / "a.mrk.json", found)
+    return evaluate_predictions(folder / "pred", folder / "datalist.json", resamples=10)
+
+
+@pytest.mark.parametrize(
+    "true, predicted, side",
+    [
+        ((38.5, 28.0), (37.0, 26.5), 8),  # in a corner: a fifth of the longer side
+        ((1.0, 1.0), (1.5, 1.0), 8),
+        ((20.0, 15.0), (20.0, 15.5), 8),
+        ((10.0, 14.0), (22.0, 14.0), 24),  # twice the distance
+    ],
+)
+def test_the_enlarged_part_is_in_the_image_and_has_both_points(tmp_path, drawn, true, predicted, side):
+    assert case_figures.add_case_figures(ReportPage("x"), evaluate(tmp_path, true, predicted), 1) == []
+    whole, part = drawn
+    assert whole["window"] is None
+    low, high = np.array(part["window"])
+    assert (low >= 0).all() and (high <= SIZE).all() and (high - low).tolist() == [side, side]
+    for point in (true, predicted):
+        assert (low - 0.5 <= point).all() and (point <= high - 0.5).all()
+    # away from the border the middle of both points is in the middle of the part
+    middle = (np.array(true) + predicted) / 2
+    inside = (middle - side / 2 > 0) & (middle + side / 2 < SIZE)
+    assert (np.abs((low + high) / 2 - middle) <= 1)[inside].all()
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_two_standard_deviations_are_the_axes_of_the_region(tmp_path, drawn, stated):
+    """Regions of 3 x 1 mm, or covariances of 1.5 x 0.5 mm, are ellipses with semi-axes of 6 x 2 pixels of 0.5 mm."""
+    axes = np.array([3.0, 1.0])
+    more = {"covariances": [np.diag((axes / 2) ** 2)]}
+    if stated:
+        more = {"covariances": [9 * np.eye(2)], "regions": [np.diag(axes**2)], "coverage": 0.9}
+    case_figures.add_case_figures(ReportPage("x"), evaluate(tmp_path, (20, 15), (21, 15), **more), 1)
+    for call in drawn:
+        np.testing.assert_allclose(2 * np.sqrt(np.diag(call["covariances"][0])), axes / SPACING, rtol=1e-4)

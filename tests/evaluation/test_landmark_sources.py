@@ -1,0 +1,67 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Landmarks of many images, and the space in which they are compared."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from monai_landmarks.data import LandmarkSet, datalist_item, save_datalist, write_landmark_table
+from monai_landmarks.evaluation.landmark_sources import (
+    ImageGeometry,
+    match_predictions,
+    read_annotations,
+    to_common_space,
+)
+
+
+def test_each_picture_has_the_pixel_size_of_its_datalist(tmp_path):
+    """The table has the points, and the datalist of other landmarks names the images and their pixel sizes."""
+    spacings = {"a.png": (0.25, 0.5), "b.png": (2.0, 2.0)}
+    points = {name: LandmarkSet(("tip",), [[8.0, 4.0]], "index") for name in spacings}
+    for name in spacings:
+        Image.new("L", (20, 10)).save(tmp_path / name)
+    items = [datalist_item(name, points[name], spacing) for name, spacing in spacings.items()]
+    definition = {"names": ("tip",), "pairs": [], "coordinate_system": "index"}
+    save_datalist(tmp_path / "datalist.json", {"landmarks": definition, "training": items})
+    write_landmark_table(tmp_path / "points.csv", points)
+    read = read_annotations(tmp_path / "points.csv", images=tmp_path / "datalist.json", spacing=7.0)
+    for name, (x, y) in spacings.items():
+        assert not read[name].geometry.in_pixels
+        np.testing.assert_array_equal(read[name].geometry.affine(), np.diag([-x, -y, 1, 1]))
+        moved = LandmarkSet(("tip",), [[9.0, 6.0]], "index")
+        first, second, unit = to_common_space(moved, read[name].landmarks, read[name].geometry)
+        assert unit == "mm" and np.abs(first.points - second.points).tolist() == [[x, 2 * y]]
+
+
+@pytest.mark.parametrize("spacing, unit", [(None, "px"), (1, "px"), ((1, 1), "px"), ((1, 2), "mm"), (0.5, "mm")])
+def test_lengths_are_in_pixels_where_nothing_else_is_known(spacing, unit):
+    sets = [LandmarkSet(("tip",), [point], "index") for point in ((0.0, 0.0), (3.0, 4.0))]
+    first, second, found = to_common_space(*sets, ImageGeometry(spacing=spacing))
+    steps = np.ones(2) if spacing is None else np.broadcast_to(spacing, 2)
+    assert found == unit
+    assert np.linalg.norm(first.points - second.points) == pytest.approx(np.linalg.norm((3, 4) * steps))
+
+
+def test_a_datalist_of_predictions(tmp_path):
+    sets = {name: LandmarkSet(("tip",), [[float(i), 2.0]], "index") for i, name in enumerate(("a.png", "b.png"))}
+    write_landmark_table(tmp_path / "truth.csv", sets)
+    items = [datalist_item(name, landmarks, 1) for name, landmarks in sets.items()]
+    definition = {"names": ("tip",), "pairs": [], "coordinate_system": "index"}
+    save_datalist(tmp_path / "datalist.json", {"landmarks": definition, "training": items[:1], "validation": items[1:]})
+    found, unknown = match_predictions(tmp_path / "datalist.json", read_annotations(tmp_path / "truth.csv"))
+    assert unknown == [] and {name: s.points.tolist() for name, s in found.items()} == {
+        "a.png": [[0, 2]],
+        "b.png": [[1, 2]],
+    }
