@@ -141,7 +141,7 @@ def write_hand_phantom(
     size: Sequence[int] = (256, 256),
     spacing: float | None = None,
     val_frac: float = 0.2,
-    test_frac: float = 0.15,
+    test_frac: float = 0.0,
     missing_fraction: float = 0.0,
     label_jitter: float | Sequence[float] = 0.0,
 ) -> Path:
@@ -216,7 +216,7 @@ def write_spine_phantom(
     oblique: float = 0.0,
     crop: float = 0.0,
     val_frac: float = 0.2,
-    test_frac: float = 0.15,
+    test_frac: float = 0.0,
     missing_fraction: float = 0.0,
 ) -> Path:
     """Write schematic CTs of the lumbar spine (NIfTI) with their landmarks (``.mrk.json``, world RAS).
