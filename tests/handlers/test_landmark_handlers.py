@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Tables and landmark files of a MONAI evaluator, beside MONAI's own metric handler and saver."""
+"""Tables and landmark files of a MONAI evaluator, together with MONAI's own metric handler and saver."""
 
 from __future__ import annotations
 

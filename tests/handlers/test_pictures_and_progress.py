@@ -41,7 +41,7 @@ def test_overlays(tmp_path, dims, select, expected):
 
 
 def test_overlays_lie_on_the_image(tmp_path, monkeypatch):
-    """Prediction in the world, truth in pixels: both come to the pixels of the image."""
+    """World points of the prediction and index points of the ground truth are both drawn in pixels of the image."""
     views = []
     monkeypatch.setattr("monai_landmarks.handlers.overlay_saver.draw_views", lambda v, *_: views.extend(v) or _Figure())
     cases = make_cases(2)
@@ -60,7 +60,7 @@ class _Figure:
 
 
 def test_a_missed_landmark_does_not_make_an_image_the_worst(tmp_path):
-    """The others of the first case have no error at all."""
+    """The other landmarks of the first case have no error."""
 
     def miss(engine):
         for item in engine.state.output:
@@ -111,7 +111,7 @@ def test_curve_goes_on_after_resuming(tmp_path, curve_first):
     def collect(engine):
         losses.setdefault(engine.state.epoch, []).append(float(engine.state.output[0]["loss"]))
 
-    for max_epochs, stop_at in ((5, 8), (5, None)):  # three iterations an epoch: stopped in the third
+    for max_epochs, stop_at in ((5, 8), (5, None)):  # three iterations per epoch: stopped in the third epoch
         trainer, _ = training(tmp_path, max_epochs, stop_at, curve_first)
         trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: losses.pop(engine.state.epoch, None))
         trainer.add_event_handler(Events.ITERATION_COMPLETED, collect)

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What the figures show: where pixels and points lie, not how they look."""
+"""Contents of the figures: positions of pixels and points, not their appearance."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from monai_landmarks.visualize import (
 
 
 def drawn(figure, tmp_path):
-    """The pixels of a figure."""
+    """Return the pixels of a figure."""
     path = tmp_path / "figure.png"
     figure.savefig(path)
     assert path.stat().st_size > 1000
@@ -101,7 +101,7 @@ def test_a_window_shows_a_part_and_leaves_everything_where_it_is(dims):
 
 
 def test_names_are_no_mathematics(tmp_path):
-    """A dollar sign is one, and what would be no formula does not stop the drawing."""
+    """A dollar sign is drawn as it is, and an invalid formula does not raise an error."""
     names = ["$\\frac{1$", "$a$"]
     points = np.array([[4.0, 4.0], [9.0, 9.0]])
     drawn(draw_landmarks(np.zeros((1, 16, 16)), points, names=names, title=names[0]), tmp_path)
@@ -126,7 +126,7 @@ def test_errors_as_large_as_stated_lie_on_the_diagonal(tmp_path):
     dots, diagonal, groups = figure.axes[0].lines
     assert len(dots.get_xdata()) == 198 and np.array_equal(diagonal.get_xdata(), diagonal.get_ydata())
     assert len(groups.get_xdata()) == 8
-    # a group of 25: the root mean square of its errors is known to about 10 %
+    # in a group of 25, the root mean square error has an uncertainty of about 10 %
     assert np.abs(np.log(groups.get_ydata() / groups.get_xdata())).max() < 0.4
     drawn(draw_error_against_uncertainty([np.nan], [1.0]), tmp_path)
 
@@ -204,7 +204,7 @@ def test_heatmaps(tmp_path, shape, low):
 
 @pytest.mark.parametrize("size", [(24, 16), (24, 16, 8)])
 def test_heatmaps_lie_on_their_image(size):
-    """The largest magnitude is negative: it chooses the slice of a volume."""
+    """The value with the largest magnitude, which selects the slice of a volume, is negative."""
     peak, dims = (17, 5, 6)[: len(size)], len(size)
     image, heatmap = np.zeros(size), np.full(size, 0.1)
     image[peak], heatmap[peak] = 1.0, -2.0
