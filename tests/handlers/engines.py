@@ -59,14 +59,14 @@ def prepare_batch(batch, device, non_blocking, **kwargs):
     return batch["image"].to(device), batch["label"].to(device)
 
 
-def make_evaluator(cases, handlers=(), additional=None, batch_size=2, sampler=None, network=None):
+def make_evaluator(cases, handlers=(), additional=None, batch_size=2, sampler=None, network=None, postprocessing=None):
     """Return an evaluator whose key metric is the mean point error."""
     return SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(Dataset(cases), batch_size=batch_size, sampler=sampler),
         network=network or torch.nn.Identity(),
         prepare_batch=prepare_batch,
-        postprocessing=AddPrediction(),
+        postprocessing=postprocessing or AddPrediction(),
         key_val_metric={
             "val_mre": IgniteMetricHandler(
                 metric_fn=PointErrorMetric(), output_transform=from_engine(["pred_points", "label"])

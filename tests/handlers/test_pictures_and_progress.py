@@ -21,12 +21,16 @@ import pytest
 import torch
 from engines import Regressor, make_cases, make_evaluator, make_trainer
 from ignite.engine import Engine, Events
+from matplotlib.patches import Ellipse
+from monai.data import MetaTensor
 from monai.engines.utils import IterationEvents
 from monai.handlers import ValidationHandler
 
 from monai_landmarks.handlers import OverlaySaver, ResumeTraining, TrainingCurve, TrainingProgress
+from monai_landmarks.visualize import draw_views
 
 
+@pytest.mark.usefixtures("unpainted")
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize(
     "select, expected", [("spread", ["case4", "case2", "case0"]), ("worst", ["case4", "case3", "case2"])]
@@ -52,6 +56,39 @@ def test_overlays_lie_on_the_image(tmp_path, monkeypatch):
     offset = np.array([0.6, 0.8]) / -0.5  # mm to pixels
     np.testing.assert_allclose(plane.pred[:2], plane.truth[:2] + offset)
     np.testing.assert_allclose(plane.covariances, [np.eye(2)] * 3, atol=1e-12)  # 0.25 mm^2
+
+
+def test_ellipses_are_those_of_the_world(tmp_path, monkeypatch):
+    """Pixels of 0.4 x 1.5 mm in a turned image: the edge of a region in mm lies on the ellipse that is drawn in pixels."""
+    figures = []
+
+    def draw(*args):
+        figures.append(draw_views(*args))
+        return figures[-1]
+
+    monkeypatch.setattr("monai_landmarks.handlers.overlay_saver.draw_views", draw)
+    cosine, sine = np.cos(0.5), np.sin(0.5)
+    affine = np.eye(4)
+    affine[:2, :2] = np.array([[cosine, -sine], [sine, cosine]]) @ np.diag([-0.4, 1.5])
+    affine[:2, 3] = 30.0, -8.0
+    point, root = np.array([22.0, 1.0]), np.array([[1.2, 0.0], [-0.7, 0.3]])
+
+    def predict(item):
+        item["pred_points"] = MetaTensor(torch.as_tensor(point[None, None]), affine=torch.eye(4))
+        item["pred_covariances"] = torch.as_tensor(root @ root.T)[None]
+        return item
+
+    image = MetaTensor(torch.rand(1, 30, 20), affine=torch.as_tensor(affine), meta={"filename_or_obj": "a.png"})
+    case = {"image": image, "label": MetaTensor(torch.ones(1, 1, 2), affine=torch.as_tensor(affine))}
+    saver = OverlaySaver(tmp_path, covariance_key="pred_covariances", single=False)
+    make_evaluator([case], [saver], batch_size=1, postprocessing=predict).run(1)
+    (ellipse,) = (patch for patch in figures[0].axes[0].patches if isinstance(patch, Ellipse))
+    turn = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    edge = point + 2 * np.stack([np.cos(turn), np.sin(turn)], axis=1) @ root.T  # mm, two standard deviations
+    pixels = np.linalg.solve(affine[:2, :2], (edge - affine[:2, 3]).T).T
+    np.testing.assert_allclose(ellipse.center, np.linalg.solve(affine[:2, :2], point - affine[:2, 3]))
+    radius = np.linalg.norm(ellipse.get_patch_transform().inverted().transform(pixels), axis=1)
+    np.testing.assert_allclose(radius, 1)
 
 
 class _Figure:
@@ -124,6 +161,7 @@ def test_curve_goes_on_after_resuming(tmp_path, curve_first):
     assert (tmp_path / "curve.png").stat().st_size > 1000
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_new_training_starts_a_new_curve(tmp_path):
     training(tmp_path, 2, curve_first=False)[0].run()
     (tmp_path / "training_state.pt").unlink()
@@ -136,6 +174,7 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_progress_lines(tmp_path):
     stream = io.StringIO()
     trainer, evaluator = training(tmp_path, 2, curve_first=False)
@@ -152,6 +191,7 @@ def test_progress_lines(tmp_path):
     assert stream.getvalue().startswith("training: iteration 7/12 (58 %), epoch 3/4")
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_progress_bar(tmp_path):
     stream = Terminal()
     trainer, evaluator = training(tmp_path, 2, curve_first=False)

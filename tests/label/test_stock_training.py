@@ -53,6 +53,7 @@ def studies(folder: Path, bundle: str, names: list[str]) -> Any:
     return datastore
 
 
+@pytest.mark.usefixtures("unpainted")
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_a_bundle_learns_from_saved_labels(bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / bundle
