@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up .venv and runs everything that must hold: lint, format, types, all tests (with doctests, notebooks, the wheel).
 #
-#   ./runtests.sh             everything
+#   ./runtests.sh             everything, with the branches of the package that no test takes
 #   ./runtests.sh --lint      only lint, format and types
 #   ./runtests.sh --fix       let the tools correct what they can, then stop
 #   ./runtests.sh PATH ...    only the tests named, passed on to pytest
@@ -33,9 +33,14 @@ case "${1:-}" in
         step ruff check --fix "${code[@]}"
         ;;
     *)
-        [ $# -gt 0 ] || lint
-        # one thread a process and one process a core: the tests are many and small
+        # coverage takes time, and says something only where all tests run; for some tests pytest's own --cov adds it
+        coverage=()
+        if [ $# -eq 0 ]; then
+            lint
+            coverage=(--cov)
+        fi
+        # one thread per process and one process per core: the tests are many and small
         export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-        step pytest -q -n "${TEST_PROCESSES:-2}" --durations=10 "$@"
+        step pytest -q -n "${TEST_PROCESSES:-2}" --durations=10 ${coverage[@]+"${coverage[@]}"} "$@"
         ;;
 esac

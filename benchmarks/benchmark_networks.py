@@ -44,7 +44,7 @@ def recipes(num_landmarks: int, quick: bool) -> dict[str, Recipe]:
     unet_features = (4,) * 6 if quick else (32, 32, 64, 128, 256, 32)
 
     def scn(local_appearance: str) -> Recipe:
-        options = {"local_appearance": local_appearance, "unet_features": unet_features}
+        options: dict[str, Any] = {"local_appearance": local_appearance, "unet_features": unet_features}
         make = partial(SCN, 2, 1, num_landmarks, features=4 if quick else 128, **options)
         return make, lambda net: SCNLoss(num_landmarks, 2)
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 #
-# A small SpatialConfiguration-Net (SCN) learns to find 37 landmarks in hand radiographs. The images are phantoms of 96 x 96 pixels, so the lesson takes less than a minute on a CPU.
+# A small SpatialConfiguration-Net (SCN) learns to find 37 landmarks in hand radiographs. The images are phantoms of 64 x 64 pixels, so the lesson takes less than a minute on a CPU.
 # The bundle `hand_xray_landmarks_scn` does the same at full size.
 #
 # SCN has two parts. *Local appearance* sees the image and marks all places that look like the landmark; all finger tips look similar. *Spatial configuration*
@@ -63,7 +63,7 @@ set_determinism(seed=0)
 
 # %%
 folder = Path(tempfile.mkdtemp())
-datalist = write_hand_phantom(folder, num_images=60, size=(96, 96), val_frac=0.2, test_frac=0.0)
+datalist = write_hand_phantom(folder, num_images=60, size=(64, 64), val_frac=0.2, test_frac=0.0)
 training, validation = (load_landmark_datalist(datalist, section) for section in ("training", "validation"))
 print(
     f"{len(training)} training images, {len(validation)} validation images; the keys of an item are {sorted(training[0])}"

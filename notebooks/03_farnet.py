@@ -13,7 +13,7 @@
 # limitations under the License.
 #
 # FARNet, the Feature Aggregation and Refinement Network of Ao and Wu (2023), extracts features with a *backbone* made for image classification. It converts them to heatmaps in two steps: coarse heatmaps
-# at half of the resolution, then fine ones. This lesson shows each part on hand phantoms of 96 x 96 pixels and trains a small FARNet in less than a minute on a CPU.
+# at half of the resolution, then fine ones. This lesson shows each part on hand phantoms of 64 x 64 pixels and trains a small FARNet in less than a minute on a CPU.
 # [02_train_scn](02_train_scn.py) solves the same task with files, MONAI's transforms and metrics in millimeters; this lesson uses a plain training loop.
 
 # %% [markdown]
@@ -48,7 +48,7 @@ set_determinism(seed=0)
 # There are 48 hands for training and 12 for testing, each with 37 landmarks. Points are index coordinates: whole numbers are pixel centers.
 
 # %%
-size = (96, 96)
+size = (64, 64)
 phantoms = [hand_phantom(seed, size=size) for seed in range(60)]
 images = torch.stack([torch.tensor(image)[None] for image, _ in phantoms])
 points = torch.stack([torch.tensor(landmarks.points, dtype=torch.float32) for _, landmarks in phantoms])

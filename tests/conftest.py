@@ -17,10 +17,12 @@ import locale
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 _DATA_VARIABLE = "MONAI_LANDMARKS_TEST_DATA"
 _DEFAULT_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
@@ -40,6 +42,16 @@ def shared_data(name: str) -> Path:
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Every device of this machine in turn."""
     return torch.device(request.param)
+
+
+@pytest.fixture
+def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are composed, but saved as one pixel: painting takes most of the time of a small training."""
+
+    def save(_figure: Any, path: Any, **_options: Any) -> None:
+        Image.new("L", (1, 1)).save(path, format="png")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", save)
 
 
 def _write_dicom(

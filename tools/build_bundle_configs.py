@@ -8,27 +8,26 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""
-Write the configurations of all bundles from what they have in common and what differs.
+"""Write the configurations of all bundles from what they have in common and what differs.
 
-A bundle is a folder that must work alone, so it cannot share files with another one. Edit ``bundle_configs/`` instead of
-``bundles/*/configs/*.json``, and run this program:
+A bundle is a folder that must work alone, so it cannot share files with other bundles. Edit ``bundle_configs/`` instead of
+``bundles/*/configs/*.json``, and run this program. ``bundle_configs/`` contains:
 
-* ``base/<name>.yaml`` is what ``configs/<name>.json`` of every bundle begins with. Three files of the base are not written
-  as such: ``common.yaml`` goes into train.json and inference.json, ``fragments.yaml`` holds pieces that other places copy,
-  and ``files.yaml`` names files that are copied as they are.
-* ``parts/<part>.yaml`` is what some bundles have in common.
-* ``bundles/<bundle>.yaml`` names the parts of a bundle and states what only this bundle has.
+* ``base/<config>.yaml``: the content of ``configs/<config>.json`` that all bundles share. Four files are special:
+  ``common.yaml`` is added to train.json and inference.json, ``fragments.yaml`` holds pieces that are copied to other places,
+  ``files.yaml`` lists files that are copied unchanged, and ``order.yaml`` is the order of the keys.
+* ``parts/<part>.yaml``: what some bundles share.
+* ``bundles/<bundle>.yaml``: the parts of a bundle, and what only this bundle has.
 
-Each of them is a mapping from the names above to contents. They are merged, the later one over the earlier one, so a bundle
-changes single values. A bundle may have more names, such as ``full``, which become configurations of its own.
+A part or a bundle is a mapping from the names of base files (``train``, ``common``, ``fragments``, ...) to what it changes in
+them. A bundle is merged in the order base, parts, bundle. Other names, such as ``full``, are further configurations.
 
-* A mapping with a ``_target_`` replaces what was there. Any other mapping changes its keys one by one.
-* ``omit`` leaves a key out. In the base it is the place of something that only some bundles have.
-* ``name[]`` is a list whose entries have names, so that a bundle can change one of them.
-  An entry that is a list itself becomes several entries.
-* ``name{}`` is a list that becomes a mapping from "0", "1", ... to its entries.
-* ``{copy: name, ...}`` is the fragment of that name, changed by the other keys.
+* A mapping with a ``_target_`` replaces the previous value. Any other mapping changes only the keys it contains.
+* ``omit`` removes a key. In the base, it marks the position of a key or an entry that only some bundles have.
+* ``name[]`` is a list that is written as a mapping, so that its entries have names and can be changed one by one.
+  An entry that is itself a list becomes several entries.
+* ``name{}`` is a mapping from "0", "1", ... that is written as a list.
+* ``{copy: name, ...}`` is a copy of the fragment ``name``. The other keys change the copy.
 """
 
 from __future__ import annotations
@@ -46,23 +45,23 @@ __all__ = ["build_bundle", "bundle_names", "differing_files", "write_bundles"]
 SOURCE = Path(__file__).parent / "bundle_configs"
 BUNDLES = Path(__file__).parents[1] / "bundles"
 OMIT = "omit"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first one is faster, and not part of every build
 NOT_WRITTEN = ("parts", "order", "fragments", "common", "files")
 
 
 def bundle_names() -> list[str]:
-    """Names of the bundles."""
+    """Return the names of all bundles."""
     return sorted(path.stem for path in (SOURCE / "bundles").glob("*.yaml"))
 
 
 def build_bundle(name: str) -> dict[str, str]:
-    """
-    Build the files of a bundle.
+    """Build the files of a bundle.
 
     Args:
-        name: of the bundle.
+        name: name of the bundle.
 
     Returns:
-        the text of each file, by its path in the bundle's folder.
+        The text of each file. The keys are the paths in the bundle's folder.
     """
     bundle = _read(SOURCE / "bundles" / f"{name}.yaml")
     content = {path.stem: _read(path) for path in (SOURCE / "base").glob("*.yaml")}
@@ -82,14 +81,14 @@ def build_bundle(name: str) -> dict[str, str]:
 
 
 def merge(first: Any, second: Any) -> Any:
-    """What ``first`` becomes where ``second`` is read after it; see the top of this file."""
+    """Merge ``second`` over ``first``, with the rules at the top of this file."""
     if not isinstance(first, dict) or not isinstance(second, dict) or "_target_" in second:
         return second
     return {**first, **{key: merge(first[key], value) if key in first else value for key, value in second.items()}}
 
 
 def finish(value: Any, fragments: dict[str, Any]) -> Any:
-    """Resolve copies, lists with names and what is omitted."""
+    """Resolve ``copy``, ``omit``, ``name[]`` and ``name{}``, with the rules at the top of this file."""
     if isinstance(value, list):
         return [finish(entry, fragments) for entry in value]
     if not isinstance(value, dict):
@@ -115,7 +114,7 @@ def finish(value: Any, fragments: dict[str, Any]) -> Any:
 
 
 def differing_files() -> list[Path]:
-    """Files of the bundles that are not what this program writes, and configurations that it does not write."""
+    """Return the files that differ from what this program writes, and configurations that it does not write."""
     found = []
     for name in bundle_names():
         texts = build_bundle(name)
@@ -138,7 +137,7 @@ def write_bundles() -> None:
 
 
 def _read(path: Path) -> Any:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
 
 
 def _position(key: str, order: list[str]) -> int:

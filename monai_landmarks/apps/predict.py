@@ -20,7 +20,7 @@ from typing import Any
 
 import click
 
-from monai_landmarks.evaluation.prediction_formats import PREDICTION_FORMATS
+from monai_landmarks.evaluation.prediction_formats import PREDICTION_FORMATS, PredictionFormat
 
 from .console import FOLDER, PATH, SPACING
 
@@ -63,7 +63,7 @@ __all__ = ["predict"]
     help="Source of the uncertainty: each heatmap, or the sigma of each landmark that the training learned.",
 )
 @click.option("--batch-size", type=click.IntRange(1), help="Batch size. Default: that of the bundle.")
-def predict(bundle: Path, images: Path, out: Path, formats: tuple[str, ...], **options: Any) -> None:
+def predict(bundle: Path, images: Path, out: Path, formats: tuple[PredictionFormat, ...], **options: Any) -> None:
     """Find the landmarks of IMAGES with a trained BUNDLE. No ground truth is needed.
 
     IMAGES is a folder, a file, or the folder of a DICOM series. The table predictions.csv has all points in the

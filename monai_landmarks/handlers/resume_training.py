@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Training that goes on where it stopped."""
+"""Continue a training from its last saved epoch."""
 
 from __future__ import annotations
 
@@ -31,28 +31,32 @@ __all__ = ["ResumeTraining"]
 
 
 class ResumeTraining:
-    """Save the state of a training at the end of its epochs, and go on from there when it is started again.
+    """
+    Save the state of a training at the end of an epoch, and continue from it when the training is started again.
 
-    The file holds everything in ``load_dict``, the trainer's epoch and iteration, the gradient scaler, the random state
-    of torch and of the training data's transforms (in a single process), the validator's best metric, and which model its
-    `CheckpointSaver` holds for the best: so a worse model does not take the place of the best one after a restart. It is
-    made of tensors and plain values and is read with ``weights_only=True``.
+    The file contains everything in ``load_dict``, the trainer's epoch and iteration, and the gradient scaler. In a
+    single process it also contains the random states of torch and of the transforms of the training data. For the
+    validator it contains the best metric and the name of the best model that its ``CheckpointSaver`` has saved, so that
+    a worse model does not replace it after a restart. All of these are tensors and plain values, which are read with
+    ``weights_only=True``.
 
-    Put it first among the trainer's handlers: it loads when the run starts, before the others look at the state. It saves
-    after all other handlers of an epoch, so that the learning rate and the validation of that epoch are in.
-    An unfinished epoch starts over.
+    Put this handler first among the trainer's handlers. It loads at the start of the run, before the other handlers
+    read the state. It saves after all other handlers of an epoch, so the file includes the learning rate and the
+    validation of that epoch. An unfinished epoch starts again.
 
     Args:
-        load_dict: what is saved and loaded, by name: network, optimizer, scheduler, a loss with weights; anything with
-            ``state_dict`` and ``load_state_dict``. The trainer need not be named (in a bundle it could not be).
-        path: the file, or a folder, where it is ``training_state.pt``.
-        validator: the evaluator, whose best metric and best model shall be kept.
-        save_interval: save every so many epochs, and after the last.
-        enabled: whether to load; ``False`` starts anew, and the first save replaces an older file.
-        map_location: where tensors are loaded to, by default the CPU; they are copied to their place from there.
+        load_dict: the objects to save and load, by name: network, optimizer, scheduler, a loss with weights, or any
+            object with ``state_dict`` and ``load_state_dict``. The trainer is always included.
+        path: the file, or a folder in which the file is ``training_state.pt``.
+        validator: the evaluator whose best metric and best model are kept.
+        save_interval: number of epochs between two saves. The state is also saved after the last epoch.
+        enabled: if False, the training starts from the beginning, and the first save replaces an older file.
+        map_location: device to which tensors are loaded, by default the CPU. They are copied to their own device from
+            there.
 
     Raises:
-        ValueError: at the start of the run, when the file does not fit what shall be loaded.
+        ValueError: for an empty ``load_dict`` or a reserved name in it; at the start of the run, if the file does not
+            match the objects to load.
     """
 
     def __init__(
@@ -65,10 +69,10 @@ class ResumeTraining:
         map_location: str | torch.device = "cpu",
     ) -> None:
         if not load_dict:
-            raise ValueError("load_dict must name what to resume, such as {'model': network, 'optimizer': optimizer}.")
+            raise ValueError("load_dict must not be empty, use for example {'model': network, 'optimizer': optimizer}.")
         reserved = {"trainer", "scaler", "validator", "random"} & set(load_dict)
         if reserved:
-            raise ValueError(f"load_dict must not use the names {sorted(reserved)}, which ResumeTraining keeps itself.")
+            raise ValueError(f"load_dict must not use the names {sorted(reserved)}, which are reserved.")
         path = Path(path)
         self.path = path if path.suffix in (".pt", ".pth") else path / "training_state.pt"
         self.load_dict = dict(load_dict)
@@ -81,13 +85,15 @@ class ResumeTraining:
 
     def attach(self, engine: Engine) -> None:
         """
+        Attach the handler.
+
         Args:
             engine: the trainer.
         """
         engine.add_event_handler(Events.STARTED, self._start)
 
     def _start(self, engine: Engine) -> None:
-        if not self._saves:  # only now, so that it comes after the handlers that were attached at construction
+        if not self._saves:  # added here, so that it runs after all handlers that are attached at construction
             engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.save_interval), self._save)
             engine.add_event_handler(Events.COMPLETED, self._save)
             self._saves = True
@@ -120,18 +126,18 @@ class ResumeTraining:
     def _load(self, engine: Engine) -> None:
         state = torch.load(self.path, map_location=self.map_location, weights_only=True)
         holders = self._state_holders(engine)
-        advice = "Start anew with ResumeTraining(enabled=False), or in another folder."
+        advice = "Start from the beginning with ResumeTraining(enabled=False), or use another folder."
         absent = sorted(set(holders) - set(state)) if isinstance(state, dict) else sorted(holders)
         if absent:
-            raise ValueError(f"{self.path} does not hold {absent}, which shall be resumed. {advice}")
+            raise ValueError(f"{self.path} does not contain {absent}, which load_dict requires. {advice}")
         for name, holder in holders.items():
             try:
                 _unwrap(holder).load_state_dict(state[name])
             except (ValueError, KeyError, RuntimeError) as error:
-                raise ValueError(f"{name!r} in {self.path} does not fit this training: {error}\n{advice}") from error
+                raise ValueError(f"{name!r} in {self.path} does not match this training: {error}\n{advice}") from error
         unused = sorted(set(state) - set(holders))
         if unused:
-            engine.logger.warning(f"{self.path} also holds {unused}, which this training does not resume.")
+            engine.logger.warning(f"{self.path} also contains {unused}, which this training does not use.")
         best = ""
         if self.validator is not None and self.validator.state.best_metric_epoch != -1:
             best = (
@@ -143,19 +149,19 @@ class ResumeTraining:
         if engine.state.epoch >= engine.state.max_epochs:
             engine.logger.info(
                 f"this training is complete: {self.path} is at epoch {engine.state.epoch} of max_epochs="
-                f"{engine.state.max_epochs}. To train on, raise max_epochs; to start anew, set enabled=False."
+                f"{engine.state.max_epochs}. To continue, increase max_epochs. To start again, set enabled=False."
             )
             engine.terminate()
 
 
 class _Progress:
-    """How far the trainer is. Epochs count: the length of an epoch may have changed with the data or the batch size."""
+    """The progress of the trainer, in epochs, because data or batch size may have changed the length of an epoch."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
     def state_dict(self) -> dict[str, Any]:
-        state = self.engine.state  # epochs that are complete: state.epoch counts one that was stopped half-way, too
+        state = self.engine.state  # completed epochs only: state.epoch also counts an epoch that was interrupted
         return {"epoch": state.iteration // state.epoch_length, "epoch_length": state.epoch_length}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -164,13 +170,13 @@ class _Progress:
         self.engine.state.iteration = state["epoch"] * length
         if length != state["epoch_length"]:
             self.engine.logger.warning(
-                f"an epoch had {state['epoch_length']} iterations and now has {length}: a learning rate schedule counted in "
-                "iterations goes on from where it was."
+                f"an epoch had {state['epoch_length']} iterations and now has {length}: a learning rate schedule in "
+                "iterations continues from where it was."
             )
 
 
 class _BestModel:
-    """The best metric of a validator, and what its `CheckpointSaver` with ``save_key_metric`` holds for the best."""
+    """The best metric of a validator, and the best models of its ``CheckpointSaver`` with ``save_key_metric``."""
 
     def __init__(self, validator: Engine) -> None:
         self.validator = validator
@@ -198,7 +204,7 @@ class _BestModel:
         self.validator.state.best_metric = state["best_metric"]
         self.validator.state.best_metric_epoch = state["best_metric_epoch"]
         for saver, saved in zip(self._savers(), state["savers"]):
-            # a file that has been removed meanwhile is not held any more
+            # a file may have been removed since
             checkpoint: Any = saver._key_metric_checkpoint
             folder, fixed = Path(saver.save_dir), checkpoint.save_handler.filename
             held = [(priority, name) for priority, name in saved if (folder / (fixed or name)).is_file()]
@@ -207,8 +213,10 @@ class _BestModel:
 
 class _RandomState:
     """
-    In a single process, torch's random state, which draws the order of the cases, dropout, and the seeds of workers; and
-    numpy's in the random transforms of the training data, which are drawn from where there are no workers.
+    The random states of a training in a single process.
+
+    Torch's random state determines the order of the cases, dropout, and the seeds of workers. Without workers, the
+    random transforms of the training data use their own numpy random states.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -226,7 +234,7 @@ class _RandomState:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            return  # the file has one rank's state, and ranks must draw different numbers
+            return  # the file has the state of one rank, but ranks must draw different numbers
         torch.set_rng_state(state["cpu"].cpu())
         if len(state["cuda"]) == torch.cuda.device_count() > 0:
             torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
@@ -237,7 +245,7 @@ class _RandomState:
 
 
 def _random_states(item: Any, seen: set[int]) -> Iterator[np.random.RandomState]:
-    """The random states in a dataset, found as MONAI's ``set_rnd`` finds them, each once."""
+    """The random states in a dataset, each once, found in the same way as by MONAI's ``set_rnd``."""
     if id(item) in seen or isinstance(item, (type, ModuleType)):
         return
     seen.add(id(item))
@@ -249,6 +257,6 @@ def _random_states(item: Any, seen: set[int]) -> Iterator[np.random.RandomState]
 
 
 def _unwrap(holder: Any) -> Any:
-    """The network inside a (Distributed)DataParallel, so that a file fits one process and many."""
+    """The network inside ``(Distributed)DataParallel``, because a file can be used with any number of processes."""
     parallel = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
     return holder.module if isinstance(holder, parallel) else holder

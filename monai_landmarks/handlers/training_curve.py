@@ -31,18 +31,20 @@ _COLUMNS = ("epoch", "iteration", "loss", "metric")
 
 
 class TrainingCurve:
-    """Draw training loss and validation metric over the epochs to a PNG, with the numbers in a CSV beside it.
+    """
+    Draw training loss and validation metric over the epochs as a PNG, and write the numbers to a CSV file beside it.
 
-    The CSV gets a row after each epoch and each validation; the picture is drawn anew at most every ``seconds``, and at the
-    end. A resumed training goes on in its CSV. The loss is the mean since the row before, of the first process.
+    The CSV file has one row per epoch and per validation. The figure is drawn at most once in ``seconds`` seconds, and
+    at the end. A resumed training continues its CSV file. The loss is the mean since the previous row, in the first
+    process.
 
     Args:
-        output_path: the picture, such as ``curve.png``; the numbers go to ``curve.csv``.
+        output_path: file of the figure, for example ``curve.png``; the CSV file is then ``curve.csv``.
         validator: the evaluator whose metric is drawn; None for the loss alone.
         metric: name of the metric; by default the validator's key metric.
-        lower_is_better: which end of the metric is marked as its best.
-        loss_key: the loss in the trainer's output.
-        seconds: least time between two drawings.
+        lower_is_better: True if the lowest value of the metric is the best and is marked, False for the highest.
+        loss_key: key of the loss in the trainer's output.
+        seconds: minimum time between two drawings.
     """
 
     def __init__(
@@ -67,11 +69,13 @@ class TrainingCurve:
 
     @property
     def table_path(self) -> Path:
-        """The CSV."""
+        """Path of the CSV file."""
         return self.output_path.with_suffix(".csv")
 
     def attach(self, engine: Engine) -> None:
         """
+        Attach the handler.
+
         Args:
             engine: the trainer.
         """
@@ -87,7 +91,7 @@ class TrainingCurve:
         self._fresh = True
 
     def _continue(self, engine: Engine) -> None:
-        """Take up the rows of the training that is resumed: not before the first epoch, when the resumption is done."""
+        """Read the rows of a resumed training. Its iteration is known from the start of the first epoch on."""
         if not self._fresh:
             return
         self._fresh, self._rows, self._losses, self._drawn_at = False, [], [], time.monotonic()
@@ -109,7 +113,7 @@ class TrainingCurve:
 
     def _record(self, trainer: Engine, metric: float = np.nan) -> None:
         if trainer.state.iteration == 0:
-            return  # a validation before the training
+            return  # this is a validation before the training
         if self._rows and self._rows[-1][1] == trainer.state.iteration:
             if np.isfinite(metric):
                 self._rows[-1][3] = metric

@@ -28,18 +28,20 @@ __all__ = ["TrainingProgress", "clock"]
 
 
 class TrainingProgress:
-    """One progress bar over the whole run, with the time it still takes, the loss and the last validation.
+    """
+    Show one progress bar for the whole run, with the remaining time, the loss and the result of the last validation.
 
-    On a terminal it is a bar. Where the output goes to a file, or tqdm is not there, it is a line from time to time. Only
-    the first process shows it.
+    If the output is not a terminal, or tqdm is not installed, a line is printed at regular intervals instead. Only the
+    first process shows the progress.
 
     Args:
         validator: the evaluator whose metric is shown.
         metric: name of the metric; by default the validator's key metric.
-        loss_key: the loss in the engine's output; an evaluator has none, and its progress is shown without.
-        seconds: time between two lines where there is no terminal.
-        stream: where to; by default standard error.
-        desc: what is going on.
+        loss_key: key of the loss in the engine's output. The loss is not shown for an engine without one, such as an
+            evaluator.
+        seconds: time between two lines.
+        stream: the output; by default standard error.
+        desc: description of the run.
     """
 
     def __init__(
@@ -64,6 +66,8 @@ class TrainingProgress:
 
     def attach(self, engine: Engine) -> None:
         """
+        Attach the handler.
+
         Args:
             engine: the trainer, or an evaluator.
         """
@@ -81,7 +85,7 @@ class TrainingProgress:
         if self._first is not None or not is_main_process():
             return
         stream = self.stream or sys.stderr
-        # a resumed training begins in the middle: what is done already says nothing about the speed
+        # iterations before a resumed training do not count for the speed
         self._first = engine.state.iteration
         self._started = self._shown = time.monotonic()
         if has_tqdm and stream.isatty():
@@ -94,7 +98,7 @@ class TrainingProgress:
         if self._first is None:
             return
         loss = loss_of(engine, self.loss_key)
-        if loss is not None:  # smoothed over some twenty iterations
+        if loss is not None:  # smoothed over about 20 iterations
             self._loss = loss if self._loss is None or not np.isfinite(self._loss) else 0.95 * self._loss + 0.05 * loss
         if self._bar is not None:
             self._bar.set_postfix_str(", ".join(self._state(engine)), refresh=False)
@@ -103,7 +107,7 @@ class TrainingProgress:
             self._line(engine)
 
     def _show(self, engine: Engine) -> None:
-        """After the validation that ends an epoch."""
+        """Show the result of the validation at the end of an epoch."""
         if self._bar is not None:
             self._bar.set_postfix_str(", ".join(self._state(engine)))
 
@@ -147,13 +151,20 @@ class TrainingProgress:
     @staticmethod
     def _total(engine: Engine) -> int | None:
         length, epochs = engine.state.epoch_length, engine.state.max_epochs
-        if length is None:  # known only at the end, but a loader may have an estimate
+        if length is None:  # known only after the first epoch, but a loader may have an estimate
             length = length_hint(getattr(engine, "data_loader", ()), 0)
         return length * epochs if length and epochs else None
 
 
 def clock(seconds: float) -> str:
-    """A duration for a reader.
+    """
+    Format a duration in minutes and seconds, and hours if necessary.
+
+    Args:
+        seconds: the duration.
+
+    Returns:
+        The text.
 
     Example:
         >>> clock(75), clock(3671)

@@ -178,4 +178,5 @@ def _plain(values: torch.Tensor | None, count: int) -> list[Any]:
 
 
 def _positive(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and value > 0
+    # bool is a subclass of int
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0

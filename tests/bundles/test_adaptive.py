@@ -67,6 +67,7 @@ def test_each_baseline_is_a_file(config: str) -> None:
 QUICK = {"controller#warmup": 0.1, "agent#updates": 2, "agent#hidden": 8}
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_search_leaves_a_record_that_can_be_replayed(tmp_path: Path) -> None:
     root = copy_bundle(BUNDLE, tmp_path)
     flow = run(root, "train", **training_size(root, epochs=5), **QUICK)
@@ -91,6 +92,7 @@ def test_a_search_leaves_a_record_that_can_be_replayed(tmp_path: Path) -> None:
     assert (root / "models/replay/model.pt").is_file()
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_resumed_search_goes_on_as_it_would_have(tmp_path: Path) -> None:
     """The same decisions and, since the augmentation goes on as well, the same weights."""
     options = {"max_epochs": 4, **QUICK}

@@ -16,8 +16,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import yaml
@@ -115,10 +117,16 @@ def test_rules(builder: ModuleType) -> None:
 def test_numbers_are_numbers(builder: ModuleType) -> None:
     """YAML takes 1e-6 for a text and 1.0e-6 for a number."""
     for path in builder.SOURCE.rglob("*.yaml"):
-        for token in yaml.scan(path.read_text()):
-            if isinstance(token, yaml.ScalarToken) and token.plain:
-                value = yaml.safe_load(token.value)
-                assert not isinstance(value, str) or not is_number(value), f"{path}: {value}"
+        for text in texts(yaml.load(path.read_text(), Loader=builder.LOADER)):
+            assert not is_number(text), f"{path}: {text}"
+
+
+def texts(content: Any) -> Iterator[str]:
+    if isinstance(content, (dict, list)):
+        for entry in content.values() if isinstance(content, dict) else content:
+            yield from texts(entry)
+    elif isinstance(content, str):
+        yield content
 
 
 def is_number(text: str) -> bool:

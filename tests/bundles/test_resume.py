@@ -20,6 +20,8 @@ import pytest
 import torch
 from small_bundles import PICTURES, copy_bundle, run, table, trained_epochs, training_size
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 @pytest.mark.parametrize("bundle", PICTURES[-1:])
 def test_goes_on(bundle: str, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,7 @@ def datalist(root: Path) -> Path | dict:
 @pytest.mark.parametrize(
     "bundle", [b for b in BUNDLES if (SOURCE / b / "configs" / "all_training_images.json").is_file()]
 )
+@pytest.mark.usefixtures("unpainted")
 def test_training_on_all_images(bundle: str, tmp_path: Path) -> None:
     """Nothing is left to choose a model by: the last one is kept, and validation belongs to the training."""
     root = copy_bundle(bundle, tmp_path)
@@ -170,6 +172,7 @@ def in_float32(root: Path) -> dict[str, bool]:
     return {"bfloat16": False} if root.name.endswith("farnet") else {}
 
 
+@pytest.mark.usefixtures("unpainted")
 @pytest.mark.parametrize("trained", PICTURES, indirect=True)
 def test_evaluation(trained: Path, tmp_path: Path) -> None:
     flow = run(trained, "train", "evaluate", output_dir=str(tmp_path), **training_size(trained), **in_float32(trained))
@@ -186,11 +189,10 @@ def test_evaluation(trained: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(found.scores, scores, rtol=1e-3)
     metrics = {row["metric"]: float(row["value"]) for row in table(tmp_path / "metrics.csv")}
     assert metrics["images"] == len(testing) and metrics["MRE"] == pytest.approx(np.nanmean(expected), abs=0.02)
-    assert_pictures(tmp_path / "overlays", min(8, len(testing)))
+    assert len(list((tmp_path / "overlays").glob("overlay_*.png"))) == min(8, len(testing))
 
 
-@pytest.mark.parametrize("trained", PICTURES, indirect=True)
-@pytest.mark.parametrize("spacing", [None, 0.5])
+@pytest.mark.parametrize("trained, spacing", zip(PICTURES, cycle([None, 0.5])), indirect=["trained"])
 def test_inference(trained: Path, tmp_path: Path, spacing: float | None) -> None:
     source = Path(load_landmark_datalist(datalist(trained), "testing")[0]["image"])
     images, out = tmp_path / "images", tmp_path / "out"
@@ -237,6 +239,7 @@ def assert_cobb_angles(folder: Path, predictions: dict[str, LandmarkSet]) -> Non
         np.testing.assert_allclose([float(angle) for angle in row.values()], expected, atol=0.1)
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_inference_without_images_says_so(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(Exception) as error:
         run(trained, "inference", dataset_dir=str(tmp_path / "absent"), output_dir=str(tmp_path))

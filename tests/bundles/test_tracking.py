@@ -22,6 +22,8 @@ from pathlib import Path
 import pytest
 from small_bundles import PICTURES, copy_bundle, option, small, table, training_size, workflow
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 BUNDLE = PICTURES[-1]
 
 

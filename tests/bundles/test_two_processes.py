@@ -24,6 +24,7 @@ import pytest
 import torch
 from small_bundles import copy_bundle, option, run, small, table
 
+pytestmark = pytest.mark.usefixtures("unpainted")
 BUNDLE = "hand_xray_landmarks_scn"
 
 
@@ -70,12 +71,12 @@ def assert_same_files(one: Path, two: Path, images: int) -> None:
 
 def test_training_and_evaluation(tmp_path: Path) -> None:
     root = copy_bundle(BUNDLE, tmp_path)  # without data: both processes ask for the phantom at once
-    torchrun(tmp_path, command_line(root, "training", "train", "multi_gpu_train", max_epochs=3, val_interval=1, **DATA))
+    torchrun(tmp_path, command_line(root, "training", "train", "multi_gpu_train", max_epochs=2, val_interval=1, **DATA))
     datalist = json.loads((root / "data/datalist.json").read_text())
     assert [len(datalist[section]) for section in ("training", "validation", "testing")] == [24, 5, 5]
     curve = table(root / "eval/training_curve.csv")
     # two processes, batches of two: six iterations an epoch
-    assert [row["iteration"] for row in curve] == ["6", "12", "18"]
+    assert [row["iteration"] for row in curve] == ["6", "12"]
     state = torch.load(root / "models/model.pt", weights_only=True)
     assert not any(name.startswith("module.") for name in state)
 

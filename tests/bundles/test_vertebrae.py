@@ -34,6 +34,8 @@ from monai_landmarks.data import (
 from monai_landmarks.metrics import PresenceThreshold
 from monai_landmarks.transforms import HeatmapToChainLandmarks
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 (BUNDLE,) = SPINES
 NAMES = list(VERSE_LANDMARKS[:25])
 

@@ -36,6 +36,8 @@ from monai_landmarks.evaluation import predict_landmarks
 from monai_landmarks.heatmaps import decode_heatmaps
 from monai_landmarks.networks import nets
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 def mri(volume: np.ndarray) -> np.ndarray:
     return (volume - volume.mean()) / volume.std()

@@ -18,10 +18,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from browser import Page
-from reports import FEW, IMAGES, NAMES, Content, make, skip_painting
+from matplotlib.patches import Ellipse
+from reports import FEW, IMAGES, NAMES, SPACING, Content, make, skip_painting
 
 from monai_landmarks.evaluation import evaluate_predictions, write_report
 from monai_landmarks.schema import Landmark, LandmarkSchema, Measurement, compare_measurements
+from monai_landmarks.visualize import report_page
 
 
 @pytest.fixture
@@ -126,6 +128,36 @@ def test_says_what_the_predictions_do_not_hold(tmp_path, words_only, sure, state
     assert there in page.text and absent not in page.text
     ellipses = "a stated coverage of 90 %" if stated else "two standard deviations" if sure else None
     assert ("Ellipses:" in page.text) == (ellipses is not None) and (ellipses or "") in page.text
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("stated", [True, False])
+def test_ellipses_are_the_regions_in_pixels(tmp_path, monkeypatch, dims, stated):
+    """Regions and covariances are in mm, pixels of 0.5 mm and in a volume twice as long up: along each axis as far as stated."""
+    figures = []
+
+    def keep(figure, *_):
+        figures.append(figure)
+        return ""
+
+    monkeypatch.setattr(report_page, "_picture", keep)
+    pred, datalist = make(tmp_path, dims, count=2, radius=3.0, stated=stated)
+    assert run(pred, datalist, tmp_path / "report.html", cases=1) == []
+    steps = np.array([SPACING, SPACING, 2 * SPACING if dims == 3 else SPACING])
+    radius = 3.0 if stated else 2 * 0.8  # mm: of the region, or two standard deviations
+    drawn = [
+        (patch, axes)
+        for figure in figures
+        for panel, axes in zip(figure.axes, ((0, 1), (0, 1)) if dims == 2 else ((0, 1), (0, 2), (1, 2)))
+        for patch in panel.patches
+        if isinstance(patch, Ellipse)
+    ]
+    # two images, whole and closer, of all four landmarks, of which the first image misses one
+    assert len(drawn) == 2 * (4 + 3) * (1 if dims == 2 else 3)
+    for ellipse, (a, b) in drawn:
+        ends = np.array([[radius / steps[a], 0], [0, radius / steps[b]]]) + ellipse.center
+        on_it = ellipse.get_patch_transform().inverted().transform(ends)
+        np.testing.assert_allclose(np.linalg.norm(on_it, axis=1), 1)
 
 
 def test_measurements_stand_in_the_report(tmp_path, words_only):

@@ -25,7 +25,7 @@ AFFINE = torch.diag(torch.tensor([-0.5, -0.5, 1.0, 1.0], dtype=torch.float64))
 
 
 def make_cases(count=5, folders=("a",), size=16, dims=2, seed=0):
-    """Images (zeros) with world points; prediction = truth + (3, 4) * the number of the case / 5 mm."""
+    """Random images with points. The prediction of case i is (0.6, 0.8) * i mm beside the ground truth."""
     rng = np.random.RandomState(seed)
     cases = []
     for i in range(count):
@@ -41,7 +41,7 @@ def make_cases(count=5, folders=("a",), size=16, dims=2, seed=0):
 
 
 class AddPrediction:
-    """Stands for decoding: world points at a known distance (the number of the case, in mm) from the truth."""
+    """Replace decoding by world points at a known distance from the ground truth: the number of the case, in mm."""
 
     def __call__(self, item):
         label, dims = item["label"], item["label"].shape[-1]
@@ -55,18 +55,18 @@ class AddPrediction:
 
 
 def prepare_batch(batch, device, non_blocking, **kwargs):
-    """As MONAI's default."""
+    """Prepare a batch as MONAI does by default."""
     return batch["image"].to(device), batch["label"].to(device)
 
 
-def make_evaluator(cases, handlers=(), additional=None, batch_size=2, sampler=None, network=None):
-    """An evaluator whose key metric is the mean point error."""
+def make_evaluator(cases, handlers=(), additional=None, batch_size=2, sampler=None, network=None, postprocessing=None):
+    """Return an evaluator whose key metric is the mean point error."""
     return SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(Dataset(cases), batch_size=batch_size, sampler=sampler),
         network=network or torch.nn.Identity(),
         prepare_batch=prepare_batch,
-        postprocessing=AddPrediction(),
+        postprocessing=postprocessing or AddPrediction(),
         key_val_metric={
             "val_mre": IgniteMetricHandler(
                 metric_fn=PointErrorMetric(), output_transform=from_engine(["pred_points", "label"])
@@ -79,7 +79,7 @@ def make_evaluator(cases, handlers=(), additional=None, batch_size=2, sampler=No
 
 
 class Regressor(torch.nn.Module):
-    """An image to three points, with dropout so that the random state matters."""
+    """Network from an image to three points, with dropout, so that the random state matters."""
 
     def __init__(self, size=16):
         super().__init__()
@@ -97,7 +97,7 @@ def points_loss(pred, target):
 
 
 def make_trainer(cases, network, optimizer, max_epochs, handlers=(), batch_size=2):
-    """A trainer that shuffles."""
+    """Return a trainer that shuffles its data."""
     return SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=max_epochs,

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Cobb angles in an evaluation that loads, resizes and batches pictures as a bundle does."""
+"""Cobb angles in an evaluation that loads, resizes and batches images as a bundle does."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HEIGHTS = (300, 120, 200)
 
 
 def bent_spine(tilts=(10, -10, 25, -30, 10), height=16.0):
-    """Corners (20, 2) of five vertebrae, whose sides are upright."""
+    """Return the corners (20, 2) of five vertebrae with upright sides."""
     y = height * np.arange(5)[:, None] + np.array([0, 0, 8.0, 8.0]) + 20
     y[:, 1::2] += 20 * np.tan(np.deg2rad(tilts))[:, None]
     x = 10 + np.array([0, 20.0, 0, 20.0]) + np.array([0, 4, 0, -4, 0])[:, None]
@@ -43,7 +43,7 @@ def bent_spine(tilts=(10, -10, 25, -30, 10), height=16.0):
 
 
 def changed(item):
-    """Stands for decoding: the last vertebra of each spine is predicted level, and a corner of the third image is lost."""
+    """Replace decoding: the last vertebra of each spine is predicted level, and a corner of the third image is missed."""
     points = item["label"].clone()
     points[0, [17, 19], 1] = points[0, [16, 18], 1]
     if "case_2" in item["image"].meta["filename_or_obj"]:
@@ -54,7 +54,7 @@ def changed(item):
 
 @pytest.fixture
 def cases(tmp_path):
-    """Pictures of different heights: the same spine is in the upper half of one and in the lower half of another."""
+    """Write images of different heights: the same spine is in the upper half of one and in the lower half of another."""
     items = []
     for i, height in enumerate(HEIGHTS):
         path = tmp_path / f"case_{i}.png"
@@ -102,7 +102,7 @@ def test_angles_in_a_bundle_like_evaluation(cases, tmp_path, caplog):
         evaluator = evaluate(cases, CobbReport(out), [LandmarkReport(out)])
     level = bent_spine((10, -10, 25, -30, 0))
     expected = np.array([cobb_angles(torch.tensor(level), height).tolist() for height in HEIGHTS])
-    assert abs(expected[0] - expected[1]).max() > 5  # or the height would not matter here
+    assert abs(expected[0] - expected[1]).max() > 5  # otherwise the height of the image would not matter
     expected[2] = NAN
     truth = np.array([case["cobb_angles"] for case in cases])
     rows = read(out / "cobb_angles.csv")

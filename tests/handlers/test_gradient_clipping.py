@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from ignite.engine import Engine
 from monai.data import DataLoader
 from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
 
 from monai_landmarks.handlers import GradientClipping
 
@@ -38,6 +40,26 @@ def test_a_step_is_not_longer_than_the_norm_allows(max_norm, scale):
     )
     trainer.run()
     assert network.weight.item() == pytest.approx(before - 5.0 * scale, rel=1e-5)
+
+
+def test_gradients_are_clipped_without_the_loss_scale():
+    """Mixed precision multiplies the loss by a factor, which does not count for the norm."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+
+    def update(engine, _):
+        scaler.scale(5 * weight.sum()).backward()
+        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
+        scaler.step(optimizer)
+        scaler.update()
+
+    trainer = Engine(update)
+    trainer.register_events(*IterationEvents)
+    trainer.scaler = scaler
+    GradientClipping(optimizer, 0.5).attach(trainer)
+    trainer.run([0])
+    assert weight.item() == pytest.approx(-0.5, rel=1e-5)
 
 
 def test_bad_norm():

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Tables and landmark files of a MONAI evaluator, beside MONAI's own metric handler and saver."""
+"""Tables and landmark files of a MONAI evaluator, together with MONAI's own metric handler and saver."""
 
 from __future__ import annotations
 
@@ -98,6 +98,13 @@ def test_report(tmp_path, caplog, dims):
     assert report.report is not None and report.report.summary()[0] == ("images", 5, "images")
 
 
+def test_report_names_an_image_that_was_evaluated_twice(tmp_path, caplog):
+    cases = make_cases(2)
+    for images, count in ((cases, 0), ([*cases, cases[1]], 1)):
+        make_evaluator(images, [LandmarkReport(tmp_path, NAMES)]).run(1)
+        assert caplog.text.count("1 images were evaluated more than once, for example /data/a/case1.png") == count
+
+
 def test_report_says_what_is_lacking(tmp_path):
     evaluator = make_evaluator(make_cases(), [LandmarkReport(tmp_path, NAMES, pred_key="points")])
     with pytest.raises(KeyError, match="LandmarkReport needs 'points'.*pred_points"):
@@ -135,6 +142,11 @@ def test_saver(tmp_path, dims):
     std = read(tmp_path / "all_std.csv")
     assert len(std) == 15 and float(std[0]["std_x"]) == 0.5 and ("std_z" in std[0]) == (dims == 3)
     assert [float(row["region_radius"]) for row in std[:3]] == [1, 2, 3]
+
+
+def test_files_state_their_image(tmp_path):
+    make_evaluator(make_cases(1), [PredictionSaver(tmp_path, NAMES, formats=("csv",), table=None)]).run(1)
+    assert read_landmarks(tmp_path / "case0.csv").image == "/data/a/case0.png"
 
 
 def test_saver_without_scores_and_covariances(tmp_path):

@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""A validation writes the threshold that its cases give."""
+"""The presence threshold that a validation chooses and writes."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""A training that was stopped and resumed ends where an uninterrupted one does."""
+"""A training that is stopped and resumed has the same result as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from monai_landmarks.handlers import ResumeTraining
 
 
 class StoppedError(Exception):
-    """Stands for a crash."""
+    """Simulates a crash."""
 
 
 def training(folder, max_epochs, stop_at=None, enabled=True, scores=None, network=None, extra=None, interval=1):
@@ -145,9 +145,9 @@ def test_save_interval_and_last_epoch(tmp_path):
 
 def test_a_file_that_does_not_fit_is_refused(tmp_path):
     training(tmp_path, 1)[0].run()
-    with pytest.raises(ValueError, match=r"training_state.pt does not hold \['loss'\].*enabled=False"):
+    with pytest.raises(ValueError, match=r"training_state.pt does not contain \['loss'\].*enabled=False"):
         training(tmp_path, 2, extra={"loss": torch.nn.Linear(1, 1)})[0].run()
-    with pytest.raises(ValueError, match="'model' in .* does not fit this training(.|\n)*layers.1.weight"):
+    with pytest.raises(ValueError, match="'model' in .* does not match this training(.|\n)*layers.1.weight"):
         training(tmp_path, 2, network=Regressor(size=8))[0].run()
 
 

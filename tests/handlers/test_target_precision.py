@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Target precision in MONAI's engines: what the controller is told, what the loss is told, the record, and resuming."""
+"""Target precision in MONAI's engines: input of the controller, sigmas of the loss, the record, and resuming."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from monai_landmarks.precision import (
 
 
 class Spy(PrecisionController):
-    """Keeps what it is told; the sigmas grow by one voxel each time."""
+    """Stores its input. The sigmas increase by one voxel each time."""
 
     def __init__(self):
         self.told = []
@@ -57,7 +57,7 @@ class Spy(PrecisionController):
 
 
 class StoppedError(Exception):
-    """Stands for a crash."""
+    """Simulates a crash."""
 
 
 def training(
@@ -73,7 +73,7 @@ def training(
     rank=None,
     **options,
 ):
-    """A trainer of a convolution, whose evaluator finds known errors: case i is i mm away from the truth."""
+    """A trainer of a convolution. Its evaluator has known errors: case i is i mm away from the ground truth."""
     torch.manual_seed(seed)
     validation, cases = make_cases(), make_cases(seed=1)
     network = torch.nn.Conv2d(1, 3, 3, padding=1)

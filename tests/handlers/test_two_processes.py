@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Two processes with an uneven split come to what one process comes to."""
+"""Two processes with an uneven split have the same results as one process."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def evaluate(cases, folder):
 
 
 def search_while_training(rank, folder):
-    """A process with images and random numbers of its own; what it has decided, learned and trained."""
+    """Run a process with its own images and random numbers, and return its decisions and weights."""
     trainer, handler, network, loss = training(folder, search(), epochs=10, seed=rank, rank=rank)
     trainer.run()
     agent = handler.controller.agent
@@ -70,7 +70,7 @@ def worker(rank, port, folder):
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """The folder of what two processes have done together."""
+    """Return the folder with the results of two processes."""
     folder = tmp_path_factory.mktemp("two")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -94,7 +94,7 @@ def test_evaluation(two, tmp_path):
 
 
 def test_search_of_target_precision(two):
-    """Both processes decide alike, on the cases of both."""
+    """Both processes make the same decisions, from the cases of both."""
     first, second = (torch.load(two / f"search{rank}.pt", weights_only=True) for rank in range(2))
     assert first["decisions"] == second["decisions"]
     assert PrecisionTrajectory.read(two / "search/precision.json").decisions == first["decisions"]

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The log of a MONAI Label server with every test that fails beside it."""
+"""Adds the log of the MONAI Label server to the report of a failed test."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Images whose landmarks everyone can see, a bright spot and a dark one, and bundles of one convolution that finds them."""
+"""Images with two landmarks, a bright spot and a dark spot, and bundles with a single convolution that detects them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SPREAD = 2.0  # of a spot, in pixels
 
 
 def oblique(shape: Sequence[int] = SHAPES[3], spacing: Sequence[float] = (1.2, 0.8, 2.0)) -> np.ndarray:
-    """An affine to RAS mm whose axes are those of no world, left-handed, with the origin far away."""
+    """Return a left-handed affine to RAS mm with oblique axes and a distant origin."""
     a, b = np.deg2rad(20), np.deg2rad(-15)
     about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
     about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
@@ -43,20 +43,20 @@ def oblique(shape: Sequence[int] = SHAPES[3], spacing: Sequence[float] = (1.2, 0
 
 
 def spots(shape: Sequence[int], points: np.ndarray, spread: float = SPREAD) -> np.ndarray:
-    """An image with a bright spot at the first index point and a dark one at the second."""
+    """Return an image with a bright spot at the first index point and a dark spot at the second."""
     grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
     distances = ((grid[..., None, :] - points) ** 2).sum(axis=-1)
     return 128 + 100 * (np.exp(-distances / (2 * spread**2)) * [1, -1]).sum(axis=-1)
 
 
 def random_points(random: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
-    """A bright point in the lower half of each axis and a dark one in the upper."""
+    """Return a point for the bright spot in the lower half of each axis and one for the dark spot in the upper half."""
     size = np.array(shape)
     return np.stack([random.uniform(0.2, 0.35, len(size)), random.uniform(0.65, 0.8, len(size))]) * size
 
 
 def write_image(path: Path, points: np.ndarray, spread: float = SPREAD) -> Path:
-    """Write an image with spots, of two dimensions or three by its suffix; some pictures state 72 dots per inch."""
+    """Write an image with spots. Its suffix sets the number of dimensions. Some pictures state 72 dots per inch."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.name.endswith(".nii.gz"):
         nib.save(nib.Nifti1Image(spots(SHAPES[3], points, spread).astype(np.float32), oblique()), path)
@@ -67,7 +67,7 @@ def write_image(path: Path, points: np.ndarray, spread: float = SPREAD) -> Path:
 
 
 def write_bundle_of_spots(folder: Path, suffix: str = ".nii.gz", trained: bool = True) -> Path:
-    """A bundle as `monai-landmarks init` writes it, with one convolution for a network.
+    """Write a bundle as ``monai-landmarks init`` does, with a single convolution as its network.
 
     Trained, it gives the image and its negative: the heatmaps of the bright and of the dark spot. Untrained, it takes one for the other.
     """

@@ -28,11 +28,11 @@ import requests
 
 ROOT = Path(__file__).parents[2]
 STARTED: list[LabelServer] = []
-_PATIENCE = 300.0  # seconds, for what takes a few on a machine with nothing else to do
+_PATIENCE = 300.0  # seconds, for steps that take a few seconds on an idle machine
 
 
 class LabelServer:
-    """A MONAI Label server in a process of its own, which ends with the block.
+    """A MONAI Label server in its own process, which ends with the ``with`` block.
 
     Args:
         app: folder of the app.
@@ -98,7 +98,7 @@ class LabelServer:
             raise
 
     def stop(self) -> None:
-        """End the server and what it has started, whatever state they are in."""
+        """End the server and all processes that it has started, in whatever state they are."""
         if self._process is None:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -114,7 +114,7 @@ class LabelServer:
         STARTED.remove(self)
 
     def answers(self) -> bool:
-        """Whether the server is there."""
+        """Return whether the server answers."""
         assert self._process is not None and self._process.poll() is None, f"the server has ended:\n{self.log_tail()}"
         try:
             return requests.get(f"{self.url}/info/", timeout=_PATIENCE).status_code == 200
@@ -122,20 +122,20 @@ class LabelServer:
             return False
 
     def listens_on(self) -> set[str]:
-        """The addresses at which the server is reached."""
+        """Return the addresses on which the server listens."""
         assert self._process is not None
         listening = psutil.Process(self._process.pid).net_connections("inet")
         return {entry.laddr.ip for entry in listening if entry.status == psutil.CONN_LISTEN}
 
     def wait_until(self, true: Any, what: str) -> None:
-        """Wait, but not forever."""
+        """Wait for a condition, with a time limit."""
         end = time.monotonic() + _PATIENCE
         while not true():
             assert time.monotonic() < end, f"the server did not {what} in {_PATIENCE:.0f} s:\n{self.log_tail()}"
             time.sleep(0.1)
 
     def ask(self, method: str, path: str, expect: int | None = 200, **more: Any) -> Any:
-        """The JSON that the server answers, or the whole answer where no status is expected."""
+        """Return the JSON answer of the server, or the whole response if no status is expected."""
         answer = requests.request(method, self.url + path, timeout=_PATIENCE, **more)
         if expect is None:
             return answer
@@ -143,7 +143,7 @@ class LabelServer:
         return answer.json()
 
     def task(self, path: str, start: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Start a task in the background, wait for its end, and give its state."""
+        """Start a background task, wait for its end and return its state."""
         begun = self.ask("POST", start, json=dict(params))["id"]
 
         def state() -> dict[str, Any]:
@@ -160,5 +160,5 @@ class LabelServer:
             )
 
     def log_tail(self, lines: int = 80) -> str:
-        """The end of what the server has said."""
+        """Return the last lines of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""What schema 1.0.3 of Slicer's markups asks of a point list, in our words."""
+"""The requirements of schema 1.0.3 of 3D Slicer's markups for a point list, in our own words."""
 
 from __future__ import annotations
 

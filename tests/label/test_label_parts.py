@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The parts of the MONAI Label app that need no server."""
+"""The parts of the MONAI Label app that do not need a server."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_image_comes_back_when_its_annotator_does_not() -> None:
     images = {"a": scored(2.0, served=1000), "b": scored(1.0)}
     assert next_image(images, 1000 + 59 * 60, rank) == "b"
     assert next_image(images, 1000 + 61 * 60, rank) == "a"
-    assert next_image(images, 900, rank) == "a"  # a clock that was set back keeps nothing locked
+    assert next_image(images, 900, rank) == "a"  # a clock that was set back does not lock images
     assert next_image({}, 1000, rank) is None
 
 
@@ -86,7 +86,7 @@ def test_uncertainty_of_another_model_does_not_count() -> None:
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_uncertainty_of_an_image_is_what_a_simulation_finds(dims: int) -> None:
-    """Mean over landmarks of the root mean square distance, of points drawn from what is known of them."""
+    """The mean over the landmarks of the root mean square distance, by sampling from their distributions."""
     random, extent = np.random.default_rng(0), np.array([80.0, 50.0, 30.0])[:dims]
     root = random.normal(size=(dims, dims))
     covariance = root @ root.T
@@ -133,7 +133,7 @@ def test_overrides_of_a_training(missing: str) -> None:
     assert found["train#handlers"] == [{**handlers[0], "exec_at_start": True}, handlers[1]]
     assert "exec_at_start" not in handlers[0]
     found = training_overrides({}, {"train#trainer#max_epochs": 7, "train#handlers": handlers[:1]})
-    assert found == {"train#handlers": handlers[:1]}  # nothing to go on from
+    assert found == {"train#handlers": handlers[:1]}  # the training does not continue from weights
 
 
 def write_picture(path: Path, **how: Any) -> Path:
@@ -216,17 +216,29 @@ def test_label_of_its_image(tmp_path: Path) -> None:
     image = write_image(tmp_path / "a.nii.gz", points)
     model, landmarks = read_label(label(tmp_path, points[::-1], NAMES[::-1]), image, MODELS)
     assert model == "spots" and landmarks.names == NAMES[::-1]
-    one_outside = np.stack([points[0], points[1] + 1000])  # people place points beside the image, too
+    one_outside = np.stack([points[0], points[1] + 1000])  # some points may be placed outside the image
     read_label(label(tmp_path, one_outside), image, MODELS)
     nothing = np.full((2, 3), NAN)
     assert read_label(label(tmp_path, nothing), image, MODELS)[1].missing.all()
     with pytest.raises(ValueError, match=r"no landmark lies in the image a.nii.gz: 'Bright' is at index \[10"):
         read_label(label(tmp_path, points + 1000), image, MODELS)
     picture = write_image(tmp_path / "a.png", points[:, :2])
-    with pytest.raises(ValueError, match="no landmark lies in the image a.png"):  # which is a label of the volume
+    with pytest.raises(ValueError, match="no landmark lies in the image a.png"):  # it is a label of the volume
         read_label(label(tmp_path, points), picture, MODELS)
     flat = np.concatenate([points[:, :2], np.zeros((2, 1))], axis=1)
     read_label(label(tmp_path, flat, affine=np.diag([-1.0, -1.0, 1.0, 1.0])), picture, MODELS)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_an_image_ends_half_a_voxel_beyond_its_outer_centers(tmp_path: Path, axis: int) -> None:
+    image = write_image(tmp_path / "a.nii.gz", random_points(np.random.default_rng(0), SHAPES[3]))
+    point = np.full(3, 5.0)
+    for edge, outward in ((-0.5, -1), (SHAPES[3][axis] - 0.5, 1)):
+        point[axis] = edge - 0.1 * outward
+        read_label(label(tmp_path, np.stack([point, np.full(3, NAN)])), image, MODELS)
+        point[axis] = edge + 0.1 * outward
+        with pytest.raises(ValueError, match="no landmark lies in the image"):
+            read_label(label(tmp_path, np.stack([point, np.full(3, NAN)])), image, MODELS)
 
 
 def test_names_of_no_model() -> None:

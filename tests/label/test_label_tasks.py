@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the MONAI Label app is made of, in this process."""
+"""The datastore and the tasks of the MONAI Label app, without a server."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def label(path: Path, names: tuple[str, ...] = NAMES) -> str:
 def test_two_processes_lose_nothing(studies: Path, tmp_path: Path) -> None:
     server, task = store(studies), store(studies)
     server.save_label("one", label(tmp_path / "a.mrk.json"), "final", {"by": "ann"})
-    task.update_image_info("two", {"landmark_uncertainty": {"m": {"mm": 1.0}}})  # it does not know of the label
+    task.update_image_info("two", {"landmark_uncertainty": {"m": {"mm": 1.0}}})  # the task has not read the label
     server.update_image_info("one", {"strategy": {}})
     for again in (store(studies), server, task):
         again.reload()

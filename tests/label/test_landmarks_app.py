@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Our app for MONAI Label in a real server, driven as 3D Slicer's module and our script drive it."""
+"""The MONAI Label app of this package in a real server, with the requests of 3D Slicer's module and our script."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ UNCERTAINTY = "landmark_uncertainty"
 
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory: pytest.TempPathFactory, write_dicom: Any) -> dict[str, np.ndarray]:
-    """Index points of the studies, written beside; "folder" is none of them."""
+    """Write the images and return their index points, and their folder with the key "folder"."""
     studies = tmp_path_factory.mktemp("label") / "studies"
     random = np.random.default_rng(0)
     points: dict[str, Any] = {"folder": studies}
@@ -62,7 +62,7 @@ def truth(tmp_path_factory: pytest.TempPathFactory, write_dicom: Any) -> dict[st
 
 @pytest.fixture(scope="module")
 def server(truth: dict[str, Any]) -> Iterator[LabelServer]:
-    """A model for volumes that takes one landmark for the other, and one for pictures that knows them."""
+    """Run a server with an untrained model for volumes, which confuses the two landmarks, and a trained one for pictures."""
     home = truth["folder"].parent
     for name, suffix, trained in (("volumes_detection", ".nii.gz", False), ("pictures", ".png", True)):
         write_bundle_of_spots(home / "bundles" / name, suffix, trained)
@@ -82,19 +82,19 @@ def client(server: LabelServer, tmp_path: Path) -> MONAILabelClient:
 
 
 def read_points(path: str | Path) -> dict[str, list[float]]:
-    """Positions in LPS of a markups file, with nothing but JSON."""
+    """Return the positions of a markups file in LPS, read as plain JSON."""
     (node,) = json.loads(Path(path).read_text())["markups"]
     sign = {"LPS": 1, "RAS": -1}[node["coordinateSystem"]]
     return {p["label"]: [*(sign * np.array(p["position"][:2])), p["position"][2]] for p in node["controlPoints"]}
 
 
 def world(points: np.ndarray) -> np.ndarray:
-    """Index points of a volume in RAS mm."""
+    """Convert index points of a volume to RAS mm."""
     return points @ oblique()[:3, :3].T + oblique()[:3, 3]
 
 
 def label_file(path: Path, points: np.ndarray, system: str = "LPS", names: tuple[str, ...] = NAMES) -> Path:
-    """A label of a volume; landmarks that are not in `names` are left out."""
+    """Write a label of a volume with the landmarks in ``names``."""
     landmarks = LandmarkSet(NAMES, world(points), "RAS").to(system).reorder(names)
     write_landmarks(path, landmarks)
     return path
@@ -134,7 +134,7 @@ def test_day_of_annotation(
         expected = world(volumes[image]) * (-1, -1, 1)
         return float(np.linalg.norm(np.array([found[name] for name in NAMES]) - expected, axis=1).max())
 
-    # what there is
+    # models, strategies and images
     info = client.info()
     assert list(info["models"]) == list(info["trainers"]) == [model, "pictures"]
     assert info["models"][model]["type"] == "detection" and info["models"][model]["labels"] == {
@@ -144,7 +144,7 @@ def test_day_of_annotation(
     assert list(info["strategies"])[0] == UNCERTAINTY and list(info["scoring"]) == [UNCERTAINTY]
     assert info["datastore"] == {"total": 10, "completed": 0, "label_tags": {}}
 
-    # a broken image is no reason not to score and predict the others
+    # a broken image does not stop the scoring of the others
     (truth["folder"] / "broken.nii.gz").write_bytes(b"no image")
     server.ask("GET", "/datastore/")
     server.wait_until(lambda: server.ask("GET", "/datastore/")["total"] == 11, "see the new image")
@@ -167,7 +167,7 @@ def test_day_of_annotation(
     assert partial == {"image": "small", "label": "small", "landmarks": [NAMES[1]], "missing": [NAMES[0]]}
     assert client.info()["datastore"]["completed"] == 3
 
-    # learn; one more label comes while that runs, and so does a question
+    # train; meanwhile, another label and another request arrive
     started = server.ask("POST", f"/train/{model}", json={"max_epochs": 30})
     client.save_label("smaller", str(label_file(tmp_path / "d.mrk.json", volumes["smaller"])))
     assert server.ask("POST", f"/train/{model}", expect=429, json={})["detail"]
@@ -234,7 +234,7 @@ def test_bad_requests(server: LabelServer, truth: dict[str, Any], tmp_path: Path
 
 
 class FakeSlicer:
-    """As much of 3D Slicer as the script needs: the MONAI Label module at an image, and point lists."""
+    """The parts of 3D Slicer that the script uses: the MONAI Label module with an image, and point lists."""
 
     def __init__(self, client: MONAILabelClient, image: str, lists: dict[str, Path]) -> None:
         self.shown: list[str] = []

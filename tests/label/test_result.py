@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a viewer gets: the landmarks where they are, in JSON and as balls."""
+"""Results for viewers: landmarks in JSON and as balls at the right positions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OBLIQUE = oblique()
 
 
 def answer(path: Path, spatial_size: list[int], ras: np.ndarray) -> dict[str, Any]:
-    """The item of an image after a bundle's transforms, with landmarks a and c found; b was not."""
+    """Return the item of an image after the transforms of a bundle. Landmark b was not detected."""
     load: list[Any] = [LoadImaged("image", ensure_channel_first=True), EnsureWorldAffined("image", squeeze=True)]
     turn = (
         [Orientationd("image", axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S")))]
@@ -52,7 +52,7 @@ def answer(path: Path, spatial_size: list[int], ras: np.ndarray) -> dict[str, An
 
 
 def world(affine: np.ndarray, *voxels: tuple[float, ...]) -> np.ndarray:
-    """RAS mm of voxels (i, j, k)."""
+    """Convert voxels (i, j, k) to RAS mm."""
     return np.array([affine[:3, :3] @ voxel + affine[:3, 3] for voxel in voxels])
 
 
@@ -126,7 +126,7 @@ def test_balls_are_round_in_the_world() -> None:
 
 
 def test_each_landmark_shows() -> None:
-    """Thick slices, a small ball, another one around it, and points beside the volume."""
+    """Thick slices, a small ball inside another ball, and points outside the volume."""
     thick = np.diag([1.0, 1.0, 9.0, 1.0])
     points = [[5, 5, 13.0], [6, 5, 13.0], [np.nan] * 3, [-20, 5, 9.0], [5, 5, 60.0]]
     label_map = ball_label_map(LandmarkSet(tuple("abcde"), points), (11, 11, 4), thick, radius=2.0)

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Our bundles in MONAI Label's own app ``monaibundle``, as they are: a real server, asked as viewers ask it."""
+"""The bundles of this package in MONAI Label's app ``monaibundle``: a real server with the requests of viewers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def truth(home: Path) -> dict[str, LandmarkSet]:
-    """The landmarks of the volumes, in RAS mm; there is a picture beside them."""
+    """Write volumes and a picture, and return the landmarks of the volumes in RAS mm."""
     random, result = np.random.default_rng(0), {}
     for number in range(8):
         points = random_points(random, SHAPES[3])
@@ -61,7 +61,7 @@ def truth(home: Path) -> dict[str, LandmarkSet]:
 
 @pytest.fixture(scope="module")
 def server(home: Path, truth: dict[str, LandmarkSet]) -> Iterator[LabelServer]:
-    """The app with all bundles of the package, small and untrained, and one that takes one landmark for the other."""
+    """Run the app with all bundles of the package, small and untrained, and with one that confuses its two landmarks."""
     app = home / "app"
     shutil.copytree(STOCK_APP, app)
     (app / "model").mkdir(exist_ok=True)
@@ -73,7 +73,7 @@ def server(home: Path, truth: dict[str, LandmarkSet]) -> Iterator[LabelServer]:
 
 
 def copy_untrained(bundle: str, folder: Path) -> None:
-    """A bundle of the package with a small network, and with the weights of a training that has not begun."""
+    """Copy a bundle of the package, with a small network and untrained weights."""
     shutil.copytree(SOURCE / bundle, folder, ignore=shutil.ignore_patterns("models", "eval", "data"))
     parser = ConfigParser()
     parser.read_config(folder / "configs" / "inference.json")
@@ -85,14 +85,14 @@ def copy_untrained(bundle: str, folder: Path) -> None:
     parser.update({"bundle_root": str(folder)})
     torch.manual_seed(0)
     (folder / "models").mkdir()
-    PresenceThreshold(0.05, 1, 1, 1, 1).write(folder / "models" / "presence.json")  # which some trainings choose
+    PresenceThreshold(0.05, 1, 1, 1, 1).write(folder / "models" / "presence.json")  # some trainings write it
     torch.save(parser.get_parsed_content("network_def").state_dict(), folder / "models" / "model.pt")
 
 
 def test_annotators_and_the_server_teach_each_other(
     server: LabelServer, truth: dict[str, LandmarkSet], tmp_path: Path
 ) -> None:
-    """All in one, because a server takes seconds to start and what it has learned comes later."""
+    """One test for all steps, because a server takes seconds to start and later steps need the trained model."""
     client = MONAILabelClient(server.url, tmpdir=str(tmp_path))
     check_nobody_else_is_answered(server)
     check_info(client.info(), truth[UNSEEN].names)
@@ -128,7 +128,7 @@ def test_annotators_and_the_server_teach_each_other(
 
 
 def check_nobody_else_is_answered(server: LabelServer) -> None:
-    """Neither other machines, nor pages of others in a browser of this machine."""
+    """Neither other machines nor web pages of other servers can read the answers."""
     assert server.listens_on() == {"127.0.0.1"}
     answer = server.ask("GET", "/info/", None, headers={"Origin": "http://example.org"})
     assert "access-control-allow-origin" not in {key.lower() for key in answer.headers}
@@ -142,13 +142,13 @@ def check_info(info: dict[str, Any], names: tuple[str, ...]) -> None:
 
 
 def infer(client: MONAILabelClient, image: str, model: str) -> tuple[Path, dict[str, Any]]:
-    """As the module for 3D Slicer asks."""
+    """Send the request of the module for 3D Slicer."""
     file, params = client.infer(model, image, {"result_extension": ".nrrd", "result_dtype": "uint16"})
     return Path(file), params
 
 
 def check_picture(server: LabelServer, client: MONAILabelClient, bundle: str) -> dict[str, Any]:
-    """The answer for a picture, whose pixels are LPS mm, and those of the label map, too."""
+    """Check the answer for a picture. Its pixels, and those of the label map, are LPS mm."""
     file, params = infer(client, "picture_0", bundle)
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
     assert labels.shape == SHAPES[2][::-1]
@@ -157,7 +157,7 @@ def check_picture(server: LabelServer, client: MONAILabelClient, bundle: str) ->
 
 
 def check_volume(server: LabelServer, client: MONAILabelClient, bundle: str) -> dict[str, Any]:
-    """The answer for a volume, with points in its world and balls on its grid."""
+    """Check the answer for a volume, with points in its world and balls on its grid."""
     file, params = infer(client, UNSEEN, bundle)
     labels, image = sitk.ReadImage(str(file)), sitk.ReadImage(str(server.studies / f"{UNSEEN}.nii.gz"))
     assert labels.GetSize() == image.GetSize()
@@ -169,7 +169,7 @@ def check_volume(server: LabelServer, client: MONAILabelClient, bundle: str) -> 
 
 
 def check_spots(server: LabelServer, client: MONAILabelClient, truth: LandmarkSet, folder: Path) -> float:
-    """The mean error in mm, of the list and of the markups alike."""
+    """Return the mean error in mm, which is the same in the list and in the markups."""
     params = check_volume(server, client, SPOTS)
     (folder / "found.mrk.json").write_text(json.dumps(params["markups"]))
     points = read_landmarks(folder / "found.mrk.json").to("RAS").points
@@ -184,7 +184,7 @@ def mean_error(found: list[dict[str, Any]], truth: LandmarkSet) -> float:
 
 
 def check_balls(params: dict[str, Any], labels: np.ndarray, index_of: Callable[[np.ndarray], Sequence[int]]) -> None:
-    """The voxel of each landmark has its number; an untrained network finds some beside the image, and some in one place."""
+    """The voxel of each landmark has its number. An untrained network puts some outside the image and some in one place."""
     indices = [
         None if one["position"] is None else tuple(index_of(np.array(one["position"])))[::-1]
         for one in params["landmarks"]
@@ -195,7 +195,7 @@ def check_balls(params: dict[str, Any], labels: np.ndarray, index_of: Callable[[
 
 
 def check_bad_requests(server: LabelServer, folder: Path) -> None:
-    """MONAI Label's own app says little, but it stays."""
+    """MONAI Label's own app gives no reasons, but it continues to run."""
     assert server.ask("POST", f"/infer/{SPOTS}?image=nobody", None).status_code >= 400
     assert server.ask("POST", "/infer/no_model?image=volume_0", None).status_code >= 400
     assert server.ask("POST", f"/infer/{SPOTS}?image=picture_0", None).status_code >= 400
@@ -205,7 +205,7 @@ def check_bad_requests(server: LabelServer, folder: Path) -> None:
 
 
 def correct_and_submit(client: MONAILabelClient, truth: dict[str, LandmarkSet], folder: Path) -> None:
-    """What is proposed, with the points moved to where they belong; of one image the annotator leaves one out."""
+    """Submit the proposals with corrected points. In one image, the annotator leaves out a point."""
     for number, image in enumerate(TRAINED):
         _, params = infer(client, image, SPOTS)
         content = params["markups"]
@@ -219,7 +219,7 @@ def correct_and_submit(client: MONAILabelClient, truth: dict[str, LandmarkSet], 
 
 
 def check_training(server: LabelServer, client: MONAILabelClient, further: LandmarkSet, folder: Path) -> None:
-    """To its end, while annotators go on."""
+    """Train to the end, while annotators submit labels."""
     client.train_start(SPOTS, {"max_epochs": 40, "val_split": 0.2, "multi_gpu": False, "device": "cpu"})
     write_landmarks(folder / "further.mrk.json", further.to("LPS"))
     client.save_label("volume_6", str(folder / "further.mrk.json"))

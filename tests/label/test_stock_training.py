@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Every bundle learns from what annotators have saved, with the overrides that MONAI Label's own app gives it."""
+"""Training of every bundle with saved labels and the overrides of MONAI Label's own app."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ local = pytest.importorskip("monailabel.datastore.local")
 
 
 def studies(folder: Path, bundle: str, names: list[str]) -> Any:
-    """A datastore with five labeled images; of the first one two landmarks are left out."""
+    """Return a datastore with five labeled images. The label of the first one leaves out two landmarks."""
     random = np.random.default_rng(0)
     picture = bundle in PICTURES
     folder.mkdir()
@@ -53,6 +53,7 @@ def studies(folder: Path, bundle: str, names: list[str]) -> Any:
     return datastore
 
 
+@pytest.mark.usefixtures("unpainted")
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_a_bundle_learns_from_saved_labels(bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / bundle
@@ -62,7 +63,7 @@ def test_a_bundle_learns_from_saved_labels(bundle: str, tmp_path: Path, monkeypa
     calls: list[dict[str, Any]] = []
     monkeypatch.setattr(monai.bundle, "run", lambda **arguments: calls.append(arguments))
     task = bundle_task.BundleTrainTask(str(root), {})
-    # some bundles validate more rarely than that, but not so rarely that nothing would come out
+    # some bundles validate more rarely than that, but not so rarely that no weights would be saved
     request = {"model": bundle, "max_epochs": 2, "device": "cpu", "val_split": 0.2, "multi_gpu": False}
     task(request, studies(tmp_path / "studies", bundle, names))
 

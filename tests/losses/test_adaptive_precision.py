@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""The loss with a precision per landmark: equal to its base, neutral to sigma, whole in its state."""
+"""The loss with one sigma per landmark: equal to its base, independent of sigma, complete in its state."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_each_landmark_has_its_own_sigma(base):
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("base", BASES[:-1])
 def test_a_change_of_sigma_is_not_rewarded(base, dims):
-    """An empty map costs the same at every sigma; without the weight the cost goes with its volume."""
+    """The loss of an empty map is the same for every sigma. Without the weight it is proportional to the volume."""
     loss = AdaptivePrecisionLoss(3, dims, base(), sigma=2.0, reduction="none", weight_range=(0.0, 1e9))
     size = 31
     empty, points = torch.zeros(1, 3, *(size,) * dims), torch.full((1, 3, dims), 15.0)
@@ -94,6 +94,9 @@ def test_weights_of_the_square_error_go_with_the_volume():
         loss.set_sigma([1.5, 2.0, 8.0])
         expected = torch.tensor([(2 / 1.5) ** dims, 1.0, 0.25])
         torch.testing.assert_close(loss.weight, expected, rtol=1e-3, atol=0)
+        # the weight of a volume of less than a fifth is limited
+        loss.set_sigma([0.8, 2.0, 2.0])
+        torch.testing.assert_close(loss.weight, torch.tensor([5.0, 1.0, 1.0]), rtol=1e-3, atol=0)
 
 
 def test_millimeters():
@@ -138,7 +141,7 @@ def test_a_landmark_that_the_batch_has_not_has_no_loss():
 
 @pytest.mark.parametrize("base", BASES)
 def test_the_base_that_is_given_stays_as_it_is(base):
-    """One base in two losses: neither changes it, nor the other loss."""
+    """One base in two losses: neither loss changes it or the other loss."""
     logits, points = example(2)
     given = base()
     target, sigma, before = given.target, given.target.sigma.clone(), given(logits, points)

@@ -35,7 +35,7 @@ SIZE = {2: (16, 13), 3: (10, 8, 9)}
 
 
 class TinyNet(nn.Module):
-    """Coarse heatmaps on a grid half as fine, and fine ones made from them."""
+    """Coarse heatmaps at half of the resolution, and fine heatmaps made from them."""
 
     def __init__(self, dims: int = 2, stride: tuple[int, ...] | int = 2) -> None:
         super().__init__()

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Which parameters are decayed."""
+"""Parameters with and without weight decay."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ QUICK = ["L2", "L2, foreground", "EWC"]  # with derivatives of their own
 
 @pytest.fixture(params=[10, 60, 700], ids="parts of {}".format)
 def many_parts(request, monkeypatch):
-    """A part is a row, some rows, or some maps; far rows have no target."""
+    """A part is one row, some rows, or some maps. Distant rows have no target."""
     monkeypatch.setattr(voxel_sum, "_LEAST_VOXELS", {"cpu": request.param, "cuda": request.param})
     monkeypatch.setattr(voxel_sum, "_NUM_PARTS", 10**9)
 
@@ -144,7 +144,7 @@ def test_memory_formats(dims, many_parts, device):
 
 
 def test_expanded_predictions_and_no_landmarks():
-    """A prediction for all cases at once has no memory of its own for each; an empty one has none at all."""
+    """An expanded prediction shares its memory between cases; an empty one has no memory."""
     _, points = example(2)
     flat = torch.zeros(1, 1, *SHAPE[2], requires_grad=True)
     loss = HeatmapL2Loss(GaussianTarget(sigma=1.5), reduction="sum")
@@ -176,7 +176,7 @@ def test_a_second_derivative_is_refused():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory of the CPU is asked from Linux")
 def test_memory_does_not_grow_with_landmarks():
-    """What the operating system sees, beyond the gradient of the prediction. Stored targets would be as large as that."""
+    """Memory of the process in addition to the gradient of the prediction. Stored targets would be as large as that."""
     loss = EWCLoss(GaussianTarget(sigma=3.0, learnable=True))
     points = torch.rand(1, 160, 3) * 60
     prediction = torch.zeros(1, 160, 64, 64, 64, requires_grad=True)

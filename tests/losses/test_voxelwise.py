@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What every loss between heatmaps does with missing landmarks, maps and points, reductions and small dtypes."""
+"""Missing landmarks, maps and points, reductions and half precision in all losses between heatmaps."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_reductions(kind, dims, missing, maps_that_count, device):
 
 @pytest.mark.parametrize("kind", LOSSES)
 def test_in_a_chain_the_next_one_is_unknown_and_those_beyond_are_absent(kind):
-    """Of five landmarks the second and third are there: the first and the fourth may be cut off, the fifth is elsewhere."""
+    """The second and third of five landmarks are known. The first and fourth may be cut off, the fifth is absent."""
     points = torch.rand(1, 5, 2) * 7
     points[0, [0, 3, 4]] = float("nan")
     prediction = torch.randn(1, 5, *SHAPE[2])

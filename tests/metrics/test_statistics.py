@@ -121,18 +121,19 @@ def test_large_samples_are_drawn_in_parts(monkeypatch):
 
 
 def test_compare_errors():
-    first = np.array([[1.0, 3.0], [2.0, INF], [NAN, 1.0], [NAN, NAN], [1.0, 1.0]])
-    second = np.array([[2.0, 4.0], [1.0, 9.0], [NAN, 1.5], [NAN, NAN], [INF, INF]])
+    first = np.array([[1.0, 3.0], [2.0, INF], [NAN, 1.0], [NAN, NAN], [1.0, 1.0], [3.0, 5.0]])
+    second = np.array([[2.0, 4.0], [1.0, 9.0], [NAN, 1.5], [NAN, NAN], [INF, INF], [5.0, 3.0]])
     result = compare_errors(first, second)
-    difference = np.array([1.0, -1.0, 0.5])  # the fourth has no truth, of the fifth the second found nothing
-    assert (result.images, result.first_better, result.second_better) == (3, 2, 1)
-    assert result.first == pytest.approx((2 + 2 + 1) / 3) and result.second == pytest.approx((3 + 1 + 1.5) / 3)
+    # the fourth has no truth, of the fifth the second found nothing, and in the sixth both are equally good
+    difference = np.array([1.0, -1.0, 0.5, 0.0])
+    assert (result.images, result.first_better, result.second_better) == (4, 2, 1)
+    assert result.first == pytest.approx((2 + 2 + 1 + 4) / 4) and result.second == pytest.approx((3 + 1 + 1.5 + 4) / 4)
     assert result.difference == pytest.approx(difference.mean())
-    assert result.p_value == pytest.approx(two_sided(difference))
+    assert result.p_value == pytest.approx(two_sided(difference[:3]))
     np.testing.assert_array_equal([result.low, result.high], bootstrap_interval(difference, lambda s: s.mean(axis=1)))
     swapped = compare_errors(second, first)
     assert swapped.difference == pytest.approx(-result.difference) and swapped.p_value == result.p_value
     nothing = compare_errors(first[3:4], second[3:4])
     assert nothing.images == 0 and np.isnan(nothing.p_value)
-    with pytest.raises(ValueError, match=r"\(5, 2\) and \(4, 2\)"):
+    with pytest.raises(ValueError, match=r"\(6, 2\) and \(4, 2\)"):
         compare_errors(first, second[:4])

@@ -90,7 +90,7 @@ class Reference:
 
 
 def randomize(encoder):
-    """Weights and running statistics away from one and zero, so that each shows."""
+    """Weights and running statistics other than one and zero, so that each has an effect."""
     torch.manual_seed(0)
     for value in encoder.state_dict().values():
         if value.is_floating_point() and value.dim() == 1:
@@ -141,7 +141,7 @@ def test_published_encoders_without_their_classifier(name, parameters, classifie
 
 @pytest.fixture
 def torchvision_models(monkeypatch):
-    """Torchvision's part that is needed here, written from VGG's table, whether torchvision is installed or not."""
+    """The required part of torchvision, written from VGG's table, with or without torchvision."""
 
     def vgg(blocks):
         layers, inputs = [], 3

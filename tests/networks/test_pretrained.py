@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Weights of files reach the layers that they belong to, and nothing in a file is executed."""
+"""Weights of files are loaded into the right layers, and no code in a file is executed."""
 
 from __future__ import annotations
 
@@ -285,7 +285,11 @@ def test_imagenet_without_network_warns_and_starts_at_random(error, cache, monke
     with pytest.warns(UserWarning) as caught:
         state = make_encoder("resnet18", 2, 3, weights="imagenet").state_dict()
     (message,) = (str(w.message) for w in caught)
-    assert str(cache / "resnet18-f37072fd.pth") in message and "random initialization" in message and "TORCH_HOME" in message
+    assert (
+        str(cache / "resnet18-f37072fd.pth") in message
+        and "random initialization" in message
+        and "TORCH_HOME" in message
+    )
     assert all(torch.equal(state[key], expected[key]) for key in expected)
 
 

@@ -34,9 +34,10 @@ def test_cached_images_take_memory_of_the_cpu(monkeypatch, device, cached):
 
 
 def test_patches_leave_memory_for_the_cached_volumes():
-    data, machine = summary((300, 450, 250), (0.1, 0.1, 0.1), point_extent=(8.0, 15.0, 8.0)), Machine("cpu", 2 * GIB)
-    memory = TrainingMemory(weights=2e8, per_voxel=5000.0, cached_per_voxel=4 * 30)
-    patches = choose_patches(data, machine, memory, 64 * 64 * 80, 16, Choice(1.0, ""), {})
+    """Here memory alone bounds the patches: a hundred volumes are cached, and training time does not count."""
+    data, machine = summary((300, 450, 250), (0.1, 0.1, 0.1), point_extent=(8.0, 15.0, 8.0)), Machine("cpu", 1 * GIB)
+    memory = TrainingMemory(weights=2e8, per_voxel=5000.0, cached_per_voxel=4 * 100)
+    patches = choose_patches(data, machine, memory, 10**9, 16, Choice(1.0, ""), {})
     size, volume = patches.size.value, volume_size(data, patches.spacing.value, 16)
     assert size is not None
     assert memory.needed(math.prod(size), 1, cached_voxels=math.prod(volume)) <= machine.memory

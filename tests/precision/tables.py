@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Validations made by hand, and a training that is made up."""
+"""Validations made from lists, and a simulated training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["NAN", "Bandit", "evaluation"]
 
 
 def evaluation(sigma, error, square=None, progress=0.5, train_loss=None, radius=None, peak=None):
-    """A validation of lists; what is not given is not known."""
+    """A validation made from lists. Values that are not given are NaN."""
     count = len(sigma)
     columns = [torch.tensor([NAN] * count if column is None else column) for column in (train_loss, radius, peak)]
     square = [e * e for e in error] if square is None else square
@@ -45,7 +45,7 @@ class Bandit:
         self.generator = torch.Generator().manual_seed(seed)
 
     def run(self, controller: PrecisionController, steps: int, sigma: float = 4.0) -> list[Decision]:
-        """All decisions of a training of that many validations."""
+        """Return all decisions of a training with that many validations."""
         now, decisions = controller.start(torch.full_like(self.best, sigma)), []
         for step in range(1, steps + 1):
             decisions.append(controller.update(self.measure(now, step / steps)))
@@ -53,7 +53,7 @@ class Bandit:
         return decisions
 
     def measure(self, sigma: torch.Tensor, progress: float) -> ValidationResult:
-        """What a validation finds."""
+        """Return the result of a validation."""
         error = 1 + self.slope * (sigma / self.best).log().square()
         error = error * (1 + self.noise * torch.randn(error.shape, generator=self.generator))
         unknown = torch.full_like(error, NAN)

@@ -14,6 +14,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -90,7 +92,7 @@ def test_without_exploration_the_best_open_action_is_taken():
 
 
 def test_values_become_rewards_and_what_follows():
-    """Two states that lead to each other, one move each that pays: values in closed form."""
+    """Two states that lead to each other, each with one rewarded move: values in closed form."""
     discount = 0.5
     agent = DoubleDQNAgent(num_features=2, hidden=16, discount=discount, learning_rate=0.02, updates=40, seed=1)
     states = torch.eye(2).repeat_interleave(3, dim=0)
@@ -105,8 +107,36 @@ def test_values_become_rewards_and_what_follows():
     torch.testing.assert_close(agent.values(torch.eye(2))[:, :3], expected, atol=0.1, rtol=0)
 
 
+def test_the_network_chooses_the_next_action_and_the_slow_network_values_it():
+    """One update, written a second time: double Q-learning, Huber loss, Adam, and the slow copy after it."""
+    torch.manual_seed(0)
+    agent = DoubleDQNAgent(3, hidden=8, discount=0.5, learning_rate=0.01, batch_size=5, updates=1, target_rate=0.25)
+    with torch.no_grad():
+        for parameter in agent.slow_network.parameters():
+            parameter.normal_()
+    network, slow = copy.deepcopy(agent.network), copy.deepcopy(agent.slow_network)
+    state, following = torch.randn(1, 3), torch.randn(40, 3)
+    # a next state in which the two networks disagree about the best move
+    moves = network(following)[:, :3].argmax(1), slow(following)[:, :3].argmax(1)
+    following = following[moves[0] != moves[1]][:1]
+    open_moves = torch.tensor([[True, True, True, False]])
+    batch = {"state": state, "action": torch.tensor([2]), "reward": torch.tensor([0.3])}
+    agent.learn(**batch, next_state=following, next_allowed=open_moves)
+
+    target = 0.3 + 0.5 * slow(following)[0, network(following)[0, :3].argmax()].detach()
+    off = network(state)[0, 2] - target
+    (0.5 * off**2 if off.abs() < 1 else off.abs() - 0.5).backward()
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    torch.optim.Adam(network.parameters(), lr=0.01).step()
+    for found, expected in zip(agent.network.parameters(), network.parameters()):
+        torch.testing.assert_close(found, expected)
+    assert any(not torch.equal(old, new) for old, new in zip(before, network.parameters()))
+    for found, old, new in zip(agent.slow_network.parameters(), slow.parameters(), network.parameters()):
+        torch.testing.assert_close(found, 0.75 * old + 0.25 * new)
+
+
 def test_closed_actions_are_not_counted_on():
-    """The best next action would be to shrink, but it is not open there."""
+    """SHRINK would be the best next action, but it is not allowed there."""
     agent = DoubleDQNAgent(num_features=1, hidden=16, discount=0.5, learning_rate=0.02, updates=30)
     open_moves = ALL[:1].clone()
     open_moves[0, Action.SHRINK] = False

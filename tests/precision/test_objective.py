@@ -125,7 +125,7 @@ def test_state_by_hand():
 
 
 def test_slope_of_the_cost():
-    """Three landmarks get better together as the network learns; beside that, one by a wider and one by a narrower target."""
+    """All landmarks improve as the network learns. In addition, one improves by a wider and one by a narrower target."""
     sigma = [[2.0, 4.0, 4.0], [4.0, 2.0, 4.0], [2.0, 4.0, 4.0]]
     common = [0.0, -0.3, -0.5]
     history = [
@@ -162,7 +162,7 @@ def test_a_short_history_and_unknown_errors():
 
 @pytest.mark.parametrize("scale", [0.1, 7.0])
 def test_nothing_depends_on_the_unit(scale):
-    """In other units of length sigma, its bounds, errors and radii change together, and the state does not."""
+    """In another unit of length, sigma, its bounds, errors and radii change together, and the state stays the same."""
 
     def state(unit):
         history = [

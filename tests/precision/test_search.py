@@ -29,13 +29,13 @@ from monai_landmarks.precision import (
     RandomAgent,
     SigmaRange,
 )
-from monai_landmarks.precision.objective import FEATURES
+from monai_landmarks.precision.objective import FEATURES, PrecisionObservation
 
 BEST = [1.2, 1.8, 2.5, 4.0, 6.0, 9.0]
 
 
 class Script(RandomAgent):
-    """Does what it is told: moves by decision and landmark, and values that say so."""
+    """Chooses the given moves, by decision and landmark, and prefers GROW in its values."""
 
     def __init__(self, moves, gain=1.0):
         super().__init__()
@@ -66,7 +66,7 @@ def search(agent, early_stop, count=1, **options):
 
 
 def feed(one, errors, sigma=4.0, steps=100):
-    """Decisions on a list of errors of the only landmark."""
+    """Decisions for a list of errors of a single landmark."""
     decisions, now = [], torch.tensor([sigma])
     for step, error in enumerate(errors):
         decisions.append(one.update(evaluation(now.tolist(), [error], progress=step / steps)))
@@ -79,7 +79,7 @@ def sigmas(decisions):
 
 
 def test_agent_finds_the_best_sigmas_of_a_bandit():
-    """From 4 voxels to about one step from the best sigma of each; an agent that learns nothing does not get there."""
+    """Sigmas go from 4 voxels to about one step from the best ones; with a random agent they do not."""
     off = {}
     for name, agent in (("learns", DoubleDQNAgent(seed=0)), ("random", RandomAgent(seed=0))):
         wide, objective = SigmaRange(1.0, 10.0), PrecisionObjective(2, calibration=0.0)
@@ -170,6 +170,30 @@ def test_what_the_agent_learns_from():
     assert first["next_allowed"].all()  # from 5 voxels all is open
 
 
+def test_a_state_is_that_of_the_whole_history():
+    """The search stores only as many validations as a state needs."""
+    seen = []
+
+    class Spy(RandomAgent):
+        def values(self, state):
+            seen.append(state)
+            return super().values(state)
+
+    torch.manual_seed(0)
+    objective, sigma_range = PrecisionObjective(2), SigmaRange(1.0, 10.0)
+    one = search(Spy(), only(), objective=objective, sigma_range=sigma_range)
+    observe = PrecisionObservation(sigma_range, objective)
+    history, now, since = [], torch.tensor([4.0]), torch.zeros(1)
+    for step, error in enumerate((3 + torch.rand(12)).tolist()):
+        history.append(evaluation(now.tolist(), [error], progress=step / 20, train_loss=[error / 2]))
+        decision = one.update(history[-1])
+        expected = observe(history, since, torch.ones(1, dtype=torch.bool))
+        # but for the slope of the cost, which is that of the kept validations
+        torch.testing.assert_close(seen[-1][:, :-1], expected[:, :-1])
+        since = (since + 1) * (decision.action == Action.KEEP)
+        now = decision.sigma
+
+
 def test_actions_that_were_not_taken_are_imagined_with_the_same_errors():
     agent = Script([[Action.GROW], [Action.KEEP]])
     objective = PrecisionObjective(2, calibration=1.0, margin=2.0, window=1)
@@ -251,7 +275,7 @@ def test_bad_arguments(options, message):
 
 
 def tables(sigma=None, cost=None, best_action=None, gain=None):
-    """Columns are landmarks, rows are decisions; what is not given does not matter."""
+    """Columns are landmarks, rows are decisions. Tables that are not given are NaN."""
     given = next(torch.as_tensor(table) for table in (sigma, cost, best_action, gain) if table is not None)
     columns = [
         torch.full(given.shape, math.nan) if table is None else torch.as_tensor(table)

@@ -320,6 +320,7 @@ def test_errors_say_what_is_wrong(expressions, message):
         ("distance(a, b) / distance(b, c)", (0, 0)),
         ("distance(a, b) * distance(b, c)", (2, 0)),
         ("1 / distance(a, b)", (-1, 0)),
+        ("distance(a, b) / angle(a, b, c)", (1, -1)),
         ("2 * angle(a, b, c) - 90", (0, 1)),
         ("abs(-point_line_distance(a, line(b, c)))", (1, 0)),
         ("min(3, distance(a, b))", (1, 0)),

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What the figures show: where pixels and points lie, not how they look."""
+"""Contents of the figures: positions of pixels and points, not their appearance."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
 from monai.data import MetaTensor
 
 from monai_landmarks.visualize import (
@@ -38,7 +39,7 @@ from monai_landmarks.visualize import (
 
 
 def drawn(figure, tmp_path):
-    """The pixels of a figure."""
+    """Return the pixels of a figure."""
     path = tmp_path / "figure.png"
     figure.savefig(path)
     assert path.stat().st_size > 1000
@@ -101,7 +102,7 @@ def test_a_window_shows_a_part_and_leaves_everything_where_it_is(dims):
 
 
 def test_names_are_no_mathematics(tmp_path):
-    """A dollar sign is one, and what would be no formula does not stop the drawing."""
+    """A dollar sign is drawn as it is, and an invalid formula does not raise an error."""
     names = ["$\\frac{1$", "$a$"]
     points = np.array([[4.0, 4.0], [9.0, 9.0]])
     drawn(draw_landmarks(np.zeros((1, 16, 16)), points, names=names, title=names[0]), tmp_path)
@@ -126,7 +127,7 @@ def test_errors_as_large_as_stated_lie_on_the_diagonal(tmp_path):
     dots, diagonal, groups = figure.axes[0].lines
     assert len(dots.get_xdata()) == 198 and np.array_equal(diagonal.get_xdata(), diagonal.get_ydata())
     assert len(groups.get_xdata()) == 8
-    # a group of 25: the root mean square of its errors is known to about 10 %
+    # in a group of 25, the root mean square error has an uncertainty of about 10 %
     assert np.abs(np.log(groups.get_ydata() / groups.get_xdata())).max() < 0.4
     drawn(draw_error_against_uncertainty([np.nan], [1.0]), tmp_path)
 
@@ -142,6 +143,12 @@ def test_calibration_is_the_distribution_of_the_levels(tmp_path):
     assert [bar.lines[0].get_xydata().tolist() for bar in bars] == [[[90, 80]], [[50, 50]]]
     np.testing.assert_allclose(bars[0].lines[2][0].get_segments()[0], [[90, 70], [90, 95]])
     drawn(draw_calibration([]), tmp_path)
+
+
+def test_a_shrunken_image_shows_the_mean_of_its_pixels():
+    image = np.kron(np.eye(4), [[0.0, 255.0], [255.0, 255.0]])  # nothing but the corner is dark
+    plane = landmark_view(image, [[1.0, 1.0]], max_size=4).planes[0]
+    np.testing.assert_allclose(plane.image, np.floor(np.eye(4) * 0.75 * 255))
 
 
 def test_a_large_image_is_averaged_down_and_points_keep_their_place():
@@ -174,6 +181,37 @@ def test_colors_of_the_marks_are_in_the_picture(tmp_path, dims):
     assert (np.abs(without[:-60] - (34, 199, 232)).max(axis=-1) < 12).sum() == 0
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_ellipses_hold_what_lies_within_two_standard_deviations(dims):
+    """The surface of the region, mapped by hand: in the plane it lies on the drawn ellipse, a volume's within its shadow."""
+    random = np.random.RandomState(2)
+    root = np.tril(random.uniform(0.5, 2.0, (dims, dims)))  # a long, inclined region
+    directions = random.normal(size=(4000, dims))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    surface = np.array([12.0, 15.0, 9.0][:dims]) + 2 * directions @ root.T
+    volume = MetaTensor(torch.rand(1, *(24,) * dims), affine=torch.diag(torch.tensor([1.0, 2.0, 3.0, 1.0])))
+    figure = draw_landmarks(volume, [[12.0, 15.0, 9.0][:dims]], covariances=[root @ root.T])
+    panels = figure.axes
+    assert len(panels) == (1 if dims == 2 else 3)
+    for panel, axes in zip(panels, ((0, 1), (0, 2), (1, 2))):
+        (ellipse,) = (patch for patch in panel.patches if isinstance(patch, Ellipse))
+        radius = np.linalg.norm(ellipse.get_patch_transform().inverted().transform(surface[:, list(axes)]), axis=1)
+        assert radius.max() == pytest.approx(1, abs=0.01)
+        assert dims == 3 or radius.min() == pytest.approx(1)
+
+
+def test_an_ellipse_is_long_where_the_uncertainty_is_large(tmp_path):
+    """On the painted pixels: large along x + y, which is down to the right, and small across."""
+    along = np.array([1.0, 1.0]) / np.sqrt(2)
+    covariance = 0.4 * np.eye(2) + 8.6 * np.outer(along, along)  # 3 pixels along, 0.63 across
+    pixels = drawn(draw_landmarks(np.zeros((1, 40, 40)), [[20.0, 20.0]], covariances=[covariance]), tmp_path)
+    rows, columns = np.nonzero(np.abs(pixels[:500] - (255, 122, 26)).max(axis=-1) < 60)  # above the legend
+    scale = (pixels.shape[1] - 2 * 0.1 * 150) / 40  # pixels of the picture for a pixel of the image
+    x, y = columns - columns.mean(), rows - rows.mean()
+    assert np.ptp(x + y) / np.sqrt(2) / scale == pytest.approx(4 * 3, rel=0.05)
+    assert np.ptp(x - y) / np.sqrt(2) / scale == pytest.approx(4 * np.sqrt(0.4), abs=0.3)
+
+
 def test_views_side_by_side(tmp_path):
     views = [landmark_view(np.random.rand(30, 40), [[5.0, 5.0]], title=str(i)) for i in range(5)]
     assert len(draw_views(views, columns=3).axes) == 6
@@ -200,6 +238,50 @@ def test_heatmaps(tmp_path, shape, low):
     figure = draw_heatmaps(torch.rand(1, *shape), heatmaps, names=list("abcdefg"), columns=4, share_scale=low < 0)
     assert len(figure.axes) == 8 and figure.axes[2].get_title() == "c"
     drawn(figure, tmp_path)
+
+
+def test_heatmaps_of_a_volume_are_cut_at_their_peaks():
+    heatmaps = torch.zeros(2, 6, 5, 4)
+    heatmaps[0, 1, 2, 3], heatmaps[1, 4, 3, 0] = 1.0, -2.0
+    volume = torch.arange(4.0).expand(1, 6, 5, 4)  # each plane has the gray value of its number
+    for share_scale, limits in ((False, (1.0, 2.0)), (True, (2.0, 2.0))):
+        panels = draw_heatmaps(volume, heatmaps, share_scale=share_scale).axes
+        for panel, (x, y, z), limit in zip(panels, ((1, 2, 3), (4, 3, 0)), limits):
+            background, shown = panel.images
+            assert (background.get_array() == z).all()
+            assert np.argwhere(shown.get_array()).tolist() == [[y, x]] and shown.get_clim() == (-limit, limit)
+
+
+def test_the_figure_shows_itself_in_a_notebook():
+    picture = draw_training_curve([1, 2], [2.0, 1.0])._repr_png_()
+    assert picture.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("size", [(24, 16), (24, 16, 8)])
+def test_heatmaps_lie_on_their_image(size):
+    """The value with the largest magnitude, which selects the slice of a volume, is negative."""
+    peak, dims = (17, 5, 6)[: len(size)], len(size)
+    image, heatmap = np.zeros(size), np.full(size, 0.1)
+    image[peak], heatmap[peak] = 1.0, -2.0
+    heatmap[(3, 11, 1)[:dims]] = 1.5
+    background, overlay = draw_heatmaps(image[None], heatmap[None]).axes[0].images
+    for shown in (background.get_array(), -overlay.get_array()):
+        assert shown.shape == (16, 24)  # rows run along the second axis
+        assert np.unravel_index(shown.argmax(), shown.shape) == (5, 17)
+
+
+def test_boxes_show_quartiles_and_whiskers_from_5_to_95_percent():
+    axes = draw_error_boxplot(np.arange(101.0)[:, None]).axes[0]
+    ends = {float(value) for line in axes.lines for value in line.get_xdata()}
+    assert ends == {5.0, 25.0, 50.0, 75.0, 95.0}
+    assert sorted(set(axes.patches[0].get_path().vertices[:, 0])) in ([25.0, 75.0], [0.0, 25.0, 75.0])
+
+
+def test_groups_show_the_root_mean_square_error():
+    errors = np.tile([0.0, 2.0], 40)
+    groups = draw_error_against_uncertainty(errors, np.linspace(1, 1.001, 80)).axes[0].lines[2]
+    np.testing.assert_allclose(groups.get_ydata(), np.sqrt(2))
+    np.testing.assert_allclose(groups.get_xdata(), 1, rtol=1e-3)
 
 
 def test_sdr_curve_goes_through_the_rates():
@@ -229,6 +311,8 @@ def test_curves_and_boxes(tmp_path):
         drawn(draw_training_curve([1, 2, 3], loss, metric), tmp_path)
     figure = draw_training_curve([1, 2, 3], [1, 1, 1], [2.0, 1.0, 1.5])
     assert figure.axes[1].get_title(loc="right") == "best 1 at epoch 2"
+    figure = draw_training_curve([1, 2, 3], [1, 1, 1], [2.0, 1.0, 1.5], lower_is_better=False)
+    assert figure.axes[1].get_title(loc="right") == "best 2 at epoch 1"
     errors = np.random.rand(6, 3)
     errors[0, 1], errors[1, 1], errors[:, 2] = nan, np.inf, nan
     drawn(draw_error_boxplot(errors, ["a", "b", "c"]), tmp_path)

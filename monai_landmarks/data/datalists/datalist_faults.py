@@ -30,7 +30,7 @@ from monai_landmarks.data.landmarks.row_faults import read_past_faults
 
 tqdm, has_tqdm = optional_import("tqdm", name="tqdm")
 
-__all__ = ["DatalistError", "require_valid_datalist", "check_datalist", "first_line", "index_points", "point_faults"]
+__all__ = ["DatalistError", "check_datalist", "first_line", "index_points", "point_faults", "require_valid_datalist"]
 
 _LABELED_SECTIONS = ("training", "validation")
 

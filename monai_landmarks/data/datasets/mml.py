@@ -40,9 +40,9 @@ def copied_images(root: Path) -> Iterator[CopiedImage]:
     for image in sorted(root.rglob("*_volume.nrrd")):
         path = image.with_name(image.name.replace("_volume.nrrd", "_label.npy"))
         if not path.is_file():
-            yield CopiedImage(image.parent.name, True, fault=f"{image}: no landmarks {path.name} beside it.")
+            yield CopiedImage(image.parent.name, True, fault=f"{image}: no landmarks {path.name} in the same folder.")
             continue
         yield read_copied_image(image.parent.name, path, image, "mml", 14)
         spacing = path.with_name(path.name.replace("_label", "_spacing"))
         if not spacing.is_file():
-            yield CopiedImage(image.parent.name, fault=f"{image}: no {spacing.name} beside it.")
+            yield CopiedImage(image.parent.name, fault=f"{image}: no {spacing.name} in the same folder.")

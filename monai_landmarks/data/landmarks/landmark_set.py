@@ -203,7 +203,7 @@ class LandmarkSet:
         if CoordinateSystem.INDEX in (target, self.coordinate_system):
             method = "to_index" if target == CoordinateSystem.INDEX else "to_world"
             raise ValueError(
-                f"points in {self.coordinate_system} become {target} only through an image: use {method}(affine)."
+                f"points in {self.coordinate_system} can only be converted to {target} with the affine of an image: use {method}(affine)."
             )
         return self._moved(points_to_world, covariances_to_world, RAS_TO_LPS, target)
 
@@ -274,7 +274,7 @@ class LandmarkSet:
 
 def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
     if isinstance(names, str):
-        raise ValueError(f"names is the one string {names!r}; expected a sequence of names.")
+        raise ValueError(f"names is the string {names!r}; expected a sequence of names.")
     result = tuple(str(name) for name in names)
     twice = [name for name, count in Counter(result).items() if count > 1]
     if twice:
@@ -282,7 +282,7 @@ def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
     for name in result:
         _checked_length(name, "landmark")
     if any(not name.strip() for name in result):
-        raise ValueError("a landmark name is empty; every landmark needs a name.")
+        raise ValueError("a landmark name is empty; every landmark requires a name.")
     return result
 
 
@@ -298,7 +298,7 @@ def _checked_points(points: ArrayLike, names: tuple[str, ...]) -> np.ndarray:
     result = np.array(points, dtype=np.float64)
     if result.ndim != 2 or len(result) != len(names) or result.shape[1] not in (2, 3):
         raise ValueError(
-            f"points has shape {result.shape}; expected ({len(names)}, 2) or ({len(names)}, 3), a row for each name."
+            f"points has shape {result.shape}; expected ({len(names)}, 2) or ({len(names)}, 3), one row per name."
         )
     for name, row in zip(names, result):
         if np.isinf(row).any() or (np.isnan(row).any() and not np.isnan(row).all()):
@@ -310,7 +310,7 @@ def _checked_points(points: ArrayLike, names: tuple[str, ...]) -> np.ndarray:
 def _checked_scores(scores: ArrayLike, count: int) -> np.ndarray:
     result = np.array(scores, dtype=np.float64)
     if result.shape != (count,):
-        raise ValueError(f"scores has shape {result.shape}; expected ({count},), one for each landmark.")
+        raise ValueError(f"scores has shape {result.shape}; expected ({count},), one per landmark.")
     result.setflags(write=False)
     return result
 

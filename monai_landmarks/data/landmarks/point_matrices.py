@@ -63,7 +63,7 @@ def ensure_matrices(matrices: ArrayLike, points: np.ndarray, names: Sequence[str
     result = np.array(matrices, dtype=np.float64)
     if result.shape != (*points.shape, points.shape[1]):
         raise ValueError(
-            f"{what} has shape {result.shape}; expected {(*points.shape, points.shape[1])}, a matrix for each landmark."
+            f"{what} has shape {result.shape}; expected {(*points.shape, points.shape[1])}, one matrix per landmark."
         )
     result[np.isnan(points).any(axis=1)] = np.nan
     wrong = ~(np.isnan(result).all(axis=(1, 2)) | _are_covariances(result))

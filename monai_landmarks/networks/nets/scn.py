@@ -29,15 +29,20 @@ from monai_landmarks.networks.layers.cubic_upsample import CubicUpsample
 __all__ = ["SCN"]
 
 
+_FormName = Literal["mia2019", "verse2019", "miccai2016"]
+_LocalAppearance = Literal["additive", "concat", "plain", "unet"]
+_PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+
+
 class _Form(NamedTuple):
     """The settings of a published form. A pair has the values in 2-D and 3-D."""
 
     features: tuple[int, int]
-    local_appearance: str
+    local_appearance: _LocalAppearance
     dropout: float
     spatial_kernel: tuple[int, int]
     spatial_factor: tuple[int, int]
-    padding_mode: tuple[str, str]
+    padding_mode: tuple[_PaddingMode, _PaddingMode]
 
 
 _FORMS = {
@@ -45,8 +50,6 @@ _FORMS = {
     "verse2019": _Form((128, 64), "concat", 0.5, (11, 7), (16, 4), ("zeros", "zeros")),
     "miccai2016": _Form((128, 64), "plain", 0.0, (15, 15), (8, 8), ("zeros", "zeros")),
 }
-_FormName = Literal["mia2019", "verse2019", "miccai2016"]
-_LocalAppearance = Literal["additive", "concat", "plain", "unet"]
 
 
 def _truncated_normal_(weight: torch.Tensor, std: float | None = None) -> None:
@@ -63,7 +66,7 @@ def _conv(
     in_channels: int,
     out_channels: int,
     kernel: int,
-    padding_mode: str,
+    padding_mode: _PaddingMode,
     init_std: float | None = None,
 ) -> nn.Conv2d | nn.Conv3d:
     conv = Conv[Conv.CONV, spatial_dims](
@@ -79,7 +82,7 @@ def _conv_act(
     in_channels: int,
     out_channels: int,
     kernel: int,
-    padding_mode: str,
+    padding_mode: _PaddingMode,
     norm: str | tuple | None,
     dropout: float = 0.0,
     act: str | tuple = ("leakyrelu", {"negative_slope": 0.1}),
@@ -115,7 +118,7 @@ class _ConstantWidthUNet(nn.Module):
         levels: int,
         merge: Literal["add", "concat"],
         dropout: float,
-        padding_mode: str,
+        padding_mode: _PaddingMode,
         norm: str | tuple | None,
     ) -> None:
         super().__init__()
@@ -166,7 +169,9 @@ class _OtherLandmarksConv(nn.Module):
         init_std: standard deviation of the initial weights.
     """
 
-    def __init__(self, spatial_dims: int, num_landmarks: int, kernel: int, padding_mode: str, init_std: float) -> None:
+    def __init__(
+        self, spatial_dims: int, num_landmarks: int, kernel: int, padding_mode: _PaddingMode, init_std: float
+    ) -> None:
         super().__init__()
         self.conv = _conv(spatial_dims, num_landmarks, num_landmarks, kernel, padding_mode, init_std)
         self.others: torch.Tensor
@@ -243,7 +248,7 @@ class SCN(nn.Module):
         dropout: float | None = None,
         spatial_kernel: int | None = None,
         spatial_factor: int | None = None,
-        padding_mode: Literal["zeros", "reflect", "replicate", "circular"] | None = None,
+        padding_mode: _PaddingMode | None = None,
         norm: str | tuple | None = None,
         head_init_std: float | None = None,
         spatial_bias: float = 0.0,

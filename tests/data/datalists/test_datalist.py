@@ -126,7 +126,7 @@ def test_build_from_landmark_files(tmp_path, suffix, system):
 
 
 def test_build_from_files_that_are_told_by_what_they_hold(tmp_path):
-    """Points of LabelMe and elastix lie beside their images, among other files of the same suffixes."""
+    """Files of LabelMe and elastix are in the folder of their images, with other files of the same suffixes."""
     landmarks = LandmarkSet(("1", "2"), [[1, 2], [7, 8]], "index")
     for name, suffix, format in (("a", ".json", "labelme"), ("b", ".txt", "elastix")):
         Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / f"{name}.png")

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zlib
 
 import nibabel as nib
@@ -185,6 +186,19 @@ def test_dicom_series_and_files_without_suffix(tmp_path, write_dicom, suffix):
     assert fault.startswith(f"{tmp_path / 'images' / 'b'}: 2_0{suffix} and 2_2{suffix} are 6 mm apart")
     alone = check_data(tmp_path / "images" / "a", tmp_path / "points" / "a.mrk.json")
     assert alone.faults == [] and [image.case.name for image in alone.images] == ["a"]
+
+
+def test_series_are_the_same_image_if_all_slices_are(tmp_path, write_dicom):
+    images, volume = tmp_path / "images", np.random.default_rng(0).integers(0, 1000, (6, 5, 3)).astype(np.int16)
+    write_dicom(images / "a", volume, "1")
+    for name in ("b", "c"):
+        shutil.copytree(images / "a", images / name)
+    last = sorted((images / "c").iterdir())[-1]
+    last.write_bytes(last.read_bytes()[:-1] + bytes([last.read_bytes()[-1] ^ 1]))  # one bit of one pixel
+    for name in "abc":
+        write_landmarks(tmp_path / f"points/{name}.mrk.json", LandmarkSet(("tip",), [[1.0, 1.0, 3.0]], "LPS"))
+    check = check_data(images, tmp_path / "points")
+    assert check.faults == [] and check.notes == [f"{images / 'b'}: the same image as {images / 'a'}."]
 
 
 def test_real_pictures(hand9_root):

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Landmarks find their images, and every fault is told with file and row."""
+"""Landmarks are paired with their images, and every fault names file and row."""
 
 from __future__ import annotations
 

@@ -52,6 +52,10 @@ def test_groups_instead_of_a_pattern():
     assert [len(part) for part in given] == [6, 3, 21]
 
 
+def test_a_part_that_is_asked_for_is_not_empty():
+    assert [len(part) for part in split_images(IMAGES, [0.001, 0.0])] == [1, 0, 29]
+
+
 @pytest.mark.parametrize("folds, images", [(1, IMAGES), (31, IMAGES), (2, IMAGES[:3])])
 def test_too_few(folds, images):
     with pytest.raises(ValueError, match=f"{len(images)} images in .* cannot be divided into {folds} folds"):

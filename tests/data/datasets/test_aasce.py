@@ -344,7 +344,7 @@ def flags(aasce_spine_root):
 
 
 def test_real_images_left_out(real, splits, flags):
-    """All that the table excludes or wants checked, and three in which one vertebra was annotated twice."""
+    """All images that the table excludes or marks for review, and three in which a vertebra was annotated twice."""
     kept = all_items(real)
     flagged = {image for image, issue in flags.items() if issue.startswith(("exclude", "check"))}
     assert set(splits) - set(kept) == flagged | {f"training_{number}.jpg" for number in (376, 380, 398)}

@@ -295,6 +295,15 @@ def test_phantom_is_written_once_and_anew_if_it_differs_or_is_damaged(tmp_path: 
     assert len(calls) == 9 and len(list(tmp_path.glob("images/*"))) == 3
 
 
+def test_phantom_with_a_lost_landmark_file_is_written_again(tmp_path: Path):
+    options = {"size": (8, 8, 12), "spacing": (15.0, 15.0, 15.0)}
+    write_spine_phantom(tmp_path, 2, **options)
+    before = _content(tmp_path)
+    (tmp_path / "points" / "spine_0001.mrk.json").unlink()
+    write_spine_phantom(tmp_path, 2, **options)
+    assert _content(tmp_path) == before
+
+
 def test_interrupted_phantom_leaves_no_datalist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     datalist = write_hand_phantom(tmp_path, 2, size=(48, 48), val_frac=0.15)
 

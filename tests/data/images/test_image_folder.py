@@ -32,7 +32,7 @@ def test_folder_and_file(tmp_path):
     items = image_folder_items(tmp_path, spacing=[0.5, 0.5])
     assert [item["image"] for item in items] == [str(tmp_path / "b.png"), str(tmp_path / "sub" / "a.jpg")]
     assert all(item["spacing"] == [0.5, 0.5] for item in items)
-    (tmp_path / "c.dcm").touch()  # a format that knows its spacing
+    (tmp_path / "c.dcm").touch()  # a format that stores its spacing
     assert ["spacing" in item for item in image_folder_items(tmp_path, spacing=0.5)] == [True, False, True]
     assert image_folder_items(tmp_path / "b.png") == [{"image": str(tmp_path / "b.png")}]
     with pytest.raises(ValueError, match="no such folder"):
@@ -67,6 +67,13 @@ def test_a_folder_holds_one_series(tmp_path, write_dicom):
     one, two = image_folder_items(tmp_path)
     assert one == {"image": str(tmp_path / "one")} and two["image"] == str(tmp_path / "two")
     assert re.match("the folder holds a DICOM series of [24] slices and [24] other", two["unreadable"])
+
+
+def test_the_index_of_a_dicom_medium_is_no_image(tmp_path):
+    """DICOMDIR has no suffix and begins as every DICOM file does: 128 bytes, then DICM."""
+    for name in ("DICOMDIR", "IM000001", "notes"):
+        (tmp_path / name).write_bytes(bytes(128) + (b"DICM" if name != "notes" else b"text"))
+    assert paths(tmp_path) == ["IM000001"]
 
 
 @pytest.mark.parametrize("suffix", [".dcm", ""])

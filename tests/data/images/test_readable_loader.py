@@ -45,7 +45,7 @@ def numbers(broken: set[int], count: int = 10, **options: Any) -> ReadableDataLo
 @pytest.mark.parametrize("broken", [set(), {0}, {9}, {1, 2, 3, 4}, {0, 1, 2, 4, 5, 6, 7, 8, 9}])
 def test_what_can_be_read_comes_once_and_in_order(broken, workers):
     loader = numbers(broken, batch_size=3, num_workers=workers)
-    for _ in range(2):  # a second pass begins anew
+    for _ in range(2):  # a second pass starts from the beginning
         batches = [batch["image"].flatten().tolist() for batch in loader]
         good = [float(i) for i in range(10) if i not in broken]
         assert batches == [good[i : i + 3] for i in range(0, len(good), 3)]

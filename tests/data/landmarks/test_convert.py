@@ -149,7 +149,7 @@ def test_a_picture_lies_in_the_world_by_its_spacing(tmp_path):
     back = read_landmark_table(tmp_path / "back.json")
     for image, expected in TWO.items():
         np.testing.assert_allclose(back[image].points, expected.points)
-    # such a file says the sizes of the images, where they are given
+    # such a file states the sizes of the images, if they are given
     content = json.loads((tmp_path / "back.json").read_text())
     assert [(image["width"], image["height"]) for image in content["images"]] == [(60, 40)] * 2
 

@@ -144,7 +144,7 @@ def test_round_trip_of_many_images(tmp_path, format, suffix, dims, system, seed)
     write_landmark_table(path, sets, format=format)
     back = read_landmark_table(path, format=format, names=NAMES if format == "payer" else None)
     assert {image: landmarks.reorder(NAMES) for image, landmarks in back.items()} == sets
-    if format != "payer":  # five points are too few numbers to tell its table from others
+    if format != "payer":  # its table is only recognized with more than five points
         assert read_landmark_table(path) == back
 
 
@@ -268,7 +268,7 @@ def test_payer_files(tmp_path):
     assert world == LandmarkSet(tuple("abcd"), np.arange(12).reshape(4, 3), "LPS", image="1")
     write_landmark_table(tmp_path / "b.csv", {"1": world.to("RAS")}, format="payer")
     assert read_landmark_table(tmp_path / "b.csv", names=list("abcd"))["1"] == world
-    for dims, system in ((2, "LPS"), (3, "index")):  # which the file would not tell
+    for dims, system in ((2, "LPS"), (3, "index")):  # which the file cannot state
         with pytest.raises(ValueError, match=rf"tables of {dims}-D points hold"):
             sets = {"1": LandmarkSet(("a",), np.zeros((1, dims)), system)}
             write_landmark_table(tmp_path / "c.csv", sets, format="payer")
@@ -501,7 +501,7 @@ def test_npz_needs_numpy_alone(tmp_path):
 
 
 def forged(header, data=bytes(8)):
-    """A member of an archive whose header says this."""
+    """A member of an archive with this header."""
     text = header.ljust(117) + "\n"
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + data
 
@@ -552,7 +552,7 @@ def test_formats_are_told_apart_by_what_files_hold(tmp_path):
     (tmp_path / "README.txt").write_text("Read me.")
     (tmp_path / "latin.txt").write_bytes("Größe".encode("latin-1"))
     (tmp_path / ".hidden.csv").write_text("")
-    (tmp_path / "cut.json").write_text("{")  # reading it will tell what is wrong
+    (tmp_path / "cut.json").write_text("{")  # the reader states what is wrong
     found = {path.relative_to(tmp_path).as_posix(): suffix for path, suffix in find_landmark_files(tmp_path).items()}
     assert set(found) == {"cut.json"} | {f"examples/{name}" for name in RECOGNIZED}
     assert found["examples/afids.fcsv"] == ".fcsv" and found["examples/coco.json"] == ".json"

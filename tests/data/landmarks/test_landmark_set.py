@@ -135,7 +135,7 @@ def test_2d_points_in_another_plane():
         (["a", " "], [[0, 0], [1, 1]], {}, "name is empty"),
         (["a" * 10_001], [[0, 0]], {}, "landmark 'aaa.*10001 characters"),
         (["a"], [[0, 0]], {"image": "1" * 10_001}, "image '111.*10001 characters"),
-        ("ab", [[0, 0], [1, 1]], {}, "one string 'ab'"),
+        ("ab", [[0, 0], [1, 1]], {}, "the string 'ab'"),
         (["a"], [[0, 0], [1, 1]], {}, r"shape \(2, 2\); expected \(1, 2\)"),
         (["a"], [0, 0], {}, r"shape \(2,\)"),
         (["a"], [[0, 0, 0, 0]], {}, r"shape \(1, 4\)"),

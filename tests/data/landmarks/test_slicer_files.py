@@ -210,7 +210,10 @@ def test_fcsv_of_slicer_3_and_of_other_columns(tmp_path):
         (COLUMNS + "\n" + ROW.format(1, 1, "two", 3, "a"), "line 3: column 'y' is 'two'"),
         (COLUMNS + ROW.format(1, 1, "", 3, "a"), "line 2: landmark 'a' is at"),
         (COLUMNS + ROW.format(1, 1, 2, 3, ""), "line 2: column 'label' is blank"),
-        (COLUMNS + ROW.format(1, 1, 2, 3, "a") + "\n" + ROW.format(2, 1, 2, 3, "a"), "line 3: landmark 'a' occurs twice"),
+        (
+            COLUMNS + ROW.format(1, 1, 2, 3, "a") + "\n" + ROW.format(2, 1, 2, 3, "a"),
+            "line 3: landmark 'a' occurs twice",
+        ),
         (COLUMNS + ROW.format(1, 1, 2, 3, "a") + ",2,0,7\n", "line 2: 17 columns"),
         ("# CoordinateSystem = 7\n" + COLUMNS, "CoordinateSystem is '7'; expected one of"),
         ("# columns = label,x,y\na,1,2\n", "expected 'z' among them"),

@@ -153,7 +153,7 @@ def test_point_lists_of_two_systems(tmp_path):
         ("covariance_mm2=1,0,x", False),
         ("covariance_mm2=inf,0,1", False),
         ("a note, covariance_mm2=1,0,1 and more", True),
-        ("region_mm2=1,0,1", False),  # of which coverage?
+        ("region_mm2=1,0,1", False),  # no coverage
     ],
 )
 def test_descriptions_are_free_text(tmp_path, text, known):
@@ -177,7 +177,7 @@ def test_one_file_states_one_coverage(tmp_path):
 @pytest.mark.parametrize("form", ["long", "wide"])
 @pytest.mark.parametrize("dims, system", [(2, "index"), (3, "LPS")])
 def test_tables_keep_them(tmp_path, form, dims, system):
-    """Beside a set that knows nothing of it."""
+    """Together with a set that has none of them."""
     sets = {"1.png": make(dims, system), "2.png": LandmarkSet(NAMES, np.ones((4, dims)), system)}
     write_landmark_table(tmp_path / "t.csv", sets, form)
     found = read_landmark_table(tmp_path / "t.csv")

@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""The tap is the identity, feeds receivers in training only, and forgets those that are gone."""
+"""The tap is the identity and passes its output to receivers in training mode only."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""FARNet against its published layer table, and under everything a user does with a network."""
+"""FARNet compared to its published layer table, and in all common uses of a network."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""SCN against its published layer table, and under everything a user does with a network."""
+"""SCN compared to its published layer table, and in all common uses of a network."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ from .write import write_hand_phantom, write_spine_phantom
 
 __all__ = [
     "HAND_LANDMARKS",
+    "HandPose",
     "SPINE_LANDMARKS",
     "SPINE_PAIRS",
-    "HandPose",
     "hand_phantom",
     "hand_skeleton",
     "hand_spacing",

@@ -22,12 +22,12 @@ import numpy as np
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
 __all__ = [
-    "require_names",
     "common_set",
+    "ensure_image",
     "names_or_numbers",
     "present_points",
-    "ensure_image",
     "require_index",
+    "require_names",
     "require_world",
     "sets_of_images",
 ]

@@ -62,7 +62,7 @@ def read_payer(
     """
     rows = list(split_rows(read_lines(path)))
     if not rows:
-        raise ValueError("the file is empty; expected a row of numbers for each image.")
+        raise ValueError("the file is empty; expected one row of numbers per image.")
     width = len(rows[0][1]) - 1
     dims = _dims(width, names)
     labels = names_or_numbers(width // dims, names)

@@ -1,0 +1,41 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Sigmas that a training has left beside its weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from monai_landmarks.uncertainty import load_sigma
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (3, 2)])
+def test_read_as_saved(tmp_path, shape):
+    sigma = torch.rand(shape, dtype=torch.float64) + 1
+    torch.save({"sigma": sigma}, tmp_path / "model_sigma.pt")
+    found = load_sigma(tmp_path / "model_sigma.pt")
+    assert found.dtype == torch.float32 and torch.equal(found, sigma.float())
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"sigma": 3.0}, {"sigma": torch.ones(3)}, {"sigma": torch.tensor([[1.0], [0.0]])}]
+)
+def test_something_else_is_refused(tmp_path, content):
+    path = tmp_path / "model_sigma.pt"
+    torch.save(content, path)
+    with pytest.raises(ValueError, match="model_sigma.pt: (holds no learned sigma|expected a positive sigma)"):
+        load_sigma(path)
+    path.write_bytes(b"no archive")
+    with pytest.raises(ValueError, match="holds no learned sigma"):
+        load_sigma(path)
+    with pytest.raises(ValueError, match="there is no such file"):
+        load_sigma(tmp_path / "absent.pt")
