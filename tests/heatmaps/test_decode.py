@@ -178,3 +178,11 @@ def test_noise_at_a_peak_beyond_the_border() -> None:
     maps = peak / peak.max() + 0.02 * torch.randn(200, 40, 36, generator=noise)
     error = (decode_heatmaps(maps, spatial_dims=2).points - center).norm(dim=-1)
     assert error.mean() < 1
+
+
+@pytest.mark.parametrize("center", [(20.0, 18.0), (0.0, 18.0), (0.0, 0.0)])
+def test_the_fit_starts_with_the_width_of_the_peak(center: tuple[float, float]) -> None:
+    """Also where half or three quarters of the peak are outside the image."""
+    maps = gaussian_heatmaps(torch.tensor([center]), (40, 36), sigma=4.0)
+    start = decode_heatmaps(maps, spatial_dims=2, iterations=0).covariances[0]
+    assert start.diagonal().sqrt().tolist() == pytest.approx([4.0, 4.0], rel=0.15)
