@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""How far predicted landmarks are from the true ones: functions on errors, MONAI metrics, and the report."""
+"""Errors of predicted landmarks: functions on errors, MONAI metrics, and the error report."""
 
 from __future__ import annotations
 

@@ -9,11 +9,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Cobb angles of a spine from the corners of its vertebrae, and how far predicted ones are off."""
+"""Cobb angles of a spine from the corners of its vertebrae, and their errors."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from monai.metrics import CumulativeIterationMetric
@@ -24,35 +24,40 @@ from .functional import known_mean
 
 __all__ = ["CobbAngleMetric", "angle_smape", "cobb_angles"]
 
+_Reduction = Literal["mae", "mae_batch", "smape"]
+
 
 def cobb_angles(points: torch.Tensor, height: float | torch.Tensor | None = None) -> torch.Tensor:
-    """The three Cobb angles of a spine in a frontal radiograph, as the AASCE 2019 challenge defines them.
+    """Return the three Cobb angles of a spine in a frontal radiograph, as the AASCE 2019 challenge defines them.
 
-    A vertebra's tilt is that of the line from the middle of its left side to the middle of its right side.
+    The tilt of a vertebra is that of the line from the middle of its left side to the middle of its right side.
 
-    1. The first angle is the greatest between any two vertebrae, the upper end *i* and the lower end *j* of the main curve.
-    2. The second one is above it, the greatest between *i* and a vertebra above, say *k*.
-    3. The third one is below it, the greatest between *j* and a vertebra below. But where the main curve is in the lower
-       half of the image, it is the greatest between *k* and a vertebra above *k*.
+    1. The first angle is the largest angle between any two vertebrae, the upper end *i* and the lower end *j* of the
+       main curve.
+    2. The second angle is the largest angle between *i* and a vertebra above *i*, called *k*.
+    3. The third angle is the largest angle between *j* and a vertebra below *j*. If the main curve is in the lower half
+       of the image, it is instead the largest angle between *k* and a vertebra above *k*.
 
-    That holds for an S-shaped spine, whose end plates have their middles on both sides of the line from the first to the
-    last of them. Otherwise the second and third angle are those of *i* with the first vertebra and of *j* with the last.
+    These rules are for an S-shaped spine: the middles of its end plates lie on both sides of the line from the first to
+    the last of them. Otherwise, the second angle is that between *i* and the first vertebra, and the third angle is
+    that between *j* and the last vertebra.
 
-    This is the rule of the routine that comes with the challenge's data, and reproduces the angles of its tables. It jumps
-    where a spine changes from S-shaped to not: a shift of a fraction of a pixel may change the second and third angle much.
+    This is the rule of the program that comes with the data of the challenge. It reproduces the angles in the tables.
+    The rule is not continuous: if a shift by a fraction of a pixel makes a spine S-shaped, the second and third angle
+    may change strongly.
 
     Args:
         points: (..., 4 V, 2), four corners of each of V vertebrae from top to bottom: top left, top right, bottom left,
-            bottom right in the image; x to the right. A `MetaTensor` is taken as it stands.
-        height: rows of the image, one number or one for each spine (...); ``points`` are then pixel index, y downward. Without
-            it the points' own middle takes the place of the image's, and pixels, mm and points turned by 180 degrees, such
-            as world points (RAS) of a picture, give the same angles.
+            bottom right in the image, with x to the right. The affine of a ``MetaTensor`` is not used.
+        height: number of rows of the image, one number or one per spine (...). The points must then be index points,
+            with y downward. None: the middle of the points is used instead of the middle of the image. Pixels, mm, and
+            points rotated by 180 degrees, such as world points (RAS) of a picture, then have the same angles.
 
     Returns:
-        (..., 3) degrees in [0, 180]. NaN for a spine of which a corner is missing.
+        Angles (..., 3) in degrees, between 0 and 180. NaN for a spine with a missing corner.
 
     Raises:
-        ValueError: when the shape is another.
+        ValueError: if the shape is wrong.
 
     Example:
         >>> x = torch.tensor([0.0, 10.0, 0.0, 10.0]).expand(5, 4)
@@ -92,17 +97,17 @@ def cobb_angles(points: torch.Tensor, height: float | torch.Tensor | None = None
 
 
 def angle_smape(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Symmetric mean absolute percentage error of the angles of each image, the score of the AASCE 2019 challenge.
+    """Return the symmetric mean absolute percentage error of the angles of each image.
 
-    For an image it is the sum of the differences of its angles divided by the sum of its angles, predicted and true ones; the
-    challenge's score is its mean over the images (Wang et al., Med. Image Anal. 2021).
+    For one image, it is the sum of the absolute differences of the angles divided by the sum of all predicted and true
+    angles. The score of the AASCE 2019 challenge is its mean over the images (Wang et al., Med. Image Anal. 2021).
 
     Args:
-        pred: (..., K) angles.
+        pred: (..., K) predicted angles.
         target: true angles of the same shape.
 
     Returns:
-        (...) in percent. NaN where an angle is.
+        (...) in percent. NaN if an angle is NaN.
 
     Example:
         >>> angle_smape(torch.tensor([30.0, 10.0, 0.0]), torch.tensor([40.0, 10.0, 10.0]))
@@ -114,14 +119,15 @@ def angle_smape(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 class CobbAngleMetric(CumulativeIterationMetric):
     """Error of the Cobb angles of predicted vertebra corners.
 
-    Call it with points (B, 4 V, 2) or (B, 1, 4 V, 2), see `cobb_angles`, or with angles (B, 3), for prediction and truth
-    each. An image with a missing corner, or an angle that is not known (NaN), does not count.
+    Call the metric with prediction and ground truth, each either points (B, 4 V, 2) or (B, 1, 4 V, 2), see
+    :func:`cobb_angles`, or angles (B, 3). An image with a missing corner is not counted, and an unknown angle (NaN) is
+    not counted.
 
     Args:
-        reduction: ``"mae"``: mean absolute error of all angles, in degrees; ``"mae_batch"``: of each of the three; ``"smape"``:
-            mean over the images of `angle_smape`, in percent.
-        height: rows of the images, see `cobb_angles`. Without it the third angle of an S-shaped spine can be another than
-            that of the challenge's table.
+        reduction: ``"mae"``: mean absolute error of all angles, in degrees. ``"mae_batch"``: mean absolute error of
+            each of the three angles. ``"smape"``: mean of :func:`angle_smape` over the images, in percent.
+        height: number of rows of the images, see :func:`cobb_angles`. Without it, the third angle of an S-shaped spine
+            may differ from that in the table of the challenge.
 
     Example:
         >>> metric = CobbAngleMetric()
@@ -130,23 +136,30 @@ class CobbAngleMetric(CumulativeIterationMetric):
         (tensor(5.), tensor([10.,  0., nan]))
     """
 
-    def __init__(self, reduction: str = "mae", height: float | None = None) -> None:
+    def __init__(self, reduction: _Reduction = "mae", height: float | None = None) -> None:
         super().__init__()
         self.reduction = reduction
         self.height = height
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:
         if y is None:
-            raise ValueError("CobbAngleMetric needs the truth y: points or angles.")
+            raise ValueError("CobbAngleMetric requires the ground truth y: points or angles.")
         height = kwargs.get("height", self.height)
         pred, target = (_as_angles(values, height) for values in (y_pred, y))
         return torch.stack([pred, target.to(pred)], dim=1)
 
-    def aggregate(self, reduction: str | None = None) -> torch.Tensor:
-        """The error over all iterations and ranks. ``reduction`` as in the constructor, in its place."""
+    def aggregate(self, reduction: _Reduction | None = None) -> torch.Tensor:
+        """Return the error over all iterations and ranks.
+
+        Args:
+            reduction: as in the constructor. None: that of the constructor.
+
+        Raises:
+            ValueError: if the metric has not been called since the last reset, or for an unknown reduction.
+        """
         angles = self.get_buffer()
         if angles is None:
-            raise ValueError("CobbAngleMetric was not called on any points yet: there is nothing to aggregate.")
+            raise ValueError("CobbAngleMetric was not called on any points yet, so there is nothing to aggregate.")
         reduction, (pred, target) = reduction or self.reduction, angles.unbind(1)
         if reduction == "mae":
             return known_mean((pred - target).abs())
@@ -154,15 +167,15 @@ class CobbAngleMetric(CumulativeIterationMetric):
             return torch.nanmean((pred - target).abs(), dim=0)
         if reduction == "smape":
             return known_mean(angle_smape(pred, target))
-        raise ValueError(f"reduction must be one of mae, mae_batch, smape, got {reduction!r}.")
+        raise ValueError(f"reduction must be one of {', '.join(get_args(_Reduction))}, got {reduction!r}.")
 
 
 def _angles_between(vectors: torch.Tensor) -> torch.Tensor:
-    """Angles in radians between any two of V vectors (..., V, 2): (..., V, V)."""
+    """Return the angles in radians between any two of V vectors (..., V, 2), as (..., V, V)."""
     dot = vectors @ vectors.mT
     x, y = vectors.unbind(-1)
     cross = x[..., :, None] * y[..., None, :] - y[..., :, None] * x[..., None, :]
-    return torch.atan2(cross.abs(), dot)  # exact for small angles, where the arc cosine is not
+    return torch.atan2(cross.abs(), dot)  # unlike the arc cosine, accurate for small angles
 
 
 def _take(values: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
@@ -174,7 +187,7 @@ def _row(matrix: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
 
 
 def _is_above(y: torch.Tensor, rows: torch.Tensor, height: float | torch.Tensor | None) -> torch.Tensor:
-    """Whether y (...) is in the upper half of the image, or else of the corners' rows (..., V, 4)."""
+    """Return whether y (...) is in the upper half of the image or, without a height, of the corners' ``rows``."""
     if height is not None:
         return y < (torch.as_tensor(height, device=y.device) - 1) / 2  # whole numbers are pixel centers
     rows = rows.flatten(-2)
@@ -183,10 +196,10 @@ def _is_above(y: torch.Tensor, rows: torch.Tensor, height: float | torch.Tensor 
 
 
 def _on_both_sides(line: torch.Tensor) -> torch.Tensor:
-    """Whether points (..., M, 2) lie on both sides of the straight line from the first to the last."""
+    """Return whether points (..., M, 2) lie on both sides of the straight line from the first to the last."""
     chord, offset = line[..., :1, :] - line[..., -1:, :], line - line[..., -1:, :]
     side = offset[..., 1] * chord[..., 0] - offset[..., 0] * chord[..., 1]
-    side = side[..., 1:-2]  # the challenge's routine leaves out the last but one
+    side = side[..., 1:-2]  # as the program of the challenge, without the last but one
     return (side > 0).any(-1) & (side < 0).any(-1)
 
 

@@ -8,33 +8,37 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Success detection rate and outliers: how many landmarks lie within a radius."""
+"""Success detection rate and outliers: landmarks within and outside a radius of the true position."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 
 from .functional import outlier_count, success_detection_rate
-from .landmark_metric import LandmarkMetric
+from .landmark_metric import LandmarkMetric, Space
 
 __all__ = ["OutlierMetric", "SuccessDetectionRateMetric"]
 
+_Mean = Literal["mean", "mean_batch", "mean_channel"]
+_Sum = Literal["sum", "sum_batch", "sum_channel"]
+
 
 class SuccessDetectionRateMetric(LandmarkMetric):
-    """Success detection rate (SDR): the share of landmarks, in [0, 1], whose error is at most a threshold.
+    """Success detection rate (SDR): the fraction of landmarks, in [0, 1], with an error of at most a threshold.
 
-    ``error <= threshold`` counts as found; with ``strict`` only ``error < threshold``. A landmark that is there but was not
-    predicted is not found. A landmark without truth does not count.
+    A landmark is found if ``error <= threshold``, or with ``strict`` if ``error < threshold``. A missed landmark is not
+    found. A landmark without ground truth is not counted.
 
     Args:
-        thresholds: one radius, which gives one number (what a handler can log), or several, which give one each.
-        strict: whether a landmark exactly at the threshold is lost.
-        reduction: ``"mean"`` over all landmarks of all images, ``"mean_batch"``: one rate a landmark,
-            ``"mean_channel"``: one an image.
-        spacing: as in `LandmarkMetric`.
-        space: as in `LandmarkMetric`.
+        thresholds: one radius, for a single rate that a handler can log, or several radii, for one rate each.
+        strict: whether an error equal to the threshold is too large.
+        reduction: ``"mean"``: over all landmarks of all images. ``"mean_batch"``: one rate per landmark.
+            ``"mean_channel"``: one rate per image.
+        spacing: as in :class:`LandmarkMetric`.
+        space: as in :class:`LandmarkMetric`.
 
     Example:
         >>> metric = SuccessDetectionRateMetric(thresholds=(2.0, 4.0))
@@ -47,17 +51,24 @@ class SuccessDetectionRateMetric(LandmarkMetric):
         self,
         thresholds: float | Sequence[float] = (2.0, 2.5, 3.0, 4.0),
         strict: bool = False,
-        reduction: str = "mean",
+        reduction: _Mean = "mean",
         spacing: float | Sequence[float] | None = None,
-        space: str = "world",
+        space: Space = "world",
     ) -> None:
         super().__init__(spacing, space)
         self.thresholds = thresholds
         self.strict = strict
         self.reduction = reduction
 
-    def aggregate(self, reduction: str | None = None) -> torch.Tensor:
-        """The rates of all iterations and ranks, thresholds first. ``reduction`` as in the constructor, in its place."""
+    def aggregate(self, reduction: _Mean | None = None) -> torch.Tensor:
+        """Return the rates over all iterations and ranks, with the thresholds along the first axis.
+
+        Args:
+            reduction: as in the constructor. None: that of the constructor.
+
+        Raises:
+            ValueError: if the metric has not been called since the last reset, or for an unknown reduction.
+        """
         axes = {"mean": None, "mean_batch": 0, "mean_channel": 1}
         return success_detection_rate(
             self.errors(), self.thresholds, self.strict, _look_up(reduction or self.reduction, axes)
@@ -65,35 +76,42 @@ class SuccessDetectionRateMetric(LandmarkMetric):
 
 
 class OutlierMetric(LandmarkMetric):
-    """Number of outliers (#O_r): landmarks whose error is greater than a threshold, missed ones among them.
+    """Number of outliers (#O_r): landmarks with an error above a threshold, including missed landmarks.
 
-    The complement of `SuccessDetectionRateMetric`: ``error > threshold``, or with ``strict`` ``error >= threshold``, which
-    is the count of Payer et al. (Med. Image Anal. 2019).
+    An outlier has ``error > threshold``, or with ``strict`` ``error >= threshold``, as Payer et al. count (Med. Image
+    Anal. 2019). Outliers are the landmarks that :class:`SuccessDetectionRateMetric` does not count as found.
 
     Args:
         thresholds: one radius or several.
-        strict: whether a landmark exactly at the threshold is an outlier.
-        reduction: ``"sum"`` over all landmarks of all images, ``"sum_batch"``: one count a landmark,
-            ``"sum_channel"``: one an image.
-        spacing: as in `LandmarkMetric`.
-        space: as in `LandmarkMetric`.
+        strict: whether an error equal to the threshold is an outlier.
+        reduction: ``"sum"``: over all landmarks of all images. ``"sum_batch"``: one count per landmark.
+            ``"sum_channel"``: one count per image.
+        spacing: as in :class:`LandmarkMetric`.
+        space: as in :class:`LandmarkMetric`.
     """
 
     def __init__(
         self,
         thresholds: float | Sequence[float] = (2.0, 4.0, 10.0),
         strict: bool = False,
-        reduction: str = "sum",
+        reduction: _Sum = "sum",
         spacing: float | Sequence[float] | None = None,
-        space: str = "world",
+        space: Space = "world",
     ) -> None:
         super().__init__(spacing, space)
         self.thresholds = thresholds
         self.strict = strict
         self.reduction = reduction
 
-    def aggregate(self, reduction: str | None = None) -> torch.Tensor:
-        """The counts of all iterations and ranks, thresholds first. ``reduction`` as in the constructor, in its place."""
+    def aggregate(self, reduction: _Sum | None = None) -> torch.Tensor:
+        """Return the counts over all iterations and ranks, with the thresholds along the first axis.
+
+        Args:
+            reduction: as in the constructor. None: that of the constructor.
+
+        Raises:
+            ValueError: if the metric has not been called since the last reset, or for an unknown reduction.
+        """
         axes = {"sum": None, "sum_batch": 0, "sum_channel": 1}
         return outlier_count(self.errors(), self.thresholds, self.strict, _look_up(reduction or self.reduction, axes))
 

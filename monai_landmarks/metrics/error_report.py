@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The error report: what a table of a paper shows, from the errors of all landmarks in all images."""
+"""The error report: the statistics that a paper reports, from the errors of all landmarks in all images."""
 
 from __future__ import annotations
 
@@ -38,23 +38,25 @@ __all__ = ["ErrorReport"]
 
 @dataclass(eq=False)
 class ErrorReport:
-    """Statistics of the point errors of N landmarks in B images, as tables for a file or a reader.
+    """Statistics of the point errors of N landmarks in B images, as tables for files and as text.
 
-    A landmark without truth counts nowhere. One that is there but was not predicted (missed) counts as an outlier at
-    every threshold, but not in mean, standard deviation, median and maximum; the report says how many there are.
-    A landmark is found within r when ``error <= r`` (``error < r`` with ``strict``). Standard deviations divide by n.
+    A landmark without ground truth is not counted. A missed landmark is an outlier at every threshold, but does not
+    contribute to mean, standard deviation, median and maximum; the report contains the number of missed landmarks. A
+    landmark is found within r if ``error <= r``, or with ``strict`` if ``error < r``. Standard deviations are divided
+    by n.
 
     Args:
-        errors: (B, N) from `monai_landmarks.metrics.point_error`: NaN without truth, inf when missed.
-        names: N names of the landmarks, their numbers by default.
-        images: B names of the images, their numbers by default.
-        thresholds: radii of the success detection rate and the outlier counts, in ``unit``.
-        unit: of the errors: ``"mm"``, ``"px"``.
-        strict: whether a landmark exactly at a threshold is lost.
-        further: ``(metric, value, unit)`` rows of other measurements, for the end of the summary.
+        errors: (B, N) from :func:`monai_landmarks.metrics.point_error`: NaN without ground truth, inf for a missed
+            landmark.
+        names: names of the N landmarks. None: their numbers.
+        images: names of the B images. None: their numbers.
+        thresholds: radii of the success detection rate and of the outlier counts, in ``unit``.
+        unit: unit of the errors as it is written in the tables, such as ``"mm"`` or ``"px"``.
+        strict: whether an error equal to a threshold is too large.
+        further: rows ``(metric, value, unit)`` of other measurements, for the end of the summary.
 
     Raises:
-        ValueError: when names or images do not fit the errors.
+        ValueError: if the number of names or images is not that of the errors.
 
     Example:
         >>> report = ErrorReport(torch.tensor([[1.0, 3.0], [2.0, float("inf")]]), names=("nasion", "sella"), thresholds=(2.0,))
@@ -82,7 +84,7 @@ class ErrorReport:
                 )
 
     def summary(self) -> list[tuple[str, float, str]]:
-        """All images and landmarks together: ``(metric, value, unit)`` rows."""
+        """Return the statistics of all images and landmarks as rows ``(metric, value, unit)``."""
         errors, found = self._errors, self._found
         per_image = image_specific_error(found)
         rows = [
@@ -106,7 +108,7 @@ class ErrorReport:
         return rows + list(self.further)
 
     def per_landmark(self) -> list[dict[str, str | float]]:
-        """One row a landmark: number with truth, missed ones, mean, std, median, max, SDR in percent."""
+        """Return one row per landmark: numbers with ground truth and missed, mean, std, median, max, SDR in percent."""
         rates = 100 * success_detection_rate(self._errors, self.thresholds, self.strict, dim=0)
         rows: list[dict[str, str | float]] = []
         for n, name in enumerate(self._names):
@@ -125,7 +127,7 @@ class ErrorReport:
         return rows
 
     def per_image(self) -> list[dict[str, str | float]]:
-        """One row an image, sorted by its name: mean error and the error of each landmark (NaN without truth, inf missed)."""
+        """Return one row per image, sorted by name: the mean error and the errors of the landmarks, NaN or inf as given."""
         means = image_specific_error(self._found)
         rows = [
             {"image": image, "mean": float(means[b])} | dict(zip(self._names, self._errors[b].tolist()))
@@ -133,26 +135,28 @@ class ErrorReport:
         ]
         return sorted(rows, key=lambda row: row["image"]) if self.images is not None else rows
 
-    def write(self, folder: str | os.PathLike) -> list[Path]:
+    def write(self, output_dir: str | os.PathLike) -> list[Path]:
         """Write ``metrics.csv``, ``errors_per_landmark.csv`` and ``errors_per_image.csv``.
 
+        An unknown value is an empty cell.
+
         Args:
-            folder: made if it is not there. An unknown value is an empty cell.
+            output_dir: folder of the files; created if it does not exist.
 
         Returns:
             The paths of the three files.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        output_dir = Path(output_dir)
         summary = [dict(zip(("metric", "value", "unit"), row)) for row in self.summary()]
         tables = {"metrics": summary, "errors_per_landmark": self.per_landmark(), "errors_per_image": self.per_image()}
-        return [_write_csv(folder / f"{name}.csv", rows) for name, rows in tables.items()]
+        return [_write_csv(output_dir / f"{name}.csv", rows) for name, rows in tables.items()]
 
     def __str__(self) -> str:
         value = {metric: value for metric, value, _ in self.summary()}
         unit, comparison = self.unit, "<" if self.strict else "<="
         lines = [
-            f"point error in {unit}: {value['images']} images, {value['landmarks with truth']} landmarks with truth, {value['missed']} missed",
+            f"point error in {unit}: {value['images']} images, {value['landmarks with truth']} landmarks with truth, "
+            f"{value['missed']} missed",
             f"  MRE {value['MRE']:.2f} +- {value['std']:.2f}, median {value['median']:.2f}, max {value['max']:.2f}, "
             f"IPE {value['IPE mean']:.2f} +- {value['IPE std']:.2f}",
             "  " + ", ".join(f"{comparison} {r:g} {unit}: {value[f'SDR {r:g} {unit}']:.2f} %" for r in self.thresholds),

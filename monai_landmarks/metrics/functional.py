@@ -8,12 +8,12 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Point error and what is counted from it, as pure functions.
+"""Point errors and their statistics, as pure functions.
 
-One array carries everything: ``errors`` of shape (B, N), the distance of each of N landmarks in each of B images, with
+All statistics take one tensor ``errors`` of shape (B, N), the distance of each of N landmarks in each of B images, with
 
-* ``nan`` where there is no truth: such a landmark is never counted, whatever was predicted;
-* ``inf`` where there is truth but no prediction (a missed landmark): farther away than any threshold.
+* ``nan`` where there is no ground truth: such a landmark is never counted, whatever was predicted;
+* ``inf`` where there is ground truth but no prediction (a missed landmark): farther away than any threshold.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ __all__ = [
 def point_error(
     pred: torch.Tensor, target: torch.Tensor, spacing: float | Sequence[float] | torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Euclidean distance between predicted and true landmarks (PE).
+    """Return the Euclidean distance between predicted and true landmarks, the point error (PE).
 
     Args:
         pred: (..., N, D) predicted points; a non-finite coordinate means that there is no prediction.
-        target: points of the same shape; a NaN coordinate means that there is no truth.
-        spacing: size of a pixel, one number or one an axis (or a tensor (..., D) that broadcasts against the points):
-            turns index points into mm.
+        target: true points of the same shape; a NaN coordinate means that there is no ground truth.
+        spacing: size of a pixel in mm, to convert index points: one number, one per axis, or a tensor (..., D) that
+            broadcasts against the points.
 
     Returns:
-        (..., N): in mm for world points and wherever ``spacing`` is given, in pixels for index points.
-        NaN without truth, inf with truth but without prediction.
+        Errors (..., N), in mm for world points or with ``spacing``, in pixels for index points without it. NaN without
+        ground truth, inf with ground truth but without a prediction.
 
     Raises:
-        ValueError: when the shapes differ.
+        ValueError: if the shapes differ.
 
     Example:
         >>> nan = float("nan")
@@ -59,7 +59,8 @@ def point_error(
     """
     if pred.shape != target.shape or pred.ndim < 2:
         raise ValueError(
-            f"predicted and true points must have the same shape (..., N, D), got {tuple(pred.shape)} and {tuple(target.shape)}."
+            f"predicted and true points must have the same shape (..., N, D), got {tuple(pred.shape)} and "
+            f"{tuple(target.shape)}."
         )
     dtype = torch.promote_types(torch.promote_types(pred.dtype, target.dtype), torch.float32)
     difference = pred.to(dtype) - target.to(pred.device, dtype)
@@ -72,17 +73,17 @@ def point_error(
 
 
 def known_mean(values: torch.Tensor) -> torch.Tensor:
-    """Mean of the values that are not NaN; NaN where there is none."""
+    """Return the mean of the values that are not NaN, or NaN if there are none."""
     return torch.nanmean(values)
 
 
 def known_std(values: torch.Tensor) -> torch.Tensor:
-    """Standard deviation of the values that are not NaN, divided by their number (numpy's `nanstd`)."""
+    """Return the standard deviation of the values that are not NaN, divided by their number as in ``numpy.nanstd``."""
     return torch.nanmean((values - torch.nanmean(values)) ** 2).sqrt()
 
 
 def known_median(values: torch.Tensor) -> torch.Tensor:
-    """Median of the values that are not NaN, the mean of the two middle ones where their number is even."""
+    """Return the median of the values that are not NaN; the mean of the middle two for an even number of values."""
     known = values[~torch.isnan(values)].sort().values
     if known.numel() == 0:
         return values.new_tensor(torch.nan)
@@ -90,7 +91,7 @@ def known_median(values: torch.Tensor) -> torch.Tensor:
 
 
 def known_max(values: torch.Tensor) -> torch.Tensor:
-    """Greatest of the values that are not NaN; NaN where there is none."""
+    """Return the largest of the values that are not NaN, or NaN if there are none."""
     known = values[~torch.isnan(values)]
     return known.max() if known.numel() else values.new_tensor(torch.nan)
 
@@ -101,19 +102,19 @@ def success_detection_rate(
     strict: bool = False,
     dim: int | tuple[int, ...] | None = None,
 ) -> torch.Tensor:
-    """Share of the landmarks that were found (SDR), in [0, 1].
+    """Return the success detection rate (SDR): the fraction of landmarks that were found, in [0, 1].
 
-    A landmark is found when ``error <= threshold``, or ``error < threshold`` where ``strict``. A missed landmark
-    (inf) is not found; one without truth (NaN) does not count.
+    A landmark is found if ``error <= threshold``, or with ``strict`` if ``error < threshold``. A missed landmark (inf)
+    is not found. A landmark without ground truth (NaN) is not counted.
 
     Args:
-        errors: (B, N) from `point_error`.
+        errors: (B, N) from :func:`point_error`.
         thresholds: one radius or several, in the unit of the errors.
-        strict: which of the two comparisons.
-        dim: axes to average over, all by default. 0 gives one rate a landmark, 1 one an image.
+        strict: whether an error equal to the threshold is too large.
+        dim: axes to average over; None: all. 0 returns one rate per landmark, 1 one per image.
 
     Returns:
-        The rates with an axis for the thresholds in front; without that axis for a single number.
+        The rates, with the thresholds along the first axis; without this axis for a single threshold.
 
     Example:
         >>> success_detection_rate(torch.tensor([[1.0, 2.0, 5.0, float("nan")]]), (1.5, 2.0))
@@ -130,12 +131,19 @@ def outlier_count(
     strict: bool = False,
     dim: int | tuple[int, ...] | None = None,
 ) -> torch.Tensor:
-    """Number of landmarks that were not found (#O_r): the complement of `success_detection_rate`.
+    """Return the number of outliers (#O_r): landmarks that were not found, see :func:`success_detection_rate`.
 
-    An outlier has ``error > threshold``; with ``strict`` (only ``error < threshold`` is found) ``error >= threshold``,
-    which is how Payer et al. (Med. Image Anal. 2019) count. A missed landmark (inf) is an outlier.
+    An outlier has ``error > threshold``, or with ``strict`` ``error >= threshold``, as Payer et al. count (Med. Image
+    Anal. 2019). A missed landmark (inf) is an outlier.
 
-    Args and shapes as in `success_detection_rate`.
+    Args:
+        errors: see :func:`success_detection_rate`.
+        thresholds: see :func:`success_detection_rate`.
+        strict: see :func:`success_detection_rate`.
+        dim: axes to sum over; None: all. 0 returns one count per landmark, 1 one per image.
+
+    Returns:
+        The counts, with the thresholds along the first axis; without this axis for a single threshold.
 
     Example:
         >>> outlier_count(torch.tensor([[1.0, 2.0, 5.0, float("nan")]]), 2.0, strict=True)
@@ -146,7 +154,7 @@ def outlier_count(
 
 
 def image_specific_error(errors: torch.Tensor) -> torch.Tensor:
-    """Mean point error of each image (IPE): (B, N) to (B,), NaN for an image without truth."""
+    """Return the mean point error of each image (IPE): (B, N) to (B,), NaN for an image without ground truth."""
     return torch.nanmean(errors, dim=-1)
 
 
@@ -159,6 +167,6 @@ def _within(errors: torch.Tensor, thresholds: float | Sequence[float], strict: b
 def _behind_thresholds(
     errors: torch.Tensor, thresholds: float | Sequence[float], dim: int | tuple[int, ...] | None
 ) -> tuple[int, ...]:
-    """The axes of `errors` to reduce, counted from the end: there the thresholds' axis in front does not shift them."""
+    """Return the axes of ``errors`` to reduce, counted from the end, because the thresholds add an axis in front."""
     axes = range(errors.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
     return tuple(axis % errors.ndim - errors.ndim for axis in axes)

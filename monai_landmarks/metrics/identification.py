@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Identification: whether a predicted landmark is nearer to its own true position than to that of any other landmark."""
+"""Identification: whether a predicted landmark is closest to its own true position among all landmarks."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ __all__ = ["identification"]
 
 
 def identification(pred: torch.Tensor, target: torch.Tensor, limit: float | None = 20.0) -> torch.Tensor:
-    """Which landmarks were identified: found nearest to their own place, and not far from it.
+    """Return which landmarks were identified.
 
-    A landmark is identified if, of all true positions in its image, its own is the closest to the predicted one, and the
-    distance is less than ``limit``. This is the definition of the VerSe challenges (Sekuboyina et al., Med. Image Anal. 73,
-    2021), after Glocker et al. (MICCAI 2012), with 20 mm for vertebrae. Their mean that leaves out NaN is the
-    identification rate. A predicted point as near to its own place as to another's is identified.
+    A landmark is identified if, of all true positions in its image, its own is the closest to the predicted point, and
+    the distance is less than ``limit``. This is the definition of the VerSe challenges (Sekuboyina et al., Med. Image
+    Anal. 73, 2021), after Glocker et al. (MICCAI 2012), with 20 mm for vertebrae. The mean of the result without NaN is
+    the identification rate. If the predicted point is equally close to its own position and another one, the landmark
+    is identified.
 
     Args:
         pred: (..., N, D) predicted points in mm; a non-finite coordinate means that there is no prediction.
-        target: points of the same shape; a NaN coordinate means that there is no truth.
-        limit: in the unit of the points; None for no limit.
+        target: true points of the same shape; a NaN coordinate means that there is no ground truth.
+        limit: largest distance, in the unit of the points. None: no limit.
 
     Returns:
-        (..., N): 1 identified, 0 not (a missed landmark is not), NaN without truth.
+        (..., N): 1 for an identified landmark, 0 for one that is not identified or missed, NaN without ground truth.
 
     Raises:
-        ValueError: when the shapes differ.
+        ValueError: if the shapes differ.
 
     Example:
         >>> truth = torch.tensor([[0.0, 0.0], [10.0, 0.0], [40.0, 0.0]])
@@ -43,11 +44,12 @@ def identification(pred: torch.Tensor, target: torch.Tensor, limit: float | None
     """
     if pred.shape != target.shape or pred.ndim < 2:
         raise ValueError(
-            f"predicted and true points must have the same shape (..., N, D), got {tuple(pred.shape)} and {tuple(target.shape)}."
+            f"predicted and true points must have the same shape (..., N, D), got {tuple(pred.shape)} and "
+            f"{tuple(target.shape)}."
         )
     unknown = torch.isnan(target).any(dim=-1)
     missed = ~torch.isfinite(pred).all(dim=-1)
-    # differences and not torch.cdist, which loses digits where points are far from the origin
+    # not torch.cdist, which loses digits for points far from the origin
     distance = torch.linalg.vector_norm(pred[..., :, None, :] - target[..., None, :, :], dim=-1)
     distance = distance.masked_fill(unknown[..., None, :], torch.inf).masked_fill(missed[..., :, None], torch.inf)
     own = distance.diagonal(dim1=-2, dim2=-1)

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Landmarks that were taken for another one, such as a vertebra for its neighbor."""
+"""Landmarks that were mistaken for another one, such as a vertebra for its neighbor."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = ["MistakenLandmarksMetric"]
 
 
 class MistakenLandmarksMetric(CumulativeIterationMetric):
-    """Number of predicted landmarks that lie nearer to the true place of another landmark than to their own.
+    """Number of predicted landmarks that are closer to the true position of another landmark than to their own.
 
-    A mean error does not tell many small errors from a few vertebrae that are taken for their neighbors. Call it with
-    predicted and true points, each (B, N, D) or (B, 1, N, D), or a list of (N, D) or (1, N, D); those with an affine are taken to
-    the world. A landmark without truth or prediction is not counted.
+    A mean error cannot separate many small errors from a few vertebrae that are mistaken for their neighbors. Call the
+    metric with predicted and true points, each (B, N, D) or (B, 1, N, D), or a list of (N, D) or (1, N, D). Points with
+    an affine are converted to the world. A landmark without ground truth or prediction is not counted.
 
     Example:
         >>> truth = torch.tensor([[[0.0, 0.0], [10.0, 0.0], [20.0, 0.0]]])
@@ -41,18 +41,20 @@ class MistakenLandmarksMetric(CumulativeIterationMetric):
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:
         if y is None:
-            raise ValueError("the true points y are needed.")
+            raise ValueError("MistakenLandmarksMetric requires the true points y.")
         pred, target = (world_points(points_of_batch(points)) for points in (y_pred, y))
         mistaken = 1 - identification(pred, target, limit=None)
         return mistaken.masked_fill(~torch.isfinite(pred).all(dim=-1), torch.nan)
 
     def aggregate(self) -> torch.Tensor:
-        """How many there are in all images of all ranks.
+        """Return the number of mistaken landmarks in all images of all ranks.
 
         Raises:
-            ValueError: when the metric has not been called since the last reset.
+            ValueError: if the metric has not been called since the last reset.
         """
         mistaken = self.get_buffer()
         if mistaken is None:
-            raise ValueError("MistakenLandmarksMetric was not called on any points yet.")
+            raise ValueError(
+                "MistakenLandmarksMetric was not called on any points yet, so there is nothing to aggregate."
+            )
         return mistaken.nansum()

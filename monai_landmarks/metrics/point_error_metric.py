@@ -8,19 +8,21 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Point error: the mean radial error and its kin."""
+"""Point error metrics, such as the mean radial error."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from .functional import image_specific_error, known_max, known_mean, known_median, known_std
-from .landmark_metric import LandmarkMetric
+from .landmark_metric import LandmarkMetric, Space
 
 __all__ = ["ImageSpecificErrorMetric", "PointErrorMetric"]
+
+_Reduction = Literal["mean", "std", "median", "max", "mean_batch", "mean_channel", "none"]
 
 _OVERALL: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "mean": known_mean,
@@ -33,17 +35,21 @@ _OVERALL: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 class PointErrorMetric(LandmarkMetric):
     """Point error (PE): distance between predicted and true landmarks, in mm for world points.
 
-    The default ``"mean"`` is the mean radial error (MRE): every landmark of every image weighs the same, as in the
-    literature. (MONAI's own ``"mean"`` averages over channels first; the two differ when landmarks are missing.)
+    The default ``"mean"`` is the mean radial error (MRE): every landmark of every image has the same weight, as in the
+    literature. MONAI's own ``"mean"`` averages over channels first, which is different if landmarks are missing.
 
     Args:
-        reduction: over all landmarks of all images ``"mean"``, ``"std"`` (divided by n), ``"median"``, ``"max"``; or, with
-            MONAI's names, ``"mean_batch"``: one mean a landmark (N,), ``"mean_channel"``: one an image (B,), ``"none"``: (B, N).
-        missing_prediction: what a landmark counts that is there but was not predicted. ``"ignore"``: nothing, as papers
-            mostly do; ``"inf"``: infinite; a number: this error. To select a model that may leave landmarks out, give a
-            number, such as half the size of an image: otherwise the model that dares least looks best.
-        spacing: as in `LandmarkMetric`.
-        space: as in `LandmarkMetric`.
+        reduction: over all landmarks of all images: ``"mean"``, ``"std"`` (divided by n), ``"median"`` or ``"max"``.
+            With MONAI's names: ``"mean_batch"``: one mean per landmark (N,); ``"mean_channel"``: one mean per image
+            (B,); ``"none"``: all errors (B, N).
+        missing_prediction: error of a missed landmark. ``"ignore"``: it is not counted, as in most papers. ``"inf"``:
+            infinite. A number: this error. Use a number, such as half the size of an image, to select a model that may
+            leave landmarks out; otherwise a model that predicts only the easiest landmarks has the lowest error.
+        spacing: as in :class:`LandmarkMetric`.
+        space: as in :class:`LandmarkMetric`.
+
+    Raises:
+        ValueError: for an unknown ``missing_prediction``.
 
     Example:
         >>> metric = PointErrorMetric()
@@ -54,10 +60,10 @@ class PointErrorMetric(LandmarkMetric):
 
     def __init__(
         self,
-        reduction: str = "mean",
-        missing_prediction: str | float = "ignore",
+        reduction: _Reduction = "mean",
+        missing_prediction: Literal["ignore", "inf"] | float = "ignore",
         spacing: float | Sequence[float] | None = None,
-        space: str = "world",
+        space: Space = "world",
     ) -> None:
         super().__init__(spacing, space)
         if isinstance(missing_prediction, str) and missing_prediction not in ("ignore", "inf"):
@@ -69,11 +75,14 @@ class PointErrorMetric(LandmarkMetric):
         error = super()._compute_tensor(y_pred, y, **kwargs)
         return error.masked_fill(torch.isinf(error), self.missed_as)
 
-    def aggregate(self, reduction: str | None = None) -> torch.Tensor:
+    def aggregate(self, reduction: _Reduction | None = None) -> torch.Tensor:
         """Reduce the errors of all iterations and ranks.
 
         Args:
-            reduction: as in the constructor, in its place.
+            reduction: as in the constructor. None: that of the constructor.
+
+        Raises:
+            ValueError: if the metric has not been called since the last reset, or for an unknown reduction.
         """
         reduction, errors = reduction or self.reduction, self.errors()
         if reduction in _OVERALL:
@@ -90,16 +99,18 @@ class PointErrorMetric(LandmarkMetric):
 
 
 class ImageSpecificErrorMetric(PointErrorMetric):
-    """Image-specific point error (IPE): the mean error of each image, then a statistic over the images.
+    """Image-specific point error (IPE): the mean error of each image, and a statistic over the images.
 
     Args:
-        reduction: over the images ``"mean"``, ``"std"``, ``"median"``, ``"max"``, or ``"none"`` for one value an image (B,).
-        missing_prediction: as in `PointErrorMetric`.
-        spacing: as in `LandmarkMetric`.
-        space: as in `LandmarkMetric`.
+        reduction: over the images: ``"mean"``, ``"std"``, ``"median"``, ``"max"``, or ``"none"`` for one value per
+            image (B,).
+        missing_prediction: as in :class:`PointErrorMetric`.
+        spacing: as in :class:`LandmarkMetric`.
+        space: as in :class:`LandmarkMetric`.
     """
 
-    def aggregate(self, reduction: str | None = None) -> torch.Tensor:
+    def aggregate(self, reduction: _Reduction | None = None) -> torch.Tensor:
+        """Reduce the mean errors of the images, see :meth:`PointErrorMetric.aggregate`."""
         reduction, errors = reduction or self.reduction, image_specific_error(self.errors())
         if reduction == "none":
             return errors

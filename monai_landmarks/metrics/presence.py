@@ -9,8 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
-"""Whether a landmark is in the image at all: a threshold of its score, chosen on cases that are known."""
+"""Presence of a landmark in an image: a threshold of its score, chosen on cases with known presence."""
 
 from __future__ import annotations
 
@@ -26,14 +25,14 @@ __all__ = ["PresenceThreshold", "choose_presence_threshold"]
 
 @dataclass(frozen=True)
 class PresenceThreshold:
-    """A threshold, and what it reached on the cases on which it was chosen.
+    """A threshold of the score, with its sensitivity and specificity on the cases on which it was chosen.
 
     Args:
-        threshold: a landmark is taken to be present if its score is above it.
-        sensitivity: share of the present landmarks whose score is above it.
-        specificity: share of the absent landmarks whose score is not.
-        num_present: landmarks that were present.
-        num_absent: landmarks that were absent.
+        threshold: a landmark with a score above it counts as present.
+        sensitivity: fraction of the present landmarks with a score above the threshold.
+        specificity: fraction of the absent landmarks with a score not above the threshold.
+        num_present: number of present landmarks.
+        num_absent: number of absent landmarks.
     """
 
     threshold: float
@@ -44,21 +43,20 @@ class PresenceThreshold:
 
     def __str__(self) -> str:
         return (
-            f"present above a score of {self.threshold:.4g}: {100 * self.sensitivity:.1f} % of {self.num_present} present "
-            f"and {100 * self.specificity:.1f} % of {self.num_absent} absent landmarks told rightly"
+            f"present above a score of {self.threshold:.4g}: {100 * self.sensitivity:.1f} % of {self.num_present} "
+            f"present and {100 * self.specificity:.1f} % of {self.num_absent} absent landmarks recognized"
         )
 
     def write(self, path: str | os.PathLike) -> None:
-        """Write it as JSON, beside the weights to which it belongs."""
+        """Write a JSON file, usually beside the network weights."""
         Path(path).write_text(json.dumps(asdict(self), indent=4) + "\n")
 
     @classmethod
     def read(cls, path: str | os.PathLike) -> PresenceThreshold:
-        """
-        Read what :meth:`write` has written.
+        """Read a file that :meth:`write` has written.
 
         Raises:
-            ValueError: when the file does not hold that.
+            ValueError: if the file contains something else.
         """
         try:
             return cls(**json.loads(Path(path).read_text()))
@@ -66,48 +64,47 @@ class PresenceThreshold:
             raise ValueError(f"{path} does not hold a presence threshold: {e}") from e
 
 
-def choose_presence_threshold(score: torch.Tensor, present: torch.Tensor) -> PresenceThreshold:
-    """
-    The threshold of the score that tells best which landmarks are present: the one with the largest sum of sensitivity and
-    specificity (Youden, Cancer 3, 1950), in the middle between the two scores that it separates.
+def choose_presence_threshold(scores: torch.Tensor, present: torch.Tensor) -> PresenceThreshold:
+    """Choose the threshold of the score that best separates present from absent landmarks.
 
-    Choose it on validation cases, never on those that are reported: its sensitivity and specificity are those of the cases
-    on which it was chosen, and a little too good.
+    The threshold has the largest sum of sensitivity and specificity (Youden, Cancer 3, 1950). It lies in the middle
+    between the two scores that it separates. Choose it on validation cases and not on test cases: sensitivity and
+    specificity are slightly optimistic, because they are those of the cases on which the threshold was chosen.
 
     Args:
-        score: (...) of landmarks, such as the maximum of each heatmap; NaN for what was not found, which no threshold makes
-            present.
+        scores: (...) scores of landmarks, such as the maximum of each heatmap; NaN for a landmark that was not found,
+            which counts as absent for every threshold.
         present: (...) bool, whether the landmark is in the image.
 
     Returns:
-        :class:`PresenceThreshold`. Of several that are equally good, the one with the highest sensitivity.
+        The threshold. Of several that are equally good, the one with the highest sensitivity.
 
     Raises:
-        ValueError: for shapes that differ, and where all landmarks are present or all absent: then nothing can be chosen.
+        ValueError: if the shapes differ, or if all landmarks are present or all are absent.
 
     Example:
-        >>> score, present = torch.tensor([0.9, 0.7, 0.5, 0.2]), torch.tensor([True, True, False, False])
-        >>> round(choose_presence_threshold(score, present).threshold, 3)
+        >>> scores, present = torch.tensor([0.9, 0.7, 0.5, 0.2]), torch.tensor([True, True, False, False])
+        >>> round(choose_presence_threshold(scores, present).threshold, 3)
         0.6
     """
-    if score.shape != present.shape:
+    if scores.shape != present.shape:
         raise ValueError(
-            f"scores of shape {tuple(score.shape)} do not belong to presence of shape {tuple(present.shape)}."
+            f"scores of shape {tuple(scores.shape)} do not belong to presence of shape {tuple(present.shape)}."
         )
-    score = score.detach().double().flatten().nan_to_num(nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf)
-    present = present.flatten().bool().to(score.device)
+    scores = scores.detach().double().flatten().nan_to_num(nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf)
+    present = present.flatten().bool().to(scores.device)
     num_present, num_absent = int(present.sum()), int((~present).sum())
     if not num_present or not num_absent:
         raise ValueError(
-            f"there are {num_present} present and {num_absent} absent landmarks; a threshold is chosen between both. Without "
-            "absent ones keep all: threshold=None."
+            f"there are {num_present} present and {num_absent} absent landmarks; the choice of a threshold requires "
+            "both. If no landmark is ever absent, use no threshold (threshold=None)."
         )
-    levels = score[score.isfinite()].unique()
-    # below all, between neighbors, above all
+    levels = scores[scores.isfinite()].unique()
+    # below the lowest score, between neighbors, and at the highest score, which none exceeds
     middle = (levels[1:] + levels[:-1]) / 2
     candidates = torch.cat([levels[:1] - 1, middle, levels[-1:]]) if len(levels) else levels.new_zeros(1)
-    sensitivity = (score[present][None] > candidates[:, None]).double().mean(dim=1)
-    specificity = (score[~present][None] <= candidates[:, None]).double().mean(dim=1)
+    sensitivity = (scores[present][None] > candidates[:, None]).double().mean(dim=1)
+    specificity = (scores[~present][None] <= candidates[:, None]).double().mean(dim=1)
     best = int((sensitivity + specificity).argmax())
     return PresenceThreshold(
         float(candidates[best]), float(sensitivity[best]), float(specificity[best]), num_present, num_absent

@@ -8,10 +8,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""How sure a measured error is, and whether one method's errors are smaller than another's.
+"""Confidence intervals of errors, and the comparison of the errors of two methods.
 
-The case is the image: landmarks of one image are not independent of each other, so images are what is drawn again and
-what is paired.
+The landmarks of one image are not independent of each other. Therefore, images and not landmarks are resampled and
+paired.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 
 __all__ = ["PairedComparison", "bootstrap_interval", "compare_errors", "signed_rank_test"]
 
-_CHUNK = 4_000_000  # numbers that are drawn at once
+_CHUNK = 4_000_000  # values that are resampled at once
 
 
 def bootstrap_interval(
@@ -34,25 +34,27 @@ def bootstrap_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> np.ndarray:
-    """Confidence intervals by the bootstrap over images: bias-corrected and accelerated (BCa).
+    """Return bias-corrected and accelerated (BCa) bootstrap confidence intervals over images.
 
-    Efron, *Better bootstrap confidence intervals*, J. Am. Stat. Assoc. 82 (1987) 171-185; the acceleration is that of the
-    jackknife. Where the observed value lies outside of all resampled ones there is no such correction, and the interval
-    is that of the percentiles.
+    The acceleration is estimated by the jackknife. If the observed value lies outside all resampled values, the
+    correction is undefined, and the percentile interval is returned.
 
     Args:
-        values: (B, ...), what was measured in each of B images.
-        statistic: turns resampled values (R, B, ...) into R numbers (R,), or into K numbers each (R, K); NaN where a
-            sample has none.
-        confidence: of the interval, two-sided.
+        values: (B, ...), the measured values of B images.
+        statistic: function from resampled values (R, B, ...) to R numbers (R,), or to K numbers per sample (R, K); NaN
+            where a sample has no value.
+        confidence: two-sided confidence level of the interval.
         resamples: number of samples of B images, drawn with replacement.
-        seed: the same seed gives the same interval.
+        seed: seed of the random numbers. The same seed gives the same interval.
 
     Returns:
-        (2,) or (2, K): lower and upper ends. NaN where there are fewer than two images, or no value.
+        Lower and upper ends, (2,) or (2, K). NaN for fewer than two images, or without values.
 
     Raises:
-        ValueError: if the confidence is not between 0 and 1, or there are no resamples.
+        ValueError: if the confidence is not between 0 and 1, or if ``resamples`` is less than 1.
+
+    References:
+        Efron, *Better bootstrap confidence intervals*, J. Am. Stat. Assoc. 82 (1987) 171-185.
 
     Example:
         >>> errors = np.array([[1.0, 2.0], [2.0, 3.0], [1.5, 4.0], [0.5, 1.0]])
@@ -62,7 +64,7 @@ def bootstrap_interval(
     """
     if not 0 < confidence < 1 or resamples < 1:
         raise ValueError(
-            f"confidence is {confidence}, resamples {resamples}; expected one between 0 and 1, and at least 1."
+            f"confidence is {confidence} and resamples is {resamples}; expected one between 0 and 1, and at least 1."
         )
     values = np.asarray(values)
     observed = np.asarray(statistic(values[None]), dtype=np.float64)[0]
@@ -72,21 +74,22 @@ def bootstrap_interval(
     draws = np.random.default_rng(seed).integers(0, count, (resamples, count))
     left_out = np.arange(count - 1) + (np.arange(count - 1) >= np.arange(count)[:, None])
     drawn, jackknife = (_in_chunks(values, statistic, rows).reshape(len(rows), -1) for rows in (draws, left_out))
-    ends = [_bca(*column, confidence) for column in zip(observed.reshape(-1), drawn.T, jackknife.T)]  # a statistic each
+    ends = [_bca(*column, confidence) for column in zip(observed.reshape(-1), drawn.T, jackknife.T)]
     return np.array(ends).T.reshape(2, *observed.shape)
 
 
 def signed_rank_test(differences: np.ndarray) -> float:
-    """Wilcoxon's signed-rank test, two-sided and exact: are paired differences symmetric about 0?
+    """Return the exact two-sided p-value of Wilcoxon's signed-rank test.
 
-    Differences of 0 are left out, as Wilcoxon did; equal ones share the mean of their ranks. The probability is counted
-    over all choices of signs, for any number of differences and with ties: no approximation.
+    The null hypothesis is that paired differences are symmetric about 0. Differences of 0 are left out, as Wilcoxon
+    did. Equal differences share the mean of their ranks. The probability is computed over all combinations of signs,
+    for any number of differences and with ties, without approximation.
 
     Args:
-        differences: (B,), one a case; NaN does not count.
+        differences: (B,), one per case; NaN is not counted.
 
     Returns:
-        the probability of a rank sum as far out as this one, if the differences are symmetric about 0.
+        Probability of a rank sum that is at least as extreme, if the differences are symmetric about 0.
 
     Example:
         >>> signed_rank_test(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))  # 2 of 32 choices of signs
@@ -95,10 +98,10 @@ def signed_rank_test(differences: np.ndarray) -> float:
     differences = np.asarray(differences, dtype=np.float64)
     differences = differences[~np.isnan(differences) & (differences != 0)]
     size = np.abs(differences)
-    # twice the mean rank is a whole number: so many are smaller, so many are not greater
+    # twice the mean rank is an integer: the number of smaller values + the number of values not larger + 1
     ordered = np.sort(size)
     ranks = np.searchsorted(ordered, size, "left") + np.searchsorted(ordered, size, "right") + 1
-    chances = np.ones(1)  # of each sum of the ranks with a positive sign
+    chances = np.ones(1)  # probability of each sum of the ranks with a positive sign
     for rank in ranks:
         longer = np.zeros(len(chances) + rank)
         longer[: len(chances)] += chances / 2
@@ -110,15 +113,27 @@ def signed_rank_test(differences: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """Two methods on the same images, compared image by image; see `compare_errors`."""
+    """Comparison of two methods on the same images, see :func:`compare_errors`.
 
-    images: int  # that both have an error in
-    first: float  # mean of the images' mean errors
+    Args:
+        images: number of images in which both methods have an error.
+        first: mean over the images of the first method's mean errors.
+        second: mean over the images of the second method's mean errors.
+        difference: ``second - first``.
+        low: lower end of the confidence interval of the difference.
+        high: upper end of the confidence interval of the difference.
+        first_better: number of images in which the first method has the smaller error.
+        second_better: number of images in which the second method has the smaller error.
+        p_value: of the signed-rank test.
+    """
+
+    images: int
+    first: float
     second: float
-    difference: float  # second - first
-    low: float  # ends of its confidence interval
+    difference: float
+    low: float
     high: float
-    first_better: int  # images
+    first_better: int
     second_better: int
     p_value: float
 
@@ -128,16 +143,19 @@ def compare_errors(
 ) -> PairedComparison:
     """Compare the errors of two methods on the same images and landmarks.
 
-    Each image counts once, with its mean error over the landmarks that both methods found (a missed landmark has no
-    error; how many there are is to be told beside). The test is `signed_rank_test` on the differences of these means, the
-    interval is `bootstrap_interval` of their mean.
+    Each image has one value per method: its mean error over the landmarks that both methods found. A missed landmark
+    has no error, so report the number of missed landmarks as well. The test is :func:`signed_rank_test` on the
+    differences of these means, and the interval is the :func:`bootstrap_interval` of their mean.
 
     Args:
-        first: (B, N) errors from `point_error`: NaN without truth, inf when missed.
-        second: likewise, of the same images and landmarks in the same order.
-        confidence: see `bootstrap_interval`.
-        resamples: see there.
-        seed: see there.
+        first: errors (B, N) from :func:`point_error`: NaN without ground truth, inf for a missed landmark.
+        second: errors (B, N) of the same images and landmarks, in the same order.
+        confidence: see :func:`bootstrap_interval`.
+        resamples: see :func:`bootstrap_interval`.
+        seed: see :func:`bootstrap_interval`.
+
+    Returns:
+        The comparison. Its numbers are NaN if the methods have no landmark in common.
 
     Raises:
         ValueError: if the shapes differ.
@@ -149,7 +167,7 @@ def compare_errors(
     """
     first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 2:
-        raise ValueError(f"errors must have one shape (images, landmarks), got {first.shape} and {second.shape}.")
+        raise ValueError(f"errors must have the same shape (images, landmarks), got {first.shape} and {second.shape}.")
     both = np.isfinite(first) & np.isfinite(second)
     known = both.any(axis=1)
     means = [np.where(both, errors, 0)[known].sum(axis=1) / both[known].sum(axis=1) for errors in (first, second)]

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Landmark schemas: names and definitions of landmarks, and clinical measurements made with them."""
+"""Landmark schemas: names and definitions of landmarks, and clinical measurements."""
 
 from __future__ import annotations
 

@@ -9,28 +9,29 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Expressions over landmarks: what a clinical measurement is, as text.
+"""Expressions over landmarks, which define clinical measurements as text.
 
-The language is a small part of Python's: names of landmarks and of other measurements, numbers, ``+ - * /``, parentheses,
-and the functions below. It is parsed by Python's ``ast`` and nothing else of Python is let through, so an expression
-from a stranger's file can compute a number and do nothing else. ::
+The language is a small part of Python: names of landmarks and of other measurements, numbers, ``+ - * /``, parentheses,
+and the functions below. Python's ``ast`` parses an expression, and every other element of Python is refused. An
+expression from an untrusted file can therefore compute a number and nothing else. ::
 
     distance(a, b)                            mm      between two points
     angle(a, b, c)                            degree  at b, 0 to 180
     angle_between(line(a, b), line(c, d))     degree  between two directions, 0 to 180
     point_line_distance(p, line(a, b))        mm      from the line, which has no ends
-    midpoint(a, b, ...)                       point   the mean of two or more, wherever a landmark can stand
-    abs(x), min(x, y, ...), max(x, y, ...)            of the unit of what they are given
+    midpoint(a, b, ...)                       point   the mean of two or more, usable in place of a landmark
+    abs(x), min(x, y, ...), max(x, y, ...)            in the unit of the arguments
     cobb(1), cobb(2), cobb(3)                 degree  Cobb angles of a spine
 
-``distance``, ``angle_between`` and ``point_line_distance`` take a further ``line(e, f)`` that gives them a sign: negative
-where what is measured leads against the direction from e to f. As that direction is one of the anatomy, the sign does not
-depend on the order of the image's axes, nor on where the patient looks in the image. ``cobb`` takes all landmarks, which
-are four corners of each vertebra; see :func:`monai_landmarks.metrics.cobb_angles`. A landmark whose name is no Python name
-is quoted: ``distance('R MB', 'L MB')``.
+``distance``, ``angle_between`` and ``point_line_distance`` accept another ``line(e, f)`` that gives them a sign:
+negative where the measured vector or rotation points against the direction from e to f. This direction is anatomical.
+The sign therefore does not depend on the order of the image axes or on the orientation of the patient in the image.
+``cobb`` uses all landmarks, which must be four corners of each vertebra; see
+:func:`monai_landmarks.metrics.cobb_angles`. A name of a landmark that is not a Python name is quoted: ``distance('R
+MB', 'L MB')``.
 
-Every expression has a unit, which is worked out from its parts: millimeters cannot be added to degrees, and the ratio of
-two distances has none.
+Every expression has a unit, which is derived from its parts: millimeters cannot be added to degrees, and the ratio of
+two distances has no unit.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ import difflib
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -50,19 +51,20 @@ from . import geometry
 
 __all__ = ["UNITS", "Scope", "Term", "compile_expressions", "did_you_mean", "evaluate", "unit_text"]
 
+Kind = Literal["point", "line", "number"]
 Unit = tuple[int, int]  # powers of mm and of degree
 
 UNITS: dict[str, Unit] = {"mm": (1, 0), "degree": (0, 1), "ratio": (0, 0)}
 """Units that a measurement can have."""
 
 MAX_LENGTH = 1000  # characters of an expression
-MAX_DEPTH = 40  # of parts within parts, and of measurements that need one another
+MAX_DEPTH = 40  # of nested parts, and of measurements that refer to each other
 
-_KINDS = {"point": "a landmark", "line": "a line, as line(a, b)", "number": "a number"}
+_KINDS: dict[Kind, str] = {"point": "a landmark", "line": "a line, as line(a, b)", "number": "a number"}
 
 
 class Scope(NamedTuple):
-    """What an expression can see: the points (..., N, D), and the values (...) of measurements that come before it."""
+    """Variables of an expression: the points (..., N, D), and the values (...) of the measurements before it."""
 
     points: torch.Tensor
     values: dict[str, torch.Tensor]
@@ -70,41 +72,42 @@ class Scope(NamedTuple):
 
 @dataclass(frozen=True)
 class Term:
-    """A compiled expression, or a part of one. It holds no closure, so it can be pickled.
+    """A compiled expression or a part of it. It contains no closure, so it can be pickled.
 
     Args:
         kind: ``"point"``, ``"line"`` or ``"number"``.
-        unit: powers of mm and degree of a number; None for one that adapts to its neighbor, such as the 90 in ``x - 90``.
-        function: what computes it.
-        arguments: of the function: terms, which are computed first, and anything else, which is passed on.
-        needs_scope: whether the function takes the scope before its arguments.
+        unit: powers of mm and degree of a number. None for a number that takes the unit of its neighbor, such as 90 in
+            ``x - 90``.
+        function: function that computes the value.
+        arguments: arguments of the function. Terms are computed first, other values are passed unchanged.
+        needs_scope: whether the function takes the scope as its first argument.
     """
 
-    kind: str
+    kind: Kind
     unit: Unit | None
     function: Callable[..., Any]
     arguments: tuple[Any, ...] = ()
     needs_scope: bool = False
 
     def __call__(self, scope: Scope) -> Any:
-        """Compute it: a point (..., D), a line, or a number (...)."""
+        """Return the value: a point (..., D), a line, or a number (...)."""
         arguments = [argument(scope) if isinstance(argument, Term) else argument for argument in self.arguments]
         return self.function(scope, *arguments) if self.needs_scope else self.function(*arguments)
 
 
 def compile_expressions(expressions: Mapping[str, str], landmarks: Sequence[str]) -> dict[str, Term]:
-    """Compile the expressions of measurements, which may name each other.
+    """Compile the expressions of measurements, which may refer to each other.
 
     Args:
-        expressions: name of the measurement to its expression.
-        landmarks: names of the landmarks in the order of their points.
+        expressions: expression of each measurement, by name.
+        landmarks: names of the landmarks in the order of the points.
 
     Returns:
-        name to a term of kind ``"number"``; each measurement comes after those that it names.
+        Term of kind ``"number"`` of each measurement, by name. Each measurement comes after those that it refers to.
 
     Raises:
-        ValueError: if an expression is malformed, names what is not there, has units that do not fit, or needs itself. The
-            message begins with ``measurements.NAME.expression``.
+        ValueError: if an expression is malformed, uses an unknown name, mixes units, or refers to itself. The message
+            begins with ``measurements.NAME.expression``.
     """
     compiler = _Compiler(expressions, landmarks)
     for name in expressions:
@@ -113,7 +116,14 @@ def compile_expressions(expressions: Mapping[str, str], landmarks: Sequence[str]
 
 
 def evaluate(terms: Mapping[str, Term], points: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Values (...) of compiled measurements, from points (..., N, D) of a floating type, NaN where missing.
+    """Return the values of compiled measurements.
+
+    Args:
+        terms: from :func:`compile_expressions`.
+        points: (..., N, D) of a floating type, NaN where missing.
+
+    Returns:
+        Values (...) of each measurement, by name.
 
     Example:
         >>> terms = compile_expressions({"half": "width / 2", "width": "distance(a, b)"}, ["a", "b"])
@@ -127,24 +137,24 @@ def evaluate(terms: Mapping[str, Term], points: torch.Tensor) -> dict[str, torch
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'nasion'?"`` if a known name is near, nothing otherwise."""
+    """Return ``"; did you mean 'nasion'?"`` if a known name is similar, otherwise an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 @dataclass(frozen=True)
 class _Function:
-    """What a function takes and gives: kinds of its arguments, of one that may follow, and whether the last repeats."""
+    """Signature of a function: kinds of its arguments, of an optional one, and whether the last one may repeat."""
 
     compute: Callable[..., Any]
-    takes: tuple[str, ...]
-    gives: str = "number"
-    unit: Unit | None = None  # None: of the unit of its arguments
-    optional: tuple[str, ...] = ()
+    takes: tuple[Kind, ...]
+    gives: Kind = "number"
+    unit: Unit | None = None  # None: the unit of the arguments
+    optional: tuple[Kind, ...] = ()
     repeats: bool = False
 
-    def kinds(self, count: int) -> tuple[str, ...] | None:
-        """The kinds of ``count`` arguments; None if it does not take so many."""
+    def kinds(self, count: int) -> tuple[Kind, ...] | None:
+        """Return the kinds of ``count`` arguments, or None if the function does not accept this number."""
         most = len(self.takes) + len(self.optional)
         if count < len(self.takes) or (count > most and not self.repeats):
             return None
@@ -198,7 +208,7 @@ _OPERATORS: dict[type, Callable[..., Any]] = {
 
 
 class _Compiler:
-    """Compiles measurements on demand, as they name each other."""
+    """Compiles measurements on demand, because they may refer to each other."""
 
     def __init__(self, expressions: Mapping[str, str], landmarks: Sequence[str]) -> None:
         self.expressions = expressions
@@ -222,7 +232,7 @@ class _Compiler:
             self.under_way.pop()
         return self.done[name]
 
-    def compile(self, node: ast.expr, wanted: str, depth: int) -> Term:
+    def compile(self, node: ast.expr, wanted: Kind, depth: int) -> Term:
         if depth == 0:
             raise _ExpressionError(
                 f"parts lie within parts more than {MAX_DEPTH} deep; make a measurement of a part and name it."
@@ -247,7 +257,7 @@ class _Compiler:
             raise _ExpressionError(f"{_text(node)} is a {term.kind}; expected {_KINDS[wanted]}.")
         return term
 
-    def name(self, name: str, wanted: str) -> Term:
+    def name(self, name: str, wanted: Kind) -> Term:
         if name in self.index:
             return Term("point", None, _landmark, (self.index[name],), needs_scope=True)
         if name in self.expressions:
@@ -299,7 +309,7 @@ class _Compiler:
 
 
 class _ExpressionError(ValueError):
-    """Something wrong in an expression, said without its name."""
+    """Fault in an expression; the message does not contain the name of the measurement."""
 
 
 def _parse(text: str) -> ast.expr:
@@ -309,7 +319,7 @@ def _parse(text: str) -> ast.expr:
         return ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
         raise _ExpressionError(f"{text!r} is no expression ({error.msg}).") from None
-    except (ValueError, RecursionError, MemoryError) as error:  # a null byte, or nested beyond what the parser can hold
+    except (ValueError, RecursionError, MemoryError) as error:  # a null byte, or nested too deeply for the parser
         raise _ExpressionError(f"not an expression that can be read ({error or type(error).__name__}).") from None
 
 
@@ -330,7 +340,7 @@ def _common_unit(node: ast.expr, terms: Sequence[Term]) -> Unit | None:
 
 
 def unit_text(unit: Unit) -> str:
-    """A unit in words: ``"mm"``, ``"degree"``, ``"ratio"``, ``"mm^2"``."""
+    """Return the name of a unit, such as ``"mm"``, ``"degree"``, ``"ratio"`` or ``"mm^2"``."""
     powers = [f"{name}^{power}" if power != 1 else name for name, power in zip(("mm", "degree"), unit) if power]
     return " ".join(powers) or "ratio"
 
@@ -340,7 +350,7 @@ def _functions() -> str:
 
 
 def _text(node: ast.AST) -> str:
-    """The expression of a node, for a message."""
+    """Return the expression of a node, for a message."""
     try:
         text = ast.unparse(node)
     except RecursionError:

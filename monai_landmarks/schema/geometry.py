@@ -9,13 +9,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Distances and angles between points, batched, in the plane and in space.
+"""Distances and angles between points, for batches, in 2-D and 3-D.
 
-Each of them is positive unless a direction ``toward`` is given, which says on which side it counts as positive and on
-which as negative. The direction is made of landmarks too, so a signed measure does not depend on how the head lies in the
-image, on the order of the image's axes or on whether the image is mirrored.
+All values are positive unless a direction ``toward`` is given, which defines the positive side. This direction is
+defined by landmarks, too. A signed value therefore does not depend on the orientation of the patient in the image, on
+the order of the image axes, or on whether the image is mirrored.
 
-A NaN coordinate gives NaN, and so do two points in one place where a direction is needed.
+The result is NaN if a coordinate is NaN, or if a direction is required and its two points are equal.
 """
 
 from __future__ import annotations
@@ -35,17 +35,19 @@ class Line(NamedTuple):
 
 
 def line(start: torch.Tensor, end: torch.Tensor) -> Line:
-    """The line from one point to another; its direction counts."""
+    """Return the line from one point to another, with this direction."""
     return Line(start, end - start)
 
 
 def midpoint(*points: torch.Tensor) -> torch.Tensor:
-    """The mean of two or more points (..., D)."""
+    """Return the mean of two or more points (..., D)."""
     return torch.stack(torch.broadcast_tensors(*points)).mean(dim=0)
 
 
 def distance(a: torch.Tensor, b: torch.Tensor, toward: Line | None = None) -> torch.Tensor:
-    """Distance of two points (..., D), in their unit; with ``toward`` negative where b lies behind a, against that direction.
+    """Return the distance of two points (..., D), in their unit.
+
+    With ``toward`` it is negative if the vector from a to b points against this direction.
 
     Example:
         >>> a, b, c = torch.zeros(2), torch.tensor([3.0, 4.0]), torch.tensor([-1.0, 0.0])
@@ -56,11 +58,11 @@ def distance(a: torch.Tensor, b: torch.Tensor, toward: Line | None = None) -> to
 
 
 def angle_between(first: Line, second: Line, toward: Line | None = None) -> torch.Tensor:
-    """Angle in degrees, 0 to 180, by which the direction of the first line must turn to become that of the second.
+    """Return the angle between the directions of two lines, in degrees from 0 to 180.
 
-    With ``toward`` it is negative where that turn leads away from the direction ``toward``.
-
-    Exact for small and for straight angles alike: W. Kahan, How Futile are Mindless Assessments of Roundoff, section 12.
+    With ``toward`` it is negative if the rotation from the first to the second direction points against ``toward``.
+    The formula is accurate for angles near 0 and near 180 degrees (W. Kahan, *How Futile are Mindless Assessments of
+    Roundoff*, section 12).
 
     Example:
         >>> east, north = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
@@ -74,12 +76,14 @@ def angle_between(first: Line, second: Line, toward: Line | None = None) -> torc
 
 
 def angle(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-    """Angle in degrees, 0 to 180, at b between the directions to a and to c."""
+    """Return the angle at b between the directions to a and to c, in degrees from 0 to 180."""
     return angle_between(line(b, a), line(b, c))
 
 
 def point_line_distance(point: torch.Tensor, base: Line, toward: Line | None = None) -> torch.Tensor:
-    """Distance of a point from a line (of infinite length); with ``toward`` negative on the side away from that direction.
+    """Return the distance of a point from a line of infinite length.
+
+    With ``toward`` it is negative if the vector from the line to the point points against this direction.
 
     Example:
         >>> origin, east, north = torch.zeros(3), torch.tensor([1.0, 0, 0]), torch.tensor([0, 1.0, 0])
@@ -91,17 +95,17 @@ def point_line_distance(point: torch.Tensor, base: Line, toward: Line | None = N
 
 
 def _unit(vector: torch.Tensor) -> torch.Tensor:
-    """A vector of length 1; NaN where the length is 0."""
+    """Return the vector scaled to length 1, or NaN if its length is 0."""
     return vector / torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
 
 
 def _across(vector: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
-    """The part of a vector at right angles to a direction."""
+    """Return the component of a vector that is perpendicular to a unit vector."""
     return vector - (vector * unit).sum(dim=-1, keepdim=True) * unit
 
 
 def _signed(magnitude: torch.Tensor, way: torch.Tensor, toward: Line | None) -> torch.Tensor:
-    """The magnitude, negative where ``way`` leads against ``toward``; what lies exactly across counts as positive."""
+    """Return the magnitude, negative if ``way`` points against ``toward``; positive if they are perpendicular."""
     if toward is None:
         return magnitude
     side = (way * _unit(toward.direction)).sum(dim=-1)

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A landmark schema: what the landmarks of an anatomy are called and mean, and what is measured with them."""
+"""Landmark schemas: names and definitions of the landmarks of an anatomy, and the measurements from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -36,12 +36,12 @@ class Landmark:
     """One landmark.
 
     Args:
-        name: as in the files and in the expressions.
-        abbreviation: the short name, such as ``"ANS"``.
-        definition: where it lies.
-        group: one of the schema's groups, such as a bone or a ray of the hand.
-        color: ``"#rrggbb"``, in place of its group's.
-        sigma_mm: width of its target heatmap in mm, where the anatomy suggests one.
+        name: name in files and expressions.
+        abbreviation: short name, such as ``"ANS"``.
+        definition: anatomical position.
+        group: one of the groups of the schema, such as a bone or a ray of the hand.
+        color: ``"#rrggbb"``, instead of the color of the group.
+        sigma_mm: sigma of its target heatmap in mm, if the anatomy suggests one.
     """
 
     name: str
@@ -54,14 +54,14 @@ class Landmark:
 
 @dataclass(frozen=True)
 class MeasurementClass:
-    """A range of a measurement that has a name. A bound that is None does not bound.
+    """A named range of a measurement. A bound of None is no limit.
 
     Args:
-        name: what such a value means, for example ``"class II"``.
-        at_least: the value is this or more.
-        at_most: the value is this or less.
-        above: the value is more than this.
-        below: the value is less than this.
+        name: meaning of a value in this range, for example ``"class II"``.
+        at_least: lower limit, inclusive.
+        at_most: upper limit, inclusive.
+        above: lower limit, exclusive.
+        below: upper limit, exclusive.
     """
 
     name: str
@@ -71,7 +71,7 @@ class MeasurementClass:
     below: float | None = None
 
     def holds(self, values: torch.Tensor) -> torch.Tensor:
-        """Which of the values lie in the range; NaN lies in none."""
+        """Return which of the values are in the range; NaN is not."""
         inside = ~values.isnan()
         bounds = ((self.at_least, torch.ge), (self.at_most, torch.le), (self.above, torch.gt), (self.below, torch.lt))
         for bound, compare in bounds:
@@ -85,38 +85,39 @@ class Measurement:
     """A clinical measurement.
 
     Args:
-        name: its name, by which other expressions may use it.
-        expression: how it follows from the landmarks; see :mod:`monai_landmarks.schema.expression`.
-        unit: ``"mm"``, ``"degree"`` or ``"ratio"``; the expression must have it.
-        definition: what it is and tells.
-        classes: ranges with a name. They are numbered from 1 and a value belongs to the first that holds it.
+        name: name, also for other expressions that refer to it.
+        expression: computation from landmarks, see :mod:`monai_landmarks.schema.expression`.
+        unit: ``"mm"``, ``"degree"`` or ``"ratio"``, which must be the unit of the expression.
+        definition: definition and clinical meaning.
+        classes: named ranges, numbered from 1. A value belongs to the first range that contains it.
     """
 
     name: str
     expression: str
-    unit: str
+    unit: Literal["mm", "degree", "ratio"]
     definition: str | None = None
     classes: tuple[MeasurementClass, ...] = ()
 
 
 @dataclass(frozen=True)
 class LandmarkSchema:
-    """Landmarks with their meaning, their left-right pairs, chains and groups, and the measurements made with them.
+    """Landmarks with their definitions, left-right pairs, chains and groups, and the measurements from them.
 
     Args:
-        name: of the schema.
+        name: name of the schema.
         spatial_dims: 2 or 3.
-        landmarks: N landmarks; their order is the order of the points.
-        pairs: (left, right) names of landmarks which change places when the image is mirrored.
-        chains: name to landmarks that follow each other along an anatomical structure.
-        groups: name to color, ``"#rrggbb"``.
-        measurements: what is measured.
-        description: of the schema, one paragraph.
-        source: where landmarks and measurements are published.
+        landmarks: N landmarks in the order of the points.
+        pairs: (left, right) names of landmarks that are exchanged if the image is mirrored.
+        chains: names of landmarks in their order along an anatomical structure, by the name of the structure.
+        groups: color of each group, ``"#rrggbb"``, by name.
+        measurements: clinical measurements.
+        description: one paragraph.
+        source: publication of landmarks and measurements.
 
     Raises:
-        ValueError: if a name occurs twice or is not known, a color or a unit is none, or an expression is malformed. The
-            message says where: ``measurements.ANB.expression: unknown landmark 'nasoin'; did you mean 'nasion'?``
+        ValueError: if a name is not unique or unknown, if a color or unit is invalid, or if an expression is malformed.
+            The message states the place: ``measurements.ANB.expression: unknown landmark 'nasoin'; did you mean
+            'nasion'?``
 
     Example:
         >>> schema = LandmarkSchema("eyes", 2, (Landmark("left"), Landmark("right")), pairs=(("left", "right"),),
@@ -142,24 +143,24 @@ class LandmarkSchema:
             raise ValueError(
                 "landmarks: there is none, or one without a name; expected at least one, each with a name."
             )
-        _check_distinct("landmarks", self.names)
-        _check_distinct("measurements", [m.name for m in self.measurements], taken=self.names)
+        _require_distinct("landmarks", self.names)
+        _require_distinct("measurements", [m.name for m in self.measurements], taken=self.names)
         for group, color in self.groups.items():
-            _check_color(f"groups.{group}", color)
+            _require_valid_color(f"groups.{group}", color)
         for landmark in self.landmarks:
-            self._check_landmark(landmark, f"landmarks.{landmark.name}")
-        self._check_names()
+            self._require_valid_landmark(landmark, f"landmarks.{landmark.name}")
+        self._require_known_names()
         for measurement in self.measurements:
-            _check_measurement(measurement, self._terms[measurement.name])
+            _require_valid_measurement(measurement, self._terms[measurement.name])
 
     @property
     def names(self) -> list[str]:
-        """The N names, in the order of the points."""
+        """Names of the N landmarks, in the order of the points."""
         return [landmark.name for landmark in self.landmarks]
 
     @property
     def colors(self) -> list[str | None]:
-        """Color of each landmark, ``"#rrggbb"``: its own, or that of its group."""
+        """Color of each landmark, ``"#rrggbb"``: its own or that of its group, or None."""
         return [mark.color or (self.groups[mark.group] if mark.group else None) for mark in self.landmarks]
 
     def __len__(self) -> int:
@@ -169,13 +170,13 @@ class LandmarkSchema:
     def from_datalist_definition(
         cls, definition: Mapping[str, Any], spatial_dims: int, name: str = "landmarks"
     ) -> LandmarkSchema:
-        """A schema of what a datalist says of its landmarks: names and pairs; a first version to write more into."""
+        """Return a schema with the names and pairs from the ``landmarks`` of a datalist, as a start for a new one."""
         landmarks = tuple(Landmark(str(landmark)) for landmark in definition["names"])
         pairs = tuple((str(left), str(right)) for left, right in definition.get("pairs", []))
         return cls(name, spatial_dims, landmarks, pairs=pairs)
 
     def to_datalist_definition(self, coordinate_system: CoordinateSystem | str = "index") -> dict[str, Any]:
-        """The ``landmarks`` of a datalist: ``names``, ``pairs`` and ``coordinate_system``."""
+        """Return the ``landmarks`` section of a datalist: ``names``, ``pairs`` and ``coordinate_system``."""
         return {
             "names": self.names,
             "pairs": [list(pair) for pair in self.pairs],
@@ -183,28 +184,29 @@ class LandmarkSchema:
         }
 
     def measure(self, points: Any, spacing: float | Sequence[float] | None = None) -> dict[str, Any]:
-        """The values of all measurements.
+        """Return the values of all measurements.
 
         Args:
-            points: (..., N, D) in mm, in the order of the names, NaN where missing. A tensor or an array; a MONAI
-                ``MetaTensor`` goes through its own affine to world mm.
-            spacing: of index points: size of a pixel in mm, one number or one an axis, or a tensor (..., D) that
-                broadcasts against the points. Without it the distances of index points are in pixels, and angles are
-                wrong where pixels are not square.
+            points: (..., N, D) in mm, in the order of the names, NaN where missing; a tensor or an array. A
+                ``MetaTensor`` is converted to world mm with its own affine.
+            spacing: size of a pixel in mm, for index points: one number, one per axis, or a tensor (..., D) that
+                broadcasts against the points. Without it, distances of index points are in pixels, and angles are wrong
+                if pixels are not square.
 
         Returns:
-            name of the measurement to values (...), of the type and on the device that the points have; NaN where one
+            Values (...) of each measurement, by name, of the same type and on the same device as the points; NaN if one
             of its landmarks is missing.
 
         Raises:
             ValueError: if the shape is not (..., N, D).
         """
         is_tensor = isinstance(points, torch.Tensor)
-        # a copy, as torch takes neither read-only nor reversed arrays
+        # a copy, because torch accepts neither read-only arrays nor negative strides
         known = world_points(points) if is_tensor else torch.tensor(np.ascontiguousarray(points, dtype=np.float64))
         if known.ndim < 2 or known.shape[-2:] != (len(self), self.spatial_dims):
             raise ValueError(
-                f"points have the shape {tuple(known.shape)}; {self.name} expects (..., {len(self)}, {self.spatial_dims})."
+                f"points have the shape {tuple(known.shape)}; {self.name} expects (..., {len(self)}, "
+                f"{self.spatial_dims})."
             )
         known = known.to(torch.promote_types(known.dtype, torch.float32))
         known = known.masked_fill(~known.isfinite(), torch.nan)
@@ -214,14 +216,14 @@ class LandmarkSchema:
         return {m.name: values[m.name] if is_tensor else values[m.name].numpy() for m in self.measurements}
 
     def classify(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """To which class of its measurement each value belongs.
+        """Return the class of each value.
 
         Args:
-            values: what :meth:`measure` returns, or some of it.
+            values: all or some of the values that :meth:`measure` returns.
 
         Returns:
-            name of each measurement that has classes to integers (...): number of the class, from 1; 0 where the value
-            is NaN or in no class.
+            Numbers (...) of the classes, from 1, by the name of each measurement with classes; 0 for a value that is
+            NaN or in no class.
         """
         numbers: dict[str, Any] = {}
         for measurement in self.measurements:
@@ -235,27 +237,27 @@ class LandmarkSchema:
     def _terms(self) -> dict[str, Term]:
         return compile_expressions({m.name: m.expression for m in self.measurements}, self.names)
 
-    def _check_landmark(self, landmark: Landmark, place: str) -> None:
+    def _require_valid_landmark(self, landmark: Landmark, place: str) -> None:
         if landmark.group is not None and landmark.group not in self.groups:
             raise ValueError(
                 f"{place}.group: unknown group {landmark.group!r}{did_you_mean(landmark.group, self.groups) or '.'}"
             )
         if landmark.color is not None:
-            _check_color(f"{place}.color", landmark.color)
+            _require_valid_color(f"{place}.color", landmark.color)
         if landmark.sigma_mm is not None and not 0 < landmark.sigma_mm < float("inf"):
             raise ValueError(f"{place}.sigma_mm: is {landmark.sigma_mm}; expected a number of mm above 0.")
 
-    def _check_names(self) -> None:
-        """That pairs and chains name landmarks, and none twice."""
+    def _require_known_names(self) -> None:
+        """Raise an error if a pair or chain contains an unknown landmark, or a landmark twice."""
         in_pairs = [name for pair in self.pairs for name in pair]
         for place, names in (("pairs", in_pairs), *((f"chains.{key}", chain) for key, chain in self.chains.items())):
             for name in names:
                 if name not in self.names:
                     raise ValueError(f"{place}: unknown landmark {name!r}{did_you_mean(name, self.names) or '.'}")
-            _check_distinct(place, names)
+            _require_distinct(place, names)
 
 
-def _check_distinct(place: str, names: Sequence[str], taken: Sequence[str] = ()) -> None:
+def _require_distinct(place: str, names: Sequence[str], taken: Sequence[str] = ()) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"{place}: {twice[0]!r} is there more than once; expected it once.")
@@ -264,18 +266,18 @@ def _check_distinct(place: str, names: Sequence[str], taken: Sequence[str] = ())
         raise ValueError(f"{place}: {both[0]!r} is the name of a landmark; expected another name.")
 
 
-def _check_color(place: str, color: str) -> None:
+def _require_valid_color(place: str, color: str) -> None:
     if not re.fullmatch("#[0-9a-fA-F]{6}", color):
         raise ValueError(f"{place}: {color!r} is no color; expected '#rrggbb' with hexadecimal digits.")
 
 
-def _check_measurement(measurement: Measurement, term: Term) -> None:
+def _require_valid_measurement(measurement: Measurement, term: Term) -> None:
     place = f"measurements.{measurement.name}"
     if measurement.unit not in UNITS:
         raise ValueError(f"{place}.unit: unknown unit {measurement.unit!r}; expected one of {', '.join(UNITS)}.")
     if term.unit is not None and term.unit != UNITS[measurement.unit]:
         raise ValueError(f"{place}.unit: is {measurement.unit!r}, but the expression gives {unit_text(term.unit)!r}.")
-    _check_distinct(f"{place}.classes", [c.name for c in measurement.classes])
+    _require_distinct(f"{place}.classes", [c.name for c in measurement.classes])
 
 
 def _class_numbers(values: torch.Tensor, classes: Sequence[MeasurementClass]) -> torch.Tensor:

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How far clinical measurements are off when they are made with predicted landmarks, or by another observer."""
+"""Errors of clinical measurements that are made with predicted landmarks or by another observer."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ __all__ = ["MeasurementComparison", "MeasurementReport", "compare_measurements"]
 
 @dataclass(frozen=True, eq=False)
 class MeasurementComparison:
-    """One measurement in many images, predicted and true.
+    """Predicted and true values of one measurement in many images.
 
     Args:
-        name: of the measurement.
-        unit: of the measurement and its errors.
+        name: name of the measurement.
+        unit: unit of the measurement and its errors.
         errors: (n,) predicted minus true value, of the images that have both.
-        missed: number of images that have a true value but no predicted one.
-        classes: K names of the measurement's classes.
-        confusion: (K, K + 1) number of images by true class (row) and predicted class (column); the last column counts
-            those whose predicted value is missing or in no class. Images whose true value is in no class do not count.
+        missed: number of images with a true value but no predicted value.
+        classes: names of the K classes of the measurement.
+        confusion: (K, K + 1) number of images by true class (row) and predicted class (column). The last column counts
+            images whose predicted value is missing or in no class. Images whose true value is in no class are not
+            counted.
     """
 
     name: str
@@ -47,12 +48,12 @@ class MeasurementComparison:
 
     @property
     def bias(self) -> float:
-        """Mean error: positive where predictions are too large. NaN without images, as below."""
+        """Mean error, positive if predictions are too large; NaN without images, as all statistics below."""
         return float(self.errors.mean())
 
     @property
     def mean_absolute_error(self) -> float:
-        """Mean of the errors without their sign."""
+        """Mean of the absolute errors."""
         return float(self.errors.abs().mean())
 
     @property
@@ -62,17 +63,17 @@ class MeasurementComparison:
 
     @property
     def agreement(self) -> float:
-        """Share of the images, in [0, 1], whose predicted class is the true one."""
+        """Fraction of the images, in [0, 1], in which the predicted class is the true class."""
         return float(self.confusion.diagonal().sum() / self.confusion.sum())
 
     @property
     def mean_class_agreement(self) -> float:
-        """The same share of the images of each class, averaged over the classes that occur: a rare class counts as much."""
+        """Mean of the agreement over the classes that occur, in which a rare class has the same weight."""
         counts = self.confusion.sum(dim=1)
         return float((self.confusion.diagonal()[counts > 0] / counts[counts > 0]).mean())
 
     def row(self) -> dict[str, str | float]:
-        """A row for a table; agreements in percent, NaN where the measurement has no classes."""
+        """Return a row for a table; agreements are in percent, NaN if the measurement has no classes."""
         return {
             "measurement": self.name,
             "unit": self.unit,
@@ -88,10 +89,10 @@ class MeasurementComparison:
 
 @dataclass(frozen=True, eq=False)
 class MeasurementReport:
-    """The measurements of a schema, predicted and true.
+    """Predicted and true values of all measurements of a schema.
 
     Args:
-        comparisons: name to comparison, in the order of the schema.
+        comparisons: comparison of each measurement, by name, in the order of the schema.
     """
 
     comparisons: dict[str, MeasurementComparison]
@@ -100,7 +101,7 @@ class MeasurementReport:
         return self.comparisons[name]
 
     def rows(self) -> list[dict[str, str | float]]:
-        """One row a measurement, as `MeasurementComparison.row` gives it."""
+        """Return one row per measurement, see :meth:`MeasurementComparison.row`."""
         return [comparison.row() for comparison in self.comparisons.values()]
 
     def __str__(self) -> str:
@@ -117,17 +118,17 @@ class MeasurementReport:
 def compare_measurements(
     schema: LandmarkSchema, predicted: Any, true: Any, spacing: float | Sequence[float] | None = None
 ) -> MeasurementReport:
-    """Compare the measurements made with predicted landmarks to those made with the true ones.
+    """Compare measurements from predicted landmarks with those from true landmarks.
 
     Args:
-        schema: what is measured.
+        schema: schema with the measurements.
         predicted: points (..., N, D), as in :meth:`LandmarkSchema.measure`.
-        true: points of the same shape; those of another observer to compare two observers.
+        true: points of the same shape; for a comparison of two observers, those of the other observer.
         spacing: as in :meth:`LandmarkSchema.measure`.
 
     Returns:
-        the errors of each measurement and, where it has classes, how often both agree on the class: the success
-        classification rate of the ISBI 2015 challenge.
+        The errors of each measurement. For a measurement with classes also the agreement of the classes, which is the
+        success classification rate of the ISBI 2015 challenge.
 
     Raises:
         ValueError: if the shapes differ, or do not fit the schema.
@@ -142,7 +143,8 @@ def compare_measurements(
     """
     if tuple(predicted.shape) != tuple(true.shape):
         raise ValueError(
-            f"predicted points have the shape {tuple(predicted.shape)} and true ones {tuple(true.shape)}; expected the same."
+            f"predicted points have the shape {tuple(predicted.shape)} and true ones {tuple(true.shape)}; "
+            "expected the same."
         )
     values = [schema.measure(points, spacing) for points in (predicted, true)]
     numbers = [schema.classify(known) for known in values]
@@ -154,7 +156,7 @@ def compare_measurements(
         confusion = torch.zeros(count, count + 1, dtype=torch.long)
         if count:
             of_pred, of_target = (torch.as_tensor(known[measurement.name]).flatten().cpu() for known in numbers)
-            # class 0, no class, becomes the last column, and its row is cut off
+            # class 0 (no class) becomes the last column; its row is left out
             pairs = ((of_target - 1) % (count + 1)) * (count + 1) + (of_pred - 1) % (count + 1)
             confusion = torch.bincount(pairs, minlength=(count + 1) ** 2).view(count + 1, count + 1)[:-1]
         comparisons[measurement.name] = MeasurementComparison(

@@ -9,10 +9,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Landmark schemas in files: JSON, or YAML where PyYAML is installed; and those that are shipped.
+"""Landmark schemas in JSON files, in YAML files if PyYAML is installed, and those that are part of the package.
 
-The layout is published as a JSON Schema (draft 2020-12), see :func:`json_schema_path`; an editor that knows it completes
-and checks a schema while it is written. Reading a file needs no validator::
+The layout is published as a JSON Schema (draft 2020-12), see :func:`json_schema_path`. An editor can use it to complete
+and check a schema. Reading a file requires no validator. Example::
 
     {
       "name": "eyes",
@@ -54,12 +54,12 @@ _YAML_SUFFIXES = (".yaml", ".yml")
 
 
 def json_schema_path() -> Path:
-    """The JSON Schema (draft 2020-12) of the layout."""
+    """Return the path of the JSON Schema (draft 2020-12) of the layout."""
     return _FOLDER / "landmark_schema.schema.json"
 
 
 def shipped_schemas() -> list[str]:
-    """Names of the schemas that come with this package.
+    """Return the names of the schemas in this package.
 
     Example:
         >>> "cephalometric_19" in shipped_schemas()
@@ -72,11 +72,14 @@ def load_landmark_schema(schema: str | os.PathLike) -> LandmarkSchema:
     """Read a landmark schema.
 
     Args:
-        schema: name of a shipped schema, or path of a ``.json``, ``.yaml`` or ``.yml`` file.
+        schema: name of a schema in this package, or path of a ``.json``, ``.yaml`` or ``.yml`` file.
+
+    Returns:
+        The schema.
 
     Raises:
-        ValueError: if there is no such schema, or it is malformed; the message names the file, the place in it, what is
-            wrong and what was expected.
+        ValueError: if there is no such schema, or if it is malformed. The message states the file, the place in it,
+            what is wrong and what is expected.
         OptionalImportError: for a YAML file, if PyYAML is not installed.
 
     Example:
@@ -100,10 +103,16 @@ def load_landmark_schema(schema: str | os.PathLike) -> LandmarkSchema:
 
 
 def parse_landmark_schema(content: Any) -> LandmarkSchema:
-    """A landmark schema from what a file holds: dictionaries, lists, text and numbers.
+    """Convert the content of a file (dictionaries, lists, text and numbers) to a landmark schema.
+
+    Args:
+        content: the parsed file.
+
+    Returns:
+        The schema.
 
     Raises:
-        ValueError: if it is malformed; the message says where.
+        ValueError: if the content is malformed. The message states the place.
     """
     known = _Object(content, "")
     schema = LandmarkSchema(
@@ -135,28 +144,28 @@ def _read_yaml(path: Path) -> Any:
         AttributeError,
         LookupError,
         TypeError,
-    ) as error:  # the tag !!bool is enough
+    ) as error:  # PyYAML itself raises these for malformed values, such as a lone tag !!bool
         raise ValueError(f"not YAML that can be read ({error}).") from error
 
 
-# A reader takes a value and its place in the file, and gives what it means, or raises an error that names the place.
+# A reader takes a value and its place in the file, and returns the converted value or raises an error with the place.
 
 
 class _Object:
-    """A JSON object whose keys are taken one by one; what is left over is unknown."""
+    """A JSON object whose keys are read one by one; keys that are left over are unknown."""
 
     def __init__(self, value: Any, place: str) -> None:
         if not isinstance(value, Mapping):
             raise ValueError(f"{place or 'the file'}: {_short(value)} is no object; expected keys with values.")
         name = value.get("name")
-        # a person finds landmarks.nasion sooner than landmarks[1]
+        # landmarks.nasion is easier to find than landmarks[1]
         self.place = f"{place[: place.rindex('[')]}.{name}" if place.endswith("]") and isinstance(name, str) else place
         self.value = value
         self.taken: list[str] = []
 
     def required(self, key: str, read: Callable[[Any, str], Any]) -> Any:
         if key not in self.value:
-            # a misspelled key is the likely reason, so say that first
+            # a misspelled key is the most likely reason, so suggest it first
             near = did_you_mean(key, [str(other) for other in self.value])
             raise ValueError(f"{self._at(key)}: is absent{near or '; expected it to be there.'}")
         return self.optional(key, read)

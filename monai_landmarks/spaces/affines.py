@@ -10,8 +10,8 @@
 # limitations under the License.
 """Affines of images, and what follows from them: spacing, and the plane of a 2-D image.
 
-An affine takes index points of an image to the world (RAS, mm). It is always used as a 4x4 float64 matrix, also in 2-D. Some
-MONAI readers, and 2-D transforms in lazy mode, leave a 3x3 affine.
+An affine takes index points of an image to the world (RAS, mm). It is always used as a 4x4 float64 matrix, also in 2-D.
+Some MONAI readers, and 2-D transforms in lazy mode, leave a 3x3 affine.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def file_affine(image: Any) -> np.ndarray | None:
         image: image of a pipeline.
 
     Returns:
-        The affine. The identity for data without an affine. None if the image was transformed and does not store the affine
-        of its file.
+        The affine. The identity for data without an affine. None if the image was transformed and does not store the
+        affine of its file.
     """
     if not isinstance(image, MetaTensor):
         return np.eye(4)

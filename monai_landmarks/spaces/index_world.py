@@ -10,9 +10,9 @@
 # limitations under the License.
 """Points and covariances from index space to the world and back.
 
-MONAI's rule decides the space of points: the ``affine`` of a points ``MetaTensor`` takes its coordinates to the world (RAS mm).
-``eye(4)`` means world points, and the affine of the image means index points. Tensors and arrays without an affine are index
-points of the image.
+MONAI's rule decides the space of points: the ``affine`` of a points ``MetaTensor`` takes its coordinates to the world
+(RAS mm). ``eye(4)`` means world points, and the affine of the image means index points. Tensors and arrays without an
+affine are index points of the image.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def points_to_world(points: _T, affine: Any) -> _T:
 
     Args:
         points: index points (..., D), array, or tensor on any device.
-        affine: from index to world, (D+1, D+1) or (4, 4). Of a 4x4 affine, 2-D points use the first two axes, which is MONAI's
-            own rule. For tensors also (B, n, n), one affine per image of a batch of points (B, ..., D).
+        affine: from index to world, (D+1, D+1) or (4, 4). Of a 4x4 affine, 2-D points use the first two axes, which is
+            MONAI's own rule. For tensors also (B, n, n), one affine per image of a batch of points (B, ..., D).
 
     Returns:
         World points of the same shape, float64, on the device of ``points``; a plain tensor for a tensor.
@@ -158,8 +158,8 @@ def points_as_index(
         image: channel-first image, (C, n_1, ..., n_D).
 
     Returns:
-        Index points (N, D), float64, and a function that takes such points back to the space, type, shape, device and dtype of
-        ``points`` (integers become float32).
+        Index points (N, D), float64, and a function that takes such points back to the space, type, shape, device and
+        dtype of ``points`` (integers become float32).
 
     Raises:
         ValueError: if points and image differ in the number of axes.
@@ -180,7 +180,7 @@ def points_as_index(
 
 
 def _in_double(values: Any, affine: Any) -> tuple[Any, Any, Any]:
-    """Values, the matrix A and the offset t of an affine, which broadcast against them, as float64 of the values' type."""
+    """Return values, matrix A and offset t as float64 of one type, with A and t in shapes that broadcast."""
     dims = values.shape[-1]
     if isinstance(values, torch.Tensor):
         known: Any = plain_tensor(values).double()

@@ -10,8 +10,8 @@
 # limitations under the License.
 """Shapes of points that are taken, with and without MONAI's leading axis.
 
-MONAI's ``ApplyTransformToPoints`` needs the points of an image as (1, N, D), so its data loader gives a batch of them as
-(B, 1, N, D). These functions take off that axis.
+MONAI's ``ApplyTransformToPoints`` needs the points of an image as (1, N, D), so its data loader gives a batch of them
+as (B, 1, N, D). These functions take off that axis.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""How sure a predicted landmark is: covariances, regions with a stated coverage, and whether they hold."""
+"""Uncertainty of predicted landmarks: covariances, regions with a stated coverage, and the check of both."""
 
 from __future__ import annotations
 

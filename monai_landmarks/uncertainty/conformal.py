@@ -8,12 +8,15 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Split-conformal regions: ellipses and balls in mm that hold a landmark as often as they say.
+"""Split-conformal regions: ellipses and balls in mm that contain a landmark with a stated probability.
 
-Vovk, Gammerman, Shafer, *Algorithmic Learning in a Random World*, Springer 2005; Angelopoulos, Bates, *Conformal prediction: a
-gentle introduction*, Foundations and Trends in Machine Learning 16 (2023) 494-591. The regions hold for new images that are
-drawn as those of the calibration were, which no training has seen; nothing else is assumed, and nothing is promised for other
-images. They hold on average: over images, and where landmarks are pooled over landmarks, too.
+The guarantee holds for new images that come from the same distribution as the calibration images. No training may have
+used the calibration images. There are no other assumptions, and there is no guarantee for other images. The stated
+probability is an average over images and, if the landmarks are pooled, over landmarks as well.
+
+References:
+    Vovk, Gammerman, Shafer, *Algorithmic Learning in a Random World*, Springer 2005; Angelopoulos, Bates, *Conformal
+    prediction: a gentle introduction*, Foundations and Trends in Machine Learning 16 (2023) 494-591.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal, cast, get_args
 
 import numpy as np
 
@@ -36,26 +39,27 @@ from .coverage import mahalanobis_distance
 
 __all__ = ["ConformalRegions", "conformal_quantile"]
 
-_SHAPES = ("ball", "ellipse")
+_Shape = Literal["ball", "ellipse"]
 _KIND = "conformal regions of landmarks"
 
 
 def conformal_quantile(scores: np.ndarray, coverage: float) -> float:
-    """The bound that the score of a new image keeps with a stated probability.
+    """Return the bound that the score of a new image does not exceed with a stated probability.
 
-    Of n exchangeable scores it is the ceil((n + 1) coverage)-th smallest. A new one is at most that with a probability of
-    at least the coverage, and of at most coverage + 1 / (n + 1) where scores do not tie.
+    The bound is the ceil((n + 1) coverage)-th smallest of n exchangeable scores. A new score is at most this bound with
+    a probability of at least ``coverage``, and of at most coverage + 1 / (n + 1) if there are no ties.
 
-    Scores of several landmarks of an image, which are not independent, are pooled as Lee, Barber, Willett, *Distribution-free
-    inference with hierarchical data*, arXiv:2306.06342: each image weighs 1 / (n + 1), and so does the new one, at infinity. The
-    lower bound then holds for a landmark of a new image, drawn evenly from those it has.
+    The scores of several landmarks in one image are not independent. They are pooled according to Lee, Barber, Willett,
+    *Distribution-free inference with hierarchical data*, arXiv:2306.06342: each image has the weight 1 / (n + 1), and
+    so has the new image, with a score of infinity. The lower limit of the probability then holds for a landmark that is
+    drawn uniformly from those of a new image.
 
     Args:
-        scores: (n,) one an image, or (n, K) one a landmark and image. NaN where there is none.
-        coverage: between 0 and 1.
+        scores: (n,), one score per image, or (n, K), one per image and landmark. NaN where there is none.
+        coverage: probability between 0 and 1.
 
     Returns:
-        the bound; inf where n is too small for the coverage: fewer than coverage / (1 - coverage).
+        The bound; inf if n is too small for the coverage, that is smaller than coverage / (1 - coverage).
 
     Raises:
         ValueError: if the coverage is not between 0 and 1.
@@ -64,33 +68,34 @@ def conformal_quantile(scores: np.ndarray, coverage: float) -> float:
         >>> conformal_quantile(np.arange(1.0, 20.0), 0.9), conformal_quantile(np.arange(8.0), 0.9)
         (18.0, inf)
     """
-    _check_coverage(coverage)
+    _require_coverage(coverage)
     scores = np.asarray(scores, dtype=np.float64).reshape(len(scores), -1)
     known = ~np.isnan(scores)
     count = known.sum(axis=1, keepdims=True)
     images = int((count > 0).sum())
     weights = np.broadcast_to(1 / ((images + 1) * np.maximum(count, 1)), scores.shape)[known]
     order = np.argsort(scores[known], kind="stable")
-    # what rounding takes from a sum must not push the bound to the next score
+    # without the tolerance, a rounding error of the sum could move the bound to the next score
     reached = np.flatnonzero(np.cumsum(weights[order]) >= coverage - 1e-9)
     return float(scores[known][order[reached[0]]]) if len(reached) else math.inf
 
 
 @dataclass(frozen=True)
 class ConformalRegions:
-    """Regions of landmarks with a stated coverage, calibrated on images whose true landmarks are known.
+    """Regions of landmarks with a stated coverage, calibrated on images with known true landmarks.
 
     Args:
-        names: of the N landmarks.
-        coverage: that is stated, such as 0.9.
-        bounds: N bounds: the radius in mm (``"ball"``), or the factor on the covariance's ellipsoid (``"ellipse"``).
-        cases: N numbers of calibration images behind each bound.
+        names: names of the N landmarks.
+        coverage: the stated probability, for example 0.9.
+        bounds: N bounds: the radius in mm for ``"ball"``, or the factor on the semi-axes of the covariance's ellipsoid
+            for ``"ellipse"``.
+        cases: N numbers of calibration images, one per bound.
         spatial_dims: 2 or 3.
-        shape: ``"ball"``: the same radius in every image; ``"ellipse"``: the covariance tells the shape and how sure this
-            image is, the calibration how much of it is needed.
+        shape: ``"ball"``: the same radius in every image. ``"ellipse"``: the covariance of the prediction gives the
+            shape and relative size, and the calibration gives the factor.
         pooled: whether all landmarks share one bound.
-        min_std: mm that are added to the standard deviations of an ellipse in every direction (as variances), so that a
-            prediction which is too sure of itself has a region at all.
+        min_std: standard deviation in mm whose square is added to the variance of an ellipse in every direction.
+            Without it, a prediction with a covariance of zero would have no region.
 
     Raises:
         ValueError: if the values contradict each other.
@@ -101,15 +106,15 @@ class ConformalRegions:
     bounds: tuple[float, ...]
     cases: tuple[int, ...]
     spatial_dims: int
-    shape: str = "ball"
+    shape: _Shape = "ball"
     pooled: bool = False
     min_std: float = 0.1
 
     def __post_init__(self) -> None:
-        _check_coverage(self.coverage)
-        _check_shape(self.shape, self.min_std)
+        _require_coverage(self.coverage)
+        _require_shape(self.shape, self.min_std)
         if not len(self.names) == len(self.bounds) == len(self.cases) or len(set(self.names)) < len(self.names):
-            raise ValueError("names, bounds and cases must be of one length, and the names distinct.")
+            raise ValueError("names, bounds and cases must have the same length, and the names must be distinct.")
         if self.spatial_dims not in (2, 3) or not all(math.isfinite(b) and b >= 0 for b in self.bounds):
             raise ValueError("spatial_dims must be 2 or 3, and the bounds finite and not negative.")
 
@@ -119,26 +124,30 @@ class ConformalRegions:
         predicted: Sequence[LandmarkSet],
         true: Sequence[LandmarkSet],
         coverage: float = 0.9,
-        shape: str = "ball",
+        shape: _Shape = "ball",
         pooled: bool = False,
         min_std: float = 0.1,
     ) -> ConformalRegions:
-        """Learn the regions from predictions of images that no training has seen.
+        """Calibrate regions with predictions of images that no training has used.
 
-        A landmark that is missing on either side does not count: what is stated is where a landmark is that was found.
+        Landmarks without a prediction or without ground truth are left out: the coverage is that of landmarks that were
+        found.
 
         Args:
-            predicted: landmarks in the world, in mm; with covariances for ellipses.
-            true: of the same images, in the same order.
-            coverage: to be stated.
+            predicted: predicted landmarks in world mm; with covariances for ellipses.
+            true: true landmarks of the same images, in the same order.
+            coverage: the probability to state.
             shape: ``"ball"`` or ``"ellipse"``, see the class.
-            pooled: one bound for all landmarks, for data with few images. It holds for a landmark drawn evenly from those of
-                an image, and not for each of them.
+            pooled: whether all landmarks share one bound, for data with few images. The coverage is then that of a
+                landmark drawn uniformly from those of an image, not that of each landmark.
             min_std: see the class.
 
+        Returns:
+            The calibrated regions.
+
         Raises:
-            ValueError: if there are too few images for the coverage, the points are pixels, or an ellipse is asked for
-                without covariances.
+            ValueError: if there are too few images for the coverage, if points are pixels, or if the shape is
+                ``"ellipse"`` and a prediction has no covariances.
 
         Example:
             >>> random = np.random.default_rng(0)
@@ -148,7 +157,7 @@ class ConformalRegions:
             >>> regions.add_to(found[0]).region_radius.round(1).tolist()  # 2.15 for this noise and infinitely many images
             [2.1]
         """
-        _check_shape(shape, min_std)
+        _require_shape(shape, min_std)
         if not predicted or len(predicted) != len(true):
             raise ValueError(f"got {len(predicted)} predictions and {len(true)} truths; expected the same images.")
         names = tuple(dict.fromkeys(name for landmarks in true for name in landmarks.names))
@@ -163,28 +172,34 @@ class ConformalRegions:
         if short or not names:
             raise ValueError(
                 f"too few calibration images for a coverage of {coverage:g}, which takes at least"
-                f" {math.ceil(coverage / (1 - coverage) - 1e-9)} with truth and prediction: {', '.join(short[:5]) or 'no landmark'}."
+                f" {math.ceil(coverage / (1 - coverage) - 1e-9)} with truth and prediction:"
+                f" {', '.join(short[:5]) or 'no landmark'}."
                 " Add images, state a smaller coverage, or pool the landmarks."
             )
         dims = pairs[0][0].spatial_dims
         return cls(names, float(coverage), tuple(bounds), tuple(cases), dims, shape, bool(pooled), float(min_std))
 
     def add_to(self, landmarks: LandmarkSet) -> LandmarkSet:
-        """The same landmarks with the regions of these bounds.
+        """Return the same landmarks with their regions.
 
         Args:
-            landmarks: in the world, in mm. A landmark that is missing, that was not calibrated, or whose covariance an ellipse
-                needs and does not have, has no region.
+            landmarks: landmarks in world mm. A landmark has no region if it is missing, if it was not calibrated, or if
+                the shape is ``"ellipse"`` and it has no covariance.
+
+        Returns:
+            The landmarks with ``regions`` and ``coverage``.
 
         Raises:
-            ValueError: if the points are pixels, or of another dimension than those of the calibration.
+            ValueError: if the points are pixels, or have another dimension than those of the calibration.
         """
-        _require_mm(landmarks)
-        if landmarks.spatial_dims == 3 and self.spatial_dims == 2:  # as 3D Slicer's files have the points of a picture
+        _ensure_ras(landmarks)
+        if (
+            landmarks.spatial_dims == 3 and self.spatial_dims == 2
+        ):  # 3D Slicer's files have 3-D points for 2-D images, too
             return self.add_to(landmarks.with_spatial_dims(2)).with_spatial_dims(3)
         if landmarks.spatial_dims != self.spatial_dims:
             raise ValueError(
-                f"the regions are for {self.spatial_dims}-D points, and these are {landmarks.spatial_dims}-D."
+                f"the regions are for {self.spatial_dims}-D points, but these are {landmarks.spatial_dims}-D."
             )
         bound = dict(zip(self.names, self.bounds))
         factor = np.array([bound.get(name, np.nan) for name in landmarks.names]) ** 2
@@ -192,7 +207,7 @@ class ConformalRegions:
         return replace(landmarks, regions=factor[:, None, None] * shapes, coverage=self.coverage)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write a small JSON file, whole or not at all."""
+        """Write a small JSON file, completely or not at all."""
         content = asdict(self) | {"names": None, "bounds": None, "cases": None}
         content = {"kind": _KIND} | {key: value for key, value in content.items() if value is not None}
         content["landmarks"] = {
@@ -203,15 +218,15 @@ class ConformalRegions:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> ConformalRegions:
-        """Read what :meth:`save` wrote.
+        """Read a file that :meth:`save` has written.
 
         Raises:
-            ValueError: if the file is something else or malformed.
+            ValueError: if the file contains something else or is malformed.
         """
         with naming_file(path):
             content = load_json(read_text(Path(path)))
             if not isinstance(content, dict) or content.get("kind") != _KIND:
-                raise ValueError(f"holds no {_KIND}; expected a file that ConformalRegions.save has written.")
+                raise ValueError(f"contains no {_KIND}; expected a file written by ConformalRegions.save.")
             landmarks = content.get("landmarks")
             numbers = [content.get("coverage"), content.get("min_std"), content.get("spatial_dims")]
             if not isinstance(landmarks, dict) or not all(isinstance(entry, dict) for entry in landmarks.values()):
@@ -227,20 +242,20 @@ class ConformalRegions:
                 tuple(float(entry["bound"]) for entry in landmarks.values()),
                 tuple(int(entry["cases"]) for entry in landmarks.values()),
                 int(content["spatial_dims"]),
-                str(content.get("shape")),
+                cast(_Shape, str(content.get("shape"))),  # the constructor refuses others
                 content.get("pooled") is True,
                 float(content["min_std"]),
             )
 
 
-def _scores(predicted: LandmarkSet, true: LandmarkSet, shape: str, min_std: float) -> np.ndarray:
+def _scores(predicted: LandmarkSet, true: LandmarkSet, shape: _Shape, min_std: float) -> np.ndarray:
     if shape == "ellipse" and predicted.covariances is None:
         raise ValueError("a prediction has no covariances, which ellipses need; calibrate shape='ball'.")
     return mahalanobis_distance(true.points - predicted.points, _shapes(predicted, shape, min_std))
 
 
-def _shapes(landmarks: LandmarkSet, shape: str, min_std: float) -> np.ndarray:
-    """(N, D, D): a region is a multiple of it."""
+def _shapes(landmarks: LandmarkSet, shape: _Shape, min_std: float) -> np.ndarray:
+    """Return matrices (N, D, D); a region is a multiple of its matrix."""
     unit = np.broadcast_to(np.eye(landmarks.spatial_dims), (*landmarks.points.shape, landmarks.spatial_dims))
     if shape == "ball":
         return unit
@@ -248,26 +263,26 @@ def _shapes(landmarks: LandmarkSet, shape: str, min_std: float) -> np.ndarray:
 
 
 def _same_dims(pairs: Sequence[tuple[LandmarkSet, LandmarkSet]]) -> list[tuple[LandmarkSet, LandmarkSet]]:
-    """All in RAS, and 2-D if all lie in the plane z = 0."""
-    world = [(_require_mm(first), _require_mm(second)) for first, second in pairs]
+    """Return all landmarks in RAS, and as 2-D points if all of them lie in the plane z = 0."""
+    world = [(_ensure_ras(first), _ensure_ras(second)) for first, second in pairs]
     flat = not any(np.nan_to_num(landmarks.points[:, 2:]).any() for pair in world for landmarks in pair)
     dims = 2 if flat else 3
     return [(first.with_spatial_dims(dims), second.with_spatial_dims(dims)) for first, second in world]
 
 
-def _require_mm(landmarks: LandmarkSet) -> LandmarkSet:
+def _ensure_ras(landmarks: LandmarkSet) -> LandmarkSet:
     if landmarks.coordinate_system == CoordinateSystem.INDEX:
-        raise ValueError("the points are pixels, and regions are in mm; use to_world(affine) first.")
+        raise ValueError("the points are pixels, but regions are in mm; use to_world(affine) first.")
     return landmarks.to(CoordinateSystem.RAS)
 
 
-def _check_coverage(coverage: Any) -> None:
+def _require_coverage(coverage: float) -> None:
     if not 0 < coverage < 1:
-        raise ValueError(f"coverage is {coverage}; expected a probability between 0 and 1, such as 0.9.")
+        raise ValueError(f"coverage is {coverage}; expected a probability between 0 and 1, for example 0.9.")
 
 
-def _check_shape(shape: str, min_std: float) -> None:
-    if shape not in _SHAPES:
-        raise ValueError(f"shape is {shape!r}; expected one of {', '.join(_SHAPES)}.")
+def _require_shape(shape: _Shape, min_std: float) -> None:
+    if shape not in get_args(_Shape):
+        raise ValueError(f"shape is {shape!r}; expected one of {', '.join(get_args(_Shape))}.")
     if not 0 <= min_std < math.inf:
-        raise ValueError(f"min_std is {min_std}; expected mm, 0 or more.")
+        raise ValueError(f"min_std is {min_std}; expected a number of mm, 0 or more.")

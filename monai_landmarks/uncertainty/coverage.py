@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Is a stated uncertainty honest? Where the true point lies, measured by what was stated of it."""
+"""Check of a stated uncertainty: where the true point lies relative to the stated covariance or region."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from monai_landmarks.data import LandmarkSet
 
 __all__ = ["covered", "gaussian_level", "mahalanobis_distance"]
 
-_FLAT = 1e-9  # of the greatest eigenvalue: less is no extent at all
+_FLAT = 1e-9  # relative to the largest eigenvalue; a smaller eigenvalue counts as zero
 _erf = np.frompyfunc(math.erf, 1, 1)
 
 
 def mahalanobis_distance(offsets: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-    """Length of offsets in units of what a covariance expects: the root of ``x^T S^-1 x``.
+    r"""Return the Mahalanobis distance :math:`\sqrt{x^T \Sigma^{-1} x}` of offsets.
 
     Args:
         offsets: (..., D).
-        matrices: (..., D, D), symmetric and positive semi-definite, in the square of the offsets' unit.
+        matrices: (..., D, D), symmetric and positive semi-definite, in the squared unit of the offsets.
 
     Returns:
-        (...): NaN where either is unknown; inf for an offset in a direction in which the covariance is zero.
+        Distances (...). NaN where an offset or a matrix is unknown; inf for an offset in a direction in which the
+        covariance is zero.
 
     Example:
         >>> mahalanobis_distance(np.array([3.0, 0.0]), np.diag([4.0, 0.0])).item()
@@ -51,14 +52,15 @@ def mahalanobis_distance(offsets: np.ndarray, matrices: np.ndarray) -> np.ndarra
 
 
 def covered(predicted: LandmarkSet, true: LandmarkSet) -> np.ndarray:
-    """Whether the stated regions hold the true landmarks.
+    """Return whether the stated regions contain the true landmarks.
 
     Args:
-        predicted: with regions.
-        true: the same landmarks in the same order, coordinate system and dimension.
+        predicted: landmarks with regions.
+        true: the true landmarks, with the same names, order, coordinate system and dimension.
 
     Returns:
-        (N,): 1 where the region holds the landmark, 0 where not, NaN where no region is stated or the truth is unknown.
+        Array (N,): 1 where the region contains the landmark, 0 where it does not, NaN where there is no region or no
+        ground truth.
     """
     if predicted.regions is None:
         return np.full(len(predicted), np.nan)
@@ -67,17 +69,18 @@ def covered(predicted: LandmarkSet, true: LandmarkSet) -> np.ndarray:
 
 
 def gaussian_level(predicted: LandmarkSet, true: LandmarkSet) -> np.ndarray:
-    """Probability content of the Gaussian region that just reaches the true landmark, if the covariances are right.
+    """Return the probability of the Gaussian region that just reaches the true landmark.
 
-    If they are, these levels are uniform between 0 and 1: a share c of them is at most c. The content of the region within
-    the Mahalanobis distance m is that of the chi-squared distribution with D degrees of freedom at m^2.
+    If the covariances are correct, these levels are distributed uniformly between 0 and 1: a fraction c of them is at
+    most c. The probability of the region within the Mahalanobis distance m is the cumulative chi-squared distribution
+    with D degrees of freedom at m^2.
 
     Args:
-        predicted: with covariances.
-        true: the same landmarks in the same order, coordinate system and dimension.
+        predicted: landmarks with covariances.
+        true: the true landmarks, with the same names, order, coordinate system and dimension.
 
     Returns:
-        (N,) between 0 and 1, NaN where covariance or truth are unknown.
+        Array (N,) of numbers between 0 and 1, NaN where the covariance or the ground truth is unknown.
     """
     if predicted.covariances is None:
         return np.full(len(predicted), np.nan)

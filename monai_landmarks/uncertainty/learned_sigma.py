@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The sigma that a training has learned, as a file beside the weights."""
+"""The sigma that a training has learned, in a file beside the weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ _KEY = "sigma"
 
 
 def sigma_path(weights: str | os.PathLike) -> Path:
-    """Where the sigma lies that was learned together with weights.
+    """Return the path of the sigma that was learned together with network weights.
+
+    Args:
+        weights: path of the weights.
+
+    Returns:
+        Path in the same folder.
 
     Example:
         >>> sigma_path("models/model.pt").name
@@ -34,28 +40,30 @@ def sigma_path(weights: str | os.PathLike) -> Path:
 
 
 def load_sigma(path: str | os.PathLike) -> torch.Tensor:
-    """
-    Read what a `CheckpointSaver` has saved of `monai_landmarks.losses.TargetSigma`, without running any code.
+    """Read the sigma that a ``CheckpointSaver`` saved from :class:`monai_landmarks.losses.TargetSigma`.
+
+    The file is read without running any code from it.
 
     Args:
-        path: of the file, see :func:`sigma_path`.
+        path: path of the file, see :func:`sigma_path`.
 
     Returns:
-        (N, 1) or (N, D) in voxels of the network's grid.
+        Sigma, (N, 1) or (N, D), in voxels of the network's grid.
 
     Raises:
-        ValueError: if there is no such file, or it holds something else.
+        ValueError: if there is no such file, or if it contains something else.
     """
     if not Path(path).is_file():
         raise ValueError(
-            f"{os.fspath(path)}: there is no such file. A training of a loss that learns its sigma leaves it beside the weights."
+            f"{os.fspath(path)}: there is no such file. Training with a loss that learns its sigma writes it beside the "
+            "weights."
         )
     try:
         sigma = torch.load(path, map_location="cpu", weights_only=True)[_KEY]
         good = sigma.ndim == 2 and bool((sigma > 0).all())
-    except Exception as error:  # of the unpickler, of the archive, of what is in it
+    except Exception as error:  # the unpickler, the archive and its content raise different errors
         reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"{os.fspath(path)}: holds no learned sigma ({reason}).") from error
+        raise ValueError(f"{os.fspath(path)}: contains no learned sigma ({reason}).") from error
     if not good:
         raise ValueError(f"{os.fspath(path)}: expected a positive sigma for each landmark, (N, 1) or (N, D).")
     return sigma.float()

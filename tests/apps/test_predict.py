@@ -158,7 +158,7 @@ def test_the_learned_sigma_as_uncertainty(tmp_path):
     np.testing.assert_allclose(read_landmarks(tmp_path / "out" / "a.mrk.json").covariances, by_heatmap.covariances)
     (root / "models" / "model_sigma.pt").write_text("no sigma")
     done = invoke(*arguments, "--covariance", "sigma")
-    assert done.exit_code == 1 and "model_sigma.pt: holds no learned sigma" in done.stderr
+    assert done.exit_code == 1 and "model_sigma.pt: contains no learned sigma" in done.stderr
 
 
 def test_images_that_do_not_exist_are_wrong_usage(tmp_path):

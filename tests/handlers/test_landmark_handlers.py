@@ -144,6 +144,11 @@ def test_saver(tmp_path, dims):
     assert [float(row["region_radius"]) for row in std[:3]] == [1, 2, 3]
 
 
+def test_files_state_their_image(tmp_path):
+    make_evaluator(make_cases(1), [PredictionSaver(tmp_path, NAMES, formats=("csv",), table=None)]).run(1)
+    assert read_landmarks(tmp_path / "case0.csv").image == "/data/a/case0.png"
+
+
 def test_saver_without_scores_and_covariances(tmp_path):
     saver = PredictionSaver(tmp_path, NAMES, score_key=None, covariance_key="not there")
     make_evaluator(make_cases(1), [saver]).run(1)

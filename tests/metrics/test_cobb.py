@@ -210,7 +210,7 @@ def test_what_is_not_known_does_not_count():
     assert metric.aggregate().item() == pytest.approx((2 + 1) / 5, abs=1e-4)
     assert metric.aggregate("mae_batch").tolist() == pytest.approx([1, 0.5, 0], abs=1e-4)
     assert metric.aggregate("smape").item() == pytest.approx(0.0, abs=1e-4)
-    with pytest.raises(ValueError, match="needs the truth"):
+    with pytest.raises(ValueError, match="requires the ground truth"):
         metric._compute_tensor(pred)
 
 

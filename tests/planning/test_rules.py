@@ -22,7 +22,7 @@ from summaries import GIB, MEMORY, summary
 
 from monai_landmarks.losses import SCNLoss
 from monai_landmarks.networks.nets import SCN
-from monai_landmarks.planning import METHODS, Choice, Choices, Machine
+from monai_landmarks.planning import METHODS, Choice, Choices, Machine, TrainingMemory
 from monai_landmarks.planning.augmentation import choose_elastic, choose_flip, choose_translate, flip_config
 from monai_landmarks.planning.batch import choose_batch_size, choose_max_epochs, choose_val_interval
 from monai_landmarks.planning.grid import (
@@ -128,6 +128,16 @@ def patches(data, machine=CPU, multiple=16, **given):
     return choose_patches(data, machine, MEMORY, patience, multiple, Choice(whole, ""), given), whole
 
 
+def test_volumes_that_are_kept_in_memory_leave_less_for_patches():
+    data = summary((256, 256, 176), (1.0, 1.0, 1.0), point_extent=(80.0, 100.0, 60.0))
+    kept = TrainingMemory(weights=2e8, per_voxel=5000.0, cached_per_voxel=1600.0)
+    volume = math.prod(volume_size(data, 1.0, 16))
+    machine = Machine("cuda", kept.weights + 1600 * volume + 5000 * 2e6)
+    plan = choose_patches(data, machine, kept, 10**9, 16, Choice(3.0, ""), {"spacing_mm": 1.0})
+    voxels = math.prod(plan.size.value)
+    assert 1e6 < voxels and kept.needed(voxels, cached_voxels=volume) <= machine.memory
+
+
 @pytest.mark.parametrize("data", VOLUMES)
 @pytest.mark.parametrize("machine", [CPU, GPU, Machine("cpu", 2 * GIB)])
 @pytest.mark.parametrize("multiple", [16, 32])
@@ -229,6 +239,7 @@ def test_batch_size(images, dims, memory, expected):
 def test_epochs():
     few, many = (choose_max_epochs(summary(images=n), 4, 1400).value for n in (20, 400))
     assert (few, many) == (math.ceil(1400 / 3), math.ceil(1400 / 98))
+    assert choose_max_epochs(summary(images=21), 4, 1400).value == 350  # of 13 images the fourth batch holds one
     assert [choose_val_interval(n).value for n in (1, 12, 36, 700)] == [1, 1, 3, 58]
 
 

@@ -194,7 +194,7 @@ def test_file(tmp_path, shape):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"kind": "datalist"}, "holds no conformal regions"),
+        ({"kind": "datalist"}, "contains no conformal regions"),
         ({"coverage": 90}, "between 0 and 1"),
         ({"coverage": None}, "must be numbers"),
         ({"landmarks": []}, "'landmarks' is malformed"),

@@ -36,15 +36,16 @@ def landmark_set_of(
     """Return the points of an item as a landmark set in RAS mm.
 
     Args:
-        points: (N, D) or (1, N, D), array or tensor on any device. A ``MetaTensor`` goes through its own affine to the world.
-        image: the image of the points. Its affine is used for points that are no ``MetaTensor``; without it, they are taken
-            as world points.
+        points: (N, D) or (1, N, D), array or tensor on any device. A ``MetaTensor`` goes through its own affine to the
+            world.
+        image: the image of the points. Its affine is used for points that are no ``MetaTensor``; without it, they are
+            taken as world points.
         names: of the N landmarks. None: 1, 2, ...
         scores: (N,) or (1, N). None if there are none.
         covariances: (N, D, D) or (1, N, D, D) in mm^2. None if there are none.
         what: name of the points for error messages.
-        strict: raise an error for a point with a coordinate that is not finite, unless all of them are NaN. False: such a
-            landmark was not found, and is missing.
+        strict: raise an error for a point with a coordinate that is not finite, unless all of them are NaN. False: such
+            a landmark was not found, and is missing.
 
     Returns:
         Landmark set in RAS, (N, D).
