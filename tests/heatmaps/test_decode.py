@@ -169,3 +169,12 @@ def test_no_maps_give_no_points(shape):
     decoded = decode_heatmaps(torch.zeros(shape), spatial_dims=2)
     assert decoded.points.shape == (*shape[:-2], 2)
     assert decoded.scores.shape == shape[:-2] and decoded.covariances.shape == (*shape[:-2], 2, 2)
+
+
+def test_noise_at_a_peak_beyond_the_border() -> None:
+    """The center is 3 voxels outside. Noise makes some fits narrow and very high, with a center much nearer than it is."""
+    center, noise = torch.tensor([[-3.0, 17.3]]), torch.Generator().manual_seed(3)
+    peak = gaussian_heatmaps(center, (40, 36), sigma=2.0)
+    maps = peak / peak.max() + 0.02 * torch.randn(200, 40, 36, generator=noise)
+    error = (decode_heatmaps(maps, spatial_dims=2).points - center).norm(dim=-1)
+    assert error.mean() < 1
