@@ -41,8 +41,8 @@ _HALF = 0.5
 # Limits of the fitted sigma: in voxels, since a narrower Gaussian is a single voxel, whose width is undetermined; and
 # in radii # of the neighborhood, which a wider Gaussian fills with a constant.
 _SMALLEST_SIGMA, _LARGEST_SIGMA = 0.3, 4.0
-# Limit of the fitted height: within a factor of e of the maximum. A narrow peak between voxels is higher than all of
-# them.
+# Limit of the fitted height: within a factor of e of the maximum. A peak can be higher than its voxels, if it is narrow
+# or its # center is outside the image. Without a limit, noise makes some of these fits narrow and very high.
 _LOG_HEIGHT = 1.0
 # Added to the diagonal of the normal equations, as a share of its largest entry. It keeps them solvable where the
 # weights # vanish on all but a few voxels, and is small enough not to move the result: float64 resolves 1e-16.

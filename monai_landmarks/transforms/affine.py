@@ -119,7 +119,7 @@ class EnsureWorldAffine(Transform):
 def _update(image: MetaTensor, left: np.ndarray | None = None, right: np.ndarray | None = None) -> None:
     """Multiply the affine of an image, and that of its file, which MONAI's savers and inverses use."""
 
-    def product(affine: Any) -> torch.Tensor:
+    def product(affine: NdarrayOrTensor) -> torch.Tensor:
         matrix = affine_4x4(affine)
         matrix = matrix if left is None else left @ matrix
         return torch.from_numpy(matrix if right is None else matrix @ right)

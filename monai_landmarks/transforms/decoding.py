@@ -32,7 +32,8 @@ __all__ = ["DecodeLandmarksd", "arrays_like"]
 def arrays_like(heatmaps: NdarrayOrTensor, decoded: DecodedLandmarks) -> DecodedLandmarks:
     """Return decoded landmarks as NumPy arrays if the heatmaps are one, else as plain tensors."""
     if isinstance(heatmaps, np.ndarray):
-        return DecodedLandmarks(*(values.numpy() for values in decoded))
+        arrays: Any = (values.numpy() for values in decoded)
+        return DecodedLandmarks(*arrays)
     return decoded
 
 

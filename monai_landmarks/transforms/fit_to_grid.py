@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import MapTransform, ResizeWithPadOrCrop, Transform
-from monai.utils import TransformBackends, convert_to_tensor
+from monai.utils import NumpyPadMode, TransformBackends, convert_to_tensor
 
 from monai_landmarks.spaces import spacing_of
 
@@ -53,7 +53,12 @@ class FitToGrid(Transform):
 
     backend = [TransformBackends.TORCH]
 
-    def __init__(self, spatial_size: Sequence[int], spacing: float | None = None, padding_mode: str = "edge") -> None:
+    def __init__(
+        self,
+        spatial_size: Sequence[int],
+        spacing: float | None = None,
+        padding_mode: NumpyPadMode | str = NumpyPadMode.EDGE,
+    ) -> None:
         self.spatial_size = tuple(int(size) for size in spatial_size)
         self.spacing = spacing
         if min(self.spatial_size) < 1:
@@ -103,7 +108,7 @@ class FitToGridd(MapTransform):
         keys: KeysCollection,
         spatial_size: Sequence[int],
         spacing: float | None = None,
-        padding_mode: str = "edge",
+        padding_mode: NumpyPadMode | str = NumpyPadMode.EDGE,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)

@@ -180,8 +180,8 @@ class RandLandmarkWarp(RandomizableTransform):
         img: NdarrayOrTensor,
         points: NdarrayOrTensor | None = None,
         randomize: bool = True,
-        mode: str | None = None,
-        padding_mode: str | None = None,
+        mode: GridSampleMode | str | None = None,
+        padding_mode: GridSamplePadMode | str | None = None,
     ) -> tuple[NdarrayOrTensor, NdarrayOrTensor | None]:
         """Warp an image and its points.
 
@@ -205,7 +205,10 @@ class RandLandmarkWarp(RandomizableTransform):
         return self.warp_image(img, mode, padding_mode), None if points is None else self.warp_points(points, img)
 
     def warp_image(
-        self, img: NdarrayOrTensor, mode: str | None = None, padding_mode: str | None = None
+        self,
+        img: NdarrayOrTensor,
+        mode: GridSampleMode | str | None = None,
+        padding_mode: GridSamplePadMode | str | None = None,
     ) -> NdarrayOrTensor:
         """Resample an image with the last warp."""
         tensor = convert_to_tensor(img, track_meta=False)

@@ -96,7 +96,7 @@ def test_faults_are_listed_and_the_rest_is_done(tmp_path):
 def test_wrong_use(tmp_path):
     (tmp_path / "table.csv").write_text(TABLE)
     assert convert(tmp_path / "table.csv", tmp_path / "out").stderr.startswith(
-        f"Error: {tmp_path / 'out'}: the name ends"
+        f"Error: {tmp_path / 'out'}: the name has no suffix of a landmark format"
     )
     done = convert(tmp_path / "table.csv", tmp_path / "out", "--to", "aasce")
     assert done.stderr == "Error: files of format 'aasce' can be read, but not written.\n"

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import csv
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from engines import Regressor, make_cases, make_evaluator, make_trainer
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from matplotlib.patches import Ellipse
 from monai.data import MetaTensor
 from monai.engines.utils import IterationEvents
@@ -200,7 +201,29 @@ def test_progress_bar(tmp_path):
     assert "100%" in last and "6/6" in last and "val_mre 2.071" in last and "left" in last
 
 
-def test_progress_of_an_evaluation():
+def test_loss_is_smoothed_and_time_left_counts_from_the_resumption(monkeypatch):
+    """Ten seconds per iteration; the training is resumed after iteration 4 of 10."""
+    now, losses = [0.0], iter([2.0, 4.0, 0.0, 0.0, 0.0, 0.0])
+    monkeypatch.setattr("monai_landmarks.handlers.training_progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def step(engine, batch):
+        now[0] += 10.0
+        return {"loss": next(losses)}
+
+    stream, trainer = io.StringIO(), Engine(step)
+    TrainingProgress(stream=stream, seconds=0).attach(trainer)
+    trainer.load_state_dict({"epoch": 2, "epoch_length": 2, "max_epochs": 5})
+    trainer.run([0, 1])
+    lines = stream.getvalue().splitlines()
+    # 2, then 0.95 * 2 + 0.05 * 4, then 0.95 of it
+    assert ["loss 2," in lines[0], "loss 2.1," in lines[1], "loss 1.995," in lines[2]] == [True] * 3
+    assert lines[0].endswith("0:10 elapsed, about 0:50 left") and "iteration 5/10 (50 %)" in lines[0]
+    assert lines[1].endswith("0:20 elapsed, about 0:40 left") and lines[4].endswith("0:50 elapsed, about 0:10 left")
+    assert lines[-1].endswith("1:00 elapsed")
+
+
+def test_progress_of_an_evaluation(monkeypatch):
+    monkeypatch.setattr("monai_landmarks.handlers.training_progress.time", SimpleNamespace(monotonic=lambda: 0.0))
     stream = io.StringIO()
     evaluator = make_evaluator(make_cases(), [TrainingProgress(stream=stream, seconds=0, desc="evaluation")])
     evaluator.run(1)

@@ -201,6 +201,19 @@ def test_gross_errors_count_as_half_of_the_extent(tmp_path):
     trainer.run()
     np.testing.assert_allclose(spy.told[0].error, [2.0] * 3, rtol=1e-5)  # the mean of 0, 1, 2, 3 and 4
 
+    class Infinite(AddPrediction):
+        def __call__(self, item):
+            item = super().__call__(item)
+            if item["number"] == 4:
+                item["pred_points"] = item["pred_points"] + float("inf")
+            return item
+
+    spy = Spy()
+    trainer, handler, _, _ = training(tmp_path / "infinite", spy, epochs=1, postprocessing=Infinite())
+    handler.validator.data_loader = DataLoader(Dataset(alone), batch_size=5)
+    trainer.run()
+    np.testing.assert_allclose(spy.told[0].error, [1.5] * 3, rtol=1e-5)  # an infinite error does not count
+
 
 def test_a_schedule_needs_no_validation(tmp_path):
     trainer, handler, _, loss = training(tmp_path, LinearSigma(6.0, 2.0, until=1.0), validated=False)

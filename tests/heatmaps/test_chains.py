@@ -165,3 +165,10 @@ def test_no_candidates_and_one_landmark():
 def test_bad_arguments(call):
     with pytest.raises(ValueError):
         call()
+
+
+@pytest.mark.parametrize("extent,chosen", [((-300.0, 0.0), 0), ((-110.0, 0.0), -1), ((-300.0, -90.0), -1)])
+def test_a_weak_start_counts_only_away_from_both_borders(extent: tuple[float, float], chosen: int) -> None:
+    points = torch.tensor([[[0.0, 100.0]], [[math.nan, math.nan]]])
+    scores = torch.tensor([[0.4], [math.nan]])  # above the threshold of 0.25, below that of a start, 0.5
+    assert choose_by_sequence(points, scores, (0.0, -1.0), extent).tolist() == [chosen, -1]

@@ -169,3 +169,20 @@ def test_no_maps_give_no_points(shape):
     decoded = decode_heatmaps(torch.zeros(shape), spatial_dims=2)
     assert decoded.points.shape == (*shape[:-2], 2)
     assert decoded.scores.shape == shape[:-2] and decoded.covariances.shape == (*shape[:-2], 2, 2)
+
+
+def test_noise_at_a_peak_beyond_the_border() -> None:
+    """The center is 3 voxels outside. Noise makes some fits narrow and very high, with a center much nearer than it is."""
+    center, noise = torch.tensor([[-3.0, 17.3]]), torch.Generator().manual_seed(3)
+    peak = gaussian_heatmaps(center, (40, 36), sigma=2.0)
+    maps = peak / peak.max() + 0.02 * torch.randn(200, 40, 36, generator=noise)
+    error = (decode_heatmaps(maps, spatial_dims=2).points - center).norm(dim=-1)
+    assert error.mean() < 1
+
+
+@pytest.mark.parametrize("center", [(20.0, 18.0), (0.0, 18.0), (0.0, 0.0)])
+def test_the_fit_starts_with_the_width_of_the_peak(center: tuple[float, float]) -> None:
+    """Also where half or three quarters of the peak are outside the image."""
+    maps = gaussian_heatmaps(torch.tensor([center]), (40, 36), sigma=4.0)
+    start = decode_heatmaps(maps, spatial_dims=2, iterations=0).covariances[0]
+    assert start.diagonal().sqrt().tolist() == pytest.approx([4.0, 4.0], rel=0.15)

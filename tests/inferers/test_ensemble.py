@@ -92,6 +92,21 @@ def test_the_mirror_image_says_nothing_of_what_is_on_one_side_only(points):
         assert name == "covariances" or not torch.allclose(both[name][:, 1], values[:, 1])
 
 
+def test_the_covariance_of_what_is_on_one_side_only_is_that_of_the_image():
+    image = torch.zeros(1, 1, 8, 6)
+    image[..., 0, :] = 1
+
+    def inferer(images, network):
+        variance = 4.0 if images[0, 0, 0, 0] == 1 else 9.0
+        covariances = variance * torch.eye(2).expand(1, 3, 2, 2)
+        return {"points": torch.full((1, 3, 2), 3.0), "scores": torch.ones(1, 3), "covariances": covariances}
+
+    found = FlipEnsembleInferer(0, PAIRS, NAMES, inferer, one_sided=["middle"])(image, None)["covariances"][0]
+    torch.testing.assert_close(found[1], 4 * torch.eye(2))
+    # the mean of both, and the spread of points that are one voxel apart along the first axis
+    torch.testing.assert_close(found[0], torch.diag(torch.tensor([6.5 + 0.5, 6.5])))
+
+
 def test_nested_flips_are_four_members():
     net, images = make_net(2, "cpu"), torch.rand(1, 1, *SIZES[2])
     with torch.no_grad():

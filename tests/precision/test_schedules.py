@@ -66,7 +66,8 @@ def test_calibrated_is_the_error_along_an_axis():
     decision = one.update(evaluation([4.0, 4.0], [1.0, NAN], square=[35.0, NAN], progress=0.5))
     mean = (0.9 * 1 + 35) / 1.9
     assert decision.sigma.tolist() == pytest.approx([2 * (mean / 2) ** 0.5, 2 * 0.5**0.5])
-    assert one.update(evaluation([7.0, 7.0], [1.0, 1.0], progress=0.95)).sigma.tolist() == [7.0, 7.0]
+    for after in (0.9, 0.95):  # from `until` on sigma stays the same
+        assert one.update(evaluation([7.0, 7.0], [1.0, 1.0], progress=after)).sigma.tolist() == [7.0, 7.0]
     unknown = CalibratedSigma(2).update(evaluation([4.0, 4.0], [NAN, 0.1], progress=0.5))
     assert unknown.sigma.tolist() == [4.0, 1.0]  # what is not known stays; not below the range
 

@@ -141,6 +141,12 @@ def test_settled_freezes_where_it_is():
     assert sigmas(feed(search(Script(moves, gain=0.5), only(settled=3)), [1.0] * 4)) == [5.0, 6.25, 7.812, 9.766]
 
 
+def test_a_move_that_is_not_allowed_is_no_gain():
+    """The agent prefers GROW, but sigma is at its upper bound: nothing is better than to keep it."""
+    decisions = feed(search(Script([[Action.KEEP]] * 4, gain=1.0), only(settled=3)), [1.0] * 4, sigma=10.0)
+    assert decisions[1].stopped == ("",) and decisions[2].stopped == ("settled",)
+
+
 def test_a_stopped_landmark_is_frozen_and_teaches_nothing_more():
     moves = [[Action.GROW, Action.STOP], [Action.GROW, Action.STOP], [Action.SHRINK, Action.GROW], [1, 2], [1, 2]]
     agent = Script(moves)

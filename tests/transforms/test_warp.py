@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -159,6 +159,15 @@ def test_unit_and_rotation_respect_spacing() -> None:
     np.testing.assert_allclose(voxels.numpy(), [[33.0, 19.0]], atol=1e-5)
     turned = RandLandmarkWarp(rotate_range=(math.pi / 2,) * 2, prob=1.0)(image, point)[1]
     np.testing.assert_allclose(turned.numpy(), [[20.0, 17.5]], atol=1e-5)  # 5 mm are 2.5 pixels of 2 mm
+
+
+@pytest.mark.parametrize("unit, expected", [("voxel", [2.0, 3.0]), ("mm", [4.0, 1.5])])
+def test_elastic_displacements_respect_spacing(unit: Literal["voxel", "mm"], expected: list[float]) -> None:
+    """A field that is the same everywhere is a translation."""
+    image = MetaTensor(torch.zeros(1, 41, 31), affine=torch.diag(torch.tensor([0.5, 2.0, 1.0, 1.0])))
+    point = torch.tensor([[20.0, 15.0]])
+    moved = RandLandmarkWarp(elastic_range=[(2, 2), (3, 3)], unit=unit, prob=1.0)(image, point)[1]
+    np.testing.assert_allclose((moved - point).abs().numpy(), [expected], atol=1e-5)
 
 
 @pytest.mark.parametrize("points_type", ["numpy", "torch", "meta"])
