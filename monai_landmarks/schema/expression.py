@@ -318,7 +318,7 @@ def _parse(text: str) -> ast.expr:
     try:
         return ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
-        raise _ExpressionError(f"{text!r} is no expression ({error.msg}).") from None
+        raise _ExpressionError(f"{text!r} is not an expression ({error.msg}).") from None
     except (ValueError, RecursionError, MemoryError) as error:  # a null byte, or nested too deeply for the parser
         raise _ExpressionError(f"not an expression that can be read ({error or type(error).__name__}).") from None
 

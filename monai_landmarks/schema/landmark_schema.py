@@ -268,7 +268,7 @@ def _require_distinct(place: str, names: Sequence[str], taken: Sequence[str] = (
 
 def _require_valid_color(place: str, color: str) -> None:
     if not re.fullmatch("#[0-9a-fA-F]{6}", color):
-        raise ValueError(f"{place}: {color!r} is no color; expected '#rrggbb' with hexadecimal digits.")
+        raise ValueError(f"{place}: {color!r} is not a color; expected '#rrggbb' with hexadecimal digits.")
 
 
 def _require_valid_measurement(measurement: Measurement, term: Term) -> None:

@@ -156,7 +156,7 @@ class _Object:
 
     def __init__(self, value: Any, place: str) -> None:
         if not isinstance(value, Mapping):
-            raise ValueError(f"{place or 'the file'}: {_short(value)} is no object; expected keys with values.")
+            raise ValueError(f"{place or 'the file'}: {_short(value)} is not an object; expected keys with values.")
         name = value.get("name")
         # landmarks.nasion is easier to find than landmarks[1]
         self.place = f"{place[: place.rindex('[')]}.{name}" if place.endswith("]") and isinstance(name, str) else place
@@ -218,7 +218,7 @@ def _measurement_class(value: Any, place: str) -> MeasurementClass:
 def _list_of(read: Callable[[Any, str], Any]) -> Callable[[Any, str], list[Any]]:
     def read_list(value: Any, place: str) -> list[Any]:
         if not isinstance(value, list):
-            raise ValueError(f"{place}: {_short(value)} is no list; expected a list.")
+            raise ValueError(f"{place}: {_short(value)} is not a list; expected a list.")
         return [read(item, f"{place}[{i}]") for i, item in enumerate(value)]
 
     return read_list
@@ -227,7 +227,7 @@ def _list_of(read: Callable[[Any, str], Any]) -> Callable[[Any, str], list[Any]]
 def _mapping_of(read: Callable[[Any, str], Any]) -> Callable[[Any, str], dict[str, Any]]:
     def read_mapping(value: Any, place: str) -> dict[str, Any]:
         if not isinstance(value, Mapping):
-            raise ValueError(f"{place}: {_short(value)} is no object; expected keys with values.")
+            raise ValueError(f"{place}: {_short(value)} is not an object; expected keys with values.")
         return {_text(key, place): read(item, f"{place}.{key}") for key, item in value.items()}
 
     return read_mapping
@@ -243,26 +243,26 @@ def _names(value: Any, place: str) -> tuple[str, ...]:
 def _pair(value: Any, place: str) -> tuple[str, ...]:
     names = _names(value, place)
     if len(names) != 2:
-        raise ValueError(f"{place}: {_short(value)} is no pair; expected two names of landmarks.")
+        raise ValueError(f"{place}: {_short(value)} is not a pair; expected two names of landmarks.")
     return names
 
 
 def _text(value: Any, place: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{place}: {_short(value)} is no text; expected text that is not blank.")
+        raise ValueError(f"{place}: {_short(value)} is not text; expected text that is not blank.")
     return value
 
 
 def _number(value: Any, place: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e300:
-        raise ValueError(f"{place}: {_short(value)} is no number; expected a finite number.")
+        raise ValueError(f"{place}: {_short(value)} is not a number; expected a finite number.")
     return float(value)
 
 
 def _whole_number(value: Any, place: str) -> int:
     number = _number(value, place)
     if number != int(number):
-        raise ValueError(f"{place}: {_short(value)} is no whole number; expected one.")
+        raise ValueError(f"{place}: {_short(value)} is not a whole number; expected one.")
     return int(number)
 
 

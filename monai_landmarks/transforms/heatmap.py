@@ -347,6 +347,7 @@ class HeatmapToLandmarks(Transform):
 
     def _of_sigma(self, covariances: torch.Tensor) -> torch.Tensor:
         """Return the covariances that sigma gives, in the shape of ``covariances``."""
+        assert self.sigma is not None  # the constructor requires it for this covariance
         sigma = expand_sigma(self.sigma, *covariances.shape[-3:-1])
         return sigma_covariance(sigma).to(covariances).expand_as(covariances)
 

@@ -150,7 +150,7 @@ def test_parts_of_the_challenge(tmp_path: Path) -> None:
     ]
     with pytest.raises(ValueError, match="dataset-verse20training"):
         verse_datalist(data, editions=("verse20",))
-    with pytest.raises(ValueError, match="'T0' is no vertebra"):
+    with pytest.raises(ValueError, match="'T0' is not a vertebra"):
         verse_datalist(data, names=["T0"])
     (data / "dataset-verse19test").rename(data / "dataset-03test")  # as VerSe'20 comes from its other address
     both = verse_datalist(data, editions=("verse19", "verse20"))

@@ -310,7 +310,7 @@ def load_landmark_datalist(
         NaN.
 
     Raises:
-        ValueError: if the file is no datalist or has no such section.
+        ValueError: if the file is not a datalist or has no such section.
     """
     in_memory = isinstance(path, Mapping)
     with naming_file("datalist" if in_memory else path):
@@ -376,7 +376,7 @@ def load_landmark_definition(path: str | os.PathLike | Mapping[str, Any]) -> dic
         path: JSON file of the datalist, or its content.
 
     Raises:
-        ValueError: if the file is no datalist of landmarks.
+        ValueError: if the file is not a datalist of landmarks.
     """
     in_memory = isinstance(path, Mapping)
     with naming_file("datalist" if in_memory else path):
@@ -396,7 +396,7 @@ def load_landmark_pairs(path: str | os.PathLike | Mapping[str, Any]) -> list[lis
         pairs of names; empty if the datalist declares none.
 
     Raises:
-        ValueError: if the file is no datalist of landmarks.
+        ValueError: if the file is not a datalist of landmarks.
 
     Example:
         >>> load_landmark_pairs({"landmarks": {"names": ["left", "right"], "pairs": [["left", "right"]]}})

@@ -319,7 +319,7 @@ def _checked_pairs(pairs: Iterable[Sequence[str]], names: tuple[str, ...]) -> tu
     known, taken, result = set(names), set(), []
     for pair in pairs:
         if isinstance(pair, str) or len(pair) != 2:
-            raise ValueError(f"left-right pair {pair!r} is no pair; expected two landmark names.")
+            raise ValueError(f"left-right pair {pair!r} is not a pair; expected two landmark names.")
         for name in pair:
             if name not in known:
                 raise ValueError(f"left-right pair {tuple(pair)} names {name!r}, which is not among the landmarks.")

@@ -58,7 +58,7 @@ def ensure_matrices(matrices: ArrayLike, points: np.ndarray, names: Sequence[str
         what: name of the matrices, for errors.
 
     Raises:
-        ValueError: if the shape differs, or a matrix is no covariance.
+        ValueError: if the shape differs, or a matrix is not a covariance.
     """
     result = np.array(matrices, dtype=np.float64)
     if result.shape != (*points.shape, points.shape[1]):

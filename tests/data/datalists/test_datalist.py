@@ -135,7 +135,7 @@ def test_build_from_files_that_are_told_by_what_they_hold(tmp_path):
     (tmp_path / "README.txt").write_text("Read me.")
     datalist = build_datalist(tmp_path, tmp_path, tmp_path / "datalist.json", spacing=0.5, val_frac=0.0)
     assert [item["label"] for item in items(datalist)] == ["a.json", "b.txt"]
-    # what is written stands among them, and is no landmark file either
+    # what is written stands among them, and is not a landmark file either
     assert build_datalist(tmp_path, tmp_path, tmp_path / "datalist.json", spacing=0.5, val_frac=0.0) == datalist
     (tmp_path / "a.json").write_text((tmp_path / "a.json").read_text()[:50])
     with pytest.raises(ValueError, match=r"a\.json: line \d+: not valid JSON"):

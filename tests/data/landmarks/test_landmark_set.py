@@ -145,7 +145,7 @@ def test_2d_points_in_another_plane():
         (["a", "b"], [[0, 0]] * 2, {"pairs": [("a", "x")]}, "names 'x', which is not among"),
         (["a", "b", "c"], [[0, 0]] * 3, {"pairs": [("a", "b"), ("c", "a")]}, "'a' is in two"),
         (["a"], [[0, 0]], {"pairs": [("a", "a")]}, "twice in one"),
-        (["a", "b"], [[0, 0]] * 2, {"pairs": ["ab"]}, "'ab' is no pair"),
+        (["a", "b"], [[0, 0]] * 2, {"pairs": ["ab"]}, "'ab' is not a pair"),
         (["a"], [[0, 0]], {"coordinate_system": "XYZ"}, "'XYZ' is unknown; expected one of RAS, LPS, index"),
     ],
 )

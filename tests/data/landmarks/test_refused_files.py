@@ -42,7 +42,7 @@ SHAPE = {"label": "tip", "points": [[1, 2]], "shape_type": "point", "group_id": 
         ),
         ("coco", {**COCO, "images": [{"id": 1, "file_name": " "}]}, "file_name is .* expected a name"),
         ("labelme", {}, "no list 'shapes'"),
-        ("labelme", {"shapes": [{**SHAPE, "group_id": 1.5}]}, "group_id is no number"),
+        ("labelme", {"shapes": [{**SHAPE, "group_id": 1.5}]}, "group_id is not a number"),
         ("nnlandmark.json", {"a": 1}, "no cases of named points"),
     ],
 )

@@ -103,7 +103,7 @@ def read_numbers(path: Path, columns: int, rows: int) -> list[list[float]]:
         rows: expected number of rows.
 
     Raises:
-        ValueError: if the table has another shape or a cell is no number.
+        ValueError: if the table has another shape or a cell is not a number.
     """
     table = _rows(path)
     if table and re.fullmatch(r"[A-Za-z_ ]+", table[0][1][0]):

@@ -72,7 +72,7 @@ def read_verse(path: Path, image: str | os.PathLike | None = None) -> LandmarkSe
         image: image of the centroids, for its shape and orientation.
 
     Raises:
-        ValueError: if the file is malformed, states no directions, has a label that is no vertebra or occurs twice, or
+        ValueError: if the file is malformed, states no directions, has a label that is not a vertebra or occurs twice, or
             there is no image.
     """
     content = load_json(read_text(path))
@@ -113,7 +113,7 @@ def write_verse(path: Path, landmark_set: LandmarkSet, image: str | os.PathLike 
         image: the image, for its directions.
 
     Raises:
-        ValueError: if the points are not 3-D pixel index, a landmark is no vertebra, or there is no image.
+        ValueError: if the points are not 3-D pixel index, a landmark is not a vertebra, or there is no image.
     """
     require_index(landmark_set, "VerSe's files")
     require_names(landmark_set, VERSE_LANDMARKS, "vertebrae")

@@ -91,7 +91,7 @@ def verse_datalist(
     """
     unknown = [name for name in names if name not in VERSE_LANDMARKS]
     if unknown:
-        raise ValueError(f"{unknown[0]!r} is no vertebra of VerSe; they are {', '.join(VERSE_LANDMARKS)}.")
+        raise ValueError(f"{unknown[0]!r} is not a vertebra of VerSe; they are {', '.join(VERSE_LANDMARKS)}.")
     sections = {f"{edition}{part}": section for section, part in _SECTIONS.items() for edition in editions}
     found: dict[str, list[LabeledImage]] = {section: [] for section in _SECTIONS}
     for part, image, centroids in verse_files(root_dir):

@@ -79,7 +79,7 @@ def read_afids(path: Path) -> LandmarkSet:
     """Read the 32 fiducials by their numbers; descriptions are ignored. Fiducials that are not in the file are missing.
 
     Raises:
-        ValueError: if the file is malformed, or a label is no number from 1 to 32.
+        ValueError: if the file is malformed, or a label is not a number from 1 to 32.
     """
     found = read_fcsv(path)
     require_names(found, tuple(_NUMBERS), "labels of AFIDs")

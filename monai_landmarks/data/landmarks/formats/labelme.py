@@ -127,5 +127,5 @@ def _read_name(shape: dict[str, Any], where: str) -> str:
     if not isinstance(label, str) or not label.strip():
         raise ValueError(f"{where}: no label; expected the name of the landmark.")
     if group is not None and type(group) not in (int, str):
-        raise ValueError(f"{where} ({label!r}): group_id is no number; expected a whole number or null.")
+        raise ValueError(f"{where} ({label!r}): group_id is not a number; expected a whole number or null.")
     return label if group is None else f"{label}_{group}"

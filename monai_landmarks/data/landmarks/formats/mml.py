@@ -39,7 +39,7 @@ def read_mml(path: Path, names: Sequence[str] | None = None) -> LandmarkSet:
         names: names of the landmarks, which the file does not store. Default: 1, 2, ...
 
     Raises:
-        ValueError: if the file is no array of points.
+        ValueError: if the file is not an array of points.
     """
     points = read_array(path.read_bytes())
     if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind not in "fiu":

@@ -56,7 +56,7 @@ def read_npz(path: Path) -> LandmarkSet:
     """Read an archive.
 
     Raises:
-        ValueError: if the file is no archive of arrays, or an array has the wrong type or shape.
+        ValueError: if the file is not an archive of arrays, or an array has the wrong type or shape.
     """
     arrays = _read_arrays(path)
     missing = [key for key in _NEEDED if key not in arrays]
