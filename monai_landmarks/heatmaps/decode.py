@@ -33,19 +33,19 @@ __all__ = [
 DecodingMethod = Literal["gaussian", "centroid", "argmax"]
 
 # The fit ends when no center (voxels) and no covariance (square voxels) changes by more than this. A thousandth of a
-# voxel is # below the error that noise leaves.
+# voxel is below the error that noise leaves.
 _CONVERGED = 1e-3
 # Share of the peak above which a voxel belongs to it. Half is high enough to exclude background and neighboring peaks,
-# and low # enough to include more than one voxel.
+# and low enough to include more than one voxel.
 _HALF = 0.5
 # Limits of the fitted sigma: in voxels, since a narrower Gaussian is a single voxel, whose width is undetermined; and
-# in radii # of the neighborhood, which a wider Gaussian fills with a constant.
+# in radii of the neighborhood, which a wider Gaussian fills with a constant.
 _SMALLEST_SIGMA, _LARGEST_SIGMA = 0.3, 4.0
 # Limit of the fitted height: within a factor of e of the maximum. A peak can be higher than its voxels, if it is narrow
-# or its # center is outside the image. Without a limit, noise makes some of these fits narrow and very high.
+# or its center is outside the image. Without a limit, noise makes some of these fits narrow and very high.
 _LOG_HEIGHT = 1.0
 # Added to the diagonal of the normal equations, as a share of its largest entry. It keeps them solvable where the
-# weights # vanish on all but a few voxels, and is small enough not to move the result: float64 resolves 1e-16.
+# weights vanish on all but a few voxels, and is small enough not to move the result: float64 resolves 1e-16.
 _DAMPING = 1e-9
 
 

@@ -117,7 +117,7 @@ def gaussian_factors(
     missing = points.isnan().any(dim=-1, keepdim=True)
     centers = torch.where(missing, torch.zeros_like(points), points).to(work)
     # A product of factors that are smaller would be a denormal number, which a CPU multiplies a hundred times more
-    # slowly. float16 # keeps the limit of float32: its own would cut visible parts of the Gaussian, and hardware
+    # slowly. float16 keeps the limit of float32: its own would cut visible parts of the Gaussian, and hardware
     # handles its denormals.
     smallest = torch.finfo(torch.float32 if dtype == torch.float16 else dtype).tiny ** (1 / spatial_dims)
     factors = []

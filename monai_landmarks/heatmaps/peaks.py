@@ -31,7 +31,7 @@ from .decode import (
 __all__ = ["find_peaks", "local_maxima", "peak_reach", "suppress_peaks"]
 
 # Local maxima per peak that go into the suppression. A sphere of the suppression can hold several local maxima, since
-# the box in # which one of them is the highest is smaller; more of them than this are rare.
+# the box in which one of them is the highest is smaller; more of them than this are rare.
 _LOCAL_MAXIMA = 8
 
 

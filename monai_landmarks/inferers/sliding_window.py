@@ -43,8 +43,8 @@ __all__ = ["SlidingWindowLandmarkInferer"]
 # Largest size of a cell along each axis, in voxels. Smaller cells have closer bounds, but there are more of them.
 _CELL_SIZE = 16
 # The second pass stitches all cells whose bound is at least this share of the highest one. The maximum in a cell is
-# rarely # below this share of its bound, so that a third pass is rarely needed. Stitching a few cells more costs less
-# than running the # network on their windows once more.
+# rarely below this share of its bound, so that a third pass is rarely needed. Stitching a few cells more costs less
+# than running the network on their windows once more.
 _NEAR = 0.7
 # Default number of candidates per peak: a peak at the corner of a cell lies in eight cells in 3-D.
 _CELLS_OF_PEAK = 8
@@ -345,7 +345,7 @@ class _Bounds:
     def __init__(self, layout: _Layout, num_cases: int) -> None:
         self.layout, self.num_cases = layout, num_cases
         # A blended value is the sum over the windows of share * h. It is at most the sum of the largest terms in the
-        # cell. As a # weighted mean, it is also at most the largest h.
+        # cell. As a weighted mean, it is also at most the largest h.
         self.sums: torch.Tensor | None = None
         self.largest: torch.Tensor | None = None
 

@@ -129,8 +129,8 @@ def require_followable_chain(transform: Any, image_keys: KeysCollection) -> None
     if getattr(transform, "_chain_checked", False):
         return
     # The call stack is the only way from a transform to its chain. MONAI gives a transform no reference to the Compose
-    # that holds # it: Compose.__call__ passes only the data on, and its constructor calls nothing on transforms that
-    # are not random. A # Compose of our own would not see chains in users' scripts and bundles.
+    # that holds it: Compose.__call__ passes only the data on, and its constructor calls nothing on transforms that
+    # are not random. A Compose of our own would not see chains in users' scripts and bundles.
     callers = [
         frame.f_locals.get("self") for frame, _ in traceback.walk_stack(None) if frame.f_code.co_name == "__call__"
     ]

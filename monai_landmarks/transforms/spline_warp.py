@@ -38,7 +38,7 @@ __all__ = ["SplineWarp"]
 
 _DEGREE = 3
 # Samples of the gradient of the elastic field, per axis and interval of the control grid. Between them the gradient of
-# a cubic # spline changes little, and the limit of 0.8 leaves room below 1.
+# a cubic spline changes little, and the limit of 0.8 leaves room below 1.
 _SAMPLES_PER_SPAN = 4
 
 
@@ -217,7 +217,7 @@ class SplineWarp:
         normalized = (2 * mapped + 1) / shape - 1
         device = torch.device(device)
         # float64: TF32 products of a GPU are off by a tenth of a pixel. The last axis goes first, so that each product
-        # writes its # result in the final memory order. The first axis, the only large product, goes last.
+        # writes its result in the final memory order. The first axis, the only large product, goes last.
         field = torch.from_numpy(normalized[..., ::-1].copy()).to(device)
         for axis in reversed(range(len(shape))):
             size = field.shape[axis]
