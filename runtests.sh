@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Sets up .venv and runs everything that must hold: lint, format, types, all tests (with doctests, notebooks, the wheel).
 #
-#   ./runtests.sh             everything, with the branches of the package that no test takes
+#   ./runtests.sh             everything
+#   ./runtests.sh --coverage  everything, and a list of the lines and branches that no test runs (takes up to half as long again)
 #   ./runtests.sh --lint      only lint, format and types
 #   ./runtests.sh --fix       let the tools correct what they can, then stop
 #   ./runtests.sh PATH ...    only the tests named, passed on to pytest
@@ -23,6 +24,12 @@ lint() {
     step pyrefly check --summary=none
 }
 
+run_tests() {
+    # one thread per process and one process per core: the tests are many and small
+    export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+    step pytest -q -n "${TEST_PROCESSES:-2}" --durations=10 "$@"
+}
+
 case "${1:-}" in
     --lint)
         lint
@@ -32,15 +39,12 @@ case "${1:-}" in
         step black --quiet "${code[@]}"
         step ruff check --fix "${code[@]}"
         ;;
+    --coverage)
+        lint
+        run_tests --cov
+        ;;
     *)
-        # coverage takes time, and says something only where all tests run; for some tests pytest's own --cov adds it
-        coverage=()
-        if [ $# -eq 0 ]; then
-            lint
-            coverage=(--cov)
-        fi
-        # one thread per process and one process per core: the tests are many and small
-        export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-        step pytest -q -n "${TEST_PROCESSES:-2}" --durations=10 ${coverage[@]+"${coverage[@]}"} "$@"
+        [ $# -gt 0 ] || lint
+        run_tests "$@"
         ;;
 esac
