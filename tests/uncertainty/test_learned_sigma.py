@@ -32,10 +32,10 @@ def test_read_as_saved(tmp_path, shape):
 def test_something_else_is_refused(tmp_path, content):
     path = tmp_path / "model_sigma.pt"
     torch.save(content, path)
-    with pytest.raises(ValueError, match="model_sigma.pt: (holds no learned sigma|expected a positive sigma)"):
+    with pytest.raises(ValueError, match="model_sigma.pt: (contains no learned sigma|expected a positive sigma)"):
         load_sigma(path)
     path.write_bytes(b"no archive")
-    with pytest.raises(ValueError, match="holds no learned sigma"):
+    with pytest.raises(ValueError, match="contains no learned sigma"):
         load_sigma(path)
     with pytest.raises(ValueError, match="there is no such file"):
         load_sigma(tmp_path / "absent.pt")
