@@ -67,12 +67,10 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
     in up to three passes:
 
     1. All windows. For each landmark and cell, the pass computes an upper bound of the blended values: the sum over the
-    windows
-       of the largest weighted value in the cell, or the largest value of any window, whichever is smaller.
+       windows of the largest weighted value in the cell, or the largest value of any window, whichever is smaller.
     2. The windows that overlap the best cells of any landmark. The pass stitches these cells and finds their maximum.
     3. The windows that overlap other cells whose bound is above this maximum, up to ``candidates`` cells per landmark.
-    The pass
-       stitches them, too. It is rarely needed.
+       The pass stitches them, too. It is rarely needed.
 
     So the network runs only once on most windows, which are far from any landmark.
 
@@ -81,8 +79,8 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
     where a landmark can be mistaken for its neighbor. The second pass then stitches all cells whose bound is above
     ``threshold``, up to ``candidates`` of them, and there is no third pass.
 
-    Beside the network and the image, the memory needed is that of one volume of blending weights for all landmarks, and
-    per landmark a few boxes of at most 28 voxels per axis (at the default radius in 3-D).
+    Besides the network and the image, this needs the memory of one volume of blending weights for all landmarks, and
+    of a few boxes per landmark, of at most 28 voxels per axis (at the default radius in 3-D).
 
     Args:
         roi_size: size of a window. See MONAI's ``SlidingWindowInferer`` for this argument and the next eight.
