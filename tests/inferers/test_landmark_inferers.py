@@ -313,8 +313,8 @@ def test_other_sizes_and_arguments_are_refused():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory of the CPU is asked from Linux")
 def test_memory_does_not_grow_with_landmarks():
-    """A network of almost no memory of its own: the stitched volumes of 40 landmarks would be 60 MiB."""
-    image = torch.zeros(1, 1, 64, 64, 96)
+    """A network of almost no memory of its own: the stitched volumes of 40 landmarks would be 120 MiB."""
+    image = torch.zeros(1, 1, 64, 64, 192)
     for num_landmarks in (1, 40):
         flat = torch.rand(1, num_landmarks, 1, 1, 1)
 
@@ -323,4 +323,4 @@ def test_memory_does_not_grow_with_landmarks():
 
         inferer = SlidingWindowLandmarkInferer(roi_size=(32, 32, 32), overlap=0.25, candidates=1)
         memory = peak_memory(lambda: inferer(image, network))
-    assert memory < 36 * 2**20
+    assert memory < 60 * 2**20  # 17 MiB by itself; the rest of the process adds some
