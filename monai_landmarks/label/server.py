@@ -60,7 +60,16 @@ _ROUTERS = {
     "proxy": True,
 }
 _TASKS = ("infer", "wsi_infer", "batch_infer", "train", "activelearning", "scoring")
-_NAMES = {"image", "id", "label", "tag", "model", "strategy", "method", "session_id"}
+_NAMES = {  # parameters that are names, and what they name
+    "image": "image",
+    "id": "image",
+    "label": "label",
+    "tag": "tag",
+    "model": "model",
+    "strategy": "strategy",
+    "method": "scoring",
+    "session_id": "session",
+}
 _ONE_AT_A_TIME = ThreadPoolExecutor(1, "label-work")  # MONAI Label's app is not made for several threads
 _MANY = ThreadPoolExecutor(8, "label-pass")
 _MAX_FIELDS = 20  # text fields of a form, each up to 1 MiB in memory
@@ -168,7 +177,7 @@ def _checked(endpoint: Callable[..., Awaitable[Any]], router: str, executor: Thr
 
 def _run(endpoint: Callable[..., Any], router: str, values: dict[str, Any]) -> Any:
     with _errors_as_answers():
-        settings = _check_values(router, values)
+        settings = _check_values(router, values, makes_image=endpoint.__name__ == "api_add_image")
         if router not in ("logs", "ohif", "proxy", "login"):
             _check_names(endpoint.__name__, values, settings)
         result = asyncio.run(endpoint(**values))
@@ -177,13 +186,12 @@ def _run(endpoint: Callable[..., Any], router: str, values: dict[str, Any]) -> A
     return result
 
 
-def _check_values(router: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+def _check_values(router: str, values: Mapping[str, Any], makes_image: bool) -> Mapping[str, Any]:
     """Check the values of a request by the names of their parameters, and return the settings in them."""
     settings: Mapping[str, Any] = {}
     for key, value in values.items():
-        if key in _NAMES and isinstance(value, str):
-            for part in value.split("/") if value and _is_remote() else [value] if value else []:
-                require_name(part, f"{key}")
+        if key in _NAMES and isinstance(value, str) and value:
+            _check_name(key, value, makes_image)
         elif key == "path":
             require_path(value, "the path")
         elif hasattr(value, "filename"):
@@ -205,6 +213,17 @@ def _check_values(router: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
     if router == "proxy" and not _is_remote():
         raise HTTPException(404, "there is no DICOM server behind this server: its studies are a folder.")
     return {}
+
+
+def _check_name(key: str, value: str, makes_image: bool) -> None:
+    what = _NAMES[key]
+    try:
+        for part in value.split("/") if _is_remote() else [value]:  # MONAI Label's ids of XNAT have several parts
+            require_name(part, what)
+    except ValueError as error:
+        if makes_image or key == "tag":
+            raise
+        raise HTTPException(404, f"there is no {what} of this name: {error}") from error
 
 
 def _check_names(endpoint: str, values: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

@@ -45,7 +45,18 @@ from starlette.testclient import TestClient
 RANDOM_REQUESTS = int(os.environ.get("MONAI_LANDMARKS_FUZZ", "100"))
 URL = "http://127.0.0.1:8000"
 MODEL = "pictures"
-HOSTILE_NAMES = ("../outside/secret", "..", ".", "/nowhere/secret", "a/b", "..\\x", "a\x00b", "a\nb", ".hidden", "x" * 300)
+HOSTILE_NAMES = (
+    "../outside/secret",
+    "..",
+    ".",
+    "/nowhere/secret",
+    "a/b",
+    "..\\x",
+    "a\x00b",
+    "a\nb",
+    ".hidden",
+    "x" * 300,
+)
 
 
 NOT_NAMES = ("check_sum", "output", "images", "token")  # compared with a digest, with words; not used
