@@ -23,6 +23,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+import requests
 from click.testing import CliRunner
 from label_data import NAMES, SHAPES, oblique, random_points, spots, write_bundle_of_spots, write_image
 from label_server import LabelServer
@@ -239,7 +240,10 @@ def test_who_is_not_answered(server: LabelServer) -> None:
         assert server.ask("GET", "/info/", 403, headers=headers)["detail"]
     point = b'{"label": "p", "position": [1, 2, 3]}, '
     label = b'{"markups": [{"controlPoints": [' + point * 300_000 + b"null]}]}"
-    for body in ({"files": {"label": ("many.mrk.json", label)}}, {"data": iter([label])}):  # with and without a length
+    files = {"label": ("many.mrk.json", label)}
+    whole = requests.Request("PUT", server.url, files=files).prepare()
+    in_pieces = {"data": iter([whole.body]), "headers": {"Content-Type": whole.headers["Content-Type"]}}
+    for body in ({"files": files}, in_pieces):  # with the length in the head of the request, and without
         answer = server.ask("PUT", "/datastore/label?image=smallest", 413, **body)
         assert "larger than the 4 MiB" in answer["detail"]
     assert server.answers()
