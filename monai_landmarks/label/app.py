@@ -38,7 +38,7 @@ from .tasks import LandmarkBatchInfer, LandmarkInfer, LandmarkScoring, LandmarkS
 HTTPException, _ = optional_import("fastapi", name="HTTPException", as_type="base")
 settings, _ = optional_import("monailabel.config", name="settings")
 requests, _ = optional_import("requests")
-Mount, _ = optional_import("starlette.routing", name="Mount")
+Mount, _ = optional_import("fastapi.routing", name="Mount")
 MONAILabelApp, _ = optional_import("monailabel.interfaces.app", name="MONAILabelApp", as_type="base")
 
 __all__ = ["LandmarksApp"]

@@ -233,6 +233,19 @@ def test_inference_reads_only_images_of_the_studies(site: SimpleNamespace, clien
     assert client.post(f"/infer/{MODEL}?output=json&image=one").json()["landmarks"] == sent.json()["landmarks"]
 
 
+def test_checks_hold_under_the_server_of_monai_label(site: SimpleNamespace) -> None:
+    from monailabel.app import app as other
+    from monailabel.interfaces.utils.app import app_instance
+
+    app_instance().on_init_complete()  # as that server does at its start
+    client = TestClient(other, base_url=URL, raise_server_exceptions=False)
+    secret = str(site.root / "outside" / "secret.png")
+    assert is_refused(client.post(f"/infer/{MODEL}", params={"image": secret}), 404)
+    assert is_refused(client.put("/datastore/", params={"image": "../x"}, files=image_file(site)), 400)
+    assert len(client.post(f"/infer/{MODEL}?output=json&image=one").json()["landmarks"]) == 2
+    assert client.get("/info/").status_code == 200
+
+
 def test_settings_are_no_code(site: SimpleNamespace, client: TestClient) -> None:
     code = f"$open({str(site.root / 'ran')!r}, 'w').close()"
     for settings_sent in (
