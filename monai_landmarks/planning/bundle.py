@@ -63,7 +63,7 @@ _WINDOWS = {
     "mode": "gaussian",
 }
 
-_COPIED = ("device_pipeline.json", "multi_gpu_train.json", "tensorboard.json", "logging.conf")
+_COPIED = ("multi_gpu_train.json", "tensorboard.json", "logging.conf")
 
 
 def with_pairs(summary: DataSummary, pairs: Sequence[tuple[str, str]]) -> DataSummary:
