@@ -123,10 +123,8 @@ class AutocastInferer(Inferer):
         if isinstance(inputs, MetaTensor):
             inputs = inputs.as_tensor()
         device = inputs.device
-        if torch.is_autocast_enabled(device.type):
-            return self.inferer(inputs, network, *args, **kwargs)
         dtype = self.dtype_on(device)
-        if dtype == torch.float32:
+        if dtype == torch.float32 or torch.is_autocast_enabled(device.type):
             return self.inferer(inputs, network, *args, **kwargs)
         with torch.autocast(device.type, dtype=dtype), _WideKernelsInFloat32():
             heatmaps = self.inferer(inputs, network, *args, **kwargs)
