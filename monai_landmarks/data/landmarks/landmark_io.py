@@ -111,6 +111,7 @@ class LandmarkFormat(NamedTuple):
     supersedes: tuple[str, ...]
 
 
+_MOST_TEXT = 1 << 20  # characters
 _FORMATS: dict[tuple[str, str], LandmarkFormat] = {}
 
 
@@ -426,6 +427,8 @@ def format_to_read(path: str | os.PathLike, name: str | None = None) -> Landmark
     with naming_file(path):
         try:
             content = _content(Path(path))
+        except UnicodeDecodeError:
+            raise
         except ValueError:
             if usual is None:
                 raise
@@ -467,8 +470,9 @@ def _sharing(path: str | os.PathLike) -> list[LandmarkFormat]:
 
 
 def _content(path: Path) -> Any:
-    text = read_text(path)
-    return load_json(text) if path.name.lower().endswith(".json") else text
+    if path.name.lower().endswith(".json"):
+        return load_json(read_text(path))
+    return read_text(path, _MOST_TEXT)  # enough to recognize a format
 
 
 def _is_companion(path: Path) -> bool:
