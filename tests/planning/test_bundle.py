@@ -144,7 +144,7 @@ def test_the_loss_has_the_sigma_that_was_chosen(written):
 
 def test_preprocessing_keeps_points_and_turns_volumes(written):
     folder, plan, datalist = written
-    flow = workflow(folder, "train", **{"train#dataset#_target_": "Dataset", "augmentation": []})
+    flow = workflow(folder, "train", **{"train#dataset#cache_num": 0, "augmentation": []})
     flow.initialize()
     dims, size = plan.summary.spatial_dims, plan.choices["spatial_size"].value
     items = load_landmark_datalist(datalist)
