@@ -139,11 +139,11 @@ def check_data(
     """
     pairing = pair_landmarks(images, landmarks, coordinate_system)
     both = None if spacing is None else [float(step) for step in np.broadcast_to(np.asarray(spacing), (2,))]
-    rows = {case.source: LandmarkRows(case.source) for case in pairing.cases}
+    rows = {part.source: LandmarkRows(part.source) for case in pairing.cases for part in (case, *case.parts)}
     cases = tqdm(pairing.cases, desc="reading images", leave=False, disable=None) if has_tqdm else pairing.cases
     checked, notes, seen = [], [], {}
     for case in cases:
-        image, note = _check_image(case, both, rows[case.source])
+        image, note = _check_image(case, both, rows)
         checked.append(image)
         notes += note
         if image.shape:
@@ -154,11 +154,13 @@ def check_data(
     faults = [*pairing.faults, *([] if partial else pairing.absent), *_common_faults(checked)]
     faults += [fault for image in checked for fault in image.faults]
     result = DataCheck(pairing, checked, faults, notes)
-    result.notes[:0] = [*(pairing.absent if partial else []), *_common_notes(result)]
+    result.notes[:0] = [*pairing.notes, *(pairing.absent if partial else []), *_common_notes(result)]
     return result
 
 
-def _check_image(case: LandmarkCase, spacing: list[float] | None, rows: LandmarkRows) -> tuple[CheckedImage, list[str]]:
+def _check_image(
+    case: LandmarkCase, spacing: list[float] | None, rows: dict[Path, LandmarkRows]
+) -> tuple[CheckedImage, list[str]]:
     result = CheckedImage(case)
     try:
         image, affine = read_image(case.image, spacing)
@@ -177,7 +179,8 @@ def _check_image(case: LandmarkCase, spacing: list[float] | None, rows: Landmark
     if unknown and case.landmarks.coordinate_system != CoordinateSystem.INDEX:
         return result, notes  # the position of the points in the image depends on the spacing
     for name, fault in point_faults(case.landmarks, result.shape, affine):
-        result.faults.append(f"{rows.where(case.key, name)}: {fault[:-1]}: {case.name}.")
+        source, key = case.origin(name)
+        result.faults.append(f"{rows[source].where(key, name)}: {fault[:-1]}: {case.name}.")
     try:
         result.points = index_points(case.landmarks, result.shape, affine)
     except ValueError:  # listed among the faults
