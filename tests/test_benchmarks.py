@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import runpy
 import sys
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import torch
 from measure import peak_memory
 from PIL import Image
 from study_precision import METHODS, main, rank_correlation
+from warm_python import WarmPython
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -40,12 +40,9 @@ def test_every_benchmark_is_run():
 
 
 @pytest.mark.parametrize("script", LIMITS)
-def test_benchmark_runs(script, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [script, "--quick"])
-    threads = torch.get_num_threads()
-    runpy.run_path(str(BENCHMARKS / script), run_name="__main__")
-    torch.set_num_threads(threads)
-    written = capsys.readouterr().out
+def test_benchmark_runs(script, tmp_path):
+    command = ["-m", script.removesuffix(".py"), "--quick"]
+    written = WarmPython(command, BENCHMARKS, tmp_path / "written.txt").printed()
     for limit in LIMITS[script]:
         assert limit in written
 

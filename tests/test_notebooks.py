@@ -30,7 +30,8 @@ NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.py"))
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_runs(path, tmp_path, monkeypatch):
     def launch_kernel(command, cwd, env, **_):
-        return WarmPython(command[1:], cwd, tmp_path / "kernel.txt", env)
+        inline = {**env, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # what a kernel sets for itself
+        return WarmPython(command[1:], cwd, tmp_path / "kernel.txt", inline)
 
     monkeypatch.setattr("jupyter_client.provisioning.local_provisioner.launch_kernel", launch_kernel)
     # the setup cell asks `python` whether the package is there: it must be the one that runs this test

@@ -22,6 +22,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+
 # its first process imports these; the others are forked from it, before it has threads or has used a GPU
 START_METHOD = "forkserver"
 _CONTEXT: Any = multiprocessing.get_context(START_METHOD)
@@ -94,6 +96,8 @@ def _main(arguments: list[str], folder: str, output: str, variables: dict[str, s
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for descriptor in (1, 2):
         os.dup2(file, descriptor)
+    if "MPLBACKEND" in variables:  # which matplotlib has read already
+        matplotlib.rcParams["backend"] = variables["MPLBACKEND"]
     own, execute = os.getpid(), os.execv
 
     def stay_warm(program: str, command: Sequence[str]) -> None:
