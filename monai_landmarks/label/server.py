@@ -89,7 +89,7 @@ def make_application() -> Any:
         title=settings.MONAI_LABEL_PROJECT_NAME, docs_url="/", redoc_url="/docs", lifespan=_lifespan
     )
     application.add_exception_handler(validation_error, _answer_invalid)
-    static = Path(import_module("monailabel.endpoints").__file__).parent / "static"
+    static = Path(str(import_module("monailabel.endpoints").__file__)).parent / "static"
     application.mount("/static", import_module("fastapi.staticfiles").StaticFiles(directory=static), name="static")
     for name, passes_on in _ROUTERS.items():
         source = import_module(f"monailabel.endpoints.{name}").router

@@ -37,6 +37,7 @@ from label_data import NAMES, SHAPES, random_points, write_bundle_of_spots, writ
 from monai_landmarks.apps.label_app import make_app
 from monai_landmarks.data import LandmarkSet, write_landmarks
 from monai_landmarks.label import datastore as datastore_module
+from monai_landmarks.label.gate import Access, Gate
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed; ./setup.sh label installs it")
 from monailabel.config import settings
@@ -271,6 +272,28 @@ def test_archives_are_not_unpacked(site: SimpleNamespace, client: TestClient) ->
         tar.addfile(entry, io.BytesIO(b"x"))
     answer = client.put("/session/?uncompress=true", files={"files": ("a.tar", archive.getvalue())})
     assert is_refused(answer, 400) and not (site.root / "outside" / "planted").exists()
+
+
+def test_token_in_the_address(site: SimpleNamespace) -> None:
+    """The module for 3D Slicer keeps a path in the address of a server, but does not send headers for images."""
+    token = "0123456789abcdefghij"
+    gate = Gate(getattr(site.application, "app", site.application), Access(token=token))
+    client = TestClient(gate, base_url=URL, follow_redirects=False)
+    for path in (
+        "/info/",
+        "/datastore/image?image=one",
+        "/slicer_submit.py",
+        "/docs",
+        "/",
+        "/openapi.json",
+        "/favicon.ico",
+    ):
+        assert is_refused(client.get(path), 401)
+        assert client.get(f"/{token}{path}").status_code == 200, path
+        assert client.get(path, headers={"Authorization": f"Bearer {token}"}).status_code == 200, path
+    assert urllib.parse.urlsplit(client.get(f"/{token}/info").headers["location"]).path == f"/{token}/info/"
+    assert f'"/{token}/openapi.json"' in client.get(f"/{token}/").text.replace("'", '"')
+    assert is_refused(client.put(f"/{token}/datastore/?image=..%2Fx", files=image_file(site)), 400)
 
 
 WRONG = [
