@@ -33,6 +33,7 @@ from monai_landmarks.planning import (
     with_pairs,
     write_bundle,
 )
+from monai_landmarks.planning.bundle import literal
 from monai_landmarks.schema import Landmark, LandmarkSchema
 
 META_SCHEMA = Path(__file__).parents[1] / "bundles" / "meta_schema.json"
@@ -56,7 +57,10 @@ def written(request, datalists, tmp_path_factory):
     method, dims = request.param
     summary = summarize_datalist(datalists[dims])
     plan = make_plan(summary, method, Machine("cpu", 8 * GIB), given=SMALL)
-    folder = write_bundle(tmp_path_factory.mktemp("bundles") / f"my_{method}", plan, datalists[dims])
+    folder = tmp_path_factory.mktemp("bundles") / f"my_{method}"
+    if dims == 2:
+        folder.mkdir()  # an empty folder is as good as none
+    folder = write_bundle(folder, plan, datalists[dims])
     return folder, plan, datalists[dims]
 
 
@@ -248,6 +252,13 @@ def test_a_schema(datalists, tmp_path, method):
     ):
         with pytest.raises(ValueError, match=message):
             apply_schema(summary, wrong)
+
+
+@pytest.mark.parametrize("path", ["$HOME/d.json", "@images", "%d.json"])
+def test_paths_that_monai_would_read_as_something_else(path):
+    with pytest.raises(ValueError, match="rename or move the path"):
+        literal(path)
+    assert literal(Path("/data") / path) == f"/data/{path}"
 
 
 def test_a_folder_in_use_is_left_alone(datalists, tmp_path):
