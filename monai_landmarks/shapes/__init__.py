@@ -9,4 +9,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Shapes."""
+"""Statistics of the shapes that landmarks form: a robust model, and shapes that differ from it."""
+
+from __future__ import annotations
+
+from .alignment import Similarity, align_shapes, common_shape, fit_similarity
+from .findings import ShapeFinding, examine_shape, examine_shapes
+from .shape_model import MIN_LANDMARKS, MIN_SHAPES, Deviations, ShapeModel, fit_left_out_models, fit_shape_model

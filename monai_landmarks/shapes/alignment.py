@@ -19,6 +19,7 @@ import numpy as np
 __all__ = ["Similarity", "align_shapes", "common_shape", "fit_similarity", "nan_median"]
 
 _ROUNDS = 10  # of reweighting; the weights of a gross outlier are near zero after about five
+_SETTLED = 1e-3  # change of the weights that ends it earlier
 _REFERENCES = 12  # shapes tried as the first common shape
 _SAMPLE = 100  # shapes that each of them is compared with
 
@@ -79,18 +80,15 @@ def fit_similarity(
     return Similarity(scales, rotations, shifts)
 
 
-def align_shapes(
-    points: np.ndarray, reference: np.ndarray, spreads: np.ndarray | None = None, mirrored: bool = False
-) -> Similarity:
+def align_shapes(points: np.ndarray, reference: np.ndarray, mirrored: bool = False) -> Similarity:
     """Fit similarity transforms in which outlying landmarks have little weight.
 
-    The weights are those of a Cauchy distribution, found by iterative reweighting.
+    The weights are those of a Cauchy distribution whose width is twice the median distance of the landmarks of each
+    shape. They are found by iterative reweighting.
 
     Args:
         points: array (K, N, D), NaN where missing.
         reference: array (N, D), NaN where unknown.
-        spreads: array (N,), usual distance of each landmark from the reference. Default: for each shape, the median
-            distance of its landmarks.
         mirrored: whether to fit a rotation with a reflection.
 
     Returns:
@@ -101,11 +99,13 @@ def align_shapes(
     for _ in range(_ROUNDS):
         distances = np.linalg.norm(fit(points) - reference, axis=-1)
         usual = nan_median(distances, axis=1)[:, None]
-        if spreads is not None:
-            usual = np.minimum(np.maximum(spreads, 1e-9), np.maximum(usual, 1e-9) * 4)
         with np.errstate(invalid="ignore", divide="ignore"):
-            weights = 1 / (1 + (distances / np.maximum(2 * usual, 1e-9)) ** 2)
-        fit = fit_similarity(points, reference, np.nan_to_num(weights), mirrored)
+            new = np.nan_to_num(1 / (1 + (distances / np.maximum(2 * usual, 1e-9)) ** 2))
+        settled = np.abs(new - weights).max() < _SETTLED
+        weights = new
+        fit = fit_similarity(points, reference, weights, mirrored)
+        if settled:
+            break
     return fit
 
 

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .alignment import align_shapes
 from .shape_model import MIN_LANDMARKS, MIN_SHAPES, ShapeModel, fit_left_out_models, turn_angles
 
 __all__ = ["ShapeFinding", "examine_shape", "examine_shapes"]
@@ -56,24 +55,32 @@ class ShapeFinding:
             self.exchanged or self.displaced or self.mirrored or self.turned is not None or self.resized is not None
         )
 
-    def describe(self, names: Sequence[str]) -> str:
-        """Return what is unusual in words, without a period at the end; empty if nothing is."""
+    def describe(self, names: Sequence[str], unit: str = "mm") -> str:
+        """Return what is unusual in words, without a period at the end. Empty if nothing is unusual.
+
+        Args:
+            names: names of the landmarks.
+            unit: unit of the points, for example ``"pixels"``.
+        """
         texts = []
         if self.mirrored:
-            texts.append("the landmarks form a mirror image of the others, or all left and right landmarks are exchanged")
+            texts.append(
+                "the landmarks are a mirror image of those of other images; the image is mirrored, or left and right are exchanged"
+            )
         for first, second in self.exchanged:
             texts.append(f"landmarks {names[first]!r} and {names[second]!r} look exchanged")
         if self.displaced:
             order = sorted(self.displaced, key=lambda index: -self.displaced[index])
-            places = [f"{names[index]!r} by {self.displaced[index]:.3g} mm" for index in order[:5]]
+            places = [f"{names[index]!r} by {self.displaced[index]:.3g} {unit}" for index in order[:5]]
             more = [f"{len(order) - 5} more"] if len(order) > 5 else []
-            verb = "is" if len(order) == 1 else "are"
-            noun = "landmark" if len(order) == 1 else "landmarks"
-            texts.append(f"{noun} {', '.join([*places, *more])} {verb} away from where the others make expected")
+            noun, verb = ("landmark", "is") if len(order) == 1 else ("landmarks", "are")
+            texts.append(f"{noun} {', '.join([*places, *more])} {verb} away from the expected place")
         if self.turned is not None:
-            texts.append(f"the landmarks are turned by {self.turned:.0f} degrees against the others")
+            texts.append(f"the landmarks are turned by {self.turned:.0f} degrees against those of other images")
         if self.resized is not None:
-            texts.append(f"the landmarks are {self.resized:.2g} times as large as in the others")
+            texts.append(
+                f"the landmarks are {self.resized:.2g} times as large as in other images; the pixel size may be wrong"
+            )
         return "; ".join(texts)
 
 
@@ -112,23 +119,17 @@ def examine_shape(points: np.ndarray, model: ShapeModel) -> ShapeFinding:
 
 
 def _examine(points: np.ndarray, model: ShapeModel) -> list[ShapeFinding]:
-    deviations = model.deviations(model.align(points)(points))
-    ordinary = ~(deviations.distances > _limit(model)).any(axis=1)
+    deviations = model.compare(points)
+    ordinary = ~(deviations.distances > _OUT_OF_PLACE).any(axis=1)
     return [
         _with_pose(ShapeFinding(), shape, model) if good else _explain(shape, model)
         for shape, good in zip(points, ordinary)
     ]
 
 
-def _limit(model: ShapeModel) -> float:
-    return _OUT_OF_PLACE
-
-
 def _explain(points: np.ndarray, model: ShapeModel) -> ShapeFinding:
     """Return why a shape is not ordinary."""
-    fit = model.align(points[None], mirrored=True)
-    deviations = model.deviations(fit(points[None]))
-    if not (deviations.distances > _limit(model)).any():
+    if not (model.compare(points[None], mirrored=True).distances > _OUT_OF_PLACE).any():
         return _with_pose(ShapeFinding(mirrored=True), points, model, mirrored=True)
     displaced = _out_of_place(points, model)
     exchanged: list[tuple[int, int]] = []
@@ -157,7 +158,7 @@ def _best_exchange(points: np.ndarray, model: ShapeModel) -> tuple[tuple[int, in
     candidates = np.repeat(points[None], len(pairs), axis=0)
     rows = np.arange(len(pairs))
     candidates[rows, pairs[:, 0]], candidates[rows, pairs[:, 1]] = points[pairs[:, 1]], points[pairs[:, 0]]
-    costs = model.deviations(model.align(candidates)(candidates)).costs
+    costs = model.compare(candidates).costs
     best = int(np.argmin(costs))
     if costs[best] > _SETTLED * before:
         return None, points
@@ -191,9 +192,9 @@ def _out_of_place(points: np.ndarray, model: ShapeModel) -> dict[int, float]:
     removed: list[int] = []
     while kept.sum() > MIN_LANDMARKS:
         shape = np.where(kept[:, None], points, np.nan)[None]
-        distances = model.deviations(model.align(shape)(shape)).distances[0]
+        distances = model.compare(shape).distances[0]
         worst = int(np.nanargmax(distances)) if np.isfinite(distances).any() else -1
-        if worst < 0 or distances[worst] <= _limit(model):
+        if worst < 0 or distances[worst] <= _OUT_OF_PLACE:
             break
         removed.append(worst)
         kept[worst] = False
@@ -205,7 +206,7 @@ def _out_of_place(points: np.ndarray, model: ShapeModel) -> dict[int, float]:
         places, covariances = model.expected(aligned, kept)
         offset = aligned[index] - places[index]
         squared = offset @ np.linalg.solve(covariances[index], offset) / model.spatial_dims
-        if squared > _limit(model) ** 2:
+        if squared > _OUT_OF_PLACE**2:
             result[index] = float(np.linalg.norm(offset) / fit.scales[0])
         else:
             kept[index] = True

@@ -21,13 +21,24 @@ import numpy as np
 
 from .alignment import Similarity, align_shapes, common_shape, nan_median
 
-__all__ = ["MIN_LANDMARKS", "MIN_SHAPES", "Deviations", "ShapeModel", "fit_shape_model", "fit_left_out_models"]
+__all__ = [
+    "MIN_LANDMARKS",
+    "MIN_SHAPES",
+    "Deviations",
+    "ShapeModel",
+    "fit_left_out_models",
+    "fit_shape_model",
+    "turn_angles",
+]
 
 MIN_SHAPES = 8  # with fewer, a spread cannot be estimated
 MIN_LANDMARKS = 3  # two points always form the same shape
 
 _QUANTILES = (0.5, 0.8)
-_CHI2 = {2: (1.386294, 3.218876), 3: (2.365974, 4.641628)}  # quantiles of the squared length of a 2-D or 3-D normal vector
+_CHI2 = {
+    2: (1.386294, 3.218876),
+    3: (2.365974, 4.641628),
+}  # quantiles of the squared length of a 2-D or 3-D normal vector
 _FLOOR = 0.01  # of the size: the smallest standard deviation; a model of exact phantoms would allow nothing
 _POSE_VARIANCE = 100.0**2  # relative to the size: position, rotation and scale are as good as unknown
 _SHRINKAGES = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)  # of correlations between landmarks; the left-out shapes choose
@@ -100,6 +111,10 @@ class ShapeModel:
         """Align shapes (K, N, D) with the mean shape."""
         return align_shapes(points, self.mean, mirrored=mirrored)
 
+    def compare(self, points: np.ndarray, mirrored: bool = False) -> Deviations:
+        """Align shapes (K, N, D) and compare each landmark with its expected place given the others."""
+        return self.deviations(self.align(points, mirrored)(points))
+
     def deviations(self, aligned: np.ndarray) -> Deviations:
         """Compare each landmark of aligned shapes (K, N, D) with its expected place given the others.
 
@@ -124,7 +139,7 @@ class ShapeModel:
             squared = np.maximum((q * r).sum(axis=-1), 0) / dims / self.factors[pattern]
             place = np.ix_(rows, np.flatnonzero(pattern))
             distances[place], offsets[place] = np.sqrt(squared), r
-            costs[rows] = np.maximum((z.reshape(len(rows), -1) * q.reshape(len(rows), -1)).sum(axis=1), 0)
+            costs[rows] = np.maximum((z * q.reshape(z.shape)).sum(axis=1), 0)
         return Deviations(distances, offsets, costs)
 
     def own_variances(self) -> np.ndarray:
