@@ -15,4 +15,29 @@ from __future__ import annotations
 
 from .alignment import Similarity, align_shapes, common_shape, fit_similarity
 from .findings import ShapeFinding, examine_shape, examine_shapes
-from .shape_model import MIN_LANDMARKS, MIN_SHAPES, Deviations, ShapeModel, fit_left_out_models, fit_shape_model
+from .shape_model import (
+    MIN_LANDMARKS,
+    MIN_SHAPES,
+    Deviations,
+    ShapeModel,
+    fit_left_out_models,
+    fit_shape_model,
+    usable_shapes,
+)
+
+__all__ = [
+    "Deviations",
+    "MIN_LANDMARKS",
+    "MIN_SHAPES",
+    "ShapeFinding",
+    "ShapeModel",
+    "Similarity",
+    "align_shapes",
+    "common_shape",
+    "examine_shape",
+    "examine_shapes",
+    "fit_left_out_models",
+    "fit_shape_model",
+    "fit_similarity",
+    "usable_shapes",
+]

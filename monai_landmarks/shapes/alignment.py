@@ -20,6 +20,7 @@ __all__ = ["Similarity", "align_shapes", "common_shape", "fit_similarity", "nan_
 
 _ROUNDS = 10  # of reweighting; the weights of a gross outlier are near zero after about five
 _SETTLED = 1e-3  # change of the weights that ends it earlier
+_COLLAPSED = 1e-8  # size relative to the distance from the origin: all points are at one place
 _REFERENCES = 12  # shapes tried as the first common shape
 _SAMPLE = 100  # shapes that each of them is compared with
 
@@ -75,7 +76,8 @@ def fit_similarity(
     rotations = u @ vt
     with np.errstate(invalid="ignore", divide="ignore"):
         scales = np.sqrt((w * y**2).sum(axis=(1, 2)) / (w * x**2).sum(axis=(1, 2)))
-    scales = np.where(enough & np.isfinite(scales) & (scales > 0), scales, np.nan)
+    extended = np.sqrt((w * x**2).sum(axis=(1, 2))) > _COLLAPSED * np.linalg.norm(center_x, axis=-1)
+    scales = np.where(enough & extended & np.isfinite(scales) & (scales > 0), scales, np.nan)
     shifts = center_y - scales[:, None] * np.einsum("kij,kj->ki", rotations, center_x)
     return Similarity(scales, rotations, shifts)
 

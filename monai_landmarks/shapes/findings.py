@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .shape_model import MIN_LANDMARKS, MIN_SHAPES, ShapeModel, fit_left_out_models, turn_angles
+from .shape_model import MIN_LANDMARKS, MIN_SHAPES, ShapeModel, fit_left_out_models, turn_angles, usable_shapes
 
 __all__ = ["ShapeFinding", "examine_shape", "examine_shapes"]
 
@@ -100,12 +100,12 @@ def examine_shapes(points: np.ndarray) -> list[ShapeFinding] | None:
         One finding for each shape. None if there are too few shapes or landmarks to say anything: fewer than 8 shapes
         with three landmarks.
     """
-    count = np.isfinite(points).all(axis=-1).sum(axis=1)
-    usable = np.flatnonzero(count >= MIN_LANDMARKS)
+    usable = np.flatnonzero(usable_shapes(points))
     if len(usable) < MIN_SHAPES:
         return None
     models, parts = fit_left_out_models(points[usable])
-    found = [ShapeFinding()] * len(points)
+    collapsed = (np.isfinite(points).all(axis=-1).sum(axis=1) >= MIN_LANDMARKS) & ~usable_shapes(points)
+    found = [ShapeFinding(resized=0.0) if one_place else ShapeFinding() for one_place in collapsed]
     for part, model in enumerate(models):
         rows = usable[parts == part]
         for row, finding in zip(rows, _examine(points[rows], model)):
@@ -210,6 +210,11 @@ def _out_of_place(points: np.ndarray, model: ShapeModel) -> dict[int, float]:
             result[index] = float(np.linalg.norm(offset) / fit.scales[0])
         else:
             kept[index] = True
+    if not result:  # too few landmarks to leave one out
+        found = model.compare(points[None])
+        scale = model.align(points[None]).scales[0]
+        for index in np.flatnonzero(found.distances[0] > _OUT_OF_PLACE):
+            result[int(index)] = float(np.linalg.norm(found.offsets[0, index]) / scale)
     return result
 
 
@@ -217,6 +222,7 @@ def _with_pose(finding: ShapeFinding, points: np.ndarray, model: ShapeModel, mir
     """Return the finding with unusual rotation and size."""
     kept = np.isfinite(points).all(axis=1)
     kept[list(finding.displaced)] = False
+    kept &= np.isfinite(model.mean).all(axis=1)
     if kept.sum() < MIN_LANDMARKS:
         return finding
     fit = model.align(np.where(kept[:, None], points, np.nan)[None], mirrored=mirrored)

@@ -46,6 +46,7 @@ _GROSS = 6.0  # times the median distance: points that are left out of the first
 _OUTLYING = 4.0  # times the usual deviation: points that are left out of the later estimates
 _ROUNDS = 3
 _FOLDS = 10
+_SAMPLE = 100  # shapes with which the shrinkage is chosen
 
 
 @dataclass(frozen=True)
@@ -86,15 +87,19 @@ class ShapeModel:
     count: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for a JSON file."""
-        arrays = {key: getattr(self, key).tolist() for key in ("mean", "covariance", "factors")}
+        """Return plain values for a JSON file, None in place of NaN."""
+        arrays = {key: getattr(self, key).tolist() for key in ("covariance", "factors")}
+        arrays["mean"] = [None if np.isnan(point).any() else point.tolist() for point in self.mean]
         plain = {key: getattr(self, key) for key in ("size_spread", "turn_spread", "count")}
         return arrays | plain
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ShapeModel:
         """Return the model that :meth:`to_dict` stored."""
-        arrays = {key: np.asarray(values[key], dtype=np.float64) for key in ("mean", "covariance", "factors")}
+        arrays = {key: np.asarray(values[key], dtype=np.float64) for key in ("covariance", "factors")}
+        dims = len(arrays["covariance"]) // len(arrays["factors"])
+        mean = [[np.nan] * dims if point is None else point for point in values["mean"]]
+        arrays["mean"] = np.asarray(mean, dtype=np.float64)
         return cls(**arrays, **{key: values[key] for key in ("size_spread", "turn_spread", "count")})
 
     @property
@@ -171,8 +176,25 @@ class ShapeModel:
         return self.mean + offsets.reshape(-1, dims), covariances * self.factors[:, None, None]
 
 
+def usable_shapes(points: np.ndarray) -> np.ndarray:
+    """Return a mask (K,) of the shapes (K, N, D) that have three landmarks, not all at one place."""
+    known = np.isfinite(points).all(axis=-1)
+    low, high = (np.where(known[..., None], points, fill) for fill in (np.inf, -np.inf))
+    several = (low.min(axis=1) < high.max(axis=1)).any(axis=1)
+    return np.asarray((known.sum(axis=1) >= MIN_LANDMARKS) & several)
+
+
 def fit_shape_model(points: np.ndarray) -> ShapeModel:
-    """Learn the model of shapes (K, N, D) in mm, NaN where missing. Outlying points and shapes hardly count."""
+    """Learn the model of shapes (K, N, D) in mm, NaN where missing. Outlying points and shapes hardly count.
+
+    Raises:
+        ValueError: if fewer than 8 shapes have three landmarks.
+    """
+    points = points[usable_shapes(points)]
+    if len(points) < MIN_SHAPES:
+        raise ValueError(
+            f"{len(points)} shapes have {MIN_LANDMARKS} or more landmarks; a model of shape requires {MIN_SHAPES}."
+        )
     return _fit(points)[0]
 
 
@@ -180,7 +202,7 @@ def fit_left_out_models(points: np.ndarray) -> tuple[list[ShapeModel], np.ndarra
     """Learn models from all shapes but one part.
 
     Args:
-        points: array (K, N, D) in mm, NaN where missing.
+        points: array (K, N, D) in mm, NaN where missing. All are usable, see :func:`usable_shapes`.
 
     Returns:
         The models, and for each shape the index (K,) of the model that was learned without it.
@@ -192,36 +214,32 @@ def fit_left_out_models(points: np.ndarray) -> tuple[list[ShapeModel], np.ndarra
 def _fit(points: np.ndarray) -> tuple[ShapeModel, list[ShapeModel], np.ndarray]:
     mean = common_shape(points)
     size = np.sqrt(np.nanmean((mean**2).sum(axis=1)))
-    count = len(points)
-    parts = np.arange(count) % (count if count <= 2 * _FOLDS else _FOLDS)
     floor = (_FLOOR * size) ** 2
-    left_out: np.ndarray | None = None
+    parts = np.arange(len(points)) % min(_FOLDS, len(points))
+    fit = align_shapes(points, mean)
+    distances = np.linalg.norm(fit(points) - mean, axis=-1)
+    left_out = ~(distances <= _GROSS * np.maximum(nan_median(distances, axis=0), _FLOOR * size))
+    shrinkage: float | None = None
     for _ in range(_ROUNDS):
         fit = align_shapes(points, mean)
         aligned = fit(points)
-        if left_out is None:
-            distances = np.linalg.norm(aligned - mean, axis=-1)
-            usual = np.maximum(nan_median(distances, axis=0), _FLOOR * size)
-            left_out = ~(distances <= _GROSS * usual)
         used = np.where(left_out[..., None], np.nan, aligned)
         used[(left_out & np.isfinite(points).all(axis=-1)).mean(axis=1) > 0.5] = np.nan
         sums = [_Moments.of(used[parts == part]) for part in range(parts.max() + 1)]
         total = sum(sums[1:], sums[0])
-        best: tuple[float, float, np.ndarray, np.ndarray] | None = None
-        for shrinkage in _SHRINKAGES:
-            distances = np.full(points.shape[:2], np.nan)
-            offsets = np.full(points.shape, np.nan)
-            for part, own in enumerate(sums):
-                model = (total - own).model(shrinkage, floor)
-                deviations = model.deviations(aligned[parts == part])
-                distances[parts == part], offsets[parts == part] = deviations.distances, deviations.offsets
-            score = np.nansum(np.log(nan_median(np.linalg.norm(offsets, axis=-1), axis=0) + 0.1 * _FLOOR * size))
-            if best is None or score < best[0]:
-                best = score, shrinkage, _factors(np.where(left_out, np.nan, distances), mean.shape[1]), distances
-        assert best is not None
-        left_out = left_out | (best[3] / np.sqrt(best[2]) > _OUTLYING)
-        mean = total.model(best[1], floor).mean
-    _, shrinkage, factors, _ = best
+        if shrinkage is None:
+            sample = np.arange(len(points)) % -(-len(points) // _SAMPLE) == 0
+            offsets = [
+                _left_out_deviations(aligned[sample], parts[sample], total, sums, candidate, floor).offsets
+                for candidate in _SHRINKAGES
+            ]
+            errors = [nan_median(np.linalg.norm(offset, axis=-1), axis=0) for offset in offsets]
+            shrinkage = _SHRINKAGES[int(np.argmin([np.nansum(np.log(e + 0.1 * _FLOOR * size)) for e in errors]))]
+        distances = _left_out_deviations(aligned, parts, total, sums, shrinkage, floor).distances
+        factors = _factors(np.where(left_out, np.nan, distances), mean.shape[1])
+        left_out = left_out | (distances / np.sqrt(factors) > _OUTLYING)
+        mean = total.model(shrinkage, floor).mean
+    assert shrinkage is not None
     factors = np.maximum(factors, floor / total.model(shrinkage, floor).own_variances())
     turn, turn_spread = _usual_rotation(fit.rotations, mean)
     sizes = -np.log(fit.scales)
@@ -243,10 +261,26 @@ def _fit(points: np.ndarray) -> tuple[ShapeModel, list[ShapeModel], np.ndarray]:
     return finished(total), [finished(total - own) for own in sums], parts
 
 
+def _left_out_deviations(
+    aligned: np.ndarray, parts: np.ndarray, total: _Moments, sums: list[_Moments], shrinkage: float, floor: float
+) -> Deviations:
+    """Compare each shape with the model of the other parts."""
+    shape = aligned.shape
+    result = Deviations(np.full(shape[:2], np.nan), np.full(shape, np.nan), np.full(shape[0], np.nan))
+    for part, own in enumerate(sums):
+        rows = parts == part
+        found = (total - own).model(shrinkage, floor).deviations(aligned[rows])
+        result.distances[rows], result.offsets[rows], result.costs[rows] = found.distances, found.offsets, found.costs
+    return result
+
+
 def _factors(distances: np.ndarray, dims: int) -> np.ndarray:
     """Return by how much the squared deviations (K, N) exceed those of the normal distribution, per landmark (N,)."""
-    quantiles = np.nanquantile(distances**2 * dims, _QUANTILES, axis=0)
-    return np.asarray(np.nan_to_num((quantiles / np.array(_CHI2[dims])[:, None]).max(axis=0), nan=1.0))
+    factors = np.ones(distances.shape[1])
+    known = np.isfinite(distances).any(axis=0)
+    quantiles = np.nanquantile(distances[:, known] ** 2 * dims, _QUANTILES, axis=0)
+    factors[known] = (quantiles / np.array(_CHI2[dims])[:, None]).max(axis=0)
+    return factors
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from monai.utils import optional_import
 from monai_landmarks.data.images.image_files import has_spacing, image_suffix, read_image
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.landmarks.row_faults import LandmarkRows
-from monai_landmarks.shapes import MIN_LANDMARKS, MIN_SHAPES, examine_shapes
+from monai_landmarks.shapes import MIN_LANDMARKS, MIN_SHAPES, examine_shapes, usable_shapes
 from monai_landmarks.spaces import affine_spacing
 
 from .datalist_faults import first_line, index_points, point_faults
@@ -221,7 +221,7 @@ def _compare_shapes(check: DataCheck, in_pixels: bool) -> None:
     findings = examine_shapes(points)
     if findings is None:
         return
-    check.compared = int((np.isfinite(points).all(axis=-1).sum(axis=1) >= MIN_LANDMARKS).sum())
+    check.compared = int(usable_shapes(points).sum())
     for image, finding in zip(drawn, findings):
         if finding:
             unit = "pixels" if in_pixels or image.spacing is None else "mm"
