@@ -31,9 +31,8 @@ def write_contact_sheet(check: DataCheck, path: str | os.PathLike, count: int = 
     Args:
         check: from :func:`monai_landmarks.data.check_data`.
         path: picture file, for example a PNG. It is written whole or not at all.
-        count: largest number of images to draw. Images with faults or warnings are chosen first, and their
-            titles are red. The others are taken at regular
-            steps from the rest of the dataset.
+        count: largest number of images to draw. Images with faults or warnings are chosen first, and their titles are
+            red. The others are taken at regular steps from the rest of the dataset.
 
     Returns:
         Names of the images drawn. Without any, no file is written.
