@@ -25,6 +25,7 @@ import random
 import tarfile
 import threading
 import urllib.parse
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -215,6 +216,25 @@ def test_links_do_not_lead_out(site: SimpleNamespace, client: TestClient) -> Non
     assert is_refused(client.put("/datastore/", params={"image": "link"}, files=image_file(site)), 403)
     label = client.put("/datastore/label", params={"image": "one", "tag": "linked"}, files=label_file(site))
     assert is_refused(label, 403)
+
+
+def test_archive_of_the_labels_has_no_file_from_elsewhere(
+    site: SimpleNamespace, client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert client.put("/datastore/label?image=two", files=label_file(site)).status_code == 200
+    with zipfile.ZipFile(io.BytesIO(client.get("/datastore/dataset").content)) as archive:
+        assert sorted(archive.namelist()) == ["image/two.png", "label/two.mrk.json", "metadata.json"]
+    with monkeypatch.context() as patch:  # the datastore of another app, which follows links
+        patch.setattr(datastore_module.LandmarkDatastore, "_only_inside", lambda self, path: path)
+        label = site.studies / "labels" / "final" / "two.mrk.json"
+        label.unlink()
+        label.symlink_to(site.root / "outside" / "labels" / "one.mrk.json")
+        assert is_refused(client.get("/datastore/dataset"), 403)
+        assert is_refused(client.get("/datastore/label?label=two&tag=final"), 403)
+        label.unlink()
+    client.delete("/datastore/label?id=two&tag=final")
+    assert list(tmp_path.iterdir()) == []  # the archive is removed after it was sent
 
 
 def test_inference_reads_only_images_of_the_studies(site: SimpleNamespace, client: TestClient) -> None:
