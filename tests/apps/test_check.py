@@ -81,7 +81,7 @@ def test_the_pixel_size_of_pictures_must_be_given(hand, tmp_path):
     assert result.exit_code == 1
     assert (
         result.stdout.count("  - ") == 1
-        and "the pixel size of 8 images is unknown, for example hand_0000.png" in result.stdout
+        and "pixel size not known: 8 images, for example hand_0000.png" in result.stdout
     )
     assert result.stderr == "\nNo datalist is written, because there are faults (1).\n"
     assert [path.name for path in tmp_path.iterdir()] == ["contact_sheet.png"]
