@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from monai_landmarks.data.files.csv_rows import TableRows, cell_text
-from monai_landmarks.data.files.safe_files import naming_file, open_text
+from monai_landmarks.data.files.safe_files import naming_file, open_text, path_fault, printable
 from monai_landmarks.data.images.image_files import image_stem
 from monai_landmarks.data.images.image_folder import find_images, image_name
 from monai_landmarks.data.images.name_index import NameIndex
@@ -123,7 +123,9 @@ def pair_landmarks(
     """
     root = Path(images) if isinstance(images, (str, os.PathLike)) else None
     found = find_images(images)
-    by_name = {image_name(file, root): file for file in found}
+    # an image whose name or kind cannot be used is left out; one whose content is at fault is kept, and checked
+    left_out = {file: fault for file in found if (fault := path_fault(file, root or file.parent))}
+    by_name = {image_name(file, root): file for file in found if file not in left_out}
     landmarks = Path(landmarks)
     pairs = _Pairs(by_name, root, landmarks)
     sources, are_of_one = _sources(landmarks, pairs.faults)
@@ -143,7 +145,7 @@ def pair_landmarks(
         unlabeled=[file for name, file in by_name.items() if name not in pairs.cases],
         absent=pairs.absent,
         faults=pairs.faults,
-        notes=pairs.notes,
+        notes=[*(f"{printable(file)}: is left out: {fault}" for file, fault in left_out.items()), *pairs.notes],
     )
 
 
