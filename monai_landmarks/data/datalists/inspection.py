@@ -31,7 +31,7 @@ from monai_landmarks.data.landmarks.row_faults import LandmarkRows
 from monai_landmarks.shapes import MIN_LANDMARKS, MIN_SHAPES, examine_shapes, usable_shapes
 from monai_landmarks.spaces import affine_spacing
 
-from .datalist_faults import first_line, index_points, point_faults
+from .datalist_faults import first_line, index_points, name_faults, point_faults, shape_faults
 from .pairing import LandmarkCase, Pairing, pair_landmarks
 
 tqdm, has_tqdm = optional_import("tqdm", name="tqdm")
@@ -139,7 +139,7 @@ def check_data(
     """Read images and landmarks, and find all faults before a training starts.
 
     Faults are: a file or a row that cannot be read; landmarks without image, of two images, or given twice for one
-    image; an unknown pixel size; points outside their image or of another dimension; pixels that are not finite; 2-D
+    image; names that MONAI takes for references; an unknown pixel size; points outside their image or of another dimension; pixels that are not finite; 2-D
     images together with 3-D images. Notes are: images without landmarks; landmarks that few images have, or whose names
     differ only in case or spaces; images that are the same file twice, have an unusual number of channels, or are
     constant; a pixel size that was chosen between two, or 2-D images of several pixel sizes; and images that readers put
@@ -179,7 +179,12 @@ def check_data(
             if digest in seen:
                 notes.append(f"{case.image}: the same image as {seen[digest]}.")
             seen.setdefault(digest, case.image)
-    faults = [*pairing.faults, *([] if partial else pairing.absent), *_common_faults(checked)]
+    faults = [
+        *pairing.faults,
+        *([] if partial else pairing.absent),
+        *name_faults(pairing.names),
+        *_common_faults(checked),
+    ]
     faults += [fault for image in checked for fault in image.faults]
     result = DataCheck(pairing, checked, faults, notes)
     _compare_shapes(result, in_pixels=spacing is not None and both == [1.0, 1.0])
@@ -199,6 +204,7 @@ def _check_image(
         return result, []
     result.affine = affine
     result.channels, result.shape = image.shape[0], image.shape[1:]
+    result.faults += [f"{case.image}: {fault}" for fault in shape_faults(result.shape)]
     unknown = spacing is None and not has_spacing(case.image)
     if not unknown:
         result.spacing = tuple(affine_spacing(affine, len(result.shape)).tolist())
