@@ -18,9 +18,12 @@ from .engine_output import is_main_process
 from .gradient_clipping import GradientClipping
 from .landmark_report import LandmarkReport
 from .overlay_saver import OverlaySaver
+from .plain_errors import plain_errors
 from .prediction_saver import PredictionSaver
 from .presence_report import PresenceReport
 from .resume_training import ResumeTraining
+from .safe_checkpoint import SafeCheckpointLoader, SafeCheckpointSaver
+from .stop_on_non_finite import StopOnNonFinite
 from .target_precision import TargetPrecision
 from .training_curve import TrainingCurve
 from .training_progress import TrainingProgress
@@ -33,12 +36,16 @@ __all__ = [
     "PredictionSaver",
     "PresenceReport",
     "ResumeTraining",
+    "SafeCheckpointLoader",
+    "SafeCheckpointSaver",
+    "StopOnNonFinite",
     "TargetPrecision",
     "TrainingCurve",
     "TrainingProgress",
     "finish_distributed",
     "is_main_process",
     "local_device",
+    "plain_errors",
     "start_distributed",
     "wrap_distributed",
 ]
