@@ -15,5 +15,4 @@ from __future__ import annotations
 
 from monai_landmarks.apps.main import program
 
-if __name__ == "__main__":
-    program(prog_name="monai-landmarks")
+program(prog_name="monai-landmarks")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import locale
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,54 @@ def _write_dicom(
         before = locale.setlocale(locale.LC_ALL)
         writer.Execute(image)
         locale.setlocale(locale.LC_ALL, before)  # ITK leaves "C" where tags hold decimals: text would be ASCII
+
+
+def _write_dicom_tags(path: Path, pixels: np.ndarray, **tags: str) -> None:
+    """A DICOM file of one image (rows, columns) with exactly these attributes, such as t00280030="0.2\\0.1".
+
+    Written by hand (explicit little endian), because libraries add or change the attributes of the pixel size.
+    """
+    sop_class = tags.pop("sop_class", "1.2.840.10008.5.1.4.1.1.1")  # CR
+    uid = "1.2.3." + str(abs(hash(path)) % 10**9)
+
+    def element(group: int, number: int, kind: str, value: bytes | str | int) -> bytes:
+        if isinstance(value, int):
+            value = struct.pack("<H", value)
+        elif isinstance(value, str):
+            value = value.encode() + (b"\0" if kind == "UI" else b" ") * (len(value) % 2)
+        size = struct.pack("<HI", 0, len(value)) if kind in ("OB", "OW") else struct.pack("<H", len(value))
+        return struct.pack("<HH", group, number) + kind.encode() + size + value
+
+    meta = element(2, 1, "OB", b"\0\1") + element(2, 2, "UI", sop_class) + element(2, 3, "UI", uid)
+    meta += element(2, 16, "UI", "1.2.840.10008.1.2.1")
+    rows, columns = pixels.shape
+    elements = {
+        (8, 0x16): ("UI", sop_class),
+        (8, 0x18): ("UI", uid),
+        (0x20, 0xD): ("UI", "1.2.3"),
+        (0x20, 0xE): ("UI", uid + ".1"),
+        (0x28, 2): ("US", 1),
+        (0x28, 4): ("CS", "MONOCHROME2"),
+        (0x28, 0x10): ("US", rows),
+        (0x28, 0x11): ("US", columns),
+        (0x28, 0x100): ("US", 16),
+        (0x28, 0x101): ("US", 16),
+        (0x28, 0x102): ("US", 15),
+        (0x28, 0x103): ("US", 0),
+    }
+    for tag, value in tags.items():
+        key = int(tag[1:5], 16), int(tag[5:], 16)
+        elements[key] = "CS" if key == (0x28, 0xA02) else "DS", value
+    data = b"".join(element(*key, *elements[key]) for key in sorted(elements))
+    data += element(0x7FE0, 0x10, "OW", pixels.astype("<u2").tobytes())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(128) + b"DICM" + element(2, 0, "UL", struct.pack("<I", len(meta))) + meta + data)
+
+
+@pytest.fixture(scope="session")
+def write_dicom_tags() -> Callable[..., None]:
+    """Writes a DICOM file with the given attributes of the pixel size."""
+    return _write_dicom_tags
 
 
 @pytest.fixture(scope="session")

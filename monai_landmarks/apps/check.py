@@ -31,7 +31,11 @@ __all__ = ["check"]
 @click.argument("images", type=PATH)
 @click.argument("landmarks", type=PATH)
 @click.option("--out", type=FOLDER, default="checked", show_default=True, help="Output folder.")
-@click.option("--spacing", type=SPACING, help="Pixel size in mm of pictures (PNG, JPEG, BMP, TIFF). 1: work in pixels.")
+@click.option(
+    "--spacing",
+    type=SPACING,
+    help="Pixel size in mm of images whose file states none (PNG, JPEG, BMP, TIFF, some DICOM). 1: work in pixels.",
+)
 @click.option(
     "--coordinate-system", type=SYSTEM, help="Coordinate system of landmark files that do not state their own."
 )

@@ -89,7 +89,11 @@ _OPTIONS = (
     click.argument("landmarks", type=PATH),
     click.option("--images", type=PATH, help="Folder or datalist of the images, to compare pixels to mm."),
     click.option("--section", help="Section of a datalist, for example validation. Default: all sections."),
-    click.option("--spacing", type=SPACING, help="Pixel size in mm of pictures (PNG, JPEG, BMP, TIFF)."),
+    click.option(
+        "--spacing",
+        type=SPACING,
+        help="Pixel size in mm of images whose file states none (PNG, JPEG, BMP, TIFF, some DICOM).",
+    ),
     click.option(
         "--coordinate-system", type=SYSTEM, help="Coordinate system of landmark files that do not state their own."
     ),

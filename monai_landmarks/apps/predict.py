@@ -52,7 +52,7 @@ __all__ = ["predict"]
 @click.option(
     "--spacing",
     type=SPACING,
-    help="Pixel size in mm of pictures (PNG, JPEG, BMP, TIFF). Default: that of the bundle, or 1.",
+    help="Pixel size in mm of images whose file states none (PNG, JPEG, BMP, TIFF, some DICOM). Default: that of the bundle, or 1.",
 )
 @click.option("--regions", type=PATH, help="regions.json from 'calibrate', to add a region to each landmark.")
 @click.option(

@@ -25,9 +25,11 @@ from typing import Any, Literal
 import torch
 from monai.bundle import ConfigWorkflow
 
-from monai_landmarks.data import UnreadableImage
+from monai_landmarks.data import UnreadableImage, image_folder_items
 from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.data.files.tensor_files import load_tensors, non_finite_weights
+from monai_landmarks.data.images.image_files import has_spacing, is_picture
+from monai_landmarks.data.images.image_notes import image_notes, join_notes
 from monai_landmarks.uncertainty import sigma_path
 
 from .prediction_formats import PREDICTION_FORMATS, PredictionFormat
@@ -92,7 +94,8 @@ def predict_landmarks(
         configs: configuration files that are read after ``inference.json``, for example that of the trained variant.
         checkpoint: file of the weights. Default: the file that the configuration names.
         device: device, for example ``"cpu"`` or ``"cuda:1"``. Default: that of the configuration.
-        spacing: pixel size in mm of pictures, one number or one per axis. Default: that of the configuration, or 1 mm.
+        spacing: pixel size in mm of pictures and other files that state none, one number or one per axis. Default: that
+            of the configuration, or 1 mm.
         batch_size: number of images in a batch. Default: that of the configuration.
         regions: file of :class:`monai_landmarks.uncertainty.ConformalRegions`, to add a region to each landmark.
         covariance: source of the covariances: ``"heatmap"``, or ``"sigma"`` for the sigma of each landmark that the
@@ -132,7 +135,24 @@ def predict_landmarks(
         raise cause from error
     written = sorted(path for path, state in _snapshot(out).items() if before.get(path) != state)
     loader = flow.parser.get_parsed_content("dataloader")
-    return WrittenPredictions(tuple(written), tuple(getattr(loader, "unreadable", ())), notes)
+    unreadable = tuple(getattr(loader, "unreadable", ()))
+    left_out = {image for image, _ in unreadable}
+    read = [item["image"] for item in image_folder_items(images) if item["image"] not in left_out]
+    known = flow.parser.get("spacing") is not None
+    return WrittenPredictions(tuple(written), unreadable, (*notes, *_geometry_notes(read, known)))
+
+
+def _geometry_notes(images: Sequence[str], spacing_known: bool) -> list[str]:
+    """Return what to know about the pixel size and the place of images when reading their points."""
+    notes = [(Path(image).name, note) for image in images for note in image_notes(image)]
+    unknown = [Path(image).name for image in images if not is_picture(image) and not has_spacing(image)]
+    lines = join_notes(notes)
+    if unknown and not spacing_known:
+        lines.append(
+            f"pixel size not known: {len(unknown)} DICOM images, for example {unknown[0]}, state none, and 1 mm was taken;"
+            " give the spacing."
+        )
+    return lines
 
 
 def _workflow(

@@ -316,13 +316,12 @@ def _evaluate(
     for image in sorted(truth):
         true = truth[image].landmarks.reorder(names)
         found = predicted[image].reorder(names) if image in predicted else None
-        if found is None:
-            unit = next(iter(units), "mm")
-        else:
-            try:
-                found, true, unit = to_common_space(found, true, truth[image].geometry)
-            except ValueError as error:
-                raise ValueError(f"{image}: {error}") from error
+        try:
+            other, true, unit = to_common_space(true if found is None else found, true, truth[image].geometry)
+        except ValueError as error:
+            raise ValueError(f"{image}: {error}") from error
+        if found is not None:
+            found = other
             units.setdefault(unit, image)
         cases.append(EvaluatedCase(found, true, truth[image].geometry))
         points = np.full_like(true.points, np.nan) if found is None else found.points

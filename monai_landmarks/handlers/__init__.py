@@ -16,11 +16,13 @@ from .cobb_report import CobbReport
 from .distributed import finish_distributed, local_device, start_distributed, wrap_distributed
 from .engine_output import is_main_process
 from .gradient_clipping import GradientClipping
+from .gradient_scale import GradientScale
 from .landmark_report import LandmarkReport
 from .overlay_saver import OverlaySaver
 from .plain_errors import plain_errors
 from .prediction_saver import PredictionSaver
 from .presence_report import PresenceReport
+from .reproducible import start_reproducible
 from .resume_training import ResumeTraining
 from .safe_checkpoint import SafeCheckpointLoader, SafeCheckpointSaver
 from .stop_on_non_finite import StopOnNonFinite
@@ -31,6 +33,7 @@ from .training_progress import TrainingProgress
 __all__ = [
     "CobbReport",
     "GradientClipping",
+    "GradientScale",
     "LandmarkReport",
     "OverlaySaver",
     "PredictionSaver",
@@ -47,5 +50,6 @@ __all__ = [
     "local_device",
     "plain_errors",
     "start_distributed",
+    "start_reproducible",
     "wrap_distributed",
 ]

@@ -13,17 +13,15 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import torch
 from monai.engines import Trainer
-from monai.engines.utils import IterationEvents
-from monai.utils import CommonKeys, ImageMetaKey
+from monai.utils import CommonKeys
 
 from monai_landmarks.data.files.tensor_files import non_finite_weights
 
-from .engine_output import Engine, Events, loss_of
+from .engine_output import Engine, Events, batch_items, image_path, loss_of
 
 __all__ = ["StopOnNonFinite"]
 
@@ -33,10 +31,9 @@ _MOST_NAMED = 8
 class StopOnNonFinite:
     """Stop with an error as soon as a value that must be finite is NaN or infinite.
 
-    In a trainer, this is the loss of each iteration, and each weight after an epoch. The loss is checked before the
-    backward pass, so the weights are still those of the iteration before. The error states the iteration, the learning
-    rate, the images of the batch and what to try. If an image itself contains NaN or infinite voxels, the error names
-    it. Put this handler before those that validate or save.
+    In a trainer, this is the loss of each iteration, and each weight after an epoch. The error states the iteration, the
+    learning rate, the images of the batch and what to try. If an image itself contains NaN or infinite voxels, the error
+    names it. Put this handler before those that validate or save, so that nothing of this epoch is saved.
 
     In an evaluator, it is the output of the network. Without this handler, all landmarks of such an image would be
     missing.
@@ -53,6 +50,7 @@ class StopOnNonFinite:
         self.loss_key = loss_key
         self.image_key = image_key
         self._hook: Any = None
+        self._finite: torch.Tensor | None = None
 
     def attach(self, engine: Engine) -> None:
         """Attach the handler.
@@ -61,32 +59,41 @@ class StopOnNonFinite:
             engine: a MONAI trainer or evaluator.
         """
         if isinstance(engine, Trainer):
-            engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._check_loss)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._check_loss)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._check_weights)
         else:
             engine.add_event_handler(Events.EPOCH_STARTED, self._watch)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._check_output)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._unwatch)
 
     def _watch(self, engine: Engine) -> None:
         """Look at the network itself, because an inferer may return points."""
         self._unwatch()
         network: Any = engine.network  # type: ignore[attr-defined]
-        self._hook = network.register_forward_hook(lambda _network, _inputs, output: self._check_output(engine, output))
+        self._hook = network.register_forward_hook(lambda _network, _inputs, output: self._look_at(output))
 
     def _unwatch(self, _engine: Engine | None = None) -> None:
+        self._finite = None
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
 
-    def _check_output(self, engine: Engine, output: Any) -> None:
+    def _look_at(self, output: Any) -> None:
         for values in output if isinstance(output, (tuple, list)) else [output]:
-            if isinstance(values, torch.Tensor) and not bool(values.isfinite().all()):
-                self._unwatch()
-                names = ", ".join(name for name, _ in self._images(engine)[:_MOST_NAMED]) or "this batch"
-                raise ValueError(
-                    f"The output of the network is NaN or infinite for {names}. If this happens with every image, the "
-                    "weights are useless; otherwise use full precision (--amp false)."
-                )
+            if isinstance(values, torch.Tensor):
+                finite = torch.isfinite(values.detach()).all()
+                self._finite = finite if self._finite is None else self._finite & finite
+
+    def _check_output(self, engine: Engine) -> None:
+        finite, self._finite = self._finite, None
+        if finite is None or bool(finite):
+            return
+        self._unwatch()
+        names = ", ".join(name for name, _ in self._images(engine)[:_MOST_NAMED]) or "this batch"
+        raise ValueError(
+            f"The output of the network is NaN or infinite for {names}. If this happens with every image, the weights are "
+            "useless; otherwise use full precision (--precision float32)."
+        )
 
     def _check_loss(self, engine: Engine) -> None:
         loss = loss_of(engine, self.loss_key)
@@ -113,22 +120,18 @@ class StopOnNonFinite:
 
     def _images(self, engine: Engine) -> list[tuple[str, int]]:
         """Return the name of each image of the batch, and the number of its voxels that are not finite."""
-        batch = engine.state.batch
-        batch = batch if isinstance(batch, dict) else {}
-        images = batch.get(self.image_key)
-        if not isinstance(images, torch.Tensor):
-            return []
-        names: Any = getattr(images, "meta", {}).get(ImageMetaKey.FILENAME_OR_OBJ)
-        names = [names] if isinstance(names, (str, os.PathLike)) else list(names or [])
-        counts = (~images.detach().isfinite()).flatten(1).sum(dim=1).tolist()
-        if len(names) != len(counts):
-            names = [f"image {i} of the batch" for i in range(len(counts))]
-        return [(os.fspath(name), int(count)) for name, count in zip(names, counts)]
+        found = []
+        for number, item in enumerate(batch_items(engine)):
+            image = item.get(self.image_key)
+            if isinstance(image, torch.Tensor):
+                name = image_path(item, self.image_key) or f"image {number} of the batch"
+                found.append((name, int((~torch.isfinite(image.detach())).sum())))
+        return found
 
 
 _REMEDIES = (
     "Try a smaller learning rate (--learning_rate), a limit on the gradients (--max_gradient_norm 1.0), or full precision "
-    "(--amp false)."
+    "(--precision float32)."
 )
 _KEPT = "Nothing of this epoch was saved; --resume true continues from the epoch before."
 

@@ -198,7 +198,7 @@ def _fit_gaussian(
     best_residual = torch.full_like(peak, math.inf)
     low, high = _SMALLEST_SIGMA**2, (_LARGEST_SIGMA * radius) ** 2
     moved = math.inf
-    for step in range(iterations + 1):
+    while True:
         precision = torch.linalg.inv(covariance)
         slope = (precision @ offset[:, :, None])[:, :, 0]
         constant = log_amplitude - 0.5 * (slope * offset).sum(dim=1)
@@ -210,8 +210,9 @@ def _fit_gaussian(
         better = residual < best_residual
         best_residual = torch.where(better, residual, best_residual)
         best = (torch.where(better[:, None], offset, best[0]), torch.where(better[:, None, None], covariance, best[1]))
-        if step == iterations or moved < _CONVERGED:
-            break
+        if iterations <= 0 or moved < _CONVERGED:
+            return best
+        iterations -= 1
         # weights times response, without the division by a model that may vanish
         weight = model.square()
         response = weight * log_model + model * error
@@ -232,7 +233,6 @@ def _fit_gaussian(
         # a center far from the maximum would lie on another peak
         offset = offset.clamp(min=-radius / 2, max=radius / 2)
         moved = float(torch.maximum((offset - previous).abs().max(), (covariance - last).abs().max()))
-    return best
 
 
 def decode_neighborhoods(
@@ -323,13 +323,13 @@ def decode_heatmaps(
         )
     require_decoding_method(method)
     lead, spatial = heatmaps.shape[:-spatial_dims], heatmaps.shape[-spatial_dims:]
+    if 0 in spatial:
+        raise ValueError(f"heatmaps of shape {tuple(heatmaps.shape)} have an empty spatial axis.")
     maps = heatmaps.reshape(-1, *spatial)
     if not maps.is_floating_point():
         maps = maps.float()
     radius = neighborhood_radius(radius, spatial_dims)
     if maps.numel() == 0:
-        if 0 in spatial:
-            raise ValueError(f"heatmaps of shape {tuple(heatmaps.shape)} have an empty spatial axis.")
         shape = (*lead, spatial_dims)
         empty = maps.new_zeros(shape, dtype=torch.promote_types(maps.dtype, torch.float32))
         return DecodedLandmarks(empty, maps.new_zeros(lead), empty[..., None].expand(*shape, spatial_dims))

@@ -10,9 +10,10 @@
 # limitations under the License.
 
 
-"""World coordinates of pictures, which viewers and bundles define differently.
+"""World coordinates of images whose file does not state them, which viewers and bundles define differently.
 
 Pictures (PNG, JPEG, BMP, TIFF) do not store the pixel size in mm. A viewer assumes one, and a bundle has a setting for it.
+Viewers built on ITK also read the pixel size of a DICOM radiograph from another attribute than this package.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet
-from monai_landmarks.data.images.image_files import has_spacing, read_header
+from monai_landmarks.data.images.dicom_pixel_size import read_itk_spacing, read_pixel_size
+from monai_landmarks.data.images.image_files import is_picture, read_header
 from monai_landmarks.spaces import picture_affine
 
 __all__ = ["from_viewer", "to_viewer", "viewer_spacing"]
@@ -34,19 +37,22 @@ _UNIT_IN_MM = {1: 25.4, 2: 10.0}  # units of JFIF: inch, centimeter
 
 
 def viewer_spacing(path: str | os.PathLike) -> tuple[float, float] | None:
-    """Return the pixel size in mm that 3D Slicer, which reads with ITK, assumes for a picture.
-
-    It is derived from the print resolution.
+    """Return the pixel size in mm that 3D Slicer, which reads with ITK, assumes for an image, if a bundle takes another.
 
     Args:
         path: an image file.
 
     Returns:
-        The pixel size (x, y): 25.4 mm divided by the dots per inch if a JPEG or TIFF file states them, and 1 mm for other
-        pictures. None for formats that store the voxel size, which all readers use.
+        The pixel size (x, y). For pictures, it is derived from the print resolution: 25.4 mm divided by the dots per
+        inch if a JPEG or TIFF file states them, else 1 mm. For a DICOM image, it is that of ITK, if ITK finds another
+        size than this package, or the file states none. None for all other images, for which all readers agree.
     """
-    if has_spacing(path):
-        return None
+    if not is_picture(path):
+        size, seen = read_pixel_size(path), read_itk_spacing(path)
+        if size is None or seen is None:
+            return None
+        same = size.spacing is not None and np.allclose(size.spacing, seen, rtol=1e-3, atol=0)
+        return None if same else seen
     unit, density = None, None
     with Image.open(path) as picture:
         if picture.format == "JPEG":
@@ -68,13 +74,15 @@ def to_viewer(
     Args:
         landmarks: 3-D landmarks in RAS, as a bundle returns them.
         image: the image file. If its format stores the voxel size, both worlds are the same.
-        spacing: pixel size of pictures in mm in the world of the bundle. By default 1.
+        spacing: pixel size in mm of images whose file states none, in the world of the bundle. By default 1.
 
     Returns:
         3-D landmarks in RAS.
     """
     seen = viewer_spacing(image)
-    return landmarks if seen is None else landmarks.to_index(picture_affine(spacing)).to_world(picture_affine(seen))
+    if seen is None:
+        return landmarks
+    return landmarks.to_index(_bundle_affine(image, spacing)).to_world(picture_affine(seen))
 
 
 def from_viewer(
@@ -85,14 +93,18 @@ def from_viewer(
     Args:
         landmarks: landmarks of a label, in any coordinate system.
         image: the image file.
-        spacing: pixel size of pictures in mm in the world of the bundle. By default 1.
+        spacing: pixel size in mm of images whose file states none, in the world of the bundle. By default 1.
 
     Returns:
         3-D landmarks in RAS.
     """
     landmarks, seen = landmarks.with_spatial_dims(3), viewer_spacing(image)
     if seen is not None:
-        return landmarks.to_index(picture_affine(seen)).to_world(picture_affine(spacing))
+        return landmarks.to_index(picture_affine(seen)).to_world(_bundle_affine(image, spacing))
     if landmarks.coordinate_system == CoordinateSystem.INDEX:
         return landmarks.to_world(read_header(image)[1])
     return landmarks.to(CoordinateSystem.RAS)
+
+
+def _bundle_affine(image: str | os.PathLike, spacing: float | Sequence[float] | None) -> np.ndarray:
+    return picture_affine(spacing) if is_picture(image) else read_header(image, spacing)[1]

@@ -35,7 +35,7 @@ from monai_landmarks.data import (
     save_datalist,
     write_landmarks,
 )
-from monai_landmarks.data.images.image_files import has_spacing, read_header
+from monai_landmarks.data.images.image_files import has_spacing, is_picture, read_header
 
 from .image_queue import UNCERTAINTY_KEY, image_uncertainty, next_image
 from .models import WEIGHTS, bundle_names, bundle_spatial_dims
@@ -176,7 +176,7 @@ class LandmarkTrain(BundleTrainTask):
         return items
 
     def _takes(self, image: str) -> bool:
-        if not has_spacing(image):
+        if is_picture(image):
             return self.spatial_dims == 2
         return self.spatial_dims == 3 or sum(size > 1 for size in read_header(image)[0]) == 2
 

@@ -23,6 +23,8 @@ import numpy as np
 from monai.utils import optional_import
 
 from monai_landmarks.data import load_landmark_datalist, load_landmark_definition, read_image, read_item_landmarks
+from monai_landmarks.data.files.json_values import load_json
+from monai_landmarks.data.files.safe_files import naming_file, read_text
 from monai_landmarks.data.images.image_files import has_spacing, read_header
 from monai_landmarks.spaces import affine_spacing
 
@@ -97,7 +99,9 @@ def summarize_datalist(path: str | os.PathLike) -> DataSummary:
             dimensions, or names an image that cannot be read.
     """
     definition = load_landmark_definition(path)
-    sections = {name: _section(path, name) for name in SECTIONS}
+    with naming_file(path):
+        there = load_json(read_text(path))
+    sections = {name: load_landmark_datalist(path, name) if name in there else [] for name in SECTIONS}
     for name in SECTIONS[:2]:
         if not sections[name]:
             raise ValueError(
@@ -133,15 +137,6 @@ def guess_modality(images: Sequence[str | os.PathLike], spatial_dims: int) -> Mo
     some = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, _READ_IMAGES).round().astype(int))]
     # air has -1000 HU; magnitude images of MR are not negative, and normalized images only slightly
     return "CT" if np.median([read_image(image)[0].min() for image in some]) < -200 else "MR"
-
-
-def _section(path: str | os.PathLike, name: str) -> list[dict[str, Any]]:
-    try:
-        return load_landmark_datalist(path, name)
-    except ValueError as error:
-        if "no section" in str(error):
-            return []
-        raise
 
 
 def _read_item(item: dict[str, Any]) -> tuple[tuple[int, ...], tuple[float, ...], np.ndarray]:

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -20,9 +21,18 @@ import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
-from monai.utils import MetaKeys, SpaceKeys, convert_to_tensor, ensure_tuple_rep
+from monai.utils import ImageMetaKey, MetaKeys, SpaceKeys, convert_to_tensor, ensure_tuple_rep
 
+from monai_landmarks.data.images.dicom_pixel_size import (
+    SOP_CLASS,
+    DicomPixelSize,
+    pixel_scale,
+    pixel_size_of,
+    read_pixel_size,
+    require_readable_size,
+)
 from monai_landmarks.data.images.image_files import has_spacing
+from monai_landmarks.data.images.nifti_world import read_nifti_world
 from monai_landmarks.spaces import affine_4x4, picture_affine, spacing_of
 
 __all__ = ["EnsureWorldAffine", "EnsureWorldAffineD", "EnsureWorldAffineDict", "EnsureWorldAffined"]
@@ -41,9 +51,13 @@ class EnsureWorldAffine(Transform):
     * Photographic formats (PNG, JPEG, BMP, TIFF through MONAI's PILReader) have no world coordinates, and MONAI leaves
       the identity. Slicer and ITK put pixel (x, y) at LPS (s_x x, s_y y), so the affine becomes diag(-s_x, -s_y, 1, 1).
       Without this, a point that is saved for Slicer would be mirrored and lie outside the picture.
+    * DICOM images get the pixel size that the standard defines, see
+      :func:`~monai_landmarks.data.images.dicom_pixel_size.pixel_size_of`. ITK uses another attribute for radiographs.
+    * NIfTI images get the affine that ITK reads, in mm, where it differs from that of nibabel, see
+      :func:`~monai_landmarks.data.images.nifti_world.nifti_world`.
     * ``spacing`` is for files without a spacing. These are photographic files, even with a print resolution (which ITK
-      takes for the spacing of a TIFF), and all files whose spacing is exactly 1, which is what readers assume for files
-      without one.
+      takes for the spacing of a TIFF), DICOM files that state no pixel size, and all files whose spacing is exactly 1,
+      which is what readers assume for files without one.
 
     Args:
         spacing: distance of pixel centers in mm, one number or one per axis. None: that of the file, 1 mm if it has
@@ -91,19 +105,31 @@ class EnsureWorldAffine(Transform):
         elif _is_photographic(image):
             _update(image, left=picture_affine(wanted))
         else:
-            known, scale = spacing_of(image, dims), np.ones(4)
-            if wanted is not None and not np.allclose(known, wanted, rtol=1e-3):
-                name = str(image.meta.get("filename_or_obj", "an image"))
-                if not np.array_equal(known, np.ones(dims)) and has_spacing(name) and not self.override:
-                    raise ValueError(
-                        f"{name}: the file's spacing is {known.round(6).tolist()} mm, but {wanted.tolist()} was given. "
-                        "Correct one of them, or use override=True to trust the one given."
-                    )
-                scale[:dims] = wanted / known
-            _update(image, right=np.diag(scale))
+            _follow_itk(image)
+            self._set_spacing(image, wanted)
         image.meta[MetaKeys.SPACE] = SpaceKeys.RAS
         image.meta[_SETTLED] = True
         return image
+
+    def _set_spacing(self, image: MetaTensor, wanted: np.ndarray | None) -> None:
+        dims, name = image.ndim - 1, str(image.meta.get(ImageMetaKey.FILENAME_OR_OBJ, "an image"))
+        _update(image)
+        size = _dicom_size(image)
+        if size is not None:
+            require_readable_size(name)
+            _update(image, right=pixel_scale(affine_4x4(image.affine), size.spacing or 1.0))
+        known = spacing_of(image, dims)
+        if wanted is None or np.allclose(known, wanted, rtol=1e-3):
+            return
+        unknown = np.array_equal(known, np.ones(dims)) if size is None else size.spacing is None
+        if not unknown and has_spacing(name) and not self.override:
+            raise ValueError(
+                f"{name}: the file's spacing is {known.round(6).tolist()} mm, but {wanted.tolist()} was given. "
+                "Correct one of them, or use override=True to trust the one given."
+            )
+        scale = np.ones(4)
+        scale[:dims] = wanted / known
+        _update(image, right=np.diag(scale))
 
     @staticmethod
     def _checked(spacing: float | Sequence[float] | None, dims: int) -> np.ndarray | None:
@@ -134,6 +160,29 @@ def _update(image: MetaTensor, left: np.ndarray | None = None, right: np.ndarray
         image.meta[MetaKeys.ORIGINAL_AFFINE] = (
             product(original) if isinstance(original, torch.Tensor) else product(original).numpy()
         )
+
+
+def _follow_itk(image: MetaTensor) -> None:
+    """Give a NIfTI image that nibabel has read the affine that ITK reads; see ``nifti_world``."""
+    path = str(image.meta.get(ImageMetaKey.FILENAME_OR_OBJ, ""))
+    original = image.meta.get(MetaKeys.ORIGINAL_AFFINE)
+    if "as_closest_canonical" not in image.meta or original is None or not os.path.isfile(path):
+        return  # another reader, or no file
+    wanted, stored = read_nifti_world(path).affine, affine_4x4(original)
+    if np.allclose(wanted, stored, rtol=1e-6, atol=1e-6):
+        return
+    if np.array_equal(affine_4x4(image.affine), stored):
+        image.affine = torch.from_numpy(wanted.copy())
+        image.meta[MetaKeys.ORIGINAL_AFFINE] = wanted.copy()
+    else:  # the reader has exchanged or turned axes
+        _update(image, left=wanted @ np.linalg.inv(stored))
+
+
+def _dicom_size(image: MetaTensor) -> DicomPixelSize | None:
+    """Return the pixel size that a DICOM image states; None for other images."""
+    if SOP_CLASS in image.meta:  # ITK passes the attributes on
+        return pixel_size_of(image.meta)
+    return read_pixel_size(str(image.meta.get(ImageMetaKey.FILENAME_OR_OBJ, "")))
 
 
 def _is_photographic(image: MetaTensor) -> bool:

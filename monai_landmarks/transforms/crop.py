@@ -28,6 +28,8 @@ from monai.utils import ImageMetaKey, TransformBackends, convert_to_tensor, ensu
 
 from monai_landmarks.spaces import affine_of, points_as_index
 
+from .lost_affine import require_affines
+
 __all__ = ["RandCropByLandmarks", "RandCropByLandmarksD", "RandCropByLandmarksDict", "RandCropByLandmarksd"]
 
 # Largest number of random places that are tried for a patch without landmarks. In images full of landmarks there may be
@@ -205,6 +207,8 @@ class RandCropByLandmarksd(Randomizable, MapTransform, MultiSampleTrait):
         sizes = {tuple(data[key].shape[1:]) for key in present}
         if len(sizes) != 1:
             raise ValueError(f"The images {present} must have the same size, got {sorted(sizes)}.")
+        for key in self.points_keys:
+            require_affines(data, key, present[0])
         points = data[self.points_keys[0]]
         cropped = {key: self.cropper(data[key], points, randomize=i == 0) for i, key in enumerate(present)}
         copied = {key: value for key, value in data.items() if key not in cropped}

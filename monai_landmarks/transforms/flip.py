@@ -22,6 +22,8 @@ from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tenso
 
 from monai_landmarks.spaces import points_as_index
 
+from .lost_affine import require_affines
+
 __all__ = ["RandLandmarkFlip", "RandLandmarkFlipD", "RandLandmarkFlipDict", "RandLandmarkFlipd"]
 
 Pairs = Sequence[Sequence[str] | Sequence[int]]
@@ -219,6 +221,9 @@ class RandLandmarkFlipd(RandomizableTransform, MapTransform):
         d = dict(data)
         reference = self.first_key(d)
         self.randomize(None)
+        for key in self.points_keys:
+            if reference != ():
+                require_affines(d, key, reference)
         if reference == () or not self._do_transform:
             return d
         first = d[reference]

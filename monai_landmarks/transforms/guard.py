@@ -25,7 +25,7 @@ from typing import Any
 
 from monai import transforms as mt
 from monai.config import KeysCollection
-from monai.utils import ensure_tuple
+from monai.utils import ensure_tuple, ensure_tuple_rep
 
 __all__ = ["require_followable_chain", "require_followable_transforms"]
 
@@ -49,7 +49,23 @@ _UNFOLLOWED = {
 _TYPES = {
     getattr(mt, name + end): use for name, use in _UNFOLLOWED.items() for end in ("", "d") if hasattr(mt, name + end)
 }
-_AREA = (mt.Resized, mt.Zoomd, mt.RandZoomd, mt.Resize, mt.Zoom, mt.RandZoom)
+
+
+def _array_and_dictionary(*names: str) -> tuple[type, ...]:
+    return tuple(getattr(mt, name + end) for name in names for end in ("", "d"))
+
+
+_AFFINE = _array_and_dictionary("Affine")
+# a number as mode is the order of a spline in these, and with align_corners=True their affine is another
+_TO_GRID = _array_and_dictionary("Spacing", "SpatialResample", "ResampleToMatch")
+_RESAMPLING = (
+    *_AFFINE,
+    *_TO_GRID,
+    *_array_and_dictionary("Resize", "Zoom", "RandZoom", "Rotate", "RandRotate", "RandAffine"),
+)
+_OTHER_LIBRARIES = _array_and_dictionary(
+    "TorchVision", "RandTorchVision", "TorchIO", "RandTorchIO", "CuCIM", "RandCuCIM"
+)
 
 
 def _members(transforms: Any) -> Iterator[Any]:
@@ -76,8 +92,10 @@ def require_followable_transforms(
         ValueError: for such a transform, with its name and what to use instead.
 
     Warns:
-        UserWarning: for ``Resize`` and ``Zoom`` in mode "area", MONAI's default, which shifts the content by 0.13 to
-            0.19 voxel against the affine.
+        UserWarning: for options that shift the content by more than 0.05 voxel against the affine: mode "area", which is
+            the default of ``Resize`` and ``Zoom``, mode "nearest", and ``align_corners=True`` of ``Affine`` and, with
+            splines, of ``Spacing``; and for transforms of torchvision, TorchIO and cuCIM, which may move the content.
+            ``monai_landmarks/transforms/README.md`` has the measured shifts of all transforms.
 
     Example:
         >>> from monai.transforms import Compose, Rand2DElasticd
@@ -102,16 +120,55 @@ def require_followable_transforms(
                 f"{name} moves the content of {touched} without changing the affine, so that landmarks cannot follow "
                 f"and would be silently wrong. Use {use}."
             )
-        if isinstance(transform, _AREA) and _uses_area(transform):
+        if isinstance(transform, mt.Affine) and not transform.norm_coord:
+            raise ValueError(
+                f"{name} with normalized=True writes an affine that does not belong to the content of {touched}, so that "
+                "landmarks would be silently wrong. Use normalized=False."
+            )
+        if isinstance(transform, _OTHER_LIBRARIES):
             warnings.warn(
-                f'{name} resamples {touched} in mode "area", which shifts the content by up to 0.19 voxel '
-                'against the landmarks; pass mode="bilinear" or "trilinear".',
+                f"{name} may move the content of {touched} without changing the affine. Landmarks cannot follow a "
+                "spatial transform of another library; use one of MONAI.",
                 stacklevel=2,
             )
+        for shift in _shifts(transform, watched):
+            warnings.warn(f"{name} resamples {touched} {shift}.", stacklevel=2)
 
 
-def _uses_area(transform: Any) -> bool:
-    return any(str(getattr(mode, "value", mode)) == "area" for mode in ensure_tuple(transform.mode))
+def _shifts(transform: Any, watched: set | None) -> list[str]:
+    """Describe how the options of a transform shift the content of watched images against the landmarks."""
+    if not isinstance(transform, _RESAMPLING):
+        return []
+    found = []
+    for mode, corners in _resamplings(transform, watched):
+        if mode == "area":
+            found.append(
+                'in mode "area", which shifts the content by up to 0.19 voxel against the landmarks; pass '
+                'mode="bilinear" or "trilinear"'
+            )
+        elif mode in ("nearest", "nearest-exact", "0"):
+            found.append(
+                f'in mode "{mode}", which shifts the content by up to a voxel against the landmarks; pass '
+                'mode="bilinear" or "trilinear"'
+            )
+        if corners is True and (isinstance(transform, _AFFINE) or isinstance(transform, _TO_GRID) and mode.isdigit()):
+            found.append(
+                "with align_corners=True, which shifts the content by up to 0.9 voxel against the landmarks; pass "
+                "align_corners=False"
+            )
+    return sorted(set(found))
+
+
+def _resamplings(transform: Any, watched: set | None) -> Iterator[tuple[str, Any]]:
+    """Yield mode and ``align_corners`` for each watched image of a resampling transform."""
+    array = getattr(transform, "affine", transform)  # Affined keeps align_corners in the array transform
+    holder = getattr(transform, "sp_resample", None) or getattr(array, "resampler", None) or transform
+    modes = getattr(transform, "mode", None) or holder.mode
+    corners = getattr(transform, "align_corners", getattr(holder, "align_corners", None))
+    keys = transform.keys if isinstance(transform, mt.MapTransform) else (None,)
+    for key, mode, corner in zip(keys, ensure_tuple_rep(modes, len(keys)), ensure_tuple_rep(corners, len(keys))):
+        if watched is None or key is None or key in watched:
+            yield str(getattr(mode, "value", mode)), corner
 
 
 def require_followable_chain(transform: Any, image_keys: KeysCollection) -> None:

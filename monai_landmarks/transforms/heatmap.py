@@ -45,6 +45,7 @@ from monai_landmarks.spaces import affine_of, affine_spacing, points_as_index, p
 from monai_landmarks.uncertainty import ensemble_covariance, load_sigma, sigma_covariance
 
 from .decoding import DecodeLandmarksd, arrays_like
+from .lost_affine import require_affines
 
 __all__ = [
     "HeatmapToLandmarks",
@@ -217,6 +218,7 @@ class LandmarksToHeatmapd(MapTransform, RandomizableTrait):
         d = dict(data)
         for key, heatmap_key, refer_key in self.key_iterator(d, self.heatmap_keys, self.refer_keys):
             points = d[key]
+            require_affines(d, key, refer_key)
             if refer_key is None:
                 d[heatmap_key] = self.converter(points)
                 continue

@@ -29,6 +29,7 @@ from monai.utils import convert_to_tensor, ensure_tuple_rep
 from monai_landmarks.spaces import affine_4x4, affine_of
 
 from .guard import require_followable_chain
+from .lost_affine import require_affines
 
 __all__ = [
     "LandmarksToIndex",
@@ -149,13 +150,15 @@ class _Convertd(MapTransform, InvertibleTransform):
 
         Raises:
             KeyError: if the image is missing.
-            ValueError: if the running chain has a transform that landmarks cannot follow.
+            ValueError: if the running chain has a transform that landmarks cannot follow, or if landmarks or image have
+                lost their affine.
         """
         require_followable_chain(self, self.refer_keys)
         d = dict(data)
         for key, refer_key in self.key_iterator(d, self.refer_keys):
             if refer_key not in d:
                 raise KeyError(f"The image {refer_key!r} of the landmarks {key!r} is not in the item.")
+            require_affines(d, key, refer_key)
             d[key] = self.transform(d[key], d[refer_key])
         return d
 

@@ -30,6 +30,7 @@ from monai_landmarks.data import CoordinateSystem, LandmarkSet, landmark_set_of,
 from monai_landmarks.spaces import affine_of, plane_z, points_as_rows
 
 from .guard import require_followable_chain
+from .lost_affine import mark_loaded, require_affines, require_cache_of_affines, require_known_origin
 
 __all__ = [
     "LoadLandmarks",
@@ -187,7 +188,9 @@ class LoadLandmarksd(MapTransform):
     """Dictionary-based version of :class:`LoadLandmarks`. Use it after ``LoadImaged`` and ``EnsureWorldAffined``.
 
     It also checks the chain of transforms that is running, and raises an error if landmarks cannot follow one of them;
-    see :func:`~monai_landmarks.transforms.require_followable_transforms`.
+    see :func:`~monai_landmarks.transforms.require_followable_transforms`. It marks landmarks and images, so that all
+    dictionary transforms of landmarks raise an error if one of them has lost its affine, for example in a cache on
+    disk.
 
     Args:
         keys: landmarks, a path or rows of coordinates.
@@ -225,21 +228,27 @@ class LoadLandmarksd(MapTransform):
             data: item with an image and the source of its landmarks.
 
         Returns:
-            A copy of the item with landmarks as MetaTensors (1, N, D), see :class:`LoadLandmarks`.
+            A copy of the item with landmarks as MetaTensors (1, N, D), see :class:`LoadLandmarks`, and
+            ``"<key>_loaded"``, a boolean tensor (N,), True where the file has the landmark.
 
         Raises:
             KeyError: if the image is missing.
-            ValueError: see :class:`LoadLandmarks`; or if the running chain has a transform that landmarks cannot
-                follow.
+            ValueError: see :class:`LoadLandmarks`; if the running chain has a transform that landmarks cannot follow;
+                if the image has no affine; or if the running dataset caches on disk without affines.
         """
         require_followable_chain(self, self.refer_keys)
+        require_cache_of_affines()
         d = dict(data)
+        loaded = []
         for key, refer_key in self.key_iterator(d, self.refer_keys):
             if refer_key not in d:
                 raise KeyError(f"The image {refer_key!r} of the landmarks {key!r} is not in the item. Load it first.")
+            require_known_origin(d[refer_key], refer_key)
             system_key = self.coordinate_system_key or f"{key}_coordinate_system"
             row_names = d.pop(self.names_key or f"{key}_names", None)
             d[key] = self.loader(d[key], d[refer_key], d.get(system_key), row_names)
+            loaded.append(key)
+        mark_loaded(d, loaded)
         return d
 
 
@@ -382,6 +391,7 @@ class SaveLandmarksd(MapTransform):
         """
         d = dict(data)
         for key, refer_key, score_key in self.key_iterator(d, self.refer_keys, self.score_keys):
+            require_affines(d, key, refer_key if refer_key in d else None)
             path = self.saver(d[key], d.get(refer_key), d.get(score_key))
             if self.saved_path_key is not None:
                 d[f"{key}_{self.saved_path_key}"] = str(path)

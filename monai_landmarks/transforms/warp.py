@@ -32,6 +32,7 @@ from monai.utils import (
 
 from monai_landmarks.spaces import points_as_index, spacing_of
 
+from .lost_affine import require_affines
 from .spline_warp import SplineWarp
 
 __all__ = ["RandLandmarkWarp", "RandLandmarkWarpD", "RandLandmarkWarpDict", "RandLandmarkWarpd"]
@@ -331,6 +332,7 @@ class RandLandmarkWarpd(RandomizableTransform, MapTransform):
             self.warp.randomize(first)
         for key in self.points_keys:
             if key in d:
+                require_affines(d, key, reference)
                 d[key] = self.warp.warp_points(d[key], first)
             elif not self.allow_missing_keys:
                 raise KeyError(

@@ -65,12 +65,23 @@ def test_phantom_to_datalist(hand, tmp_path):
     )
 
 
+def test_missing_landmarks_are_counted(tmp_path):
+    (tmp_path / "images").mkdir()
+    for name in "123":
+        Image.new("L", (20, 20), int(name)).save(tmp_path / "images" / f"{name}.png")
+    (tmp_path / "t.csv").write_text("image,landmark,x,y\n1.png,a,1,2\n1.png,b,3,4\n2.png,a,5,6\n3.png,a,7,8\n")
+    result = check(tmp_path / "images", tmp_path / "t.csv", "--spacing", "1", "--sheet", 0, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["landmark", "present", "missing"] in rows and ["b", "1", "2"] in rows and ["a", "3", "0"] not in rows
+
+
 def test_the_pixel_size_of_pictures_must_be_given(hand, tmp_path):
     result = check(hand / "images", hand / "landmarks.csv", "--out", tmp_path)
     assert result.exit_code == 1
     assert (
         result.stdout.count("  - ") == 1
-        and "the pixel size of 8 images is unknown, for example hand_0000.png" in result.stdout
+        and "pixel size not known: 8 images, for example hand_0000.png" in result.stdout
     )
     assert result.stderr == "\nNo datalist is written, because there are faults (1).\n"
     assert [path.name for path in tmp_path.iterdir()] == ["contact_sheet.png"]

@@ -101,4 +101,7 @@ def test_wrong_use(tmp_path):
     done = convert(tmp_path / "table.csv", tmp_path / "out", "--to", "aasce")
     assert done.stderr == "Error: files of format 'aasce' can be read, but not written.\n"
     assert convert(tmp_path / "table.csv", tmp_path / "out", "--to", "docx").exit_code == 2
+    (tmp_path / "names.xls").write_bytes(b"\xd0\xcf\x11\xe0")
+    done = convert(tmp_path / "table.csv", tmp_path / "out", "--names", tmp_path / "names.xls")
+    assert done.exit_code == 2 and "names.xls is not a text file; expected one name per line." in done.stderr
     assert not (tmp_path / "out").exists()

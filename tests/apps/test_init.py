@@ -33,7 +33,8 @@ def datalist(tmp_path_factory):
 
 
 def test_every_choice_is_printed_with_its_reason(datalist, tmp_path):
-    result = init(datalist, "--out", tmp_path / "b", "--device", "cpu", "--set", "batch_size=2", *QUICK)
+    settings = ("--set", "batch_size=2", "--set", "modality=CT")
+    result = init(datalist, "--out", tmp_path / "b", "--device", "cpu", *settings, *QUICK)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     table = lines[next(i for i, line in enumerate(lines) if line.startswith("setting")) + 1 :]
@@ -52,6 +53,7 @@ def test_every_choice_is_printed_with_its_reason(datalist, tmp_path):
         [row] = [row for row in table if row.split()[0] == name]
         assert len(row.split()) > 2 and row.split("  ")[-1].strip() in page
     assert "[64, 64]" in result.stdout and "given" in next(row for row in table if row.startswith("batch_size"))
+    assert next(row for row in table if row.startswith("modality")).split() == ["modality", "CT", "given"]
     # the last line is the command that goes on
     assert lines[-1].startswith("python -m monai.bundle run training --bundle_root")
     train = json.loads((tmp_path / "b" / "configs" / "train.json").read_text())

@@ -13,11 +13,12 @@
 
 from __future__ import annotations
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
 
-from monai_landmarks.data import LandmarkSet, datalist_item, save_datalist, write_landmarks
+from monai_landmarks.data import LandmarkSet, datalist_item, save_datalist, write_landmark_table, write_landmarks
 from monai_landmarks.evaluation import case_figures, evaluate_predictions
 from monai_landmarks.visualize import ReportPage, landmark_view
 
@@ -83,3 +84,29 @@ def test_two_standard_deviations_are_the_axes_of_the_region(tmp_path, drawn, sta
     case_figures.add_case_figures(ReportPage("x"), evaluate(tmp_path, (20, 15), (21, 15), **more), 1)
     for call in drawn:
         np.testing.assert_allclose(2 * np.sqrt(np.diag(call["covariances"][0])), axes / SPACING, rtol=1e-4)
+
+
+def test_slicer_points_of_a_picture_are_drawn_at_their_pixels(tmp_path, drawn):
+    """Both files hold 3-D points in mm, above the plane z = 0, where the picture is."""
+    (tmp_path / "images").mkdir()
+    Image.new("L", SIZE).save(tmp_path / "images" / "a.png")
+    for folder, point in (("truth", (10.0, 7.0, 2.0)), ("pred", (12.0, 7.0, 2.0))):
+        write_landmarks(tmp_path / folder / "a.mrk.json", LandmarkSet(("tip",), [point], "LPS"))
+    options = {"images": tmp_path / "images", "spacing": SPACING, "resamples": 10}
+    result = evaluate_predictions(tmp_path / "pred", tmp_path / "truth", **options)
+    assert case_figures.add_case_figures(ReportPage("x"), result, 1) == []
+    for call in drawn:
+        np.testing.assert_allclose(call["true"], [[20, 14]])
+        np.testing.assert_allclose(call["pred"], [[24, 14]])
+
+
+def test_a_volume_of_one_slice_is_drawn_as_a_picture(tmp_path, drawn):
+    (tmp_path / "images").mkdir()
+    nib.save(nib.Nifti1Image(np.zeros((*SIZE, 1), np.uint8), np.diag([-1, -1, 1, 1])), tmp_path / "images" / "a.nii.gz")
+    for name, point in (("truth", (10.0, 7.0)), ("pred", (12.0, 7.0))):
+        write_landmark_table(tmp_path / f"{name}.csv", {"a.nii.gz": LandmarkSet(("tip",), [point], "index")})
+    result = evaluate_predictions(
+        tmp_path / "pred.csv", tmp_path / "truth.csv", images=tmp_path / "images", resamples=10
+    )
+    assert case_figures.add_case_figures(ReportPage("x"), result, 1) == [] and len(drawn) == 2
+    np.testing.assert_allclose(drawn[0]["true"], [[10, 7]])

@@ -13,11 +13,13 @@
 
 from __future__ import annotations
 
+import nibabel as nib
 import numpy as np
 from PIL import Image
 
 from monai_landmarks.data import check_data
-from monai_landmarks.evaluation import write_contact_sheet
+from monai_landmarks.evaluation import dataset_contact_sheet, write_contact_sheet
+from monai_landmarks.visualize import landmark_view
 
 
 def test_the_sheet_shows_points_at_their_places(tmp_path):
@@ -57,3 +59,20 @@ def test_images_without_faults_are_taken_at_regular_steps(tmp_path):
     )
     result = check_data(folder, tmp_path / "t.csv", spacing=1)
     assert write_contact_sheet(result, tmp_path / "s.png", 5) == [f"{i}.png" for i in (0, 2, 3, 6, 8)]
+
+
+def test_a_volume_of_one_slice_is_shown_as_a_picture(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        dataset_contact_sheet,
+        "landmark_view",
+        lambda image, points, **options: shown.append((image, points)) or landmark_view(image, points, **options),
+    )
+    (tmp_path / "images").mkdir()
+    pixels = np.arange(1200, dtype=np.int16).reshape(40, 30, 1)
+    nib.save(nib.Nifti1Image(pixels, np.diag([-1, -1, 1, 1])), tmp_path / "images" / "a.nii.gz")
+    (tmp_path / "t.csv").write_text("image,landmark,x,y\na,tip,10,7\n")
+    assert write_contact_sheet(check_data(tmp_path / "images", tmp_path / "t.csv"), tmp_path / "s.png") == ["a.nii.gz"]
+    [(image, points)] = shown
+    np.testing.assert_array_equal(image[0], pixels[..., 0])
+    assert points.tolist() == [[10, 7]]

@@ -197,3 +197,17 @@ def test_rank_correlation_with_ties(tmp_path, words_only):
 
     expected = np.corrcoef(ranks(scales[known]), ranks(evaluation.errors[known]))[0, 1]
     assert f"(Spearman): {expected:.2f}." in Content(tmp_path / "report.html").text
+
+
+def test_what_one_image_or_none_does_not_show(tmp_path, words_only):
+    """One image has no interval, so no judgment; regions and covariances of nothing are not compared with anything."""
+    evaluation = evaluate_predictions(*make(tmp_path, 2, count=1), **FEW)
+    write_report(evaluation, tmp_path / "report.html", cases=0)
+    text = Content(tmp_path / "report.html").text
+    assert "They contain" in text and "This agrees" not in text and "This is" not in text
+    [case] = evaluation.cases
+    unknown = np.full_like(case.predicted.covariances, np.nan)
+    evaluation.cases = [replace(case, predicted=replace(case.predicted, covariances=unknown, regions=unknown))]
+    write_report(evaluation, tmp_path / "report.html", cases=0)
+    text = Content(tmp_path / "report.html").text
+    assert "No landmark has both an error and a covariance." in text and "Stated regions" not in text

@@ -13,11 +13,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from monai_landmarks.data import LandmarkSet, datalist_item, save_datalist, write_landmark_table
+from monai_landmarks.data import LandmarkSet, datalist_item, save_datalist, write_landmark_table, write_landmarks
 from monai_landmarks.evaluation.landmark_sources import (
     ImageGeometry,
     match_predictions,
@@ -65,3 +67,43 @@ def test_a_datalist_of_predictions(tmp_path):
         "a.png": [[0, 2]],
         "b.png": [[1, 2]],
     }
+
+
+def test_images_without_landmarks_in_a_datalist(tmp_path):
+    items = [datalist_item("a.png", LandmarkSet(("tip",), [[3.0, 2.0]], "index"), 1), {"image": "b.png", "label": None}]
+    definition = {"names": ("tip",), "pairs": [], "coordinate_system": "index"}
+    save_datalist(tmp_path / "datalist.json", {"landmarks": definition, "training": items, "testing": [{"image": "c"}]})
+    assert list(read_annotations(tmp_path / "datalist.json")) == ["a.png"]
+
+
+def test_json_that_is_no_datalist(tmp_path):
+    shape = {"label": "tip", "shape_type": "point", "points": [[3.5, 2.5]]}
+    (tmp_path / "a.json").write_text(json.dumps({"shapes": [shape], "imagePath": "a.png"}))
+    [found] = read_annotations(tmp_path / "a.json").values()
+    assert found.landmarks.points.tolist() == [[3, 2]]
+    (tmp_path / "b.json").write_text("{")
+    with pytest.raises(ValueError, match=r"b\.json"):
+        read_annotations(tmp_path / "b.json")
+
+
+TIP = LandmarkSet(("tip",), [[1.0, 2.0]], "LPS")
+
+
+@pytest.mark.parametrize(
+    "files, images, message",
+    [
+        (("a.mrk.json", "a.fcsv"), (), "landmarks of a are in two files of different formats"),
+        (("a.fcsv", "a.FCSV"), (), "landmarks of a are in another file, too"),
+        (("a.fcsv",), ("x/a.png", "y/a.png"), "'a' matches more than one image: .*x/a.png, .*y/a.png"),
+    ],
+)
+def test_what_could_be_of_two_images_or_in_two_files(tmp_path, files, images, message):
+    for file in files:
+        write_landmarks(tmp_path / "marks" / file, TIP)
+    for image in images:
+        (tmp_path / "images" / image).parent.mkdir(parents=True)
+        Image.new("L", (20, 10)).save(tmp_path / "images" / image)
+    if len(list((tmp_path / "marks").iterdir())) < len(files):
+        pytest.skip("this file system does not distinguish upper and lower case")
+    with pytest.raises(ValueError, match=message):
+        read_annotations(tmp_path / "marks", images=tmp_path / "images" if images else None)

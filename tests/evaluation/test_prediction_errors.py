@@ -20,7 +20,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from error_tables import FEW, INF, NAMES, SPACING, moved, pixel_truth, write_tables
+from error_tables import FEW, INF, NAMES, NAN, SPACING, moved, pixel_truth, write_tables
 from monai.data import MetaTensor
 
 from monai_landmarks.data import (
@@ -38,6 +38,7 @@ from monai_landmarks.data import (
 from monai_landmarks.evaluation import evaluate_predictions
 from monai_landmarks.handlers import PredictionSaver
 from monai_landmarks.metrics import bootstrap_interval
+from monai_landmarks.schema import Landmark, LandmarkSchema, Measurement
 
 
 @pytest.fixture
@@ -196,6 +197,45 @@ def test_images_without_predictions(files, truth):
     assert every.errors.shape == (6, 3) and np.isinf(every.errors[4:]).all()
     assert every.notes[0] == "without predictions and counted as missed: 2 of 6 images (4.png, 5.png)."
     np.testing.assert_array_equal(every.errors[:4], result.errors)
+
+
+def test_a_landmark_that_is_never_found(files, truth):
+    folder, _ = files
+    pred = {name: LandmarkSet(NAMES, [*landmarks.points[:2], [NAN, NAN]], "index") for name, landmarks in truth.items()}
+    write_landmark_table(folder / "two.csv", pred)
+    assert evaluate_predictions(folder / "two.csv", folder / "truth.csv", **FEW).notes == [
+        "landmarks found in no image: c."
+    ]
+
+
+def test_mm_and_pixels_are_not_mixed(files, truth):
+    folder, _ = files
+    items = [datalist_item(name, landmarks, None if name == "3.png" else 0.5) for name, landmarks in truth.items()]
+    definition = {"names": NAMES, "pairs": [], "coordinate_system": "index"}
+    save_datalist(folder / "datalist.json", {"landmarks": definition, "training": items})
+    with pytest.raises(ValueError, match=r"errors of 0.png are in mm, but those of 3.png are in pixels"):
+        evaluate_predictions(folder / "pred.csv", folder / "datalist.json", **FEW)
+
+
+def test_measurements_of_images_without_predictions(tmp_path):
+    """The ground truth is in files of 3D Slicer, which hold 3-D points also for pictures."""
+    for i in range(3):
+        true = LandmarkSet(("a", "b"), [[0.0, 0.0], [3.0 + i, 4.0]], "LPS")
+        write_landmarks(tmp_path / "truth" / f"{i}.mrk.json", true)
+        if i < 2:
+            write_landmarks(tmp_path / "pred" / f"{i}.mrk.json", LandmarkSet(("a", "b"), 2 * true.points, "LPS"))
+    marks = (Landmark("a"), Landmark("b"))
+    flat, solid = (
+        LandmarkSchema("s", dims, marks, measurements=(Measurement("apart", "distance(a, b)", "mm"),))
+        for dims in (2, 3)
+    )
+    options = {"all_images": True, "schema": flat, **FEW}
+    report = evaluate_predictions(tmp_path / "pred", tmp_path / "truth", **options).measurements
+    [row] = report.rows()
+    # predicted at twice the distance: the errors are the distances themselves, 5 and the root of 32
+    assert (row["n"], row["missed"]) == (2, 1) and row["bias"] == pytest.approx((5 + np.sqrt(32)) / 2)
+    with pytest.raises(ValueError, match="has 3-D landmarks; these are of another dimension"):
+        evaluate_predictions(tmp_path / "pred", tmp_path / "truth", schema=solid, **FEW)
 
 
 def test_two_annotators_of_real_data(isbi2015_root):

@@ -96,6 +96,14 @@ def test_dtypes(dims, dtype, device):
     assert (decoded.points.cpu() - points).abs().max() < (0.02 if dtype == torch.bfloat16 else 2e-3)
 
 
+def test_maps_of_whole_numbers():
+    maps = (100 * gaussian_heatmaps(torch.tensor([[10.3, 20.6]]), (32, 40), sigma=3.0)).to(torch.uint8)
+    expected = decode_heatmaps(maps.float(), 2)
+    for found, wanted in zip(decode_heatmaps(maps, 2), expected):
+        assert torch.equal(found, wanted)
+    assert (expected.points - torch.tensor([[10.3, 20.6]])).abs().max() < 0.05
+
+
 @pytest.mark.parametrize("method,limit", [("gaussian", 1e-3), ("centroid", 0.05), ("argmax", 0.5)])
 @pytest.mark.parametrize("dims", [2, 3])
 def test_methods(dims, method, limit):
@@ -158,9 +166,11 @@ def test_maps_smaller_than_the_window(shape):
     assert (found - points).abs().max() < 1e-3
 
 
-@pytest.mark.parametrize("arguments", [{"spatial_dims": 4}, {"spatial_dims": 3}, {"method": "soft"}])
+@pytest.mark.parametrize(
+    "arguments", [{"spatial_dims": 4}, {"spatial_dims": 3}, {"method": "soft"}, {"heatmaps": torch.zeros(1, 0, 8)}]
+)
 def test_bad_arguments(arguments):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="shape|method"):
         decode_heatmaps(**{"heatmaps": torch.zeros(1, 8, 8), "spatial_dims": 2, **arguments})
 
 

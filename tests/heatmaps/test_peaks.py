@@ -96,7 +96,9 @@ def test_plateaus_and_nan(device):
     assert find_peaks(flat[:0], 2).points.shape == (0, 5, 2)
 
 
-@pytest.mark.parametrize("arguments", [{"num_peaks": 0}, {"min_distance": -1.0}, {"method": "mean"}])
+@pytest.mark.parametrize(
+    "arguments", [{"num_peaks": 0}, {"min_distance": -1.0}, {"method": "mean"}, {"spatial_dims": 3}]
+)
 def test_bad_arguments(arguments):
     with pytest.raises(ValueError):
-        find_peaks(torch.zeros(1, 8, 8), 2, **arguments)
+        find_peaks(torch.zeros(1, 8, 8), **{"spatial_dims": 2, **arguments})

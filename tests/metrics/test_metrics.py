@@ -100,6 +100,7 @@ def test_plain_numbers():
     ipe = ImageSpecificErrorMetric()
     ipe(pred, target)
     assert [ipe.aggregate(r).item() for r in ("mean", "std", "median", "max")] == [2.0, 0.5, 2.0, 2.5]
+    assert ipe.aggregate("none").tolist() == [2.5, 1.5]
     penalized = PointErrorMetric(missing_prediction=7.0)
     penalized(pred, target)
     assert penalized.aggregate() == 3.0
@@ -194,6 +195,8 @@ def test_wrong_options_are_refused():
         metric(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2))
         with pytest.raises(ValueError, match="reduction must be one of"):
             metric.aggregate()
+    with pytest.raises(ValueError, match="requires the true points"):
+        PointErrorMetric()(torch.zeros(1, 2, 2))
     with pytest.raises(ValueError, match="space"):
         PointErrorMetric(space="voxel")(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2))
 

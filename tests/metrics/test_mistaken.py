@@ -37,6 +37,8 @@ def test_counts_what_lies_nearer_to_another(dims: int, device: torch.device) -> 
     metric.reset()
     with pytest.raises(ValueError, match="not called"):
         metric.aggregate()
+    with pytest.raises(ValueError, match="requires the true points"):
+        metric(pred)
 
 
 def test_points_are_compared_in_the_world() -> None:

@@ -74,6 +74,20 @@ def test_bootstrap_as_scipy(statistic):
         assert (ours > np.array(percentiles.confidence_interval) + 0.03 * width).all()
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_bootstrap_outside_of_what_is_drawn_gives_percentiles(sign):
+    """A sample with replacement has fewer different values than the data, so there is no bias to correct with."""
+    values = np.arange(30.0)
+
+    def different(sample, axis=1):
+        return sign * (1.0 + (np.diff(np.sort(sample, axis=axis), axis=axis) > 0).sum(axis=axis))
+
+    percentiles = stats.bootstrap((values,), different, n_resamples=4000, method="percentile", rng=0)
+    np.testing.assert_array_equal(
+        bootstrap_interval(values, different, resamples=4000), percentiles.confidence_interval
+    )
+
+
 def test_bootstrap_covers_the_true_mean():
     """Of many samples of 30 images, as many intervals hold the mean as theory says: a bit fewer than 95 %."""
     rng = np.random.default_rng(0)

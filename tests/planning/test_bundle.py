@@ -33,6 +33,7 @@ from monai_landmarks.planning import (
     with_pairs,
     write_bundle,
 )
+from monai_landmarks.planning.bundle import literal
 from monai_landmarks.schema import Landmark, LandmarkSchema
 
 META_SCHEMA = Path(__file__).parents[1] / "bundles" / "meta_schema.json"
@@ -56,7 +57,10 @@ def written(request, datalists, tmp_path_factory):
     method, dims = request.param
     summary = summarize_datalist(datalists[dims])
     plan = make_plan(summary, method, Machine("cpu", 8 * GIB), given=SMALL)
-    folder = write_bundle(tmp_path_factory.mktemp("bundles") / f"my_{method}", plan, datalists[dims])
+    folder = tmp_path_factory.mktemp("bundles") / f"my_{method}"
+    if dims == 2:
+        folder.mkdir()  # an empty folder is as good as none
+    folder = write_bundle(folder, plan, datalists[dims])
     return folder, plan, datalists[dims]
 
 
@@ -73,7 +77,7 @@ def workflow(folder, *names, **more):
 def test_everything_is_there(written):
     folder, plan, datalist = written
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    configs = ("train", "evaluate", "inference", "device_pipeline", "multi_gpu_train", "metadata", "tensorboard")
+    configs = ("train", "evaluate", "inference", "multi_gpu_train", "metadata", "tensorboard")
     final = f"configs/{METHODS[plan.method].final_config}"
     expected = {final, "LICENSE", "docs/README.md", "docs/data_license.txt", "configs/logging.conf"}
     assert files == expected | {f"configs/{name}.json" for name in configs}
@@ -104,7 +108,7 @@ def test_training_and_inference_agree(written):
         "normalization",
         "batch_size",
         "device",
-        "amp",
+        "precision",
     ):
         assert train[key] == inference[key], key
     loads = [t for t in train["train"]["deterministic_transforms"] if "LoadLandmarksd" not in str(t)]
@@ -140,7 +144,7 @@ def test_the_loss_has_the_sigma_that_was_chosen(written):
 
 def test_preprocessing_keeps_points_and_turns_volumes(written):
     folder, plan, datalist = written
-    flow = workflow(folder, "train", **{"train#dataset#_target_": "Dataset", "augmentation": []})
+    flow = workflow(folder, "train", **{"train#dataset#cache_num": 0, "augmentation": []})
     flow.initialize()
     dims, size = plan.summary.spatial_dims, plan.choices["spatial_size"].value
     items = load_landmark_datalist(datalist)
@@ -248,6 +252,13 @@ def test_a_schema(datalists, tmp_path, method):
     ):
         with pytest.raises(ValueError, match=message):
             apply_schema(summary, wrong)
+
+
+@pytest.mark.parametrize("path", ["$HOME/d.json", "@images", "%d.json"])
+def test_paths_that_monai_would_read_as_something_else(path):
+    with pytest.raises(ValueError, match="rename or move the path"):
+        literal(path)
+    assert literal(Path("/data") / path) == f"/data/{path}"
 
 
 def test_a_folder_in_use_is_left_alone(datalists, tmp_path):

@@ -72,6 +72,24 @@ def test_pictures(tmp_path, spacing, unit):
     assert summary.picture_spacing == spacing
 
 
+def test_slices_and_images_without_landmarks(tmp_path):
+    """A volume of one slice counts as a picture; landmarks that are missing, or not there, have no extent."""
+    labels = [[[1, 2], [4, 6]], [[None, None]] * 2, None]
+    items = [{"image": f"{i}.nii.gz", "label": label} for i, label in enumerate(labels)]
+    for item in items:
+        save_volume(tmp_path / item["image"], (20, 30, 1), "LPS", (2, 3, 5))
+    sections = {"training": items[:1], "validation": items[1:2], "testing": [{"image": items[2]["image"]}]}
+    summary = summarize_datalist(write(tmp_path / "d.json", ["a", "b"], sections))
+    assert (summary.sizes, summary.spacings) == (((20, 30),) * 3, ((2.0, 3.0),) * 3)
+    assert summary.counts == (1, 1, 1) and summary.point_extent == pytest.approx((6, 12))
+
+
+def test_a_section_that_is_no_list_is_refused(tmp_path):
+    path = write(tmp_path / "d.json", ["a"], {"training": {}})
+    with pytest.raises(ValueError, match="d.json: no section 'training'"):
+        summarize_datalist(path)
+
+
 def test_a_training_needs_images_for_both(tmp_path):
     for sections in ({"training": []}, {"training": [{"image": "1.png", "label": []}], "validation": []}):
         with pytest.raises(ValueError, match="no image for (training|validation)"):

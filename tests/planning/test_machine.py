@@ -12,12 +12,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from summaries import GIB
 
 from monai_landmarks.networks.nets import SCN
-from monai_landmarks.planning import Machine, TrainingMemory, measure_training
+from monai_landmarks.planning import Machine, TrainingMemory, machine, measure_training
 
 
 class OneLayer(torch.nn.Module):
@@ -76,3 +78,22 @@ def test_this_machine():
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="this machine has no GPU"):
             Machine.here("cuda")
+
+
+def test_memory_that_the_gpu_reports(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (10 * GIB, 80 * GIB))
+    assert Machine.here() == Machine.here("cuda") == Machine("cuda", 6 * GIB)
+
+
+def test_memory_of_systems_that_do_not_report_what_is_free(monkeypatch):
+    """Half of all memory; without any report, 4 GiB."""
+
+    def no_file(path):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(machine, "open", no_file, raising=False)
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**22}.__getitem__, raising=False)
+    assert Machine.here("cpu") == Machine.here("cpu", 8 * GIB)
+    monkeypatch.delattr(os, "sysconf")
+    assert Machine.here("cpu") == Machine.here("cpu", 4 * GIB)

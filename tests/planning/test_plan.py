@@ -54,3 +54,9 @@ def test_windows_keep_half_precision(method):
     assert patches.get("_target_", "").endswith("AutocastInferer") == whole["_target_"].endswith("AutocastInferer")
     windows = patches["inferer"] if "inferer" in patches else patches
     assert windows["_target_"].endswith("SlidingWindowLandmarkInferer") and windows["roi_size"] == "@patch_size"
+
+
+def test_patches_and_a_size_of_whole_images_contradict_each_other():
+    given = {"width": 4, "patch_size": [64, 64, 64], "spatial_size": [64, 64, 64]}
+    with pytest.raises(ValueError, match="is trained on whole images; remove patch_size"):
+        make_plan(summary((96, 96, 96)), "scn", Machine("cpu", 8 * GIB), given=given)

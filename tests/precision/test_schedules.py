@@ -28,6 +28,7 @@ def test_fixed():
         (FixedSigma(), [1.0, 2.0]),
         (PrecisionController(), [1.0, 2.0]),
     ):
+        assert one.done
         sigma = one.start(start)
         assert sigma.tolist() == expected == one.update(evaluation(sigma.tolist(), [1.0, 1.0])).sigma.tolist()
 

@@ -271,7 +271,14 @@ def test_a_landmark_that_is_never_seen_does_no_harm():
 
 
 @pytest.mark.parametrize(
-    "options,message", [({"warmup": 0.8}, "warmup"), ({"until": 1.1}, "until"), ({"children": 0}, "children")]
+    "options,message",
+    [
+        ({"warmup": 0.8}, "warmup"),
+        ({"until": 1.1}, "until"),
+        ({"children": 0}, "children"),
+        ({"exploration": (0.5,)}, "two probabilities"),
+        ({"exploration": (0.5, 1.5)}, "two probabilities"),
+    ],
 )
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):

@@ -243,6 +243,7 @@ UNSAFE = [
     "   ",
     "distance(a, b",
     "\0",
+    "\ud800",
     "distance(a, b) # ok? \0",
     "''",
 ]
@@ -266,6 +267,7 @@ def test_nothing_else_of_python_is_let_through(expression):
         "-" * 1_000_000 + "1",
         "(" * 1_000_000,
         "distance(" * 90 + "a",
+        "a" + ".a" * 490,
     ],
 )
 def test_deep_and_long_expressions_are_refused(expression):

@@ -246,6 +246,8 @@ def test_no_yaml_gives_a_clear_error(tmp_path):
     for text in ("a: [", "name: !!python/name:os.system", "\t", "!!bool x", "!!timestamp x", "!!int ''"):
         with pytest.raises(ValueError, match="face.yaml: not YAML"):
             load_landmark_schema(write(tmp_path, text, "face.yaml"))
+    with pytest.raises(ValueError, match="face.yaml: nested too deep"):
+        load_landmark_schema(write(tmp_path, "a: " + "[" * 1000, "face.yaml"))
     (tmp_path / "face.yaml").write_bytes(b"name: \xff")
     with pytest.raises(ValueError, match="face.yaml: byte 6 is not UTF-8"):
         load_landmark_schema(tmp_path / "face.yaml")

@@ -105,10 +105,11 @@ def test_dictionary_form_goes_to_the_world(method):
     assert found["pred_scores"].shape == (5,)
 
 
-def test_two_dimensions_and_arrays():
+@pytest.mark.parametrize("direction", [(1.0, 0.0), None])
+def test_two_dimensions_and_arrays(direction):
     points = np.array([[10.0, 16.0], [30.0, 17.5], [50.0, 15.0]])
     maps = gaussian_heatmaps(torch.tensor(points), (64, 32), sigma=2.0).numpy()
-    found = HeatmapToChainLandmarks([[0, 1, 2]], direction=(1.0, 0.0))(maps)
+    found = HeatmapToChainLandmarks([[0, 1, 2]], direction=direction)(maps)
     assert isinstance(found.points, np.ndarray) and np.allclose(found.points, points, atol=0.02)
 
 

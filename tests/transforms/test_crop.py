@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from monai.data import DataLoader, Dataset, MetaTensor
+from monai.data import DataLoader, Dataset, MetaTensor, set_track_meta
 from monai.transforms import Compose
 
 from monai_landmarks.heatmaps import decode_heatmaps, gaussian_heatmaps
@@ -115,6 +115,21 @@ def test_several_sets_of_points_follow() -> None:
         assert any(held(patch["image"], index))
         np.testing.assert_allclose(patch["label"], index - begin)
         np.testing.assert_allclose(patch["pred"], index + 1 - begin)
+
+
+def test_without_tracked_metadata_the_patches_are_the_same() -> None:
+    crop = RandCropByLandmarksd("image", "label", 14, num_samples=3)
+    item = {"image": where(2), "label": np.array(POINTS[2])}
+    tracked = crop.set_random_state(0)(item)
+    try:
+        set_track_meta(False)
+        plain = crop.set_random_state(0)(item)
+    finally:
+        set_track_meta(True)
+    for one, other in zip(tracked, plain):
+        assert isinstance(one["image"], MetaTensor) and not isinstance(other["image"], MetaTensor)
+        assert torch.equal(one["image"].as_tensor(), other["image"])
+        np.testing.assert_array_equal(one["label"], other["label"])
 
 
 def test_loader_makes_a_batch_of_the_patches():

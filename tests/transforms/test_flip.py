@@ -77,6 +77,20 @@ def test_twice_is_nothing() -> None:
     assert torch.equal(again[0], image) and torch.allclose(again[1], points, atol=1e-6)
 
 
+def test_the_last_draw_is_repeated_on_request() -> None:
+    image, points = torch.rand(1, 9, 8), torch.rand(3, 2) * 8
+    flip = RandLandmarkFlip(0, prob=0.5).set_random_state(0)
+    seen = set()
+    for _ in range(10):
+        first, moved = flip(image, points)
+        again, moved_again = flip(image, points, randomize=False)
+        flipped = torch.equal(first, image.flip(1))
+        assert flipped or (first is image and moved is points)
+        assert torch.equal(again, first) and torch.equal(moved_again, moved)
+        seen.add(flipped)
+    assert seen == {True, False}
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_numpy_in_numpy_out(dtype: type) -> None:
     image = (np.arange(12).reshape(1, 4, 3)).astype(dtype)
@@ -110,6 +124,8 @@ def test_dictionary_probability_and_determinism() -> None:
     assert 30 < done < 70
     with pytest.raises(KeyError, match="label"):
         RandLandmarkFlipd("image", "label", prob=1.0)({"image": item["image"]})
+    loose = RandLandmarkFlipd("image", "label", prob=1.0, allow_missing_keys=True)({"image": item["image"]})
+    assert set(loose) == {"image"} and torch.equal(loose["image"], item["image"].flip(1))
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,9 @@ RUNS: dict[str, Callable[[mt.Compose, Path], Any]] = {
     "plain": lambda c, folder: c(source()),
     "Dataset": lambda c, folder: loop(Dataset([source()] * 2, c)),
     "CacheDataset": lambda c, folder: loop(CacheDataset([source()] * 2, c, num_workers=2, progress=False)),
-    "PersistentDataset": lambda c, folder: loop(PersistentDataset([source()] * 2, c, cache_dir=folder)),
+    "PersistentDataset": lambda c, folder: loop(
+        PersistentDataset([source()] * 2, c, cache_dir=folder, track_meta=True, weights_only=False)
+    ),
     "pickled": lambda c, folder: pickle.loads(pickle.dumps(c))(source()),
     "nested": lambda c, folder: mt.Compose([c, mt.Identityd("image")])(source()),
 }

@@ -52,6 +52,12 @@ def test_types_are_kept_and_the_round_trip_is_exact(dims, kind, channel_axis):
     assert all(isinstance(values, np.ndarray) == isinstance(points, np.ndarray) for values in found)
 
 
+def test_whole_numbers_of_any_type() -> None:
+    points = np.round(POINTS[2])
+    found, expected = (LandmarksToHeatmap()(points.astype(kind), SHAPE[2]) for kind in (np.int64, np.float32))
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_agrees_with_monai_where_monai_is_exact(dims):
     # on whole voxels MONAI's rounding changes nothing; its truncated, integrated kernel differs by a percent or so
@@ -180,6 +186,7 @@ def test_heatmaps_are_not_cached():
         lambda: LandmarksToHeatmapd("label", spatial_shape=(8, 8)),
         lambda: LandmarksToHeatmapd(["a", "b"], heatmap_keys="c"),
         lambda: HeatmapToLandmarksd("pred", space="voxel"),
+        lambda: HeatmapToLandmarksd("pred", score_keys=["a", "b"]),
         lambda: HeatmapToLandmarksd("pred", refer_keys=None)({"pred": torch.zeros(1, 8, 8)}),
         # heatmaps of half the image's resolution
         lambda: HeatmapToLandmarksd("pred")(

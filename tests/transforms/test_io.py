@@ -182,6 +182,8 @@ def test_saved_points_load_again(png: Path, tmp_path: Path, suffix: str) -> None
         "label", score_keys="score", names=NAMES, output_dir=tmp_path / "out", output_ext=suffix, saved_path_key="path"
     )
     path = Path(saver(item)["label_path"])
+    silent = SaveLandmarksd("label", names=NAMES, output_dir=tmp_path / "same", output_ext=suffix)
+    assert set(silent(item)) == set(item) and (tmp_path / "same" / path.name).is_file()
     assert path == tmp_path / "out" / f"hand_landmarks{suffix}"
     assert [p.name for p in path.parent.iterdir()] == [path.name]  # no temporary file is left
     again = load(png, str(path), LandmarksToIndexd("label", dtype=torch.float64), names=NAMES)
@@ -235,6 +237,8 @@ def test_save_errors(tmp_path: Path) -> None:
     image = MetaTensor(torch.zeros(1, 5, 5), meta={"filename_or_obj": "a.png"})
     with pytest.raises(ValueError, match="pass their image"):
         saver(points)
+    with pytest.raises(ValueError, match="as pixels, pass their image"):
+        SaveLandmarks(output_dir=tmp_path, coordinate_system="index")(MetaTensor(torch.zeros(1, 3, 2)))
     with pytest.raises(ValueError, match="2 points.*3 landmark names"):
         saver(points[:2], image)
     with pytest.raises(ValueError, match=r"scores has shape \(2,\); expected \(3,\)"):

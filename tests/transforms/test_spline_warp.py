@@ -68,6 +68,17 @@ def test_inverse(shape: tuple[int, ...], amplitude: float) -> None:
     np.testing.assert_allclose(warp(warp.inverse(points)), points, atol=2e-6)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_iteration_of_the_inverse_is_a_contraction(shape: tuple[int, ...]) -> None:
+    warp = random_warp(shape, 3.0, seed=2, max_gradient=0.5)
+    warp.matrix = np.eye(len(shape))  # so that the contraction is that of the elastic field alone
+    points = np.random.RandomState(3).uniform(0, 1, (200, len(shape))) * np.asarray(shape)
+    exact = warp.inverse(points) * warp.spacing
+    errors = [np.linalg.norm(warp.inverse(points, max_iterations=n) * warp.spacing - exact, axis=1) for n in range(4)]
+    for before, after in zip(errors, errors[1:]):
+        assert (after <= 0.5 * before + 1e-4).all() and after.max() > 1e-3
+
+
 def test_inverse_keeps_missing_points_missing() -> None:
     warp = random_warp((48, 40), 3.0)
     points = np.array([[20.0, 20.0], [np.nan, np.nan]])

@@ -227,5 +227,8 @@ def test_errors():
     regions = ConformalRegions.calibrate(found, true)
     with pytest.raises(ValueError, match="pixels"):
         regions.add_to(found[0].to_index(np.eye(4)))
+    for names, cases in ((("a", "a"), (20, 20)), (("a", "b"), (20,))):
+        with pytest.raises(ValueError, match="same length, and the names must be distinct"):
+            ConformalRegions(names, 0.9, (1.0, 2.0), cases, 2)
     with pytest.raises(ValueError, match="are 2-D"):
         ConformalRegions(("a",), 0.9, (1.0,), (20,), 3).add_to(found[0])

@@ -361,9 +361,12 @@ def test_precision_marks_where_a_search_stopped(tmp_path):
         2.6,
         2.6,
     ]
+    assert [axes.get_yscale() for axes in figure.axes] == ["log", "log"]
+    error[3] = 0.0
     reward[2:] = [[0.5, -0.5], [np.nan, 0.25]]
     figure = draw_precision([0, 1, 2, 3], sigma, error, reward, stopped, unit="voxel")
     drawn(figure, tmp_path)
+    assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear", "linear"]
     mean = figure.axes[2].get_lines()[-1].get_ydata()
     np.testing.assert_allclose(mean, [np.nan, np.nan, 0.0, 0.25])
     drawn(draw_precision([0, 1], np.full((2, 40), 3.0), np.full((2, 40), np.nan)), tmp_path)

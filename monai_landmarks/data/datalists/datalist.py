@@ -107,6 +107,8 @@ def build_datalist(
     pairing = pair_landmarks(images, landmarks, coordinate_system)
     if pairing.faults or pairing.absent:
         raise DatalistError(os.fspath(landmarks), [*pairing.faults, *pairing.absent])
+    for note in pairing.notes:
+        warnings.warn(note)
     if pairing.unlabeled:
         count = len(pairing.unlabeled) + len(pairing.cases)
         warnings.warn(
@@ -164,13 +166,13 @@ def make_datalists(
             world.
     """
     definition = _define([case.landmarks for case in cases], pairs)
-    listed = [case for case in cases if inline or case.key is not None]
+    listed = [case for case in cases if inline or not case.is_file]
     if listed:
         definition["coordinate_system"] = listed[0].landmarks.coordinate_system.value
     items = {}
     for case in cases:
         label: LandmarkSet | str = relative_path(case.source, base_dir)
-        if inline or case.key is not None:
+        if inline or not case.is_file:
             label = case.landmarks.to(definition["coordinate_system"]).reorder(definition["names"])
         image = relative_path(case.image, base_dir)
         items[case.name] = datalist_item(image, label, None if has_spacing(case.image) else spacing)

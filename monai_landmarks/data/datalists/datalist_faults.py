@@ -139,7 +139,9 @@ def _item_faults(
     faults = []
     spacing = item.get("spacing")
     if spacing is None and not has_spacing(path):
-        faults.append("no 'spacing', and the format stores none; expected [x, y] in mm (1, 1 to work in pixels).")
+        faults.append(
+            "pixel size not known: no 'spacing', and the file states none; expected [x, y] in mm (1, 1 to work in pixels)."
+        )
     elif spacing is not None and not _is_spacing(spacing):
         faults.append(f"spacing is {spacing!r}; expected positive numbers in mm, one per axis.")
         spacing = None

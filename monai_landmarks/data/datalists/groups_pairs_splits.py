@@ -17,10 +17,10 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from monai_landmarks.data.files.csv_rows import read_rows
+from monai_landmarks.data.files.csv_rows import cell_text, read_rows
 from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.data.images.name_index import NameIndex
-from monai_landmarks.data.landmarks.landmark_set import LandmarkSet
+from monai_landmarks.data.landmarks.landmark_set import LandmarkSet, landmark_name
 
 __all__ = ["landmarks_of", "read_groups", "read_pairs", "read_splits", "require_names_of_table"]
 
@@ -41,7 +41,7 @@ def read_groups(path: str | os.PathLike, column: str, images: Sequence[str]) -> 
     """
     index, groups = NameIndex(images), {}
     with naming_file(path):
-        (first, header), *rows = read_rows(path) or [(1, [])]
+        (first, header), *rows = read_rows(path, ("image", column.lower())) or [(1, [])]
         columns = [name.lower() for name in header]
         if "image" not in columns or column.lower() not in columns:
             raise ValueError(f"line {first}: no columns 'image' and {column!r} in {','.join(header)!r}.")
@@ -49,7 +49,7 @@ def read_groups(path: str | os.PathLike, column: str, images: Sequence[str]) -> 
             if len(cells) != len(header):
                 raise ValueError(f"line {line}: {len(cells)} columns; expected {len(header)}.")
             group = cells[columns.index(column.lower())]
-            for image in index.find(cells[columns.index("image")])[:1]:
+            for image in index.find(cell_text(cells[columns.index("image")]))[:1]:
                 if groups.setdefault(image, group) != group:
                     raise ValueError(
                         f"line {line}: {column} of {image} is {group!r}, but {groups[image]!r} in an earlier line."
@@ -76,15 +76,17 @@ def read_pairs(path: str | os.PathLike, names: Sequence[str]) -> list[tuple[str,
     """
     pairs: list[tuple[str, str]] = []
     with naming_file(path):
-        for number, (line, cells) in enumerate(read_rows(path)):
-            known = [cell in names for cell in cells[:2]]
+        given = {landmark_name(name): name for name in names}
+        for number, (line, row) in enumerate(read_rows(path, lambda cell: landmark_name(cell_text(cell)) in given)):
+            cells = [landmark_name(cell_text(cell)) for cell in row[:2]]
+            known = [cell in given for cell in cells]
             if number == 0 and not any(known):
                 continue
             if known == [True, False] and not cells[1]:
                 continue
             if known != [True, True]:
-                raise ValueError(f"line {line}: {cells[:2]} are not two names of landmarks.")
-            left, right = cells[:2]
+                raise ValueError(f"line {line}: {cells} are not two names of landmarks.")
+            left, right = (given[cell] for cell in cells)
             if left != right and (left, right) not in pairs and (right, left) not in pairs:
                 pairs.append((left, right))
     return pairs
@@ -103,8 +105,9 @@ def read_splits(path: str | os.PathLike) -> dict[str, list[str]]:
         ValueError: if a column is missing, there is no row, a row differs in length, or an image occurs twice.
     """
     splits: dict[str, list[str]] = {}
+    seen: set[str] = set()
     with naming_file(path):
-        (first, header), *rows = read_rows(path) or [(1, [])]
+        (first, header), *rows = read_rows(path, ("image", "split")) or [(1, [])]
         if not {"image", "split"} <= set(header):
             raise ValueError(f"line {first}: no columns 'image' and 'split' in {','.join(header)!r}.")
         if not rows:
@@ -112,9 +115,10 @@ def read_splits(path: str | os.PathLike) -> dict[str, list[str]]:
         for line, cells in rows:
             if len(cells) != len(header):
                 raise ValueError(f"line {line}: {len(cells)} columns; expected {len(header)}.")
-            image, split = (cells[header.index(column)] for column in ("image", "split"))
-            if any(image in images for images in splits.values()):
+            image, split = (cell_text(cells[header.index(column)]) for column in ("image", "split"))
+            if image in seen:
                 raise ValueError(f"line {line}: image {image!r} occurs twice; expected one row per image.")
+            seen.add(image)
             splits.setdefault(split, []).append(image)
     return splits
 

@@ -25,6 +25,7 @@ import numpy as np
 from monai.utils import optional_import
 
 from monai_landmarks.data.images.image_files import has_spacing, image_suffix, read_image
+from monai_landmarks.data.images.image_notes import image_notes, join_notes
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.landmarks.row_faults import LandmarkRows
 from monai_landmarks.spaces import affine_spacing
@@ -122,13 +123,14 @@ def check_data(
     image; an unknown pixel size; points outside their image or of another dimension; pixels that are not finite; 2-D
     images together with 3-D images. Notes are: images without landmarks; landmarks that few images have, or whose names
     differ only in case or spaces; images that are the same file twice, have an unusual number of channels, or are
-    constant.
+    constant; a pixel size that was chosen between two, or 2-D images of several pixel sizes; and images that readers put
+    at different places, if their points are in mm.
 
     Args:
         images: a folder of images, or the images; see :func:`pair_landmarks`.
         landmarks: a table or a folder; see :func:`pair_landmarks`.
         coordinate_system: coordinate system of landmark files that do not state their own.
-        spacing: pixel size in mm, one number or (x, y), of images whose format does not store it; 1 to work in pixels.
+        spacing: pixel size in mm, one number or (x, y), of images whose file does not state it; 1 to work in pixels.
         partial: whether landmarks without an image are a note instead of a fault.
 
     Returns:
@@ -139,14 +141,16 @@ def check_data(
     """
     pairing = pair_landmarks(images, landmarks, coordinate_system)
     both = None if spacing is None else [float(step) for step in np.broadcast_to(np.asarray(spacing), (2,))]
-    rows = {case.source: LandmarkRows(case.source) for case in pairing.cases}
+    rows = {part.source: LandmarkRows(part.source) for case in pairing.cases for part in (case, *case.parts)}
     cases = tqdm(pairing.cases, desc="reading images", leave=False, disable=None) if has_tqdm else pairing.cases
-    checked, notes, seen = [], [], {}
+    checked, notes, geometry, seen = [], [], [], {}
     for case in cases:
-        image, note = _check_image(case, both, rows[case.source])
+        image, note = _check_image(case, both, rows)
         checked.append(image)
         notes += note
         if image.shape:
+            in_world = case.landmarks.coordinate_system != CoordinateSystem.INDEX
+            geometry += [(case.name, text) for text in image_notes(case.image, in_world)]
             digest = _digest(case.image)
             if digest in seen:
                 notes.append(f"{case.image}: the same image as {seen[digest]}.")
@@ -154,11 +158,14 @@ def check_data(
     faults = [*pairing.faults, *([] if partial else pairing.absent), *_common_faults(checked)]
     faults += [fault for image in checked for fault in image.faults]
     result = DataCheck(pairing, checked, faults, notes)
-    result.notes[:0] = [*(pairing.absent if partial else []), *_common_notes(result)]
+    joined = [*_common_notes(result), *join_notes(geometry)]
+    result.notes[:0] = [*pairing.notes, *(pairing.absent if partial else []), *joined]
     return result
 
 
-def _check_image(case: LandmarkCase, spacing: list[float] | None, rows: LandmarkRows) -> tuple[CheckedImage, list[str]]:
+def _check_image(
+    case: LandmarkCase, spacing: list[float] | None, rows: dict[Path, LandmarkRows]
+) -> tuple[CheckedImage, list[str]]:
     result = CheckedImage(case)
     try:
         image, affine = read_image(case.image, spacing)
@@ -177,7 +184,8 @@ def _check_image(case: LandmarkCase, spacing: list[float] | None, rows: Landmark
     if unknown and case.landmarks.coordinate_system != CoordinateSystem.INDEX:
         return result, notes  # the position of the points in the image depends on the spacing
     for name, fault in point_faults(case.landmarks, result.shape, affine):
-        result.faults.append(f"{rows.where(case.key, name)}: {fault[:-1]}: {case.name}.")
+        source, key = case.origin(name)
+        result.faults.append(f"{rows[source].where(key, name)}: {fault[:-1]}: {case.name}.")
     try:
         result.points = index_points(case.landmarks, result.shape, affine)
     except ValueError:  # listed among the faults
@@ -198,8 +206,8 @@ def _common_faults(images: list[CheckedImage]) -> list[str]:
     unknown = [image.case.name for image in images if image.shape and image.spacing is None]
     if unknown:
         faults.append(
-            f"the pixel size of {len(unknown)} images is unknown, for example {unknown[0]}: their format stores none that can be"
-            " trusted. Give the spacing in mm, or 1 to work in pixels."
+            f"pixel size not known: {len(unknown)} images, for example {unknown[0]}, whose files state none that can be trusted."
+            " Give the spacing in mm, or 1 to work in pixels."
         )
     by_dims: dict[int, str] = {}
     for image in images:
@@ -222,6 +230,14 @@ def _common_notes(check: DataCheck) -> list[str]:
     for names in alike.values():
         if len(names) > 1:
             notes.append(f"landmarks {names} count as different; their names differ only in case or spaces.")
+    sizes = Counter(
+        _spacing(image.spacing[:2]) for image in check.images if image.spacing and sum(n > 1 for n in image.shape) == 2
+    )
+    if len(sizes) > 1:
+        (first, count), *others = sizes.most_common()
+        listed = [f"{count} images at {first}", *(f"{count} at {size}" for size, count in others[:5])]
+        more = [f"{len(others) - 5} more sizes"] if len(others) > 5 else []
+        notes.append(f"the images have several pixel sizes: {', '.join([*listed, *more])}.")
     channels = Counter(image.channels for image in check.images if image.shape)
     if len(channels) > 1:
         usual = channels.most_common(1)[0][0]

@@ -14,19 +14,30 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from monai_landmarks.data.files.csv_rows import read_rows
-from monai_landmarks.data.files.safe_files import naming_file
+from monai_landmarks.data.files.csv_rows import TableRows, cell_text
+from monai_landmarks.data.files.safe_files import naming_file, open_text
+from monai_landmarks.data.images.image_files import image_stem
 from monai_landmarks.data.images.image_folder import find_images, image_name
 from monai_landmarks.data.images.name_index import NameIndex
 from monai_landmarks.data.landmarks.landmark_io import find_landmark_files, landmark_suffix
-from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
+from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet, join_landmark_sets
 from monai_landmarks.data.landmarks.row_faults import LandmarkRows, read_past_faults
 
 __all__ = ["LandmarkCase", "Pairing", "pair_landmarks"]
+
+# what follows the name of the image in names of landmark files: scan_lm_Pred_U, scan-landmarks, scan_F
+_WORD = re.compile(
+    r"[_\-. ](lms?|landmarks?|pred(ict(ed|ions?))?s?|points?|pts|fid(ucial)?s?|markups?|keypoints?|annotations?|F)(?![a-z])",
+    flags=re.IGNORECASE,
+)
+# 3D Slicer names a point list F, and the next ones F_1, F_2
+_USUAL_NAME = re.compile(r"(F|landmarks?|points?|fiducials?|markups?)([_\- ]\d+)?", flags=re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,7 @@ class LandmarkCase:
         landmarks: landmarks of the image.
         source: file of the landmarks.
         key: name of the image in the source; None if the source belongs to this image alone.
+        parts: cases of the single files, if the landmarks are joined from several files.
     """
 
     name: str
@@ -46,6 +58,17 @@ class LandmarkCase:
     landmarks: LandmarkSet
     source: Path
     key: str | None = None
+    parts: tuple[LandmarkCase, ...] = ()
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the landmarks are those of one file, which belongs to this image alone."""
+        return self.key is None and not self.parts
+
+    def origin(self, landmark: str | None) -> tuple[Path, str | None]:
+        """Return the file that holds a landmark, and the name of the image in it."""
+        part = next((part for part in self.parts if landmark in part.landmarks.names), self)
+        return part.source, part.key
 
 
 @dataclass
@@ -57,12 +80,14 @@ class Pairing:
         unlabeled: images without landmarks.
         absent: one sentence per landmark set without image, with file and row.
         faults: all other faults, one sentence each, with file and row.
+        notes: files that are joined, and other findings that are no faults.
     """
 
     cases: list[LandmarkCase] = field(default_factory=list)
     unlabeled: list[Path] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
@@ -77,11 +102,17 @@ def pair_landmarks(
 ) -> Pairing:
     """Find the landmarks of each image.
 
+    A landmark file in a folder belongs to the image with its name. Otherwise it belongs to the image whose name begins
+    its own, if the rest is a word for landmarks (``scan_lm_Pred_U.mrk.json`` of ``scan.nii.gz``), or if there are
+    several such files with different landmarks, which are joined (``scan_U.json`` and ``scan_L.json``). Otherwise it
+    belongs to the only image of its folder, as in 3D Slicer's layout ``sub-01/ct.nii.gz`` and ``sub-01/F.mrk.json``.
+
     Args:
         images: a folder of images, which is searched with its subfolders, or the images.
         landmarks: one of three. A file of many images, such as a CSV, with the path of each image, its file name, or
-            its name without suffix. A folder of landmark files, each with the name of its image. A CSV with the columns
-            ``image`` and ``landmarks`` that lists the landmark file of each image, relative to the CSV.
+            its name without suffix. A folder of landmark files. A CSV with the columns ``image`` and ``landmarks`` that
+            lists the landmark file of each image, relative to the CSV; files of one image with different landmarks are
+            joined.
         coordinate_system: coordinate system of files that do not state their own.
 
     Returns:
@@ -93,8 +124,9 @@ def pair_landmarks(
     root = Path(images) if isinstance(images, (str, os.PathLike)) else None
     found = find_images(images)
     by_name = {image_name(file, root): file for file in found}
-    pairs = _Pairs(by_name)
-    sources, are_of_one = _sources(Path(landmarks), pairs.faults)
+    landmarks = Path(landmarks)
+    pairs = _Pairs(by_name, root, landmarks)
+    sources, are_of_one = _sources(landmarks, pairs.faults)
     for source, called in sources.items():
         sets, faults = read_past_faults(source, coordinate_system)
         pairs.faults += faults
@@ -103,44 +135,139 @@ def pair_landmarks(
             pairs.add(
                 LandmarkCase(called if of_one else str(key), source, landmark_set, source, None if of_one else key)
             )
+        pairs.notes += pairs.rows_of(source).notes() if sets else []
+    pairs.finish()
     pairs.faults += [f"{by_name[name]}: {fault}" for name in pairs.cases if (fault := found[by_name[name]])]
     return Pairing(
         cases=[replace(pairs.cases[name], name=name, image=by_name[name]) for name in by_name if name in pairs.cases],
         unlabeled=[file for name, file in by_name.items() if name not in pairs.cases],
         absent=pairs.absent,
         faults=pairs.faults,
+        notes=pairs.notes,
     )
 
 
 class _Pairs:
     """Collects the landmarks of images by name."""
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, images: Mapping[str, Path], root: Path | None, landmarks: Path) -> None:
         self.cases: dict[str, LandmarkCase] = {}
         self.absent: list[str] = []
         self.faults: list[str] = []
-        self._index = NameIndex(names)
+        self.notes: list[str] = []
+        self._images = images
+        self._roots = root, landmarks
+        self._index = NameIndex(images)
         self._rows: dict[Path, LandmarkRows] = {}
+        self._parts: dict[str, list[LandmarkCase]] = {}  # files whose name begins with that of an image
+        self._others: list[LandmarkCase] = []  # files that no name belongs to
+
+    def rows_of(self, source: Path) -> LandmarkRows:
+        """Return the rows of a landmark file."""
+        return self._rows.setdefault(source, LandmarkRows(source))
 
     def add(self, case: LandmarkCase) -> None:
         """Add landmarks to the image that their file or table names."""
         found = self._index.find(case.name)
         if not found and case.key is None and case.landmarks.image:  # the file may state the name of its image
             found = self._index.find(case.landmarks.image)
-        if not found and case.key is None:
-            self.absent.append(f"{case.source}: no image has this name; expected the name of an image.")
+        if not found and case.key is None and (part_of := self._index.find_beginning(case.name)):
+            self._parts.setdefault(part_of, []).append(case)
+        elif not found and case.key is None:
+            self._others.append(case)
         elif not found:
-            self.absent.append(f"{self._where(case)}: {case.name!r} is not among the images.")
+            self.absent.append(f"{self._where(case)}: {case.name!r} is not among the images{_rounded(case.name)}.")
         elif len(found) > 1:
             self.faults.append(f"{self._where(case)}: {case.name!r} fits more than one image: {', '.join(found)}.")
-        elif found[0] in self.cases:
-            other = self._where(self.cases[found[0]])
-            self.faults.append(f"{self._where(case)}: {other} holds landmarks of the same image, {found[0]}.")
+        elif found[0] in self.cases and self._roots[1].is_file() and case.key is None:
+            self._join(found[0], [*(self.cases[found[0]].parts or [self.cases[found[0]]]), case])
         else:
-            self.cases[found[0]] = case
+            self._take(found[0], case)
+
+    def finish(self) -> None:
+        """Add the files that do not have the name of an image."""
+        for image, parts in self._parts.items():
+            if len(parts) == 1 and not _says_landmarks(image, parts[0]):
+                self._others += parts
+            elif len(parts) == 1 or image in self.cases:
+                for part in parts:
+                    self._take(image, part)
+            else:
+                self._join(image, parts)
+        by_folder: dict[Path, list[LandmarkCase]] = {}
+        for case in self._others:
+            by_folder.setdefault(case.source.parent, []).append(case)
+        for folder, cases in by_folder.items():
+            self._pair_by_folder(folder, cases)
+
+    def _pair_by_folder(self, folder: Path, cases: list[LandmarkCase]) -> None:
+        """Add a file to the image of its folder, if it is the only one."""
+        images = self._images_of(folder)
+        free = [image for image in images if image not in self.cases]
+        named = [case for case in cases if _USUAL_NAME.fullmatch(PurePosixPath(case.name).name)]
+        chosen = cases if len(cases) == 1 else named
+        if len(images) == len(free) == len(chosen) == 1:
+            self._take(free[0], chosen[0])
+            cases = [case for case in cases if case is not chosen[0]]
+        why = ""
+        if images:
+            why = f" Its folder has {len(images)} image(s) and {len(cases)} landmark file(s) without image;"
+            why += " only one of each makes a pair. A CSV with the columns 'image' and 'landmarks' can list the pairs."
+        for case in cases:
+            self.absent.append(f"{case.source}: no image has this name; expected the name of an image.{why}")
+
+    def _images_of(self, folder: Path) -> list[str]:
+        """Return the images of the same folder, or of the folder with the same name below that of all images."""
+        root, landmarks = self._roots
+        same = {folder.resolve()}
+        if root is not None and landmarks.is_dir() and folder != landmarks:
+            same.add((root / folder.relative_to(landmarks)).resolve())
+        return [
+            name
+            for name, image in self._images.items()
+            if not same.isdisjoint({image.parent.resolve(), image.resolve()})
+        ]
+
+    def _take(self, image: str, case: LandmarkCase) -> None:
+        if image in self.cases:
+            other = self._where(self.cases[image])
+            self.faults.append(f"{self._where(case)}: {other} holds landmarks of the same image, {image}.")
+        else:
+            self.cases[image] = case
+
+    def _join(self, image: str, parts: list[LandmarkCase]) -> None:
+        files = " and ".join(str(part.source) for part in parts)
+        twice = [name for name, n in Counter(name for part in parts for name in part.landmarks.names).items() if n > 1]
+        if twice:
+            self.faults.append(
+                f"{files} belong to the image {image}, and both hold the landmark {twice[0]!r}; expected each landmark in one"
+                " file."
+            )
+            return
+        try:
+            joined = join_landmark_sets([part.landmarks for part in parts])
+        except ValueError as error:
+            self.faults.append(f"{files} belong to the image {image}, but cannot be joined: {error}")
+            return
+        self.cases[image] = replace(parts[0], landmarks=joined, parts=tuple(parts))
+        self.notes = [note for note in self.notes if not note.startswith(f"{image}: ")]
+        self.notes.append(f"{image}: its landmarks are joined from {files}.")
 
     def _where(self, case: LandmarkCase) -> str:
-        return self._rows.setdefault(case.source, LandmarkRows(case.source)).where(case.key)
+        return self.rows_of(case.source).where(case.key)
+
+
+def _says_landmarks(image: str, case: LandmarkCase) -> bool:
+    """Return whether a file name that begins with that of an image goes on with a word for landmarks."""
+    file = PurePosixPath(case.name).name
+    return bool(_WORD.match(file[len(image_stem(PurePosixPath(image).name)) :]))
+
+
+def _rounded(name: str) -> str:
+    """Return what may have happened to a name that looks like a rounded number."""
+    if re.fullmatch(r"\d([.,]\d+)?E\+?\d+", name, flags=re.IGNORECASE):
+        return "; a spreadsheet program may have rounded this number, unless the column is text"
+    return ""
 
 
 def _sources(landmarks: Path, faults: list[str]) -> tuple[dict[Path, str], bool]:
@@ -170,13 +297,20 @@ def _listed(path: Path) -> list[tuple[int, str, Path]] | None:
         return None
     with naming_file(path):
         try:
-            (_, header), *rows = read_rows(path)
+            with open_text(path) as file:
+                (_, header), *rows = _rows_of_files(file)
         except ValueError:  # the reader of landmarks reports an empty or malformed table
             return None
-        columns: Mapping[str, int] = {name.lower(): i for i, name in enumerate(header)}
-        if not {"image", "landmarks"} <= set(columns):
-            return None
+        columns = {name.lower(): i for i, name in enumerate(header)}
         short = [line for line, cells in rows if len(cells) != len(header)]
         if short:
             raise ValueError(f"line {short[0]}: expected {len(header)} columns ({','.join(header)}).")
-    return [(line, cells[columns["image"]], path.parent / cells[columns["landmarks"]]) for line, cells in rows]
+    places = columns["image"], columns["landmarks"]
+    return [(line, cell_text(cells[places[0]]), path.parent / cell_text(cells[places[1]])) for line, cells in rows]
+
+
+def _rows_of_files(lines: Iterable[str]) -> list[tuple[int, list[str]]]:
+    """Return the rows of a table of landmark files; none for any other table, of which only the header is read."""
+    rows = iter(TableRows(lines, ("image", "landmarks")))
+    header = next(rows, (0, []))
+    return [header, *rows] if {"image", "landmarks"} <= {cell.lower() for cell in header[1]} else []

@@ -9,50 +9,176 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Rows and numbers of comma-separated text, with errors that name the line."""
+"""Rows, numbers and names of tables as text (CSV), as programs and spreadsheets write them, with errors that name the line."""
 
 from __future__ import annotations
 
 import csv
 import math
 import os
-from collections.abc import Iterator
-from pathlib import Path
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import chain
 
-from .safe_files import read_lines
+from .safe_files import open_text
 
-__all__ = ["format_number", "is_missing", "is_number", "parse_number", "read_rows", "split_rows"]
+__all__ = [
+    "NumberCells",
+    "TableRows",
+    "cell_text",
+    "first_cells",
+    "format_number",
+    "is_missing",
+    "is_number",
+    "parse_number",
+    "read_rows",
+    "text_cell",
+]
 
 _MISSING = {"", "nan", "na", "n/a", "null", "none"}
+_DELIMITERS = (",", ";", "\t")
+_EXPECTED = "expected a number, or nothing if missing."
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+# A spreadsheet program takes a cell that begins with one of = + - @ for a formula. Where it splits at another character
+# than the comma, a cell may begin within a name.
+_FORMULA = re.compile(r"(^|[\t\r\n,;|])(?='*[=+\-@\t\r\n])")
+_MARKED_FORMULA = re.compile(r"(^|[\t\r\n,;|])'(?='*[=+\-@\t\r\n])")
+
+Columns = Collection[str] | Callable[[str], bool]
+Report = Callable[[str], None]
 
 
-def split_rows(lines: list[str], first_line: int = 1) -> Iterator[tuple[int, list[str]]]:
-    """Split comma-separated text into rows.
+def _raise(message: str) -> None:
+    raise ValueError(message)
+
+
+class TableRows:
+    """Rows of a table, one by one: comma-separated, or as spreadsheet programs write it, with semicolons or tabs.
+
+    A line such as ``sep=;`` before the header states the delimiter. Otherwise it is the one by which the first row has
+    the most known columns, or, without any, the most cells.
 
     Args:
         lines: lines of the text.
-        first_line: number of the first line, for errors and for the result.
+        columns: known columns in lower case; or a function that returns whether a cell is one.
+        delimiter: character between the cells, instead of that of the text.
+        comments: whether lines that begin with ``#`` are comments.
+        report: called with the message for each row that is not a row of a table. By default it raises ``ValueError``.
 
-    Yields:
-        line number and stripped cells of each row that is not blank.
+    Attributes:
+        stated: texts of the comments before the first row.
+        delimiter: character between the cells.
 
-    Raises:
-        ValueError: if the text is not comma-separated, with the line.
+    Example:
+        >>> rows = TableRows(["# by hand;;", "image;landmark;x", "1.png;a;10,5"], {"image", "landmark", "x"})
+        >>> rows.stated, list(rows)
+        ([' by hand'], [(2, ['image', 'landmark', 'x']), (3, ['1.png', 'a', '10,5'])])
     """
-    reader = csv.reader(lines, strict=True)
-    try:
-        for row in reader:
-            cells = [cell.strip() for cell in row]
+
+    def __init__(
+        self,
+        lines: Iterable[str],
+        columns: Columns = (),
+        delimiter: str = "",
+        comments: bool = True,
+        report: Report = _raise,
+    ) -> None:
+        self.stated: list[str] = []
+        self.delimiter = delimiter
+        self._report = report
+        self._skips_comments = comments
+        self._skipped = 0
+        rest = iter(lines)
+        first = next((line for line in rest if not self._skip(line)), "")
+        if "\0" in first:
+            raise ValueError("the text has characters of code 0; if it is UTF-16, save the file as UTF-8.")
+        self.delimiter = self.delimiter or _find_delimiter(first, columns)
+        self.stated = [_comment(line, self.delimiter) for line in self.stated]
+        self._lines = chain([first], rest) if first else iter(())
+
+    def _skip(self, line: str) -> bool:
+        """Return whether a line is none of the rows that follow, and keep what it states."""
+        text = line.strip().strip('"')
+        mark = re.fullmatch(r"sep=([^\w\s]|\t)?", line.strip("\r\n ").strip('"'), flags=re.IGNORECASE)
+        if mark:
+            self.delimiter = self.delimiter or mark.group(1) or ""
+        elif self._skips_comments and text.startswith("#"):
+            self.stated.append(line.strip())
+        elif text.strip(",;"):
+            return False
+        self._skipped += 1
+        return True
+
+    def __iter__(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield line number and stripped cells of each row that is not blank."""
+        reader = csv.reader(self._lines, strict=True, delimiter=self.delimiter)
+        while True:
+            line = reader.line_num + self._skipped + 1
+            try:
+                cells = [cell.strip() for cell in next(reader)]
+            except StopIteration:
+                return
+            except csv.Error as error:
+                self._report(f"line {line}: not comma-separated text ({error}).")
+                continue
             if any(cells):
-                yield reader.line_num + first_line - 1, cells
-    except csv.Error as error:
-        raise ValueError(f"line {reader.line_num + first_line - 1}: not comma-separated text ({error}).") from error
+                yield reader.line_num + self._skipped, cells
+
+    def width_fault(self, line: int, cells: list[str], header: list[str]) -> str:
+        """Say that a row has another number of cells than the header."""
+        names = ",".join(header[:6]) + ("..." if len(header) > 6 else "")
+        fault = f"line {line}: {len(cells)} columns; expected {len(header)} ({names})."
+        if self.delimiter == "," and len(cells) > len(header):
+            fault += (
+                " If numbers have decimal commas, write decimal points, or separate the columns by semicolons; a cell"
+                " that contains a comma needs quotes."
+            )
+        return fault
 
 
-def read_rows(path: str | os.PathLike) -> list[tuple[int, list[str]]]:
-    """Read line number and cells of each row of a CSV, header first. Lines that begin with ``#`` are skipped."""
-    lines = ["\n" if line.lstrip().startswith("#") else line for line in read_lines(Path(path))]
-    return list(split_rows(lines))
+def first_cells(text: str, columns: Columns = ()) -> list[str]:
+    """Return the stripped cells of the first line that is not blank, to recognize a format.
+
+    Args:
+        text: the text of a table.
+        columns: known columns, as in :class:`TableRows`.
+    """
+    line = text.lstrip("\r\n ").partition("\n")[0]
+    return _split(line, _find_delimiter(line, columns))
+
+
+def _find_delimiter(line: str, columns: Columns) -> str:
+    known = columns if callable(columns) else lambda cell: cell.lower() in columns
+
+    def fit(delimiter: str) -> tuple[int, int]:
+        cells = _split(line, delimiter)
+        return sum(map(known, cells)), len(cells)
+
+    return max(_DELIMITERS, key=fit)
+
+
+def _split(line: str, delimiter: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:
+        return [cell.strip() for cell in line.split(delimiter)]
+
+
+def _comment(text: str, delimiter: str) -> str:
+    """Return the text of a comment. Spreadsheet programs split it at commas, quote it, and pad it with empty cells."""
+    if text.startswith('"'):
+        text = ",".join(_split(text, delimiter))
+    return text.rstrip(",;\t").lstrip("#")
+
+
+def read_rows(path: str | os.PathLike, columns: Columns = ()) -> list[tuple[int, list[str]]]:
+    """Read line number and cells of each row of a CSV, header first; see :class:`TableRows`.
+
+    Lines that begin with ``#`` are skipped.
+    """
+    with open_text(path) as file:
+        return list(TableRows(("\n" if line.lstrip().startswith("#") else line for line in file), columns))
 
 
 def is_missing(cell: str) -> bool:
@@ -79,17 +205,80 @@ def parse_number(cell: str, line: int, column: str) -> float:
     Raises:
         ValueError: if the cell holds anything else.
     """
-    if is_missing(cell):
-        return math.nan
     try:
-        value = float(cell) if "_" not in cell else math.inf
+        value = float(cell)
     except ValueError:
+        if is_missing(cell):
+            return math.nan
         value = math.inf
-    if not math.isfinite(value):
-        raise ValueError(f"line {line}: column {column!r} is {cell!r}; expected a number, or nothing if missing.")
+    if math.isinf(value) or "_" in cell:
+        raise ValueError(f"line {line}: column {column!r} is {cell!r}; {_EXPECTED}")
     return value
+
+
+class NumberCells:
+    """Numbers of one table, which have decimal points, or decimal commas as in spreadsheets of many countries.
+
+    A comma may also separate thousands. Decimal commas are therefore only accepted if one number of the table cannot be
+    read otherwise, and no number has a decimal point.
+
+    Example:
+        >>> numbers = NumberCells()
+        >>> numbers.parse("10,5", 2, "x"), numbers.parse("1,234", 3, "x")
+        (10.5, 1.234)
+        >>> numbers.require_one_meaning()
+    """
+
+    def __init__(self) -> None:
+        self._point = self._comma = ""  # first number of each kind, with its place
+        self._is_sure = False
+
+    def parse(self, cell: str, line: int, column: str) -> float:
+        """Parse the finite number in a cell; see :func:`parse_number`."""
+        try:
+            value = parse_number(cell, line, column)
+        except ValueError:
+            if not _DECIMAL_COMMA.fullmatch(cell):
+                raise
+            self._comma = self._comma or f"{cell!r} in line {line}"
+            self._is_sure = self._is_sure or not _THOUSANDS.fullmatch(cell)
+            return float(cell.replace(",", "."))
+        if not self._point and "." in cell:
+            self._point = f"{cell!r} in line {line}"
+        return value
+
+    def require_one_meaning(self) -> None:
+        """Raise ValueError if commas may be decimal commas or separate thousands."""
+        if self._comma and self._point:
+            raise ValueError(
+                f"some numbers have a comma ({self._comma}) and some a decimal point ({self._point}); write all with decimal"
+                " points and without separators of thousands."
+            )
+        if self._comma and not self._is_sure:
+            raise ValueError(
+                f"the comma of {self._comma} and of all other numbers may be a decimal comma or separate thousands; write"
+                " decimal points."
+            )
 
 
 def format_number(value: float, missing: str = "") -> str:
     """Format a number as the shortest text that reads back as exactly the same number; NaN gives ``missing``."""
     return missing if math.isnan(value) else repr(float(value))
+
+
+def text_cell(text: str) -> str:
+    """Return a name as a cell of a table that a spreadsheet program does not take for a formula.
+
+    An apostrophe is put before ``=``, ``+``, ``-`` or ``@`` at the beginning, as spreadsheet programs themselves do.
+    :func:`cell_text` removes it.
+
+    Example:
+        >>> text_cell("=1+1"), cell_text("'=1+1"), text_cell("T1-left")
+        ("'=1+1", '=1+1', 'T1-left')
+    """
+    return _FORMULA.sub(r"\1'", text)
+
+
+def cell_text(cell: str) -> str:
+    """Return the name that :func:`text_cell` made a cell of."""
+    return _MARKED_FORMULA.sub(r"\1", cell) if "'" in cell else cell

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import platform
@@ -24,8 +25,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
-__all__ = ["atomic_write", "naming_file", "read_lines", "read_text"]
+__all__ = ["atomic_write", "naming_file", "open_text", "read_lines", "read_text"]
 
 _MAX_MESSAGE = 1000
 _MAX_NAME = 255  # bytes of a file name
@@ -158,8 +160,8 @@ def naming_file(path: str | os.PathLike) -> Iterator[None]:
     """Add the name of the file to the message of every ``ValueError`` that the block raises."""
     try:
         yield
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{os.fspath(path)}: byte {error.start} is not UTF-8 text.") from error
+    except UnicodeDecodeError:
+        raise ValueError(f"{os.fspath(path)}: {_wrong_encoding(Path(path))}") from None
     except ValueError as error:
         message = str(error)
         if len(message) > _MAX_MESSAGE:  # a damaged file may contain cells and names of any length
@@ -167,15 +169,57 @@ def naming_file(path: str | os.PathLike) -> Iterator[None]:
         raise ValueError(f"{os.fspath(path)}: {message}") from error
 
 
-def read_text(path: str | os.PathLike) -> str:
-    """Read a UTF-8 text file, with or without byte order mark. Line ends become ``\\n``."""
-    return Path(path).read_text(encoding="utf-8-sig")
+def read_text(path: str | os.PathLike, limit: int = -1) -> str:
+    """Read a text file, or its first ``limit`` characters; see :func:`open_text`. Line ends become ``\\n``."""
+    with open_text(path) as file:
+        return file.read(limit)
 
 
 def read_lines(path: str | os.PathLike) -> list[str]:
-    """Read the lines of a UTF-8 text file, each with its line end.
+    """Read the lines of a text file, each with its line end; see :func:`open_text`.
 
     Only line ends separate lines. ``str.splitlines`` also splits at other characters, which a name may contain.
     """
-    with open(path, encoding="utf-8-sig") as file:
+    with open_text(path) as file:
         return file.readlines()
+
+
+def open_text(path: str | os.PathLike) -> TextIO:
+    """Open a text file to read: UTF-8 with or without byte order mark, or UTF-16 or UTF-32 with byte order mark.
+
+    Spreadsheet programs write UTF-16 as "Unicode text". A file in any other encoding raises ``UnicodeDecodeError`` when
+    it is read: its bytes do not state which characters they are.
+    """
+    with open(path, "rb") as file:
+        start = file.read(4)
+    return open(path, encoding=next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8-sig"))
+
+
+def _wrong_encoding(path: Path) -> str:
+    """Say what is wrong with a file whose bytes are not text, and what to do."""
+    data = path.read_bytes()
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8-sig")
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError as error:
+        if encoding != "utf-8-sig":
+            return f"not {encoding.upper()} text, although it begins like it; the file may be cut short."
+        place = f"byte {error.start} is not UTF-8 text"
+        line = data[: error.start].count(b"\n")
+        text = data.split(b"\n")[line].strip().decode("cp1252", errors="replace")[:80]
+        if not text.isprintable():
+            return f"{place}."
+        return (
+            f"{place}. If it is Windows-1252 or Latin-1, line {line + 1} is {text!r}, but other encodings give other letters;"
+            " save the file as UTF-8 (in Excel, the file type 'CSV UTF-8')."
+        )
+    return "not UTF-8 text."
+
+
+# the mark of UTF-16 is also the beginning of that of UTF-32
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)

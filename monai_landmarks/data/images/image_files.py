@@ -25,15 +25,21 @@ from monai.transforms import LoadImage
 
 from monai_landmarks.spaces import affine_4x4, picture_affine
 
+from .dicom_pixel_size import pixel_scale, read_itk_spacing, read_pixel_size, require_readable_size
+from .nifti_world import read_nifti_world
+
 __all__ = [
     "IMAGE_SUFFIXES",
     "has_spacing",
     "image_stem",
     "image_suffix",
+    "is_picture",
+    "place_note",
     "read_geometry",
     "read_header",
     "read_image",
     "relative_path",
+    "size_note",
 ]
 
 # read with PIL; these formats store no pixel size in mm, or none that can be trusted
@@ -53,25 +59,48 @@ def image_stem(path: str | os.PathLike) -> str:
 
 
 def has_spacing(path: str | os.PathLike) -> bool:
-    """Return whether the file format stores the pixel size in mm. PNG, JPEG, BMP and TIFF do not."""
-    return not Path(path).name.lower().endswith(_PICTURE_SUFFIXES)
+    """Return whether an image file states the pixel size in mm.
+
+    PNG, JPEG, BMP and TIFF files do not. A DICOM file may lack it or state 0; see
+    :func:`~monai_landmarks.data.images.dicom_pixel_size.pixel_size_of`.
+    """
+    if is_picture(path):
+        return False
+    size = read_pixel_size(path)
+    return size is None or size.spacing is not None
 
 
-def read_image(path: str | os.PathLike, spacing: Sequence[float] | None = None) -> tuple[np.ndarray, np.ndarray]:
+def is_picture(path: str | os.PathLike) -> bool:
+    """Return whether the file is a PNG, JPEG, BMP or TIFF, by its suffix."""
+    return Path(path).name.lower().endswith(_PICTURE_SUFFIXES)
+
+
+def read_image(
+    path: str | os.PathLike, spacing: float | Sequence[float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Read an image with MONAI's ``LoadImage``, and its affine.
 
     Args:
         path: image file.
-        spacing: (x, y) pixel size in mm of a PNG, JPEG, BMP or TIFF file; 1 by default. Other formats ignore it.
+        spacing: (x, y) pixel size in mm of a file that states none, see :func:`has_spacing`; 1 by default. Other files
+            ignore it.
 
     Returns:
-        the image (C, *spatial), and the 4x4 affine from pixel index to RAS world in mm. For formats without spacing,
-        pixel (x, y) is at LPS (spacing x * x, spacing y * y, 0), as in ITK and 3D Slicer.
+        the image (C, *spatial), and the 4x4 affine from pixel index to RAS world in mm. For pictures without spacing,
+        pixel (x, y) is at LPS (spacing x * x, spacing y * y, 0), as in ITK and 3D Slicer. For NIfTI, see
+        :func:`~monai_landmarks.data.images.nifti_world.nifti_world`.
     """
+    if not (is_picture(path) or _is_nifti(path)):
+        require_readable_size(path)
     image = _loader()(os.fspath(path))
-    if not has_spacing(path):
+    if is_picture(path):
         return np.asarray(image), picture_affine(spacing)
-    return np.asarray(image), affine_4x4(image.affine)
+    if _is_nifti(path):
+        return np.asarray(image), read_nifti_world(path).affine.copy()
+    affine, size = affine_4x4(image.affine), read_pixel_size(path)
+    if size is not None:
+        affine = affine @ pixel_scale(affine, size.spacing or (1.0 if spacing is None else spacing))
+    return np.asarray(image), affine
 
 
 def read_geometry(
@@ -89,19 +118,48 @@ def read_header(path: str | os.PathLike, spacing: Sequence[float] | None = None)
         ValueError: if the image cannot be read.
     """
     try:
-        if Path(path).name.lower().endswith((".nii.gz", ".nii")):
+        if _is_nifti(path):
             image: Any = nib.load(path)
             if len(image.shape) == 3:
-                return tuple(image.shape), np.asarray(image.affine, dtype=np.float64)
+                return tuple(image.shape), read_nifti_world(path).affine.copy()
         return read_geometry(path, spacing)
     except Exception as error:  # readers raise exceptions of any type
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ValueError(f"the image {os.fspath(path)} cannot be read ({reason}).") from error
 
 
+def size_note(path: str | os.PathLike) -> str:
+    """Return what to know about the pixel size of a readable image file, such as a choice between two; often empty."""
+    if _is_nifti(path):
+        return read_nifti_world(path).size_note
+    size = None if is_picture(path) else read_pixel_size(path)
+    return "" if size is None else size.note
+
+
+def place_note(path: str | os.PathLike) -> str:
+    """Return where other readers see points in mm at another place of a readable image file; often empty."""
+    if _is_nifti(path):
+        return read_nifti_world(path).place_note
+    size = None if is_picture(path) else read_pixel_size(path)
+    if size is None or size.spacing is None:
+        return ""
+    seen = read_itk_spacing(path)
+    if seen is None or np.allclose(seen, size.spacing, rtol=1e-3, atol=0):
+        return ""
+    texts = [f"{x:.6g} x {y:.6g} mm" for x, y in (size.spacing, seen)]
+    return (
+        f"The pixel size is {texts[0]}, but viewers built on ITK, such as 3D Slicer, show this kind of DICOM image with"
+        f" {texts[1]}. To see points in mm at the right place there, set the spacing in 3D Slicer's Volumes module."
+    )
+
+
 def relative_path(path: str | os.PathLike, folder: str | os.PathLike | None) -> str:
     """Return the path relative to a folder, with forward slashes; the absolute path if the folder is None."""
     return os.path.abspath(path) if folder is None else Path(os.path.relpath(path, folder)).as_posix()
+
+
+def _is_nifti(path: str | os.PathLike) -> bool:
+    return Path(path).name.lower().endswith((".nii.gz", ".nii"))
 
 
 @cache

@@ -31,8 +31,8 @@ def image_folder_items(images: str | os.PathLike, spacing: float | list[float] |
 
     Args:
         images: folder or file.
-        spacing: pixel size in mm (one number, or one per axis) of PNG, JPEG, BMP and TIFF files, which store none that
-            can be trusted. Files of other formats keep their own. Default: 1 mm.
+        spacing: pixel size in mm (one number, or one per axis) of files that state none that can be trusted: PNG, JPEG,
+            BMP, TIFF, and some DICOM files. Other files keep their own. Default: 1 mm.
 
     Returns:
         one dictionary per image with ``image``, its absolute path, and ``spacing`` if it is given and needed. A folder

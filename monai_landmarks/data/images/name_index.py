@@ -13,7 +13,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
 
 from .image_files import image_stem
@@ -24,8 +26,10 @@ __all__ = ["NameIndex"]
 class NameIndex:
     """Find images by the names that tables and landmark files use.
 
-    A name matches the images with the same file name, with or without suffix. If several images match, those are chosen
-    whose folders agree with the folders of the name over the longest part, counted from the file name upward.
+    A name matches the images with the same file name, with or without suffix. If there is none, the case of letters, the
+    Unicode form of accents and spaces at the ends do not count; then neither do zeros before a number, which spreadsheet
+    programs remove (``2`` for ``002.png``). If several images match, those are chosen whose folders agree with the
+    folders of the name over the longest part, counted from the file name upward.
 
     Args:
         names: paths or names of the images.
@@ -37,31 +41,74 @@ class NameIndex:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._files: dict[str, list[str]] = {}
-        self._stems: dict[str, list[str]] = {}
-        self._joined: dict[str, list[str]] = {}
         self._parts = {name: _parts(name) for name in names}
-        for name, (*folders, file) in self._parts.items():
-            self._files.setdefault(file, []).append(name)
-            self._stems.setdefault(image_stem(file), []).append(name)
-            for depth in range(1, len(folders) + 1):  # names of prediction files may begin with folders
-                self._joined.setdefault("_".join([*folders[-depth:], image_stem(file)]), []).append(name)
+        self._exact = _Index(self._parts, str)
+        self._alike = _Index(self._parts, _alike)
+        self._numbered = _Index(self._parts, _number)
 
     def find(self, name: str) -> list[str]:
         """Return the images that match the name best: none, one, or several that match equally well."""
         *folders, file = _parts(name)
-        found = self._files.get(file) or self._stems.get(file) or self._stems.get(image_stem(file))
-        found = found or self._joined.get(file) or self._joined.get(image_stem(file)) or []
-        agreement = [_common_end(folders, self._parts[image][:-1]) for image in found]
-        return [image for image, depth in zip(found, agreement) if depth == max(agreement)]
+        found = self._exact.find(file) or self._alike.find(file) or self._numbered.find(file)
+        # folders with the same writing come first
+        for same in (str, _alike):
+            agreement = [_common_end(folders, self._parts[image][:-1], same) for image in found]
+            found = [image for image, depth in zip(found, agreement) if depth == max(agreement)]
+        return found
+
+    def find_beginning(self, name: str) -> str:
+        """Return the image whose name begins a longer name, up to a ``_``, ``-``, dot or space; empty if there is none.
+
+        The image with the longest name is meant. If several images have this name, none is.
+
+        Example:
+            >>> NameIndex(["a.png", "a_1.png"]).find_beginning("a_1_left")
+            'a_1.png'
+        """
+        *folders, file = _parts(name)
+        for mark in reversed(list(re.finditer(r"[_\-. ]", file))):
+            found = self.find("/".join([*folders, file[: mark.start()]])) if mark.start() else []
+            if found:
+                return found[0] if len(found) == 1 else ""
+        return ""
+
+
+class _Index:
+    """Images by file name, by file name without suffix, and by folders and file name, all in one writing."""
+
+    def __init__(self, parts: Mapping[str, tuple[str, ...]], writing: Callable[[str], str]) -> None:
+        self._writing = writing
+        self._files: dict[str, list[str]] = {}
+        self._stems: dict[str, list[str]] = {}
+        self._joined: dict[str, list[str]] = {}
+        for name, (*folders, file) in parts.items():
+            self._files.setdefault(writing(file), []).append(name)
+            self._stems.setdefault(writing(image_stem(file)), []).append(name)
+            for depth in range(1, len(folders) + 1):  # names of prediction files may begin with folders
+                self._joined.setdefault(writing("_".join([*folders[-depth:], image_stem(file)])), []).append(name)
+
+    def find(self, file: str) -> list[str]:
+        whole, stem = self._writing(file), self._writing(image_stem(file))
+        tables = ((self._files, whole), (self._stems, whole), (self._stems, stem), (self._joined, whole))
+        return next((table[key] for table, key in (*tables, (self._joined, stem)) if key in table), [])
+
+
+def _alike(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).strip()
+
+
+def _number(name: str) -> str:
+    """Return a whole number as spreadsheet programs write it, and any other name as it is."""
+    digits = re.fullmatch(r"0*(\d+)(\.0+)?", name.strip(), flags=re.ASCII)
+    return digits.group(1) if digits else name
 
 
 def _parts(name: str) -> tuple[str, ...]:
     return tuple(part.strip("/") for part in PurePosixPath(name.replace("\\", "/")).parts) or ("",)
 
 
-def _common_end(first: list[str], second: tuple[str, ...]) -> int:
+def _common_end(first: list[str], second: tuple[str, ...], same: Callable[[str], str]) -> int:
     depth = 0
-    while depth < min(len(first), len(second)) and first[-1 - depth] == second[-1 - depth]:
+    while depth < min(len(first), len(second)) and same(first[-1 - depth]) == same(second[-1 - depth]):
         depth += 1
     return depth

@@ -111,6 +111,7 @@ class LandmarkFormat(NamedTuple):
     supersedes: tuple[str, ...]
 
 
+_MOST_TEXT = 1 << 20  # characters
 _FORMATS: dict[tuple[str, str], LandmarkFormat] = {}
 
 
@@ -130,8 +131,8 @@ def register_format(
 ) -> None:
     """Register the functions that read and write files with a suffix.
 
-    A function receives those of the options ``names``, ``image``, ``images``, ``coordinate_system`` and ``form`` (of
-    :func:`read_landmarks` and related functions) that it has a parameter for.
+    A function receives those of the options ``names``, ``image``, ``images``, ``coordinate_system``, ``row_faults`` and
+    ``form`` (of :func:`read_landmark_sets` and related functions) that it has a parameter for.
 
     Args:
         suffix: suffix in any case, for example ``".csv"``, ``".mrk.json"`` or ``"_label.npy"``. If several suffixes fit
@@ -267,6 +268,7 @@ def read_landmark_sets(
     names: Sequence[str] | None = None,
     image: str | os.PathLike | None = None,
     coordinate_system: CoordinateSystem | str | None = None,
+    row_faults: list[str] | None = None,
 ) -> dict[str | None, LandmarkSet]:
     """Read a file of one image or of many images.
 
@@ -277,6 +279,7 @@ def read_landmark_sets(
         image: see :func:`read_landmarks`.
         coordinate_system: coordinate system of a file that does not state its own. A file that states another one is an
             error.
+        row_faults: gets one sentence per faulty row of a CSV; such a row is left out. By default the first is an error.
 
     Returns:
         the landmark set of each image, in the order of the file. The key is None if the file names no image.
@@ -291,7 +294,7 @@ def read_landmark_sets(
     if reader is None:
         raise ValueError(f"{os.fspath(path)}: this format can be written, but not read.")
     with naming_file(path):
-        result = _call(reader, Path(path), names=names, image=image, coordinate_system=asked)
+        result = _call(reader, Path(path), names=names, image=image, coordinate_system=asked, row_faults=row_faults)
         sets: dict[str | None, LandmarkSet] = {None: result} if isinstance(result, LandmarkSet) else dict(result)
         others = {landmark_set.coordinate_system.value for landmark_set in sets.values()} - {asked and asked.value}
         if asked is not None and others:
@@ -424,6 +427,8 @@ def format_to_read(path: str | os.PathLike, name: str | None = None) -> Landmark
     with naming_file(path):
         try:
             content = _content(Path(path))
+        except UnicodeDecodeError:
+            raise
         except ValueError:
             if usual is None:
                 raise
@@ -465,8 +470,9 @@ def _sharing(path: str | os.PathLike) -> list[LandmarkFormat]:
 
 
 def _content(path: Path) -> Any:
-    text = read_text(path)
-    return load_json(text) if path.name.lower().endswith(".json") else text
+    if path.name.lower().endswith(".json"):
+        return load_json(read_text(path))
+    return read_text(path, _MOST_TEXT)  # enough to recognize a format
 
 
 def _is_companion(path: Path) -> bool:

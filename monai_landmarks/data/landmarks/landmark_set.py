@@ -13,10 +13,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,7 @@ from monai_landmarks.spaces import (
 
 from .point_matrices import ensure_matrices
 
-__all__ = ["CoordinateSystem", "LandmarkSet"]
+__all__ = ["CoordinateSystem", "LandmarkSet", "join_landmark_sets", "landmark_name"]
 
 _Move = Callable[[np.ndarray, np.ndarray], np.ndarray]  # arrays through an affine
 
@@ -67,7 +69,8 @@ class LandmarkSet:
     """The landmarks of one image.
 
     Args:
-        names: N distinct landmark names, in the order of the points.
+        names: N distinct landmark names, in the order of the points. They are kept without spaces at their ends, and
+            in the composed form of Unicode (NFC), so that a name is the same however a program encodes its accents.
         points: array (N, D), D = 2 or 3, float64. A missing landmark is a row of NaN.
         coordinate_system: coordinate system of the points: RAS or LPS in mm, or pixel index.
         pairs: (left, right) names of landmarks that are exchanged when the image is mirrored.
@@ -175,6 +178,7 @@ class LandmarkSet:
 
     def reorder(self, names: Sequence[str]) -> LandmarkSet:
         """Return the landmarks ``names`` in that order; those that this set does not have are missing (NaN)."""
+        names = [landmark_name(name) for name in names]
         index = {name: i for i, name in enumerate(self.names)}
         rows = [index.get(name, -1) for name in names]
 
@@ -272,16 +276,67 @@ class LandmarkSet:
         return replace(self, points=self.points[:, :2], **flat)
 
 
+def join_landmark_sets(sets: Sequence[LandmarkSet]) -> LandmarkSet:
+    """Join the landmarks of parts of one image, for example of upper and lower jaw.
+
+    Args:
+        sets: landmark sets with different names. World points are converted to the coordinate system of the first set.
+
+    Raises:
+        ValueError: if a landmark is in two sets, the sets differ in dimension or coverage, or some are pixel index and
+            others in the world.
+    """
+    first, *others = sets
+    sets = [first, *(other.to(first.coordinate_system) for other in others)]
+    if len({one.spatial_dims for one in sets}) > 1:
+        raise ValueError("some points are 2-D and some 3-D; expected one dimension.")
+    coverages = {one.coverage for one in sets if one.coverage is not None}
+    if len(coverages) > 1:
+        raise ValueError(f"the regions state the coverages {sorted(coverages)}; expected one.")
+    dims = first.spatial_dims
+    beside: dict[str, Any] = {}
+    for key, shape in (("scores", ()), ("covariances", (dims, dims)), ("regions", (dims, dims))):
+        if any(getattr(one, key) is not None for one in sets):
+            parts = [getattr(one, key) for one in sets]
+            beside[key] = np.concatenate(
+                [np.full((len(one), *shape), np.nan) if part is None else part for one, part in zip(sets, parts)]
+            )
+    return LandmarkSet(
+        tuple(name for one in sets for name in one.names),
+        np.concatenate([one.points for one in sets]),
+        first.coordinate_system,
+        tuple(pair for one in sets for pair in one.pairs),
+        first.image,
+        coverage=next(iter(coverages), None),
+        **beside,
+    )
+
+
+def landmark_name(name: str) -> str:
+    """Return a name as :class:`LandmarkSet` keeps it.
+
+    Example:
+        >>> landmark_name(" Me\u0301nton ") == "M\u00e9nton"
+        True
+    """
+    return unicodedata.normalize("NFC", str(name)).strip()
+
+
 def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
     if isinstance(names, str):
         raise ValueError(f"names is the string {names!r}; expected a sequence of names.")
-    result = tuple(str(name) for name in names)
+    return _distinct_names(tuple(map(str, names)))
+
+
+@lru_cache(maxsize=64)  # the images of a table have the same names
+def _distinct_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    result = tuple(landmark_name(name) for name in names)
     twice = [name for name, count in Counter(result).items() if count > 1]
     if twice:
         raise ValueError(f"landmark names must be distinct; given more than once: {twice}.")
     for name in result:
         _checked_length(name, "landmark")
-    if any(not name.strip() for name in result):
+    if not all(result):
         raise ValueError("a landmark name is empty; every landmark requires a name.")
     return result
 
@@ -300,9 +355,13 @@ def _checked_points(points: ArrayLike, names: tuple[str, ...]) -> np.ndarray:
         raise ValueError(
             f"points has shape {result.shape}; expected ({len(names)}, 2) or ({len(names)}, 3), one row per name."
         )
-    for name, row in zip(names, result):
-        if np.isinf(row).any() or (np.isnan(row).any() and not np.isnan(row).all()):
-            raise ValueError(f"landmark {name!r} is at {row.tolist()}; expected finite numbers, or all NaN if missing.")
+    blank = np.isnan(result)
+    wrong = np.isinf(result).any(axis=1) | (blank.any(axis=1) & ~blank.all(axis=1))
+    if wrong.any():
+        n = int(wrong.argmax())
+        raise ValueError(
+            f"landmark {names[n]!r} is at {result[n].tolist()}; expected finite numbers, or all NaN if missing."
+        )
     result.setflags(write=False)
     return result
 
@@ -317,16 +376,17 @@ def _checked_scores(scores: ArrayLike, count: int) -> np.ndarray:
 
 def _checked_pairs(pairs: Iterable[Sequence[str]], names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     known, taken, result = set(names), set(), []
-    for pair in pairs:
-        if isinstance(pair, str) or len(pair) != 2:
-            raise ValueError(f"left-right pair {pair!r} is not a pair; expected two landmark names.")
+    for given in pairs:
+        if isinstance(given, str) or len(given) != 2:
+            raise ValueError(f"left-right pair {given!r} is not a pair; expected two landmark names.")
+        pair = tuple(map(landmark_name, given))
         for name in pair:
             if name not in known:
-                raise ValueError(f"left-right pair {tuple(pair)} names {name!r}, which is not among the landmarks.")
+                raise ValueError(f"left-right pair {pair} names {name!r}, which is not among the landmarks.")
             if name in taken:
                 raise ValueError(f"landmark {name!r} is in two left-right pairs (or twice in one); expected one.")
             taken.add(name)
-        result.append((str(pair[0]), str(pair[1])))
+        result.append((pair[0], pair[1]))
     return tuple(result)
 
 

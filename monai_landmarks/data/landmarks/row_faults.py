@@ -14,15 +14,13 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from monai_landmarks.data.files.csv_rows import read_rows
-from monai_landmarks.data.files.safe_files import read_lines
+from monai_landmarks.data.files.csv_rows import TableRows, cell_text
+from monai_landmarks.data.files.safe_files import open_text
 
 from .landmark_io import read_landmark_sets
-from .landmark_set import CoordinateSystem, LandmarkSet
+from .landmark_set import CoordinateSystem, LandmarkSet, landmark_name
 
 __all__ = ["LandmarkRows", "read_past_faults"]
 
@@ -43,30 +41,23 @@ def read_past_faults(
         :func:`~monai_landmarks.data.landmarks.landmark_io.read_landmark_sets`, without the faulty rows of a CSV; and
         one sentence per fault, with file and row. If a fault does not belong to one row, no landmarks are returned.
     """
-    path = Path(path)
+    faults: list[str] = []
     try:
-        return read_landmark_sets(path, coordinate_system=coordinate_system), []
+        sets = read_landmark_sets(path, coordinate_system=coordinate_system, row_faults=faults)
     except (OSError, ValueError) as error:
-        faults = [_sentence(error)]
-    if not path.name.lower().endswith(".csv") or not _faulty_line(faults[0], path):
-        return {}, faults
-    lines = read_lines(path)
-    header = next(i for i, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#"))
-    with TemporaryDirectory() as folder:
-        copy = Path(folder) / path.name
-        while len(faults) < _MOST_FAULTS:
-            # the reader stops at the first fault: repeat without that row until there is none
-            faulty = _faulty_line(faults[-1], path)
-            if not header < faulty <= len(lines) or not lines[faulty - 1].strip():
-                return {}, faults
-            lines[faulty - 1] = "\n"
-            copy.write_text("".join(lines), encoding="utf-8")
-            try:
-                sets = read_landmark_sets(copy, coordinate_system=coordinate_system)
-                return sets, sorted(faults, key=lambda fault: _faulty_line(fault, path))
-            except ValueError as error:
-                faults.append(_sentence(error).replace(str(copy), str(path), 1))
-    return {}, [*faults, f"{path}: there may be more faults; these are the first {_MOST_FAULTS}."]
+        return {}, [*_listed(path, faults), _sentence(error)]
+    if len(faults) > _MOST_FAULTS:
+        return {}, _listed(path, faults)
+    return sets, _listed(path, faults)
+
+
+def _listed(path: str | os.PathLike, faults: list[str]) -> list[str]:
+    """Return the faults of rows with the name of the file, in the order of the lines."""
+    ordered = sorted(faults, key=lambda fault: int(fault[5 : fault.index(":")]))
+    listed = [_sentence(ValueError(f"{os.fspath(path)}: {fault}")) for fault in ordered[:_MOST_FAULTS]]
+    if len(ordered) > _MOST_FAULTS:
+        listed.append(f"{os.fspath(path)}: there are {len(ordered)} faulty rows; these are the first {_MOST_FAULTS}.")
+    return listed
 
 
 class LandmarkRows:
@@ -94,29 +85,56 @@ class LandmarkRows:
             return f"{self.path}: line {line}"
         return str(self.path) if image is None else f"{self.path}: image {image!r}"
 
+    def notes(self) -> list[str]:
+        """Return one sentence per landmark of a CSV whose name is written in more than one Unicode form."""
+        forms: dict[str, set[str]] = {}
+        for form in self._forms():
+            forms.setdefault(landmark_name(form), set()).add(form)
+        return [
+            f"{self.path}: the name {name!r} is written in {len(found)} Unicode forms, which count as one landmark."
+            for name, found in forms.items()
+            if len(found) > 1
+        ]
+
+    def _forms(self) -> set[str]:
+        """Return the names of landmarks as they are written in a CSV, where they are not plain ASCII."""
+        if not self.path.name.lower().endswith(".csv"):
+            return set()
+        with open_text(self.path) as file:
+            try:
+                if all(line.isascii() for line in file):
+                    return set()
+                file.seek(0)
+                rows = iter(TableRows(file, ("image", "landmark")))
+                header = [cell.lower() for cell in next(rows, (0, []))[1]]
+                if "landmark" not in header:
+                    return set()
+                place = header.index("landmark")
+                return {cells[place] for _, cells in rows if len(cells) == len(header) and not cells[place].isascii()}
+            except ValueError:  # the reader of landmarks reports it
+                return set()
+
 
 def _lines_of(path: Path) -> dict[tuple[str | None, str | None], int]:
     found: dict[tuple[str | None, str | None], int] = {}
     if not path.name.lower().endswith(".csv"):
         return found
-    try:
-        rows = read_rows(path)
-    except ValueError:
-        return found
-    header = [cell.lower() for cell in rows[0][1]] if rows else []
-    of_image = header.index("image") if "image" in header else None if "landmark" in header else 0
-    of_landmark = header.index("landmark") if "landmark" in header else None
-    for line, cells in rows:
-        image, landmark = (cells[i] if i is not None and i < len(cells) else None for i in (of_image, of_landmark))
-        if image is not None:
-            found.setdefault((image, None), line)
-        found.setdefault((image, landmark), line)
+    with open_text(path) as file:
+        try:
+            rows = iter(TableRows(file, ("image", "landmark")))
+            header = [cell.lower() for cell in next(rows, (0, []))[1]]
+            of_image = header.index("image") if "image" in header else None if "landmark" in header else 0
+            of_landmark = header.index("landmark") if "landmark" in header else None
+            for line, cells in rows:
+                image, name = (cells[i] if i is not None and i < len(cells) else None for i in (of_image, of_landmark))
+                image = None if image is None else cell_text(image)
+                name = None if name is None else landmark_name(cell_text(name))
+                if image is not None:
+                    found.setdefault((image, None), line)
+                found.setdefault((image, name), line)
+        except ValueError:  # the reader of landmarks reports it
+            pass
     return found
-
-
-def _faulty_line(fault: str, path: Path) -> int:
-    match = re.match(r"line (\d+): ", fault.removeprefix(f"{path}: "))
-    return int(match.group(1)) if match else 0
 
 
 def _sentence(error: Exception) -> str:

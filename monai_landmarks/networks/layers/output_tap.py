@@ -72,8 +72,8 @@ class OutputTap(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``x``."""
-        # TorchScript leaves this block out and could not compile it
-        if not torch.jit.is_scripting():
+        # TorchScript leaves this block out and could not compile it; scripted code is not measured
+        if not torch.jit.is_scripting():  # pragma: no branch
             if self.training:
                 for known in self._receivers:
                     receiver = known()

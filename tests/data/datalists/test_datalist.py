@@ -189,7 +189,7 @@ def test_build_errors(pictures):
     write_landmarks(pictures / "empty" / "q.csv", LandmarkSet(("a",), [[1, 2]], "index"))
     with pytest.raises(ValueError, match=r"q\.csv: no image has this name"):
         build_datalist(images, pictures / "empty")
-    with pytest.raises(DatalistError, match=r"10 fault.*\n.*no 'spacing', and the format stores none"):
+    with pytest.raises(DatalistError, match=r"10 fault.*\n.*no 'spacing', and the file states none"):
         build_datalist(images, table)
 
 

@@ -68,7 +68,7 @@ def test_every_fault_is_found(pictures):
     expected = [
         (f"{table}: line 27: ", "'y' is 'x'; expected a number"),
         (f"{table}: line 30: ", "'99' is not among the images"),
-        ("the pixel size of 11 images is unknown, for example 00.png", "or 1 to work in pixels"),
+        ("pixel size not known: 11 images, for example 00.png", "or 1 to work in pixels"),
         (f"{images / '01.png'}: ", "cannot be read"),
         (f"{table}: line 28: ", "'d' is at index [30.6, 3.0], outside the image of shape (30, 20): 02.png"),
         (f"{table}: line 29: ", "'d' is at index [1.0, -0.6], outside the image of shape (30, 20): 05.png"),
@@ -147,7 +147,7 @@ def test_world_points_of_pictures_wait_for_the_spacing(pictures):
     for i in range(12):
         write_landmarks(pictures / f"p/{i:02d}.mrk.json", LandmarkSet(("a",), [[29.0 * 2, 3.0 * 2]], "LPS"))
     [fault] = check_data(pictures / "images", pictures / "p").faults
-    assert "the pixel size of 12 images is unknown" in fault
+    assert "pixel size not known: 12 images" in fault
     check = check_data(pictures / "images", pictures / "p", spacing=2)
     assert check.faults == []
     np.testing.assert_allclose(check.images[0].points.points, [[29, 3]])

@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -64,8 +66,8 @@ def test_files_in_folders_like_those_of_the_images(folder):
     result = pair_landmarks(folder / "images", points)
     assert paired(result) == {"x/1.png": "1.csv", "x/2.png": "2.csv", "y/1.png": "1.mrk.json"}
     assert result.absent == [
-        f"{points / '3.csv'}: no image has this name; expected the name of an image.",
         f"{points / 'table.csv'}: line 5: 'y/5.png' is not among the images.",
+        f"{points / '3.csv'}: no image has this name; expected the name of an image.",
     ]
     cut, table, twice = result.faults
     assert cut.startswith(f"{points / 'cut.mrk.json'}: line 1: not valid JSON")
@@ -150,7 +152,7 @@ def test_a_faulty_header_is_one_fault(tmp_path, text, message):
 def test_faults_without_end(tmp_path):
     (tmp_path / "t.csv").write_text("image,landmark,x,y\n" + "1,a,?,?\n" * 80)
     sets, faults = read_past_faults(tmp_path / "t.csv")
-    assert sets == {} and len(faults) == 51 and "may be more faults" in faults[-1]
+    assert sets == {} and len(faults) == 51 and "there are 80 faulty rows" in faults[-1]
     assert read_past_faults(tmp_path / "absent.csv")[1][0].endswith(f"{str(tmp_path / 'absent.csv')!r}")
     (tmp_path / "latin.csv").write_bytes(b"image,landmark,x,y\n1,caf\xe9,1,2\n")
     assert "is not UTF-8 text" in read_past_faults(tmp_path / "latin.csv")[1][0]
@@ -170,3 +172,104 @@ def test_rows(tmp_path, form):
     write_landmarks(tmp_path / "one.csv", POINTS)
     assert LandmarkRows(tmp_path / "one.csv").where(None, "b") == f"{tmp_path / 'one.csv'}: line 4"
     assert LandmarkRows(tmp_path / "one.csv").where(None) == str(tmp_path / "one.csv")
+
+
+def write_image(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(path)
+
+
+def write_jaws(folder, name, upper=("U1", "U2"), lower=("L1",)):
+    """Two point lists of one scan, as programs that look for the landmarks of each jaw write them."""
+    for part, names in (("U", upper), ("L", lower)):
+        points = np.arange(3.0 * len(names)).reshape(-1, 3) * [1, 1, 0]
+        write_landmarks(folder / f"{name}{part}.mrk.json", LandmarkSet(names, points, "LPS"))
+
+
+@pytest.mark.parametrize("between", ["_lm_Pred_", "_", "-"])
+def test_two_files_of_an_image_are_joined(tmp_path, between):
+    write_image(tmp_path / "images" / "scan.png")
+    write_image(tmp_path / "images" / "scan_2.png")
+    write_jaws(tmp_path / "points", f"scan{between}")
+    write_jaws(tmp_path / "points", f"scan_2{between}")
+    result = pair_landmarks(tmp_path / "images", tmp_path / "points")
+    assert result.faults == result.absent == [] and len(result.notes) == 2
+    for case in result.cases:
+        assert case.landmarks.names == ("L1", "U1", "U2")
+        np.testing.assert_array_equal(case.landmarks.points[1:], [[0, 1, 0], [3, 4, 0]])
+        assert [part.source.name[-10] for part in case.parts] == ["L", "U"]
+        assert case.origin("U2") == (case.parts[1].source, None)
+    # a datalist can only hold one file per image: the points themselves
+    [datalist] = make_datalists(result.cases, spacing=1, val_frac=0.0)
+    assert datalist["training"][0]["label"] == [[0, 1, 0], [0, 1, 0], [3, 4, 0]]
+
+
+def test_files_that_cannot_be_joined(tmp_path):
+    write_image(tmp_path / "images" / "scan.png")
+    write_jaws(tmp_path / "points", "scan_lm_", lower=("U2",))
+    result = pair_landmarks(tmp_path / "images", tmp_path / "points")
+    assert not result.cases and "both hold the landmark 'U2'" in result.faults[0]
+    # a second image may be meant, of which there is no file
+    (tmp_path / "points" / "scan_lm_U.mrk.json").unlink()
+    (tmp_path / "points" / "scan_lm_L.mrk.json").rename(tmp_path / "points" / "scan_7.mrk.json")
+    result = pair_landmarks(tmp_path / "images", tmp_path / "points")
+    assert not result.cases and "scan_7.mrk.json: no image has this name" in result.absent[0]
+
+
+def test_a_list_may_name_two_files_of_an_image(tmp_path):
+    write_image(tmp_path / "images" / "7.png")
+    write_jaws(tmp_path, "")
+    (tmp_path / "list.csv").write_text("image;landmarks\n7;U.mrk.json\n7;L.mrk.json\n")
+    [case] = pair_landmarks(tmp_path / "images", tmp_path / "list.csv").cases
+    assert case.landmarks.names == ("U1", "U2", "L1")
+
+
+@pytest.mark.parametrize("file", ["F.mrk.json", "F_1.mrk.json", "F.fcsv", "markers.csv"])
+@pytest.mark.parametrize("together", [True, False])
+def test_the_folders_of_slicer(tmp_path, file, together):
+    points = tmp_path if together else tmp_path / "points"
+    images = tmp_path if together else tmp_path / "images"
+    for number in (1, 2):
+        write_image(images / f"sub-{number}" / "ct.png")
+        write_landmarks(points / f"sub-{number}" / file, LandmarkSet(("a",), [[number, 2.0]], "RAS"))
+    result = pair_landmarks(images, points)
+    assert {case.name: case.landmarks.points[0, 0] for case in result.cases} == {"sub-1/ct.png": 1, "sub-2/ct.png": 2}
+    assert result.faults == result.absent == []
+
+
+def test_folders_with_more_than_one_choice(tmp_path):
+    for name in ("one/ct", "two/ct", "two/mr", "three/ct", "four/ct"):
+        write_image(tmp_path / f"{name}.png")
+    world = POINTS.to_world(np.eye(4))
+    for name in ("one/F", "one/spare", "two/F", "three/a", "three/b", "four/F", "four/F_1"):
+        write_landmarks(tmp_path / f"{name}.mrk.json", world)
+    result = pair_landmarks(tmp_path, tmp_path)
+    assert paired(result) == {"one/ct.png": "F.mrk.json"}
+    left = sorted(sentence.partition(": ")[0].removeprefix(f"{tmp_path}/") for sentence in result.absent)
+    assert left == [f"{name}.mrk.json" for name in ("four/F", "four/F_1", "one/spare", "three/a", "three/b", "two/F")]
+    assert "2 image(s) and 1 landmark file(s)" in next(text for text in result.absent if "two/F" in text)
+
+
+def test_names_that_a_spreadsheet_or_a_system_has_changed(tmp_path):
+    for name in ("002", "010", "IMG_7", unicodedata.normalize("NFD", "Müller")):
+        write_image(tmp_path / "images" / f"{name}.png")
+    table = tmp_path / "t.csv"
+    table.write_text("image,landmark,x,y\n2,a,1,2\n10.0,a,3,4\nimg_7.PNG,a,5,6\nMüller,a,7,8\n1.2E+10,a,1,1\n")
+    result = pair_landmarks(tmp_path / "images", table)
+    assert {unicodedata.normalize("NFC", case.name): case.landmarks.points[0, 0] for case in result.cases} == {
+        "002.png": 1,
+        "010.png": 3,
+        "IMG_7.png": 5,
+        "Müller.png": 7,
+    }
+    assert "a spreadsheet program may have rounded this number" in result.absent[0]
+
+
+def test_a_landmark_in_two_unicode_forms_is_one_and_said(tmp_path):
+    write_image(tmp_path / "a.png")
+    write_image(tmp_path / "b.png")
+    forms = [unicodedata.normalize(form, "Ménton") for form in ("NFC", "NFD")]
+    (tmp_path / "t.csv").write_text(f"image,landmark,x,y\na.png,{forms[0]},1,2\nb.png,{forms[1]},3,4\n")
+    result = pair_landmarks(tmp_path, tmp_path / "t.csv")
+    assert result.names == [forms[0]] and [case.landmarks.points[0, 0] for case in result.cases] == [1, 3]
+    assert len(result.notes) == 1 and "2 Unicode forms" in result.notes[0]

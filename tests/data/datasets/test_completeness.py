@@ -152,8 +152,10 @@ SPOILED = [
     ("hand", "setup/cv/set2/test.txt", "3144\n", "image '3144' is not in all.csv"),
     ("hand", "setup/all.csv", "3142,1,2,3,4,5,6,7,8\n3143,1,2,3,4,5,6,7,8\n", "3142: 4 landmarks; expected 37"),
     ("hand", "setup/all.csv", None, "no file all.csv"),
+    ("hand", "setup/all.csv", "3142,1,2\n3143,1\n", r"all\.csv: line 2"),
     ("aasce", "boostnet_labeldata/labels/test/landmarks.csv", "0.5\n", r"landmarks\.csv: line 1"),
     ("aasce", "boostnet_labeldata/data/test/test-01-Jan-2017-1 A.jpg", None, "no such image"),
+    ("aasce", "boostnet_labeldata/data/test/test-01-Jan-2017-1 A.jpg", "text", "jpg: the image cannot be read"),
     ("afids", "data/datasets/SNSX/sub-1/anat/sub-1_T1w.nii.gz", None, "there is no image of these landmarks"),
     ("afids", "data/datasets/SNSX/sub-1/anat/sub-1_T1w.nii.gz", "", "the image .* cannot be read"),
     ("afids", "data/datasets/SNSX/derivatives/afids_groundtruth/sub-1/anat/sub-1_afids.fcsv", "a,b", r"afids\.fcsv: "),
@@ -179,6 +181,15 @@ def test_a_copy_with_a_fault(name, file, content, message, tmp_path, small):
     assert faults
     with pytest.raises(ValueError, match=message):
         raise ValueError(faults[0])
+
+
+def test_an_image_that_was_not_fetched(tmp_path, small):
+    make_afids(tmp_path)
+    image = tmp_path / "data" / "datasets" / "SNSX" / "sub-1" / "anat" / "sub-1_T1w.nii.gz"
+    image.unlink()
+    image.symlink_to(tmp_path / "annex")
+    faults = check_public_dataset("afids", tmp_path).faults
+    assert f"{image}: no such image, but there are landmarks sub-1_afids.fcsv." in faults
 
 
 def test_what_is_no_fault_is_a_note(tmp_path, small):
@@ -247,6 +258,8 @@ def test_the_command(tmp_path, small):
     (tmp_path / "dataset-verse20test" / "rawdata" / "sub-verse1" / "sub-verse1_ct.nii.gz").unlink()
     done = run("check", "verse", tmp_path)
     assert done.exit_code == 1 and "verse20test: 0 images; the official part has 1." in done.stderr
+    with pytest.raises(ValueError, match="absent: no such folder"):
+        check_public_dataset("verse", tmp_path / "absent")
     done = run("check", "imagenet", tmp_path)
     assert done.exit_code == 1 and "dataset 'imagenet' is unknown; expected one of isbi2015" in done.stderr
 

@@ -13,9 +13,12 @@
 from __future__ import annotations
 
 import json
+import runpy
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,6 +39,7 @@ from monai_landmarks.data.datasets.phantom import (
     write_hand_phantom,
     write_spine_phantom,
 )
+from monai_landmarks.data.datasets.phantom.hand import _add_marker
 from monai_landmarks.data.datasets.phantom.radiograph import Bone, Canvas, blur, closed_spline, signed_distance
 
 
@@ -99,6 +103,27 @@ def test_blur_keeps_a_blob_in_place_and_adds_variance(sigma: float):
 
 
 # ------------------------------------------------------------------------------------------------------- hand
+
+
+def test_what_lies_outside_of_the_canvas_is_not_drawn():
+    """The canvas shows the part of a larger one that it covers, also where a bone or a chain is outside of it."""
+    skeleton = _placed(0)
+    whole, part = _draw(skeleton, 120, 2.0), _draw(skeleton, 40, 2.0)
+    for outlines in ([bone.outline for bone in skeleton.bones], [points for points, _ in skeleton.chains]):
+        assert max(outline.min() for outline in outlines) > 100
+    assert part.any()
+    np.testing.assert_allclose(part, whole[:40, :40], atol=1e-5)
+
+
+def test_the_lead_letter_needs_room():
+    canvas, rng = Canvas((100, 120), 1.0), np.random.default_rng(0)
+    corners = np.array([(10.0, 12.0), (90.0, 12.0), (10.0, 108.0), (90.0, 108.0)])
+    empty = np.zeros((100, 120))
+    for chain, room in ((corners, False), (corners[:3], True)):
+        marked = _add_marker(empty, SimpleNamespace(chains=[(chain, np.ones(len(chain)))]), canvas, rng)
+        assert bool(marked.any()) == room
+        # the letter has the free corner to itself
+        assert not marked[:50].any() and not marked[:, :60].any()
 
 
 def test_hand_has_37_different_landmarks_inside_and_varies():
@@ -250,6 +275,18 @@ def test_hand_files_are_the_same_every_time_and_read_back(tmp_path: Path):
         ) * scale
         assert 35 < np.linalg.norm(wrist) < 60
     assert 10 < missing < 60  # 0.2 * 148 = 30 expected
+
+
+def test_the_command_writes_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    arguments = ["hand", str(tmp_path / "a"), "--num_images", "2", "--size", "(48, 64)", "--seed", "3"]
+    monkeypatch.setattr(sys, "argv", ["phantom", *arguments])
+    runpy.run_module("monai_landmarks.data.datasets.phantom", run_name="__main__")
+    write_hand_phantom(tmp_path / "b", 2, size=(48, 64), seed=3)
+    first, second = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (tmp_path / "a", tmp_path / "b")
+    )
+    assert first == second and len(first) > 3
 
 
 def test_labels_jitter_as_they_are_told(tmp_path: Path):

@@ -768,8 +768,10 @@ def test_malformed_file_is_named_with_its_place(tmp_path, suffix, text, message)
 
 
 @pytest.mark.parametrize("name", ["labelme.json", "napari_named.csv", "elastix_index.txt", "afids.fcsv"])
-def test_wrong_encoding(tmp_path, name):
+def test_other_encodings(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(example(name).read_text().encode("utf-16"))
-    with pytest.raises(ValueError, match=rf"{name}: byte 0 is not UTF-8 text"):
+    assert read_landmarks(path) == read_landmarks(example(name))
+    path.write_bytes(example(name).read_bytes() + b"\xe9")
+    with pytest.raises(ValueError, match=rf"{name}: byte \d+ is not UTF-8 text"):
         read_landmarks(path)

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from monai_landmarks.data.files.csv_rows import is_number, parse_number, split_rows
+from monai_landmarks.data.files.csv_rows import TableRows, is_number, parse_number
 from monai_landmarks.data.files.safe_files import naming_file, read_text
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
@@ -153,4 +153,4 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file.")
     with naming_file(path):
-        return list(split_rows(read_text(path).splitlines()))
+        return list(TableRows(read_text(path).splitlines(), delimiter=",", comments=False))

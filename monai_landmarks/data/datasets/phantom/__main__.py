@@ -16,5 +16,4 @@ import fire
 
 from monai_landmarks.data.datasets.phantom import write_hand_phantom, write_spine_phantom
 
-if __name__ == "__main__":
-    fire.Fire({"hand": write_hand_phantom, "spine": write_spine_phantom})
+fire.Fire({"hand": write_hand_phantom, "spine": write_spine_phantom})

@@ -113,16 +113,11 @@ class Canvas:
         self.bone = np.zeros(tuple(size), np.float32)
         self.soft = np.zeros(tuple(size), np.float32)
 
-    def window(self, points: np.ndarray, margin: float) -> tuple[slice, slice] | None:
-        """Return the part of the canvas that holds the points (K, 2) and a margin in mm; None if it is outside."""
+    def window(self, points: np.ndarray, margin: float) -> tuple[slice, slice]:
+        """Return the part of the canvas that holds the points (K, 2) and a margin in mm; empty if it is outside."""
         low, high = points.min(0) - margin, points.max(0) + margin
-        out = []
-        for d, grid in enumerate((self.x, self.y)):
-            start, stop = np.searchsorted(grid, (low[d], high[d]))
-            if start >= stop:
-                return None
-            out.append(slice(int(start), int(stop)))
-        return out[0], out[1]
+        x, y = (slice(*np.searchsorted(grid, (low[d], high[d]))) for d, grid in enumerate((self.x, self.y)))
+        return x, y
 
     def grid(self, window: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
         """Return x and y (mm) of the pixels of a window as flat arrays."""
@@ -132,8 +127,6 @@ class Canvas:
     def add_bone(self, bone: Bone, cortical: float) -> None:
         """Add the attenuation of a bone whose shell attenuates by ``cortical`` (1 / mm)."""
         window = self.window(bone.outline, self.spacing)
-        if window is None:
-            return
         x, y = self.grid(window)
         depth = signed_distance(x, y, bone.outline)
         total = self._attenuation(depth, bone, cortical, part=0)
@@ -174,8 +167,6 @@ class Canvas:
         total = np.zeros_like(self.soft)
         for points, radii in chains:
             window = self.window(points, float(radii.max()))
-            if window is None:
-                continue
             x, y = self.grid(window)
             squared = np.zeros_like(x)
             for a, b, ra, rb in zip(points[:-1], points[1:], radii[:-1], radii[1:]):

@@ -29,22 +29,28 @@ Lines before the header may state what the columns cannot::
 
 If the file does not state its coordinate system, points with only x and y are pixel index, and points with z are RAS in
 mm. A blank cell, ``nan`` or ``na`` is a missing coordinate. Other columns are ignored.
+
+Tables that a spreadsheet program has saved can have semicolons or tabs instead of commas, a first line ``sep=;``, and
+decimal commas; see :class:`~monai_landmarks.data.files.csv_rows.TableRows` and
+:class:`~monai_landmarks.data.files.csv_rows.NumberCells`. Names that such a program would take for a formula are written
+with an apostrophe, which is removed on reading.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from array import array
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
-from monai_landmarks.data.files.csv_rows import format_number, is_number, parse_number, split_rows
+from monai_landmarks.data.files.csv_rows import NumberCells, TableRows, cell_text, format_number, is_number, text_cell
 from monai_landmarks.data.files.json_values import load_json
-from monai_landmarks.data.files.safe_files import read_lines
-from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
+from monai_landmarks.data.files.safe_files import open_text
+from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet, landmark_name
 from monai_landmarks.data.landmarks.point_matrices import pack_matrices, triangle, unpack_matrices
 
 from .common import common_set
@@ -55,18 +61,12 @@ _AXES = ("x", "y", "z")
 _MATRICES = {"covariances": "cov", "regions": "region"}
 _BESIDE = ("score", *(f"{prefix}_{entry}" for prefix in _MATRICES.values() for entry in triangle(3)))
 _RESERVED = {"image", "landmark", *_AXES, *_BESIDE}
-
-
-class _Record(NamedTuple):
-    line: int
-    image: str | None
-    name: str
-    point: list[float]
-    beside: dict[str, float]  # entries of _BESIDE for which the file has a column
+_MOST_POINTS = 10_000_000  # of all images together, if most of them are missing
+_SPARSEST = 100  # points per row of a larger table
 
 
 def read_csv_table(
-    path: Path, coordinate_system: CoordinateSystem | str | None = None
+    path: Path, coordinate_system: CoordinateSystem | str | None = None, row_faults: list[str] | None = None
 ) -> dict[str | None, LandmarkSet]:
     """Read the landmarks of one image or of many images from a CSV in any of the three forms.
 
@@ -74,6 +74,7 @@ def read_csv_table(
         path: the CSV file.
         coordinate_system: coordinate system of a file that does not state its own. A file that states another one is an
             error.
+        row_faults: gets one sentence per faulty row, which is left out. By default the first one is raised as an error.
 
     Returns:
         the landmark set of each image, in the order of the file. The key is None if there is no column for the image.
@@ -82,7 +83,8 @@ def read_csv_table(
     Raises:
         ValueError: if the file is malformed, with line and what was expected.
     """
-    return _parse(read_lines(path), coordinate_system)
+    with open_text(path) as file:
+        return _Parser(row_faults).parse(file, coordinate_system)
 
 
 def write_csv_table(path: Path, sets: Mapping[str, LandmarkSet], form: Literal["long", "wide"] = "long") -> None:
@@ -111,35 +113,158 @@ def write_csv(path: Path, landmark_set: LandmarkSet) -> None:
     _write_rows(path, landmark_set, rows)
 
 
-def _parse(lines: list[str], default: CoordinateSystem | str | None) -> dict[str | None, LandmarkSet]:
-    start = next((i for i, line in enumerate(lines) if line.strip() and line.lstrip()[0] != "#"), len(lines))
-    stated = _parse_comments(lines[:start])
-    rows = list(split_rows(lines[start:], start + 1))
-    if not rows:
-        raise ValueError("no header; expected a first row such as 'image,landmark,x,y'.")
-    (line, header), body = rows[0], rows[1:]
-    columns = _parse_header(line, header)
-    for number, cells in body:
-        if len(cells) != len(header):
-            raise ValueError(
-                f"line {number}: {len(cells)} columns; expected {len(header)} ({','.join(header[:6])}...)."
+class _Parser:
+    """Reads a table row by row into arrays, so that a long table costs little more memory than its numbers."""
+
+    def __init__(self, row_faults: list[str] | None) -> None:
+        self._row_faults = row_faults
+        self._images: dict[str | None, int] = {}
+        self._names: dict[str, int] = {}
+        self._numbers = NumberCells()
+        # per point: number of the image, of the name, line, and its values: coordinates, then the other columns
+        self._of_image, self._of_name, self._lines = array("q"), array("q"), array("q")
+        self._values = array("d")
+
+    def parse(self, lines: Iterable[str], default: CoordinateSystem | str | None) -> dict[str | None, LandmarkSet]:
+        """Read the lines of a table; see :func:`read_csv_table`."""
+        table = TableRows(lines, _is_column, report=self._report)
+        stated = _parse_comments(table.stated)
+        rows = iter(table)
+        line, header = next(rows, (0, []))
+        if not header:
+            raise ValueError("no header; expected a first row such as 'image,landmark,x,y'.")
+        columns = _parse_header(line, header)
+        if "landmark" in columns:
+            dims = 3 if "z" in columns else 2
+            beside = [key for key in _BESIDE if key in columns]
+            add_row = self._long_rows(columns, [*_AXES[:dims], *beside])
+        else:
+            of_names = _wide_columns(line, header)
+            self._names = {name: i for i, name in enumerate(of_names)}
+            dims = 3 if any("z" in parts for parts in of_names.values()) else 2
+            beside = [key for key in _BESIDE if any(key in parts for parts in of_names.values())]
+            add_row = self._wide_rows(columns["image"], header, of_names, [*_AXES[:dims], *beside])
+        for line, cells in rows:
+            if len(cells) != len(header):
+                self._report(table.width_fault(line, cells, header))
+                continue
+            try:
+                add_row(line, cells)
+            except ValueError as error:
+                self._report(str(error))
+        self._numbers.require_one_meaning()
+        system = CoordinateSystem(stated.get("coordinate_system") or default or ("index" if dims == 2 else "RAS"))
+        if default is not None and system != CoordinateSystem(default):
+            raise ValueError(f"states coordinate_system={system}, but {CoordinateSystem(default)} was asked for.")
+        return self._assemble(dims, beside, system, stated)
+
+    def _report(self, message: str) -> None:
+        if self._row_faults is None:
+            raise ValueError(message)
+        self._row_faults.append(message)
+
+    def _long_rows(self, columns: dict[str, int], parts: list[str]) -> Callable[[int, list[str]], None]:
+        of_image, of_landmark = columns.get("image"), columns["landmark"]
+        places = [(part, columns[part]) for part in parts]
+        written: dict[str, int] = {}
+
+        def add_row(line: int, cells: list[str]) -> None:
+            for key, place in (("image", of_image), ("landmark", of_landmark)):
+                if place is not None and not cells[place]:
+                    raise ValueError(f"line {line}: column {key!r} is blank; expected a name.")
+            image = None if of_image is None else cell_text(cells[of_image])
+            values = [self._numbers.parse(cells[place], line, part) for part, place in places]
+            number = written.get(cells[of_landmark])
+            if number is None:
+                # names that only differ in how they are written are one landmark, and have one number
+                name = landmark_name(cell_text(cells[of_landmark]))
+                number = written[cells[of_landmark]] = self._names.setdefault(name, len(self._names))
+            self._add(line, image, number, values)
+
+        return add_row
+
+    def _wide_rows(
+        self, of_image: int, header: list[str], of_names: dict[str, dict[str, int]], parts: list[str]
+    ) -> Callable[[int, list[str]], None]:
+        places = [[of_name.get(part) for part in parts] for of_name in of_names.values()]
+        seen: dict[str, int] = {}
+
+        def add_row(line: int, cells: list[str]) -> None:
+            image = cell_text(cells[of_image])
+            if not image:
+                raise ValueError(f"line {line}: column 'image' is blank; expected a name.")
+            if image in seen:
+                raise ValueError(
+                    f"line {line}: image {image!r} is also in line {seen[image]}; expected one row per image."
+                )
+            table = [
+                [np.nan if i is None else self._numbers.parse(cells[i], line, header[i]) for i in row] for row in places
+            ]
+            seen[image] = line
+            for number, values in enumerate(table):
+                self._add(line, image, number, values)
+
+        return add_row
+
+    def _add(self, line: int, image: str | None, number: int, values: list[float]) -> None:
+        self._of_image.append(self._images.setdefault(image, len(self._images)))
+        self._of_name.append(number)
+        self._lines.append(line)
+        self._values.extend(values)
+
+    def _assemble(
+        self, dims: int, beside: list[str], system: CoordinateSystem, stated: dict[str, str]
+    ) -> dict[str | None, LandmarkSet]:
+        names, pairs = tuple(self._names), _parse_pairs(stated)
+        values = np.reshape(self._values, (len(self._lines), dims + len(beside)))
+        keep = self._faultless(values[:, :dims])
+        _require_filled(len(self._images), len(names), len(values))
+        table = np.full((len(self._images), len(names), values.shape[1]), np.nan)
+        table[np.array(self._of_image)[keep], np.array(self._of_name)[keep]] = values[keep]
+        result = {}
+        for (image, _), of_image in zip(self._images.items(), table):
+            columns = dict(zip(beside, of_image[:, dims:].T))
+            result[image] = LandmarkSet(
+                names, of_image[:, :dims], system, pairs, image, **_parse_beside(columns, dims, stated)
             )
-    if "landmark" in columns:
-        dims, records = _parse_long(columns, body)
-        names = None
-    else:
-        names, dims, records = _parse_wide(line, header, body)
-    system = CoordinateSystem(stated.get("coordinate_system") or default or ("index" if dims == 2 else "RAS"))
-    if default is not None and system != CoordinateSystem(default):
-        raise ValueError(f"states coordinate_system={system}, but {CoordinateSystem(default)} was asked for.")
-    return _assemble(records, names, dims, system, stated)
+        return result
+
+    def _faultless(self, points: np.ndarray) -> np.ndarray:
+        """Return the numbers of the rows (R,) without fault: a landmark once per image, and all of its coordinates."""
+        images, numbers, lines = (np.array(column) for column in (self._of_image, self._of_name, self._lines))
+        _, first, group = np.unique(images * len(self._names) + numbers, return_index=True, return_inverse=True)
+        first = first[group.reshape(-1)]
+        blank = np.isnan(points).sum(axis=1)
+        is_first, is_whole = first == np.arange(len(points)), (blank == 0) | (blank == points.shape[1])
+        names, keys = list(self._names), list(self._images)
+        for row in np.flatnonzero(~is_first | ~is_whole).tolist():
+            image, name = keys[images[row]], names[numbers[row]]
+            if not is_first[row]:
+                of_image = "" if image is None else f" of image {image!r}"
+                self._report(
+                    f"line {lines[row]}: landmark {name!r}{of_image} is also in line {lines[first[row]]}; expected one row."
+                )
+            else:
+                self._report(
+                    f"line {lines[row]}: landmark {name!r} is at {points[row].tolist()}; expected {points.shape[1]} numbers,"
+                    " or none if it is missing."
+                )
+        return np.flatnonzero(is_first & is_whole)
 
 
-def _parse_comments(lines: list[str]) -> dict[str, str]:
+def _require_filled(images: int, names: int, rows: int) -> None:
+    """Raise ValueError for a table of which almost every landmark would be missing in almost every image."""
+    if images * names > max(_MOST_POINTS, _SPARSEST * rows):
+        raise ValueError(
+            f"{images} images and {names} landmark names in {rows} rows; expected images with the same landmarks. Are the"
+            " columns 'image' and 'landmark' exchanged?"
+        )
+
+
+def _parse_comments(comments: list[str]) -> dict[str, str]:
     stated = {}
-    for line in lines:
-        # spreadsheet programs pad a comment with empty cells
-        key, equals, value = line.strip().strip(",").lstrip("#").partition("=")
+    for text in comments:
+        key, equals, value = text.partition("=")
         if equals:
             stated[key.strip().lower()] = value.strip()
     return stated
@@ -152,6 +277,11 @@ def _parse_pairs(stated: dict[str, str]) -> tuple[tuple[str, str], ...]:
         raise ValueError(
             f"pairs is {stated['pairs']!r}; expected pairs of names, for example [[\"left eye\", \"right eye\"]]."
         ) from error
+
+
+def _is_column(cell: str) -> bool:
+    """Return whether a cell of the header is a column of any form."""
+    return cell.lower() in _RESERVED or bool(_parse_column(cell)[1])
 
 
 def _parse_header(line: int, header: list[str]) -> dict[str, int]:
@@ -168,51 +298,23 @@ def _parse_header(line: int, header: list[str]) -> dict[str, int]:
     return columns
 
 
-def _parse_long(columns: dict[str, int], body: list[tuple[int, list[str]]]) -> tuple[int, list[_Record]]:
-    axes = [axis for axis in _AXES if axis in columns]
-    records = []
-    for line, cells in body:
-        for key in ("image", "landmark"):
-            if key in columns and not cells[columns[key]]:
-                raise ValueError(f"line {line}: column {key!r} is blank; expected a name.")
-        point = [parse_number(cells[columns[axis]], line, axis) for axis in axes]
-        beside = {key: parse_number(cells[columns[key]], line, key) for key in _BESIDE if key in columns}
-        image = cells[columns["image"]] if "image" in columns else None
-        records.append(_Record(line, image, cells[columns["landmark"]], point, beside))
-    return len(axes), records
-
-
-def _parse_wide(
-    line: int, header: list[str], body: list[tuple[int, list[str]]]
-) -> tuple[list[str], int, list[_Record]]:
+def _wide_columns(line: int, header: list[str]) -> dict[str, dict[str, int]]:
+    """Return the columns of each landmark by what they hold."""
     columns: dict[str, dict[str, int]] = {}
     for i, column in enumerate(header):
-        name, part = _parse_column(column)
-        if name and part:
-            columns.setdefault(name, {})[part] = i
+        name, part = _parse_column(cell_text(column))
+        if not (name and part):
+            continue
+        if columns.setdefault(landmark_name(name), {}).setdefault(part, i) != i:
+            raise ValueError(f"line {line}: landmark {landmark_name(name)!r} has two columns {part!r} in the header.")
     if not columns:
         raise ValueError(f"line {line}: no landmark in the header; expected columns such as 'nasion_x,nasion_y'.")
-    image_column = [column.lower() for column in header].index("image")
-    dims = 3 if any("z" in axes for axes in columns.values()) else 2
-    for name, axes in columns.items():
-        absent = [f"{name}_{axis}" for axis in _AXES[:dims] if axis not in axes]
+    dims = 3 if any("z" in parts for parts in columns.values()) else 2
+    for name, parts in columns.items():
+        absent = [f"{name}_{axis}" for axis in _AXES[:dims] if axis not in parts]
         if absent:
             raise ValueError(f"line {line}: landmark {name!r} has no column {absent[0]!r} in the header.")
-    records, seen = [], {}
-    for number, cells in body:
-        image = cells[image_column]
-        if not image:
-            raise ValueError(f"line {number}: column 'image' is blank; expected a name.")
-        if image in seen:
-            raise ValueError(
-                f"line {number}: image {image!r} is also in line {seen[image]}; expected one row per image."
-            )
-        seen[image] = number
-        for name, axes in columns.items():
-            point = [parse_number(cells[axes[axis]], number, f"{name}_{axis}") for axis in _AXES[:dims]]
-            beside = {key: parse_number(cells[axes[key]], number, f"{name}_{key}") for key in _BESIDE if key in axes}
-            records.append(_Record(number, image, name, point, beside))
-    return list(columns), dims, records
+    return columns
 
 
 def _parse_column(column: str) -> tuple[str, str]:
@@ -220,37 +322,6 @@ def _parse_column(column: str) -> tuple[str, str]:
     lower = column.lower()
     part = max((part for part in (*_AXES, *_BESIDE) if lower.endswith(f"_{part}")), key=len, default="")
     return (column[: -len(part) - 1], part) if part else ("", "")
-
-
-def _assemble(
-    records: list[_Record], names: list[str] | None, dims: int, system: CoordinateSystem, stated: dict[str, str]
-) -> dict[str | None, LandmarkSet]:
-    names = list(dict.fromkeys(record.name for record in records)) if names is None else names
-    pairs = _parse_pairs(stated)
-    index = {name: i for i, name in enumerate(names)}
-    lines: dict[tuple[str | None, str], int] = {}
-    columns = sorted({key for record in records for key in record.beside}, key=_BESIDE.index)
-    tables: dict[str | None, np.ndarray] = {}  # per image: coordinates, then the other columns
-    for record in records:
-        key = (record.image, record.name)
-        if key in lines:
-            of_image = "" if record.image is None else f" of image {record.image!r}"
-            raise ValueError(
-                f"line {record.line}: landmark {record.name!r}{of_image} is also in line {lines[key]}; expected one row."
-            )
-        lines[key] = record.line
-        if 0 < np.isnan(record.point).sum() < dims:
-            raise ValueError(
-                f"line {record.line}: landmark {record.name!r} is at {record.point}; expected {dims} numbers, or none if it"
-                " is missing."
-            )
-        table = tables.setdefault(record.image, np.full((len(names), dims + len(columns)), np.nan))
-        table[index[record.name]] = [*record.point, *(record.beside.get(column, np.nan) for column in columns)]
-    result = {}
-    for image, table in tables.items():
-        beside = _parse_beside(dict(zip(columns, table[:, dims:].T)), dims, stated)
-        result[image] = LandmarkSet(tuple(names), table[:, :dims], system, pairs, image, **beside)
-    return result
 
 
 def _parse_beside(columns: dict[str, np.ndarray], dims: int, stated: dict[str, str]) -> dict[str, Any]:
@@ -276,15 +347,18 @@ def _parse_beside(columns: dict[str, np.ndarray], dims: int, stated: dict[str, s
 def _long_rows(sets: Mapping[str, LandmarkSet], common: LandmarkSet) -> list[list[str]]:
     rows = [["image", "landmark", *_columns(common)]]
     for image, landmark_set in sets.items():
-        rows += [[image, name, *cells] for name, cells in zip(landmark_set.names, _cells(landmark_set, common))]
+        rows += [
+            [text_cell(image), text_cell(name), *cells]
+            for name, cells in zip(landmark_set.names, _cells(landmark_set, common))
+        ]
     return rows
 
 
 def _wide_rows(sets: Mapping[str, LandmarkSet], common: LandmarkSet) -> list[list[str]]:
-    rows = [["image", *(f"{name}_{column}" for name in common.names for column in _columns(common))]]
+    rows = [["image", *(text_cell(f"{name}_{column}") for name in common.names for column in _columns(common))]]
     for image, landmark_set in sets.items():
         cells = _cells(landmark_set.reorder(common.names), common)
-        rows.append([image, *(cell for landmark in cells for cell in landmark)])
+        rows.append([text_cell(image), *(cell for landmark in cells for cell in landmark)])
     return rows
 
 

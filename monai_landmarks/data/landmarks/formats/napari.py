@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_landmarks.data.files.csv_rows import format_number, parse_number, split_rows
+from monai_landmarks.data.files.csv_rows import NumberCells, TableRows, cell_text, first_cells, format_number, text_cell
 from monai_landmarks.data.files.safe_files import read_lines
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
@@ -43,8 +43,7 @@ _NAME_COLUMNS = ("label", "name", "landmark")
 
 def is_napari(text: str) -> bool:
     """Return whether text begins with the header of a points layer."""
-    header = [cell.strip() for cell in text.lstrip().partition("\n")[0].split(",")]
-    return {"axis-0", "axis-1"} <= set(header)
+    return {"axis-0", "axis-1"} <= set(first_cells(text, _AXES))
 
 
 def read_napari(path: Path, names: Sequence[str] | None = None) -> LandmarkSet:
@@ -58,7 +57,7 @@ def read_napari(path: Path, names: Sequence[str] | None = None) -> LandmarkSet:
     Raises:
         ValueError: if the file is malformed, with the line, or is a shapes layer.
     """
-    rows = list(split_rows(read_lines(path)))
+    rows = list(TableRows(read_lines(path), _AXES, comments=False))
     header = rows[0][1] if rows else []
     axes = [name for name in _AXES if name in header]
     if not axes or "shape-type" in header or len({*header}) < len(header):
@@ -68,17 +67,21 @@ def read_napari(path: Path, names: Sequence[str] | None = None) -> LandmarkSet:
     column = next((header.index(name) for name in _NAME_COLUMNS if name in header), None)
     if column is not None and names is not None:
         raise ValueError(f"the column {header[column]!r} holds the names; give names only for files without them.")
-    points, found = [], []
+    numbers = NumberCells()
+    points: list[list[float]] = []
+    found: dict[str, None] = {}
     for line, cells in rows[1:]:
         if len(cells) != len(header):
             raise ValueError(f"line {line}: {len(cells)} columns; expected {len(header)}.")
-        points.append([parse_number(cells[header.index(axis)], line, axis) for axis in reversed(axes)])
+        points.append([numbers.parse(cells[header.index(axis)], line, axis) for axis in reversed(axes)])
         if 0 < np.isnan(points[-1]).sum() < len(axes):
             raise ValueError(f"line {line}: the point has no number for one of its axes.")
         if column is not None:
-            if not cells[column] or cells[column] in found:
-                raise ValueError(f"line {line}: the name is {cells[column]!r}; expected distinct names.")
-            found.append(cells[column])
+            name = cell_text(cells[column])
+            if not name or name in found:
+                raise ValueError(f"line {line}: the name is {name!r}; expected distinct names.")
+            found[name] = None
+    numbers.require_one_meaning()
     return LandmarkSet(
         names=names_or_numbers(len(points), names) if column is None else tuple(found),
         points=np.reshape(points, (-1, len(axes))),
@@ -99,4 +102,4 @@ def write_napari(path: Path, landmark_set: LandmarkSet) -> None:
         there = np.flatnonzero(~landmark_set.missing)
         for i, row in enumerate(there):
             cells = [format_number(value) for value in landmark_set.points[row][::-1]]
-            writer.writerow([i, *cells, landmark_set.names[row]])
+            writer.writerow([i, *cells, text_cell(landmark_set.names[row])])

@@ -29,7 +29,16 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_landmarks.data.files.csv_rows import format_number, is_missing, is_number, parse_number, split_rows
+from monai_landmarks.data.files.csv_rows import (
+    NumberCells,
+    TableRows,
+    cell_text,
+    first_cells,
+    format_number,
+    is_missing,
+    is_number,
+    text_cell,
+)
 from monai_landmarks.data.files.safe_files import read_lines
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
@@ -42,8 +51,8 @@ _MIN_NUMBERS = 8  # fewer numbers after the first cell may be another format, su
 
 def is_payer(text: str) -> bool:
     """Return whether text begins with a row of many numbers after the first cell."""
-    cells = text.lstrip().partition("\n")[0].split(",")[1:]
-    return len(cells) >= _MIN_NUMBERS and all(is_missing(cell.strip()) or is_number(cell) for cell in cells)
+    cells = first_cells(text, _may_be_number)[1:]
+    return len(cells) >= _MIN_NUMBERS and all(map(_may_be_number, cells))
 
 
 def read_payer(
@@ -60,24 +69,27 @@ def read_payer(
         ValueError: if the file is malformed, with the line; or the number of coordinates is divisible by two and three,
             so that the dimension is unknown without names.
     """
-    rows = list(split_rows(read_lines(path)))
+    rows = list(TableRows(read_lines(path), _may_be_number, comments=False))
     if not rows:
         raise ValueError("the file is empty; expected one row of numbers per image.")
     width = len(rows[0][1]) - 1
     dims = _dims(width, names)
     labels = names_or_numbers(width // dims, names)
     system = CoordinateSystem(coordinate_system or ("index" if dims == 2 else "LPS"))
+    numbers = NumberCells()
     sets: dict[str, LandmarkSet] = {}
-    for line, (image, *cells) in rows:
+    for line, (cell, *cells) in rows:
         if len(cells) != width:
             raise ValueError(f"line {line}: {len(cells)} numbers; expected {width}, as in the first row.")
+        image = cell_text(cell)
         if not image or image in sets:
             raise ValueError(f"line {line}: the image is {image!r}; expected a name that no earlier row has.")
-        points = np.reshape([parse_number(cell, line, f"number {i + 1}") for i, cell in enumerate(cells)], (-1, dims))
+        points = np.reshape([numbers.parse(cell, line, f"number {i + 1}") for i, cell in enumerate(cells)], (-1, dims))
         partly = np.isnan(points).any(axis=1) & ~np.isnan(points).all(axis=1)
         if partly.any():
             raise ValueError(f"line {line}: landmark {labels[partly.argmax()]!r} has fewer than {dims} numbers.")
         sets[image] = LandmarkSet(labels, points, system, image=image)
+    numbers.require_one_meaning()
     return sets
 
 
@@ -94,7 +106,11 @@ def write_payer(path: Path, sets: Mapping[str, LandmarkSet]) -> None:
         for image, landmark_set in sets.items():
             ordered = landmark_set.reorder(common.names)
             points = ordered.points if ordered.spatial_dims == 2 else ordered.to(CoordinateSystem.LPS).points
-            writer.writerow([image, *(format_number(value, missing="nan") for value in points.ravel())])
+            writer.writerow([text_cell(image), *(format_number(value, missing="nan") for value in points.ravel())])
+
+
+def _may_be_number(cell: str) -> bool:
+    return is_missing(cell) or is_number(cell.replace(",", "."))
 
 
 def _dims(width: int, names: Sequence[str] | None) -> int:

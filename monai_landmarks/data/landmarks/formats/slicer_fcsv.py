@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_landmarks.data.files.csv_rows import format_number, is_missing, parse_number, split_rows
+from monai_landmarks.data.files.csv_rows import TableRows, format_number, is_missing, parse_number
 from monai_landmarks.data.files.safe_files import read_lines
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
@@ -59,10 +59,10 @@ def read_fcsv(path: Path) -> LandmarkSet:
     if absent:
         raise ValueError(f"the header declares the columns {','.join(columns)}; expected {absent[0]!r} among them.")
     index = {name: i for i, name in enumerate(columns)}
-    names: list[str] = []
+    names: dict[str, None] = {}
     points, descriptions = [], []
     # a comment becomes a blank line, which keeps the numbers of the others
-    for line, cells in split_rows(["\n" if text.startswith("#") else text for text in lines]):
+    for line, cells in TableRows(("\n" if text.startswith("#") else text for text in lines), delimiter=","):
         needed = max(index[name] for name in ("label", "x", "y", "z"))
         if not needed < len(cells) <= len(columns) + 2:
             raise ValueError(f"line {line}: {len(cells)} columns; expected {len(columns)} ({','.join(columns)}).")
@@ -77,7 +77,7 @@ def read_fcsv(path: Path) -> LandmarkSet:
         has_status = len(cells) > len(columns) and not is_missing(cells[len(columns)])
         undefined = has_status and cells[len(columns)] != _DEFINED
         descriptions.append(cells[index["desc"]] if index.get("desc", len(cells)) < len(cells) else "")
-        names.append(name)
+        names[name] = None
         points.append([math.nan] * 3 if undefined else point)
     return LandmarkSet(
         names=tuple(names),

@@ -1,0 +1,261 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Pixel size of DICOM images.
+
+DICOM has several attributes for it, and which of them is right depends on the image (PS3.3, 10.7.1). Readers choose one
+by the kind of the image: ITK ignores, for example, the pixel spacing of a radiograph. This module is the one definition
+of this package. Attributes state the distance of rows before that of columns; here, x (along a row) is first.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from monai.utils import optional_import
+
+__all__ = [
+    "SOP_CLASS",
+    "DicomPixelSize",
+    "pixel_scale",
+    "pixel_size_of",
+    "read_itk_spacing",
+    "read_pixel_size",
+    "require_readable_size",
+]
+
+itk, has_itk = optional_import("itk")
+
+SOP_CLASS = "0008|0016"
+_PIXEL_SPACING = "0028|0030"
+_CALIBRATION = "0028|0a02"
+_IMAGER_SPACING = "0018|1164"
+_SCANNED_SPACING = "0018|2010"
+_MAGNIFICATION = "0018|1114"
+_SOURCE_TO_DETECTOR = "0018|1110"
+_SOURCE_TO_PATIENT = "0018|1111"
+_CALIBRATED = ("GEOMETRY", "FIDUCIAL")
+_TINY = 1e-6  # mm
+_SAME = 1e-4  # relative; decimal strings are rounded
+
+# Classes that state the pixel size in functional groups, which ITK reads, and not at the top level
+_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1."
+_WITH_FUNCTIONAL_GROUPS = {
+    _IMAGE_STORAGE + kind
+    for kind in (
+        "2.1 2.2 4.1 4.3 4.4 6.2 7.1 7.2 7.3 7.4 12.1.1 12.2.1 13.1.1 13.1.2 13.1.3 13.1.4 13.1.5 "
+        "30 66.4 77.1.5.4 77.1.6 128.1 130"
+    ).split()
+}
+
+
+class DicomPixelSize(NamedTuple):
+    """Pixel size of a DICOM image.
+
+    Args:
+        spacing: pixel size (x, y) in mm; None if the file states none.
+        note: which attribute was chosen, if there was a choice or its meaning has a limit; or why there is no size.
+    """
+
+    spacing: tuple[float, float] | None
+    note: str = ""
+
+
+def pixel_size_of(tags: Mapping[str, str]) -> DicomPixelSize | None:
+    """Return the pixel size that the attributes of a DICOM file state.
+
+    * ``PixelSpacing`` holds for every kind of image. A radiograph that also states a different
+      ``ImagerPixelSpacing``, or a scanned film with a different ``NominalScannedPixelSpacing``, was calibrated: its
+      ``PixelSpacing`` is the size in the patient.
+    * A radiograph with ``ImagerPixelSpacing`` alone has the size at the detector. It is divided by the magnification, if
+      that or both distances to the source are stated.
+    * A scanned film with ``NominalScannedPixelSpacing`` alone has the size on the film.
+    * Without a positive value, the size is not known. This holds for most ultrasound images, whose regions have
+      different sizes.
+
+    Args:
+        tags: values by tag, for example ``{"0028|0030": "0.2\\\\0.1"}``, as in the metadata dictionary of ITK.
+
+    Returns:
+        The size. None if the image states it in functional groups (enhanced multi-frame images), where ITK finds it.
+
+    References:
+        DICOM PS3.3, 10.7.1.1 "Pixel Spacing" and 10.7.1.3 "Pixel Spacing Value Order and Valid Values".
+
+    Example:
+        >>> pixel_size_of({"0028|0030": "0.2\\\\0.1"}).spacing
+        (0.1, 0.2)
+    """
+    if _text(tags, SOP_CLASS) in _WITH_FUNCTIONAL_GROUPS:
+        return None
+    stated = _pair(tags, _PIXEL_SPACING)
+    receptor, name = _pair(tags, _IMAGER_SPACING), "ImagerPixelSpacing"
+    if receptor is None:
+        receptor, name = _pair(tags, _SCANNED_SPACING), "NominalScannedPixelSpacing"
+    if stated is not None:
+        return DicomPixelSize(stated, _choice(stated, receptor, name, _text(tags, _CALIBRATION).upper()))
+    if receptor is None:
+        texts = [tags[tag].strip() for tag in (_PIXEL_SPACING, _IMAGER_SPACING, _SCANNED_SPACING) if tag in tags]
+        return DicomPixelSize(None, f"the DICOM file states the pixel size {texts[0]!r}" if texts else "")
+    if name != "ImagerPixelSpacing":
+        return DicomPixelSize(receptor, f"{name} ({_mm(receptor)}) is used, which is the size on the film.")
+    factor, source = _magnification(tags)
+    if factor is None:
+        return DicomPixelSize(
+            receptor,
+            f"{name} ({_mm(receptor)}) is used, which is the size at the detector. Lengths in the patient are smaller, by a"
+            " factor that the file does not state.",
+        )
+    size = (receptor[0] / factor, receptor[1] / factor)
+    return DicomPixelSize(
+        size, f"{name} ({_mm(receptor)}) is divided by {source} ({factor:.4g}); the pixel size is {_mm(size)}."
+    )
+
+
+def read_pixel_size(path: str | os.PathLike) -> DicomPixelSize | None:
+    """Read the pixel size of a DICOM file, or of the slices in a folder; see :func:`pixel_size_of`.
+
+    Returns:
+        The size. None if the path is no DICOM image, or one whose size ITK finds.
+    """
+    file = _dicom_file(Path(path))
+    if file is None:
+        return None
+    if not has_itk:
+        return DicomPixelSize(None, "the package itk is not installed, which reads the pixel size of DICOM files")
+    state = file.stat()
+    return _read(str(file), state.st_mtime_ns, state.st_size)[0]
+
+
+def read_itk_spacing(path: str | os.PathLike) -> tuple[float, float] | None:
+    """Read the pixel size (x, y) that ITK, and so 3D Slicer, assumes for a DICOM image; None for other images."""
+    file = _dicom_file(Path(path))
+    if file is None or not has_itk:
+        return None
+    state = file.stat()
+    return _read(str(file), state.st_mtime_ns, state.st_size)[1]
+
+
+def require_readable_size(path: str | os.PathLike) -> None:
+    """Raise an error if a DICOM file states a pixel size with which ITK cannot read the image, or mirrors it.
+
+    Raises:
+        ValueError: for a pixel size of 0, a negative one or one that is no number, in an image of a kind for which ITK uses
+            that attribute. It ignores the pixel spacing of radiographs.
+    """
+    seen = read_itk_spacing(path)
+    if seen is not None and not all(math.isfinite(step) and step > _TINY for step in seen):
+        raise ValueError(
+            f"{os.fspath(path)}: ITK cannot read this DICOM image, because the pixel size it states is not positive;"
+            " correct or remove PixelSpacing."
+        )
+
+
+def pixel_scale(affine: np.ndarray, spacing: float | Sequence[float]) -> np.ndarray:
+    """Return the matrix (4, 4) for which ``affine @ matrix`` has another pixel size along x and y.
+
+    Args:
+        affine: (4, 4), from index to world.
+        spacing: pixel size in mm, one number, or one per axis.
+    """
+    size = np.broadcast_to(np.ravel(np.asarray(spacing, dtype=np.float64))[:2], 2)
+    lengths = np.linalg.norm(affine[:3, :2], axis=0)
+    # an unchanged size leaves every bit of the affine as it was
+    scale = np.where(np.isclose(lengths, size, rtol=1e-6, atol=0), 1.0, size / lengths)
+    return np.diag([*scale, 1.0, 1.0])
+
+
+@lru_cache(maxsize=4096)
+def _read(file: str, _mtime: int, _size: int) -> tuple[DicomPixelSize | None, tuple[float, float] | None]:
+    reader = itk.GDCMImageIO.New()
+    reader.SetFileName(file)
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:  # a damaged file, which the reader of the pixels names
+        return None, None
+    tags = reader.GetMetaDataDictionary()
+    wanted = (
+        SOP_CLASS,
+        _PIXEL_SPACING,
+        _CALIBRATION,
+        _IMAGER_SPACING,
+        _SCANNED_SPACING,
+        _MAGNIFICATION,
+        _SOURCE_TO_DETECTOR,
+        _SOURCE_TO_PATIENT,
+    )
+    size = pixel_size_of({tag: str(tags[tag]) for tag in wanted if tags.HasKey(tag)})
+    return size, (reader.GetSpacing(0), reader.GetSpacing(1))
+
+
+def _dicom_file(path: Path) -> Path | None:
+    """Return a DICOM file, or the first of a folder."""
+    if path.is_dir():
+        files = (_dicom_file(file) for file in sorted(path.iterdir()) if file.is_file())
+        return next((file for file in files if file is not None), None)
+    if not path.is_file() or path.name.startswith(".") or path.name.upper() == "DICOMDIR":
+        return None
+    if path.name.lower().endswith(".dcm"):
+        return path
+    with open(path, "rb") as file:
+        return path if file.read(132)[128:] == b"DICM" else None
+
+
+def _choice(stated: tuple[float, float], receptor: tuple[float, float] | None, name: str, calibration: str) -> str:
+    if receptor is None or calibration in _CALIBRATED:
+        return ""
+    if np.allclose(stated, receptor, rtol=_SAME, atol=0):
+        place = "at the detector" if name == "ImagerPixelSpacing" else "on the film"
+        return f"PixelSpacing ({_mm(stated)}) equals {name}, so it is the size {place}, without calibration."
+    return (
+        f"PixelSpacing ({_mm(stated)}) is used, which differs from {name} ({_mm(receptor)}) and therefore counts as"
+        " calibrated; the file does not state the type of calibration."
+    )
+
+
+def _magnification(tags: Mapping[str, str]) -> tuple[float | None, str]:
+    factor = _number(_text(tags, _MAGNIFICATION))
+    if factor is not None and factor >= 1:
+        return factor, "EstimatedRadiographicMagnificationFactor"
+    detector, patient = _number(_text(tags, _SOURCE_TO_DETECTOR)), _number(_text(tags, _SOURCE_TO_PATIENT))
+    if detector is None or patient is None or detector < patient:
+        return None, ""
+    return detector / patient, "DistanceSourceToDetector / DistanceSourceToPatient"
+
+
+def _text(tags: Mapping[str, str], tag: str) -> str:
+    return str(tags.get(tag, "")).strip(" \0")
+
+
+def _pair(tags: Mapping[str, str], tag: str) -> tuple[float, float] | None:
+    """Return an attribute of two positive numbers as (x, y)."""
+    values = [_number(value) for value in _text(tags, tag).split("\\")]
+    if len(values) != 2 or values[0] is None or values[1] is None:
+        return None
+    return values[1], values[0]
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def _mm(size: tuple[float, float]) -> str:
+    return f"{size[0]:.6g} x {size[1]:.6g} mm"
