@@ -143,7 +143,7 @@ def train_config(plan: Plan, datalist: Path) -> dict[str, Any]:
     config.update({name: value[name] for name in ("max_epochs", "val_interval")})
     warp = next(t for t in config["augmentation"] if t["_target_"].endswith("RandLandmarkWarpd"))
     warp.update(warp_config(*(value[name] for name in ("translate", "rotate", "scale", "elastic"))))
-    flip = flip_config(value["flip"], plan.summary.pairs, plan.summary.names)
+    flip = flip_config(value["flip"], plan.summary.pairs, plan.summary.names, value["one_sided"])
     config["augmentation"] = [*flip, *config["augmentation"]]
     config["train"]["deterministic_transforms"] = _on_grid(config["train"]["deterministic_transforms"], plan)
     if plan.choices.in_patches:
