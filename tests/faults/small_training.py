@@ -19,7 +19,6 @@ import os
 import resource
 import signal
 import traceback
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from engines import NAMES, Regressor, make_cases, make_evaluator, make_trainer
 from ignite.engine import Events
 from monai.handlers import LrScheduleHandler, ValidationHandler
 from torch.optim.lr_scheduler import OneCycleLR
+from warm_python import START_METHOD
 
 from monai_landmarks.handlers import (
     PredictionSaver,
@@ -39,22 +39,8 @@ from monai_landmarks.handlers import (
 
 EPOCHS = 5
 SAVES = 2 * EPOCHS + 1  # of the state and of the best model in each epoch, and of the final model
-_FOLDERS = (Path(__file__).parent, Path(__file__).parents[1] / "handlers")
-
-
-def _server() -> Any:
-    """A server that has imported everything and forks: a process starts in milliseconds."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["small_training"])
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(map(str, _FOLDERS))  # the server does not take over sys.path
-    try:
-        forkserver.ensure_running()
-    finally:
-        del os.environ["PYTHONPATH"]
-        if before is not None:
-            os.environ["PYTHONPATH"] = before
-    return context
+# its processes are forked from one that has imported everything, so they start in milliseconds
+_CONTEXT: Any = multiprocessing.get_context(START_METHOD)
 
 
 def training(folder: Path, epochs: int = EPOCHS, resume: bool = True, images: int = 5, size: int = 16) -> Any:
@@ -126,7 +112,7 @@ def start(
 ) -> Any:
     """Start a training in a process of its own; if it ends with an error, the report is its traceback."""
     arguments = (folder, report, die_in_save, file_size, options)
-    process = _server().Process(target=_train, args=arguments)
+    process = _CONTEXT.Process(target=_train, args=arguments)
     process.start()
     return process
 
@@ -144,14 +130,14 @@ def load(path: Path) -> Any:
 
 def check_files(folder: Path) -> None:
     """Every file is complete."""
-    for path in folder.glob("*.pt"):
+    for path in folder.glob("[!.]*.pt"):
         load(path)
-    for path in folder.rglob("*.csv"):
+    for path in folder.rglob("[!.]*.csv"):
         text = path.read_text()
         rows = list(csv.reader(line for line in text.splitlines() if not line.startswith("#")))
         assert text.endswith("\n") and len({len(row) for row in rows}) == 1, path
-    for path in folder.rglob("*.png"):
-        assert path.name.startswith(".") or path.read_bytes()[-8:-4] == b"IEND", path
+    for path in folder.rglob("[!.]*.png"):
+        assert path.read_bytes()[-8:-4] == b"IEND", path
 
 
 __all__ = ["EPOCHS", "SAVES", "check_files", "load", "run", "start", "training"]
