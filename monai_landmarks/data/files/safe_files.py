@@ -23,16 +23,17 @@ import time
 import uuid
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-__all__ = ["atomic_write", "naming_file", "open_text", "read_lines", "read_text"]
+__all__ = ["atomic_write", "naming_file", "open_text", "path_fault", "printable", "read_lines", "read_text"]
 
 _MAX_MESSAGE = 1000
-_MAX_NAME = 255  # bytes of a file name
+_LONGEST_NAME = 230  # bytes; file systems allow 255, and names of results add a suffix and while being written a prefix
+_LONGEST_END = 40  # characters
 # a temporary file names its process, so that a later one can tell a file that is being written from one that was left
-_TEMPORARY = re.compile(r"\.writing-([0-9a-f]{8})-(\d+)-[0-9a-f]{8}[_.]")
+_TEMPORARY = re.compile(r"\.writing-([0-9a-f]{8})-(\d+)-[0-9a-f]{8}_")
 _NODE = f"{zlib.crc32(platform.node().encode()):08x}"
 _DAY = 24 * 60 * 60.0
 _NO_SPACE = {
@@ -70,7 +71,8 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     with _naming_space(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path.parent)
-    temporary = path.with_name(_temporary_name(path))
+    start = f".writing-{_NODE}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    temporary = path.with_name(f"{start}_{path.name[-_LONGEST_END:]}")
     _open_files.add(temporary.name)
     try:
         with _naming_space(path):
@@ -81,22 +83,17 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         _open_files.discard(temporary.name)
 
 
-def _temporary_name(path: Path) -> str:
-    start = f".writing-{_NODE}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    name = f"{start}_{path.name}"
-    return name if len(os.fsencode(name)) <= _MAX_NAME else start + "".join(path.suffixes[-2:])
-
-
 def _remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of processes that have ended, once per folder and process."""
     resolved = folder.absolute()
     if resolved in _tidied:
         return
     _tidied.add(resolved)
-    with os.scandir(folder) as entries:
-        leftovers = [entry for entry in entries if _is_leftover(entry)]
-    for entry in leftovers:
-        Path(entry.path).unlink(missing_ok=True)
+    with suppress(OSError):  # they may belong to another user
+        with os.scandir(folder) as entries:
+            leftovers = [entry.path for entry in entries if _is_leftover(entry)]
+        for path in leftovers:
+            os.unlink(path)
 
 
 def _is_leftover(entry: os.DirEntry[str]) -> bool:
@@ -193,6 +190,34 @@ def open_text(path: str | os.PathLike) -> TextIO:
     with open(path, "rb") as file:
         start = file.read(4)
     return open(path, encoding=next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8-sig"))
+
+
+def path_fault(path: str | os.PathLike, folder: str | os.PathLike = "") -> str:
+    """Return why a file found in a folder cannot be used by its name or kind; empty if it can.
+
+    A pipe or a device would be waited for. Names that are not UTF-8 cannot be written into tables and datalists, and the
+    names of results are longer than that of their image.
+
+    Args:
+        path: the file, or a folder that stands for one.
+        folder: folder in which it was found. Its own name is not looked at.
+    """
+    found = os.path.relpath(path, folder) if folder else os.path.basename(path)
+    if printable(found) != found:
+        return "the name is not UTF-8 text; rename the file."
+    length = max(len(os.fsencode(part)) for part in Path(found).parts or ("",))
+    if length > _LONGEST_NAME:
+        return f"the name has {length} bytes, and those of its results would be too long; rename it to {_LONGEST_NAME} or fewer."
+    if not os.path.exists(path):
+        return "there is no such file; it may be a link whose target was removed."
+    if not (os.path.isfile(path) or os.path.isdir(path)):
+        return "not a file, but a pipe, socket or device."
+    return ""
+
+
+def printable(path: str | os.PathLike) -> str:
+    """Return a path as text that can be printed and written; bytes that are not UTF-8 become escapes such as ``\\xe9``."""
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 
 def _wrong_encoding(path: Path) -> str:
