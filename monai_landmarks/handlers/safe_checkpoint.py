@@ -15,15 +15,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ignite.handlers.checkpoint import BaseSaveHandler
 from monai.handlers import CheckpointLoader, CheckpointSaver
-from monai.utils import is_scalar
+from monai.utils import IgniteInfo, is_scalar, min_version, optional_import
 
 from monai_landmarks.data.files.tensor_files import atomic_save, load_tensors, non_finite_weights
 
 from .engine_output import Engine, Events, is_main_process
+
+if TYPE_CHECKING:
+    from ignite.handlers.checkpoint import BaseSaveHandler
+else:
+    BaseSaveHandler, _ = optional_import(
+        "ignite.handlers.checkpoint", IgniteInfo.OPT_IMPORT_VERSION, min_version, "BaseSaveHandler", as_type="base"
+    )
 
 __all__ = ["SafeCheckpointLoader", "SafeCheckpointSaver"]
 
