@@ -208,9 +208,9 @@ def path_fault(path: str | os.PathLike, folder: str | os.PathLike = "") -> str:
     length = max(len(os.fsencode(part)) for part in Path(found).parts or ("",))
     if length > _LONGEST_NAME:
         return f"the name has {length} bytes, and those of its results would be too long; rename it to {_LONGEST_NAME} or fewer."
-    if not os.path.exists(path):
-        return "there is no such file; it may be a link whose target was removed."
-    if not (os.path.isfile(path) or os.path.isdir(path)):
+    if os.path.islink(path) and not os.path.exists(path):
+        return "there is no such file; its link points nowhere."
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
         return "not a file, but a pipe, socket or device."
     return ""
 
