@@ -127,9 +127,9 @@ def require_followable_transforms(
             )
         if _repeats_affine(transform) and not getattr(transforms, "lazy", False):
             raise ValueError(
-                f"{name} with spatial_size and prob below 1 writes the affine of an earlier draw whenever it resizes "
-                f"{touched} only, so that landmarks would be silently wrong. Use prob=1.0, or spatial_size=None and "
-                "ResizeWithPadOrCropd."
+                f"{name} with prob below 1 writes the affine of an earlier draw whenever it only resizes {touched}, so "
+                "that landmarks would be silently wrong. Use RandAffined with prob=1.0, or with spatial_size=None and "
+                "ResizeWithPadOrCropd after it."
             )
         if isinstance(transform, _OTHER_LIBRARIES):
             warnings.warn(
@@ -145,7 +145,9 @@ def _repeats_affine(transform: Any) -> bool:
     """Return whether a transform may write the affine of an earlier draw, as ``RandAffine`` of MONAI 1.6 does."""
     if not isinstance(transform, (mt.RandAffine, mt.RandAffined)) or transform.prob >= 1 or transform.lazy:
         return False
-    size = getattr(transform, "rand_affine", transform).spatial_size
+    if isinstance(transform, mt.RandAffine):
+        return True  # the array transform does so for any size
+    size = transform.rand_affine.spatial_size
     return size is not None and any(n is not None and n > 0 for n in ensure_tuple(size))
 
 

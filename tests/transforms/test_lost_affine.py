@@ -200,7 +200,7 @@ def test_points_without_affine_on_a_moved_image() -> None:
                                   CropToForegroundd("image", 0.1)], ids=range(3))  # fmt: skip
 def test_pixels_of_the_file_on_a_resampled_image(move: Any) -> None:
     item = {"image": source()["image"], "label": [[4.0, 5.0], [6.0, 7.0]]}  # MONAI's inverse needs no trace of these
-    with pytest.raises(ValueError, match="the image was already transformed"):
+    with pytest.raises(ValueError, match="transformed"):
         LoadLandmarksd("label")(move(item))
 
 
