@@ -31,10 +31,10 @@ from monai.data import CacheDataset, DataLoader
 BUNDLES = Path(__file__).parents[1] / "bundles"
 
 
-def pipeline(root: Path, options: dict[str, Any], *overlays: str) -> tuple[ConfigParser, Callable[[], Any]]:
+def pipeline(root: Path, options: dict[str, Any]) -> tuple[ConfigParser, Callable[[], Any]]:
     """Return the training configuration and a function that creates a batch from the cache."""
     parser = ConfigParser()
-    parser.read_config([root / "configs" / f"{name}.json" for name in ("train", *overlays)])
+    parser.read_config(root / "configs" / "train.json")
     parser.update({"bundle_root": str(root), "num_workers": 0, **options})
     size = parser.get_parsed_content("batch_size")
     items = parser.get_parsed_content("train#dataset#data")[:size]
@@ -45,16 +45,13 @@ def pipeline(root: Path, options: dict[str, Any], *overlays: str) -> tuple[Confi
 
 def training_step(parser: ConfigParser, batch: dict[str, Any], device: str) -> Callable[[], None]:
     """Run forward pass, loss, backward pass and optimizer on a prepared batch."""
-    names = ("network", "loss", "optimizer", "train#inferer", "amp")
-    network, loss, optimizer, inferer, amp = (parser.get_parsed_content(name) for name in names)
+    names = ("network", "loss", "optimizer", "train#inferer")
+    network, loss, optimizer, inferer = (parser.get_parsed_content(name) for name in names)
     image, label = (batch[key].as_tensor().to(device) for key in ("image", "label"))
 
     def step() -> None:
         optimizer.zero_grad()
-        with torch.autocast(torch.device(device).type, enabled=amp):
-            heatmaps = inferer(image, network)
-            total = loss(heatmaps, label)
-        total.backward()
+        loss(inferer(image, network), label).backward()
         optimizer.step()
 
     return step
@@ -84,8 +81,8 @@ def main(
             options["datalist#num_images"] = 10
         if quick:
             options.update({"spatial_size": [32, 32], "network_def#features": 8, "network_def#unet_features": [8] * 6})
-        parser, on_cpu = pipeline(root, options)
-        _, on_device = pipeline(root, options, "device_pipeline")
+        parser, on_device = pipeline(root, options)
+        _, on_cpu = pipeline(root, {**options, "train#to_device": []})
         batch = on_cpu()
         candidates = {
             "training step, batch ready (limit)": training_step(parser, batch, device),

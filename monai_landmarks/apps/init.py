@@ -59,6 +59,13 @@ class _Setting(click.ParamType):
     "--schema", help="Landmark schema with pairs and sigma: a JSON or YAML file, or the name of a shipped schema."
 )
 @click.option("--pairs", type=PATH, help="CSV file whose first two columns name left and right landmarks.")
+@click.option(
+    "--one-sided",
+    metavar="NAME",
+    multiple=True,
+    help="Landmark on one side only, which is missing in mirrored images. May be repeated. Default: landmarks without "
+    "a partner that lie beside the plane of symmetry of the training images.",
+)
 @click.option("--symmetric", is_flag=True, help="Mirror images, although no left-right pairs are declared.")
 @click.option(
     "--device", type=click.Choice(["cpu", "cuda"]), help="Device for training. Default: a GPU, if there is one."
@@ -77,6 +84,7 @@ def init(
     out: Path,
     schema: str | None,
     pairs: Path | None,
+    one_sided: tuple[str, ...],
     symmetric: bool,
     device: Literal["cpu", "cuda"] | None,
     memory: float | None,
@@ -106,8 +114,11 @@ def init(
     known, summary = _with_schema(schema, summary)
     if pairs is not None:
         summary = with_pairs(summary, read_pairs(pairs, summary.names))
+    given = dict(settings)
+    if one_sided:
+        given["one_sided"] = list(one_sided)
     machine = Machine.here(device, None if memory is None else memory * 2**30)
-    plan = make_plan(summary, method, machine, schema=known, symmetric=symmetric, given=dict(settings))
+    plan = make_plan(summary, method, machine, schema=known, symmetric=symmetric, given=given)
     folder = write_bundle(out, plan, datalist)
     for heading, text in summary_rows(summary):
         click.echo(f"{heading:<12} {text}")

@@ -16,10 +16,12 @@ from .cobb_report import CobbReport
 from .distributed import finish_distributed, local_device, start_distributed, wrap_distributed
 from .engine_output import is_main_process
 from .gradient_clipping import GradientClipping
+from .gradient_scale import GradientScale
 from .landmark_report import LandmarkReport
 from .overlay_saver import OverlaySaver
 from .prediction_saver import PredictionSaver
 from .presence_report import PresenceReport
+from .reproducible import start_reproducible
 from .resume_training import ResumeTraining
 from .target_precision import TargetPrecision
 from .training_curve import TrainingCurve
@@ -28,6 +30,7 @@ from .training_progress import TrainingProgress
 __all__ = [
     "CobbReport",
     "GradientClipping",
+    "GradientScale",
     "LandmarkReport",
     "OverlaySaver",
     "PredictionSaver",
@@ -40,5 +43,6 @@ __all__ = [
     "is_main_process",
     "local_device",
     "start_distributed",
+    "start_reproducible",
     "wrap_distributed",
 ]

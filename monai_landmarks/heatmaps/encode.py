@@ -81,6 +81,7 @@ def gaussian_factors(
     normalize: Normalization = "peak",
     amplitude: float = 1.0,
     dtype: torch.dtype = torch.float32,
+    check_sigma: bool = True,
 ) -> list[torch.Tensor]:
     """Return the factors of :func:`gaussian_heatmaps`, one per axis.
 
@@ -94,6 +95,7 @@ def gaussian_factors(
         normalize: ``"peak"`` or ``"mass"``.
         amplitude: factor of the heatmaps. The first factor includes it.
         dtype: floating-point type of the result. The factors are computed in float64.
+        check_sigma: require a positive sigma. False: it is known to be positive, and a GPU is not asked.
 
     Returns:
         D tensors (..., N, size of the axis).
@@ -110,9 +112,10 @@ def gaussian_factors(
         raise ValueError(f"normalize must be one of {get_args(Normalization)}, got {normalize!r}.")
     # MPS has no float64
     work = torch.float32 if points.device.type == "mps" else torch.float64
-    sigma = expand_sigma(sigma, points.shape[-2], spatial_dims).to(device=points.device, dtype=work)
-    if not bool((sigma > 0).all()):
+    sigma = expand_sigma(sigma, points.shape[-2], spatial_dims)
+    if check_sigma and not bool((sigma > 0).all()):
         raise ValueError(f"sigma must be positive, got a smallest value of {float(sigma.detach().min())}.")
+    sigma = sigma.to(device=points.device, dtype=work)
 
     missing = points.isnan().any(dim=-1, keepdim=True)
     centers = torch.where(missing, torch.zeros_like(points), points).to(work)

@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from .autocast import AutocastInferer
+from .autocast import AutocastInferer, Precision, choose_dtype
 from .ensemble import DropoutEnsembleInferer, FlipEnsembleInferer
 from .landmark import LandmarkInferer
 from .sliding_window import SlidingWindowLandmarkInferer
@@ -24,5 +24,7 @@ __all__ = [
     "DropoutEnsembleInferer",
     "FlipEnsembleInferer",
     "LandmarkInferer",
+    "Precision",
     "SlidingWindowLandmarkInferer",
+    "choose_dtype",
 ]

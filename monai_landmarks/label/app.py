@@ -15,7 +15,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,20 +29,21 @@ from monai.utils import optional_import
 from monai_landmarks import __version__
 
 from .datastore import LandmarkDatastore
+from .gate import Access
 from .image_queue import UNCERTAINTY_KEY, stored_uncertainty
 from .models import WEIGHTS, bundle_names, find_models
+from .server import make_application
 from .tasks import LandmarkBatchInfer, LandmarkInfer, LandmarkScoring, LandmarkStrategy, LandmarkTrain
 
-FileResponse, _ = optional_import("fastapi.responses", name="FileResponse")
 HTTPException, _ = optional_import("fastapi", name="HTTPException", as_type="base")
 settings, _ = optional_import("monailabel.config", name="settings")
+requests, _ = optional_import("requests")
+Mount, _ = optional_import("fastapi.routing", name="Mount")
 MONAILabelApp, _ = optional_import("monailabel.interfaces.app", name="MONAILabelApp", as_type="base")
 
-__all__ = ["SLICER_SCRIPT", "LandmarksApp"]
+__all__ = ["LandmarksApp"]
 
 logger = logging.getLogger(__name__)
-
-SLICER_SCRIPT = Path(__file__).with_name("slicer_submit.py")
 
 
 class LandmarksApp(MONAILabelApp):
@@ -132,12 +135,18 @@ class LandmarksApp(MONAILabelApp):
         """Propose landmarks.
 
         Raises:
-            HTTPException: 404 for an unknown model or image, 409 for a model without weights, 422 if the inference fails.
+            HTTPException: 404 for an unknown model or image, 409 for a model without weights or an image whose name is also a
+                file of the server's working folder, 422 if the inference fails.
         """
         self._require_model(request.get("model"))
         image = request.get("image")
-        if isinstance(image, str) and not (image and (datastore or self.datastore()).get_image_uri(image)):
-            if not self._was_sent(image):
+        if isinstance(image, str):
+            known = bool(image and (datastore or self.datastore()).get_image_uri(image))
+            if known and os.path.exists(image):  # MONAI Label would read that file instead
+                raise HTTPException(
+                    409, f"the server was started in a folder that contains {image!r}; start it elsewhere."
+                )
+            if not known and not self._was_sent(image):
                 raise HTTPException(404, f"there is no image {image!r} in {self.studies}.")
         with _as_http_error(f"{request['model']} cannot predict {image!r}"):
             result: dict[str, Any] = super().infer(request, datastore)
@@ -214,16 +223,36 @@ class LandmarksApp(MONAILabelApp):
         return result
 
     def on_init_complete(self) -> None:
-        """Serve the script for 3D Slicer, so that 3D Slicer does not need a copy of it."""
-        server, _ = optional_import("monailabel.app", name="app")  # importable only while the server is running
-        server.add_api_route(f"/{SLICER_SCRIPT.name}", _slicer_script, include_in_schema=False)
+        """Put the checks of this package in front of MONAI Label's routes, if the server is not that of this package."""
+        server = sys.modules.get("monailabel.app")
+        if server is not None:
+            server.app.router.routes.insert(0, Mount("", app=make_application()))
         super().on_init_complete()
 
+    def _local_request(self, url: str, params: Any, action: str) -> Any:
+        """Send a request from a background task to the server, which may need its token."""
+        token = Access.from_environment().token
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        try:
+            address = f"http://127.0.0.1:{settings.MONAI_LABEL_SERVER_PORT}{url}"
+            answer = requests.post(address, json=params or {}, headers=headers)
+            answer.raise_for_status()
+            return answer.json()
+        except (requests.RequestException, ValueError) as error:
+            logger.error(f"{action} was not started: {error}")
+            return None
+
     def _was_sent(self, image: str) -> bool:
-        """Return whether a path is a file that came with a request or belongs to a session, and not any file of the server."""
-        folders = [tempfile.gettempdir(), *([self._sessions.store_path] if self._sessions else [])]
+        """Return whether a path is a file that came with a request or belongs to a session.
+
+        A client sends only names, see ``server.py``. So a path is one that MONAI Label has made: a file directly in the
+        folder for temporary files, or in the folder of a session.
+        """
         path = Path(image).resolve()
-        return path.exists() and any(path.is_relative_to(Path(folder).resolve()) for folder in folders)
+        if not path.exists() or not os.path.isabs(image):
+            return False
+        in_session = self._sessions and path.is_relative_to(Path(self._sessions.store_path).resolve())
+        return path.parent == Path(tempfile.gettempdir()).resolve() or bool(in_session)
 
     def _require_model(self, model: str | None) -> None:
         if model in self.models():
@@ -246,7 +275,3 @@ def _as_http_error(what: str) -> Iterator[None]:
         while cause.__cause__ is not None:
             cause = cause.__cause__
         raise HTTPException(422, f"{what}: {type(cause).__name__}: {str(cause)[:500]}") from error
-
-
-def _slicer_script() -> Any:
-    return FileResponse(SLICER_SCRIPT, media_type="text/x-python")

@@ -9,18 +9,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Web application of MONAI Label that does not allow web pages from other servers to read its answers.
-
-MONAI Label allows every page that is open in a browser on the same machine to read images and labels. In version 0.8.5, its
-setting ``MONAI_LABEL_CORS_ORIGINS`` cannot change that: with it, the server does not start. Viewers do not need this
-permission: it does not apply to programs, and OHIF comes from the server itself.
-"""
+"""Web application of ``monai-landmarks label-server``: MONAI Label behind a gate."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from monai.utils import optional_import
+from .gate import Access, Gate
 
 __all__ = ["app"]
 
@@ -31,7 +26,7 @@ def __getattr__(name: str) -> Any:
     """Create ``app`` on first access, because this imports all of MONAI Label."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    application, _ = optional_import("monailabel.app", name="app")
-    cors, _ = optional_import("fastapi.middleware.cors", name="CORSMiddleware")
-    application.user_middleware = [entry for entry in application.user_middleware if entry.cls is not cors]
-    return application
+    from .server import make_application
+
+    globals()["app"] = Gate(make_application(), Access.from_environment())
+    return globals()["app"]

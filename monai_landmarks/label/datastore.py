@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,13 +28,16 @@ from monai.utils import optional_import
 from monai_landmarks.data.files.safe_files import atomic_write
 from monai_landmarks.data.images.image_files import IMAGE_SUFFIXES, image_suffix
 
-from .submitted_label import label_suffix, read_label
+from .request_values import require_name
+from .submitted_label import label_suffix, read_label, require_few_points
 
 HTTPException, _ = optional_import("fastapi", name="HTTPException", as_type="base")
 DataModel, _ = optional_import("monailabel.datastore.local", name="DataModel")
 LocalDatastore, _ = optional_import("monailabel.datastore.local", name="LocalDatastore", as_type="base")
 
 __all__ = ["IMAGE_PATTERNS", "LandmarkDatastore"]
+
+logger = logging.getLogger(__name__)
 
 # MONAI Label compares file names case-sensitively; by default it ignores BMP, MHA and DICOM
 IMAGE_PATTERNS = tuple(f"*{suffix}" for lower in IMAGE_SUFFIXES for suffix in (lower, lower.upper()))
@@ -45,6 +49,9 @@ class LandmarkDatastore(LocalDatastore):
     The server and each of its background tasks have a datastore object for the same folder. MONAI Label's own datastore
     writes its state from memory, so a task that ends would overwrite the changes that the server has written since the task
     started. This datastore takes a lock and reads the file before it writes. It writes the file completely or not at all.
+
+    Ids and tags are names. Files outside the folder are never read, written or removed, also if a link in the folder leads
+    to them.
 
     Args:
         folder: folder of the images.
@@ -64,18 +71,27 @@ class LandmarkDatastore(LocalDatastore):
         self._changes = FileLock(
             Path(folder) / ".lock_changes"
         )  # not MONAI Label's own lock, which its methods take themselves
+        self._left_out: set[str] = set()
         super().__init__(os.fspath(folder), extensions=IMAGE_PATTERNS, auto_reload=auto_reload, read_only=read_only)
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         """Store a label if it is a valid label of the image.
 
         Raises:
-            HTTPException: 404 if the image does not exist, 400 if the label is not valid.
+            HTTPException: 404 if the image does not exist, 400 if the label is not valid, 403 if it would be written to
+                another folder, 413 if it has too many points.
         """
+        self._require_names(image_id, label_tag)
         self.reload()
         image = self.get_image_uri(image_id)
         if not image:
             raise HTTPException(404, f"there is no image {image_id!r} in {self._datastore_path}.")
+        label = Path(self._datastore.label_path(label_tag)) / f"{image_id}{self._to_id(Path(label_filename).name)[1]}"
+        self._require_inside(label)
+        try:
+            require_few_points(label_filename)
+        except ValueError as error:
+            raise HTTPException(413, f"the label of {image_id!r} was not saved: {error}") from error
         try:
             model, landmarks = read_label(label_filename, image, self.models())
         except (ValueError, OSError) as error:
@@ -110,17 +126,54 @@ class LandmarkDatastore(LocalDatastore):
         """Add an image, see MONAI Label.
 
         Raises:
-            HTTPException: 400 if the file does not have the suffix of an image.
+            HTTPException: 400 if the id is not a name or the file does not have the suffix of an image, 403 if it would be
+                written to another folder.
         """
         if not image_suffix(image_filename):
             raise HTTPException(400, f"{image_id!r} is not an image; use a file of type {', '.join(IMAGE_SUFFIXES)}.")
+        stem, suffix = self._to_id(os.path.basename(image_filename))
+        self._require_names(image_id or stem)
+        self._require_inside(Path(self._datastore.image_path()) / f"{image_id or stem}{suffix}")
         with self._changing():
             return str(super().add_image(image_id, image_filename, image_info))
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
-        """Remove a label and update the state at once. MONAI Label updates it only when it notices that the file is gone."""
+        """Remove a label and update the state at once. MONAI Label updates it only when it notices that the file is gone.
+
+        Raises:
+            HTTPException: 404 if there is no such label.
+        """
+        if not self.get_label_uri(label_id, label_tag):
+            raise HTTPException(404, f"there is no label {label_id!r} with the tag {label_tag!r}.")
         super().remove_label(label_id, label_tag)
         self.refresh()
+
+    def get_image_uri(self, image_id: str) -> str:
+        """Return the path of an image, or an empty text if there is none in the folder."""
+        return self._only_inside(super().get_image_uri(image_id))
+
+    def get_label_uri(self, label_id: str, label_tag: str) -> str:
+        """Return the path of a label, or an empty text if there is none in the folder."""
+        return self._only_inside(super().get_label_uri(label_id, label_tag))
+
+    def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
+        """Return the images with a submitted label, see MONAI Label."""
+        return [item for item in super().datalist(full_path) if all(map(self._only_inside, item.values()))]
+
+    def _only_inside(self, path: str) -> str:
+        return path if path and Path(path).resolve().is_relative_to(Path(self._datastore_path).resolve()) else ""
+
+    def _require_inside(self, path: Path) -> None:
+        if not self._only_inside(os.fspath(path)):
+            raise HTTPException(403, f"{path.name!r} leads out of the folder {self._datastore_path}, through a link.")
+
+    def _require_names(self, image_id: str, tag: str | None = None) -> None:
+        try:
+            require_name(image_id, "image")
+            if tag is not None:
+                require_name(getattr(tag, "value", tag), "tag")
+        except ValueError as error:
+            raise HTTPException(400, str(error)) from error
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -131,6 +184,29 @@ class LandmarkDatastore(LocalDatastore):
     def _reconcile_datastore(self) -> None:
         with self._changing():
             super()._reconcile_datastore()
+
+    def _list_files(self, path: str, patterns: Sequence[str]) -> dict[str, str]:
+        """Return the files that are images, without hidden files and links to other folders."""
+        found = {}
+        for name, file in super()._list_files(path, patterns).items():
+            try:
+                require_name(self._to_id(file)[0], "image")
+                reason = "" if self._only_inside(os.path.join(path, file)) else "it is a link to another folder"
+            except ValueError as error:
+                reason = str(error)
+            if not reason:
+                found[name] = file
+            elif file not in self._left_out:
+                self._left_out.add(file)
+                logger.warning(f"{os.path.join(path, file)} is left out: {reason}")
+        return found
+
+    def _remove_non_existing(self) -> int:
+        removed = int(super()._remove_non_existing())
+        outside = [image for image in self._datastore.objects if not self.get_image_uri(image)]
+        for image in outside:
+            del self._datastore.objects[image]
+        return removed + len(outside)
 
     def _to_id(self, file: str) -> tuple[str, str]:
         # MONAI Label removes the suffix wherever it occurs in the name, not only at its end

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from monai_landmarks.data import LandmarkSet
+from monai_landmarks.data.files.json_values import is_number
 
 __all__ = ["RESERVED_SECONDS", "UNCERTAINTY_KEY", "image_uncertainty", "next_image", "served_at", "stored_uncertainty"]
 
@@ -61,7 +62,7 @@ def stored_uncertainty(info: Mapping[str, Any], model: str | None) -> float:
     stored = info.get(UNCERTAINTY_KEY)
     of_model = stored.get(model) if isinstance(stored, Mapping) else None
     value = of_model.get("mm") if isinstance(of_model, Mapping) else None
-    return float(value) if isinstance(value, (int, float)) else math.nan
+    return float(value) if is_number(value) else math.nan
 
 
 def served_at(info: Mapping[str, Any]) -> float:
@@ -71,8 +72,12 @@ def served_at(info: Mapping[str, Any]) -> float:
         Seconds since the epoch; minus infinity if the image was never given to anyone.
     """
     entries = info.get("strategy")
-    times = [entry.get("ts", 0) for entry in entries.values()] if isinstance(entries, Mapping) else []
-    return max(times, default=-math.inf)
+    times = (
+        [entry.get("ts", 0) for entry in entries.values() if isinstance(entry, Mapping)]
+        if isinstance(entries, Mapping)
+        else []
+    )
+    return max((time for time in times if is_number(time)), default=-math.inf)
 
 
 def next_image(

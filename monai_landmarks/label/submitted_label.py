@@ -28,8 +28,9 @@ from monai_landmarks.data.images.image_files import read_header
 
 from .pictures import viewer_affine
 
-__all__ = ["read_label", "matching_model", "label_suffix"]
+__all__ = ["MAX_POINTS", "label_suffix", "matching_model", "read_label", "require_few_points"]
 
+MAX_POINTS = 10_000
 HINT = "Correct the names in 3D Slicer (Markups, Control Points) and submit again."
 
 
@@ -106,6 +107,19 @@ def read_label(
     if image is not None and os.path.isfile(image) and not landmarks.missing.all():
         _require_position(landmarks, image)
     return model, landmarks
+
+
+def require_few_points(path: str | os.PathLike) -> None:
+    """Require that a label has at most :data:`MAX_POINTS` points, before the points are read.
+
+    Raises:
+        ValueError: if the file has more lines, or more positions of ``.mrk.json``.
+    """
+    content = Path(path).read_bytes()
+    is_json = Path(path).suffix.lower() == ".json"
+    count = content.count(b'"position"') if is_json else content.count(b"\n") + content.count(b"\r")
+    if count > MAX_POINTS + 100:  # lines of a header
+        raise ValueError(f"it has about {count} points; the server accepts {MAX_POINTS}.")
 
 
 def _require_position(landmarks: LandmarkSet, image: str | os.PathLike) -> None:

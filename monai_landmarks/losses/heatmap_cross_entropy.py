@@ -14,6 +14,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
@@ -84,8 +86,9 @@ class HeatmapCrossEntropyLoss(_Loss):
         size = torch.tensor(logits.shape[2:], device=points.device)
         counts = ((points > -0.5) & (points < size - 0.5)).all(dim=-1)
         points = torch.where(counts[..., None], points, torch.zeros_like(points))
-        # autocast would compute the products in half precision
-        with torch.autocast(logits.device.type, enabled=False):
+        # autocast, where the device has it, would compute the products in half precision
+        kind = logits.device.type
+        with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
             per_map = self._divergence(in_loss_precision(logits), points) * counts
         if self.reduction == LossReduction.SUM.value:
             return per_map.sum()

@@ -116,7 +116,10 @@ class GaussianTarget(nn.Module):
         Returns:
             D tensors (..., N, size of the axis).
         """
-        return gaussian_factors(points, spatial_shape, self.sigma, self.normalize, self.amplitude, dtype)
+        # the sigma was checked when it was set, and min_sigma limits it while it is learned
+        return gaussian_factors(
+            points, spatial_shape, self.sigma, self.normalize, self.amplitude, dtype, check_sigma=False
+        )
 
     def forward(self, points: torch.Tensor, spatial_shape: torch.Size | tuple[int, ...]) -> torch.Tensor:
         """

@@ -27,8 +27,9 @@ __all__ = ["Slopes", "VoxelTerm", "in_loss_precision", "loss_dtype", "sum_over_v
 # A term holds about five intermediate results of a part at a time. With 128 parts they take less than 5 % of the memory
 # of the heatmaps.
 _NUM_PARTS = 128
-# In smaller parts, the overhead of the calls is larger than the computation, and little memory is saved.
-_LEAST_VOXELS = {"cpu": 2**14, "cuda": 2**18}
+# In smaller parts, the overhead of the calls is larger than the computation, and little memory is saved. A GPU starts
+# about 20 kernels per part: a part must be large enough to keep it busy meanwhile. 2**24 voxels take 64 MiB in float32.
+_LEAST_VOXELS = {"cpu": 2**14, "cuda": 2**24}
 # Larger parts do not fit into the cache of a CPU.
 _MOST_VOXELS = {"cpu": 2**16}
 
@@ -153,6 +154,10 @@ def _slices(size: int, step: int) -> list[slice]:
     return [slice(start, start + step) for start in range(0, size, step)]
 
 
+def _has_target(part: _Part, row_has_target: torch.Tensor | None) -> bool:
+    return row_has_target is None or bool(row_has_target[part.rows].any())
+
+
 def _target(part: _Part, factors: Sequence[torch.Tensor], has_target: bool) -> torch.Tensor:
     return outer_product(part.of(factors)) if has_target else factors[0].new_zeros([1] * (2 + len(factors)))
 
@@ -164,11 +169,12 @@ class _SumOverVoxels(torch.autograd.Function):
     def forward(
         ctx: Any, term: VoxelTerm, heatmaps: torch.Tensor, peak: torch.Tensor, *factors: torch.Tensor
     ) -> torch.Tensor:
-        # Far from the landmarks the targets are zero. Checked for all rows at once: each transfer from a GPU is slow.
-        row_has_target = (factors[0] != 0).cpu()
+        # Far from the landmarks the targets are zero, which saves half of the work on a CPU. A GPU has few parts, and to
+        # ask it takes longer than to compute them.
+        row_has_target = factors[0] != 0 if heatmaps.device.type == "cpu" else None
         sums = torch.zeros_like(factors[0][..., 0])
         for part in _parts(heatmaps, term.whole_maps):
-            maps = _target(part, factors, bool(row_has_target[part.rows].any()))
+            maps = _target(part, factors, _has_target(part, row_has_target))
             values = term.voxel_loss(in_loss_precision(heatmaps[part.rows]), maps, peak[part.maps])
             sums[part.maps] += values.flatten(2).sum(dim=-1)
         ctx.term, ctx.row_has_target = term, row_has_target
@@ -188,7 +194,7 @@ class _SumOverVoxels(torch.autograd.Function):
         gradient = torch.empty_like(heatmaps)
         of_peak, *of_factors = (torch.zeros_like(tensor) for tensor in (peak, *factors))
         for part in _parts(heatmaps, ctx.term.whole_maps):
-            has_target = bool(ctx.row_has_target[part.rows].any())
+            has_target = _has_target(part, ctx.row_has_target)
             maps = _target(part, factors, has_target)
             slopes = ctx.term.voxel_slopes(
                 in_loss_precision(heatmaps[part.rows]), maps, peak[part.maps], of_target and has_target

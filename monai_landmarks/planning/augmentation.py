@@ -78,7 +78,9 @@ def warp_config(
     }
 
 
-def flip_config(prob: float, pairs: Sequence[Sequence[str]], names: Sequence[str]) -> list[dict[str, Any]]:
+def flip_config(
+    prob: float, pairs: Sequence[Sequence[str]], names: Sequence[str], one_sided: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Return a list with the mirroring transform, or an empty list.
 
     The first axis runs along left-right, both in pictures and in volumes that are oriented to RAS.
@@ -93,6 +95,7 @@ def flip_config(prob: float, pairs: Sequence[Sequence[str]], names: Sequence[str
             "keys": "image",
             "points_keys": "label",
             "pairs": rows,
+            "one_sided": [names.index(name) for name in one_sided],
             "spatial_axis": 0,
             "prob": prob,
         }

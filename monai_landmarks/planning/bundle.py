@@ -63,7 +63,7 @@ _WINDOWS = {
     "mode": "gaussian",
 }
 
-_COPIED = ("device_pipeline.json", "multi_gpu_train.json", "tensorboard.json", "logging.conf")
+_COPIED = ("multi_gpu_train.json", "tensorboard.json", "logging.conf")
 
 
 def with_pairs(summary: DataSummary, pairs: Sequence[tuple[str, str]]) -> DataSummary:
@@ -143,13 +143,13 @@ def train_config(plan: Plan, datalist: Path) -> dict[str, Any]:
     config.update({name: value[name] for name in ("max_epochs", "val_interval")})
     warp = next(t for t in config["augmentation"] if t["_target_"].endswith("RandLandmarkWarpd"))
     warp.update(warp_config(*(value[name] for name in ("translate", "rotate", "scale", "elastic"))))
-    flip = flip_config(value["flip"], plan.summary.pairs, plan.summary.names)
+    flip = flip_config(value["flip"], plan.summary.pairs, plan.summary.names, value["one_sided"])
     config["augmentation"] = [*flip, *config["augmentation"]]
     config["train"]["deterministic_transforms"] = _on_grid(config["train"]["deterministic_transforms"], plan)
     if plan.choices.in_patches:
         config["augmentation"].insert(config["augmentation"].index(warp) + 1, _CROP)
         config["validate"]["dataloader"]["batch_size"] = 1
-        config["validate"]["inferer"] = _in_windows(config["validate"]["inferer"])
+        config["validate"]["inferer"] = {**config["validate"]["inferer"], "inferer": _WINDOWS}
     return config
 
 
@@ -162,7 +162,7 @@ def inference_config(plan: Plan) -> dict[str, Any]:
     if plan.choices.in_patches:
         del config["patches_per_image"]
         config["batch_size"] = 1
-        config["inferer"] = _in_windows(config["inferer"])
+        config["inferer"] = {**config["inferer"], "inferer": _WINDOWS}
     return config
 
 
@@ -183,11 +183,6 @@ def _common(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
     result["batch_size"] = value["batch_size"]
     result["normalization"] = normalization_config(value["intensity"])
     return result
-
-
-def _in_windows(inferer: dict[str, Any]) -> dict[str, Any]:
-    """Return a sliding-window inferer for an inferer of whole images, in half precision if that one is."""
-    return {**inferer, "inferer": _WINDOWS} if inferer["_target_"].endswith("AutocastInferer") else dict(_WINDOWS)
 
 
 def literal(path: str | os.PathLike) -> str:

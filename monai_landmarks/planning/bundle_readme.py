@@ -142,7 +142,7 @@ Inference needs no landmarks. It writes one `.mrk.json` file per image, which 3D
 
 - **Resume a training**: `--resume true`. **Train longer**: `--max_epochs 100`. Any other entry of the configuration can be set in the same way.
 - **Train on all images**, for the final model: `--config_file "['$B/configs/train.json','$B/configs/{final_config}']"` also trains on the validation images, and keeps the last epoch.
-- **Preprocess on the GPU**: `--config_file "['$B/configs/train.json','$B/configs/device_pipeline.json']"` is faster if the GPU waits for its images. On a CPU it changes nothing.
+- **Arithmetic**: `--precision float32`, `bfloat16` or `float16`; the default `auto` chooses by the device.
 - **Several devices**: `torchrun --standalone --nproc_per_node=2 -m monai.bundle run training --bundle_root $B --config_file "['$B/configs/train.json','$B/configs/multi_gpu_train.json']"`.
 - **Tracking**: `--tracking $B/configs/tensorboard.json`, or `--tracking mlflow`.
 

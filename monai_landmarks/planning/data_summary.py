@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,6 +54,7 @@ class DataSummary:
         in_pixels: whether lengths are in pixels, because the pixel size was given as 1.
         image_folder: folder that contains all images.
         picture_spacing: pixel size in the datalist, if all pictures have the same.
+        training_points: landmarks of the training images in world coordinates (RAS mm), (n, N, D), NaN where missing.
     """
 
     names: tuple[str, ...]
@@ -66,6 +67,7 @@ class DataSummary:
     in_pixels: bool = False
     image_folder: str = "."
     picture_spacing: tuple[float, ...] | None = None
+    training_points: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property
     def spatial_dims(self) -> int:
@@ -110,23 +112,25 @@ def summarize_datalist(path: str | os.PathLike) -> DataSummary:
             )
     items = [item for name in SECTIONS for item in sections[name]]
     bar = tqdm(items, desc="reading headers", leave=False, disable=None) if has_tqdm else items
-    sizes, spacings, spans = zip(*(_read_item(item) for item in bar))
+    names = tuple(definition["names"])
+    sizes, spacings, points = zip(*(_read_item(item, names) for item in bar))
     dims = {len(size) for size in sizes}
     if len(dims) > 1:
         raise ValueError(f"{path}: some images are 2-D and others 3-D.")
     pictures = [item.get("spacing") for item in items if not has_spacing(item["image"])]
     same = len({str(spacing) for spacing in pictures}) == 1
     return DataSummary(
-        names=tuple(definition["names"]),
+        names=names,
         sizes=sizes,
         spacings=spacings,
         counts=(len(sections["training"]), len(sections["validation"]), len(sections["testing"])),
-        point_extent=tuple(float(span) for span in np.nanmax([[0.0] * dims.pop(), *spans], axis=0)),
+        point_extent=tuple(float(span) for span in np.nanmax([[0.0] * dims.pop(), *map(_span, points)], axis=0)),
         modality=guess_modality([item["image"] for item in sections["training"]], len(sizes[0])),
         pairs=tuple((left, right) for left, right in definition["pairs"]),
         in_pixels=len(pictures) == len(items) and bool(np.all(np.array(spacings) == 1)),
         image_folder=os.path.commonpath([os.path.dirname(item["image"]) for item in items]),
         picture_spacing=tuple(pictures[0]) if same and pictures[0] else None,
+        training_points=np.stack(points[: len(sections["training"])]),
     )
 
 
@@ -139,17 +143,23 @@ def guess_modality(images: Sequence[str | os.PathLike], spatial_dims: int) -> Mo
     return "CT" if np.median([read_image(image)[0].min() for image in some]) < -200 else "MR"
 
 
-def _read_item(item: dict[str, Any]) -> tuple[tuple[int, ...], tuple[float, ...], np.ndarray]:
-    """Return size and spacing of an image, and the extent of its landmarks along each axis (NaN without landmarks)."""
+def _read_item(item: dict[str, Any], names: Sequence[str]) -> tuple[tuple[int, ...], tuple[float, ...], np.ndarray]:
+    """Return size and spacing of an image, and its landmarks in the world, (N, D), NaN where missing."""
     shape, affine = read_header(Path(item["image"]), item.get("spacing"))
     while len(shape) > 2 and shape[-1] == 1:  # a DICOM radiograph is read as a volume of one slice
         shape = shape[:-1]
     dims = len(shape)
     spacing = affine_spacing(affine, dims)
     order = np.argsort(nib.orientations.io_orientation(affine)[:, 0]) if dims == 3 else np.arange(dims)
-    span = np.full(dims, np.nan)
+    points = np.full((len(names), dims), np.nan)
     landmarks = read_item_landmarks(item)
     if landmarks is not None and not landmarks.missing.all():
-        points = landmarks.to_world(affine).points[~landmarks.missing][:, :dims]
-        span[: points.shape[1]] = np.ptp(points, axis=0)
-    return tuple(int(shape[i]) for i in order), tuple(float(spacing[i]) for i in order), span
+        world = landmarks.reorder(names).to_world(affine).points[:, :dims]
+        points[:, : world.shape[1]] = world
+    return tuple(int(shape[i]) for i in order), tuple(float(spacing[i]) for i in order), points
+
+
+def _span(points: np.ndarray) -> np.ndarray:
+    """Return the extent of landmarks (N, D) along each axis, NaN without landmarks."""
+    known = points[~np.isnan(points).any(axis=1)]
+    return np.ptp(known, axis=0) if len(known) else np.full(points.shape[1], np.nan)

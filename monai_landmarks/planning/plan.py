@@ -28,6 +28,7 @@ from .grid import choose_resampling, choose_spacing, choose_spatial_size, voxel_
 from .intensity import MODALITIES, choose_intensity, normalization_config
 from .machine import Machine, TrainingMemory, measure_training
 from .methods import METHODS, Method, choose_width
+from .one_sided import choose_one_sided, require_one_sided
 from .patches import NO_PATCHES, choose_overlap, choose_patches, choose_patches_per_image, volume_size
 from .sigma import choose_sigma
 
@@ -128,7 +129,11 @@ def _choose_common(
     choose("rotate", choose_rotate)
     choose("scale", choose_scale)
     choose("elastic", lambda: choose_elastic(size, spacing, unit))
-    choose("flip", lambda: choose_flip(summary.pairs, symmetric))
+    flip = choose("flip", lambda: choose_flip(summary.pairs, symmetric))
+    one_sided = choose(
+        "one_sided", lambda: choose_one_sided(summary.training_points, summary.names, summary.pairs, flip, unit)
+    )
+    require_one_sided(one_sided, summary.names, summary.pairs)
     max_epochs = choose("max_epochs", lambda: choose_max_epochs(summary, batch_size, method.steps[machine.device]))
     choose("val_interval", lambda: choose_val_interval(max_epochs, method.validates_each_epoch))
 

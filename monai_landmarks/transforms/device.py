@@ -13,8 +13,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
+from typing import Any
+
 from monai.transforms import ToDeviced
 from monai.transforms.traits import RandomizableTrait
+from torch.utils.data import get_worker_info
 
 __all__ = ["UncachedToDeviced", "UncachedToDeviceD", "UncachedToDeviceDict"]
 
@@ -27,7 +31,8 @@ class UncachedToDeviced(ToDeviced, RandomizableTrait):
     of the device.) Points may stay on the CPU: they are few, and the transforms that move them compute in float64 on
     the CPU.
 
-    A forked process cannot use CUDA: use ``DataLoader(num_workers=0)``.
+    A forked process cannot use CUDA. In a worker process of a ``DataLoader`` the images therefore stay where they are,
+    and the random transforms run on the CPU.
 
     Args:
         keys: images.
@@ -40,6 +45,17 @@ class UncachedToDeviced(ToDeviced, RandomizableTrait):
         >>> UncachedToDeviced("image", "cpu")({"image": torch.zeros(1, 4, 4), "label": torch.zeros(1, 2, 2)})["image"].device
         device(type='cpu')
     """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Move the images to the device, outside worker processes.
+
+        Args:
+            data: an item.
+
+        Returns:
+            The item with its images on the device.
+        """
+        return dict(data) if get_worker_info() is not None else super().__call__(data)
 
 
 UncachedToDeviceD = UncachedToDeviceDict = UncachedToDeviced

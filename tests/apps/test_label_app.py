@@ -48,6 +48,7 @@ def started(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MONAI_LABEL_DATASTORE_FILE_EXT", "")
     monkeypatch.delenv("MONAI_LABEL_DATASTORE_FILE_EXT")
+    monkeypatch.setenv("MONAI_LANDMARKS_LABEL_ACCESS", "{}")
     monkeypatch.setattr(label_server, "find_spec", lambda name: ModuleSpec(name, None))
     monkeypatch.setattr(os, "execv", lambda path, command: commands.append((path, command)))
     return commands
@@ -64,6 +65,18 @@ def test_the_server_is_started_for_this_machine_only(started, tmp_path):
     conf = {command[i + 1]: command[i + 2] for i, part in enumerate(command) if part == "--conf"}
     assert conf == {"zoo_source": "ngc", "sam2": "true", "models": "a,b"}
     assert {"*.nii.gz", "*.nrrd", "*.dcm", "*.png"} <= set(json.loads(os.environ["MONAI_LABEL_DATASTORE_FILE_EXT"]))
+
+
+def test_a_server_for_other_machines_prints_its_token(started, tmp_path):
+    done = run("label-server", "--studies", "scans", "--host", "0.0.0.0", "--port", 8001, "--name", "scanner")
+    token = (tmp_path / "label_app" / "token").read_text()
+    assert done.exit_code == 0 and f"http://scanner:8001/{token}\n" in done.output and len(started) == 1
+    assert token not in " ".join(started[0][1])  # which every user of the machine can read
+    access = json.loads(os.environ["MONAI_LANDMARKS_LABEL_ACCESS"])
+    assert access["token"] == token and access["names"][0] == "scanner" and not access["open"]
+    assert run("label-server", "--studies", "scans", "--max-upload", 5).exit_code == 0
+    access = json.loads(os.environ["MONAI_LANDMARKS_LABEL_ACCESS"])
+    assert access == {"names": [], "token": None, "open": False, "max_upload": 5 * 2**20}
 
 
 def test_the_server_needs_monai_label(started, monkeypatch):

@@ -22,7 +22,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
@@ -70,8 +69,6 @@ NETWORKS = {
         "features": [8, 8, 8, 8, 8, 8],
     },
 }
-# without these instructions, a processor computes bfloat16 up to 30 times slower than float32
-SLOW_BFLOAT16 = not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 SIZE = [64, 64]
 PATCH = [32, 32, 32]
 
@@ -98,17 +95,10 @@ def copy_bundle(bundle: str, folder: Path) -> Path:
     return root
 
 
-def precision(root: Path) -> dict[str, Any]:
-    """Overrides that keep a bundle from bfloat16 where the processor is slow at it."""
-    config = json.loads((root / "configs" / "train.json").read_text(encoding="utf-8"))
-    return {"bfloat16": False} if SLOW_BFLOAT16 and config.get("bfloat16") else {}
-
-
 def small(root: Path, **more: Any) -> dict[str, Any]:
     """Overrides of a configuration, for `workflow` or, as JSON, for the command line."""
     overrides = {"bundle_root": str(root), "network_def": network_def(root.name)}
     overrides |= {"spatial_size": SIZE, "batch_size": 2} if root.name in PICTURES else {"patch_size": PATCH}
-    overrides |= precision(root)
     # where the copy has its data; a phantom is made there, too
     return {**overrides, "dataset_dir": str(root / "data"), **more}
 

@@ -114,18 +114,9 @@ def value_of(name: str) -> Any:
 def test_train_and_inference_agree() -> None:
     for bundle in BUNDLES:
         train, inference = (json.loads((SOURCE / bundle / f"configs/{name}.json").read_text()) for name in WHOLE)
-        for key in ("network_def", "network", "names", "normalization", "device", "amp"):
+        for key in ("network_def", "network", "names", "normalization", "device", "precision"):
             assert train[key] == inference[key], f"{bundle}: {key}"
-        for key in (
-            "spatial_size",
-            "voxel_spacing",
-            "patch_size",
-            "overlap",
-            "foreground",
-            "bfloat16",
-            "windows",
-            "decoder",
-        ):
+        for key in ("spatial_size", "voxel_spacing", "patch_size", "overlap", "foreground", "windows", "decoder"):
             assert train.get(key) == inference.get(key), f"{bundle}: {key}"
         assert train["validate"]["postprocessing"] == inference["postprocessing"], bundle
         assert train["validate"]["inferer"] == inference["inferer"], bundle

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Every bundle can prepare its training images on the device, with `device_pipeline.json`."""
+"""Every bundle prepares its training images on the device, from a cache in main memory."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from small_bundles import BUNDLES, copy_bundle, training_size, workflow
 from monai_landmarks.transforms import UncachedToDeviced
 
 
-def training_items(root: Path, *configs: str, **options: Any) -> list[dict[str, Any]]:
+def training_items(root: Path, **options: Any) -> list[dict[str, Any]]:
     """All items of the training data set, as the first epoch sees them."""
-    flow = workflow(root, "train", *configs, **training_size(root), **options)
+    flow = workflow(root, "train", **training_size(root), **options)
     flow.initialize()
     dataset = flow.parser.get_parsed_content("train#dataset")
     assert all(item["image"].device.type == "cpu" for item in dataset._cache)
     first = next(t for t in dataset.transform.transforms if isinstance(t, RandomizableTrait))
-    assert isinstance(first, UncachedToDeviced) == bool(configs)
+    assert isinstance(first, UncachedToDeviced)
     dataset.transform.set_random_state(0)
     patches = (item if isinstance(item, list) else [item] for item in dataset)
     return [patch for several in patches for patch in several]
@@ -40,8 +40,8 @@ def training_items(root: Path, *configs: str, **options: Any) -> list[dict[str, 
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_the_device_makes_the_same_of_the_images(bundle: str, tmp_path: Path, device: torch.device) -> None:
     root = copy_bundle(bundle, tmp_path)
-    expected = training_items(root)
-    found = training_items(root, "device_pipeline", device=device, num_workers=2)
+    expected = training_items(root, device=torch.device("cpu"))
+    found = training_items(root, device=device)
     assert len(found) == len(expected) > 0
     for item, reference in zip(found, expected):
         assert item["image"].device.type == device.type
@@ -53,7 +53,7 @@ def test_training_on_the_device(tmp_path: Path, device: torch.device) -> None:
     """From the cache to the gradient."""
     root = copy_bundle("hand_xray_landmarks_scn", tmp_path)
     options = {"device": device, "train#handlers": [], **training_size(root, epochs=1)}
-    flow = workflow(root, "train", "device_pipeline", **options)
+    flow = workflow(root, "train", **options)
     flow.initialize()
     trainer = flow.parser.get_parsed_content("train#trainer")
     trainer.run()

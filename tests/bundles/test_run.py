@@ -167,15 +167,10 @@ def test_training_on_all_images(bundle: str, tmp_path: Path) -> None:
     assert [path.name for path in (root / "eval").glob("*.csv")] == ["training_curve.csv"]
 
 
-def in_float32(root: Path) -> dict[str, bool]:
-    """A network that has hardly learned has flat heatmaps: half precision would move their points by half a pixel."""
-    return {"bfloat16": False} if root.name.endswith("farnet") else {}
-
-
 @pytest.mark.usefixtures("unpainted")
 @pytest.mark.parametrize("trained", PICTURES, indirect=True)
 def test_evaluation(trained: Path, tmp_path: Path) -> None:
-    flow = run(trained, "train", "evaluate", output_dir=str(tmp_path), **training_size(trained), **in_float32(trained))
+    flow = run(trained, "train", "evaluate", output_dir=str(tmp_path), **training_size(trained), precision="float32")
     assert not flow.check_properties()
     testing = load_landmark_datalist(datalist(trained), "testing")
     expected = []
@@ -202,9 +197,7 @@ def test_inference(trained: Path, tmp_path: Path, spacing: float | None) -> None
     width, height = picture.size
     color = picture.resize((2 * width + 15, int(2.5 * height)), Image.Resampling.BICUBIC).convert("RGB")
     color.save(images / "more" / "large.png")
-    flow = run(
-        trained, "inference", dataset_dir=str(images), output_dir=str(out), spacing=spacing, **in_float32(trained)
-    )
+    flow = run(trained, "inference", dataset_dir=str(images), output_dir=str(out), spacing=spacing, precision="float32")
     assert not flow.check_properties()
     rows, names = read_landmark_table(out / "predictions.csv"), names_of(trained)
     assert len(rows) == 2 and {path.name for path in out.glob("*.json")} == {"as it is.mrk.json", "large.mrk.json"}

@@ -101,7 +101,7 @@ def metadata_file(root: Path) -> Path:
 
 @pytest.mark.parametrize("trained", WHOLE, indirect=True)
 def test_evaluation(trained: Path, tmp_path: Path) -> None:
-    run(trained, "train", "evaluate", output_dir=str(tmp_path), bfloat16=False, **training_size(trained))
+    run(trained, "train", "evaluate", output_dir=str(tmp_path), precision="float32", **training_size(trained))
     predictions = read_landmark_table(tmp_path / "predictions" / "predictions.csv")
     names = bundle_landmark_names(metadata_file(trained))
     truth = read_landmark_table(trained / "data" / "landmarks.csv", coordinate_system="RAS")
@@ -126,7 +126,7 @@ def test_inference_passes_over_a_damaged_volume(
     (tmp_path / "images" / "whole.nii.gz").write_bytes(source.read_bytes())
     (tmp_path / "images" / "damaged.nii.gz").write_bytes(source.read_bytes()[:2000])
     out = tmp_path / "out"
-    run(trained, "inference", dataset_dir=str(tmp_path / "images"), output_dir=str(out), bfloat16=False)
+    run(trained, "inference", dataset_dir=str(tmp_path / "images"), output_dir=str(out), precision="float32")
     assert "damaged.nii.gz is left out" in caplog.text
     found = read_landmarks(out / "whole.mrk.json")
     assert found.names == tuple(bundle_landmark_names(metadata_file(trained)))
@@ -158,7 +158,7 @@ def test_candidates_that_fit_together(trained: Path, tmp_path: Path) -> None:
         (images / Path(item["image"]).name).symlink_to(item["image"])
     for config in ("plain", "chain"):
         options = {"dataset_dir": str(images), "output_dir": str(tmp_path / config)}
-        run(trained, "inference", *[config][config == "plain" :], bfloat16=False, **options)
+        run(trained, "inference", *[config][config == "plain" :], precision="float32", **options)
         table = read_landmark_table(tmp_path / config / "predictions.csv")
         found[config] = np.stack([table[image].to("RAS").points for image in sorted(table)])
     kept = np.isfinite(found["chain"]).all(axis=-1)

@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from monai.data import DataLoader, Dataset
+from ignite.engine import Engine
+from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.handlers import IgniteMetricHandler, from_engine
-from monai.transforms import Compose, LoadImaged, Resized
+from monai.transforms import Compose, LoadImaged, Resize, Resized
 from PIL import Image
 
 from monai_landmarks.handlers import CobbReport, LandmarkReport
@@ -174,3 +175,13 @@ def test_predicted_angles_alone(cases, tmp_path, caplog):
     assert [path.name for path in out.iterdir()] == ["cobb_angles.csv"]
     assert not any(name.startswith("cobb") for name in evaluator.state.metrics)
     assert "Cobb angles of 3 images\n" in caplog.text
+
+
+def test_an_image_of_unknown_affine_is_refused(tmp_path):
+    """It was resampled, and its metadata does not have the affine of the file."""
+    image = Resize((32, 64), mode="bilinear")(MetaTensor(torch.zeros(1, 40, 300), meta={"filename_or_obj": "a.png"}))
+    item = {"image": image, "pred_points": MetaTensor(torch.tensor(bent_spine())[None], affine=torch.eye(4))}
+    engine = Engine(lambda engine, batch: batch)
+    CobbReport(tmp_path, truth_key=None, label_key=None).attach(engine)
+    with pytest.raises(ValueError, match="a.png: the image was transformed .* EnsureWorldAffined"):
+        engine.run([[item]])

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from engines import NAMES, make_cases, make_evaluator
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.engines.utils import IterationEvents
 from monai.handlers import IgniteMetricHandler, MetricsSaver, StatsHandler, from_engine
@@ -111,6 +111,13 @@ def test_report_says_what_is_lacking(tmp_path):
         evaluator.run(1)
 
 
+def test_nothing_evaluated_is_nothing_written(tmp_path):
+    evaluator = Engine(lambda engine, batch: batch)
+    LandmarkReport(tmp_path, NAMES).attach(evaluator)
+    evaluator.fire_event(Events.EPOCH_COMPLETED)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_saver(tmp_path, dims):
     cases = make_cases(dims=dims)
@@ -158,6 +165,22 @@ def test_saver_without_scores_and_covariances(tmp_path):
     ):
         assert landmarks.scores is None and landmarks.covariances is None and landmarks.regions is None
     assert not (tmp_path / "predictions_std.csv").exists()
+
+
+def test_saver_with_regions_alone(tmp_path):
+    regions = ConformalRegions(NAMES, 0.8, (1.0, 2.0, 3.0), (20,) * 3, 2)
+    make_evaluator(make_cases(1), [PredictionSaver(tmp_path, NAMES, covariance_key=None, regions=regions)]).run(1)
+    rows = read(tmp_path / "predictions_std.csv")
+    assert [(row["std_x"], row["std_y"], float(row["region_radius"])) for row in rows] == [
+        ("", "", r) for r in (1, 2, 3)
+    ]
+
+
+def test_an_image_that_comes_twice_has_one_file(tmp_path):
+    cases = make_cases(2)
+    evaluator = make_evaluator([*cases, cases[0]], [PredictionSaver(tmp_path, NAMES, table=None)])
+    evaluator.run(1)
+    assert {path.name for path in tmp_path.iterdir()} == {"case0.mrk.json", "case1.mrk.json"}
 
 
 @pytest.mark.parametrize("count", [4, 5])

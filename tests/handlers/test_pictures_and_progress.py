@@ -169,6 +169,27 @@ def test_a_new_training_starts_a_new_curve(tmp_path):
     assert len(read(tmp_path / "curve.csv")) == 1
 
 
+@pytest.mark.usefixtures("unpainted")
+@pytest.mark.parametrize(
+    "output, loss",
+    [
+        (0.5, 0.5),
+        ({"loss": torch.tensor([1.0, 2.0])}, 1.5),
+        ([{"loss": 3}, {"loss": 3}], 3.0),
+        ({"pred": 1.0}, None),
+        ("no loss", None),
+        ([], None),
+    ],
+)
+def test_curve_of_a_training_without_validation(tmp_path, output, loss):
+    trainer = Engine(lambda engine, batch: output)
+    TrainingCurve(tmp_path / "curve.png").attach(trainer)
+    trainer.run([0, 1], max_epochs=2)
+    rows = [{key: row[key] for key in ("epoch", "loss", "metric")} for row in read(tmp_path / "curve.csv")]
+    text = "" if loss is None else f"{loss:g}"
+    assert rows == [{"epoch": str(epoch), "loss": text, "metric": ""} for epoch in (1, 2)]
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True

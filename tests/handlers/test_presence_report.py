@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from engines import make_cases, make_evaluator
 
-from monai_landmarks.handlers import PresenceReport
+from monai_landmarks.handlers import PresenceReport, presence_report
 from monai_landmarks.metrics import PresenceThreshold
 
 
@@ -43,3 +43,10 @@ def test_without_absent_landmarks_there_is_none(tmp_path, caplog):
     evaluator.logger.propagate = True
     evaluator.run()
     assert not (tmp_path / "presence.json").exists() and "no presence threshold" in caplog.text
+
+
+def test_only_the_main_process_writes(tmp_path, monkeypatch):
+    monkeypatch.setattr(presence_report, "is_main_process", lambda: False)
+    report = PresenceReport(tmp_path / "presence.json")
+    make_evaluator(make_cases(5), [report]).run()
+    assert report.threshold is not None and list(tmp_path.iterdir()) == []

@@ -13,15 +13,20 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
 from engines import Regressor, make_cases, make_evaluator, make_trainer
 from ignite.engine import Events
+from monai.data import DataLoader, Dataset
 from monai.handlers import CheckpointSaver, LrScheduleHandler, ValidationHandler
+from monai.transforms import Compose, RandRotate90
 from torch.optim.lr_scheduler import ExponentialLR
 
-from monai_landmarks.handlers import ResumeTraining
+from monai_landmarks.handlers import ResumeTraining, resume_training
+from monai_landmarks.handlers.resume_training import _RandomState
 
 
 class StoppedError(Exception):
@@ -141,6 +146,63 @@ def test_save_interval_and_last_epoch(tmp_path):
     assert torch.load(tmp_path / "training_state.pt", weights_only=True)["trainer"]["epoch"] == 2
     training(tmp_path, 5, interval=2)[0].run()
     assert torch.load(tmp_path / "training_state.pt", weights_only=True)["trainer"]["epoch"] == 5
+
+
+def test_a_scaler_is_restored_and_what_is_not_used_is_said(tmp_path, caplog):
+    scales = []
+    for number, scaler in enumerate((torch.amp.GradScaler("cpu", init_scale=4.0), torch.amp.GradScaler("cpu"), None)):
+        with caplog.at_level(logging.WARNING):
+            trainer = training(tmp_path, number + 1)[0]
+            # MONAI makes the scaler when the training starts, but only for mixed precision on a GPU
+            trainer.add_event_handler(Events.STARTED, lambda engine, scaler=scaler: setattr(engine, "scaler", scaler))
+            started = trainer._event_handlers[Events.STARTED]
+            started.insert(0, started.pop())
+            trainer.run()
+        scales.append(scaler and scaler.get_scale())
+    assert scales == [4.0, 4.0, None]
+    assert "also contains ['scaler'], which this training does not use" in caplog.text
+
+
+def test_a_trainer_that_runs_twice_saves_once_per_epoch(tmp_path, monkeypatch):
+    trainer = training(tmp_path, 1)[0]
+    trainer.run()
+    saved = []
+    monkeypatch.setattr(torch, "save", lambda state, path: saved.append(state["trainer"]["epoch"]))
+    monkeypatch.setattr(resume_training, "atomic_write", lambda path: nullcontext(path))
+    trainer.state.max_epochs = 3
+    trainer.run()
+    assert saved == [2, 3]
+
+
+@pytest.mark.parametrize("count, restored", [(2, True), (1, False)])
+def test_random_transforms_are_restored_if_they_are_as_many(count, restored):
+    def states(seed, count):
+        transforms = Compose([RandRotate90() for _ in range(count)]).set_random_state(seed)
+        loader = DataLoader(Dataset([1], transforms))
+        return _RandomState(SimpleNamespace(state=SimpleNamespace(dataloader=loader)))
+
+    first, other = states(0, 2), states(7, count)
+    other.load_state_dict(first.state_dict())
+    expected = first if restored else states(7, count)
+    assert [random.rand() for random in other.transforms] == [random.rand() for random in expected.transforms]
+
+
+def test_ranks_and_gpus(monkeypatch):
+    """A rank keeps its own random numbers, because the file has those of one rank; a single process restores each GPU."""
+    state = _RandomState(SimpleNamespace(state=SimpleNamespace(dataloader=None)))
+    saved = {**state.state_dict(), "cuda": [torch.tensor([1]), torch.tensor([2])]}
+    before, restored = torch.get_rng_state(), []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", restored.extend)
+    expected = torch.rand(1)
+    state.load_state_dict(saved)
+    assert torch.equal(torch.rand(1), expected) and [int(part) for part in restored] == [1, 2]
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    torch.set_rng_state(before)
+    torch.rand(1)
+    state.load_state_dict(saved)
+    assert not torch.equal(torch.rand(1), expected) and len(restored) == 2
 
 
 def test_a_file_that_does_not_fit_is_refused(tmp_path):

@@ -222,6 +222,13 @@ def test_a_schedule_needs_no_validation(tmp_path):
     assert loss.sigma.tolist() == [2.0] * 3
 
 
+def test_a_schedule_keeps_no_copies_of_the_training(tmp_path):
+    trainer, handler, _, loss = training(tmp_path, LinearSigma(6.0, 2.0, until=1.0), epochs=2, children=True)
+    handler.population.save("start")
+    trainer.run()
+    assert handler.population.state_dict() == {"copies": {}} and loss.sigma.tolist() == [2.0] * 3
+
+
 def test_a_learned_sigma_is_recorded(tmp_path):
     trainer, handler, _, loss = training(tmp_path, loss=SCNLoss(3, 2, sigma=2.0))
     trainer.run()

@@ -18,6 +18,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,20 @@ import torch
 from label_data import NAMES, SHAPES, oblique, random_points, write_bundle_of_spots, write_image
 
 from monai_landmarks.data import LandmarkSet, write_landmarks
+from monai_landmarks.label import tasks
 from monai_landmarks.label.datastore import LandmarkDatastore
-from monai_landmarks.label.tasks import LandmarkBatchInfer, LandmarkInfer, LandmarkScoring, LandmarkTrain
+from monai_landmarks.label.tasks import (
+    LandmarkBatchInfer,
+    LandmarkInfer,
+    LandmarkScoring,
+    LandmarkStrategy,
+    LandmarkTrain,
+)
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed; ./setup.sh label installs it")
 from fastapi import HTTPException
 from monailabel.datastore.local import LocalDatastore
+from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 
 POINTS = random_points(np.random.default_rng(1), SHAPES[3])
 MODELS = {"spots": NAMES}
@@ -136,6 +145,7 @@ def test_scores_follow_the_weights(bundle: Path, studies: Path, tmp_path: Path) 
     found.save_label("two", label(tmp_path / "a.mrk.json"), "final", {})
     assert scoring.pending(found) == ["one", "scan.v2.png"]
     assert scoring({"model": "unknown"}, found) == {} and LandmarkScoring(dict)({}, found) == {}
+    assert LandmarkScoring(dict).pending(found) == []
 
 
 def test_batch_goes_on_after_an_error(studies: Path) -> None:
@@ -166,3 +176,48 @@ def test_what_a_training_learns_from(bundle: Path, studies: Path, tmp_path: Path
     assert item["image"] == str(studies / "one.nii.gz") and item["label"][0] is None and "spacing" not in item
     np.testing.assert_allclose(item["label"][1], (oblique() @ [*POINTS[1], 1])[:3])
     assert set(train.config()) == {"device", "pretrained", "max_epochs", "val_split"}
+
+
+def test_a_broken_label_is_left_out_and_a_picture_has_the_spacing_of_the_bundle(
+    bundle: Path, studies: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    label(studies / "labels" / "final" / "one.mrk.json")
+    (studies / "labels" / "final" / "two.mrk.json").write_text("{")  # put there by hand, which nothing checks
+    write_landmarks(studies / "labels" / "final" / "scan.v2.png.mrk.json", LandmarkSet(NAMES, POINTS, "LPS"))
+    train, found = LandmarkTrain(str(bundle), {}), store(studies)
+    assert [Path(item["image"]).name for item in train.labeled_items(found)] == ["one.nii.gz"]
+    assert "a label is left out of the training: " in caplog.text and "two.mrk.json" in caplog.text
+    train.spatial_dims = 2
+    for spacing, expected in ((None, [1.0, 1.0]), (0.5, [0.5, 0.5]), ([0.5, 0.25], [0.5, 0.25])):
+        train.picture_spacing = spacing
+        assert train._item_spacing(str(studies / "scan.v2.png.PNG")) == {"spacing": expected}
+
+
+def test_a_training_from_random_weights_loads_none(bundle: Path, tmp_path: Path) -> None:
+    train, handlers = LandmarkTrain(str(bundle), {}), []
+    train._load_checkpoint(str(bundle / "models" / "model.pt"), False, handlers)
+    train._load_checkpoint(str(tmp_path / "absent.pt"), True, handlers)
+    assert handlers == []
+
+
+def test_there_may_be_no_next_image(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert LandmarkStrategy("first", lambda info, model: 0.0, dict)({}, store(tmp_path / "empty")) is None
+
+
+def test_batch_on_a_gpu_is_as_asked(studies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "torch", SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: True)))
+    monkeypatch.setattr(BatchInferTask, "__call__", lambda self, request, datastore, infer: request)
+    request = {"model": "m", "multi_gpu": True, "device": "cuda:0"}
+    assert LandmarkBatchInfer()(request, store(studies), lambda one, _: {}) == request
+
+
+def test_added_images_and_notes_on_labels_are_kept(studies: Path, tmp_path: Path) -> None:
+    found = store(studies)
+    image = write_image(tmp_path / "three.nii.gz", POINTS)
+    assert found.add_image("three", str(image), {"from": "ann"}) == "three"
+    found.save_label("three", label(tmp_path / "a.mrk.json"), "final", {})
+    found.update_label_info("three", "final", {"checked": True})
+    again = store(studies)
+    assert again.get_image_info("three")["from"] == "ann" and again.get_label_info("three", "final")["checked"] is True
+    assert (studies / "three.nii.gz").read_bytes() == image.read_bytes()

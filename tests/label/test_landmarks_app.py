@@ -23,6 +23,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+import requests
 from click.testing import CliRunner
 from label_data import NAMES, SHAPES, oblique, random_points, spots, write_bundle_of_spots, write_image
 from label_server import LabelServer
@@ -220,7 +221,7 @@ def test_bad_requests(server: LabelServer, truth: dict[str, Any], tmp_path: Path
     for path, status, message in (
         ("/infer/pictures?image=nobody", 404, "no image 'nobody'"),
         (f"/infer/pictures?image={Path(__file__)}", 404, "no image"),  # of this computer, but not of the studies
-        ("/infer/pictures", 500, "Neither Image"),
+        ("/infer/pictures", 400, "Neither Image"),
         ("/infer/nothing?image=gray", 404, "no model 'nothing'"),
         ("/infer/pictures?image=smallest", 422, "cannot predict 'smallest'"),
         ("/train/nothing", 404, "no model 'nothing'"),
@@ -230,6 +231,21 @@ def test_bad_requests(server: LabelServer, truth: dict[str, Any], tmp_path: Path
     ):
         assert message in server.ask("POST", path, expect=status)["detail"]
     assert "final" not in server.ask("GET", "/datastore/?output=all")["objects"]["smallest"]["labels"]
+    assert server.answers()
+
+
+def test_who_is_not_answered(server: LabelServer) -> None:
+    """Over the network, in particular that a client that is still sending can read the answer."""
+    for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
+        assert server.ask("GET", "/info/", 403, headers=headers)["detail"]
+    point = b'{"label": "p", "position": [1, 2, 3]}, '
+    label = b'{"markups": [{"controlPoints": [' + point * 300_000 + b"null]}]}"
+    files = {"label": ("many.mrk.json", label)}
+    whole = requests.Request("PUT", server.url, files=files).prepare()
+    in_pieces = {"data": iter([whole.body]), "headers": {"Content-Type": whole.headers["Content-Type"]}}
+    for body in ({"files": files}, in_pieces):  # with the length in the head of the request, and without
+        answer = server.ask("PUT", "/datastore/label?image=smallest", 413, **body)
+        assert "larger than the 4 MiB" in answer["detail"]
     assert server.answers()
 
 

@@ -78,7 +78,9 @@ def copy_untrained(bundle: str, folder: Path) -> None:
     parser = ConfigParser()
     parser.read_config(folder / "configs" / "inference.json")
     size = (
-        {"spatial_size": SIZE} if bundle in PICTURES else {"patch_size": PATCH, "voxel_spacing": 2.0, "bfloat16": False}
+        {"spatial_size": SIZE}
+        if bundle in PICTURES
+        else {"patch_size": PATCH, "voxel_spacing": 2.0, "precision": "float32"}
     )
     parser.update({"network_def": network_def(bundle), **size})
     ConfigParser.export_config_file(parser.config, str(folder / "configs" / "inference.json"))

@@ -77,7 +77,7 @@ def workflow(folder, *names, **more):
 def test_everything_is_there(written):
     folder, plan, datalist = written
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    configs = ("train", "evaluate", "inference", "device_pipeline", "multi_gpu_train", "metadata", "tensorboard")
+    configs = ("train", "evaluate", "inference", "multi_gpu_train", "metadata", "tensorboard")
     final = f"configs/{METHODS[plan.method].final_config}"
     expected = {final, "LICENSE", "docs/README.md", "docs/data_license.txt", "configs/logging.conf"}
     assert files == expected | {f"configs/{name}.json" for name in configs}
@@ -108,7 +108,7 @@ def test_training_and_inference_agree(written):
         "normalization",
         "batch_size",
         "device",
-        "amp",
+        "precision",
     ):
         assert train[key] == inference[key], key
     loads = [t for t in train["train"]["deterministic_transforms"] if "LoadLandmarksd" not in str(t)]
@@ -144,7 +144,7 @@ def test_the_loss_has_the_sigma_that_was_chosen(written):
 
 def test_preprocessing_keeps_points_and_turns_volumes(written):
     folder, plan, datalist = written
-    flow = workflow(folder, "train", **{"train#dataset#_target_": "Dataset", "augmentation": []})
+    flow = workflow(folder, "train", **{"train#dataset#cache_num": 0, "augmentation": []})
     flow.initialize()
     dims, size = plan.summary.spatial_dims, plan.choices["spatial_size"].value
     items = load_landmark_datalist(datalist)

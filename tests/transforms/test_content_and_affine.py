@@ -87,7 +87,7 @@ def resize_modes(dims: int) -> list[dict[str, Any]]:
     return [*result, *({"mode": mode} for mode in ("area", "nearest", "nearest-exact"))]
 
 
-def resampling(name: str, dims: int) -> Iterator[Case]:
+def resampling(name: str, dims: int) -> Iterator[Case]:  # noqa: C901
     """All options of a transform that resamples: the options, a function that applies it, and the transform."""
     turn: Any = 0.3 if dims == 2 else (0.2, 0.1, 0.3)
     larger, smaller = ([int(n * f) for n in SHAPE[dims]] for f in (1.37, 0.77))

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 from blobs import blob_image, inner_points
-from monai.data import CacheDataset, DataLoader, MetaTensor
+from monai.data import CacheDataset, DataLoader, Dataset, MetaTensor
 from monai.transforms import (
     Compose,
     RandAdjustContrastd,
@@ -115,3 +115,11 @@ def test_the_cache_stops_before_the_move(monkeypatch: pytest.MonkeyPatch) -> Non
     for number in range(1, 3):
         cached[0]
         assert len(moves) == number
+
+
+def test_worker_processes_stay_on_the_cpu() -> None:
+    """A forked process cannot use a GPU; ``meta`` stands for one here."""
+    dataset = Dataset([{"image": torch.ones(1, 4, 4)}], UncachedToDeviced("image", "meta"))
+    assert dataset[0]["image"].device.type == "meta"
+    for batch in DataLoader(dataset, num_workers=1):
+        assert batch["image"].device.type == "cpu"

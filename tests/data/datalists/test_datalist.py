@@ -28,6 +28,7 @@ from monai_landmarks.data import (
     load_landmark_datalist,
     load_landmark_definition,
     load_landmark_pairs,
+    read_item_landmarks,
     require_valid_datalist,
     save_datalist,
     split_images,
@@ -348,3 +349,20 @@ def test_several_sections_follow_each_other(pictures):
     assert both == load_landmark_datalist(datalist, "validation") + load_landmark_datalist(datalist, "training")
     with pytest.raises(ValueError, match="no section 'test'"):
         load_landmark_datalist(datalist, ["training", "test"])
+
+
+def test_labels_without_names_and_tables_of_several_images(tmp_path):
+    """A datalist of other programs may have points without names; a label must be of one image."""
+    datalist = {"training": [{"image": "1.png", "label": [[1, 2]]}, {"image": "2.png"}]}
+    first, second = load_landmark_datalist(datalist, base_dir=tmp_path)
+    assert "label_names" not in first and first["label_coordinate_system"] == "index"
+    assert read_item_landmarks(second) is None
+    (tmp_path / "t.csv").write_text("image,landmark,x,y\n1.png,a,1,2\n2.png,a,1,2\n")
+    with pytest.raises(ValueError, match="t.csv: holds 2 images; expected the landmarks of one"):
+        read_item_landmarks({"image": "1.png", "label": str(tmp_path / "t.csv")})
+
+
+def test_points_are_not_judged_without_names(pictures):
+    datalist = {"landmarks": {}, "training": [{"image": "nowhere.png", "label": [[1, 2]], "spacing": [1, 1]}]}
+    definition, image = check_datalist(datalist, pictures)
+    assert "no 'landmarks' with 'names'" in definition and "the image cannot be read" in image

@@ -204,3 +204,9 @@ def test_series_are_the_same_image_if_all_slices_are(tmp_path, write_dicom):
 def test_real_pictures(hand9_root):
     check = check_data(hand9_root / "images", hand9_root / "landmarks.csv", spacing=0.3, partial=True)
     assert check.faults == [] and len(check.images) == 6 and set(check.counts().values()) == {6}
+
+
+def test_no_image_has_landmarks(pictures):
+    (pictures / "other.csv").write_text("image,landmark,x,y\nelsewhere,a,1,2\n")
+    check = check_data(pictures / "images", pictures / "other.csv", spacing=1)
+    assert check.images == [] and "no image has landmarks." in check.faults and check.counts() == {}

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,6 +92,17 @@ def test_table_of_files(folder):
     table.write_text("image,landmarks\nx/1.png\n")
     with pytest.raises(ValueError, match=r"t\.csv: line 2: expected 2 columns"):
         pair_landmarks(folder / "images", table)
+
+
+def test_a_file_may_state_its_image(folder):
+    write_landmarks(folder / "marks" / "first reader.csv", replace(POINTS, image="2.png"))
+    assert paired(pair_landmarks(folder / "images", folder / "marks")) == {"x/2.png": "first reader.csv"}
+
+
+def test_an_empty_table_is_a_fault(folder):
+    (folder / "t.csv").write_text("")
+    result = pair_landmarks(folder / "images", folder / "t.csv")
+    assert result.cases == [] and len(result.faults) == 1 and "t.csv" in result.faults[0]
 
 
 def test_one_file(folder):

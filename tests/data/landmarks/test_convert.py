@@ -345,3 +345,13 @@ def test_what_is_asked_for_must_be_clear(tmp_path):
     result = convert_landmarks(tmp_path / "empty", tmp_path / "out.csv")
     assert result.written == () and "it holds no landmarks" in result.faults[0].message
     assert files(tmp_path) == ["t.csv"]
+
+
+def test_points_of_a_plane_in_a_volume_are_a_fault(tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((9, 9, 9)), np.eye(4)), tmp_path / "a.nii")
+    write_landmark_table(tmp_path / "t.csv", {"a.nii": LandmarkSet(("tip",), [[1.0, 2.0]], "RAS")})
+    done = convert_landmarks(
+        tmp_path / "t.csv", tmp_path / "out.csv", images=tmp_path / "a.nii", coordinate_system="index"
+    )
+    [fault] = done.faults
+    assert "the points of 'a.nii' are 2-D, but the image has the shape (9, 9, 9)" in str(fault)

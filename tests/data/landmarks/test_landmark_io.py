@@ -23,9 +23,11 @@ from monai_landmarks.data import (
     landmark_suffix,
     read_landmarks,
     register_format,
+    write_landmark_table,
     write_landmarks,
 )
 from monai_landmarks.data.landmarks import landmark_io
+from monai_landmarks.data.landmarks.row_faults import LandmarkRows
 
 NAN = float("nan")
 SUFFIXES = (".csv", ".mrk.json", ".fcsv")
@@ -93,3 +95,33 @@ def test_atomic_write_leaves_all_or_nothing(tmp_path):
             temporary.write_text("tw")
             raise RuntimeError
     assert path.read_text() == "one" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_format_that_is_registered_again_replaces_the_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(landmark_io, "_FORMATS", dict(landmark_io._FORMATS))
+    path = tmp_path / "a.tip"
+    path.write_text("7")
+    for name, x in (("one", 1), ("two", 2)):
+        register_format(".tip", lambda path, x=x: LandmarkSet(("tip",), [[x, 0.0]]), name=name)
+    assert read_landmarks(path).points[0, 0] == 2
+    register_format(".tip", writer=lambda path, landmarks: None)
+    with pytest.raises(ValueError, match=r"a\.tip: this format can be written, but not read"):
+        landmark_io.read_landmark_sets(path)
+
+
+def test_nothing_to_write(tmp_path):
+    with pytest.raises(ValueError, match="no landmark sets to write"):
+        write_landmark_table(tmp_path / "t.csv", {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_companion_beside_a_broken_table_may_be_a_table_itself(tmp_path):
+    """``angles.csv`` belongs to a table of AASCE 2019, if there is one in its folder."""
+    (tmp_path / "angles.csv").write_text("image,landmark,x,y\n1.png,a,1,2\n")
+    (tmp_path / "landmarks.csv").write_bytes(b"\xff\xfe\xff")
+    assert tmp_path / "angles.csv" in landmark_io.find_landmark_files(tmp_path)
+
+
+def test_lines_of_a_table_that_cannot_be_read(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"image,landmark,x,y\n\xff")
+    assert LandmarkRows(tmp_path / "t.csv").where("1.png") == f"{tmp_path / 't.csv'}: image '1.png'"
