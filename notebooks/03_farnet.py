@@ -75,8 +75,8 @@ net = FARNet(
     num_landmarks=len(names),
     backbone="resnet18",
     num_stages=4,
-    features=128,
-    max_features=256,
+    features=64,
+    max_features=128,
 ).to(device)
 
 

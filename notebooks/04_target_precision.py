@@ -113,7 +113,7 @@ plt.show()
 # `TargetPrecision` is an Ignite handler. After each validation it passes the errors to a controller, which chooses the sigmas for the next epoch. Trainer and evaluator are MONAI's.
 
 # %%
-epochs = 30
+epochs = 20
 
 
 def augment(batch, device, non_blocking, **kwargs):
@@ -182,7 +182,7 @@ for name, deviation, sigma, reason in zip(names, jitter, last["sigma"], last["st
 #
 # The same training with one sigma for all landmarks, and with an agent that acts at random. The random agent has the same early stop, which returns to the sigma with the lowest cost, so it also finds useful values.
 #
-# One seed on a small phantom is informative about the sigmas, not about the errors. After 28 images and 210 iterations, most of the remaining error is the error of the network, and a fixed sigma may be better.
+# One seed on a small phantom is informative about the sigmas, not about the errors. After 28 images and 140 iterations, most of the remaining error is the error of the network, and a fixed sigma may be better.
 # [`benchmarks/study_precision.py`](../benchmarks/README.md#study-target-precision) uses more images and three seeds; there, the search has smaller errors than any fixed sigma. The table is in the README of
 # [`ceph_xray_landmarks_adaptive`](../bundles/ceph_xray_landmarks_adaptive/docs/README.md#performance).
 

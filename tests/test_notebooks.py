@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from warm_python import WarmPython
 
 jupytext = pytest.importorskip("jupytext", reason="notebooks are run by jupytext and nbclient")
 nbclient = pytest.importorskip("nbclient", reason="notebooks are run by jupytext and nbclient")
@@ -28,6 +29,11 @@ NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.py"))
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_runs(path, tmp_path, monkeypatch):
+    def launch_kernel(command, cwd, env, **_):
+        inline = {**env, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # what a kernel sets for itself
+        return WarmPython(command[1:], cwd, tmp_path / "kernel.txt", inline)
+
+    monkeypatch.setattr("jupyter_client.provisioning.local_provisioner.launch_kernel", launch_kernel)
     # the setup cell asks `python` whether the package is there: it must be the one that runs this test
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     notebook = jupytext.read(path)

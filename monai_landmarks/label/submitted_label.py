@@ -31,6 +31,7 @@ from .pictures import viewer_affine
 __all__ = ["MAX_POINTS", "label_suffix", "matching_model", "read_label", "require_few_points"]
 
 MAX_POINTS = 10_000
+_COMMAS = 16  # 3D Slicer writes 20 for each point, but then the size of the request is the limit
 HINT = "Correct the names in 3D Slicer (Markups, Control Points) and submit again."
 
 
@@ -113,11 +114,12 @@ def require_few_points(path: str | os.PathLike) -> None:
     """Require that a label has at most :data:`MAX_POINTS` points, before the points are read.
 
     Raises:
-        ValueError: if the file has more lines, or more positions of ``.mrk.json``.
+        ValueError: if the file has more lines, more positions of ``.mrk.json``, or as many commas as other formats need for them.
     """
     content = Path(path).read_bytes()
     is_json = Path(path).suffix.lower() == ".json"
     count = content.count(b'"position"') if is_json else content.count(b"\n") + content.count(b"\r")
+    count = max(count, content.count(b",") // _COMMAS)
     if count > MAX_POINTS + 100:  # lines of a header
         raise ValueError(f"it has about {count} points; the server accepts {MAX_POINTS}.")
 

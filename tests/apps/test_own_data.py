@@ -77,6 +77,7 @@ def spine(folder: Path) -> tuple[Path, Path, list]:
 PATCHES = ["--set", "patch_size=[32,32,32]", "--set", "spacing_mm=4.5", "--set", "overlap=0.25"]
 
 
+@pytest.mark.usefixtures("unpainted")
 @pytest.mark.parametrize("make, method, settings", [(hand, "farnet", []), (spine, "scn", PATCHES)])
 def test_from_slicer_to_slicer(tmp_path, make, method, settings):
     images, points, options = make(tmp_path / "data")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import filecmp
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_bundles import copy_bundle, option, run, small, table
+from warm_python import WarmPython
 
 pytestmark = pytest.mark.usefixtures("unpainted")
 BUNDLE = "hand_xray_landmarks_scn"
@@ -47,6 +49,20 @@ def torchrun(folder: Path, arguments: list[str]) -> str:
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     return done.stdout
+
+
+def run_two(folder: Path, arguments: list[str]) -> None:
+    """Run the processes that torchrun starts, with the variables that it sets."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    processes = []
+    for rank in ("0", "1"):
+        own = {**common, "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        processes.append(WarmPython(arguments, folder, folder / f"{arguments[3]}_{rank}.txt", own))
+    for process in processes:
+        process.printed()
 
 
 def metrics(folder: Path) -> dict[str, float]:
@@ -87,7 +103,7 @@ def test_training_and_evaluation(tmp_path: Path) -> None:
     assert two["MRE"] == pytest.approx(min(float(row["metric"]) for row in curve), abs=1e-4)
     assert_same_files(root / "eval", tmp_path / "validation", 5)
 
-    torchrun(tmp_path, command_line(root, "evaluating", "train", "evaluate", "multi_gpu_train", **DATA))
+    run_two(tmp_path, command_line(root, "evaluating", "train", "evaluate", "multi_gpu_train", **DATA))
     one, two = evaluate_alone(root, tmp_path / "testing", "testing", **DATA), metrics(root / "eval/testing")
     assert two == pytest.approx(one, abs=1e-5) and two["images"] == 5
     assert_same_files(root / "eval/testing", tmp_path / "testing", 5)
@@ -96,7 +112,7 @@ def test_training_and_evaluation(tmp_path: Path) -> None:
 def test_coarse_heatmaps_and_cobb_angles(tmp_path: Path) -> None:
     """Coarse heatmaps reach their loss through the wrapped network; angles are gathered from both processes."""
     root, data = copy_bundle("spine_xray_landmarks_farnet", tmp_path), {"datalist#val_frac": 0.4}
-    torchrun(tmp_path, command_line(root, "training", "train", "multi_gpu_train", max_epochs=2, val_interval=1, **data))
+    run_two(tmp_path, command_line(root, "training", "train", "multi_gpu_train", max_epochs=2, val_interval=1, **data))
     # five images for training, two processes, batches of two
     assert [row["iteration"] for row in table(root / "eval/training_curve.csv")] == ["2", "4"]
     one, two = evaluate_alone(root, tmp_path / "validation", "validation", **data), metrics(root / "eval")

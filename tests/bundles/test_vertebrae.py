@@ -84,7 +84,7 @@ def test_inference_is_the_chain_of_the_stitched_heatmaps(trained: Path, tmp_path
     item = flow.parser.get_parsed_content("preprocessing")({"image": str(image)})
     options = {"overlap": flow.parser.get_parsed_content("overlap"), "mode": "gaussian"}
     with torch.no_grad():
-        maps = SlidingWindowInferer(PATCH, 1, **options)(item["image"].as_tensor()[None], flow.network_def.eval())[0]
+        maps = SlidingWindowInferer(PATCH, 2, **options)(item["image"].as_tensor()[None], flow.network_def.eval())[0]
     chain = HeatmapToChainLandmarks(
         [NAMES], NAMES, direction=(0, 0, -1), threshold=flow.parser.get_parsed_content("presence_threshold")
     )

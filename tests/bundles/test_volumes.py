@@ -83,7 +83,7 @@ def predict_by_hand(root: Path, path: Path) -> tuple[np.ndarray, np.ndarray]:
     network = getattr(nets, options.pop("_target_").rsplit(".", 1)[1])(**options)
     network.load_state_dict(torch.load(root / "models" / "model.pt", weights_only=True))
     with torch.no_grad():
-        heatmaps = sliding_window_inference(maps, PATCH, 1, network.eval(), config["overlap"], "gaussian")
+        heatmaps = sliding_window_inference(maps, PATCH, 2, network.eval(), config["overlap"], "gaussian")
         points, score, _ = decode_heatmaps(
             heatmaps[0], spatial_dims=3, method=config["windows"].get("method", "gaussian")
         )

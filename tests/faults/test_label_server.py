@@ -334,13 +334,15 @@ def test_information_of_others_does_not_stop_the_queue(client: TestClient) -> No
     client.put("/datastore/image/info", params={"image": "two"}, data={"info": json.dumps({"strategy": {}})})
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".mrk.json"])
+@pytest.mark.parametrize("suffix", [".csv", ".mrk.json", ".json"])
 def test_label_with_very_many_points(client: TestClient, suffix: str) -> None:
     rows = (f"p{i},1,2,3" for i in range(300_000))
     text = "label,x,y,z\n" + "\n".join(rows)
     if suffix == ".mrk.json":
         point = '{"label": "p", "position": [1, 2, 3]}'
         text = f'{{"markups": [{{"type": "Fiducial", "controlPoints": [{", ".join([point] * 300_000)}]}}]}}'
+    if suffix == ".json":  # keypoints of COCO
+        text = f'{{"annotations": [{{"keypoints": [{"1,2,2," * 300_000}1,2,2]}}]}}'
     answer = client.put("/datastore/label?image=one", files={"label": (f"label{suffix}", text.encode())})
     assert is_refused(answer, 413)
     few = "\n".join(text.splitlines()[:15_000]) if suffix == ".csv" else text[: 3 * 2**20]

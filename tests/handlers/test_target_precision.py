@@ -148,6 +148,7 @@ def test_what_is_told_and_done(tmp_path):
         assert np.ptp(np.asarray(picture.convert("L"))) > 100
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_keys_of_covariances_and_scores_can_be_chosen(tmp_path):
     class Renamed(AddPrediction):
         def __call__(self, item):
@@ -168,6 +169,7 @@ def test_keys_of_covariances_and_scores_can_be_chosen(tmp_path):
         np.testing.assert_allclose(spy.told[0].peak, peak, rtol=1e-6)
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_training_losses_are_means_of_each_landmark(tmp_path):
     spy = Spy()
     trainer, _, _, loss = training(tmp_path, spy, epochs=2)
@@ -179,6 +181,7 @@ def test_training_losses_are_means_of_each_landmark(tmp_path):
         np.testing.assert_allclose(told.train_loss, np.nanmean(collected[3 * epoch : 3 * epoch + 3], axis=0), rtol=1e-5)
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_gross_errors_count_as_half_of_the_extent(tmp_path):
     class Far(AddPrediction):
         def __call__(self, item):
@@ -215,6 +218,7 @@ def test_gross_errors_count_as_half_of_the_extent(tmp_path):
     np.testing.assert_allclose(spy.told[0].error, [1.5] * 3, rtol=1e-5)  # an infinite error does not count
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_schedule_needs_no_validation(tmp_path):
     trainer, handler, _, loss = training(tmp_path, LinearSigma(6.0, 2.0, until=1.0), validated=False)
     trainer.run()
@@ -222,6 +226,7 @@ def test_a_schedule_needs_no_validation(tmp_path):
     assert loss.sigma.tolist() == [2.0] * 3
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_schedule_keeps_no_copies_of_the_training(tmp_path):
     trainer, handler, _, loss = training(tmp_path, LinearSigma(6.0, 2.0, until=1.0), epochs=2, children=True)
     handler.population.save("start")
@@ -229,6 +234,7 @@ def test_a_schedule_keeps_no_copies_of_the_training(tmp_path):
     assert handler.population.state_dict() == {"copies": {}} and loss.sigma.tolist() == [2.0] * 3
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_learned_sigma_is_recorded(tmp_path):
     trainer, handler, _, loss = training(tmp_path, loss=SCNLoss(3, 2, sigma=2.0))
     trainer.run()
@@ -259,6 +265,7 @@ def test_drawing_takes_a_small_part_of_the_time(tmp_path, monkeypatch):
     assert drawn == [32.0, 154.0, 244.0 + 2.0]
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_validation_outside_of_the_training_decides_nothing(tmp_path):
     spy = Spy()
     trainer, handler, _, _ = training(tmp_path, spy, epochs=1)
@@ -274,6 +281,7 @@ def search(children=1):
 
 
 @pytest.mark.parametrize("children,stop_at", [(1, 14), (2, 14), (2, 17)])
+@pytest.mark.usefixtures("unpainted")
 def test_a_resumed_training_goes_on_as_it_would_have(tmp_path, children, stop_at, caplog):
     options = {"epochs": 10, "children": children > 1}
     whole_trainer, whole, whole_network, whole_loss = training(tmp_path / "whole", search(children), **options)
@@ -295,6 +303,7 @@ def test_a_resumed_training_goes_on_as_it_would_have(tmp_path, children, stop_at
     assert len({tuple(row["sigma"]) for row in whole.trajectory.decisions}) > 2
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_children_train_from_the_same_weights(tmp_path):
     class Moves(RandomAgent):
         def act(self, state, allowed, epsilon):
@@ -315,6 +324,7 @@ def test_children_train_from_the_same_weights(tmp_path):
         training(tmp_path, PrecisionSearch(3, 2, children=2))
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_copies_of_a_training_are_independent(tmp_path):
     torch.manual_seed(0)
     network = torch.nn.Linear(3, 2)

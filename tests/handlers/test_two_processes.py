@@ -22,6 +22,7 @@ import torch.multiprocessing as mp
 from engines import NAMES, make_cases, make_evaluator
 from monai.handlers import IgniteMetricHandler, from_engine
 from test_target_precision import search, training
+from warm_python import START_METHOD
 
 from monai_landmarks.handlers import LandmarkReport, OverlaySaver, PredictionSaver
 from monai_landmarks.metrics import OutlierMetric, PointErrorMetric, SuccessDetectionRateMetric
@@ -75,7 +76,7 @@ def two(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(worker, args=(port, folder), nprocs=2)
+    mp.start_processes(worker, args=(port, folder), nprocs=2, start_method=START_METHOD)
     return folder
 
 

@@ -17,7 +17,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 
 import psutil
 import requests
+from warm_python import WarmPython
 
 ROOT = Path(__file__).parents[2]
 STARTED: list[LabelServer] = []
@@ -45,7 +45,7 @@ class LabelServer:
         self.app, self.studies, self.home, self.conf = app, studies, home, dict(conf)
         self.url = ""
         self.log = home / "server.log"
-        self._process: subprocess.Popen | None = None
+        self._process: WarmPython | None = None
 
     def __enter__(self) -> LabelServer:
         self.start()
@@ -80,16 +80,8 @@ class LabelServer:
             "OMP_NUM_THREADS": 1,
             "MONAI_LABEL_SESSION_PATH": self.home / "sessions",
         }
-        with open(self.log, "ab") as log:
-            self._process = subprocess.Popen(
-                list(map(str, [sys.executable, *command])),
-                cwd=self.home,  # it reads settings from an .env file
-                env={**os.environ, **{key: str(value) for key, value in own.items()}},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # a group with the processes that it starts
-            )
+        environment = {key: str(value) for key, value in own.items()}
+        self._process = WarmPython(command, self.home, self.log, environment)  # it reads settings from an .env file
         STARTED.append(self)
         try:
             self.wait_until(lambda: self.answers(), "answer")

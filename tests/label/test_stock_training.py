@@ -23,7 +23,7 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
-from small_bundles import BUNDLES, PATCH, PICTURES, SIZE, SOURCE, metadata, network_def
+from small_bundles import BUNDLES, IN_PAIRS, PATCH, PICTURES, SIZE, SOURCE, metadata, network_def
 
 from monai_landmarks.data import LandmarkSet, write_landmarks
 
@@ -73,7 +73,7 @@ def test_a_bundle_learns_from_saved_labels(bundle: str, tmp_path: Path, monkeypa
         given["config_file"],
         logging_file=False,  # the root logger is the tests'
         network_def=network_def(bundle),
-        **({"spatial_size": SIZE} if bundle in PICTURES else {"patch_size": PATCH}),
+        **({"spatial_size": SIZE} if bundle in PICTURES else {"patch_size": PATCH, **IN_PAIRS}),
         **overrides,
     )
     flow.initialize()
