@@ -64,6 +64,9 @@ def check(images: Path, landmarks: Path, out: Path, **options: Any) -> None:
     folder of landmark files with the names of their images, or a CSV file with the columns 'image' and 'landmarks' that
     assigns a file to each image.
 
+    Warnings name images whose landmarks form another shape than in the other images, for example because two
+    landmarks were exchanged or the image is upside down. Look at these images. They are no faults.
+
     The output folder gets contact_sheet.png, on which a landmark has the same color on every image. If there are no
     faults, it also gets datalist.json with training, validation and testing sections (with --folds: datalist_fold0.json
     and so on).
@@ -109,7 +112,8 @@ def _show(result: DataCheck) -> None:
     ]
     if short:
         click.echo(f"\n{text_table(short)}")
-    for heading, sentences in (("notes", result.notes), ("faults", result.faults)):
+    sections = {"notes": result.notes, "warnings (look at these images)": result.warnings, "faults": result.faults}
+    for heading, sentences in sections.items():
         if sentences:
             click.echo("\n".join(["", f"{heading}:", *(f"  - {sentence}" for sentence in sentences)]))
 

@@ -34,6 +34,7 @@ FORMATS = (
     "fcsv",
     "isbi2015",
     "labelme",
+    "labelstudio",
     "mml",
     "mrk.json",
     "napari",
@@ -41,6 +42,7 @@ FORMATS = (
     "nnlandmark.json",
     "npz",
     "payer",
+    "tps",
     "verse",
 )
 
@@ -101,6 +103,7 @@ def convert(source: Path, destination: Path, spacing: float | tuple[float, ...] 
     fcsv             .fcsv        point list of 3D Slicer, older format
     isbi2015         .txt         annotation of the ISBI 2015 cephalograms
     labelme          .json        points drawn in LabelMe
+    labelstudio      .json        keypoints of Label Studio; read only
     mml              _label.npy   mandibular molar landmarks; read only
     mrk.json         .mrk.json    point list of 3D Slicer
     napari           .csv         points layer of napari
@@ -108,6 +111,7 @@ def convert(source: Path, destination: Path, spacing: float | tuple[float, ...] 
     nnlandmark.json  .json        nnLandmark's voxel coordinates of many images
     npz              .npz         arrays of NumPy
     payer            .csv         wide table without header
+    tps              .tps         points of tpsDig; read only, needs the images
     verse            .json        vertebra centroids of VerSe
 
     A conversion between pixels and mm needs the images. They are found in --images by name. Faults of a file are

@@ -17,7 +17,9 @@ MONAI only inside functions, so that the help and other commands start quickly.
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
 import warnings
 from typing import Any
 
@@ -72,6 +74,9 @@ class _Program(click.Group):
 )
 def program(verbose: bool) -> None:
     """Anatomical landmarks in medical images: check data, set up a bundle, predict, evaluate."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that is not UTF-8 must not end a command when it is printed
+            stream.reconfigure(errors="backslashreplace")
     if not verbose:
         warnings.simplefilter("ignore")
         # without a handler, Python prints the logs of other packages into the output of a command

@@ -31,8 +31,8 @@ def write_contact_sheet(check: DataCheck, path: str | os.PathLike, count: int = 
     Args:
         check: from :func:`monai_landmarks.data.check_data`.
         path: picture file, for example a PNG. It is written whole or not at all.
-        count: largest number of images to draw. Images with faults are chosen first. The others are taken at regular
-            steps from the rest of the dataset.
+        count: largest number of images to draw. Images with faults or warnings are chosen first, and their titles are
+            red. The others are taken at regular steps from the rest of the dataset.
 
     Returns:
         Names of the images drawn. Without any, no file is written.
@@ -54,15 +54,17 @@ def write_contact_sheet(check: DataCheck, path: str | os.PathLike, count: int = 
         )
     if views:
         with atomic_write(path) as temporary:
-            draw_contact_sheet(views, check.names, [bool(image.faults) for image in chosen]).savefig(temporary)
+            draw_contact_sheet(views, check.names, [bool(image.faults or image.warnings) for image in chosen]).savefig(
+                temporary
+            )
     return [image.case.name for image in chosen]
 
 
 def _choose(images: list[CheckedImage], count: int) -> list[CheckedImage]:
-    """Choose images to draw: those with faults, then others at regular steps; all in their order in the dataset."""
+    """Choose images to draw: those with faults or warnings, then others at regular steps; all in their order in the dataset."""
     if len(images) <= count:
         return images
-    faulty = [i for i, image in enumerate(images) if image.faults][:count]
-    others = [i for i, image in enumerate(images) if not image.faults]
+    faulty = [i for i, image in enumerate(images) if image.faults or image.warnings][:count]
+    others = [i for i, image in enumerate(images) if not (image.faults or image.warnings)]
     even = np.linspace(0, len(others) - 1, count - len(faulty)).round().astype(int) if others else []
     return [images[i] for i in sorted({*faulty, *(others[i] for i in even)})]

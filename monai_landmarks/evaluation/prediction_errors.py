@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from monai_landmarks.data import LandmarkSet, atomic_write
+from monai_landmarks.data.files.csv_rows import text_cell
 from monai_landmarks.metrics import (
     ErrorReport,
     PairedComparison,
@@ -415,16 +416,16 @@ def _median(values: np.ndarray) -> np.ndarray:
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer = csv.DictWriter(file, fieldnames=[text_cell(str(key)) for key in rows[0]])
         writer.writeheader()
         for row in rows:
-            writer.writerow({key: _cell(value) for key, value in row.items()})
+            writer.writerow({text_cell(str(key)): _cell(value) for key, value in row.items()})
     return path
 
 
 def _cell(value: Any) -> Any:
     if not isinstance(value, float):
-        return value
+        return text_cell(value) if isinstance(value, str) else value
     return "" if math.isnan(value) else f"{value:.4f}"
 
 

@@ -24,6 +24,7 @@ from monai.data import MetaTensor
 from monai.utils import CommonKeys, MetaKeys
 
 from monai_landmarks.data import atomic_write
+from monai_landmarks.data.files.csv_rows import text_cell
 from monai_landmarks.metrics import angle_smape, cobb_angles
 from monai_landmarks.spaces import file_affine, points_to_index
 from monai_landmarks.visualize import draw_cobb_angles
@@ -177,7 +178,7 @@ class CobbReport:
                 for case in self._cases:
                     errors = [pred - truth for pred, truth in zip(case.pred, case.truth)]
                     cells = ("" if angle != angle else f"{angle:.3f}" for angle in (*case.pred, *case.truth, *errors))
-                    table.writerow([case.image, *cells])
+                    table.writerow([text_cell(case.image), *cells])
         summary, files = f"Cobb angles of {len(self._cases)} images", "cobb_angles.csv"
         if self._has_truth:
             with atomic_write(self.output_dir / "cobb_angles.png") as temporary:

@@ -32,6 +32,7 @@ from monai_landmarks.data import (
     write_landmark_table,
     write_landmarks,
 )
+from monai_landmarks.data.files.csv_rows import text_cell
 from monai_landmarks.spaces import file_affine, plane_z
 from monai_landmarks.uncertainty import ConformalRegions
 
@@ -224,7 +225,13 @@ class PredictionSaver:
                         std = np.sqrt(np.diagonal(case.landmarks.covariances, axis1=1, axis2=2))
                     values = np.column_stack([std, case.landmarks.region_radius][: 1 + len(further)])
                     for name, row in zip(self.names, values):
-                        table.writerow([case.image, name, *("" if value != value else f"{value:.4f}" for value in row)])
+                        table.writerow(
+                            [
+                                text_cell(case.image),
+                                text_cell(name),
+                                *("" if value != value else f"{value:.4f}" for value in row),
+                            ]
+                        )
 
 
 def distinct_names(paths: Sequence[str]) -> list[str]:

@@ -46,6 +46,8 @@ _CELL_SIZE = 16
 # rarely below this share of its bound, so that a third pass is rarely needed. Stitching a few cells more costs less
 # than running the network on their windows once more.
 _NEAR = 0.7
+# Memory for heatmaps of windows that are kept from the first pass for the next ones, in bytes.
+_KEPT_BYTES = 2**27
 # Default number of candidates per peak: a peak at the corner of a cell lies in eight cells in 3-D.
 _CELLS_OF_PEAK = 8
 # Voxels of heatmaps of a window that are worked on at once, to limit the memory of intermediate results.
@@ -72,15 +74,16 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
     3. The windows that overlap other cells whose bound is above this maximum, up to ``candidates`` cells per landmark.
        The pass stitches them, too. It is rarely needed.
 
-    So the network runs only once on most windows, which are far from any landmark.
+    The first pass keeps the heatmaps of as many windows as fit into 128 MiB. The network runs only once on these, and
+    on all windows that are far from any landmark.
 
     With ``num_peaks``, the result has several candidates per landmark, those that
     :func:`monai_landmarks.heatmaps.find_peaks` finds in the stitched heatmaps. ``HeatmapToChainLandmarksd`` uses them
     where a landmark can be mistaken for its neighbor. The second pass then stitches all cells whose bound is above
     ``threshold``, up to ``candidates`` of them, and there is no third pass.
 
-    Besides the network and the image, this needs the memory of one volume of blending weights for all landmarks, and
-    of a few boxes per landmark, of at most 28 voxels per axis (at the default radius in 3-D).
+    Besides the network and the image, this needs the memory of one volume of blending weights for all landmarks, of a
+    few boxes per landmark, of at most 28 voxels per axis (at the default radius in 3-D), and of what is kept.
 
     Args:
         roi_size: size of a window. See MONAI's ``SlidingWindowInferer`` for this argument and the next eight.
@@ -186,13 +189,20 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
             return plain_tensor(heatmaps)
 
         layout = self._layout(inputs)
-        bounds = _Bounds(layout, len(inputs))
-        self._walk(inputs, lambda windows, places: bounds.add(heatmaps_of(windows), places), self.progress)
+        bounds, kept = _Bounds(layout, len(inputs)), _Kept(layout)
+
+        def visit(windows: torch.Tensor, places: Places) -> None:
+            heatmaps = heatmaps_of(windows)
+            bounds.add(heatmaps, places)
+            kept.add(heatmaps, places)
+
+        self._walk(inputs, visit, self.progress)
         ranking = bounds.best(self.candidates)
 
         def stitch(boxes: Sequence[_Box]) -> None:
-            if boxes:
-                self._walk(inputs, partial(_stitch, layout, boxes, heatmaps_of))
+            missing = kept.stitch(boxes)
+            if missing:
+                self._walk(inputs, partial(_stitch, layout, missing, heatmaps_of))
 
         choose = self._highest if self.num_peaks is None else self._several
         every = choose(ranking, layout, radius, stitch)
@@ -216,17 +226,19 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
     def _highest(self, ranking: _Ranking, layout: _Layout, radius: int, stitch: _Stitcher) -> list[_Candidate]:
         """Find the maximum of each map, in the second and, where needed, the third pass."""
         found: dict[tuple[int, int], _Candidate] = {}
+        scores: dict[tuple[int, int], float] = {}
         for _ in range(2):
             boxes = []
             for key, cells in ranking.items():
-                taken = _next_cells(cells, found.get(key))
+                taken = _next_cells(cells, scores.get(key))
                 ranking[key] = cells[len(taken) :]
                 boxes += [_Box(layout, key, cell.cell, radius) for cell in taken]
             stitch(boxes)
-            for box in boxes:
-                candidate, best = box.candidate(layout, radius), found.get(box.key)
-                if best is None or bool(candidate.score > best.score):
-                    found[box.key] = candidate
+            candidates = [box.candidate(layout, radius) for box in boxes]
+            for box, candidate, score in zip(boxes, candidates, _numbers([c.score for c in candidates])):
+                # not "if score > best": a score of NaN counts if there is no other
+                if box.key not in found or score > scores[box.key]:
+                    found[box.key], scores[box.key] = candidate, score
         return [found[key] for key in sorted(found)]
 
     def _several(self, ranking: _Ranking, layout: _Layout, radius: int, stitch: _Stitcher) -> list[_Candidate]:
@@ -237,24 +249,31 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
             key: [_Box(layout, key, cell.cell, max(radius, reach)) for cell in cells if cell.bound > self.threshold]
             for key, cells in ranking.items()
         }
-        stitch([box for some in boxes.values() for box in some])
-        result: list[_Candidate] = []
+        every = [box for some in boxes.values() for box in some]
+        stitch(every)
+        highest = dict(zip(map(id, every), _numbers([box.highest(layout) for box in every])))
+        # per map: the boxes of its local maxima, their places, and the peaks among them
+        maps: list[tuple[list[_Box], torch.Tensor, torch.Tensor, torch.Tensor]] = []
         for key in sorted(boxes):
             maxima = [
-                (box, *box.maxima(layout, reach, num_peaks))
-                for box in boxes[key]
-                if box.exceeds(layout, self.threshold)
+                (box, *box.maxima(layout, reach, num_peaks)) for box in boxes[key] if highest[id(box)] > self.threshold
             ]
-            taken: list[_Candidate] = []
             if maxima:
                 values, places = (torch.cat(column) for column in list(zip(*maxima))[1:])
                 owner = [box for box, found, _ in maxima for _ in range(len(found))]
                 scores, index = suppress_peaks(values[None], places[None], self.min_distance, num_peaks)
-                taken = [
-                    owner[int(i)].candidate_at(layout, radius, places[i], score)
-                    for score, i in zip(scores[0], index[0])
-                    if score > self.threshold
-                ]
+            else:
+                places, owner = layout.total.new_zeros(0, len(layout.inside)), []
+                scores, index = (layout.total.new_full((1, num_peaks), value) for value in (-torch.inf, 0))
+            maps.append((owner, places, scores[0], index[0].long()))
+        numbers = torch.stack([torch.stack([scores.double(), index.double()]) for *_, scores, index in maps]).tolist()
+        result: list[_Candidate] = []
+        for (owner, places, scores, index), (values, numbers_of) in zip(maps, numbers):
+            taken = [
+                owner[int(number)].candidate_at(layout, radius, places[i], score)
+                for number, i, score, value in zip(numbers_of, index, scores, values)
+                if value > self.threshold
+            ]
             result += taken + [_no_candidate(layout, radius)] * (num_peaks - len(taken))
         return result
 
@@ -297,7 +316,8 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
         # MONAI pads half of what is missing in front
         low = [(padded - own) // 2 for padded, own in zip(size, inputs.shape[2:])]
         inside = tuple(slice(start, start + own) for start, own in zip(low, inputs.shape[2:]))
-        return _Layout(importance, total, inside, [_cuts(axes) for axes in zip(*places, inside)])
+        windows = [(case, *place) for case in range(len(inputs)) for place in places]
+        return _Layout(importance, total, inside, [_cuts(axes) for axes in zip(*places, inside)], windows)
 
 
 class _Layout(NamedTuple):
@@ -308,12 +328,14 @@ class _Layout(NamedTuple):
         total: (*padded) sum of the blending weights of all windows.
         inside: position of the image in the padded image.
         cuts: per axis, the borders of the cells.
+        windows: case and position of each window in the padded image.
     """
 
     importance: torch.Tensor
     total: torch.Tensor
     inside: tuple[slice, ...]
     cuts: list[list[int]]
+    windows: list[tuple[Any, ...]]
 
     def share(self, place: tuple[slice, ...]) -> torch.Tensor:
         """Return the factor of each value of a window in the blended value."""
@@ -390,6 +412,51 @@ def _cell_maxima(maps: torch.Tensor, widths: Sequence[Sequence[int]]) -> torch.T
     return maps
 
 
+class _Kept:
+    """Heatmaps of windows, as many as fit into the memory for them.
+
+    Args:
+        layout: positions of windows and cells.
+    """
+
+    def __init__(self, layout: _Layout) -> None:
+        self.layout = layout
+        self.room = _KEPT_BYTES
+        self.heatmaps: dict[tuple[int, ...], torch.Tensor] = {}
+
+    def add(self, heatmaps: torch.Tensor, places: Places) -> None:
+        """Keep the heatmaps of some windows, if there is room."""
+        self.room -= heatmaps.numel() * heatmaps.element_size()
+        if self.room >= 0:
+            self.heatmaps |= {_key((c.start, *axes)): maps for maps, (c, _, *axes) in zip(heatmaps, places)}
+
+    def stitch(self, boxes: Sequence[_Box]) -> dict[tuple[int, ...], list[_Box]]:
+        """Add the windows that are kept to the boxes that they overlap.
+
+        Args:
+            boxes: parts of blended maps.
+
+        Returns:
+            For each window that is not kept, the boxes that it overlaps.
+        """
+        missing: dict[tuple[int, ...], list[_Box]] = {}
+        for window in self.layout.windows:
+            key = _key(window)
+            touched = [box for box in boxes if box.key[0] == key[0] and box.common(window[1:]) is not None]
+            if key in self.heatmaps:
+                for box in touched:
+                    box.add(window[1:], self.layout.importance, self.heatmaps[key])
+            elif touched:
+                missing[key] = touched
+        return missing
+
+
+def _key(window: Sequence[Any]) -> tuple[int, ...]:
+    """Return the case and the first voxel of a window; slices have no hash."""
+    case, *axes = window
+    return (case, *[axis.start for axis in axes])
+
+
 class _Candidate(NamedTuple):
     """A local maximum of a blended map.
 
@@ -415,7 +482,12 @@ def _no_candidate(layout: _Layout, radius: int) -> _Candidate:
     return _Candidate(center, blank.new_tensor(torch.nan), cut_neighborhoods(blank, center[None], radius))
 
 
-def _next_cells(cells: Sequence[_Cell], best: _Candidate | None) -> Sequence[_Cell]:
+def _numbers(scalars: Sequence[torch.Tensor]) -> list[float]:
+    """Return the values of some scalars on one device, which is asked once."""
+    return torch.stack(list(scalars)).tolist() if scalars else []
+
+
+def _next_cells(cells: Sequence[_Cell], best: float | None) -> Sequence[_Cell]:
     """Return the first of a landmark's cells, those to stitch in the next pass.
 
     In the second pass (``best`` is None), these are the cells whose bound is near the highest one, see ``_NEAR``. In
@@ -423,7 +495,7 @@ def _next_cells(cells: Sequence[_Cell], best: _Candidate | None) -> Sequence[_Ce
     """
     if best is None:
         return cells[: max(1, sum(cell.bound >= _NEAR * cells[0].bound for cell in cells))]
-    return cells[: sum(cell.bound > float(best.score) for cell in cells)]
+    return cells[: sum(cell.bound > best for cell in cells)]
 
 
 class _Box:
@@ -451,15 +523,28 @@ class _Box:
         both = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(self.place, place))
         return both if all(axis.start < axis.stop for axis in both) else None
 
+    def add(self, axes: Sequence[slice], importance: torch.Tensor, heatmaps: torch.Tensor) -> None:
+        """Add a window that overlaps the box.
+
+        Args:
+            axes: position of the window in the padded image.
+            importance: (*window) blending weights of a window.
+            heatmaps: (N, *window).
+        """
+        common = self.common(axes)
+        assert common is not None
+        part = _shifted(common, axes)
+        self.values[_shifted(common, self.place)] += importance[part] * heatmaps[(self.key[1], *part)].float()
+
     def candidate(self, layout: _Layout, radius: int) -> _Candidate:
         """Return the maximum of the cell. All windows must have been added."""
         center, score = find_maxima(self._blended(layout)[(None, *self.cell)])
         place = center[0] + center.new_tensor([axis.start for axis in self.cell])
         return self.candidate_at(layout, radius, place + self._corner(layout), score[0])
 
-    def exceeds(self, layout: _Layout, threshold: float) -> bool:
-        """Return whether a value of the cell is above a threshold. All windows must have been added."""
-        return bool((self._blended(layout)[self.cell] > threshold).any())
+    def highest(self, layout: _Layout) -> torch.Tensor:
+        """Return the highest value of the cell. All windows must have been added."""
+        return self._blended(layout)[self.cell].amax()
 
     def maxima(self, layout: _Layout, reach: int, num_peaks: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the local maxima of the cell and their places in the image. All windows must have been added."""
@@ -491,21 +576,16 @@ def _shifted(axes: Sequence[slice], origin: Sequence[slice]) -> tuple[slice, ...
 
 def _stitch(
     layout: _Layout,
-    boxes: Sequence[_Box],
+    missing: dict[tuple[int, ...], list[_Box]],
     heatmaps_of: Callable[[torch.Tensor], torch.Tensor],
     windows: torch.Tensor,
     places: Places,
 ) -> None:
-    """Add windows to the boxes that they overlap. The network runs only on windows that overlap one."""
-    touched = [
-        [(box, common) for box in boxes if box.key[0] == case.start and (common := box.common(axes)) is not None]
-        for case, _, *axes in places
-    ]
-    needed = [index for index, hits in enumerate(touched) if hits]
+    """Run the network once more on the windows that are missing in some boxes, and add them to these boxes."""
+    touched = [missing.get(_key((case.start, *axes)), []) for case, _, *axes in places]
+    needed = [index for index, boxes in enumerate(touched) if boxes]
     if not needed:
         return
     for index, maps in zip(needed, heatmaps_of(windows[needed])):
-        axes = places[index][2:]
-        for box, common in touched[index]:
-            part = _shifted(common, axes)
-            box.values[_shifted(common, box.place)] += layout.importance[part] * maps[(box.key[1], *part)].float()
+        for box in touched[index]:
+            box.add(places[index][2:], layout.importance, maps)

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from monai_landmarks.data import atomic_write
+from monai_landmarks.data.files.csv_rows import text_cell
 
 from .functional import (
     image_specific_error,
@@ -190,14 +191,14 @@ class ErrorReport:
 def _write_csv(path: Path, rows: Iterable[dict]) -> Path:
     rows = list(rows)
     with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["image"])
+        writer = csv.DictWriter(file, fieldnames=[text_cell(str(key)) for key in rows[0]] if rows else ["image"])
         writer.writeheader()
         for row in rows:
-            writer.writerow({key: _cell(value) for key, value in row.items()})
+            writer.writerow({text_cell(str(key)): _cell(value) for key, value in row.items()})
     return path
 
 
 def _cell(value: object) -> object:
     if not isinstance(value, float):
-        return value
+        return text_cell(value) if isinstance(value, str) else value
     return "" if value != value else f"{value:.4f}"

@@ -50,6 +50,7 @@ __all__ = ["json_schema_path", "load_landmark_schema", "parse_landmark_schema", 
 yaml, _ = optional_import("yaml")
 
 _FOLDER = Path(__file__).parent
+_MOST_VALUES = 100_000
 _YAML_SUFFIXES = (".yaml", ".yml")
 
 
@@ -136,8 +137,19 @@ def _read_json(path: Path) -> Any:
 
 
 def _read_yaml(path: Path) -> Any:
+    text = read_text(path)
     try:
-        return yaml.safe_load(read_text(path))
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is not None and _expanded_size(node, {}) > _MOST_VALUES:
+                raise ValueError(
+                    f"its aliases expand to more than {_MOST_VALUES} values; expected a landmark schema. Write the values"
+                    " themselves."
+                )
+            return None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
     except (
         yaml.YAMLError,
         ArithmeticError,
@@ -146,6 +158,17 @@ def _read_yaml(path: Path) -> Any:
         TypeError,
     ) as error:  # PyYAML itself raises these for malformed values, such as a lone tag !!bool
         raise ValueError(f"not YAML that can be read ({error}).") from error
+
+
+def _expanded_size(node: Any, known: dict[int, int]) -> int:
+    """Return the number of values of a YAML node if all aliases were written out. One that contains itself is endless."""
+    if id(node) not in known:
+        known[id(node)] = _MOST_VALUES + 1  # while its parts are counted
+        parts = node.value if isinstance(node.value, list) else []
+        # the parts of a mapping are pairs
+        nodes = [part for entry in parts for part in (entry if isinstance(entry, tuple) else (entry,))]
+        known[id(node)] = 1 + sum(_expanded_size(part, known) for part in nodes)
+    return known[id(node)]
 
 
 # A reader takes a value and its place in the file, and returns the converted value or raises an error with the place.

@@ -161,3 +161,27 @@ def test_wrong_usage(hand, tmp_path):
     result = check(images, table, "--spacing", 1, "--sheet", 0, "--out", tmp_path, "--group-pattern", "patient")
     assert result.exit_code == 1 and "Error: group pattern 'patient' is not found" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unusual_shape_is_shown_and_is_no_fault(hand, tmp_path):
+    """Two landmarks exchanged in one of eight hands."""
+    table = (hand / "landmarks.csv").read_text()
+    lines = table.splitlines()
+    first, second = (
+        next(i for i, line in enumerate(lines) if line.startswith(f"hand_0002.png,{name},"))
+        for name in ("radius_styloid", "ulna_styloid")
+    )
+    lines[first], lines[second] = (
+        lines[first].replace("radius_styloid", "ulna_styloid"),
+        lines[second].replace("ulna_styloid", "radius_styloid"),
+    )
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    arguments = ["--spacing", 0.9, "--sheet", 0, "--out", tmp_path / "out"]
+    result = check(hand / "images", tmp_path / "t.csv", *arguments)
+    assert result.exit_code == 0, result.output
+    assert "shapes       8 compared, 1 of them unusual" in result.stdout
+    [warning] = [line for line in result.stdout.splitlines() if line.startswith("  - ")]
+    assert "warnings (look at these images):" in result.stdout and "hand_0002.png" in warning
+    assert "'radius_styloid' and 'ulna_styloid' look exchanged" in warning
+    good = check(hand / "images", hand / "landmarks.csv", *arguments)
+    assert "shapes       8 compared, none of them unusual" in good.stdout and "warnings" not in good.stdout

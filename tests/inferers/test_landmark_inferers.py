@@ -26,7 +26,7 @@ from monai.inferers import SlidingWindowInferer
 
 from monai_landmarks.handlers import PredictionSaver
 from monai_landmarks.heatmaps import decode_heatmaps, find_peaks, gaussian_heatmaps
-from monai_landmarks.inferers import AutocastInferer, LandmarkInferer, SlidingWindowLandmarkInferer
+from monai_landmarks.inferers import AutocastInferer, LandmarkInferer, SlidingWindowLandmarkInferer, sliding_window
 from monai_landmarks.transforms import HeatmapToLandmarksd
 
 SIZE = {2: (90, 61), 3: (34, 29, 26)}
@@ -173,16 +173,6 @@ def test_no_candidates_at_all():
         assert found["points"].shape == (1, 1, 2, 2) and all(values.isnan().all() for values in found.values())
 
 
-def test_a_higher_threshold_runs_fewer_windows():
-    network = Blobs(torch.tensor([[30.0, 30.0]]), noise=0.02)
-    counts = []
-    for threshold in (0.0, 0.3):
-        network.num_windows = 0
-        SlidingWindowLandmarkInferer((32, 32), num_peaks=3, threshold=threshold)(where((256, 256)), network)
-        counts.append(network.num_windows)
-    assert counts[1] < counts[0]
-
-
 def test_what_looks_best_in_one_window_may_not_be_best():
     """Two windows have false peaks in the same cell, each of which the other blends away below the true one."""
 
@@ -227,15 +217,32 @@ def test_maximum_in_a_cell_whose_bound_is_low(dims):
     assert found["scores"].item() == pytest.approx(0.65, abs=1e-4)
 
 
-def test_runs_windows_again_only_where_needed():
-    network = Blobs(torch.tensor([[30.0, 30.0]]))
-    image = where((256, 256))
-    options = {"roi_size": (32, 32), "overlap": 0.25}
+@pytest.mark.parametrize("num_peaks", [None, 2])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_network_runs_once_on_each_window(dims, num_peaks):
+    network = Blobs(random_points(dims), disagreement=0.3, noise=0.02)
+    image = where(SIZE[dims])
+    options = {"roi_size": (24,) * dims, "overlap": 0.5, "mode": "gaussian"}
     SlidingWindowInferer(**options)(image, network)
-    once = network.num_windows
+    once, network.num_windows = network.num_windows, 0
+    SlidingWindowLandmarkInferer(**options, num_peaks=num_peaks, threshold=0.5)(image, network)
+    assert network.num_windows == once
+
+
+@pytest.mark.parametrize("num_peaks", [None, 2])
+@pytest.mark.parametrize("memory", [0, 2**21])
+def test_what_is_not_kept_is_computed_again(memory, num_peaks, monkeypatch):
+    """With less memory the network runs again on some windows, and the result is the same."""
+    network = Blobs(random_points(3), disagreement=0.3, noise=0.02)
+    options = {"roi_size": (24, 24, 24), "overlap": 0.5, "num_peaks": num_peaks, "threshold": 0.3}
+    image = where(SIZE[3])
+    expected, once = SlidingWindowLandmarkInferer(**options)(image, network), network.num_windows
+    monkeypatch.setattr(sliding_window, "_KEPT_BYTES", memory)
     network.num_windows = 0
-    SlidingWindowLandmarkInferer(**options)(image, network)
-    assert once < network.num_windows <= once + 4
+    found = SlidingWindowLandmarkInferer(**options)(image, network)
+    assert once < network.num_windows <= 2 * once
+    for name, values in expected.items():
+        torch.testing.assert_close(found[name], values, rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
 def test_meta_tensors_half_precision_and_nan(device):

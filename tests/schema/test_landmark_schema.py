@@ -347,3 +347,25 @@ def test_the_first_class_that_holds_a_value_counts():
     )
     values = {"m": np.array([-1, 0, 1, 2, 4, 5, np.nan])}
     assert schema.classify(values)["m"].tolist() == [2, 1, 2, 4, 4, 3, 0]
+
+
+@pytest.mark.parametrize("level", ["[{}]", "{{<<: [{}]}}", "{{a: [{}]}}"])
+def test_yaml_that_expands_without_end(tmp_path, level):
+    """Each level refers nine times to the one before: 9 ** 30 values in two kilobytes."""
+    lines = ["a0: &a0 {x: x}"]
+    lines += [f"a{n}: &a{n} {level.format(','.join([f'*a{n - 1}'] * 9))}" for n in range(1, 31)]
+    path = tmp_path / "a.yaml"
+    path.write_text("\n".join([*lines, "name: *a30", "landmarks: [{name: dot}]"]) + "\n")
+    with pytest.raises(ValueError, match=r"a\.yaml: its aliases expand to more than 100000 values"):
+        load_landmark_schema(path)
+
+
+def test_yaml_with_aliases(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "name: a\nspatial_dims: 2\nlandmarks: [&a {name: a, group: g}, {<<: *a, name: b}]\ngroups: {g: '#ff0000'}\n"
+    )
+    assert load_landmark_schema(path).names == ["a", "b"]
+    path.write_text("name: &a [*a]\n")
+    with pytest.raises(ValueError, match="expand to more than"):
+        load_landmark_schema(path)

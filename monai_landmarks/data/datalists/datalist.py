@@ -43,7 +43,7 @@ from monai_landmarks.data.images.image_files import has_spacing, relative_path
 from monai_landmarks.data.landmarks.landmark_io import read_landmark_sets
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
-from .datalist_faults import DatalistError, require_valid_datalist
+from .datalist_faults import DatalistError, is_positive, is_spacing, require_valid_datalist
 from .pairing import LandmarkCase, pair_landmarks
 from .split import fold_images, group_images, split_images
 
@@ -312,7 +312,7 @@ def load_landmark_datalist(
         NaN.
 
     Raises:
-        ValueError: if the file is not a datalist or has no such section.
+        ValueError: if the file is not a datalist or has no such section, or a spacing is not positive.
     """
     in_memory = isinstance(path, Mapping)
     with naming_file("datalist" if in_memory else path):
@@ -323,6 +323,9 @@ def load_landmark_datalist(
         if unknown:
             raise ValueError(f"no section {unknown[0]!r}; there are {sections}.")
         definition = datalist.get("landmarks", {})
+        for name in wanted:
+            for i, entry in enumerate(datalist[name]):
+                _require_spacing(entry, f"{name}[{i}]")
     folder = os.path.abspath(base_dir if base_dir is not None else "." if in_memory else Path(path).parent)
     items = []
     for entry in (entry for name in wanted for entry in datalist[name]):
@@ -422,6 +425,14 @@ def _define(sets: list[LandmarkSet], pairs: Sequence[Sequence[str]] | None) -> d
         "pairs": [list(pair) for pair in pairs],
         "coordinate_system": sets[0].coordinate_system.value if sets else CoordinateSystem.INDEX.value,
     }
+
+
+def _require_spacing(entry: Any, where: str) -> None:
+    spacing = entry.get("spacing") if isinstance(entry, Mapping) else None
+    if spacing is not None and not (is_positive(spacing) or is_spacing(spacing)):
+        raise ValueError(
+            f"{where} ({entry.get('image')}): spacing is {spacing!r}; expected positive numbers in mm, one per axis."
+        )
 
 
 def _plain(value: Any) -> Any:

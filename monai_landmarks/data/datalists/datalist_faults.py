@@ -30,8 +30,20 @@ from monai_landmarks.data.landmarks.row_faults import read_past_faults
 
 tqdm, has_tqdm = optional_import("tqdm", name="tqdm")
 
-__all__ = ["DatalistError", "check_datalist", "first_line", "index_points", "point_faults", "require_valid_datalist"]
+__all__ = [
+    "DatalistError",
+    "check_datalist",
+    "first_line",
+    "index_points",
+    "is_positive",
+    "is_spacing",
+    "name_faults",
+    "point_faults",
+    "require_valid_datalist",
+    "shape_faults",
+]
 
+_LONGEST_SIDE = 100  # in shortest sides
 _LABELED_SECTIONS = ("training", "validation")
 
 
@@ -121,6 +133,7 @@ def _read_definition(definition: Any, faults: list[str]) -> LandmarkSet | None:
         faults.append("no 'landmarks' with 'names'; expected the names of all landmarks.")
         return None
     names = definition["names"]
+    faults += name_faults(names)
     try:
         return LandmarkSet(
             names=tuple(names),
@@ -142,7 +155,7 @@ def _item_faults(
         faults.append(
             "pixel size not known: no 'spacing', and the file states none; expected [x, y] in mm (1, 1 to work in pixels)."
         )
-    elif spacing is not None and not _is_spacing(spacing):
+    elif spacing is not None and not is_spacing(spacing):
         faults.append(f"spacing is {spacing!r}; expected positive numbers in mm, one per axis.")
         spacing = None
     landmarks = None
@@ -156,17 +169,20 @@ def _item_faults(
         shape, affine = read_geometry(path, spacing)
     except Exception as error:  # readers raise exceptions of any type
         return [*faults, f"the image cannot be read: {first_line(error)}"]
+    faults += shape_faults(shape)
     if landmarks is not None:
         faults += [fault for _, fault in point_faults(landmarks, shape, affine)]
     return faults
 
 
-def _is_spacing(spacing: Any) -> bool:
-    return isinstance(spacing, Sequence) and len(spacing) in (2, 3) and all(_is_positive(value) for value in spacing)
+def is_spacing(spacing: Any) -> bool:
+    """Return whether a value is a pixel size per axis."""
+    return isinstance(spacing, Sequence) and len(spacing) in (2, 3) and all(is_positive(value) for value in spacing)
 
 
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value) and value > 0
+def is_positive(value: Any) -> bool:
+    """Return whether a value is a positive, finite number."""
+    return type(value) in (int, float) and math.isfinite(value) and value > 0
 
 
 def _is_point(point: Any) -> bool:
@@ -237,6 +253,27 @@ def point_faults(landmarks: LandmarkSet, shape: tuple[int, ...], affine: np.ndar
         )
         for name, point in zip(landmarks.names, points)
         if (point < -0.5).any() or (point > last).any()
+    ]
+
+
+def name_faults(names: Sequence[Any]) -> list[str]:
+    """Return one sentence per landmark name that MONAI would take for a reference in a configuration."""
+    return [
+        f"the name of landmark {name!r} begins with {name[0]!r}, which MONAI's configurations take for a reference or an"
+        " expression; rename it."
+        for name in names
+        if isinstance(name, str) and name.strip().startswith(("@", "$", "%"))
+    ]
+
+
+def shape_faults(shape: Sequence[int]) -> list[str]:
+    """Return what is wrong with the size of a 2-D image: nothing is left of a very narrow one when it is resized."""
+    sides = [size for size in shape if size > 1] if len(shape) > 2 else list(shape)
+    if len(sides) != 2 or max(sides) <= _LONGEST_SIDE * min(sides):
+        return []
+    return [
+        f"the image has {' x '.join(map(str, shape))} pixels; expected sides that differ by a factor of at most {_LONGEST_SIDE}."
+        " Is it a part of an image?"
     ]
 
 

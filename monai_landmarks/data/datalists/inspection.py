@@ -28,9 +28,10 @@ from monai_landmarks.data.images.image_files import has_spacing, image_suffix, r
 from monai_landmarks.data.images.image_notes import image_notes, join_notes
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.landmarks.row_faults import LandmarkRows
+from monai_landmarks.shapes import MIN_LANDMARKS, MIN_SHAPES, examine_shapes, usable_shapes
 from monai_landmarks.spaces import affine_spacing
 
-from .datalist_faults import first_line, index_points, point_faults
+from .datalist_faults import first_line, index_points, name_faults, point_faults, shape_faults
 from .pairing import LandmarkCase, Pairing, pair_landmarks
 
 _MOST_CHANNELS = 4  # of ToGrayd, with which the bundles read
@@ -53,6 +54,8 @@ class CheckedImage:
         orientation: direction of each axis, for example ``"RAS"``: toward the patient's right, anterior, superior. None
             for PNG, JPEG, BMP and TIFF, whose x runs to the right and y down.
         points: the landmarks as pixel index; None if they cannot be converted.
+        affine: index to RAS world in mm, 4x4; None if the image cannot be read.
+        warnings: what is unusual about the shape that the landmarks form, one sentence each.
     """
 
     case: LandmarkCase
@@ -62,6 +65,8 @@ class CheckedImage:
     spacing: tuple[float, ...] | None = None
     orientation: str | None = None
     points: LandmarkSet | None = None
+    affine: np.ndarray | None = None
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -73,12 +78,19 @@ class DataCheck:
         images: images with landmarks.
         faults: everything that prevents a training, one sentence each, with file and row.
         notes: unusual findings that do not prevent a training.
+        compared: number of images whose landmarks were compared with those of the others.
     """
 
     pairing: Pairing
     images: list[CheckedImage]
     faults: list[str]
     notes: list[str]
+    compared: int = 0
+
+    @property
+    def warnings(self) -> list[str]:
+        """Unusual shapes of the landmarks, which may be mistakes: one sentence each, with the image and its landmarks."""
+        return [warning for image in self.images for warning in image.warnings]
 
     @property
     def names(self) -> list[str]:
@@ -107,8 +119,15 @@ class DataCheck:
             ("coordinates", _tally(image.case.landmarks.coordinate_system.value for image in self.images)),
             ("landmarks", f"{len(self.names)}: {', '.join(self.names)}"),
             ("points", f"{points}, {count * len(self.names) - points} missing"),
+            ("shapes", self._shapes()),
         ]
         return [(heading, text) for heading, text in rows if text]
+
+    def _shapes(self) -> str:
+        if not self.compared:
+            return f"not compared; this requires {MIN_SHAPES} images with {MIN_LANDMARKS} or more landmarks"
+        unusual = sum(bool(image.warnings) for image in self.images)
+        return f"{self.compared} compared, {unusual or 'none'} of them unusual"
 
 
 def check_data(
@@ -122,11 +141,16 @@ def check_data(
     """Read images and landmarks, and find all faults before a training starts.
 
     Faults are: a file or a row that cannot be read; landmarks without image, of two images, or given twice for one
-    image; an unknown pixel size; points outside their image or of another dimension; pixels that are not finite; 2-D
+    image; names that MONAI takes for references; an unknown pixel size; points outside their image or of another dimension; pixels that are not finite; 2-D
     images together with 3-D images. Notes are: images without landmarks; landmarks that few images have, or whose names
     differ only in case or spaces; images that are the same file twice, have an unusual number of channels, or are
     constant; a pixel size that was chosen between two, or 2-D images of several pixel sizes; and images that readers put
     at different places, if their points are in mm.
+
+    Warnings name images whose landmarks form an unusual shape: two landmarks that look exchanged, landmarks far from
+    the place where the other landmarks make them expected, and shapes that are mirrored, turned, or of another size. See
+    :func:`monai_landmarks.shapes.examine_shapes`. An unusual shape can be right, so a warning does not prevent a
+    training.
 
     Args:
         images: a folder of images, or the images; see :func:`pair_landmarks`.
@@ -157,9 +181,15 @@ def check_data(
             if digest in seen:
                 notes.append(f"{case.image}: the same image as {seen[digest]}.")
             seen.setdefault(digest, case.image)
-    faults = [*pairing.faults, *([] if partial else pairing.absent), *_common_faults(checked)]
+    faults = [
+        *pairing.faults,
+        *([] if partial else pairing.absent),
+        *name_faults(pairing.names),
+        *_common_faults(checked),
+    ]
     faults += [fault for image in checked for fault in image.faults]
     result = DataCheck(pairing, checked, faults, notes)
+    _compare_shapes(result, in_pixels=spacing is not None and both == [1.0, 1.0])
     joined = [*_common_notes(result), *join_notes(geometry)]
     result.notes[:0] = [*pairing.notes, *(pairing.absent if partial else []), *joined]
     return result
@@ -174,7 +204,9 @@ def _check_image(
     except Exception as error:  # readers raise exceptions of any type
         result.faults.append(f"{case.image}: the image cannot be read: {first_line(error)}")
         return result, []
+    result.affine = affine
     result.channels, result.shape = image.shape[0], image.shape[1:]
+    result.faults += [f"{case.image}: {fault}" for fault in shape_faults(result.shape)]
     unknown = spacing is None and not has_spacing(case.image)
     if not unknown:
         result.spacing = tuple(affine_spacing(affine, len(result.shape)).tolist())
@@ -197,6 +229,33 @@ def _check_image(
     except ValueError:  # listed among the faults
         pass
     return result, notes
+
+
+def _compare_shapes(check: DataCheck, in_pixels: bool) -> None:
+    """Compare the shapes that the landmarks of the images form, and write warnings."""
+    drawn = [image for image in check.images if image.points is not None]
+    if len({image.points.spatial_dims for image in drawn if image.points is not None}) != 1:
+        return
+    names = check.names
+    points = np.stack([_in_mm(image, names) for image in drawn])
+    findings = examine_shapes(points)
+    if findings is None:
+        return
+    check.compared = int(usable_shapes(points).sum())
+    for image, finding in zip(drawn, findings):
+        if finding:
+            unit = "pixels" if in_pixels or image.spacing is None else "mm"
+            text = finding.describe(names, unit)
+            image.warnings.append(f"{image.case.image} (landmarks in {image.case.source}): {text}.")
+
+
+def _in_mm(image: CheckedImage, names: Sequence[str]) -> np.ndarray:
+    """Return the points (N, D) of an image in mm: of a volume in RAS, of a 2-D image along its axes."""
+    assert image.points is not None and image.affine is not None
+    landmarks = image.points.reorder(names)
+    if landmarks.spatial_dims == 3:
+        return landmarks.to_world(image.affine).points
+    return landmarks.points * affine_spacing(image.affine, 2)
 
 
 def _digest(image: Path) -> bytes:

@@ -21,11 +21,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from monai_landmarks.data.files.csv_rows import TableRows, cell_text
-from monai_landmarks.data.files.safe_files import naming_file, open_text
+from monai_landmarks.data.files.safe_files import naming_file, open_text, path_fault, printable
 from monai_landmarks.data.images.image_files import image_stem
 from monai_landmarks.data.images.image_folder import find_images, image_name
 from monai_landmarks.data.images.name_index import NameIndex
-from monai_landmarks.data.landmarks.landmark_io import find_landmark_files, landmark_suffix
+from monai_landmarks.data.landmarks.landmark_io import find_foreign_files, find_landmark_files, landmark_suffix
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet, join_landmark_sets
 from monai_landmarks.data.landmarks.row_faults import LandmarkRows, read_past_faults
 
@@ -123,12 +123,14 @@ def pair_landmarks(
     """
     root = Path(images) if isinstance(images, (str, os.PathLike)) else None
     found = find_images(images)
-    by_name = {image_name(file, root): file for file in found}
+    # an image whose name or kind cannot be used is left out; one whose content is at fault is kept, and checked
+    left_out = {file: fault for file in found if (fault := path_fault(file, root or file.parent))}
+    by_name = {image_name(file, root): file for file in found if file not in left_out}
     landmarks = Path(landmarks)
     pairs = _Pairs(by_name, root, landmarks)
     sources, are_of_one = _sources(landmarks, pairs.faults)
     for source, called in sources.items():
-        sets, faults = read_past_faults(source, coordinate_system)
+        sets, faults = read_past_faults(source, coordinate_system, pairs.find_image)
         pairs.faults += faults
         for key, landmark_set in sets.items():
             of_one = key is None or (are_of_one and len(sets) == 1)
@@ -143,7 +145,7 @@ def pair_landmarks(
         unlabeled=[file for name, file in by_name.items() if name not in pairs.cases],
         absent=pairs.absent,
         faults=pairs.faults,
-        notes=pairs.notes,
+        notes=[*(f"{printable(file)}: is left out: {fault}" for file, fault in left_out.items()), *pairs.notes],
     )
 
 
@@ -165,6 +167,11 @@ class _Pairs:
     def rows_of(self, source: Path) -> LandmarkRows:
         """Return the rows of a landmark file."""
         return self._rows.setdefault(source, LandmarkRows(source))
+
+    def find_image(self, name: str) -> Path | None:
+        """Return the only image with a name."""
+        found = self._index.find(name)
+        return self._images[found[0]] if len(found) == 1 else None
 
     def add(self, case: LandmarkCase) -> None:
         """Add landmarks to the image that their file or table names."""
@@ -275,7 +282,7 @@ def _sources(landmarks: Path, faults: list[str]) -> tuple[dict[Path, str], bool]
     if landmarks.is_dir():
         found = find_landmark_files(landmarks)
         if not found:
-            raise ValueError(f"{landmarks}: no landmark file in it.")
+            raise ValueError("\n".join([f"{landmarks}: no landmark file in it.", *find_foreign_files(landmarks)]))
         return {file: file.relative_to(landmarks).as_posix()[: -len(suffix)] for file, suffix in found.items()}, True
     listed = _listed(landmarks)
     if listed is None:

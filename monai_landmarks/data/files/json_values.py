@@ -18,7 +18,7 @@ import math
 import reprlib
 from typing import Any
 
-__all__ = ["is_number", "load_json", "read_coordinates", "short"]
+__all__ = ["is_number", "load_json", "read_coordinates", "read_position", "short"]
 
 
 def load_json(text: str) -> Any:
@@ -58,6 +58,30 @@ def read_coordinates(value: Any, dims: int, where: str) -> list[float]:
     if not isinstance(value, list) or len(value) != dims or not all(is_number(part) for part in value):
         raise ValueError(f"{where} is {short(value)}; expected {dims} numbers.")
     return [float(part) for part in value]
+
+
+def read_position(value: Any, dims: int, where: str) -> list[float]:
+    """Return a JSON list of ``dims`` numbers as coordinates; nothing, null or NaN instead of all numbers gives NaN.
+
+    Args:
+        value: the JSON value.
+        dims: number of coordinates.
+        where: place in the file, for errors.
+
+    Raises:
+        ValueError: if the value is anything else, for example if only some of its numbers are null.
+    """
+    if (
+        value is None
+        or value in ("", [])
+        or (isinstance(value, list) and len(value) == dims and all(map(_is_no_number, value)))
+    ):
+        return [math.nan] * dims
+    return read_coordinates(value, dims, where)
+
+
+def _is_no_number(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def short(value: Any) -> str:

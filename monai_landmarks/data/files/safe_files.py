@@ -21,9 +21,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-__all__ = ["atomic_write", "naming_file", "open_text", "read_lines", "read_text"]
+__all__ = ["atomic_write", "naming_file", "open_text", "path_fault", "printable", "read_lines", "read_text"]
 
 _MAX_MESSAGE = 1000
+_LONGEST_NAME = 230  # bytes; file systems allow 255, and names of results add a suffix and while being written a prefix
+_LONGEST_END = 40  # characters
 
 
 @contextmanager
@@ -43,7 +45,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}_{path.name}")
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}_{path.name[-_LONGEST_END:]}")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -89,6 +91,34 @@ def open_text(path: str | os.PathLike) -> TextIO:
     with open(path, "rb") as file:
         start = file.read(4)
     return open(path, encoding=next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8-sig"))
+
+
+def path_fault(path: str | os.PathLike, folder: str | os.PathLike = "") -> str:
+    """Return why a file found in a folder cannot be used by its name or kind; empty if it can.
+
+    A pipe or a device would be waited for. Names that are not UTF-8 cannot be written into tables and datalists, and the
+    names of results are longer than that of their image.
+
+    Args:
+        path: the file, or a folder that stands for one.
+        folder: folder in which it was found. Its own name is not looked at.
+    """
+    found = os.path.relpath(path, folder) if folder else os.path.basename(path)
+    if printable(found) != found:
+        return "the name is not UTF-8 text; rename the file."
+    length = max(len(os.fsencode(part)) for part in Path(found).parts or ("",))
+    if length > _LONGEST_NAME:
+        return f"the name has {length} bytes, and those of its results would be too long; rename it to {_LONGEST_NAME} or fewer."
+    if not os.path.exists(path):
+        return "there is no such file; it may be a link whose target was removed."
+    if not (os.path.isfile(path) or os.path.isdir(path)):
+        return "not a file, but a pipe, socket or device."
+    return ""
+
+
+def printable(path: str | os.PathLike) -> str:
+    """Return a path as text that can be printed and written; bytes that are not UTF-8 become escapes such as ``\\xe9``."""
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 
 def _wrong_encoding(path: Path) -> str:

@@ -23,6 +23,8 @@ from typing import NamedTuple
 import numpy as np
 from monai.utils import optional_import
 
+from monai_landmarks.data.files.safe_files import printable
+
 from .image_files import image_suffix
 
 __all__ = ["DicomImage", "find_dicom_images", "is_dicom"]
@@ -63,7 +65,7 @@ def find_dicom_images(folder: str | os.PathLike) -> list[DicomImage]:
     folder = Path(folder)
     for place in sorted({folder, *(path for path in folder.rglob("*") if path.is_dir())}):
         files = [path for path in sorted(place.iterdir()) if is_dicom(path)]
-        series = _series(place) if has_itk and len(files) > 1 else []
+        series = _series(place) if has_itk and len(files) > 1 and printable(place) == str(place) else []
         volumes = [slices for slices in series if _are_slices(slices)]
         if volumes:
             held = {Path(file).name for slices in series for file in slices}

@@ -87,6 +87,7 @@ def read_image(
         pixel (x, y) is at LPS (spacing x * x, spacing y * y, 0), as in ITK and 3D Slicer. For NIfTI, see
         :func:`~monai_landmarks.data.images.nifti_world.nifti_world`.
     """
+    _require_file(path)
     image = _loader()(os.fspath(path))
     if is_picture(path):
         return np.asarray(image), picture_affine(spacing)
@@ -113,6 +114,7 @@ def read_header(path: str | os.PathLike, spacing: Sequence[float] | None = None)
         ValueError: if the image cannot be read.
     """
     try:
+        _require_file(path)
         if _is_nifti(path):
             image: Any = nib.load(path)
             if len(image.shape) == 3:
@@ -164,6 +166,12 @@ def relative_path(path: str | os.PathLike, folder: str | os.PathLike | None) -> 
 
 def _is_nifti(path: str | os.PathLike) -> bool:
     return Path(path).name.lower().endswith((".nii.gz", ".nii"))
+
+
+def _require_file(path: str | os.PathLike) -> None:
+    """Raise ValueError for a pipe or a device, for whose content a reader would wait."""
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise ValueError("not a file, but a pipe, socket or device.")
 
 
 @cache

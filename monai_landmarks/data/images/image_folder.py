@@ -18,6 +18,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from monai_landmarks.data.files.safe_files import path_fault, printable
+
 from .dicom_series import find_dicom_images
 from .image_files import IMAGE_SUFFIXES, has_spacing, image_suffix
 
@@ -36,7 +38,8 @@ def image_folder_items(images: str | os.PathLike, spacing: float | list[float] |
 
     Returns:
         one dictionary per image with ``image``, its absolute path, and ``spacing`` if it is given and needed. A folder
-        of DICOM files that form no volume also has ``unreadable``, the reason;
+        of DICOM files that form no volume, and a file whose name or kind cannot be used, also has ``unreadable``, the
+        reason;
         :class:`~monai_landmarks.data.ReadableDataLoader` leaves it out.
 
     Raises:
@@ -46,10 +49,10 @@ def image_folder_items(images: str | os.PathLike, spacing: float | list[float] |
     items: list[dict[str, Any]] = []
     for path, fault in found.items():
         items.append({"image": os.path.abspath(path)})
-        if spacing is not None and not has_spacing(path):
-            items[-1]["spacing"] = spacing
         if fault:
-            items[-1]["unreadable"] = fault
+            items[-1] = {"image": printable(os.path.abspath(path)), "unreadable": fault}
+        elif spacing is not None and not has_spacing(path):
+            items[-1]["spacing"] = spacing
     return items
 
 
@@ -79,14 +82,20 @@ def find_images(images: str | os.PathLike | Iterable[str | os.PathLike]) -> dict
 def list_images(folder: str | os.PathLike) -> dict[Path, str]:
     """Find the images of a folder like :func:`find_images`, but accept a folder without images.
 
+    A file whose name or kind cannot be used has a reason, see :func:`~monai_landmarks.data.files.safe_files.path_fault`.
+
     Images are files with the suffix of an image format, DICOM files without suffix, and folders of DICOM slices; see
     :func:`~monai_landmarks.data.images.dicom_series.find_dicom_images`.
     """
-    found = {image.path: image.fault for image in find_dicom_images(folder)}
+    found = {image.path: path_fault(image.path, folder) or image.fault for image in find_dicom_images(folder)}
     for file in Path(folder).rglob("*"):
-        if image_suffix(file) not in ("", ".dcm") and not file.name.startswith("."):
-            found[file] = ""
+        if image_suffix(file) and not file.name.startswith(".") and (image_suffix(file) != ".dcm" or _is_special(file)):
+            found[file] = path_fault(file, folder)
     return dict(sorted(found.items()))
+
+
+def _is_special(path: Path) -> bool:
+    return not (path.is_file() or path.is_dir())
 
 
 def image_name(image: Path, folder: Path | None) -> str:

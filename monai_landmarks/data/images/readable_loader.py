@@ -22,6 +22,8 @@ from monai.data import list_data_collate
 from monai.utils import CommonKeys
 from torch.utils.data import DataLoader, Dataset
 
+from monai_landmarks.data.files.safe_files import printable
+
 __all__ = ["ReadableDataLoader", "UnreadableImage"]
 
 logger = logging.getLogger(__name__)
@@ -143,11 +145,14 @@ class _Attempts(Dataset):
         return data[index] if data is not None and isinstance(data[index], dict) else {}
 
     def _name(self, index: int) -> str:
-        return str(self._item(index).get(self.image_key, f"item {index}"))
+        return printable(str(self._item(index).get(self.image_key, f"item {index}")))
 
 
 def _reason(error: BaseException) -> str:
     """Return the first line of the error that a transform raised, without MONAI's own message around it."""
     while str(error).startswith(_WRAPPER) and error.__cause__ is not None:
         error = error.__cause__
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    if reason.startswith("Input and output sizes should be greater than 0"):  # of torch, from MONAI's Resize
+        return f"the image is too narrow to be resized ({reason})."
+    return reason

@@ -153,7 +153,12 @@ def convert_landmarks(
             # VerSe files can only be read with their image
             image = known.find(_image_names(stem), alone=len(files) == 1)
             sets = read_landmark_sets(
-                path, format=source_format, names=names, image=image, coordinate_system=source_coordinate_system
+                path,
+                format=source_format,
+                names=names,
+                image=image,
+                coordinate_system=source_coordinate_system,
+                find_image=lambda name: known.find(_image_names(name), alone=False),
             )
             alone = len(files) == len(sets) == 1
             for name, landmarks in sets.items():

@@ -21,6 +21,8 @@ format             suffix                          what
 ``elastix``        ``.pts``, ``.txt``              points of elastix and transformix
 ``labelme``        ``.json``                       points drawn in LabelMe
 ``coco``           ``.json``                       COCO keypoints of many images
+``labelstudio``    ``.json``                       keypoints of Label Studio; read only
+``tps``            ``.tps``                        points of tpsDig; requires the images; read only
 ``verse``          ``.json``                       vertebra centroids of VerSe; requires the image
 ``napari``         ``.csv``                        points layer of napari
 ``payer``          ``.csv``                        wide table of many images without header, as in Payer's projects
@@ -57,6 +59,8 @@ from monai_landmarks.data.landmarks.formats.afids import is_afids, read_afids, w
 from monai_landmarks.data.landmarks.formats.coco import is_coco, read_coco, write_coco
 from monai_landmarks.data.landmarks.formats.csv_format import read_csv_table, write_csv, write_csv_table
 from monai_landmarks.data.landmarks.formats.elastix import is_elastix, read_elastix, write_elastix
+from monai_landmarks.data.landmarks.formats.foreign import foreign_file
+from monai_landmarks.data.landmarks.formats.label_studio import is_label_studio, read_label_studio
 from monai_landmarks.data.landmarks.formats.labelme import is_labelme, read_labelme, write_labelme
 from monai_landmarks.data.landmarks.formats.mml import read_mml
 from monai_landmarks.data.landmarks.formats.napari import is_napari, read_napari, write_napari
@@ -71,11 +75,13 @@ from monai_landmarks.data.landmarks.formats.npz import read_npz, write_npz
 from monai_landmarks.data.landmarks.formats.payer import is_payer, read_payer, write_payer
 from monai_landmarks.data.landmarks.formats.slicer_fcsv import read_fcsv, write_fcsv
 from monai_landmarks.data.landmarks.formats.slicer_markups import is_markups, read_markups, write_markups
+from monai_landmarks.data.landmarks.formats.tps import read_tps
 
 from .landmark_set import CoordinateSystem, LandmarkSet
 
 __all__ = [
     "LandmarkFormat",
+    "find_foreign_files",
     "find_landmark_files",
     "format_to_read",
     "format_to_write",
@@ -111,6 +117,7 @@ class LandmarkFormat(NamedTuple):
     supersedes: tuple[str, ...]
 
 
+_FOREIGN_SUFFIXES = (".json", ".xml", ".csv", ".txt", ".vtk")
 _MOST_TEXT = 1 << 20  # characters
 _FORMATS: dict[tuple[str, str], LandmarkFormat] = {}
 
@@ -131,8 +138,8 @@ def register_format(
 ) -> None:
     """Register the functions that read and write files with a suffix.
 
-    A function receives those of the options ``names``, ``image``, ``images``, ``coordinate_system``, ``row_faults`` and
-    ``form`` (of :func:`read_landmark_sets` and related functions) that it has a parameter for.
+    A function receives those of the options ``names``, ``image``, ``images``, ``coordinate_system``, ``row_faults``,
+    ``find_image`` and ``form`` (of :func:`read_landmark_sets` and related functions) that it has a parameter for.
 
     Args:
         suffix: suffix in any case, for example ``".csv"``, ``".mrk.json"`` or ``"_label.npy"``. If several suffixes fit
@@ -231,6 +238,12 @@ def find_landmark_files(root_dir: str | os.PathLike, format: str | None = None) 
     return {path: suffix for path in files if (suffix := landmark_suffix(path)) and _may_be_landmarks(path, suffix)}
 
 
+def find_foreign_files(root_dir: str | os.PathLike) -> list[str]:
+    """Return one sentence per file of a folder that holds annotations of a program whose files are not read."""
+    files = [path for path in sorted(Path(root_dir).rglob("*")) if path.suffix.lower() in _FOREIGN_SUFFIXES]
+    return [f"{path}: {what}" for path in files if (what := _foreign(path))]
+
+
 def read_landmarks(
     path: str | os.PathLike,
     *,
@@ -269,6 +282,7 @@ def read_landmark_sets(
     image: str | os.PathLike | None = None,
     coordinate_system: CoordinateSystem | str | None = None,
     row_faults: list[str] | None = None,
+    find_image: Callable[[str], Path | None] | None = None,
 ) -> dict[str | None, LandmarkSet]:
     """Read a file of one image or of many images.
 
@@ -280,6 +294,8 @@ def read_landmark_sets(
         coordinate_system: coordinate system of a file that does not state its own. A file that states another one is an
             error.
         row_faults: gets one sentence per faulty row of a CSV; such a row is left out. By default the first is an error.
+        find_image: returns the image file with a name that the file states, or None. Required by tables whose points
+            depend on the size of their images.
 
     Returns:
         the landmark set of each image, in the order of the file. The key is None if the file names no image.
@@ -294,7 +310,15 @@ def read_landmark_sets(
     if reader is None:
         raise ValueError(f"{os.fspath(path)}: this format can be written, but not read.")
     with naming_file(path):
-        result = _call(reader, Path(path), names=names, image=image, coordinate_system=asked, row_faults=row_faults)
+        result = _call(
+            reader,
+            Path(path),
+            names=names,
+            image=image,
+            coordinate_system=asked,
+            row_faults=row_faults,
+            find_image=find_image,
+        )
         sets: dict[str | None, LandmarkSet] = {None: result} if isinstance(result, LandmarkSet) else dict(result)
         others = {landmark_set.coordinate_system.value for landmark_set in sets.values()} - {asked and asked.value}
         if asked is not None and others:
@@ -433,6 +457,8 @@ def format_to_read(path: str | os.PathLike, name: str | None = None) -> Landmark
             if usual is None:
                 raise
             return usual
+        if what := foreign_file(content):
+            raise ValueError(what)
         fitting = [known for known in candidates if known.fits is not None and known.fits(content)]
         superseded = {name for known in fitting for name in known.supersedes}
         fitting = [known for known in fitting if known.name not in superseded]
@@ -464,9 +490,19 @@ def format_to_write(path: str | os.PathLike, name: str | None = None) -> Landmar
 def _sharing(path: str | os.PathLike) -> list[LandmarkFormat]:
     suffix = landmark_suffix(path)
     if suffix is None:
+        if what := _foreign(Path(path)):
+            raise ValueError(f"{os.fspath(path)}: {what}")
         suffixes = sorted({known.suffix for known in _FORMATS.values() if not known.only_named})
         raise ValueError(f"{os.fspath(path)}: no landmark format has this suffix; known are {suffixes}.")
     return [known for known in _FORMATS.values() if known.suffix == suffix and not known.only_named]
+
+
+def _foreign(path: Path) -> str:
+    """Return what a file of another program is; empty if it is not known, or is no text."""
+    try:
+        return foreign_file(_content(path)) if path.is_file() else ""
+    except (OSError, ValueError):
+        return ""
 
 
 def _content(path: Path) -> Any:
@@ -497,7 +533,7 @@ def _may_be_landmarks(path: Path, suffix: str) -> bool:
         content = _content(path)
     except ValueError:
         return suffix.endswith(".json")  # the reader will state what is wrong
-    return any(known.fits is not None and known.fits(content) for known in candidates)
+    return not foreign_file(content) and any(known.fits is not None and known.fits(content) for known in candidates)
 
 
 register_format(".csv", None, write_csv, table_reader=read_csv_table, table_writer=write_csv_table)
@@ -517,6 +553,8 @@ register_format(
     fits=is_voxel_table,
     space="index",
 )
+register_format(".json", name="labelstudio", table_reader=read_label_studio, fits=is_label_studio, space="index")
+register_format(".tps", table_reader=read_tps, name="tps")
 register_format(".fcsv", read_fcsv, write_fcsv, space="world")
 register_format(".fcsv", read_afids, write_afids, name="afids", fits=is_afids, space="world")
 register_format(".pts", read_elastix, write_elastix, name="elastix", space="world")

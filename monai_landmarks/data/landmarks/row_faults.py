@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from monai_landmarks.data.files.csv_rows import TableRows, cell_text
@@ -28,13 +29,16 @@ _MOST_FAULTS = 50
 
 
 def read_past_faults(
-    path: str | os.PathLike, coordinate_system: CoordinateSystem | str | None = None
+    path: str | os.PathLike,
+    coordinate_system: CoordinateSystem | str | None = None,
+    find_image: Callable[[str], Path | None] | None = None,
 ) -> tuple[dict[str | None, LandmarkSet], list[str]]:
     """Read a landmark file, and continue after a faulty row of a CSV.
 
     Args:
         path: a file of one image or of many images, in any registered format.
         coordinate_system: coordinate system of a file that does not state its own.
+        find_image: returns the image file with a name, for tables whose points depend on the size of their images.
 
     Returns:
         the landmark set of each image, as in
@@ -43,7 +47,7 @@ def read_past_faults(
     """
     faults: list[str] = []
     try:
-        sets = read_landmark_sets(path, coordinate_system=coordinate_system, row_faults=faults)
+        sets = read_landmark_sets(path, coordinate_system=coordinate_system, row_faults=faults, find_image=find_image)
     except (OSError, ValueError) as error:
         return {}, [*_listed(path, faults), _sentence(error)]
     if len(faults) > _MOST_FAULTS:

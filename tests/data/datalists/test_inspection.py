@@ -210,3 +210,46 @@ def test_no_image_has_landmarks(pictures):
     (pictures / "other.csv").write_text("image,landmark,x,y\nelsewhere,a,1,2\n")
     check = check_data(pictures / "images", pictures / "other.csv", spacing=1)
     assert check.images == [] and "no image has landmarks." in check.faults and check.counts() == {}
+
+
+def test_unusual_shapes_are_warnings(tmp_path):
+    """Among ten pictures: two landmarks exchanged in one, one upside down with its points. Nine alone would not do."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    mean = np.array([[20, 30], [70, 25], [60, 80], [35, 60], [45, 15]])
+    rows = ["image,landmark,x,y"]
+    for i in range(10):
+        Image.fromarray(rng.integers(0, 255, (100, 100)).astype(np.uint8)).save(folder / f"{i}.png")
+        points = mean + rng.normal(0, 1, mean.shape)
+        points = points[[1, 0, 2, 3, 4]] if i == 3 else 99 - points if i == 6 else points
+        rows += [f"{i},{name},{x},{y}" for name, (x, y) in zip("abcde", points)]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    check = check_data(folder, tmp_path / "t.csv", spacing=0.5)
+    assert check.faults == [] and check.notes == []
+    exchanged, turned = check.warnings
+    assert exchanged == (
+        f"{folder / '3.png'} (landmarks in {tmp_path / 't.csv'}): landmarks 'a' and 'b' look exchanged."
+    )
+    assert turned.startswith(f"{folder / '6.png'} ") and "the landmarks are turned by 1" in turned
+    assert dict(check.summary())["shapes"] == "10 compared, 2 of them unusual"
+    assert [bool(image.warnings) for image in check.images] == [i in (3, 6) for i in range(10)]
+    few = [folder / f"{i}.png" for i in range(7)]
+    small = check_data(few, tmp_path / "t.csv", spacing=0.5, partial=True)
+    assert small.warnings == [] and dict(small.summary())["shapes"].startswith("not compared; this requires 8 images")
+
+
+def test_shapes_of_volumes_are_compared_in_world_coordinates(tmp_path):
+    """Volumes stored in different orientations: the points in the world are alike, and only the mirrored set is named."""
+    (tmp_path / "images").mkdir()
+    rng = np.random.default_rng(1)
+    mean = np.array([[10.0, 12, 14], [30, 8, 20], [18, 34, 9], [25, 25, 36], [8, 20, 30]])
+    for i in range(9):
+        flip = np.diag([-1.0 if i % 2 else 1.0, 1, 1, 1])
+        flip[0, 3] = 40 if i % 2 else 0
+        nib.save(nib.Nifti1Image(rng.random((41, 41, 41)).astype(np.float32), flip), tmp_path / f"images/{i}.nii.gz")
+        points = mean + rng.normal(0, 0.5, mean.shape)
+        points = points * [-1, 1, 1] + [40, 0, 0] if i == 4 else points
+        write_landmarks(tmp_path / f"points/{i}.mrk.json", LandmarkSet(tuple("abcde"), points))
+    [warning] = check_data(tmp_path / "images", tmp_path / "points").warnings
+    assert "4.nii.gz" in warning and "a mirror image of those of other images" in warning

@@ -128,7 +128,7 @@ def test_point_list_without_points(tmp_path, nodes):
         (markups(control_point("a", [1, 2])), r"controlPoints\[0\] \('a'\): position is \[1, 2\]; expected 3"),
         (markups(control_point("a", [1, 2, "3"])), "expected 3 numbers"),
         (markups(control_point("a", [1, 2, NAN])), "expected 3 numbers"),
-        (markups(control_point("a", "")), "position is ''; expected 3 numbers"),
+        (markups(control_point("a", "b")), "position is 'b'; expected 3 numbers"),
         (markups(control_point("", [1, 2, 3])), "no label"),
         (markups(control_point("a", [1, 2, 3], "maybe")), "positionStatus is 'maybe'; expected"),
         (markups(*[control_point("a", [1, 2, 3])] * 2), r"more than once: \['a'\]"),

@@ -12,7 +12,8 @@
 """COCO keypoints (``.json``, one file of many images).
 
 Keypoints are read as pixel index, with whole numbers at pixel centers, as in COCO's own annotations. A keypoint with
-visibility 0 is a missing landmark; 1 (labeled, hidden) and 2 (labeled, visible) are both present. See
+visibility 0 is a missing landmark; 1 (labeled, hidden) and 2 (labeled, visible) are both present. In an annotation whose
+list of keypoints is empty, all landmarks are missing. See
 https://cocodataset.org/#format-data.
 """
 
@@ -28,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_landmarks.data.files.json_values import load_json, read_coordinates, short
+from monai_landmarks.data.files.json_values import load_json, read_position, short
 from monai_landmarks.data.files.safe_files import read_text
 from monai_landmarks.data.images.image_files import read_header
 from monai_landmarks.data.landmarks.landmark_set import LandmarkSet
@@ -188,10 +189,14 @@ def _look_up(annotation: Any, key: str, table: Mapping[int | str, Any], where: s
 
 
 def _read_keypoints(value: Any, names: list[str], where: str) -> list[list[float]]:
-    flat = read_coordinates(value, 3 * len(names), f"{where}: keypoints")
+    if value in (None, []):
+        return [[np.nan, np.nan] for _ in names]
+    if not isinstance(value, list) or len(value) != 3 * len(names):
+        raise ValueError(f"{where}: keypoints is {short(value)}; expected {3 * len(names)} numbers.")
     result = []
-    for name, x, y, visibility in zip(names, flat[::3], flat[1::3], flat[2::3]):
-        if visibility not in (0, 1, 2):
-            raise ValueError(f"{where}: the visibility of {name!r} is {visibility:g}; expected 0, 1 or 2.")
-        result.append([x, y] if visibility != _ABSENT else [np.nan, np.nan])
+    for name, x, y, visibility in zip(names, value[::3], value[1::3], value[2::3]):
+        if type(visibility) not in (int, float) or visibility not in (0, 1, 2):
+            raise ValueError(f"{where}: the visibility of {name!r} is {short(visibility)}; expected 0, 1 or 2.")
+        point = read_position([x, y], 2, f"{where}: keypoint {name!r}")
+        result.append(point if visibility != _ABSENT else [np.nan, np.nan])
     return result

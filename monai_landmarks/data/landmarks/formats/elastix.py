@@ -21,12 +21,16 @@
 The first word is ``point`` for world points (mm in LPS, as in ITK) or ``index`` for pixel index, which is also the
 default without this word. The second is the number of points. The file has no names; the order identifies the points.
 
+``outputpoints.txt``, which transformix writes, has one line per point, with ``; OutputPoint = [ 10.5 20.5 ]`` among other
+entries. This is the transformed point in the world, and it is the one that is read.
+
 References:
     Manual of elastix, section 4.2; ``itkTransformixInputPointFileReader``
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,16 +41,22 @@ from monai_landmarks.data.files.safe_files import read_lines
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
 from .common import names_or_numbers, present_points
+from .foreign import foreign_file
 
 __all__ = ["is_elastix", "read_elastix", "write_elastix"]
 
+_OUTPUT = re.compile(r"Point\s+(\d+)\s*;.*OutputPoint\s*=\s*\[([^\]]*)\]")
 _SYSTEMS = {"point": CoordinateSystem.LPS, "index": CoordinateSystem.INDEX}
 
 
 def is_elastix(text: str) -> bool:
     """Return whether text begins like a point file: with ``point``, ``index``, or only the number of points."""
     first = text.lstrip().partition("\n")[0].split()
-    return bool(first) and (first[0] in _SYSTEMS or (len(first) == 1 and first[0].isdecimal()))
+    return (
+        bool(_OUTPUT.match(text.lstrip()))
+        or bool(first)
+        and (first[0] in _SYSTEMS or (len(first) == 1 and first[0].isdecimal()))
+    )
 
 
 def read_elastix(path: Path, names: Sequence[str] | None = None) -> LandmarkSet:
@@ -59,8 +69,14 @@ def read_elastix(path: Path, names: Sequence[str] | None = None) -> LandmarkSet:
     Raises:
         ValueError: if the file is malformed, with the line, or the number of points differs from the stated one.
     """
-    rows = [(number, line.split()) for number, line in enumerate(read_lines(path), 1) if line.strip()]
-    system, count, body = _split_header(rows)
+    lines = [(number, line) for number, line in enumerate(read_lines(path), 1) if line.strip()]
+    if lines and _OUTPUT.match(lines[0][1].strip()):
+        body = [(number, _output_point(number, line)) for number, line in lines]
+        system, count = CoordinateSystem.LPS, len(body)
+    else:
+        if what := foreign_file("".join(line for _, line in lines[:3])):
+            raise ValueError(what)
+        system, count, body = _split_header([(number, line.split()) for number, line in lines])
     dims = len(body[0][1]) if body else 3
     points = []
     for number, cells in body:
@@ -91,6 +107,15 @@ def write_elastix(path: Path, landmark_set: LandmarkSet) -> None:
         )
     lines = [word, str(len(points)), *(" ".join(format_number(value) for value in point) for point in points)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _output_point(number: int, line: str) -> list[str]:
+    found = _OUTPUT.match(line.strip())
+    if not found:
+        raise ValueError(
+            f"line {number}: {line.strip()[:80]!r}; expected 'Point', its number and 'OutputPoint = [ ... ]'."
+        )
+    return found.group(2).split()
 
 
 def _split_header(rows: list[tuple[int, list[str]]]) -> tuple[CoordinateSystem, int, list[tuple[int, list[str]]]]:

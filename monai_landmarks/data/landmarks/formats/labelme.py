@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_landmarks.data.files.json_values import load_json, read_coordinates
+from monai_landmarks.data.files.json_values import load_json, read_position
 from monai_landmarks.data.files.safe_files import read_text
 from monai_landmarks.data.images.image_files import read_header, relative_path
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
@@ -43,7 +43,7 @@ def is_labelme(content: Any) -> bool:
 
 
 def read_labelme(path: Path) -> LandmarkSet:
-    """Read the points of a LabelMe file. Polygons and other shapes are ignored.
+    """Read the points of a LabelMe file. Polygons and other shapes are ignored. A point without position is missing.
 
     The name of a landmark is the label of its shape. If the shape is in a group, ``_`` and the group follow; thus equal
     labels on several vertebrae become distinct.
@@ -59,17 +59,19 @@ def read_labelme(path: Path) -> LandmarkSet:
     for i, shape in enumerate(content["shapes"]):
         if not isinstance(shape, dict):
             raise ValueError(f"shapes[{i}] is not an object; expected a shape with 'label' and 'points'.")
-        if shape.get("shape_type") != "point":
+        drawn = shape.get("points")
+        # old versions write no type; LabelMe then draws a polygon, which has more than one point
+        has_one = isinstance(drawn, list) and len(drawn) == 1
+        if shape.get("shape_type") != "point" and not (shape.get("shape_type") is None and has_one):
             continue
         name = _read_name(shape, f"shapes[{i}]")
         if name in points:
             raise ValueError(
                 f"shapes[{i}]: landmark {name!r} is in the file already; expected distinct labels or groups."
             )
-        drawn = shape.get("points")
-        if not isinstance(drawn, list) or len(drawn) != 1:
+        if drawn is not None and (not isinstance(drawn, list) or len(drawn) > 1):
             raise ValueError(f"shapes[{i}] ({name!r}): expected 'points' to hold one point.")
-        points[name] = read_coordinates(drawn[0], 2, f"shapes[{i}] ({name!r}): the point")
+        points[name] = read_position(drawn[0] if drawn else None, 2, f"shapes[{i}] ({name!r}): the point")
     if content["shapes"] and not points:
         types = sorted({str(shape.get("shape_type"))[:20] for shape in content["shapes"]})
         raise ValueError(f"holds shapes of type {types}, but no point; expected shape_type 'point'.")

@@ -34,7 +34,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from monai_landmarks.data.files.json_values import load_json, read_coordinates, short
+from monai_landmarks.data.files.json_values import load_json, read_position, short
 from monai_landmarks.data.files.safe_files import atomic_write, naming_file, read_text
 from monai_landmarks.data.images.image_files import read_header
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
@@ -138,7 +138,7 @@ def read_voxel_table(path: Path) -> dict[str, LandmarkSet]:
     for case, name, _ in given:
         points[case][name] = [np.nan] * dims
     for case, name, value in there:
-        points[case][name] = read_coordinates(value, dims, f"{short(case)}: {short(name)}")
+        points[case][name] = read_position(value, dims, f"{short(case)}: {short(name)}")
     return sets_of_images(points, dims)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_landmarks.data.files.json_values import load_json, read_coordinates, short
+from monai_landmarks.data.files.json_values import load_json, read_position, short
 from monai_landmarks.data.files.safe_files import read_text
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
@@ -49,7 +49,7 @@ def read_markups(path: Path) -> LandmarkSet:
     """Read the point lists of a markups file as one landmark set.
 
     Points are 3-D; :meth:`LandmarkSet.with_spatial_dims` converts them to 2-D. A point whose ``positionStatus`` is not
-    ``defined`` is missing. Several point lists are joined. Points of other nodes (lines, curves, ROIs) are ignored. A
+    ``defined`` is missing, and so is one whose position is blank, null or NaN. Several point lists are joined. Points of other nodes (lines, curves, ROIs) are ignored. A
     point list without points gives a landmark set without landmarks.
 
     Raises:
@@ -163,4 +163,4 @@ def _read_point(point: Any, where: str) -> tuple[str, np.ndarray, str]:
         return label, np.full(3, np.nan), description
     if status != "defined":
         raise ValueError(f"{where} ({label!r}): positionStatus is {short(status)}; expected 'defined' or 'undefined'.")
-    return label, np.array(read_coordinates(point["position"], 3, f"{where} ({label!r}): position")), description
+    return label, np.array(read_position(point["position"], 3, f"{where} ({label!r}): position")), description
