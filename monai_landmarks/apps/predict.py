@@ -67,8 +67,8 @@ def predict(bundle: Path, images: Path, out: Path, formats: tuple[PredictionForm
     """Find the landmarks of IMAGES with a trained BUNDLE. No ground truth is needed.
 
     IMAGES is a folder, a file, or the folder of a DICOM series. The table predictions.csv has all points in the
-    coordinates of their image, with scores and uncertainty. An image that cannot be read is reported, and the other
-    images are predicted.
+    coordinates of their image, with scores and uncertainty. An image that cannot be read, or that has voxels that are
+    NaN or infinite, is reported, and the other images are predicted.
 
     The configuration of a MONAI bundle can run any Python code. Use only bundles from sources that you trust. Files of
     weights cannot run code, because they are loaded with weights_only.
@@ -84,5 +84,5 @@ def predict(bundle: Path, images: Path, out: Path, formats: tuple[PredictionForm
         click.echo(f"note: {note}", err=True)
     if result.unreadable:
         lines = [f"  - {image}: {reason}" for image, reason in result.unreadable]
-        click.echo("\n".join([f"\nimages that cannot be read ({len(lines)}):", *lines]), err=True)
+        click.echo("\n".join([f"\nimages that cannot be predicted ({len(lines)}):", *lines]), err=True)
         sys.exit(1)

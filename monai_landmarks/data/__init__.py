@@ -42,6 +42,7 @@ from .datasets.phantom import hand_phantom, spine_phantom, write_hand_phantom, w
 from .datasets.public_dataset import PublicDataset
 from .datasets.verse import VERSE_LANDMARKS, verse_datalist
 from .files.safe_files import atomic_write
+from .files.tensor_files import atomic_save
 from .images.image_files import image_stem, read_image
 from .images.image_folder import image_folder_items
 from .images.name_index import NameIndex
@@ -87,6 +88,7 @@ __all__ = [
     "UnreadableImage",
     "VERSE_LANDMARKS",
     "aasce_datalist",
+    "atomic_save",
     "atomic_write",
     "build_datalist",
     "bundle_landmark_names",

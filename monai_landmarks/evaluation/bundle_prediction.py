@@ -14,9 +14,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,7 @@ from monai.bundle import ConfigWorkflow
 
 from monai_landmarks.data import UnreadableImage, image_folder_items
 from monai_landmarks.data.files.safe_files import naming_file
+from monai_landmarks.data.files.tensor_files import load_tensors, non_finite_weights
 from monai_landmarks.data.images.image_files import has_spacing
 from monai_landmarks.data.images.image_notes import image_notes, join_notes
 from monai_landmarks.data.images.picture_reader import is_picture
@@ -47,7 +49,8 @@ class WrittenPredictions:
 
     Args:
         written: files that were written.
-        unreadable: images that cannot be read, with the reasons.
+        unreadable: images that were left out, because they cannot be read or contain NaN or infinite voxels, with the
+            reasons.
         notes: remarks, one sentence each.
     """
 
@@ -74,7 +77,8 @@ def predict_landmarks(
 
     This runs ``configs/inference.json`` of the bundle, as ``python -m monai.bundle run`` does, with other images,
     output folder and formats. Points are in the coordinates of the image files, with a score and a covariance, see
-    :class:`monai_landmarks.handlers.PredictionSaver`. Images that cannot be read are left out.
+    :class:`monai_landmarks.handlers.PredictionSaver`. Images that cannot be read, or that contain voxels that are NaN or
+    infinite, are left out.
 
     .. warning::
         The configuration of a MONAI bundle can run any Python code. Use only bundles from sources that you trust. Files
@@ -103,8 +107,8 @@ def predict_landmarks(
         The files written, and the images left out.
 
     Raises:
-        ValueError: if the folder is not a bundle, its configuration lacks a required entry, the weights are absent or
-            do not belong to the network, the device cannot be used, or no image can be read.
+        ValueError: if the folder is not a bundle, its configuration lacks a required entry, the weights are absent,
+            contain NaN or do not belong to the network, the device cannot be used, or no image can be read.
     """
     unknown = [name for name in formats if name not in PREDICTION_FORMATS]
     if unknown or not formats:
@@ -164,6 +168,7 @@ def _workflow(
     for path in (config, config.with_name("metadata.json")):
         if not path.is_file():
             raise ValueError(f"{bundle}: not a bundle for prediction, because it has no configs/{path.name}.")
+        _require_json(path)
     with naming_file(config):
         disabled = logging.root.manager.disable
         logging.disable(logging.WARNING)  # MONAI warns that logging_file is False
@@ -218,14 +223,20 @@ def _ensure_device(name: str) -> torch.device:
 
 
 def _require_weights(path: Path) -> None:
-    """Raise a ``ValueError`` if a file does not exist, or has other contents than weights."""
-    if not path.is_file():
-        raise ValueError(f"{path}: the file of the weights does not exist; train the bundle, or give another file.")
-    try:
-        torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler, the archive and the file raise different types
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"{path}: not a file of weights only; other contents are not loaded ({reason})") from error
+    """Raise a ``ValueError`` if a file does not exist, or has other contents than finite weights."""
+    weights = load_tensors(path, advice="Train the bundle, copy the file again, or give another file.")
+    reason = non_finite_weights(weights) if isinstance(weights, Mapping) else None
+    if reason is not None:
+        raise ValueError(f"{path}: these weights are useless, because {reason}. Give another file.")
+
+
+def _require_json(path: Path) -> None:
+    """Raise a ``ValueError`` that names the file if it is damaged; MONAI does not name it."""
+    with naming_file(path):
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"the file is damaged ({error}). Copy it again from the source of the bundle.") from error
 
 
 def _snapshot(folder: Path) -> dict[Path, tuple[int, int]]:

@@ -19,10 +19,13 @@ from .gradient_clipping import GradientClipping
 from .gradient_scale import GradientScale
 from .landmark_report import LandmarkReport
 from .overlay_saver import OverlaySaver
+from .plain_errors import plain_errors
 from .prediction_saver import PredictionSaver
 from .presence_report import PresenceReport
 from .reproducible import start_reproducible
 from .resume_training import ResumeTraining
+from .safe_checkpoint import SafeCheckpointLoader, SafeCheckpointSaver
+from .stop_on_non_finite import StopOnNonFinite
 from .target_precision import TargetPrecision
 from .training_curve import TrainingCurve
 from .training_progress import TrainingProgress
@@ -36,12 +39,16 @@ __all__ = [
     "PredictionSaver",
     "PresenceReport",
     "ResumeTraining",
+    "SafeCheckpointLoader",
+    "SafeCheckpointSaver",
+    "StopOnNonFinite",
     "TargetPrecision",
     "TrainingCurve",
     "TrainingProgress",
     "finish_distributed",
     "is_main_process",
     "local_device",
+    "plain_errors",
     "start_distributed",
     "start_reproducible",
     "wrap_distributed",

@@ -68,7 +68,10 @@ def loss_of(engine: Engine, loss_key: str) -> float | None:
         output = output[0]  # MONAI repeats the loss of the batch in each case
     loss = output.get(loss_key) if isinstance(output, dict) else output
     if isinstance(loss, torch.Tensor):
-        loss = loss.detach().float().mean().item()
+        key = (engine.state.iteration, id(loss))
+        if getattr(engine.state, "read_loss", (None,))[0] != key:  # a GPU is waited for once, not by each handler
+            engine.state.read_loss = (key, loss.detach().float().mean().item())
+        loss = engine.state.read_loss[1]
     return float(loss) if isinstance(loss, (int, float)) else None
 
 

@@ -17,11 +17,10 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
-from ignite.engine import Events
 from monai.engines.utils import IterationEvents
 from torch.nn.utils import get_total_norm
 
-from .engine_output import Engine
+from .engine_output import Engine, Events
 
 __all__ = ["GradientScale"]
 

@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,10 +24,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from monai.handlers import CheckpointSaver
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from monai_landmarks.data import atomic_write
+from monai_landmarks.data.files.tensor_files import atomic_save, load_tensors, non_finite_weights
 
 from .engine_output import Engine, Events, is_main_process
+from .learning_rate_plan import LearningRatePlan
+from .plain_errors import note_continuation
 
 __all__ = ["ResumeTraining"]
 
@@ -39,6 +44,18 @@ class ResumeTraining:
     validator it contains the best metric and the name of the best model that its ``CheckpointSaver`` has saved, so that
     a worse model does not replace it after a restart. All of these are tensors and plain values, which are read with
     ``weights_only=True``.
+
+    A training may continue with more epochs, other training images or another batch size. The rules are:
+
+    * The training continues after the last saved epoch. Progress is counted in epochs.
+    * The learning rate is that of the schedule as it is configured now, for the new length, at this progress. A schedule
+      of 10 epochs that continues to 20 is at its half after epoch 10. The learning rate may therefore rise again. With
+      unchanged settings, it is exactly that of an uninterrupted training. (``ReduceLROnPlateau`` has no length; its own
+      state continues.)
+    * The best metric is kept if the validation images and their labels are the same, and if the file of the best model
+      can be read. Otherwise the next validation is the best so far.
+    * If the trainer runs again without loading, as in the rounds of federated learning, a schedule that would end in this
+      round (``OneCycleLR``) starts again. All others continue.
 
     Put this handler first among the trainer's handlers. It loads at the start of the run, before the other handlers
     read the state. It saves after all other handlers of an epoch, so the file includes the learning rate and the
@@ -56,7 +73,7 @@ class ResumeTraining:
 
     Raises:
         ValueError: for an empty ``load_dict`` or a reserved name in it; at the start of the run, if the file does not
-            match the objects to load.
+            match the objects to load or is damaged.
     """
 
     def __init__(
@@ -82,6 +99,7 @@ class ResumeTraining:
         self.map_location = map_location
         self._saves = False
         self._saved_at = 0
+        self._plans: dict[str, LearningRatePlan] = {}
 
     def attach(self, engine: Engine) -> None:
         """
@@ -96,15 +114,38 @@ class ResumeTraining:
         if not self._saves:  # added here, so that it runs after all handlers that are attached at construction
             engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.save_interval), self._save)
             engine.add_event_handler(Events.COMPLETED, self._save)
+            engine.add_event_handler(Events.COMPLETED, lambda engine: note_continuation(None))
             self._saves = True
+            self._plans = {name: LearningRatePlan(holder) for name, holder in self._schedules().items()}
         self._saved_at = 0
-        if not self.enabled:
+        if self.enabled and self.path.is_file():
+            self._load(engine)
+            self._saved_at = engine.state.iteration
+        else:
+            if self.enabled:
+                engine.logger.info(f"nothing to resume at {self.path}: training starts from the beginning.")
+            if engine.state.iteration > 0:
+                for name, plan in self._plans.items():
+                    if plan.start_again(engine):
+                        engine.logger.info(f"{name} would end in this round, and starts again.")
+        for name, plan in self._plans.items():
+            plan.require_length(engine, name)
+        self._note(engine)
+
+    def _schedules(self) -> dict[str, LRScheduler]:
+        return {
+            name: holder
+            for name, holder in self.load_dict.items()
+            if isinstance(holder, LRScheduler) and not isinstance(holder, ReduceLROnPlateau)
+        }
+
+    def _note(self, engine: Engine) -> None:
+        """Set what Ctrl-C prints."""
+        if not self._saved_at:
+            note_continuation("No epoch was completed, so there is nothing to continue.")
             return
-        if not self.path.is_file():
-            engine.logger.info(f"nothing to resume at {self.path}: training starts from the beginning.")
-            return
-        self._load(engine)
-        self._saved_at = engine.state.iteration
+        epoch = self._saved_at // engine.state.epoch_length
+        note_continuation(f"{self.path} is at epoch {epoch}. To continue, repeat the command with --resume true.")
 
     def _state_holders(self, engine: Engine) -> dict[str, Any]:
         holders: dict[str, Any] = {**self.load_dict, "trainer": _Progress(engine), "random": _RandomState(engine)}
@@ -120,26 +161,31 @@ class ResumeTraining:
         self._saved_at = engine.state.iteration
         state = {name: _unwrap(holder).state_dict() for name, holder in self._state_holders(engine).items()}
         if is_main_process():
-            with atomic_write(self.path) as temporary:
-                torch.save(state, temporary)
+            atomic_save(state, self.path)
+        self._note(engine)
 
     def _load(self, engine: Engine) -> None:
-        state = torch.load(self.path, map_location=self.map_location, weights_only=True)
+        advice = "Start from the beginning with ResumeTraining(enabled=False) (--resume false), or use another folder."
+        state = load_tensors(self.path, self.map_location, advice)
         holders = self._state_holders(engine)
-        advice = "Start from the beginning with ResumeTraining(enabled=False), or use another folder."
         absent = sorted(set(holders) - set(state)) if isinstance(state, dict) else sorted(holders)
         if absent:
             raise ValueError(f"{self.path} does not contain {absent}, which load_dict requires. {advice}")
+        length = state["trainer"]["epoch_length"]
         for name, holder in holders.items():
+            if name in self._plans:
+                continue
             try:
                 _unwrap(holder).load_state_dict(state[name])
             except (ValueError, KeyError, RuntimeError) as error:
                 raise ValueError(f"{name!r} in {self.path} does not match this training: {error}\n{advice}") from error
+        for name, plan in self._plans.items():  # after the optimizers, whose learning rates they set
+            plan.go_to(state[name], engine, length, name)
         unused = sorted(set(state) - set(holders))
         if unused:
             engine.logger.warning(f"{self.path} also contains {unused}, which this training does not use.")
         best = ""
-        if self.validator is not None and self.validator.state.best_metric_epoch != -1:
+        if self.validator is not None and self.validator.state.best_metric_epoch > 0:
             best = (
                 f", best {self.validator.state.key_metric_name} so far {self.validator.state.best_metric:.4f}"
                 f" at epoch {self.validator.state.best_metric_epoch}"
@@ -170,8 +216,8 @@ class _Progress:
         self.engine.state.iteration = state["epoch"] * length
         if length != state["epoch_length"]:
             self.engine.logger.warning(
-                f"an epoch had {state['epoch_length']} iterations and now has {length}: a learning rate schedule in "
-                "iterations continues from where it was."
+                f"an epoch had {state['epoch_length']} iterations and now has {length}. The learning rate schedule "
+                "continues at the same epoch."
             )
 
 
@@ -192,23 +238,70 @@ class _BestModel:
         checkpoint: Any = saver._key_metric_checkpoint
         return [(float(item.priority), item.filename) for item in checkpoint._saved]
 
+    def _part(self) -> str | None:
+        """Return a hash of the validation images and their labels, or None if they are not known."""
+        items = getattr(getattr(self.validator.data_loader, "dataset", None), "data", None)
+        if not isinstance(items, (list, tuple)) or not all(isinstance(item, Mapping) for item in items):
+            return None
+        paths = [os.path.abspath(value) for item in items for value in item.values() if isinstance(value, (str, Path))]
+        root = os.path.commonpath(paths) if paths else ""  # the folder may have been moved
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, (str, Path)):
+                return os.path.relpath(os.path.abspath(value), root)
+            return value.tolist() if hasattr(value, "tolist") else repr(value)
+
+        rows = [{str(key): plain(value) for key, value in sorted(item.items(), key=str)} for item in items]
+        return hashlib.sha256("\n".join(sorted(json.dumps(row, default=repr) for row in rows)).encode()).hexdigest()
+
     def state_dict(self) -> dict[str, Any]:
         state = self.validator.state
         return {
             "best_metric": float(state.best_metric),
             "best_metric_epoch": int(state.best_metric_epoch),
             "savers": [self._held(saver) for saver in self._savers()],
+            "part": self._part(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.validator.state.best_metric = state["best_metric"]
-        self.validator.state.best_metric_epoch = state["best_metric_epoch"]
+        part = state.get("part")
+        if part is not None and part != self._part():
+            self._start_again(state, "the validation images or their labels have changed")
+            return
         for saver, saved in zip(self._savers(), state["savers"]):
-            # a file may have been removed since
             checkpoint: Any = saver._key_metric_checkpoint
             folder, fixed = Path(saver.save_dir), checkpoint.save_handler.filename
-            held = [(priority, name) for priority, name in saved if (folder / (fixed or name)).is_file()]
+            held = []
+            for priority, name in saved:
+                fault = _fault(folder / (fixed or name))
+                if fault is None:
+                    held.append((priority, name))
+                elif (priority, name) == max(map(tuple, saved)):
+                    self._start_again(state, fault)
+                    return
             saver.load_state_dict({"_saved": held})
+        self.validator.state.best_metric = state["best_metric"]
+        self.validator.state.best_metric_epoch = state["best_metric_epoch"]
+
+    def _start_again(self, state: Mapping[str, Any], reason: str) -> None:
+        for saver in self._savers():
+            saver.load_state_dict({"_saved": []})
+        self.validator.state.best_metric = self.validator.state.best_metric_epoch = -1
+        if state["best_metric_epoch"] > 0:
+            self.validator.logger.warning(
+                f"The best metric so far, {state['best_metric']:.4f} at epoch {state['best_metric_epoch']}, is not kept, "
+                f"because {reason}. The next validation is the best so far."
+            )
+
+
+def _fault(path: Path) -> str | None:
+    """Return why the weights of a file cannot be used, or None if they can."""
+    try:
+        content = load_tensors(path)
+    except ValueError as error:  # it may also have been removed
+        return str(error).rstrip(". ")
+    reason = non_finite_weights(content) if isinstance(content, Mapping) else None
+    return None if reason is None else f"{path}: {reason}"
 
 
 class _RandomState:

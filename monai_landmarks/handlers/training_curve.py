@@ -98,7 +98,9 @@ class TrainingCurve:
         if engine.state.iteration > 0 and self.table_path.is_file():
             with open(self.table_path, newline="", encoding="utf-8") as file:
                 rows = [[float(row[name] or "nan") for name in _COLUMNS] for row in csv.DictReader(file)]
-            self._rows = [row for row in rows if row[1] <= engine.state.iteration]
+            # by epoch, because the number of iterations per epoch may have changed
+            done = engine.state.iteration / (engine.state.epoch_length or engine.state.iteration)
+            self._rows = [row for row in rows if row[0] <= done * (1 + 1e-5)]
 
     def _collect(self, engine: Engine) -> None:
         loss = loss_of(engine, self.loss_key)
@@ -114,11 +116,11 @@ class TrainingCurve:
     def _record(self, trainer: Engine, metric: float = np.nan) -> None:
         if trainer.state.iteration == 0:
             return  # this is a validation before the training
-        if self._rows and self._rows[-1][1] == trainer.state.iteration:
+        epoch = trainer.state.iteration / (trainer.state.epoch_length or trainer.state.iteration)
+        if self._rows and self._rows[-1][:2] == [epoch, trainer.state.iteration]:
             if np.isfinite(metric):
                 self._rows[-1][3] = metric
         else:
-            epoch = trainer.state.iteration / (trainer.state.epoch_length or trainer.state.iteration)
             loss = float(np.mean(self._losses)) if self._losses else np.nan
             self._rows.append([epoch, trainer.state.iteration, loss, metric])
             self._losses = []

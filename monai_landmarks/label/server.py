@@ -89,7 +89,7 @@ def make_application() -> Any:
         title=settings.MONAI_LABEL_PROJECT_NAME, docs_url="/", redoc_url="/docs", lifespan=_lifespan
     )
     application.add_exception_handler(validation_error, _answer_invalid)
-    static = Path(import_module("monailabel.endpoints").__file__).parent / "static"
+    static = Path(str(import_module("monailabel.endpoints").__file__)).parent / "static"
     application.mount("/static", import_module("fastapi.staticfiles").StaticFiles(directory=static), name="static")
     for name, passes_on in _ROUTERS.items():
         source = import_module(f"monailabel.endpoints.{name}").router
@@ -182,7 +182,8 @@ def _run(endpoint: Callable[..., Any], router: str, values: dict[str, Any]) -> A
             _check_names(endpoint.__name__, values, settings)
         result = asyncio.run(endpoint(**values))
         if endpoint.__name__ == "api_download_dataset":
-            result.background = import_module("fastapi").background.BackgroundTask(os.unlink, result.path)
+            result.background = import_module("fastapi").BackgroundTasks()  # MONAI Label leaves the archive behind
+            result.background.add_task(os.unlink, result.path)
     return result
 
 
@@ -247,6 +248,10 @@ def _check_names(endpoint: str, values: Mapping[str, Any], settings: Mapping[str
     asked = [values.get("image"), values.get("id"), values.get("label"), settings.get("image")]
     asked += images if isinstance(images, list) else []
     store = instance.datastore()
+    if endpoint == "api_download_dataset":
+        for path in (path for item in store.datalist() for path in item.values()):
+            if not _is_inside(path, store._datastore_path):
+                raise HTTPException(403, f"{Path(path).name!r} is outside {store._datastore_path}, through a link.")
     if endpoint == "api_add_image":
         asked.remove(values.get("image"))
         _require_new_file(store, values.get("image"), values["file"].filename)

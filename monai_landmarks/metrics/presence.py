@@ -20,6 +20,8 @@ from pathlib import Path
 
 import torch
 
+from monai_landmarks.data import atomic_write
+
 __all__ = ["PresenceThreshold", "choose_presence_threshold"]
 
 
@@ -49,7 +51,8 @@ class PresenceThreshold:
 
     def write(self, path: str | os.PathLike) -> None:
         """Write a JSON file, usually beside the network weights."""
-        Path(path).write_text(json.dumps(asdict(self), indent=4) + "\n")
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=4) + "\n")
 
     @classmethod
     def read(cls, path: str | os.PathLike) -> PresenceThreshold:

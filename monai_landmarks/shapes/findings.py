@@ -23,7 +23,7 @@ from .shape_model import MIN_LANDMARKS, MIN_SHAPES, ShapeModel, fit_left_out_mod
 
 __all__ = ["ShapeFinding", "examine_shape", "examine_shapes"]
 
-_OUT_OF_PLACE = 5.0  # times the usual deviation
+_OUT_OF_PLACE = 6.0  # times the usual deviation
 _SETTLED = 0.5  # an exchange must reduce the squared deviation of the whole shape to this part
 _MAX_EXCHANGES = 4
 _REFITTED = 12  # exchanges that look best and are fitted again

@@ -21,6 +21,7 @@ from .chains import (
 )
 from .crop import RandCropByLandmarks, RandCropByLandmarksD, RandCropByLandmarksd, RandCropByLandmarksDict
 from .device import UncachedToDeviceD, UncachedToDeviced, UncachedToDeviceDict
+from .finite import RequireFinite, RequireFiniteD, RequireFinited, RequireFiniteDict
 from .fit_to_grid import FitToGrid, FitToGridD, FitToGridd, FitToGridDict
 from .flip import RandLandmarkFlip, RandLandmarkFlipD, RandLandmarkFlipd, RandLandmarkFlipDict
 from .foreground import CropToForeground, CropToForegroundD, CropToForegroundd, CropToForegroundDict
@@ -109,6 +110,10 @@ __all__ = [
     "RandLandmarkWarpD",
     "RandLandmarkWarpDict",
     "RandLandmarkWarpd",
+    "RequireFinite",
+    "RequireFiniteD",
+    "RequireFiniteDict",
+    "RequireFinited",
     "ResampleToSpacing",
     "ResampleToSpacingD",
     "ResampleToSpacingDict",

@@ -22,8 +22,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from spot_bundles import PICTURES, SPOTS, change, spot, spot_bundle, write_spots
 
+from monai_landmarks.apps.main import program
 from monai_landmarks.data import bundle_landmark_names, read_landmark_table, read_landmarks
 from monai_landmarks.evaluation import predict_landmarks
 from monai_landmarks.uncertainty import ConformalRegions
@@ -119,6 +121,24 @@ def text_for_weights(root: Path) -> None:
     (root / "models" / "model.pt").write_text("no weights")
 
 
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def cut_metadata(root: Path) -> None:
+    cut(root / "configs" / "metadata.json")
+
+
+def cut_weights(root: Path) -> None:
+    cut(root / "models" / "model.pt")
+
+
+def nan_weights(root: Path) -> None:
+    weights = torch.load(root / "models" / "model.pt", weights_only=True)
+    weights["bias"][3] = torch.nan
+    torch.save(weights, root / "models" / "model.pt")
+
+
 def other_weights(root: Path) -> None:
     torch.save({"weight": torch.ones(3, 1, 1, 1), "bias": torch.zeros(3)}, root / "models" / "model.pt")
 
@@ -130,10 +150,13 @@ def other_weights(root: Path) -> None:
         (no_metadata, "no configs/metadata.json"),
         (no_saver, r"inference.json: lacks a PredictionSaver as 'saver', '@saver' among the handlers"),
         (no_device, r"inference.json: lacks 'device', 'run'"),
-        (no_json, r"inference.json: Expecting"),
-        (no_weights, r"model.pt: the file of the weights does not exist"),
-        (weights_with_code, r"model.pt: not a file of weights only"),
-        (text_for_weights, r"model.pt: not a file of weights only"),
+        (no_json, r"inference.json: the file is damaged \(Expecting"),
+        (cut_metadata, r"metadata.json: the file is damaged .*Copy it again"),
+        (no_weights, r"model.pt: there is no such file. Train the bundle"),
+        (weights_with_code, r"model.pt: the file is damaged.* or is not a file of weights only"),
+        (text_for_weights, r"model.pt: the file is damaged.* or is not a file of weights only"),
+        (cut_weights, r"model.pt: the file is damaged, for example cut off"),
+        (nan_weights, r"model.pt: these weights are useless, because 1 of the 19 values of 'bias' are NaN"),
         (other_weights, r"model.pt: the weights do not belong to the network.*size mismatch"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -144,6 +167,29 @@ def test_a_bundle_that_cannot_predict(spoil, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         predict_landmarks(root, images, tmp_path / "out", device="cpu")
     assert not (tmp_path / "out").exists() and not (root / "touched").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_image_that_is_not_finite_is_named_and_the_others_are_predicted(value, tmp_path):
+    root, images = spot_bundle(tmp_path), write_spots(tmp_path / "images")
+    voxels = np.asarray(spot((90, 120), (40.3, 70.6)), dtype=np.float32).T.copy()
+    voxels[3, 4:6] = value
+    nib.save(nib.Nifti1Image(voxels[..., None], np.eye(4)), images / "bad.nii.gz")
+    result = CliRunner().invoke(program, ["predict", str(root), str(images), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert f"{images / 'bad.nii.gz'}: 2 of 10800 voxels are NaN or infinite" in " ".join(result.output.split())
+    found = read_landmark_table(tmp_path / "out" / "predictions.csv")
+    assert {Path(image).name for image in found} == {Path(name).name for name in SPOTS}
+    assert all(np.isfinite(landmarks.points).all() for landmarks in found.values())
+
+
+def test_a_network_whose_output_is_not_finite(tmp_path):
+    root, images = spot_bundle(tmp_path), write_spots(tmp_path / "images")
+    weights = torch.load(root / "models" / "model.pt", weights_only=True)
+    weights["weight"] *= 3e38  # finite, but the products are not
+    torch.save(weights, root / "models" / "model.pt")
+    with pytest.raises(ValueError, match=r"The output of the network is NaN or infinite for .*png"):
+        predict_landmarks(root, images, tmp_path / "out", device="cpu")
 
 
 def test_wrong_use(tmp_path):

@@ -25,6 +25,7 @@ import random
 import tarfile
 import threading
 import urllib.parse
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,6 +38,7 @@ from label_data import NAMES, SHAPES, random_points, write_bundle_of_spots, writ
 from monai_landmarks.apps.label_app import make_app
 from monai_landmarks.data import LandmarkSet, write_landmarks
 from monai_landmarks.label import datastore as datastore_module
+from monai_landmarks.label.gate import Access, Gate
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed; ./setup.sh label installs it")
 from monailabel.config import settings
@@ -216,6 +218,25 @@ def test_links_do_not_lead_out(site: SimpleNamespace, client: TestClient) -> Non
     assert is_refused(label, 403)
 
 
+def test_archive_of_the_labels_has_no_file_from_elsewhere(
+    site: SimpleNamespace, client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert client.put("/datastore/label?image=two", files=label_file(site)).status_code == 200
+    with zipfile.ZipFile(io.BytesIO(client.get("/datastore/dataset").content)) as archive:
+        assert sorted(archive.namelist()) == ["image/two.png", "label/two.mrk.json", "metadata.json"]
+    with monkeypatch.context() as patch:  # the datastore of another app, which follows links
+        patch.setattr(datastore_module.LandmarkDatastore, "_only_inside", lambda self, path: path)
+        label = site.studies / "labels" / "final" / "two.mrk.json"
+        label.unlink()
+        label.symlink_to(site.root / "outside" / "labels" / "one.mrk.json")
+        assert is_refused(client.get("/datastore/dataset"), 403)
+        assert is_refused(client.get("/datastore/label?label=two&tag=final"), 403)
+        label.unlink()
+    client.delete("/datastore/label?id=two&tag=final")
+    assert list(tmp_path.iterdir()) == []  # the archive is removed after it was sent
+
+
 def test_inference_reads_only_images_of_the_studies(site: SimpleNamespace, client: TestClient) -> None:
     secret = str(site.root / "outside" / "secret.png")  # below the folder for temporary files
     for query, form in (
@@ -271,6 +292,28 @@ def test_archives_are_not_unpacked(site: SimpleNamespace, client: TestClient) ->
         tar.addfile(entry, io.BytesIO(b"x"))
     answer = client.put("/session/?uncompress=true", files={"files": ("a.tar", archive.getvalue())})
     assert is_refused(answer, 400) and not (site.root / "outside" / "planted").exists()
+
+
+def test_token_in_the_address(site: SimpleNamespace) -> None:
+    """The module for 3D Slicer keeps a path in the address of a server, but does not send headers for images."""
+    token = "0123456789abcdefghij"
+    gate = Gate(getattr(site.application, "app", site.application), Access(token=token))
+    client = TestClient(gate, base_url=URL, follow_redirects=False)
+    for path in (
+        "/info/",
+        "/datastore/image?image=one",
+        "/slicer_submit.py",
+        "/docs",
+        "/",
+        "/openapi.json",
+        "/favicon.ico",
+    ):
+        assert is_refused(client.get(path), 401)
+        assert client.get(f"/{token}{path}").status_code == 200, path
+        assert client.get(path, headers={"Authorization": f"Bearer {token}"}).status_code == 200, path
+    assert urllib.parse.urlsplit(client.get(f"/{token}/info").headers["location"]).path == f"/{token}/info/"
+    assert f'"/{token}/openapi.json"' in client.get(f"/{token}/").text.replace("'", '"')
+    assert is_refused(client.put(f"/{token}/datastore/?image=..%2Fx", files=image_file(site)), 400)
 
 
 WRONG = [

@@ -13,9 +13,9 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from engines import Regressor, make_cases, make_evaluator, make_trainer
@@ -23,7 +23,14 @@ from ignite.engine import Events
 from monai.data import DataLoader, Dataset
 from monai.handlers import CheckpointSaver, LrScheduleHandler, ValidationHandler
 from monai.transforms import Compose, RandRotate90
-from torch.optim.lr_scheduler import ExponentialLR
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    ExponentialLR,
+    OneCycleLR,
+    PolynomialLR,
+    SequentialLR,
+)
 
 from monai_landmarks.handlers import ResumeTraining, resume_training
 from monai_landmarks.handlers.resume_training import _RandomState
@@ -167,8 +174,7 @@ def test_a_trainer_that_runs_twice_saves_once_per_epoch(tmp_path, monkeypatch):
     trainer = training(tmp_path, 1)[0]
     trainer.run()
     saved = []
-    monkeypatch.setattr(torch, "save", lambda state, path: saved.append(state["trainer"]["epoch"]))
-    monkeypatch.setattr(resume_training, "atomic_write", lambda path: nullcontext(path))
+    monkeypatch.setattr(resume_training, "atomic_save", lambda state, path: saved.append(state["trainer"]["epoch"]))
     trainer.state.max_epochs = 3
     trainer.run()
     assert saved == [2, 3]
@@ -220,6 +226,122 @@ def test_more_iterations_an_epoch_keep_the_epoch(tmp_path, caplog):
     trainer.run()
     assert (trainer.state.epoch, trainer.state.iteration) == (3, 6)
     assert "an epoch had 3 iterations and now has 2" in caplog.text
+
+
+SCHEDULES = {
+    "OneCycleLR": lambda optimizer, steps: OneCycleLR(optimizer, max_lr=0.01, total_steps=steps, pct_start=0.2),
+    "CosineAnnealingLR": lambda optimizer, steps: CosineAnnealingLR(optimizer, T_max=steps),
+    "PolynomialLR": lambda optimizer, steps: PolynomialLR(optimizer, total_iters=steps, power=0.9),
+    "ExponentialLR": lambda optimizer, steps: ExponentialLR(optimizer, 0.9),
+    "SequentialLR": lambda optimizer, steps: SequentialLR(
+        optimizer, [ConstantLR(optimizer, 1.0), ConstantLR(optimizer, 0.5, 1000)], milestones=[steps // 2]
+    ),
+}
+
+
+def scheduled(folder, name, max_epochs, images=5, by_epoch=False):
+    """Train with a schedule; the learning rate and the first momentum of each iteration."""
+    torch.manual_seed(3)
+    network = Regressor()
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    length = -(-images // 2)
+    scheduler = SCHEDULES[name](optimizer, max_epochs * (1 if by_epoch else length))
+    resume = ResumeTraining({"model": network, "optimizer": optimizer, "lr_scheduler": scheduler}, folder)
+    handlers = [resume, LrScheduleHandler(scheduler, epoch_level=by_epoch, print_lr=False)]
+    trainer = make_trainer(make_cases(images, seed=1), network, optimizer, max_epochs, handlers)
+    drawn = []
+
+    def draw(_engine):
+        group = optimizer.param_groups[0]
+        drawn.append((group["lr"], group["betas"][0]))
+
+    trainer.add_event_handler(Events.ITERATION_STARTED, draw)
+    trainer.run()
+    return np.array(drawn)
+
+
+@pytest.mark.parametrize("by_epoch", [False, True])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_more_epochs_continue_the_schedule_of_the_new_length(name, by_epoch, tmp_path):
+    scheduled(tmp_path / "a", name, 2, by_epoch=by_epoch)
+    longer = scheduled(tmp_path / "a", name, 6, by_epoch=by_epoch)
+    whole = scheduled(tmp_path / "b", name, 6, by_epoch=by_epoch)
+    np.testing.assert_allclose(longer, whole[2 * 3 :], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_more_images_continue_the_schedule_at_the_same_epoch(name, tmp_path, caplog):
+    scheduled(tmp_path / "a", name, 2, images=5)
+    more = scheduled(tmp_path / "a", name, 4, images=9)
+    whole = scheduled(tmp_path / "b", name, 4, images=9)
+    np.testing.assert_allclose(more, whole[2 * 5 :], rtol=1e-12)
+    assert "an epoch had 3 iterations and now has 5" in caplog.text
+
+
+def test_rounds_without_loading_start_a_schedule_again_that_would_end(tmp_path):
+    """As in federated learning, where each round adds epochs to the trainer."""
+    torch.manual_seed(3)
+    network = Regressor()
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    scheduler = SCHEDULES["OneCycleLR"](optimizer, 2 * 3)
+    resume = ResumeTraining({"model": network, "lr_scheduler": scheduler}, tmp_path, enabled=False)
+    handlers = [resume, LrScheduleHandler(scheduler, epoch_level=False, print_lr=False)]
+    trainer, drawn = make_trainer(make_cases(), network, optimizer, 2, handlers), []
+    trainer.add_event_handler(Events.ITERATION_STARTED, lambda e: drawn.append(optimizer.param_groups[0]["lr"]))
+    for _ in range(3):
+        trainer.run()
+        trainer.state.max_epochs = trainer.state.epoch + 2
+    assert drawn == pytest.approx(3 * drawn[:6]) and len(set(drawn)) > 4
+
+
+def test_a_schedule_that_is_too_short_is_named_at_the_start(tmp_path):
+    torch.manual_seed(3)
+    network = Regressor()
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    scheduler = SCHEDULES["OneCycleLR"](optimizer, 4)
+    resume = ResumeTraining({"model": network, "lr_scheduler": scheduler}, tmp_path)
+    handlers = [resume, LrScheduleHandler(scheduler, epoch_level=False, print_lr=False)]
+    with pytest.raises(ValueError, match="lr_scheduler is planned for 4 steps, but the training ends at step 6"):
+        make_trainer(make_cases(), network, optimizer, 2, handlers).run()
+
+
+def test_a_best_metric_of_other_validation_images_is_not_kept(tmp_path, caplog):
+    run_until_stopped(tmp_path, 5, stop_at=7, scores=[3.0, 1.0])
+    trainer, evaluator, network, _ = training(tmp_path, 3, scores=[0, 0, 2.0])
+    evaluator.data_loader.dataset.data[0]["label"] = evaluator.data_loader.dataset.data[0]["label"] + 1.0
+    trainer.run()
+    assert (evaluator.state.best_metric, evaluator.state.best_metric_epoch) == (2.0, 3)
+    assert "The best metric so far, 1.0000 at epoch 2, is not kept, because the validation images" in caplog.text
+    kept = torch.load(tmp_path / "model.pt", weights_only=True)
+    torch.testing.assert_close(kept, dict(network.state_dict()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("damage", ["cut", "nan"])
+def test_a_best_model_that_cannot_be_used_is_not_the_best(damage, tmp_path, caplog):
+    run_until_stopped(tmp_path, 5, stop_at=7, scores=[3.0, 1.0])
+    path = tmp_path / "model.pt"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        weights = torch.load(path, weights_only=True)
+        weights["layers.1.bias"][0] = torch.nan
+        torch.save(weights, path)
+    trainer, evaluator, network, _ = training(tmp_path, 3, scores=[0, 0, 2.0])
+    trainer.run()
+    assert (evaluator.state.best_metric, evaluator.state.best_metric_epoch) == (2.0, 3)
+    assert f"is not kept, because {path}" in caplog.text
+    kept = torch.load(path, weights_only=True)
+    torch.testing.assert_close(kept, dict(network.state_dict()), rtol=0, atol=0)
+
+
+def test_a_damaged_state_is_named(tmp_path):
+    training(tmp_path, 1)[0].run()
+    path = tmp_path / "training_state.pt"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(
+        ValueError, match=r"training_state.pt: the file is damaged, for example cut off.*--resume false"
+    ):
+        training(tmp_path, 2)[0].run()
 
 
 def test_wrong_arguments(tmp_path):

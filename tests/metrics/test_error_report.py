@@ -59,6 +59,15 @@ def test_tables(tmp_path):
     assert "MRE 2.71" in text and "1 missed" in text and "nasion" in text and "<=4 mm" in text
 
 
+def test_names_are_no_formulas_in_a_spreadsheet(tmp_path):
+    report = ErrorReport(np.array([[1.0, 3.0]]), ("=1+1", "b"), ("@a.png",))
+    for path in report.write(tmp_path):
+        with open(path, newline="", encoding="utf-8") as file:
+            cells = [cell for row in csv.reader(file) for cell in row]
+        assert not [cell for cell in cells if cell.startswith(("=", "@"))]
+    assert read(tmp_path / "errors_per_image.csv")[0]["'=1+1"] == "1.0000"
+
+
 def test_threshold_convention_is_said_and_kept():
     for strict, sign, rate in ((False, "<=", 100.0), (True, "<", 0.0)):
         report = ErrorReport(torch.tensor([[2.0]]), thresholds=(2.0,), strict=strict, unit="px")

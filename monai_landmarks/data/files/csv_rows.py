@@ -116,7 +116,7 @@ class TableRows:
         while True:
             line = reader.line_num + self._skipped + 1
             try:
-                cells = [cell.strip() for cell in next(reader)]
+                cells = list(map(str.strip, next(reader)))
             except StopIteration:
                 return
             except csv.Error as error:
@@ -235,17 +235,13 @@ class NumberCells:
 
     def parse(self, cell: str, line: int, column: str) -> float:
         """Parse the finite number in a cell; see :func:`parse_number`."""
-        try:
-            value = parse_number(cell, line, column)
-        except ValueError:
-            if not _DECIMAL_COMMA.fullmatch(cell):
-                raise
-            self._comma = self._comma or f"{cell!r} in line {line}"
-            self._is_sure = self._is_sure or not _THOUSANDS.fullmatch(cell)
-            return float(cell.replace(",", "."))
         if not self._point and "." in cell:
-            self._point = f"{cell!r} in line {line}"
-        return value
+            self._point = f"{cell!r} in line {line}" if is_number(cell) else ""
+        if "," not in cell or not _DECIMAL_COMMA.fullmatch(cell):
+            return parse_number(cell, line, column)
+        self._comma = self._comma or f"{cell!r} in line {line}"
+        self._is_sure = self._is_sure or not _THOUSANDS.fullmatch(cell)
+        return float(cell.replace(",", "."))
 
     def require_one_meaning(self) -> None:
         """Raise ValueError if commas may be decimal commas or separate thousands."""

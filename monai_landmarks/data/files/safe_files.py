@@ -14,10 +14,16 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import os
+import platform
+import re
+import shutil
+import time
 import uuid
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -26,6 +32,19 @@ __all__ = ["atomic_write", "naming_file", "open_text", "path_fault", "printable"
 _MAX_MESSAGE = 1000
 _LONGEST_NAME = 230  # bytes; file systems allow 255, and names of results add a suffix and while being written a prefix
 _LONGEST_END = 40  # characters
+# a temporary file names its process, so that a later one can tell a file that is being written from one that was left
+_TEMPORARY = re.compile(r"\.writing-([0-9a-f]{8})-(\d+)-[0-9a-f]{8}_")
+_NODE = f"{zlib.crc32(platform.node().encode()):08x}"
+_DAY = 24 * 60 * 60.0
+_NO_SPACE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is larger than this disk or its limit allows",
+}
+_LITTLE = 1 << 16  # bytes of free space
+
+_open_files: set[str] = set()
+_tidied: set[Path] = set()
 
 
 @contextmanager
@@ -34,6 +53,11 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
 
     The context manager yields a temporary path in the same folder, with the same suffix. When the block ends without an
     error, the temporary file replaces ``path``; otherwise it is removed. The folder is created if it does not exist.
+    Temporary files of a process that was killed are removed when another process writes to the folder for the first
+    time.
+
+    Raises:
+        OSError: if there is no space for the file. The message says so and names the file.
 
     Example:
         >>> import tempfile
@@ -44,13 +68,88 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         ['note.txt']
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}_{path.name[-_LONGEST_END:]}")
+    with _naming_space(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path.parent)
+    start = f".writing-{_NODE}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    temporary = path.with_name(f"{start}_{path.name[-_LONGEST_END:]}")
+    _open_files.add(temporary.name)
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with _naming_space(path):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+        _open_files.discard(temporary.name)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of processes that have ended, once per folder and process."""
+    resolved = folder.absolute()
+    if resolved in _tidied:
+        return
+    _tidied.add(resolved)
+    with suppress(OSError):  # they may belong to another user
+        with os.scandir(folder) as entries:
+            leftovers = [entry.path for entry in entries if _is_leftover(entry)]
+        for path in leftovers:
+            os.unlink(path)
+
+
+def _is_leftover(entry: os.DirEntry[str]) -> bool:
+    match = _TEMPORARY.match(entry.name)
+    if match is None or entry.name in _open_files:
+        return False
+    node, process = match[1], int(match[2])
+    if node != _NODE:  # another machine on a shared disk: its processes are not visible here
+        try:
+            return time.time() - entry.stat(follow_symlinks=False).st_mtime > _DAY
+        except FileNotFoundError:
+            return False
+    return process == os.getpid() or not _is_running(process)
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt":  # there, os.kill would end the process
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
+
+
+@contextmanager
+def _naming_space(path: Path) -> Iterator[None]:
+    """Turn an error for lack of space into one that says so and names the file."""
+    try:
+        yield
+    except Exception as error:  # libraries report a failed write in their own words
+        number = _lack_of_space(error, path.parent)
+        if number is None:
+            raise
+        old = "The old file is unchanged." if path.exists() else "No part of it was kept."
+        reason = f"{_NO_SPACE[number]}: the file could not be written. {old} Make space and run again"
+        raise OSError(number, reason, str(path)) from error
+
+
+def _lack_of_space(error: BaseException, folder: Path) -> int | None:
+    """Return the error number if a write failed because there was no space, also if another error hides it."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        if isinstance(link, OSError) and link.errno in _NO_SPACE:
+            return link.errno
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    if not isinstance(error, (OSError, RuntimeError)):
+        return None
+    try:
+        return errno.ENOSPC if shutil.disk_usage(folder).free < _LITTLE else None
+    except OSError:
+        return None
 
 
 @contextmanager
@@ -109,9 +208,9 @@ def path_fault(path: str | os.PathLike, folder: str | os.PathLike = "") -> str:
     length = max(len(os.fsencode(part)) for part in Path(found).parts or ("",))
     if length > _LONGEST_NAME:
         return f"the name has {length} bytes, and those of its results would be too long; rename it to {_LONGEST_NAME} or fewer."
-    if not os.path.exists(path):
-        return "there is no such file; it may be a link whose target was removed."
-    if not (os.path.isfile(path) or os.path.isdir(path)):
+    if os.path.islink(path) and not os.path.exists(path):
+        return "there is no such file; its link points nowhere."
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
         return "not a file, but a pipe, socket or device."
     return ""
 

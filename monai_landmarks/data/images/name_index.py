@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from pathlib import PurePosixPath
 
 from .image_files import image_stem
@@ -43,8 +44,14 @@ class NameIndex:
     def __init__(self, names: Iterable[str]) -> None:
         self._parts = {name: _parts(name) for name in names}
         self._exact = _Index(self._parts, str)
-        self._alike = _Index(self._parts, _alike)
-        self._numbered = _Index(self._parts, _number)
+
+    @cached_property  # most names are found without it
+    def _alike(self) -> _Index:
+        return _Index(self._parts, _alike)
+
+    @cached_property
+    def _numbered(self) -> _Index:
+        return _Index(self._parts, _number)
 
     def find(self, name: str) -> list[str]:
         """Return the images that match the name best: none, one, or several that match equally well."""
@@ -82,10 +89,11 @@ class _Index:
         self._stems: dict[str, list[str]] = {}
         self._joined: dict[str, list[str]] = {}
         for name, (*folders, file) in parts.items():
+            stem = image_stem(file)
             self._files.setdefault(writing(file), []).append(name)
-            self._stems.setdefault(writing(image_stem(file)), []).append(name)
+            self._stems.setdefault(writing(stem), []).append(name)
             for depth in range(1, len(folders) + 1):  # names of prediction files may begin with folders
-                self._joined.setdefault(writing("_".join([*folders[-depth:], image_stem(file)])), []).append(name)
+                self._joined.setdefault(writing("_".join([*folders[-depth:], stem])), []).append(name)
 
     def find(self, file: str) -> list[str]:
         whole, stem = self._writing(file), self._writing(image_stem(file))

@@ -236,6 +236,7 @@ class _Images:
     ) -> None:
         self._spacing = spacing
         self._keys: dict[Path, str] = {}
+        self._files: dict[str, set[Path]] = {}
         self._by_name: dict[str, set[Path]] = {}
         self._index = NameIndex([])
         if images is None:
@@ -245,6 +246,7 @@ class _Images:
         for file in files:
             inside = image_name(file, root) if root is not None and root.is_dir() else file.name
             self._keys[file] = inside
+            self._files.setdefault(inside, set()).add(file)
             for name in (str(file), inside, _cut(inside, file.name) + image_stem(file), file.name, image_stem(file)):
                 self._by_name.setdefault(name, set()).add(file)
         self._index = NameIndex(self._keys.values())
@@ -257,7 +259,7 @@ class _Images:
         found = next((self._by_name[name] for name in names if name in self._by_name), set())
         if not found:  # files of predictions begin with the names of folders, if file names alone are not unique
             meant = next((hits for name in names if (hits := self._index.find(name))), [])
-            found = {file for file, key in self._keys.items() if key in meant}
+            found = {file for key in meant for file in self._files[key]}
         if len(found) > 1:
             raise ValueError(f"several images have this name, for example {sorted(map(str, found))[:2]}; expected one.")
         return next(iter(found), None)

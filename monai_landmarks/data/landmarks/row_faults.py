@@ -106,7 +106,7 @@ class LandmarkRows:
             return set()
         with open_text(self.path) as file:
             try:
-                if all(line.isascii() for line in file):
+                if all(part.isascii() for part in iter(lambda: file.read(1 << 20), "")):
                     return set()
                 file.seek(0)
                 rows = iter(TableRows(file, ("image", "landmark")))

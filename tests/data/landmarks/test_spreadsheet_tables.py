@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -29,7 +30,8 @@ from monai_landmarks.data import (
     write_landmark_table,
     write_landmarks,
 )
-from monai_landmarks.data.files.csv_rows import TableRows, cell_text, text_cell
+from monai_landmarks.data.files.csv_rows import NumberCells, TableRows, cell_text, text_cell
+from monai_landmarks.data.landmarks.row_faults import read_past_faults
 
 ROWS = [["a.png", "dot", "10.5", "20.25"], ["b.png", "dot", "-11.5", "3"]]
 LONG = [["image", "landmark", "x", "y"], *ROWS]
@@ -204,3 +206,29 @@ def test_a_table_is_read_row_by_row():
 
     rows = iter(TableRows(lines()))
     assert next(rows) == (1, ["image", "landmark", "x", "y"])
+
+
+def write_long_table(path, rows, per_image=20):
+    with open(path, "w") as file:
+        file.write("image,landmark,x,y\n")
+        file.writelines(f"{i // per_image}.png,{i % per_image},{i},1.5\n" for i in range(rows))
+
+
+def test_a_long_table_costs_little_more_memory_than_its_numbers(tmp_path):
+    write_long_table(tmp_path / "t.csv", 20_000)
+    tracemalloc.start()
+    sets = read_landmark_table(tmp_path / "t.csv")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(sets) == 1000 and peak < 400 * 20_000  # bytes; a record per row took more than 1000
+
+
+def test_faulty_rows_do_not_cost_a_pass_each(tmp_path, monkeypatch):
+    parsed = []
+    parse = NumberCells.parse
+    monkeypatch.setattr(NumberCells, "parse", lambda *args: parsed.append(args[1]) or parse(*args))
+    write_long_table(tmp_path / "t.csv", 1000)
+    with open(tmp_path / "t.csv", "a") as file:
+        file.writelines(f"z.png,{i},?,1\n" for i in range(40))
+    sets, faults = read_past_faults(tmp_path / "t.csv")
+    assert len(faults) == 40 and len(sets) == 50 and len(parsed) <= 2 * 1040

@@ -80,13 +80,15 @@ def write_phantom(
     datalist = folder / "datalist.json"
     parameters = json.loads(json.dumps({**parameters, "version": VERSION}))
     belongs = sections(*(parameters[key] for key in ("num_images", "validation_fraction", "testing_fraction")))
-    if _is_complete(datalist, parameters):
-        return datalist
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".writing.lock"):
-        if not _is_complete(datalist, parameters):  # another process may have written it in the meantime
-            datalist.unlink(missing_ok=True)  # an interrupted run must not leave the datalist of other images
-            _write_all(datalist, parameters, landmarks, belongs, write_image)
+    lock = folder / ".writing.lock"
+    if not _is_complete(datalist, parameters):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):
+            if not _is_complete(datalist, parameters):  # another process may have written it in the meantime
+                datalist.unlink(missing_ok=True)  # an interrupted run must not leave the datalist of other images
+                _write_all(datalist, parameters, landmarks, belongs, write_image)
+    # Processes that wait for the lock only find out that the datalist is complete, so they no longer need it.
+    lock.unlink(missing_ok=True)
     return datalist
 
 

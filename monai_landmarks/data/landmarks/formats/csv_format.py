@@ -167,19 +167,20 @@ class _Parser:
         of_image, of_landmark = columns.get("image"), columns["landmark"]
         places = [(part, columns[part]) for part in parts]
         written: dict[str, int] = {}
+        parse, add = self._numbers.parse, self._add
 
         def add_row(line: int, cells: list[str]) -> None:
-            for key, place in (("image", of_image), ("landmark", of_landmark)):
-                if place is not None and not cells[place]:
-                    raise ValueError(f"line {line}: column {key!r} is blank; expected a name.")
             image = None if of_image is None else cell_text(cells[of_image])
-            values = [self._numbers.parse(cells[place], line, part) for part, place in places]
+            if image == "" or not cells[of_landmark]:
+                blank = "image" if image == "" else "landmark"
+                raise ValueError(f"line {line}: column {blank!r} is blank; expected a name.")
+            values = [parse(cells[place], line, part) for part, place in places]
             number = written.get(cells[of_landmark])
             if number is None:
                 # names that only differ in how they are written are one landmark, and have one number
                 name = landmark_name(cell_text(cells[of_landmark]))
                 number = written[cells[of_landmark]] = self._names.setdefault(name, len(self._names))
-            self._add(line, image, number, values)
+            add(line, image, number, values)
 
         return add_row
 

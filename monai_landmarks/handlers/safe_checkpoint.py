@@ -1,0 +1,155 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""MONAI's checkpoint handlers, with files that are complete and weights that are finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from monai.handlers import CheckpointLoader, CheckpointSaver
+from monai.utils import IgniteInfo, is_scalar, min_version, optional_import
+
+from monai_landmarks.data.files.tensor_files import atomic_save, load_tensors, non_finite_weights
+
+from .engine_output import Engine, Events, is_main_process
+
+if TYPE_CHECKING:
+    from ignite.handlers.checkpoint import BaseSaveHandler
+else:
+    BaseSaveHandler, _ = optional_import(
+        "ignite.handlers.checkpoint", IgniteInfo.OPT_IMPORT_VERSION, min_version, "BaseSaveHandler", as_type="base"
+    )
+
+__all__ = ["SafeCheckpointLoader", "SafeCheckpointSaver"]
+
+
+class SafeCheckpointSaver(CheckpointSaver):
+    """MONAI's ``CheckpointSaver``, but a save never damages the weights that are already saved.
+
+    The differences are:
+
+    * A file is written completely or not at all. MONAI removes the old file and writes the new one in its place, so
+      that a full disk or the end of the process destroys both.
+    * Weights that are NaN or infinite are an error, and are not saved.
+    * A key metric that is NaN or infinite is never the best. The evaluator does not count it as the best metric, and its
+      weights are not saved.
+    * After an exception, nothing is saved as the final model. Continue the training with :class:`ResumeTraining`
+      instead.
+
+    Args:
+        save_dir: folder of the files.
+        save_dict: objects to save, by name.
+        kwargs: other arguments of ``monai.handlers.CheckpointSaver``.
+    """
+
+    def __init__(self, save_dir: str, save_dict: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(save_dir, save_dict, **kwargs)
+        self._rising = not kwargs.get("key_metric_negative_sign", False)
+        self._metric_name = kwargs.get("key_metric_name")
+        for checkpoint in (self._final_checkpoint, self._key_metric_checkpoint, self._interval_checkpoint):
+            if checkpoint is not None:
+                handler: Any = checkpoint.save_handler
+                checkpoint.save_handler = _AtomicSaver(Path(handler.dirname), handler.filename, save_dict)
+
+    def attach(self, engine: Engine) -> None:
+        """Attach the handler.
+
+        Args:
+            engine: the trainer, validator or evaluator.
+        """
+        super().attach(engine)
+        if self._key_metric_checkpoint is not None and self._metric_name is None:
+            engine.add_event_handler(Events.EPOCH_STARTED, self._set_worst)
+
+    def _set_worst(self, engine: Engine) -> None:
+        """Without a best metric so far, MONAI takes any, also NaN."""
+        if engine.state.best_metric_epoch == -1:
+            engine.state.best_metric = -math.inf if self._rising else math.inf
+            engine.state.best_metric_epoch = 0
+
+    def exception_raised(self, engine: Engine, e: Exception) -> None:
+        """Raise the exception again, without saving."""
+        raise e
+
+    def metrics_completed(self, engine: Engine) -> None:
+        """Save the weights if the key metric is the best so far.
+
+        Args:
+            engine: the evaluator.
+        """
+        name = self._metric_name or engine.state.key_metric_name
+        metric = engine.state.metrics.get(name)
+        if metric is not None and is_scalar(metric) and not math.isfinite(float(metric)):
+            self.logger.warning(f"{name} is {float(metric)}: these weights are not saved as the best.")
+            return
+        checkpoint: Any = self._key_metric_checkpoint
+        saved = list(checkpoint._saved)
+        try:
+            super().metrics_completed(engine)
+        except BaseException:
+            checkpoint._saved = saved  # what is on the disk
+            raise
+
+
+class _AtomicSaver(BaseSaveHandler):
+    """Save handler of ignite whose files are complete; outdated ones are removed after the new one is written."""
+
+    def __init__(self, folder: Path, filename: str | None, save_dict: Mapping[str, Any]) -> None:
+        self.dirname = folder
+        self.filename = filename
+        self.save_dict = save_dict
+        self._outdated: list[str] = []
+
+    def __call__(self, checkpoint: Mapping, filename: str, metadata: Mapping | None = None) -> None:
+        path = self.dirname / (self.filename or filename)
+        for holder in self.save_dict.values():
+            reason = non_finite_weights(getattr(holder, "module", holder))
+            if reason is not None:
+                raise ValueError(f"{path}: the weights are not saved, because {reason}. An old file is unchanged.")
+        if not is_main_process():
+            return
+        atomic_save(checkpoint, path)
+        for outdated in set(self._outdated) - {path.name}:
+            (self.dirname / outdated).unlink(missing_ok=True)
+        self._outdated = []
+
+    def remove(self, filename: str) -> None:
+        if self.filename is None:  # a fixed name is replaced
+            self._outdated.append(filename)
+
+
+class SafeCheckpointLoader(CheckpointLoader):
+    """MONAI's ``CheckpointLoader``, but its errors name the file, and weights that are NaN or infinite are refused.
+
+    Args:
+        kwargs: arguments of ``monai.handlers.CheckpointLoader``.
+    """
+
+    def __call__(self, engine: Engine) -> None:
+        """Load the weights.
+
+        Args:
+            engine: the engine that starts.
+
+        Raises:
+            ValueError: if the file does not exist, is damaged, or contains weights that are NaN or infinite.
+        """
+        load_tensors(
+            self.load_path, advice="Train the bundle, copy the file again, or give another file as checkpoint."
+        )
+        super().__call__(engine)
+        for holder in self.load_dict.values():
+            reason = non_finite_weights(getattr(holder, "module", holder)) if hasattr(holder, "state_dict") else None
+            if reason is not None:
+                raise ValueError(f"{self.load_path}: these weights are useless, because {reason}. Give another file.")

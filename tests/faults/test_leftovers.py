@@ -1,0 +1,81 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a killed process leaves behind is removed by the next one, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from monai_landmarks.data import atomic_write, write_hand_phantom
+from monai_landmarks.data.files import safe_files
+
+
+@pytest.fixture
+def sleeping() -> Iterator[int]:
+    """Id of another process that runs."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    yield process.pid
+    process.kill()
+    process.wait()
+
+
+def ended() -> int:
+    """Id of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def leave(folder: Path, process: int, node: str = safe_files._NODE, days: float = 0.0) -> Path:
+    """A temporary file as a killed process leaves it."""
+    path = folder / f".writing-{node}-{process}-0123abcd_overlays.png"
+    path.write_bytes(b"half")
+    os.utime(path, (time.time() - 86400 * days,) * 2)
+    return path
+
+
+def test_only_files_of_ended_processes_are_removed(sleeping: int, tmp_path: Path) -> None:
+    removed = [leave(tmp_path, ended()), leave(tmp_path, os.getpid()), leave(tmp_path, 7, "00000000", days=2)]
+    kept = [leave(tmp_path, sleeping), leave(tmp_path, 7, "11111111", days=0.5)]
+    for name in (".hidden", ".0123456789ab_overlays.png", ".writing", "writing-1-2-3_a", ".writing-x-1-0123abcd_a"):
+        kept.append(tmp_path / name)
+        kept[-1].write_text("of someone else")
+    with atomic_write(tmp_path / "a.txt") as temporary:
+        temporary.write_text("all")
+        with atomic_write(tmp_path / "b.txt") as second:
+            second.write_text("all")
+        assert temporary.exists()
+    assert not any(path.exists() for path in removed)
+    assert all(path.exists() for path in kept)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "b.txt", *(path.name for path in kept)}
+
+
+def test_long_names(tmp_path: Path) -> None:
+    path = tmp_path / ("ä" * 120 + ".mrk.json")  # of 249 bytes
+    with atomic_write(path) as temporary:
+        assert temporary.name.endswith(".mrk.json")
+        temporary.write_text("{}")
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_the_lock_of_a_phantom_does_not_stay(tmp_path: Path) -> None:
+    lock = tmp_path / ".writing.lock"
+    for _ in range(2):
+        lock.touch()
+        write_hand_phantom(tmp_path, 1, size=(64, 64), val_frac=0)
+        assert not lock.exists()

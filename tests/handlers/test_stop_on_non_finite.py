@@ -1,0 +1,80 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A training stops at the first loss that is not finite, and says where and why."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from engines import Regressor, make_cases, make_evaluator, make_trainer
+from ignite.engine import Events
+
+from monai_landmarks.handlers import StopOnNonFinite
+
+
+def trainer_of(cases, network=None):
+    torch.manual_seed(0)
+    network = network or Regressor()
+    optimizer = torch.optim.SGD(network.parameters(), 0.25)
+    return make_trainer(cases, network, optimizer, 3, [StopOnNonFinite()]), network
+
+
+def test_the_message_of_a_loss_that_is_not_finite():
+    trainer, network = trainer_of(make_cases(4))
+
+    def spoil(engine):
+        if engine.state.iteration == 3:
+            engine.loss_function = lambda pred, target: pred.mean() * torch.inf
+
+    trainer.add_event_handler(Events.ITERATION_STARTED, spoil)
+    message = (
+        r"The loss is -?inf at iteration 3 \(epoch 2 of 3\), learning rate 0.25. Try a smaller learning rate "
+        r"\(--learning_rate\).*The images of this batch were /data/a/case\d.png, /data/a/case\d.png.*--resume true"
+    )
+    with pytest.raises(ValueError, match=message):
+        trainer.run()
+
+
+def test_an_image_that_is_not_finite_is_named():
+    cases = make_cases(4)
+    cases[2]["image"][0, 3, 4:6] = torch.nan
+    trainer, _ = trainer_of(cases)
+    with pytest.raises(
+        ValueError, match=r"images contain voxels that are NaN or infinite: /data/a/case2.png \(2 voxels\)"
+    ):
+        trainer.run()
+
+
+def test_weights_after_the_last_step_of_an_epoch():
+    trainer, network = trainer_of(make_cases(4))
+
+    def spoil(engine):
+        with torch.no_grad():
+            network.layers[1].bias[0] = torch.nan
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED(once=2), spoil)
+    with pytest.raises(
+        ValueError, match=r"The weights are lost at iteration 2 .*: 1 of the 6 values of 'layers.1.bias'"
+    ):
+        trainer.run()
+
+
+def test_the_output_of_an_evaluator():
+    network = Regressor()
+    evaluator = make_evaluator(make_cases(2), [StopOnNonFinite()], network=network)
+    evaluator.run()
+    with torch.no_grad():
+        network.layers[1].bias[0] = torch.nan
+    network(torch.zeros(1, 256))  # outside of the engine nothing is checked
+    with pytest.raises(
+        ValueError, match=r"output of the network is NaN or infinite for /data/a/case0.png, /data/a/case1"
+    ):
+        evaluator.run()
