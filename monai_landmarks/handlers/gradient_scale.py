@@ -93,6 +93,6 @@ class GradientScale:
         self._next_scale = torch.where(torch.isfinite(greatest), fitting, self._scale / 64)
 
     def _set_scale(self, engine: Engine) -> None:
-        if self._next_scale is not None:
+        if self._next_scale is not None and engine.scaler is not None:
             self._scale, self._next_scale = self._next_scale, None
             engine.scaler.update(self._scale)
