@@ -63,8 +63,9 @@ def mark_loaded(data: dict[Hashable, Any], points_keys: Iterable[Hashable]) -> N
         data[_mark_of(key)] = ~torch.isnan(data[key].as_tensor()[0]).any(dim=-1)
     for key, value in data.items():
         if isinstance(value, MetaTensor) and not value.meta.get(_MARK):
-            data[key] = marked = value[...]  # the metadata of the caller's image stay as they are
+            marked: Any = value[...]  # the metadata of the caller's image stay as they are
             marked.meta[_MARK] = True
+            data[key] = marked
 
 
 def require_affines(data: Mapping[Hashable, Any], points_key: Hashable, refer_key: Hashable | None) -> None:
