@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .alignment import Similarity, align_shapes, common_shape, nan_median
+from .alignment import Similarity, align_shapes, common_shape, known_points, nan_median
 
 __all__ = [
     "MIN_LANDMARKS",
@@ -99,11 +99,11 @@ class ShapeModel:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ShapeModel:
         """Return the model that :meth:`to_dict` stored."""
-        arrays = {key: np.asarray(values[key], dtype=np.float64) for key in ("covariance", "factors")}
-        dims = len(arrays["covariance"]) // len(arrays["factors"])
-        mean = [[np.nan] * dims if point is None else point for point in values["mean"]]
-        arrays["mean"] = np.asarray(mean, dtype=np.float64)
-        return cls(**arrays, **{key: values[key] for key in ("size_spread", "turn_spread", "count")})
+        factors = np.asarray(values["factors"], dtype=np.float64)
+        covariance = np.asarray(values["covariance"], dtype=np.float64)
+        missing = [np.nan] * (len(covariance) // len(factors))
+        mean = np.asarray([missing if point is None else point for point in values["mean"]], dtype=np.float64)
+        return cls(mean, covariance, factors, values["size_spread"], values["turn_spread"], values["count"])
 
     @property
     def spatial_dims(self) -> int:
@@ -125,7 +125,7 @@ class ShapeModel:
         """
         dims = self.spatial_dims
         difference = aligned - self.mean
-        known = np.isfinite(difference).all(axis=-1)
+        known = known_points(difference)
         distances, costs = np.full(known.shape, np.nan), np.full(len(known), np.nan)
         offsets = np.full(difference.shape, np.nan)
         patterns, group = np.unique(known, axis=0, return_inverse=True)
@@ -147,7 +147,7 @@ class ShapeModel:
 
     def own_variances(self) -> np.ndarray:
         """Return the variance (N,) of each landmark given all others, the mean over the axes, without the factors."""
-        known = np.isfinite(self.mean).all(axis=1)
+        known = known_points(self.mean)
         precision = self.precision(known)
         dims, count = self.spatial_dims, int(known.sum())
         blocks = np.einsum("aiaj->aij", precision.reshape(count, dims, count, dims))
@@ -176,7 +176,7 @@ class ShapeModel:
 
 def usable_shapes(points: np.ndarray) -> np.ndarray:
     """Return a mask (K,) of the shapes (K, N, D) that have three landmarks, not all at one place."""
-    known: np.ndarray = np.isfinite(points).all(axis=-1)
+    known = known_points(points)
     low, high = (np.where(known[..., None], points, fill) for fill in (np.inf, -np.inf))
     several = (low.min(axis=1) < high.max(axis=1)).any(axis=1)
     return np.asarray((known.sum(axis=1) >= MIN_LANDMARKS) & several)
@@ -227,7 +227,7 @@ def _fit(points: np.ndarray) -> tuple[ShapeModel, list[ShapeModel], np.ndarray]:
         fit = align_shapes(points, mean)
         aligned = fit(points)
         used = np.where(left_out[..., None], np.nan, aligned)
-        used[(left_out & np.isfinite(points).all(axis=-1)).mean(axis=1) > 0.5] = np.nan
+        used[(left_out & known_points(points)).mean(axis=1) > 0.5] = np.nan
         sums = [_Moments.of(used[parts == part]) for part in range(parts.max() + 1)]
         total = sum(sums[1:], sums[0])
         if shrinkage is None:
@@ -300,7 +300,7 @@ class _Moments:
     @classmethod
     def of(cls, points: np.ndarray) -> _Moments:
         dims = points.shape[-1]
-        known: np.ndarray = np.isfinite(points).all(axis=-1).astype(np.float64)
+        known = known_points(points).astype(np.float64)
         values: np.ndarray = np.nan_to_num(points)
         flat = values.reshape(len(points), points.shape[1] * dims)
         return cls(known.T @ known, values.sum(axis=0), flat.T @ flat, flat.T @ known, int(known.any(axis=1).sum()))
@@ -363,7 +363,7 @@ def turn_angles(rotations: np.ndarray, other: np.ndarray, shape: np.ndarray) -> 
 
     A rotation about the line of collinear points does not count.
     """
-    shape = shape[np.isfinite(shape).all(axis=1)]
+    shape = shape[known_points(shape)]
     moved = np.einsum("kij,nj->kni", rotations - other, shape)
     chord = np.sqrt((moved**2).sum(axis=(1, 2)) / (shape**2).sum())
     return 2 * np.arcsin(np.minimum(chord / 2, 1.0))
