@@ -22,11 +22,13 @@ from monai.utils import IgniteInfo, is_scalar, min_version, optional_import
 
 from monai_landmarks.data.files.tensor_files import atomic_save, load_tensors, non_finite_weights
 
-from .engine_output import Engine, Events, is_main_process
+from .engine_output import Events, is_main_process
 
 if TYPE_CHECKING:
+    from ignite.engine import Engine
     from ignite.handlers.checkpoint import BaseSaveHandler
 else:
+    Engine, _ = optional_import("ignite.engine", IgniteInfo.OPT_IMPORT_VERSION, min_version, "Engine", as_type="base")
     BaseSaveHandler, _ = optional_import(
         "ignite.handlers.checkpoint", IgniteInfo.OPT_IMPORT_VERSION, min_version, "BaseSaveHandler", as_type="base"
     )

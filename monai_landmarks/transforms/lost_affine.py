@@ -63,8 +63,7 @@ def mark_loaded(data: dict[Hashable, Any], points_keys: Iterable[Hashable]) -> N
         data[_mark_of(key)] = ~torch.isnan(data[key].as_tensor()[0]).any(dim=-1)
     for key, value in data.items():
         if isinstance(value, MetaTensor) and not value.meta.get(_MARK):
-            marked = value[...]  # the metadata of the caller's image stay as they are
-            assert isinstance(marked, MetaTensor)
+            marked: Any = value[...]  # the metadata of the caller's image stay as they are
             marked.meta[_MARK] = True
             data[key] = marked
 
@@ -84,7 +83,8 @@ def require_affines(data: Mapping[Hashable, Any], points_key: Hashable, refer_ke
     if points_key not in data:
         return
     points, image = data[points_key], None if refer_key is None else data[refer_key]
-    if _mark_of(points_key) in data:
+    # the mark of the points remains where the entry of the item was removed, as by SelectItemsd
+    if _mark_of(points_key) in data or _is_tracked(points):
         lost = [f"landmarks {points_key!r}"] if not _is_tracked(points) else []
         if refer_key is not None and not _is_tracked(image):
             lost.append(f"image {refer_key!r}")

@@ -290,8 +290,10 @@ def run(random: Random, scene: Scene, folder: Path) -> list[dict[str, Any]]:
         # after the landmarks are loaded: nothing shows that an image was deformed before
         cut = int(random.randint(1 + [type(t) for t in transforms].index(LoadLandmarksd), len(transforms)))
         first = mt.Compose(transforms[:cut], lazy=lazy)(scene.item)
-        keep = pickle.loads(pickle.dumps(first)) if random.rand() < 0.5 else stored(first)
-        items = keep if isinstance(keep, list) else [keep]
+        first = first if isinstance(first, list) else [first]
+        # without "label_loaded", plain points are index points, as documented
+        whole = all("label_loaded" in item for item in first)
+        items = stored(first) if whole and random.rand() < 0.5 else pickle.loads(pickle.dumps(first))
         dataset = Dataset(items, mt.Compose(transforms[cut:], lazy=lazy))
     else:
         dataset = Dataset(data, chain)
