@@ -76,9 +76,10 @@ class SafeCheckpointSaver(CheckpointSaver):
 
     def _set_worst(self, engine: Engine) -> None:
         """Without a best metric so far, MONAI takes any, also NaN."""
-        if engine.state.best_metric_epoch == -1:
-            engine.state.best_metric = -math.inf if self._rising else math.inf
-            engine.state.best_metric_epoch = 0
+        state: Any = engine.state  # MONAI adds attributes
+        if state.best_metric_epoch == -1:
+            state.best_metric = -math.inf if self._rising else math.inf
+            state.best_metric_epoch = 0
 
     def exception_raised(self, engine: Engine, e: Exception) -> None:
         """Raise the exception again, without saving."""
@@ -90,7 +91,8 @@ class SafeCheckpointSaver(CheckpointSaver):
         Args:
             engine: the evaluator.
         """
-        name = self._metric_name or engine.state.key_metric_name
+        state: Any = engine.state  # MONAI adds attributes
+        name = self._metric_name or state.key_metric_name
         metric = engine.state.metrics.get(name)
         if metric is not None and is_scalar(metric) and not math.isfinite(float(metric)):
             self.logger.warning(f"{name} is {float(metric)}: these weights are not saved as the best.")
