@@ -46,6 +46,7 @@ from .files.tensor_files import atomic_save
 from .images.image_files import image_stem, read_image
 from .images.image_folder import image_folder_items
 from .images.name_index import NameIndex
+from .images.picture_reader import ImageFileReader
 from .images.readable_loader import ReadableDataLoader, UnreadableImage
 from .landmarks.convert import Conversion, ConversionFault, ConvertedFile, convert_landmarks
 from .landmarks.landmark_io import (
@@ -75,6 +76,7 @@ __all__ = [
     "DatasetCheck",
     "DatasetPart",
     "ISBI2015_LANDMARKS",
+    "ImageFileReader",
     "LandmarkCase",
     "LandmarkFormat",
     "LandmarkSet",

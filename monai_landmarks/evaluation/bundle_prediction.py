@@ -28,8 +28,9 @@ from monai.bundle import ConfigWorkflow
 from monai_landmarks.data import UnreadableImage, image_folder_items
 from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.data.files.tensor_files import load_tensors, non_finite_weights
-from monai_landmarks.data.images.image_files import has_spacing, is_picture
+from monai_landmarks.data.images.image_files import has_spacing
 from monai_landmarks.data.images.image_notes import image_notes, join_notes
+from monai_landmarks.data.images.picture_reader import is_picture
 from monai_landmarks.uncertainty import sigma_path
 
 from .prediction_formats import PREDICTION_FORMATS, PredictionFormat

@@ -32,7 +32,7 @@ from monai_landmarks.data import (
     read_item_landmarks,
 )
 from monai_landmarks.data.files.json_values import load_json
-from monai_landmarks.data.files.safe_files import read_text
+from monai_landmarks.data.files.safe_files import naming_file, read_text
 from monai_landmarks.data.images.image_files import has_spacing, read_header
 from monai_landmarks.data.images.image_folder import find_images
 from monai_landmarks.data.landmarks.landmark_io import find_landmark_files, read_landmark_sets
@@ -129,6 +129,8 @@ def read_annotations(
             found = index.find(name)
             if len(found) > 1:
                 raise ValueError(f"{path}: {name!r} matches more than one image: {', '.join(found)}.")
+            if found:
+                _require_size(landmarks, found[0])
             geometry = ImageGeometry(Path(found[0]), spacings[found[0]]) if found else ImageGeometry(None, spacing)
             result[name] = ImageLandmarks(landmarks, geometry)
     return result
@@ -270,6 +272,13 @@ def _is_datalist(path: Path) -> bool:
     return "names" in content["landmarks"]
 
 
+def _require_size(landmarks: LandmarkSet, image: str) -> None:
+    """Raise an error if the landmark file states another size than that of the image, where there is an image."""
+    if landmarks.image_size is not None and os.path.exists(image):
+        with naming_file(image):
+            landmarks.require_image_size(read_header(image)[0])
+
+
 def _read_datalist(
     path: Path, section: str | None, spacing: float | Sequence[float] | None
 ) -> dict[str, ImageLandmarks]:
@@ -283,6 +292,7 @@ def _read_datalist(
         landmarks = read_item_landmarks(item, pairs)
         if landmarks is None:
             continue
+        _require_size(landmarks, item["image"])
         result[Path(os.path.relpath(item["image"], folder)).as_posix()] = ImageLandmarks(
             landmarks, ImageGeometry(Path(item["image"]), item.get("spacing", spacing))
         )

@@ -178,7 +178,7 @@ class CobbReport:
                 for case in self._cases:
                     errors = [pred - truth for pred, truth in zip(case.pred, case.truth)]
                     cells = ("" if angle != angle else f"{angle:.3f}" for angle in (*case.pred, *case.truth, *errors))
-                    table.writerow([text_cell(case.image), *cells])
+                    table.writerow([text_cell(case.image or ""), *cells])
         summary, files = f"Cobb angles of {len(self._cases)} images", "cobb_angles.csv"
         if self._has_truth:
             with atomic_write(self.output_dir / "cobb_angles.png") as temporary:

@@ -61,9 +61,12 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
     """Run the network on overlapping windows, and return points instead of stitched heatmaps.
 
     Windows, overlap and blending are those of MONAI's ``SlidingWindowInferer``, and the points are those of its
-    heatmaps. But the N heatmaps are stitched only in small boxes around the candidates for each maximum.
-    ``HeatmapToLandmarksd`` accepts the result in place of heatmaps, applies its threshold and transforms the points to
-    the world.
+    stitched heatmaps. The result can differ if more than ``candidates`` parts of a heatmap could contain its maximum
+    (or, with ``num_peaks``, a peak), as in noisy heatmaps without a clear maximum: the remaining parts are not
+    stitched, and a landmark may be found at a lower maximum. Increase ``candidates`` for such heatmaps.
+
+    The N heatmaps are stitched only in small boxes around the candidates for each maximum. ``HeatmapToLandmarksd``
+    accepts the result in place of heatmaps, applies its threshold and transforms the points to the world.
 
     The volume is divided into cells, such that every window includes a cell as a whole or not at all. The network runs
     in up to three passes:
@@ -86,14 +89,16 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
     few boxes per landmark, of at most 28 voxels per axis (at the default radius in 3-D), and of what is kept.
 
     Args:
-        roi_size: size of a window. See MONAI's ``SlidingWindowInferer`` for this argument and the next eight.
+        roi_size: size of a window. See MONAI's ``SlidingWindowInferer`` for this argument and the next nine.
         sw_batch_size: number of windows per run of the network.
         overlap: share of a window by which the next one overlaps it, one number or one per axis.
         mode: blending of overlapping windows, ``"constant"`` or ``"gaussian"``.
         sigma_scale: width of the Gaussian as a share of the window.
         padding_mode: padding of images that are smaller than the window.
         cval: value for constant padding.
-        sw_device: device of the windows. Default: that of the image.
+        sw_device: device of the windows, on which the network runs. Default: that of the image.
+        device: device of the blending weights and of the boxes that are stitched, for example the CPU for a large
+            volume. Default: that of the windows.
         progress: print a progress bar.
         method: see :func:`monai_landmarks.heatmaps.decode_heatmaps`.
         radius: of the neighborhood that the refinement uses, in voxels. Default: 8 in 2-D and 6 in 3-D.
@@ -123,6 +128,7 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
         padding_mode: PytorchPadMode | str = PytorchPadMode.CONSTANT,
         cval: float = 0.0,
         sw_device: torch.device | str | None = None,
+        device: torch.device | str | None = None,
         progress: bool = False,
         method: DecodingMethod = "gaussian",
         radius: int | None = None,
@@ -140,6 +146,7 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
             padding_mode,
             cval,
             sw_device,
+            device,
             progress=progress,
             with_coord=True,
         )
@@ -186,7 +193,7 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
                     f"The network returned heatmaps of size {tuple(heatmaps.shape[2:])} for a window of size "
                     f"{tuple(windows.shape[2:])}; sliding windows need the same size."
                 )
-            return plain_tensor(heatmaps)
+            return plain_tensor(heatmaps).to(self._stitching_device(inputs))
 
         layout = self._layout(inputs)
         bounds, kept = _Bounds(layout, len(inputs)), _Kept(layout)
@@ -300,6 +307,9 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
             with_coord=True,
         )
 
+    def _stitching_device(self, inputs: torch.Tensor) -> torch.device | str:
+        return self.device or self.sw_device or inputs.device
+
     def _layout(self, inputs: torch.Tensor) -> _Layout:
         """Find out where MONAI puts the windows, without a network."""
         places: list[tuple[slice, ...]] = []
@@ -307,7 +317,7 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
         blank = torch.zeros((), device=inputs.device).expand(1, 1, *inputs.shape[2:])
         self._walk(blank, lambda _, batch: places.extend(tuple(place[2:]) for place in batch))
         roi_size = [axis.stop - axis.start for axis in places[0]]
-        device = self.sw_device or inputs.device
+        device = self._stitching_device(inputs)
         importance = compute_importance_map(tuple(roi_size), self.mode, self.sigma_scale, device, torch.float32)
         size = [max(axis.stop for axis in axes) for axes in zip(*places)]
         total = torch.zeros(size, device=device)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from .image_queue import image_uncertainty, next_image, served_at, stored_uncertainty
 from .models import bundle_names, find_models
-from .pictures import from_viewer, to_viewer, viewer_spacing
+from .pictures import from_viewer, to_viewer, viewer_affine, viewer_spacing
 from .proposal import image_extent, plain_list, proposed_landmarks
 from .result import LandmarkResultD, LandmarkResultd, LandmarkResultDict, ball_label_map
 from .submitted_label import label_suffix, matching_model, read_label
@@ -47,5 +47,6 @@ __all__ = [
     "stored_uncertainty",
     "to_viewer",
     "training_overrides",
+    "viewer_affine",
     "viewer_spacing",
 ]

@@ -71,8 +71,9 @@ class Access:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Access:
         """Return the values in the environment, or the defaults."""
-        values = json.loads(environment.get(_VARIABLE, "{}"))
-        return cls(**{**values, "names": tuple(values.get("names", ()))})
+        values: dict[str, Any] = json.loads(environment.get(_VARIABLE, "{}"))
+        names = tuple(values.pop("names", ()))
+        return cls(names, **values)
 
 
 def is_loopback(host: str) -> bool:

@@ -61,7 +61,7 @@ def stored_uncertainty(info: Mapping[str, Any], model: str | None) -> float:
     """Return the uncertainty in mm that the scoring has stored for an image and a model; NaN if there is none."""
     stored = info.get(UNCERTAINTY_KEY)
     of_model = stored.get(model) if isinstance(stored, Mapping) else None
-    value = of_model.get("mm") if isinstance(of_model, Mapping) else None
+    value: Any = of_model.get("mm") if isinstance(of_model, Mapping) else None
     return float(value) if is_number(value) else math.nan
 
 

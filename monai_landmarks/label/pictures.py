@@ -27,10 +27,11 @@ from PIL import Image
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.images.dicom_pixel_size import read_itk_spacing, read_pixel_size
-from monai_landmarks.data.images.image_files import is_picture, read_header
+from monai_landmarks.data.images.image_files import read_header
+from monai_landmarks.data.images.picture_reader import is_picture, picture_orientation, picture_size, shown_to_stored
 from monai_landmarks.spaces import picture_affine
 
-__all__ = ["from_viewer", "to_viewer", "viewer_spacing"]
+__all__ = ["from_viewer", "to_viewer", "viewer_affine", "viewer_spacing"]
 
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296  # tags of TIFF
 _UNIT_IN_MM = {1: 25.4, 2: 10.0}  # units of JFIF: inch, centimeter
@@ -66,6 +67,33 @@ def viewer_spacing(path: str | os.PathLike) -> tuple[float, float] | None:
     return unit / float(density[0]), unit / float(density[1])
 
 
+def viewer_affine(path: str | os.PathLike) -> np.ndarray | None:
+    """Return the affine from pixel index to RAS mm of 3D Slicer, if a bundle takes another.
+
+    3D Slicer does not turn pictures that state an EXIF orientation, but this package does.
+
+    Args:
+        path: an image file.
+
+    Returns:
+        Matrix (4, 4); None if all readers agree, see :func:`viewer_spacing`.
+    """
+    seen = viewer_spacing(path)
+    if seen is None:
+        return None
+    affine = picture_affine(seen)
+    orientation = picture_orientation(path) if is_picture(path) else 1
+    is_tiff = os.fspath(path).lower().endswith((".tif", ".tiff"))
+    if orientation == 1 or (is_tiff and orientation < 5):
+        return affine
+    size = picture_size(path)
+    stored = shown_to_stored(orientation, size)
+    if is_tiff:  # ITK mirrors a TIFF as it states, but does not exchange its axes
+        width, height = (size[1], size[0])
+        stored = shown_to_stored(orientation - 4, (width, height)) @ stored
+    return affine @ stored
+
+
 def to_viewer(
     landmarks: LandmarkSet, image: str | os.PathLike, spacing: float | Sequence[float] | None = None
 ) -> LandmarkSet:
@@ -79,10 +107,10 @@ def to_viewer(
     Returns:
         3-D landmarks in RAS.
     """
-    seen = viewer_spacing(image)
+    seen = viewer_affine(image)
     if seen is None:
         return landmarks
-    return landmarks.to_index(_bundle_affine(image, spacing)).to_world(picture_affine(seen))
+    return landmarks.to_index(_bundle_affine(image, spacing)).to_world(seen)
 
 
 def from_viewer(
@@ -98,9 +126,9 @@ def from_viewer(
     Returns:
         3-D landmarks in RAS.
     """
-    landmarks, seen = landmarks.with_spatial_dims(3), viewer_spacing(image)
+    landmarks, seen = landmarks.with_spatial_dims(3), viewer_affine(image)
     if seen is not None:
-        return landmarks.to_index(picture_affine(seen)).to_world(_bundle_affine(image, spacing))
+        return landmarks.to_index(seen).to_world(_bundle_affine(image, spacing))
     if landmarks.coordinate_system == CoordinateSystem.INDEX:
         return landmarks.to_world(read_header(image)[1])
     return landmarks.to(CoordinateSystem.RAS)

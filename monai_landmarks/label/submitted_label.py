@@ -26,7 +26,7 @@ from monai_landmarks.data.files.json_values import load_json
 from monai_landmarks.data.files.safe_files import read_text
 from monai_landmarks.data.images.image_files import read_header
 
-from .pictures import viewer_spacing
+from .pictures import viewer_affine
 
 __all__ = ["MAX_POINTS", "label_suffix", "matching_model", "read_label", "require_few_points"]
 
@@ -125,7 +125,9 @@ def require_few_points(path: str | os.PathLike) -> None:
 
 
 def _require_position(landmarks: LandmarkSet, image: str | os.PathLike) -> None:
-    shape, affine = read_header(image, viewer_spacing(image))
+    shape, affine = read_header(image)
+    seen = viewer_affine(image)
+    affine = affine if seen is None else seen
     placed = ~landmarks.missing
     points = landmarks.with_spatial_dims(3).to_index(affine).points[placed]
     size = np.array([*shape, 1][:3])  # a 2-D image is a single slice

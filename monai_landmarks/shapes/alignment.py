@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Similarity", "align_shapes", "common_shape", "fit_similarity", "nan_median"]
+__all__ = ["Similarity", "align_shapes", "common_shape", "fit_similarity", "known_points", "nan_median"]
 
 _ROUNDS = 10  # of reweighting; the weights of a gross outlier are near zero after about five
 _SETTLED = 1e-3  # change of the weights that ends it earlier
@@ -61,7 +61,7 @@ def fit_similarity(
     Returns:
         The transforms, NaN for shapes that have fewer than two points in common with the reference.
     """
-    known = np.isfinite(points).all(axis=-1) & np.isfinite(reference).all(axis=-1)
+    known = known_points(points) & known_points(reference)
     w = np.where(known, weights, 0.0)[..., None]
     x, y = np.where(known[..., None], points, 0.0), np.where(known[..., None], reference, 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -130,6 +130,11 @@ def common_shape(points: np.ndarray, rounds: int = 5) -> np.ndarray:
     return reference
 
 
+def known_points(points: np.ndarray) -> np.ndarray:
+    """Return a mask (..., N) of the points (..., N, D) that are not missing."""
+    return np.asarray(np.isfinite(points).all(axis=-1))
+
+
 def nan_median(values: np.ndarray, axis: int) -> np.ndarray:
     """Return the median of the values that are not NaN; NaN if there are none."""
     ordered = np.sort(values, axis=axis)  # NaN last
@@ -141,7 +146,7 @@ def nan_median(values: np.ndarray, axis: int) -> np.ndarray:
 
 def _first_reference(points: np.ndarray) -> np.ndarray:
     """Return the shape with the smallest median distance from the others, among those with the most landmarks."""
-    count = np.isfinite(points).all(axis=-1).sum(axis=1)
+    count = known_points(points).sum(axis=1)
     richest = np.flatnonzero(count >= min(count.max(), np.quantile(count, 0.75)))
     tried = richest[np.linspace(0, len(richest) - 1, min(_REFERENCES, len(richest))).astype(int)]
     sample = points[np.linspace(0, len(points) - 1, min(_SAMPLE, len(points))).astype(int)]

@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .alignment import known_points
 from .shape_model import MIN_LANDMARKS, MIN_SHAPES, ShapeModel, fit_left_out_models, turn_angles, usable_shapes
 
 __all__ = ["ShapeFinding", "examine_shape", "examine_shapes"]
 
-_OUT_OF_PLACE = 5.0  # times the usual deviation
+_OUT_OF_PLACE = 6.0  # times the usual deviation
 _SETTLED = 0.5  # an exchange must reduce the squared deviation of the whole shape to this part
 _MAX_EXCHANGES = 4
 _REFITTED = 12  # exchanges that look best and are fitted again
@@ -104,7 +105,7 @@ def examine_shapes(points: np.ndarray) -> list[ShapeFinding] | None:
     if len(usable) < MIN_SHAPES:
         return None
     models, parts = fit_left_out_models(points[usable])
-    collapsed = (np.isfinite(points).all(axis=-1).sum(axis=1) >= MIN_LANDMARKS) & ~usable_shapes(points)
+    collapsed = (known_points(points).sum(axis=1) >= MIN_LANDMARKS) & ~usable_shapes(points)
     found = [ShapeFinding(resized=0.0) if one_place else ShapeFinding() for one_place in collapsed]
     for part, model in enumerate(models):
         rows = usable[parts == part]
@@ -120,7 +121,7 @@ def examine_shape(points: np.ndarray, model: ShapeModel) -> ShapeFinding:
 
 def _examine(points: np.ndarray, model: ShapeModel) -> list[ShapeFinding]:
     deviations = model.compare(points)
-    ordinary = ~(deviations.distances > _OUT_OF_PLACE).any(axis=1)
+    ordinary = np.asarray(~(deviations.distances > _OUT_OF_PLACE).any(axis=1))
     return [
         _with_pose(ShapeFinding(), shape, model) if good else _explain(shape, model)
         for shape, good in zip(points, ordinary)
@@ -149,7 +150,7 @@ def _explain(points: np.ndarray, model: ShapeModel) -> ShapeFinding:
 
 def _best_exchange(points: np.ndarray, model: ShapeModel) -> tuple[tuple[int, int] | None, np.ndarray]:
     """Return the exchange of two landmarks after which the shape fits best, if it fits much better."""
-    known = np.flatnonzero(np.isfinite(points).all(axis=1) & np.isfinite(model.mean).all(axis=1))
+    known = np.flatnonzero(known_points(points) & known_points(model.mean))
     pairs = np.array(list(itertools.combinations(known, 2)))
     aligned = model.align(points[None])(points[None])
     before = model.deviations(aligned).costs[0]
@@ -169,7 +170,7 @@ def _best_exchange(points: np.ndarray, model: ShapeModel) -> tuple[tuple[int, in
 def _costs_after_exchange(aligned: np.ndarray, pairs: np.ndarray, model: ShapeModel) -> np.ndarray:
     """Return the squared Mahalanobis distances after each exchange, without aligning the shape again."""
     dims = model.spatial_dims
-    known = np.isfinite(aligned).all(axis=1) & np.isfinite(model.mean).all(axis=1)
+    known = known_points(aligned) & known_points(model.mean)
     number = np.cumsum(known) - 1
     n = int(known.sum())
     precision = model.precision(known)
@@ -188,7 +189,7 @@ def _out_of_place(points: np.ndarray, model: ShapeModel) -> dict[int, float]:
 
     The worst landmark is left out, and the rest is aligned again, until none is out of place.
     """
-    kept = np.isfinite(points).all(axis=1)
+    kept = known_points(points)
     removed: list[int] = []
     while kept.sum() > MIN_LANDMARKS:
         shape = np.where(kept[:, None], points, np.nan)[None]
@@ -220,9 +221,9 @@ def _out_of_place(points: np.ndarray, model: ShapeModel) -> dict[int, float]:
 
 def _with_pose(finding: ShapeFinding, points: np.ndarray, model: ShapeModel, mirrored: bool = False) -> ShapeFinding:
     """Return the finding with unusual rotation and size."""
-    kept = np.isfinite(points).all(axis=1)
+    kept = known_points(points)
     kept[list(finding.displaced)] = False
-    kept &= np.isfinite(model.mean).all(axis=1)
+    kept &= known_points(model.mean)
     if kept.sum() < MIN_LANDMARKS:
         return finding
     fit = model.align(np.where(kept[:, None], points, np.nan)[None], mirrored=mirrored)

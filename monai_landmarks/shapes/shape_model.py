@@ -9,7 +9,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A robust model of the shape that the landmarks of a dataset form, and how far a shape deviates from it."""
+"""A robust model of the shape that the landmarks of a dataset form, and how far a shape deviates from it.
+
+The model is a normal distribution of the aligned points. A landmark is compared with the place that the other landmarks
+predict for it. This is more sensitive than the distance from the mean shape, because neighbors vary together.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .alignment import Similarity, align_shapes, common_shape, nan_median
+from .alignment import Similarity, align_shapes, common_shape, known_points, nan_median
 
 __all__ = [
     "MIN_LANDMARKS",
@@ -29,16 +33,15 @@ __all__ = [
     "fit_left_out_models",
     "fit_shape_model",
     "turn_angles",
+    "usable_shapes",
 ]
 
 MIN_SHAPES = 8  # with fewer, a spread cannot be estimated
 MIN_LANDMARKS = 3  # two points always form the same shape
 
 _QUANTILES = (0.5, 0.8)
-_CHI2 = {
-    2: (1.386294, 3.218876),
-    3: (2.365974, 4.641628),
-}  # quantiles of the squared length of a 2-D or 3-D normal vector
+# these quantiles of the squared length of a 2-D or 3-D normal vector; the second sees heavy tails
+_CHI2 = {2: (1.386294, 3.218876), 3: (2.365974, 4.641628)}
 _FLOOR = 0.01  # of the size: the smallest standard deviation; a model of exact phantoms would allow nothing
 _POSE_VARIANCE = 100.0**2  # relative to the size: position, rotation and scale are as good as unknown
 _SHRINKAGES = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)  # of correlations between landmarks; the left-out shapes choose
@@ -87,7 +90,7 @@ class ShapeModel:
     count: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for a JSON file, None in place of NaN."""
+        """Return plain values for a JSON file, None instead of NaN."""
         arrays = {key: getattr(self, key).tolist() for key in ("covariance", "factors")}
         arrays["mean"] = [None if np.isnan(point).any() else point.tolist() for point in self.mean]
         plain = {key: getattr(self, key) for key in ("size_spread", "turn_spread", "count")}
@@ -96,21 +99,16 @@ class ShapeModel:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ShapeModel:
         """Return the model that :meth:`to_dict` stored."""
-        arrays = {key: np.asarray(values[key], dtype=np.float64) for key in ("covariance", "factors")}
-        dims = len(arrays["covariance"]) // len(arrays["factors"])
-        mean = [[np.nan] * dims if point is None else point for point in values["mean"]]
-        arrays["mean"] = np.asarray(mean, dtype=np.float64)
-        return cls(**arrays, **{key: values[key] for key in ("size_spread", "turn_spread", "count")})
+        factors = np.asarray(values["factors"], dtype=np.float64)
+        covariance = np.asarray(values["covariance"], dtype=np.float64)
+        missing = [np.nan] * (len(covariance) // len(factors))
+        mean = np.asarray([missing if point is None else point for point in values["mean"]], dtype=np.float64)
+        return cls(mean, covariance, factors, values["size_spread"], values["turn_spread"], values["count"])
 
     @property
     def spatial_dims(self) -> int:
         """Number of coordinates, 2 or 3."""
         return self.mean.shape[1]
-
-    @property
-    def size(self) -> float:
-        """Root mean square distance of the landmarks from their center in the mean shape, in mm."""
-        return float(np.sqrt(np.nanmean((self.mean**2).sum(axis=1))))
 
     def align(self, points: np.ndarray, mirrored: bool = False) -> Similarity:
         """Align shapes (K, N, D) with the mean shape."""
@@ -127,7 +125,7 @@ class ShapeModel:
         """
         dims = self.spatial_dims
         difference = aligned - self.mean
-        known = np.isfinite(difference).all(axis=-1)
+        known = known_points(difference)
         distances, costs = np.full(known.shape, np.nan), np.full(len(known), np.nan)
         offsets = np.full(difference.shape, np.nan)
         patterns, group = np.unique(known, axis=0, return_inverse=True)
@@ -149,7 +147,7 @@ class ShapeModel:
 
     def own_variances(self) -> np.ndarray:
         """Return the variance (N,) of each landmark given all others, the mean over the axes, without the factors."""
-        known = np.isfinite(self.mean).all(axis=1)
+        known = known_points(self.mean)
         precision = self.precision(known)
         dims, count = self.spatial_dims, int(known.sum())
         blocks = np.einsum("aiaj->aij", precision.reshape(count, dims, count, dims))
@@ -178,7 +176,7 @@ class ShapeModel:
 
 def usable_shapes(points: np.ndarray) -> np.ndarray:
     """Return a mask (K,) of the shapes (K, N, D) that have three landmarks, not all at one place."""
-    known = np.isfinite(points).all(axis=-1)
+    known = known_points(points)
     low, high = (np.where(known[..., None], points, fill) for fill in (np.inf, -np.inf))
     several = (low.min(axis=1) < high.max(axis=1)).any(axis=1)
     return np.asarray((known.sum(axis=1) >= MIN_LANDMARKS) & several)
@@ -212,6 +210,11 @@ def fit_left_out_models(points: np.ndarray) -> tuple[list[ShapeModel], np.ndarra
 
 
 def _fit(points: np.ndarray) -> tuple[ShapeModel, list[ShapeModel], np.ndarray]:
+    """Return the model of all shapes, the models without one part each, and the part of each shape.
+
+    Points that are far away are left out of the estimates, and shapes where most points are. How far is usual, and how
+    much correlations are shrunk, is measured on shapes that the model was not learned from.
+    """
     mean = common_shape(points)
     size = np.sqrt(np.nanmean((mean**2).sum(axis=1)))
     floor = (_FLOOR * size) ** 2
@@ -224,7 +227,7 @@ def _fit(points: np.ndarray) -> tuple[ShapeModel, list[ShapeModel], np.ndarray]:
         fit = align_shapes(points, mean)
         aligned = fit(points)
         used = np.where(left_out[..., None], np.nan, aligned)
-        used[(left_out & np.isfinite(points).all(axis=-1)).mean(axis=1) > 0.5] = np.nan
+        used[(left_out & known_points(points)).mean(axis=1) > 0.5] = np.nan
         sums = [_Moments.of(used[parts == part]) for part in range(parts.max() + 1)]
         total = sum(sums[1:], sums[0])
         if shrinkage is None:
@@ -236,11 +239,12 @@ def _fit(points: np.ndarray) -> tuple[ShapeModel, list[ShapeModel], np.ndarray]:
             errors = [nan_median(np.linalg.norm(offset, axis=-1), axis=0) for offset in offsets]
             shrinkage = _SHRINKAGES[int(np.argmin([np.nansum(np.log(e + 0.1 * _FLOOR * size)) for e in errors]))]
         distances = _left_out_deviations(aligned, parts, total, sums, shrinkage, floor).distances
+        model = total.model(shrinkage, floor)
         factors = _factors(np.where(left_out, np.nan, distances), mean.shape[1])
+        factors = np.maximum(factors, floor / model.own_variances())
         left_out = left_out | (distances / np.sqrt(factors) > _OUTLYING)
-        mean = total.model(shrinkage, floor).mean
+        mean = model.mean
     assert shrinkage is not None
-    factors = np.maximum(factors, floor / total.model(shrinkage, floor).own_variances())
     turn, turn_spread = _usual_rotation(fit.rotations, mean)
     sizes = -np.log(fit.scales)
     size_spread = float(1.4826 * nan_median(np.abs(sizes - nan_median(sizes, axis=0)), axis=0))
@@ -296,8 +300,8 @@ class _Moments:
     @classmethod
     def of(cls, points: np.ndarray) -> _Moments:
         dims = points.shape[-1]
-        known = np.isfinite(points).all(axis=-1).astype(np.float64)
-        values = np.nan_to_num(points)
+        known = known_points(points).astype(np.float64)
+        values: np.ndarray = np.nan_to_num(points)
         flat = values.reshape(len(points), points.shape[1] * dims)
         return cls(known.T @ known, values.sum(axis=0), flat.T @ flat, flat.T @ known, int(known.any(axis=1).sum()))
 
@@ -359,7 +363,7 @@ def turn_angles(rotations: np.ndarray, other: np.ndarray, shape: np.ndarray) -> 
 
     A rotation about the line of collinear points does not count.
     """
-    shape = shape[np.isfinite(shape).all(axis=1)]
+    shape = shape[known_points(shape)]
     moved = np.einsum("kij,nj->kni", rotations - other, shape)
     chord = np.sqrt((moved**2).sum(axis=(1, 2)) / (shape**2).sum())
     return 2 * np.arcsin(np.minimum(chord / 2, 1.0))

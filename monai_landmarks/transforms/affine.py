@@ -33,6 +33,7 @@ from monai_landmarks.data.images.dicom_pixel_size import (
 )
 from monai_landmarks.data.images.image_files import has_spacing
 from monai_landmarks.data.images.nifti_world import read_nifti_world
+from monai_landmarks.data.images.picture_reader import AS_SHOWN, is_picture, picture_orientation
 from monai_landmarks.spaces import affine_4x4, picture_affine, spacing_of
 
 __all__ = ["EnsureWorldAffine", "EnsureWorldAffineD", "EnsureWorldAffineDict", "EnsureWorldAffined"]
@@ -51,6 +52,8 @@ class EnsureWorldAffine(Transform):
     * Photographic formats (PNG, JPEG, BMP, TIFF through MONAI's PILReader) have no world coordinates, and MONAI leaves
       the identity. Slicer and ITK put pixel (x, y) at LPS (s_x x, s_y y), so the affine becomes diag(-s_x, -s_y, 1, 1).
       Without this, a point that is saved for Slicer would be mirrored and lie outside the picture.
+    * Pictures that viewers show turned (EXIF) must be loaded with :class:`~monai_landmarks.data.ImageFileReader`; one
+      that was loaded as it is stored is refused.
     * DICOM images get the pixel size that the standard defines, see
       :func:`~monai_landmarks.data.images.dicom_pixel_size.pixel_size_of`. ITK uses another attribute for radiographs.
     * NIfTI images get the affine that ITK reads, in mm, where it differs from that of nibabel, see
@@ -100,6 +103,8 @@ class EnsureWorldAffine(Transform):
         dims = image.ndim - 1
         wanted = self._checked(spacing if spacing is not None else self.spacing, dims)
         # spacing is that of the file: it must not undo a resampling since the first time
+        if not image.meta.get(_SETTLED):
+            _require_as_shown(image)
         if image.meta.get(_SETTLED):
             _update(image)
         elif _is_photographic(image):
@@ -159,6 +164,19 @@ def _update(image: MetaTensor, left: np.ndarray | None = None, right: np.ndarray
         # in the array type that the reader chose
         image.meta[MetaKeys.ORIGINAL_AFFINE] = (
             product(original) if isinstance(original, torch.Tensor) else product(original).numpy()
+        )
+
+
+def _require_as_shown(image: MetaTensor) -> None:
+    """Raise an error for a picture that ``PILReader`` has read as it is stored, but viewers show turned."""
+    path = str(image.meta.get(ImageMetaKey.FILENAME_OR_OBJ, ""))
+    if image.meta.get(AS_SHOWN) or not is_picture(path) or not os.path.isfile(path):
+        return
+    orientation = picture_orientation(path)
+    if orientation != 1:
+        raise ValueError(
+            f"{path}: viewers show this picture turned (EXIF orientation {orientation}), but it was loaded as it is stored."
+            " Use LoadImaged with reader='monai_landmarks.data.ImageFileReader', or save the picture upright."
         )
 
 

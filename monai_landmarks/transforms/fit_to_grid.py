@@ -24,6 +24,7 @@ from monai.utils import NumpyPadMode, TransformBackends, convert_to_tensor
 
 from monai_landmarks.spaces import spacing_of
 
+from .lost_affine import mark_moved
 from .resample import resample_to_size
 
 __all__ = ["FitToGrid", "FitToGridD", "FitToGridDict", "FitToGridd"]
@@ -87,7 +88,7 @@ class FitToGrid(Transform):
         size = np.clip(np.rint(extent / step), 1, self.spatial_size).astype(int).tolist()
         # no trace: points find their way back through the affine, so that MONAI need not invert this
         with self.pad.trace_transform(False):
-            return self.pad(resample_to_size(convert_to_tensor(img, track_meta=True), size))
+            return mark_moved(self.pad(resample_to_size(convert_to_tensor(img, track_meta=True), size)))
 
 
 class FitToGridd(MapTransform):

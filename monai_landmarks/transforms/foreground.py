@@ -23,6 +23,8 @@ from monai.utils import TransformBackends, convert_to_tensor
 
 from monai_landmarks.spaces import spacing_of
 
+from .lost_affine import mark_moved
+
 __all__ = ["CropToForeground", "CropToForegroundD", "CropToForegroundDict", "CropToForegroundd"]
 
 
@@ -72,7 +74,7 @@ class CropToForeground(Transform):
         crop = SpatialCrop(roi_start=start, roi_end=end)
         # no trace: points find their way back through the affine, so that MONAI need not invert this
         with crop.trace_transform(False):
-            return crop(image)
+            return mark_moved(crop(image))
 
     def _is_foreground(self, image: torch.Tensor) -> torch.Tensor:
         assert self.threshold is not None

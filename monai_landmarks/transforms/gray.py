@@ -37,8 +37,8 @@ class ToGray(Transform):
     The alpha channel is dropped. Color becomes luma (ITU-R BT.601). An image with one channel is returned as it is.
 
     Raises:
-        ValueError: for any other number of channels, and for palette and CMYK pictures, whose values are not
-            brightness.
+        ValueError: for any other number of channels, and for palette and CMYK pictures that were not loaded with
+            :class:`~monai_landmarks.data.ImageFileReader`, because their values are not brightness.
 
     Example:
         >>> ToGray()(torch.ones(3, 4, 5)).shape
@@ -60,7 +60,7 @@ class ToGray(Transform):
         if isinstance(image, MetaTensor) and image.meta.get("mode") in _NO_LIGHT:
             raise ValueError(
                 f"{image.meta.get('filename_or_obj', 'an image')}: the pixels of a picture of mode {image.meta['mode']} "
-                "are not brightness; save it as gray or RGB."
+                "are not brightness. Use LoadImaged with reader='monai_landmarks.data.ImageFileReader', which converts them."
             )
         if channels == 1:
             return image

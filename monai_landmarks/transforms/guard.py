@@ -125,6 +125,12 @@ def require_followable_transforms(
                 f"{name} with normalized=True writes an affine that does not belong to the content of {touched}, so that "
                 "landmarks would be silently wrong. Use normalized=False."
             )
+        if _repeats_affine(transform) and not getattr(transforms, "lazy", False):
+            raise ValueError(
+                f"{name} with prob below 1 writes the affine of an earlier draw whenever it only resizes {touched}, so "
+                "that landmarks would be silently wrong. Use RandAffined with prob=1.0, or with spatial_size=None and "
+                "ResizeWithPadOrCropd after it."
+            )
         if isinstance(transform, _OTHER_LIBRARIES):
             warnings.warn(
                 f"{name} may move the content of {touched} without changing the affine. Landmarks cannot follow a "
@@ -133,6 +139,16 @@ def require_followable_transforms(
             )
         for shift in _shifts(transform, watched):
             warnings.warn(f"{name} resamples {touched} {shift}.", stacklevel=2)
+
+
+def _repeats_affine(transform: Any) -> bool:
+    """Return whether a transform may write the affine of an earlier draw, as ``RandAffine`` of MONAI 1.6 does."""
+    if not isinstance(transform, (mt.RandAffine, mt.RandAffined)) or transform.prob >= 1 or transform.lazy:
+        return False
+    if isinstance(transform, mt.RandAffine):
+        return True  # the array transform does so for any size
+    size = transform.rand_affine.spatial_size
+    return size is not None and any(n is not None and n > 0 for n in ensure_tuple(size))
 
 
 def _shifts(transform: Any, watched: set | None) -> list[str]:

@@ -27,10 +27,11 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import ImageMetaKey, ensure_tuple_rep
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet, landmark_set_of, read_landmarks, write_landmarks
+from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.spaces import affine_of, plane_z, points_as_rows
 
 from .guard import require_followable_chain
-from .lost_affine import mark_loaded, require_affines, require_cache_of_affines, require_known_origin
+from .lost_affine import is_moved, mark_loaded, require_affines, require_cache_of_affines, require_known_origin
 
 __all__ = [
     "LoadLandmarks",
@@ -99,10 +100,11 @@ class LoadLandmarks(Transform):
             MetaTensor (1, N, D) float64 with affine ``eye(4)``.
 
         Raises:
-            ValueError: for landmarks that are not among ``names``, a wrong number of rows or coordinates, 3-D points
-                off the plane of a 2-D image, or pixels without an image or with one that was already transformed.
+            ValueError: for landmarks that are loaded already or not among ``names``, a wrong number of rows or
+                coordinates, 3-D points off the plane of a 2-D image, a file that states another size of the image, or
+                pixels without an image or with one that was already transformed.
         """
-        landmarks, where = self._read(source, coordinate_system, row_names)
+        landmarks, where = self._read(source, img, coordinate_system, row_names)
         if landmarks.coordinate_system == CoordinateSystem.INDEX:
             landmarks = landmarks.to_world(_loaded_affine(img, where))
         points = landmarks.to(CoordinateSystem.RAS).points
@@ -113,14 +115,23 @@ class LoadLandmarks(Transform):
     def _read(
         self,
         source: PathLike | LandmarkSet | Rows | np.ndarray,
+        img: NdarrayOrTensor | None,
         coordinate_system: CoordinateSystem | str | None,
         row_names: Sequence[str] | None,
     ) -> tuple[LandmarkSet, str]:
         """Return the landmarks, and where they come from, for error messages."""
+        if isinstance(source, MetaTensor):
+            raise ValueError(
+                "The landmarks are loaded already: they are points with an affine. Load them once, before any other "
+                "transform of landmarks."
+            )
         if isinstance(source, LandmarkSet):
             landmarks, where = source, f"landmarks of {source.image}" if source.image else "landmark set"
         elif isinstance(source, (str, os.PathLike)):
             landmarks, where = read_landmarks(source), os.fspath(source)
+            if isinstance(img, MetaTensor) and not (img.applied_operations or img.pending_operations):
+                with naming_file(where):
+                    landmarks.require_image_size(img.shape[1:])
         else:
             points = _rows(source)
             names = tuple(row_names or self.names or (str(i) for i in range(len(points))))
@@ -158,7 +169,7 @@ def _loaded_affine(img: NdarrayOrTensor | None, where: str) -> np.ndarray:
     affine = affine_of(img)
     if affine is None:
         raise ValueError(f"{where}: points in pixels need the image with its affine. Load the image first.")
-    if isinstance(img, MetaTensor) and (img.applied_operations or img.pending_operations):
+    if is_moved(img):
         raise ValueError(
             f"{where}: the points are pixels of the image file, but the image was already transformed. "
             "Load landmarks right after the image, before any transform that moves or resamples it."

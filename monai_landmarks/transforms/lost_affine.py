@@ -28,9 +28,17 @@ import torch
 from monai.data import GDSDataset, LMDBDataset, MetaTensor, PersistentDataset
 from monai.utils import ImageMetaKey, MetaKeys
 
-__all__ = ["mark_loaded", "require_affines", "require_cache_of_affines", "require_known_origin"]
+__all__ = [
+    "is_moved",
+    "mark_loaded",
+    "mark_moved",
+    "require_affines",
+    "require_cache_of_affines",
+    "require_known_origin",
+]
 
 _MARK = "landmarks_loaded"
+_MOVED_MARK = "moved_without_trace"
 _CACHES = (
     "A dataset that caches on disk stores plain tensors by default. Use CacheDataset, or PersistentDataset with "
     "track_meta=True, weights_only=False and an empty cache_dir. CacheNTransDataset has no such arguments: set its "
@@ -55,8 +63,9 @@ def mark_loaded(data: dict[Hashable, Any], points_keys: Iterable[Hashable]) -> N
         data[_mark_of(key)] = ~torch.isnan(data[key].as_tensor()[0]).any(dim=-1)
     for key, value in data.items():
         if isinstance(value, MetaTensor) and not value.meta.get(_MARK):
-            data[key] = marked = value[...]  # the metadata of the caller's image stay as they are
+            marked: Any = value[...]  # the metadata of the caller's image stay as they are
             marked.meta[_MARK] = True
+            data[key] = marked
 
 
 def require_affines(data: Mapping[Hashable, Any], points_key: Hashable, refer_key: Hashable | None) -> None:
@@ -74,7 +83,8 @@ def require_affines(data: Mapping[Hashable, Any], points_key: Hashable, refer_ke
     if points_key not in data:
         return
     points, image = data[points_key], None if refer_key is None else data[refer_key]
-    if _mark_of(points_key) in data:
+    # the mark of the points remains where the entry of the item was removed, as by SelectItemsd
+    if _mark_of(points_key) in data or _is_tracked(points):
         lost = [f"landmarks {points_key!r}"] if not _is_tracked(points) else []
         if refer_key is not None and not _is_tracked(image):
             lost.append(f"image {refer_key!r}")
@@ -85,7 +95,7 @@ def require_affines(data: Mapping[Hashable, Any], points_key: Hashable, refer_ke
                 "ToNumpyd, EnsureTyped(track_meta=False) or a function in Lambdad, must come after the last transform "
                 "of landmarks, or keep the metadata: MetaTensor(values, meta=before.meta)."
             )
-    elif not isinstance(points, MetaTensor) and _is_moved(image):
+    elif not isinstance(points, MetaTensor) and is_moved(image):
         raise ValueError(
             f"The landmarks {points_key!r} have no affine, but a transform of MONAI has moved the image {refer_key!r}, "
             "so that it is unknown if they are pixels from before or after. Load landmarks with LoadLandmarksd, or "
@@ -110,7 +120,7 @@ def require_known_origin(image: Any, refer_key: Hashable) -> None:
             f"The image {refer_key!r} has no affine, so that world points have no place in it. Load it with LoadImaged "
             f"and EnsureWorldAffined. {_CACHES}"
         )
-    if _is_moved(image) and not _is_tracked(image) and image.meta.get(MetaKeys.ORIGINAL_AFFINE) is None:
+    if is_moved(image) and not _is_tracked(image) and image.meta.get(MetaKeys.ORIGINAL_AFFINE) is None:
         raise ValueError(
             f"The image {refer_key!r} was transformed, and its metadata name no file, so that its affine may have been "
             f"lost before. Load landmarks right after the image. {_CACHES}"
@@ -123,8 +133,18 @@ def _is_tracked(image: Any) -> bool:
     return isinstance(image, MetaTensor) and bool(image.meta.get(_MARK) or image.meta.get(ImageMetaKey.FILENAME_OR_OBJ))
 
 
-def _is_moved(image: Any) -> bool:
-    return isinstance(image, MetaTensor) and bool(image.applied_operations or image.pending_operations)
+def mark_moved(image: torch.Tensor) -> torch.Tensor:
+    """Mark an image as moved by a transform that leaves no trace for MONAI's inverse, and return it."""
+    if isinstance(image, MetaTensor):
+        image.meta[_MOVED_MARK] = True
+    return image
+
+
+def is_moved(image: Any) -> bool:
+    """Return whether an image was moved or resampled since it was loaded."""
+    return isinstance(image, MetaTensor) and bool(
+        image.applied_operations or image.pending_operations or image.meta.get(_MOVED_MARK)
+    )
 
 
 def require_cache_of_affines() -> None:

@@ -23,6 +23,8 @@ from monai.utils import TransformBackends, convert_to_tensor
 
 from monai_landmarks.spaces import spacing_of
 
+from .lost_affine import mark_moved
+
 __all__ = ["ResampleToSpacing", "ResampleToSpacingD", "ResampleToSpacingDict", "ResampleToSpacingd", "resample_to_size"]
 
 
@@ -33,7 +35,7 @@ def resample_to_size(img: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     resize = Resize(list(size), mode="bilinear" if len(size) == 2 else "trilinear", anti_aliasing=True)
     # no trace: points find their way back through the affine, so that MONAI need not invert this
     with resize.trace_transform(False):
-        return resize(img)
+        return mark_moved(resize(img))
 
 
 class ResampleToSpacing(Transform):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from inspect import signature
 
 import pytest
 import torch
@@ -107,6 +108,24 @@ def test_peaks_on_seams_and_borders(dims, mode, device):
     image = where((37,) * dims, device)
     expected = stitched(options, image, network)
     assert_same_landmarks(SlidingWindowLandmarkInferer(**options)(image, network), expected)
+
+
+def test_takes_the_devices_of_monai(device):
+    """The arguments of MONAI's inferer are in its order, and both devices count."""
+    own, theirs = (
+        list(signature(kind.__init__).parameters) for kind in (SlidingWindowLandmarkInferer, SlidingWindowInferer)
+    )
+    assert own[: theirs.index("progress") + 1] == theirs[: theirs.index("progress") + 1]
+    points, image = random_points(2), where(SIZE[2])
+    seen = []
+
+    def network(windows):
+        seen.append(windows.device.type)
+        return Blobs(points)(windows)
+
+    found = SlidingWindowLandmarkInferer((24, 24), 2, 0.5, sw_device=device, device="cpu")(image, network)
+    assert set(seen) == {device.type} and {values.device.type for values in found.values()} == {"cpu"}
+    torch.testing.assert_close(found["points"][0], points, atol=0.05, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(20, 60, 30), (9, 9, 9), (48, 24, 24)])

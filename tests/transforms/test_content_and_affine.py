@@ -178,6 +178,35 @@ def test_resampling(name: str, dims: int) -> None:
     assert worst[True] > LARGEST, "the warning is for nothing"
 
 
+@pytest.mark.parametrize("end", ["", "d"])
+def test_random_affine_that_only_resizes(end: str) -> None:
+    """With a fixed size, it writes the affine of the last draw when it draws nothing."""
+    image = coordinate_image(2)
+
+    def make(**options: Any) -> Any:
+        keys = {"keys": "image"} if end else {}
+        return getattr(mt, f"RandAffine{end}")(**keys, **{"rotate_range": 0.3, "translate_range": 2, **options})
+
+    def worst(transform: Any, lazy: bool) -> float:
+        chain = mt.Compose([transform], lazy=lazy).set_random_state(1)
+        results = [chain({"image": image} if end else image) for _ in range(6)]
+        return max(shift(result["image"] if end else result, image, 2) for result in results)
+
+    assert worst(make(prob=0.5, spatial_size=(30, 30)), lazy=False) > 1
+    with pytest.raises(ValueError, match="writes the affine of an earlier draw"):
+        require_followable_transforms(mt.Compose([make(prob=0.5, spatial_size=(30, 30))]))
+    right = [(make(prob=0.5, spatial_size=(30, 30)), True), (make(prob=1.0, spatial_size=(30, 30)), False)]
+    if end:  # the array transform does so for any size
+        right += [(make(prob=0.5, spatial_size=(-1, -1)), False), (make(prob=0.5), False)]
+    else:
+        assert worst(make(prob=0.5), lazy=False) > 1
+        with pytest.raises(ValueError, match="writes the affine of an earlier draw"):
+            require_followable_transforms(make(prob=0.5))
+    for transform, lazy in right:
+        assert worst(transform, lazy) <= LARGEST
+        require_followable_transforms(mt.Compose([transform], lazy=lazy))
+
+
 LAZY = [
     mt.Zoom(0.8, mode="bilinear", keep_size=False),
     mt.Affine(scale_params=(1.2, 1.1), align_corners=True, image_only=True),

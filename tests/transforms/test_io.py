@@ -246,3 +246,10 @@ def test_save_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Pass filename"):
         saver(points, MetaTensor(torch.zeros(1, 5, 5)))
     assert not list(tmp_path.iterdir())
+
+
+def test_landmarks_are_loaded_once():
+    image = MetaTensor(torch.zeros(1, 9, 9))
+    item = {"image": image, "label": MetaTensor(torch.ones(1, 2, 2))}
+    with pytest.raises(ValueError, match="are loaded already"):
+        LoadLandmarksd("label")(item)

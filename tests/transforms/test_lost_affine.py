@@ -36,6 +36,8 @@ from monai.utils import convert_to_tensor
 
 from monai_landmarks.spaces import points_to_world
 from monai_landmarks.transforms import (
+    CropToForegroundd,
+    FitToGridd,
     LandmarksToHeatmapd,
     LandmarksToIndexd,
     LandmarksToWorldd,
@@ -43,6 +45,7 @@ from monai_landmarks.transforms import (
     RandCropByLandmarksd,
     RandLandmarkFlipd,
     RandLandmarkWarpd,
+    ResampleToSpacingd,
     SaveLandmarksd,
 )
 
@@ -191,6 +194,14 @@ def test_points_without_affine_on_a_moved_image() -> None:
     assert torch.equal(LandmarksToIndexd("label")(item)["label"].as_tensor(), item["label"])
     with pytest.raises(ValueError, match="have no affine, but a transform of MONAI has moved the image"):
         LandmarksToIndexd("label")(mt.Flipd("image", 0)(item))
+
+
+@pytest.mark.parametrize("move", [ResampleToSpacingd("image", 0.4), FitToGridd("image", (40, 40)),
+                                  CropToForegroundd("image", 0.1)], ids=range(3))  # fmt: skip
+def test_pixels_of_the_file_on_a_resampled_image(move: Any) -> None:
+    item = {"image": source()["image"], "label": [[4.0, 5.0], [6.0, 7.0]]}  # MONAI's inverse needs no trace of these
+    with pytest.raises(ValueError, match="transformed"):
+        LoadLandmarksd("label")(move(item))
 
 
 def test_other_images_of_the_same_world() -> None:

@@ -241,6 +241,7 @@ def index_points(landmarks: LandmarkSet, shape: tuple[int, ...], affine: np.ndar
 def point_faults(landmarks: LandmarkSet, shape: tuple[int, ...], affine: np.ndarray) -> list[tuple[str | None, str]]:
     """Return the faults of points in their image, each with the name of the landmark, or None for all landmarks."""
     try:
+        landmarks.require_image_size(shape)
         points = index_points(landmarks, shape, affine).points
     except ValueError as error:
         return [(None, str(error))]

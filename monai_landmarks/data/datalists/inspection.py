@@ -34,6 +34,8 @@ from monai_landmarks.spaces import affine_spacing
 from .datalist_faults import first_line, index_points, name_faults, point_faults, shape_faults
 from .pairing import LandmarkCase, Pairing, pair_landmarks
 
+_MOST_CHANNELS = 4  # of ToGrayd, with which the bundles read
+
 tqdm, has_tqdm = optional_import("tqdm", name="tqdm")
 
 __all__ = ["CheckedImage", "DataCheck", "check_data"]
@@ -210,6 +212,10 @@ def _check_image(
         result.spacing = tuple(affine_spacing(affine, len(result.shape)).tolist())
     if has_spacing(case.image):
         result.orientation = "".join(nib.orientations.aff2axcodes(affine)[: len(result.shape)])
+    if result.channels > _MOST_CHANNELS:
+        result.faults.append(
+            f"{case.image}: has {result.channels} channels; expected 1 to {_MOST_CHANNELS}: gray or RGB, with or without alpha."
+        )
     if not np.isfinite(image).all():
         result.faults.append(f"{case.image}: {(~np.isfinite(image)).sum()} pixels are not finite numbers.")
     notes = [f"{case.image}: all pixels are {image.flat[0]:g}."] if image.min() == image.max() else []

@@ -39,6 +39,7 @@ _MISSING = {"", "nan", "na", "n/a", "null", "none"}
 _DELIMITERS = (",", ";", "\t")
 _EXPECTED = "expected a number, or nothing if missing."
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+_THOUSANDS_POINTS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 # A spreadsheet program takes a cell that begins with one of = + - @ for a formula. Where it splits at another character
 # than the comma, a cell may begin within a name.
@@ -220,7 +221,11 @@ class NumberCells:
     """Numbers of one table, which have decimal points, or decimal commas as in spreadsheets of many countries.
 
     A comma may also separate thousands. Decimal commas are therefore only accepted if one number of the table cannot be
-    read otherwise, and no number has a decimal point.
+    read otherwise, and no number has a decimal point. A point may separate thousands, too, in the countries whose
+    spreadsheets have semicolons between the columns: next to whole numbers, ``1.234`` may be 1234.
+
+    Args:
+        delimiter: character between the cells.
 
     Example:
         >>> numbers = NumberCells()
@@ -229,14 +234,19 @@ class NumberCells:
         >>> numbers.require_one_meaning()
     """
 
-    def __init__(self) -> None:
+    def __init__(self, delimiter: str = ",") -> None:
         self._point = self._comma = ""  # first number of each kind, with its place
         self._is_sure = False
+        self._is_sure_point = delimiter == ","
+        self._has_whole = False
 
     def parse(self, cell: str, line: int, column: str) -> float:
         """Parse the finite number in a cell; see :func:`parse_number`."""
         if not self._point and "." in cell:
             self._point = f"{cell!r} in line {line}" if is_number(cell) else ""
+        if not self._is_sure_point:
+            self._has_whole = self._has_whole or cell.isdecimal()
+            self._is_sure_point = "." in cell and not _THOUSANDS_POINTS.fullmatch(cell) and is_number(cell)
         if "," not in cell or not _DECIMAL_COMMA.fullmatch(cell):
             return parse_number(cell, line, column)
         self._comma = self._comma or f"{cell!r} in line {line}"
@@ -244,11 +254,16 @@ class NumberCells:
         return float(cell.replace(",", "."))
 
     def require_one_meaning(self) -> None:
-        """Raise ValueError if commas may be decimal commas or separate thousands."""
+        """Raise ValueError if commas or points may separate thousands."""
         if self._comma and self._point:
             raise ValueError(
                 f"some numbers have a comma ({self._comma}) and some a decimal point ({self._point}); write all with decimal"
                 " points and without separators of thousands."
+            )
+        if self._point and self._has_whole and not self._is_sure_point:
+            raise ValueError(
+                f"the point of {self._point} and of all other numbers with a point may separate thousands, because others are"
+                " whole numbers; write them without separators of thousands, or separate the columns by commas."
             )
         if self._comma and not self._is_sure:
             raise ValueError(

@@ -25,11 +25,13 @@ from monai.transforms import LoadImage
 
 from monai_landmarks.spaces import affine_4x4, picture_affine
 
-from .dicom_pixel_size import pixel_scale, read_itk_spacing, read_pixel_size, require_readable_size
+from .dicom_pixel_size import pixel_scale, read_itk_spacing, read_pixel_size
 from .nifti_world import read_nifti_world
+from .picture_reader import PICTURE_SUFFIXES, ImageFileReader, is_picture, picture_orientation
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "file_note",
     "has_spacing",
     "image_stem",
     "image_suffix",
@@ -39,12 +41,12 @@ __all__ = [
     "read_header",
     "read_image",
     "relative_path",
-    "size_note",
 ]
 
-# read with PIL; these formats store no pixel size in mm, or none that can be trusted
-_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", *_PICTURE_SUFFIXES)
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", *PICTURE_SUFFIXES)
+_UPRIGHT = (
+    "python -c \"from PIL import Image, ImageOps; ImageOps.exif_transpose(Image.open('old.png')).save('new.png')\""
+)
 
 
 def image_stem(path: str | os.PathLike) -> str:
@@ -70,15 +72,10 @@ def has_spacing(path: str | os.PathLike) -> bool:
     return size is None or size.spacing is not None
 
 
-def is_picture(path: str | os.PathLike) -> bool:
-    """Return whether the file is a PNG, JPEG, BMP or TIFF, by its suffix."""
-    return Path(path).name.lower().endswith(_PICTURE_SUFFIXES)
-
-
 def read_image(
     path: str | os.PathLike, spacing: float | Sequence[float] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read an image with MONAI's ``LoadImage``, and its affine.
+    """Read an image with :class:`~monai_landmarks.data.ImageFileReader`, and its affine.
 
     Args:
         path: image file.
@@ -91,8 +88,6 @@ def read_image(
         :func:`~monai_landmarks.data.images.nifti_world.nifti_world`.
     """
     _require_file(path)
-    if not (is_picture(path) or _is_nifti(path)):
-        require_readable_size(path)
     image = _loader()(os.fspath(path))
     if is_picture(path):
         return np.asarray(image), picture_affine(spacing)
@@ -130,11 +125,20 @@ def read_header(path: str | os.PathLike, spacing: Sequence[float] | None = None)
         raise ValueError(f"the image {os.fspath(path)} cannot be read ({reason}).") from error
 
 
-def size_note(path: str | os.PathLike) -> str:
-    """Return what to know about the pixel size of a readable image file, such as a choice between two; often empty."""
+def file_note(path: str | os.PathLike) -> str:
+    """Return how a readable image file was understood, if there was a choice, such as between two pixel sizes."""
     if _is_nifti(path):
         return read_nifti_world(path).size_note
-    size = None if is_picture(path) else read_pixel_size(path)
+    if is_picture(path):
+        orientation = picture_orientation(path)
+        if orientation == 1:
+            return ""
+        return (
+            f"The picture is shown turned (EXIF orientation {orientation}), and so it is read: points in pixels must be those of"
+            " the picture as viewers show it. Viewers built on ITK, such as 3D Slicer, do not turn it. To have one picture in"
+            f" all programs: {_UPRIGHT}"
+        )
+    size = read_pixel_size(path)
     return "" if size is None else size.note
 
 
@@ -173,7 +177,7 @@ def _require_file(path: str | os.PathLike) -> None:
 @cache
 def _loader() -> LoadImage:
     # cached, because each LoadImage sets up all of MONAI's readers
-    return LoadImage(image_only=True, ensure_channel_first=True)
+    return LoadImage(reader=ImageFileReader(), image_only=True, ensure_channel_first=True)
 
 
 def image_suffix(path: str | os.PathLike) -> str:

@@ -17,19 +17,19 @@ import os
 import re
 from collections.abc import Iterable
 
-from .image_files import place_note, size_note
+from .image_files import file_note, place_note
 
 __all__ = ["image_notes", "join_notes"]
 
 
 def image_notes(path: str | os.PathLike, in_world: bool = True) -> list[str]:
-    """Return the notes on one image, see ``size_note`` and ``place_note``.
+    """Return the notes on one image, see ``file_note`` and ``place_note``.
 
     Args:
         path: image that can be read.
         in_world: whether its points are read or written in mm, so that it matters where readers place it.
     """
-    return [note for note in (size_note(path), place_note(path) if in_world else "") if note]
+    return [note for note in (file_note(path), place_note(path) if in_world else "") if note]
 
 
 def join_notes(notes: Iterable[tuple[str, str]]) -> list[str]:

@@ -164,6 +164,8 @@ def convert_landmarks(
             for name, landmarks in sets.items():
                 with _collecting(faults, path):
                     case = _case(path, stem, name, landmarks, known, alone)
+                    if case.image is not None and landmarks.image_size is not None:
+                        landmarks.require_image_size(known.geometry(case.image)[0])
                     cases.append(_in_space(case, wanted, target, known))
     if not cases and not faults:
         faults.append(ConversionFault(source, f"{source}: it holds no landmarks."))

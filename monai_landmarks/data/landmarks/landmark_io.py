@@ -499,6 +499,10 @@ def _sharing(path: str | os.PathLike) -> list[LandmarkFormat]:
 
 def _foreign(path: Path) -> str:
     """Return what a file of another program is; empty if it is not known, or is no text."""
+    if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
+        return "is a workbook of a spreadsheet program; save its table as 'CSV UTF-8'."
+    if path.suffix.lower() in (".tsv", ".tab"):
+        return "is a table with tabs; give it the suffix .csv to read it."
     try:
         return foreign_file(_content(path)) if path.is_file() else ""
     except (OSError, ValueError):

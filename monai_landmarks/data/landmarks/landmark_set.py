@@ -75,6 +75,8 @@ class LandmarkSet:
         coordinate_system: coordinate system of the points: RAS or LPS in mm, or pixel index.
         pairs: (left, right) names of landmarks that are exchanged when the image is mirrored.
         image: image of the points, as a file name or path.
+        image_size: width and height of the image in pixels, if the landmark file states on which size the points were
+            drawn.
         scores: array (N,), confidence of each predicted point. NaN if unknown.
         covariances: array (N, D, D), covariance of each predicted point, in the squared unit of the points. NaN if
             unknown.
@@ -105,6 +107,7 @@ class LandmarkSet:
     covariances: np.ndarray | None = None
     regions: np.ndarray | None = None
     coverage: float | None = None
+    image_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         # the class is frozen: this is the one place where arguments become their stored, read-only form
@@ -114,6 +117,9 @@ class LandmarkSet:
         store(self, "coordinate_system", CoordinateSystem(self.coordinate_system))
         store(self, "pairs", _checked_pairs(self.pairs, self.names))
         store(self, "image", None if self.image is None else _checked_length(str(self.image), "image"))
+        if self.image_size is not None:
+            width, height = self.image_size
+            store(self, "image_size", (int(width), int(height)))
         if self.scores is not None:
             store(self, "scores", _checked_scores(self.scores, len(self.names)))
         for key in ("covariances", "regions"):
@@ -133,11 +139,27 @@ class LandmarkSet:
         """Compare all fields; missing points equal missing points."""
         if not isinstance(other, LandmarkSet):
             return NotImplemented
-        plain = ("names", "coordinate_system", "pairs", "image", "coverage")
+        plain = ("names", "coordinate_system", "pairs", "image", "coverage", "image_size")
         arrays = ("points", "scores", "covariances", "regions")
         return all(getattr(self, key) == getattr(other, key) for key in plain) and all(
             _equal_arrays(getattr(self, key), getattr(other, key)) for key in arrays
         )
+
+    def require_image_size(self, shape: Sequence[int]) -> None:
+        """Raise an error if the points were drawn on an image of another size.
+
+        Args:
+            shape: spatial shape of the image, x first; that of a picture as viewers show it.
+
+        Raises:
+            ValueError: if the landmark file states another size.
+        """
+        if self.image_size is not None and tuple(shape[:2]) != self.image_size:
+            (width, height), size = self.image_size, " x ".join(map(str, shape[:2]))
+            raise ValueError(
+                f"the points were drawn on an image of {width} x {height} pixels, but the image has {size}; give the image on"
+                " which they were drawn, or correct the size in the landmark file."
+            )
 
     @property
     def spatial_dims(self) -> int:
@@ -293,8 +315,11 @@ def join_landmark_sets(sets: Sequence[LandmarkSet]) -> LandmarkSet:
     coverages = {one.coverage for one in sets if one.coverage is not None}
     if len(coverages) > 1:
         raise ValueError(f"the regions state the coverages {sorted(coverages)}; expected one.")
+    sizes = {one.image_size for one in sets if one.image_size is not None}
+    if len(sizes) > 1:
+        raise ValueError(f"the points were drawn on images of the sizes {sorted(sizes)}; expected one.")
     dims = first.spatial_dims
-    beside: dict[str, Any] = {}
+    beside: dict[str, Any] = {"image_size": next(iter(sizes), None)}
     for key, shape in (("scores", ()), ("covariances", (dims, dims)), ("regions", (dims, dims))):
         if any(getattr(one, key) is not None for one in sets):
             parts = [getattr(one, key) for one in sets]

@@ -163,6 +163,7 @@ def test_label_studio(tmp_path):
     assert list(table) == ["one a.png", "two.png"]
     np.testing.assert_allclose(table["one a.png"].points, [[100, 0], [0, 99]])
     np.testing.assert_allclose(table["two.png"].points, [[NAN, NAN], [19.5, 19.5]])
+    assert table["two.png"].image_size == (200, 100)
 
 
 def test_label_studio_min(tmp_path):

@@ -23,10 +23,10 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from monai_landmarks.data.files.csv_rows import TableRows, is_number, parse_number
 from monai_landmarks.data.files.safe_files import naming_file, read_text
+from monai_landmarks.data.images.picture_reader import picture_size
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
 __all__ = [
@@ -118,10 +118,9 @@ def read_numbers(path: Path, columns: int, rows: int) -> list[list[float]]:
 
 
 def image_size(path: Path) -> np.ndarray:
-    """Return width and height in pixels, from the header of the file."""
+    """Return width and height in pixels of the picture as viewers show it, from the header of the file."""
     try:
-        with Image.open(path) as image:
-            return np.array(image.size)
+        return np.array(picture_size(path))
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such image, but the tables list it.") from error
     except (OSError, ValueError) as error:

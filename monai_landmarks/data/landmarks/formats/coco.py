@@ -23,6 +23,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from monai_landmarks.data.files.safe_files import read_text
 from monai_landmarks.data.images.image_files import read_header
 from monai_landmarks.data.landmarks.landmark_set import LandmarkSet
 
-from .common import common_set, require_index, sets_of_images
+from .common import common_set, require_index, sets_of_images, stated_size
 
 __all__ = ["is_coco", "read_coco", "write_coco"]
 
@@ -83,7 +84,11 @@ def read_coco(path: Path) -> dict[str, LandmarkSet]:
         of_image.update(zip(names, _read_keypoints(annotation["keypoints"], names, f"{where} ({image!r})")))
     if content["annotations"] and not annotations:
         raise ValueError("holds annotations, but none with 'keypoints'.")
-    return sets_of_images(points, 2)
+    sizes = {
+        image["file_name"]: stated_size(image, "width", "height", f"images[{i}]")
+        for i, image in enumerate(content["images"])
+    }
+    return {name: replace(found, image_size=sizes[name]) for name, found in sets_of_images(points, 2).items()}
 
 
 def write_coco(
@@ -94,7 +99,7 @@ def write_coco(
     Args:
         path: the file.
         sets: landmark set of each image, 2-D pixel index.
-        images: image files, by the same keys, for width and height, which are left out if not given.
+        images: image files, by the same keys, for width and height. By default they are those of the sets, if known.
 
     Raises:
         ValueError: if the points are not 2-D pixel index, or the sets contradict each other.
@@ -104,7 +109,7 @@ def write_coco(
     images = {} if images is None else images
     entries, annotations = [], []
     for number, (name, landmark_set) in enumerate(sets.items(), 1):
-        size = read_header(images[name])[0][:2] if name in images else ()
+        size = read_header(images[name])[0][:2] if name in images else landmark_set.image_size or ()
         entries.append({"id": number, "file_name": name, **dict(zip(("width", "height"), size))})
         annotations.append(_annotation(number, landmark_set.with_spatial_dims(2).reorder(common.names)))
     category = {

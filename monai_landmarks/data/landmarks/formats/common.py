@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from monai_landmarks.data.files.json_values import short
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "require_names",
     "require_world",
     "sets_of_images",
+    "stated_size",
 ]
 
 
@@ -98,6 +100,27 @@ def sets_of_images(
         )
         for image, named in points.items()
     }
+
+
+def stated_size(holder: Mapping[str, Any], width: str, height: str, where: str) -> tuple[int, int] | None:
+    """Return the size of the image that a file states; None if it states none.
+
+    Args:
+        holder: object of a JSON file.
+        width: key of the width.
+        height: key of the height.
+        where: place in the file, for error messages.
+
+    Raises:
+        ValueError: if it states only one of both, or other values than positive whole numbers.
+    """
+    size = holder.get(width), holder.get(height)
+    if size == (None, None):
+        return None
+    if not all(type(value) in (int, float) and value > 0 and value == int(value) for value in size):
+        raise ValueError(f"{where}: {width} and {height} are {short(list(size))}; expected positive whole numbers.")
+    width_value, height_value = size
+    return int(width_value), int(height_value)
 
 
 def require_names(landmark_set: LandmarkSet, allowed: Sequence[str], what: str) -> None:

@@ -129,6 +129,7 @@ class _Parser:
         """Read the lines of a table; see :func:`read_csv_table`."""
         table = TableRows(lines, _is_column, report=self._report)
         stated = _parse_comments(table.stated)
+        self._numbers = NumberCells(table.delimiter)
         rows = iter(table)
         line, header = next(rows, (0, []))
         if not header:

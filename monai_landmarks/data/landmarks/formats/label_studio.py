@@ -20,6 +20,7 @@ https://labelstud.io/guide/export.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
@@ -67,6 +68,7 @@ def read_label_studio(path: Path) -> dict[str, LandmarkSet]:
     if not is_label_studio(content):
         raise ValueError("no list of tasks; expected an export of Label Studio.")
     points: dict[str, dict[str, list[float]]] = {}
+    sizes: dict[str, tuple[int, int] | None] = {}
     for i, task in enumerate(content):
         where = f"task {short(task.get('id', i))}"
         results, data = _results(task, where)
@@ -75,10 +77,15 @@ def read_label_studio(path: Path) -> dict[str, LandmarkSet]:
         image = _image(data, where)
         if image in points:
             raise ValueError(f"{where}: image {image!r} occurs twice; expected one task per image.")
-        points[image] = _keypoints(results, f"{where} ({image})")
+        points[image], drawn_on = _keypoints(results, f"{where} ({image})")
+        if len(drawn_on) > 1:
+            raise ValueError(
+                f"{where} ({image}): the keypoints state images of the sizes {sorted(drawn_on)}; expected one."
+            )
+        sizes[image] = next(iter(drawn_on), None)
     if points and not any(points.values()):
         raise ValueError("holds annotations of Label Studio, but no keypoints.")
-    return sets_of_images(points, 2)
+    return {name: replace(found, image_size=sizes[name]) for name, found in sets_of_images(points, 2).items()}
 
 
 def _results(task: dict[str, Any], where: str) -> tuple[list[Any] | None, dict[str, Any]]:
@@ -108,8 +115,12 @@ def _image(data: dict[str, Any], where: str) -> str:
     return _UPLOAD.sub("", name, count=1) if "/upload/" in location and _UPLOAD.match(name) else name
 
 
-def _keypoints(results: list[Any], where: str) -> dict[str, list[float]]:
+def _keypoints(results: list[Any], where: str) -> tuple[dict[str, list[float]], set[tuple[int, int]]]:
+    """Return the points in pixels by their label, and the sizes of the image that they state."""
+    width: Any
+    height: Any
     points: dict[str, list[float]] = {}
+    sizes: set[tuple[int, int]] = set()
     shapes = [shape for shape in results if isinstance(shape, dict) and isinstance(shape.get("value"), dict)]
     # with separate controls, the label of a shape is a result of its own with the same id
     labels = {shape.get("id"): shape["value"]["labels"] for shape in shapes if "labels" in shape["value"]}
@@ -120,13 +131,14 @@ def _keypoints(results: list[Any], where: str) -> dict[str, list[float]]:
         names = value.get("keypointlabels") or value.get("labels") or labels.get(shape.get("id"))
         if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str) or not names[0].strip():
             raise ValueError(f"{where}: a keypoint has the labels {short(names)}; expected one label.")
-        size = shape.get("original_width"), shape.get("original_height")
-        if not all(is_number(length) and length > 0 for length in size):
+        width, height = (shape.get(key) for key in ("original_width", "original_height"))
+        if not (is_number(width) and is_number(height) and min(width, height) > 0):
             raise ValueError(f"{where}: {names[0]!r} has no original_width and original_height; expected pixels.")
         if shape.get("image_rotation"):
             raise ValueError(f"{where}: the image was turned in Label Studio; turn it back and export again.")
         if names[0] in points:
             raise ValueError(f"{where}: two keypoints have the label {names[0]!r}; expected distinct labels.")
         x, y = read_position([value.get("x"), value.get("y")], 2, f"{where}: {names[0]!r}")
-        points[names[0]] = [x / 100 * size[0] - _PIXEL_CENTER, y / 100 * size[1] - _PIXEL_CENTER]
-    return points
+        sizes.add((int(width), int(height)))
+        points[names[0]] = [x / 100 * width - _PIXEL_CENTER, y / 100 * height - _PIXEL_CENTER]
+    return points, sizes

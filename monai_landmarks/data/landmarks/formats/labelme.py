@@ -29,7 +29,7 @@ from monai_landmarks.data.files.safe_files import read_text
 from monai_landmarks.data.images.image_files import read_header, relative_path
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
-from .common import require_index
+from .common import require_index, stated_size
 
 __all__ = ["is_labelme", "read_labelme", "write_labelme"]
 
@@ -81,6 +81,7 @@ def read_labelme(path: Path) -> LandmarkSet:
         points=np.reshape(list(points.values()), (-1, 2)) - _PIXEL_CENTER,
         coordinate_system=CoordinateSystem.INDEX,
         image=image if isinstance(image, str) and image else None,
+        image_size=stated_size(content, "imageWidth", "imageHeight", "the image"),
     )
 
 
@@ -90,15 +91,15 @@ def write_labelme(path: Path, landmark_set: LandmarkSet, image: str | os.PathLik
     Args:
         path: the file.
         landmark_set: 2-D pixel index.
-        image: the image, for its size and for its path, with which LabelMe opens it. By default the path is the
-            ``image`` of the set.
+        image: the image, for its size and for its path, with which LabelMe opens it. By default they are those of
+            the set.
 
     Raises:
         ValueError: if the points are not 2-D pixel index.
     """
     require_index(landmark_set, "LabelMe's files")
     landmark_set = landmark_set.with_spatial_dims(2)
-    width, height = (None, None) if image is None else read_header(image)[0][:2]
+    width, height = (landmark_set.image_size or (None, None)) if image is None else read_header(image)[0][:2]
     shapes = [
         {
             "label": name,

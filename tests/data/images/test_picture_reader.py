@@ -1,0 +1,266 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Pictures are read as every viewer shows them, and points that were drawn on a picture of another size are refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from monai.bundle import ConfigParser
+from monai.transforms import Compose, LoadImaged
+from PIL import Image, ImageOps
+
+from monai_landmarks.data import (
+    ImageFileReader,
+    LandmarkSet,
+    check_data,
+    check_datalist,
+    convert_landmarks,
+    read_image,
+    read_landmarks,
+    write_landmarks,
+)
+from monai_landmarks.data.datasets.aasce.landmarks_csv import image_size
+from monai_landmarks.data.images.image_files import read_header
+from monai_landmarks.data.images.picture_reader import picture_orientation, picture_size, shown_to_stored
+from monai_landmarks.evaluation.landmark_sources import read_annotations
+from monai_landmarks.label.pictures import from_viewer, to_viewer
+from monai_landmarks.transforms import EnsureWorldAffined, LoadLandmarksd, ToGrayd
+
+WIDTH, HEIGHT = 20, 30  # as it is shown
+SUFFIXES = [".png", ".jpg", ".tif"]
+# how the sensor stores what is shown with orientation 1 to 8 (EXIF 2.32, 4.6.4: place of the 0th row and column)
+STORED = {
+    1: lambda shown: shown,
+    2: lambda shown: shown[:, ::-1],
+    3: lambda shown: shown[::-1, ::-1],
+    4: lambda shown: shown[::-1],
+    5: lambda shown: shown.T,
+    6: lambda shown: shown.T[::-1],
+    7: lambda shown: shown[::-1, ::-1].T,
+    8: lambda shown: shown[::-1].T[::-1][::-1],
+}
+
+
+def shown(dot=(15, 6)):
+    """Rows and columns: a bright square of 3 x 3 around a pixel (x, y), and a darker one in the first corner."""
+    pixels = np.full((HEIGHT, WIDTH), 40, np.uint8)
+    pixels[:4, :4] = 120
+    pixels[dot[1] - 1 : dot[1] + 2, dot[0] - 1 : dot[0] + 2] = 255
+    return pixels
+
+
+def save(path, orientation, pixels=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    exif[274] = orientation
+    stored = np.ascontiguousarray(STORED[orientation](shown() if pixels is None else pixels))
+    Image.fromarray(stored).save(path, exif=exif, **({"quality": 100} if path.suffix == ".jpg" else {}))
+    return path
+
+
+def load(*more, **options):
+    reader = {"reader": "monai_landmarks.data.ImageFileReader", "ensure_channel_first": True} | options
+    return Compose([LoadImaged("image", **reader), *more])
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_read_as_it_is_shown(tmp_path, orientation, suffix):
+    path = save(tmp_path / f"a{suffix}", orientation)
+    if suffix != ".tif":  # the test itself
+        np.testing.assert_allclose(np.asarray(ImageOps.exif_transpose(Image.open(path))), shown(), atol=6)
+    image, affine = read_image(path, 0.5)
+    np.testing.assert_allclose(image[0].T, shown(), atol=6)
+    np.testing.assert_array_equal(affine, np.diag([-0.5, -0.5, 1, 1]))
+    assert read_header(path)[0] == picture_size(path) == tuple(image_size(path)) == (WIDTH, HEIGHT)
+    assert picture_orientation(path) == orientation
+    item = load(ToGrayd("image"), EnsureWorldAffined("image"), LoadLandmarksd("label"))(
+        {"image": path, "label": [[15, 6]]}
+    )
+    np.testing.assert_array_equal(item["image"][0].numpy(), image[0])
+    np.testing.assert_array_equal(item["image"].meta["spatial_shape"], (WIDTH, HEIGHT))
+    x, y = (-item["label"][0, 0]).int().tolist()
+    assert item["image"][0, x, y] > 245
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_what_was_loaded_as_it_is_stored_is_refused(tmp_path, orientation, suffix):
+    path = save(tmp_path / f"a{suffix}", orientation)
+    with pytest.raises((RuntimeError, ValueError)) as error:
+        load(EnsureWorldAffined("image"), reader=None)({"image": path})
+    reason = error.value.__cause__ or error.value
+    assert f"EXIF orientation {orientation}" in str(reason) and "ImageFileReader" in str(reason)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_index_as_stored(orientation):
+    stored = STORED[orientation](np.arange(WIDTH * HEIGHT).reshape(HEIGHT, WIDTH))
+    x, y, *_ = shown_to_stored(orientation, (WIDTH, HEIGHT)) @ [15, 6, 0, 1]
+    assert stored[int(y), int(x)] == 6 * WIDTH + 15
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_slicer_does_not_turn_pictures(tmp_path, orientation, suffix):
+    """A point of the picture as shown is at the bright square of the picture that ITK reads."""
+    sitk = pytest.importorskip("SimpleITK")
+    path = save(tmp_path / f"a{suffix}", orientation)
+    viewer = sitk.ReadImage(str(path))
+    world = LandmarkSet(("dot",), [[15, 6, 0]], "index").to_world(read_image(path, 0.5)[1])
+    seen = to_viewer(world, path, 0.5)
+    place = viewer.TransformPhysicalPointToIndex(seen.to("LPS").points[0][: viewer.GetDimension()])
+    assert np.max(viewer[place]) > 245 and np.min(np.atleast_1d(viewer[place])[:3]) > 245
+    np.testing.assert_allclose(from_viewer(seen, path, 0.5).points, world.points, atol=1e-9)
+
+
+def test_other_orientations_and_damaged_exif(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 9
+    Image.fromarray(shown()).save(tmp_path / "nine.png", exif=exif)
+    Image.fromarray(shown()).save(tmp_path / "damaged.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff", quality=100)
+    for name in ("nine.png", "damaged.jpg"):
+        assert picture_orientation(tmp_path / name) == 1
+        np.testing.assert_allclose(read_image(tmp_path / name)[0][0].T, shown(), atol=6)
+
+
+def test_a_turned_tiff_that_pillow_cannot_read(tmp_path):
+    """Several pages are a volume of ITK, which does not turn them all."""
+    pages = [Image.fromarray(shown()) for _ in range(3)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    assert read_header(tmp_path / "a.tif")[0] == (WIDTH, HEIGHT, 3)
+    pages[0].save(tmp_path / "b.tif", save_all=True, append_images=pages[1:], tiffinfo={274: 6})
+    with pytest.raises(ValueError, match=r"b\.tif: the picture is shown turned \(orientation 6\)"):
+        read_image(tmp_path / "b.tif")
+
+
+def gray_palette(pixels):
+    return Image.fromarray(pixels).convert("P", palette=Image.Palette.ADAPTIVE)
+
+
+@pytest.mark.parametrize(
+    "name, channels",
+    [("gray.png", 1), ("inverted.png", 1), ("color.png", 3), ("cmyk.jpg", 3), ("cmyk.tif", 3), ("one.png", 1)],
+)
+def test_what_check_passes_is_read_by_the_bundles(tmp_path, name, channels):
+    """The values are those that Pillow shows; the first transforms of a bundle take them."""
+    pixels = np.linspace(0, 255, HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH)
+    color = np.stack([pixels, pixels[::-1], np.full_like(pixels, 90)], axis=2)
+    (tmp_path / "images").mkdir()
+    path = tmp_path / "images" / name
+    if name == "gray.png":
+        gray_palette(pixels).save(path)
+    elif name == "inverted.png":  # number 0 is white
+        picture = Image.fromarray(255 - pixels, "L")
+        picture.putpalette([255 - value // 3 for value in range(768)])
+        picture.save(path)
+    elif name == "one.png":
+        Image.fromarray(pixels).convert("1").save(path)
+    else:
+        Image.fromarray(color).convert("P" if name == "color.png" else "CMYK").save(path)
+    (tmp_path / "t.csv").write_text(f"image,landmark,x,y\n{name},dot,3,5\n")
+    assert check_data(tmp_path / "images", tmp_path / "t.csv", spacing=1).faults == []
+    loaded = read_image(path)[0]
+    assert loaded.shape == (channels, WIDTH, HEIGHT)
+    bundle = ConfigParser()
+    bundle.read_config("bundles/hand_xray_landmarks_scn/configs/inference.json")
+    reading = bundle["preprocessing"]["transforms"]
+    reading = reading[
+        : 1 + next(i for i, part in enumerate(reading) if part["_target_"].endswith("EnsureWorldAffined"))
+    ]
+    parser = ConfigParser({"chain": {"_target_": "Compose", "transforms": reading}})
+    image = parser.get_parsed_content("chain")({"image": str(path)})["image"]
+    expected = np.asarray(Image.open(path).convert("RGB").convert("L"), dtype=float)
+    expected = expected / 255 if name == "one.png" else expected
+    assert np.abs(image[0].numpy().T - expected).max() <= 0.51
+
+
+def test_too_many_channels_are_a_fault(tmp_path):
+    nib = pytest.importorskip("nibabel")
+    (tmp_path / "images").mkdir()
+    nib.save(
+        nib.Nifti1Image(np.random.default_rng(0).random((8, 7, 6, 5), np.float32), np.eye(4)), tmp_path / "images/a.nii"
+    )
+    (tmp_path / "t.csv").write_text("image,landmark,x,y,z\na.nii,dot,3,5,2\n")
+    [fault] = check_data(tmp_path / "images", tmp_path / "t.csv", coordinate_system="index").faults
+    assert "a.nii: has 5 channels; expected 1 to 4" in fault
+
+
+def test_the_reader_has_the_reason_of_a_failure(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    reader = LoadImaged("image", reader=ImageFileReader())
+    with pytest.raises(Exception, match="cannot identify image file"):
+        reader({"image": tmp_path / "a.png"})
+
+
+# sizes that landmark files state
+
+
+def labelme(path, size):
+    shape = {"label": "dot", "points": [[15.5, 6.5]], "shape_type": "point", "group_id": None}
+    width, height = size
+    path.write_text(json.dumps({"shapes": [shape], "imagePath": "a.png", "imageWidth": width, "imageHeight": height}))
+    return path
+
+
+def coco(path, size):
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", **dict(zip(("width", "height"), size))}],
+        "categories": [{"id": 1, "name": "thing", "keypoints": ["dot"]}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "keypoints": [15, 6, 2]}],
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize("write", [labelme, coco])
+def test_points_drawn_on_another_size_are_refused(tmp_path, write):
+    image = save(tmp_path / "images/a.png", 6)
+    (tmp_path / "points").mkdir()
+    right = write(tmp_path / "points/a.json", (WIDTH, HEIGHT))
+    check = check_data(tmp_path / "images", right, spacing=1)
+    assert check.faults == [] and "EXIF orientation 6" in " ".join(check.notes)
+    np.testing.assert_allclose(check.images[0].points.points, [[15, 6]])
+    assert read_annotations(right, images=tmp_path / "images")
+    assert convert_landmarks(right, tmp_path / "new.csv", images=tmp_path / "images").faults == ()
+    wrong = write(right, (HEIGHT, WIDTH))
+    [fault] = check_data(tmp_path / "images", wrong, spacing=1).faults
+    assert "drawn on an image of 30 x 20 pixels, but the image has 20 x 30" in fault
+    with pytest.raises(ValueError, match="a.png: .*drawn on an image of 30 x 20"):
+        read_annotations(wrong, images=tmp_path / "images")
+    [fault] = convert_landmarks(wrong, tmp_path / "new.csv", images=tmp_path / "images").faults
+    assert "drawn on an image of 30 x 20" in fault.message
+    if write is labelme:
+        item = {"image": str(image), "label": str(wrong), "spacing": [1, 1]}
+        datalist = {"landmarks": {"names": ["dot"]}, "training": [item]}
+        assert "drawn on an image of 30 x 20" in check_datalist(datalist)[0]
+        with pytest.raises((RuntimeError, ValueError)) as error:
+            load(EnsureWorldAffined("image"), LoadLandmarksd("label"))(item)
+        assert "a.json: the points were drawn" in str(error.value.__cause__ or error.value)
+
+
+@pytest.mark.parametrize("write", [labelme, coco])
+def test_the_size_is_kept(tmp_path, write):
+    landmarks = read_landmarks(write(tmp_path / "a.json", (WIDTH, HEIGHT)), image="a.png")
+    assert landmarks.image_size == (WIDTH, HEIGHT) == landmarks.reorder(["dot"]).image_size
+    write_landmarks(tmp_path / "b.json", landmarks, format="labelme")
+    assert read_landmarks(tmp_path / "b.json").image_size == (WIDTH, HEIGHT)
+    for size in ((None, None), (WIDTH, None), (0, HEIGHT), ("20", HEIGHT)):
+        write(tmp_path / "a.json", size)
+        if size == (None, None):
+            assert read_landmarks(tmp_path / "a.json").image_size is None
+            continue
+        with pytest.raises(ValueError, match="expected positive whole numbers"):
+            read_landmarks(tmp_path / "a.json")
