@@ -64,7 +64,7 @@ class SafeCheckpointSaver(CheckpointSaver):
                 handler: Any = checkpoint.save_handler
                 checkpoint.save_handler = _AtomicSaver(Path(handler.dirname), handler.filename, save_dict)
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Any) -> None:
         """Attach the handler.
 
         Args:
@@ -74,18 +74,18 @@ class SafeCheckpointSaver(CheckpointSaver):
         if self._key_metric_checkpoint is not None and self._metric_name is None:
             engine.add_event_handler(Events.EPOCH_STARTED, self._set_worst)
 
-    def _set_worst(self, engine: Engine) -> None:
+    def _set_worst(self, engine: Any) -> None:
         """Without a best metric so far, MONAI takes any, also NaN."""
         state: Any = engine.state  # MONAI adds attributes
         if state.best_metric_epoch == -1:
             state.best_metric = -math.inf if self._rising else math.inf
             state.best_metric_epoch = 0
 
-    def exception_raised(self, engine: Engine, e: Exception) -> None:
+    def exception_raised(self, engine: Any, e: Exception) -> None:
         """Raise the exception again, without saving."""
         raise e
 
-    def metrics_completed(self, engine: Engine) -> None:
+    def metrics_completed(self, engine: Any) -> None:
         """Save the weights if the key metric is the best so far.
 
         Args:
@@ -140,7 +140,7 @@ class SafeCheckpointLoader(CheckpointLoader):
         kwargs: arguments of ``monai.handlers.CheckpointLoader``.
     """
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Any) -> None:
         """Load the weights.
 
         Args:
