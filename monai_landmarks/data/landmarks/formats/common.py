@@ -117,7 +117,8 @@ def stated_size(holder: Mapping[str, Any], width: str, height: str, where: str) 
     size = [holder.get(width), holder.get(height)]
     if size == [None, None]:
         return None
-    whole = [int(value) for value in size if type(value) in (int, float) and value > 0 and value == int(value)]
+    numbers = [value for value in size if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    whole = [int(number) for number in numbers if number > 0 and number == int(number)]
     if len(whole) != 2:
         raise ValueError(f"{where}: {width} and {height} are {short(size)}; expected positive whole numbers.")
     return whole[0], whole[1]
