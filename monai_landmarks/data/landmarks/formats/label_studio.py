@@ -129,7 +129,8 @@ def _keypoints(results: list[Any], where: str) -> tuple[dict[str, list[float]], 
         names = value.get("keypointlabels") or value.get("labels") or labels.get(shape.get("id"))
         if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str) or not names[0].strip():
             raise ValueError(f"{where}: a keypoint has the labels {short(names)}; expected one label.")
-        size = [float(side) for side in (shape.get("original_width"), shape.get("original_height")) if is_number(side)]
+        sides: list[Any] = [shape.get("original_width"), shape.get("original_height")]
+        size = [float(side) for side in sides if is_number(side)]
         if len(size) != 2 or min(size) <= 0:
             raise ValueError(f"{where}: {names[0]!r} has no original_width and original_height; expected pixels.")
         if shape.get("image_rotation"):
