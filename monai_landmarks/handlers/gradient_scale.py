@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from monai.engines.utils import IterationEvents
@@ -82,7 +82,8 @@ class GradientScale:
             return
         self._scale = torch.ones((), device=device)
         engine.amp, engine.amp_kwargs = True, {"enabled": False}  # the inferer turns autocast on, on any device
-        engine.scaler = torch.amp.GradScaler(device.type, init_scale=1.0)
+        scaler: Any = torch.amp.GradScaler(device.type, init_scale=1.0)  # the parent of the class that MONAI names
+        engine.scaler = scaler
 
     def _measure(self, engine: Engine) -> None:
         if self._scale is None:
@@ -93,6 +94,6 @@ class GradientScale:
         self._next_scale = torch.where(torch.isfinite(greatest), fitting, self._scale / 64)
 
     def _set_scale(self, engine: Engine) -> None:
-        if self._next_scale is not None:
+        if self._next_scale is not None and engine.scaler is not None:
             self._scale, self._next_scale = self._next_scale, None
             engine.scaler.update(self._scale)

@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -100,6 +99,7 @@ class ResumeTraining:
         self._saves = False
         self._saved_at = 0
         self._plans: dict[str, LearningRatePlan] = {}
+        self._part: str | None = None
 
     def attach(self, engine: Engine) -> None:
         """
@@ -116,6 +116,7 @@ class ResumeTraining:
             engine.add_event_handler(Events.COMPLETED, self._save)
             engine.add_event_handler(Events.COMPLETED, lambda engine: note_continuation(None))
             self._saves = True
+            self._part = None if self.validator is None else _validation_part(self.validator)
             self._plans = {name: LearningRatePlan(holder) for name, holder in self._schedules().items()}
         self._saved_at = 0
         if self.enabled and self.path.is_file():
@@ -152,7 +153,7 @@ class ResumeTraining:
         if getattr(engine, "scaler", None) is not None:
             holders["scaler"] = engine.scaler  # type: ignore[attr-defined]
         if self.validator is not None:
-            holders["validator"] = _BestModel(self.validator)
+            holders["validator"] = _BestModel(self.validator, self._part)
         return holders
 
     def _save(self, engine: Engine) -> None:
@@ -224,8 +225,9 @@ class _Progress:
 class _BestModel:
     """The best metric of a validator, and the best models of its ``CheckpointSaver`` with ``save_key_metric``."""
 
-    def __init__(self, validator: Engine) -> None:
+    def __init__(self, validator: Engine, part: str | None) -> None:
         self.validator = validator
+        self.part = part
 
     def _savers(self) -> list[CheckpointSaver]:
         handlers = [entry[0] for entries in self.validator._event_handlers.values() for entry in entries]
@@ -238,34 +240,18 @@ class _BestModel:
         checkpoint: Any = saver._key_metric_checkpoint
         return [(float(item.priority), item.filename) for item in checkpoint._saved]
 
-    def _part(self) -> str | None:
-        """Return a hash of the validation images and their labels, or None if they are not known."""
-        items = getattr(getattr(self.validator.data_loader, "dataset", None), "data", None)
-        if not isinstance(items, (list, tuple)) or not all(isinstance(item, Mapping) for item in items):
-            return None
-        paths = [os.path.abspath(value) for item in items for value in item.values() if isinstance(value, (str, Path))]
-        root = os.path.commonpath(paths) if paths else ""  # the folder may have been moved
-
-        def plain(value: Any) -> Any:
-            if isinstance(value, (str, Path)):
-                return os.path.relpath(os.path.abspath(value), root)
-            return value.tolist() if hasattr(value, "tolist") else repr(value)
-
-        rows = [{str(key): plain(value) for key, value in sorted(item.items(), key=str)} for item in items]
-        return hashlib.sha256("\n".join(sorted(json.dumps(row, default=repr) for row in rows)).encode()).hexdigest()
-
     def state_dict(self) -> dict[str, Any]:
         state = self.validator.state
         return {
             "best_metric": float(state.best_metric),
             "best_metric_epoch": int(state.best_metric_epoch),
             "savers": [self._held(saver) for saver in self._savers()],
-            "part": self._part(),
+            "part": self.part,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         part = state.get("part")
-        if part is not None and part != self._part():
+        if part is not None and part != self.part:
             self._start_again(state, "the validation images or their labels have changed")
             return
         for saver, saved in zip(self._savers(), state["savers"]):
@@ -292,6 +278,29 @@ class _BestModel:
                 f"The best metric so far, {state['best_metric']:.4f} at epoch {state['best_metric_epoch']}, is not kept, "
                 f"because {reason}. The next validation is the best so far."
             )
+
+
+def _validation_part(validator: Engine) -> str | None:
+    """Return a hash of the validation images and their labels, or None if they are not known."""
+    items = getattr(getattr(validator.data_loader, "dataset", None), "data", None)
+    if not isinstance(items, (list, tuple)) or not all(isinstance(item, Mapping) for item in items):
+        return None
+    paths = [os.path.abspath(value) for item in items for value in item.values() if _is_path(value)]
+    root = os.path.commonpath(paths) if paths else ""  # the folder may have been moved
+
+    def plain(value: Any) -> str:
+        if _is_path(value):
+            return os.path.relpath(os.path.abspath(value), root)
+        if isinstance(value, (np.ndarray, torch.Tensor)):
+            return hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        return repr(value)
+
+    rows = [repr(sorted((str(key), plain(value)) for key, value in item.items())) for item in items]
+    return hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, (str, os.PathLike)) and os.path.exists(value)
 
 
 def _fault(path: Path) -> str | None:

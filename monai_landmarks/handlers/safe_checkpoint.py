@@ -22,11 +22,13 @@ from monai.utils import IgniteInfo, is_scalar, min_version, optional_import
 
 from monai_landmarks.data.files.tensor_files import atomic_save, load_tensors, non_finite_weights
 
-from .engine_output import Engine, Events, is_main_process
+from .engine_output import Events, is_main_process
 
 if TYPE_CHECKING:
+    from ignite.engine import Engine
     from ignite.handlers.checkpoint import BaseSaveHandler
 else:
+    Engine, _ = optional_import("ignite.engine", IgniteInfo.OPT_IMPORT_VERSION, min_version, "Engine", as_type="base")
     BaseSaveHandler, _ = optional_import(
         "ignite.handlers.checkpoint", IgniteInfo.OPT_IMPORT_VERSION, min_version, "BaseSaveHandler", as_type="base"
     )
@@ -62,7 +64,7 @@ class SafeCheckpointSaver(CheckpointSaver):
                 handler: Any = checkpoint.save_handler
                 checkpoint.save_handler = _AtomicSaver(Path(handler.dirname), handler.filename, save_dict)
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Any) -> None:
         """Attach the handler.
 
         Args:
@@ -72,23 +74,25 @@ class SafeCheckpointSaver(CheckpointSaver):
         if self._key_metric_checkpoint is not None and self._metric_name is None:
             engine.add_event_handler(Events.EPOCH_STARTED, self._set_worst)
 
-    def _set_worst(self, engine: Engine) -> None:
+    def _set_worst(self, engine: Any) -> None:
         """Without a best metric so far, MONAI takes any, also NaN."""
-        if engine.state.best_metric_epoch == -1:
-            engine.state.best_metric = -math.inf if self._rising else math.inf
-            engine.state.best_metric_epoch = 0
+        state: Any = engine.state  # MONAI adds attributes
+        if state.best_metric_epoch == -1:
+            state.best_metric = -math.inf if self._rising else math.inf
+            state.best_metric_epoch = 0
 
-    def exception_raised(self, engine: Engine, e: Exception) -> None:
+    def exception_raised(self, engine: Any, e: Exception) -> None:
         """Raise the exception again, without saving."""
         raise e
 
-    def metrics_completed(self, engine: Engine) -> None:
+    def metrics_completed(self, engine: Any) -> None:
         """Save the weights if the key metric is the best so far.
 
         Args:
             engine: the evaluator.
         """
-        name = self._metric_name or engine.state.key_metric_name
+        state: Any = engine.state  # MONAI adds attributes
+        name = self._metric_name or state.key_metric_name
         metric = engine.state.metrics.get(name)
         if metric is not None and is_scalar(metric) and not math.isfinite(float(metric)):
             self.logger.warning(f"{name} is {float(metric)}: these weights are not saved as the best.")
@@ -136,7 +140,7 @@ class SafeCheckpointLoader(CheckpointLoader):
         kwargs: arguments of ``monai.handlers.CheckpointLoader``.
     """
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Any) -> None:
         """Load the weights.
 
         Args:

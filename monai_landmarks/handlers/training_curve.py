@@ -137,6 +137,7 @@ class TrainingCurve:
                 table.writerow([f"{epoch:g}", int(iteration), *("" if v != v else f"{v:.6g}" for v in values)])
 
     def _draw(self, engine: Engine) -> None:
+        self._continue(engine)  # a resumed training that was complete, but killed before it drew, has no epoch
         if not self._rows or not is_main_process():
             return
         epochs, _, loss, metric = np.array(self._rows).T

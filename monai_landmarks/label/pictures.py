@@ -135,4 +135,6 @@ def from_viewer(
 
 
 def _bundle_affine(image: str | os.PathLike, spacing: float | Sequence[float] | None) -> np.ndarray:
-    return picture_affine(spacing) if is_picture(image) else read_header(image, spacing)[1]
+    if is_picture(image):
+        return picture_affine(spacing)
+    return read_header(image, [spacing] * 2 if isinstance(spacing, (int, float)) else spacing)[1]

@@ -124,7 +124,9 @@ def summarize_datalist(path: str | os.PathLike) -> DataSummary:
         sizes=sizes,
         spacings=spacings,
         counts=(len(sections["training"]), len(sections["validation"]), len(sections["testing"])),
-        point_extent=tuple(float(span) for span in np.nanmax([[0.0] * dims.pop(), *map(_span, points)], axis=0)),
+        point_extent=tuple(
+            float(span) for span in np.nanmax(np.array([[0.0] * dims.pop(), *map(_span, points)]), axis=0)
+        ),
         modality=guess_modality([item["image"] for item in sections["training"]], len(sizes[0])),
         pairs=tuple((left, right) for left, right in definition["pairs"]),
         in_pixels=len(pictures) == len(items) and bool(np.all(np.array(spacings) == 1)),

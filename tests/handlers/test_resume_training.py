@@ -33,7 +33,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from monai_landmarks.handlers import ResumeTraining, resume_training
-from monai_landmarks.handlers.resume_training import _RandomState
+from monai_landmarks.handlers.resume_training import _RandomState, _validation_part
 
 
 class StoppedError(Exception):
@@ -314,6 +314,22 @@ def test_a_best_metric_of_other_validation_images_is_not_kept(tmp_path, caplog):
     assert "The best metric so far, 1.0000 at epoch 2, is not kept, because the validation images" in caplog.text
     kept = torch.load(tmp_path / "model.pt", weights_only=True)
     torch.testing.assert_close(kept, dict(network.state_dict()), rtol=0, atol=0)
+
+
+def test_the_validation_part_is_that_of_the_files_and_labels(tmp_path):
+    """It is the same in another folder and another order, but not with other images or points."""
+
+    def part(folder, names, points=(1.0, 2.0)):
+        folder.mkdir()
+        for name in names:
+            (folder / name).touch()
+        items = [{"image": str(folder / name), "label": [list(points)], "coordinate_system": "RAS"} for name in names]
+        return _validation_part(SimpleNamespace(data_loader=DataLoader(Dataset(items))))
+
+    first = part(tmp_path / "a", ["1.png", "2.png"])
+    assert first == part(tmp_path / "b", ["2.png", "1.png"])
+    assert first not in (part(tmp_path / "c", ["1.png", "3.png"]), part(tmp_path / "d", ["1.png", "2.png"], (1.0, 2.5)))
+    assert _validation_part(SimpleNamespace(data_loader=[1, 2])) is None
 
 
 @pytest.mark.parametrize("damage", ["cut", "nan"])

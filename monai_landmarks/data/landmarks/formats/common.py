@@ -114,13 +114,14 @@ def stated_size(holder: Mapping[str, Any], width: str, height: str, where: str) 
     Raises:
         ValueError: if it states only one of both, or other values than positive whole numbers.
     """
-    size = holder.get(width), holder.get(height)
-    if size == (None, None):
+    size = [holder.get(width), holder.get(height)]
+    if size == [None, None]:
         return None
-    if not all(type(value) in (int, float) and value > 0 and value == int(value) for value in size):
-        raise ValueError(f"{where}: {width} and {height} are {short(list(size))}; expected positive whole numbers.")
-    width_value, height_value = size
-    return int(width_value), int(height_value)
+    numbers = [value for value in size if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    whole = [int(number) for number in numbers if number > 0 and number == int(number)]
+    if len(whole) != 2:
+        raise ValueError(f"{where}: {width} and {height} are {short(size)}; expected positive whole numbers.")
+    return whole[0], whole[1]
 
 
 def require_names(landmark_set: LandmarkSet, allowed: Sequence[str], what: str) -> None:

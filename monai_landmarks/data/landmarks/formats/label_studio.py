@@ -117,8 +117,6 @@ def _image(data: dict[str, Any], where: str) -> str:
 
 def _keypoints(results: list[Any], where: str) -> tuple[dict[str, list[float]], set[tuple[int, int]]]:
     """Return the points in pixels by their label, and the sizes of the image that they state."""
-    width: Any
-    height: Any
     points: dict[str, list[float]] = {}
     sizes: set[tuple[int, int]] = set()
     shapes = [shape for shape in results if isinstance(shape, dict) and isinstance(shape.get("value"), dict)]
@@ -131,14 +129,14 @@ def _keypoints(results: list[Any], where: str) -> tuple[dict[str, list[float]], 
         names = value.get("keypointlabels") or value.get("labels") or labels.get(shape.get("id"))
         if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str) or not names[0].strip():
             raise ValueError(f"{where}: a keypoint has the labels {short(names)}; expected one label.")
-        width, height = (shape.get(key) for key in ("original_width", "original_height"))
-        if not (is_number(width) and is_number(height) and min(width, height) > 0):
+        size = [float(side) for side in (shape.get("original_width"), shape.get("original_height")) if is_number(side)]
+        if len(size) != 2 or min(size) <= 0:
             raise ValueError(f"{where}: {names[0]!r} has no original_width and original_height; expected pixels.")
         if shape.get("image_rotation"):
             raise ValueError(f"{where}: the image was turned in Label Studio; turn it back and export again.")
         if names[0] in points:
             raise ValueError(f"{where}: two keypoints have the label {names[0]!r}; expected distinct labels.")
         x, y = read_position([value.get("x"), value.get("y")], 2, f"{where}: {names[0]!r}")
-        sizes.add((int(width), int(height)))
-        points[names[0]] = [x / 100 * width - _PIXEL_CENTER, y / 100 * height - _PIXEL_CENTER]
+        sizes.add((int(size[0]), int(size[1])))
+        points[names[0]] = [part / 100 * side - _PIXEL_CENTER for part, side in zip((x, y), size)]
     return points, sizes
