@@ -24,6 +24,7 @@ import traceback
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data import GDSDataset, LMDBDataset, MetaTensor, PersistentDataset
 from monai.utils import ImageMetaKey, MetaKeys
@@ -77,12 +78,15 @@ def require_affines(data: Mapping[Hashable, Any], points_key: Hashable, refer_ke
         refer_key: the image that they are used with. None: no image is used.
 
     Raises:
-        ValueError: if loaded landmarks or their image have lost their affine, with the likely reasons; or if landmarks
-            that were not loaded have no affine, and a transform of MONAI has moved their image.
+        ValueError: if loaded landmarks or their image have lost their affine, with the likely reasons; if landmarks are
+            still a path or rows of numbers; or if landmarks that ``LoadLandmarksd`` has not loaded have no affine, and
+            a transform of MONAI has moved their image.
     """
     if points_key not in data:
         return
     points, image = data[points_key], None if refer_key is None else data[refer_key]
+    if not isinstance(points, (np.ndarray, torch.Tensor)):
+        raise ValueError(f"The landmarks {points_key!r} are not loaded yet. Load them first, with LoadLandmarksd.")
     # the mark of the points remains where the entry of the item was removed, as by SelectItemsd
     if _mark_of(points_key) in data or _is_tracked(points):
         lost = [f"landmarks {points_key!r}"] if not _is_tracked(points) else []

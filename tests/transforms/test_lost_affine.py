@@ -196,6 +196,18 @@ def test_points_without_affine_on_a_moved_image() -> None:
         LandmarksToIndexd("label")(mt.Flipd("image", 0)(item))
 
 
+def test_the_entry_of_the_item_is_not_needed_where_points_carry_their_mark() -> None:
+    chain = [LoadLandmarksd("label"), mt.SelectItemsd(["image", "label"]), mt.Lambdad("image", np.asarray)]
+    with pytest.raises(RuntimeError) as info:
+        mt.Compose([*chain, mt.Flipd("image", 0), LandmarksToIndexd("label")])(source())
+    assert "'image' lost the affine" in flatten(info.value)
+
+
+def test_rows_that_are_not_loaded() -> None:
+    with pytest.raises(ValueError, match="not loaded yet"):
+        RandCropByLandmarksd("image", "label", 8)(source())
+
+
 @pytest.mark.parametrize("move", [ResampleToSpacingd("image", 0.4), FitToGridd("image", (40, 40)),
                                   CropToForegroundd("image", 0.1)], ids=range(3))  # fmt: skip
 def test_pixels_of_the_file_on_a_resampled_image(move: Any) -> None:
