@@ -165,7 +165,7 @@ def _add_measurements(page: ReportPage, result: Evaluation) -> None:
     page.section("Measurements")
     rows = result.measurements.rows()
     table = [{key.replace("_percent", " %").replace("_", " "): value for key, value in row.items()} for row in rows]
-    page.table("Predicted minus true value. Agreement: images whose predicted class is the true class", table)
+    page.table("Predicted minus true value. Agreement: images whose predicted class is the true class.", table)
 
 
 def _add_uncertainty(page: ReportPage, result: Evaluation) -> None:
