@@ -138,9 +138,8 @@ def _place_note(header: Any, itk: np.ndarray, nibabel: np.ndarray, shape: Sequen
             f" {_corner_distance(itk, nibabel, shape, mm=True):.3g} mm apart. This package uses {used}, as do {_ITK};"
             f" nibabel uses {other}. {_MEND}"
         )
-    q_form = _qform(header)
-    if q_code > 0 and s_code > 0 and q_form is not None and len(shape) == 3:
-        q_form = to_mm @ q_form
+    if q_code > 0 and s_code > 0 and len(shape) == 3:
+        q_form = to_mm @ _qform(header)
         if _corner_distance(q_form, nibabel, shape) > _APART:
             return (
                 f"qform (code {q_code}) and sform (code {s_code}) put the image at places that are up to"
@@ -179,11 +178,15 @@ def _itk_affine(header: Any) -> np.ndarray | None:
     return result
 
 
-def _qform(header: Any) -> np.ndarray | None:
-    try:
-        return np.asarray(header.get_qform(), dtype=np.float64)
-    except (ValueError, nib.spatialimages.HeaderDataError):  # no rotation has this quaternion
-        return None
+def _qform(header: Any) -> np.ndarray:
+    """Return the transform of the quaternion, as ITK reads it."""
+    fields = ("quatern_b", "quatern_c", "quatern_d")
+    length = np.linalg.norm([float(header[field]) for field in fields])
+    if length > 1:  # no rotation has this quaternion: ITK scales it, and nibabel refuses it
+        header = header.copy()
+        for field in fields:
+            header[field] = header[field] / length
+    return np.asarray(header.get_qform(), dtype=np.float64)
 
 
 def _is_rotation(form: np.ndarray) -> bool:
