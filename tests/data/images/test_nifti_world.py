@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 
@@ -191,6 +192,18 @@ def test_what_cannot_be_placed(tmp_path):
     sagittal = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
     with pytest.raises(ValueError, match="does not lie in the x-y plane"):
         read_header(save(tmp_path / "sagittal.nii", sagittal, 1, sagittal, 1, 2, SHAPE[:2]))
+
+
+@pytest.mark.parametrize("quaternion", [(1, 1, 1), (0.6, 0.6, 0.6), (0, -2, 0)])
+@pytest.mark.parametrize("s_code", [1, 2])
+def test_a_quaternion_that_no_rotation_has(tmp_path, quaternion, s_code):
+    path = save(tmp_path / "image.nii", SAME, 1, MOVED, s_code)
+    content = bytearray(path.read_bytes())
+    content[256:268] = struct.pack("<3f", *quaternion)
+    path.write_bytes(content)
+    world = read_nifti_world(path)
+    np.testing.assert_allclose(world.affine, viewer_affine(path), atol=1e-5)
+    assert "mm apart. This package uses " + ("the sform" if s_code == 1 else "the qform") in world.place_note
 
 
 def test_check_says_it_once_where_points_are_in_mm(tmp_path):
