@@ -36,6 +36,7 @@ __all__ = ["NiftiWorld", "nifti_world", "read_nifti_world"]
 _METER, _MICRON = 1, 3
 _UNIT_IN_MM = {_METER: 1e3, _MICRON: 1e-3}  # other codes count as mm, as in ITK
 _UNIT_NAMES = {_METER: "meter", _MICRON: "micron"}
+_QUATERNION = ("quatern_b", "quatern_c", "quatern_d")
 _SCANNER = 1  # sform code for which ITK prefers the sform to the qform
 _APART = 0.1  # voxels; quaternions are rounded, and large images move by some hundredths
 _ORTHONORMAL = 1e-4  # tolerance of ITK
@@ -180,11 +181,13 @@ def _itk_affine(header: Any) -> np.ndarray | None:
 
 def _qform(header: Any) -> np.ndarray:
     """Return the transform of the quaternion, as ITK reads it."""
-    fields = ("quatern_b", "quatern_c", "quatern_d")
-    length = np.linalg.norm([float(header[field]) for field in fields])
+    header = header.copy()
+    for field in (*_QUATERNION, "qoffset_x", "qoffset_y", "qoffset_z"):
+        if not np.isfinite(header[field]):  # counts as 0 in ITK
+            header[field] = 0
+    length = np.linalg.norm([float(header[field]) for field in _QUATERNION])
     if length > 1:  # no rotation has this quaternion: ITK scales it, and nibabel refuses it
-        header = header.copy()
-        for field in fields:
+        for field in _QUATERNION:
             header[field] = header[field] / length
     return np.asarray(header.get_qform(), dtype=np.float64)
 
