@@ -221,10 +221,11 @@ class RandLandmarkFlipd(RandomizableTransform, MapTransform):
         d = dict(data)
         reference = self.first_key(d)
         self.randomize(None)
+        if reference == ():
+            return d
         for key in self.points_keys:
-            if reference != ():
-                require_affines(d, key, reference)
-        if reference == () or not self._do_transform:
+            require_affines(d, key, reference)
+        if not self._do_transform:
             return d
         first = d[reference]
         for key in self.points_keys:

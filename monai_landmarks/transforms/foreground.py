@@ -67,7 +67,7 @@ class CropToForeground(Transform):
         image = convert_to_tensor(img, track_meta=True)
         if self.threshold is None:
             return image
-        margin = np.ceil(self.margin / spacing_of(image, image.ndim - 1) - 1e-6).astype(int).tolist()
+        margin = np.ceil(self.margin / spacing_of(img, image.ndim - 1) - 1e-6).astype(int).tolist()
         start, end = generate_spatial_bounding_box(image, self._is_foreground, margin=margin, allow_smaller=True)
         if not all(high > low for low, high in zip(start, end)):
             return image

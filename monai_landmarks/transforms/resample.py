@@ -83,7 +83,7 @@ class ResampleToSpacing(Transform):
         dims = image.ndim - 1
         if len(self.spacing) not in (1, dims):
             raise ValueError(f"spacing has {len(self.spacing)} values, but the image has {dims} axes.")
-        extent = np.array(image.shape[1:]) * spacing_of(image, dims)
+        extent = np.array(image.shape[1:]) * spacing_of(img, dims)
         return resample_to_size(image, np.rint(extent / self.spacing).clip(1).astype(int).tolist())
 
 

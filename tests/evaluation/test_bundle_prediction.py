@@ -76,6 +76,23 @@ def test_pictures_and_slices_share_a_batch(tmp_path):
         np.testing.assert_allclose(landmarks.points, np.tile(point, (19, 1)), atol=0.1)
 
 
+def test_dicom_images_without_pixel_size_are_said(tmp_path, write_dicom_tags):
+    root, images = spot_bundle(tmp_path), tmp_path / "images"
+    pixels = np.asarray(spot((90, 120), (40.3, 70.6)))
+    for name, tags in (("a", {}), ("b", {}), ("c", {"t00280030": "0.2\\0.2"})):
+        write_dicom_tags(images / f"{name}.dcm", pixels, **tags)
+    result = predict_landmarks(root, images, tmp_path / "out", device="cpu")
+    expected = (
+        "pixel size not known: 2 DICOM images, for example a.dcm, state none, and 1 mm was taken; give the spacing."
+    )
+    assert result.notes[-1] == expected
+    for name, size in (("a", 1), ("c", 0.2)):
+        points = read_landmarks(tmp_path / "out" / f"{name}.mrk.json").to("LPS").points
+        np.testing.assert_allclose(points, np.tile([40.3 * size, 70.6 * size, 0], (len(points), 1)), atol=0.2 * size)
+    result = predict_landmarks(root, images, tmp_path / "new", device="cpu", spacing=0.5)
+    assert not any("not known" in note for note in result.notes)
+
+
 class Intruder:
     """What a pickle of a stranger may hold."""
 

@@ -51,7 +51,7 @@ def leave(folder: Path, process: int, node: str = safe_files._NODE, days: float 
 
 def test_only_files_of_ended_processes_are_removed(sleeping: int, tmp_path: Path) -> None:
     removed = [leave(tmp_path, ended()), leave(tmp_path, os.getpid()), leave(tmp_path, 7, "00000000", days=2)]
-    kept = [leave(tmp_path, sleeping), leave(tmp_path, 7, "11111111", days=0.5)]
+    kept = [leave(tmp_path, sleeping), leave(tmp_path, 7, "11111111", days=0.5), leave(tmp_path, 10**20)]
     for name in (".hidden", ".0123456789ab_overlays.png", ".writing", "writing-1-2-3_a", ".writing-x-1-0123abcd_a"):
         kept.append(tmp_path / name)
         kept[-1].write_text("of someone else")
@@ -63,6 +63,21 @@ def test_only_files_of_ended_processes_are_removed(sleeping: int, tmp_path: Path
     assert not any(path.exists() for path in removed)
     assert all(path.exists() for path in kept)
     assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "b.txt", *(path.name for path in kept)}
+
+
+def test_another_process_may_remove_a_leftover_first(tmp_path: Path) -> None:
+    path = leave(tmp_path, 7, "00000000", days=2)
+    with os.scandir(tmp_path) as entries:
+        [entry] = entries
+        path.unlink()
+    assert not safe_files._is_leftover(entry)
+
+
+def test_an_error_in_a_folder_that_was_removed_stays(tmp_path: Path) -> None:
+    """The free space is not known then."""
+    with pytest.raises(RuntimeError, match="own words"), atomic_write(tmp_path / "a" / "b.txt") as temporary:
+        temporary.parent.rmdir()
+        raise RuntimeError("own words")
 
 
 def test_long_names(tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ from torch.optim.lr_scheduler import (
 )
 
 from monai_landmarks.handlers import ResumeTraining, resume_training
-from monai_landmarks.handlers.resume_training import _RandomState, _validation_part
+from monai_landmarks.handlers.learning_rate_plan import LearningRatePlan
+from monai_landmarks.handlers.resume_training import _BestModel, _RandomState, _validation_part
 
 
 class StoppedError(Exception):
@@ -278,6 +279,68 @@ def test_more_images_continue_the_schedule_at_the_same_epoch(name, tmp_path, cap
     assert "an epoch had 3 iterations and now has 5" in caplog.text
 
 
+@pytest.mark.parametrize("event, epochs", [(Events.EPOCH_COMPLETED, 4), (Events.ITERATION_COMPLETED, 4)])
+def test_a_schedule_without_a_handler_continues_at_the_same_epoch(event, epochs, tmp_path):
+    """The number of steps shows if they are epochs or iterations. An epoch has 3 iterations, then 5."""
+
+    def rate(folder, max_epochs, images):
+        torch.manual_seed(3)
+        network = Regressor()
+        optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+        scheduler = ExponentialLR(optimizer, 0.9)
+        resume = ResumeTraining({"model": network, "optimizer": optimizer, "lr_scheduler": scheduler}, folder)
+        trainer = make_trainer(make_cases(images, seed=1), network, optimizer, max_epochs, [])
+        trainer.add_event_handler(event, lambda engine: scheduler.step())  # before the state is saved
+        resume.attach(trainer)
+        trainer.run()
+        return optimizer.param_groups[0]["lr"]
+
+    rate(tmp_path, 2, images=5)
+    steps = epochs * (1 if event == Events.EPOCH_COMPLETED else 5)
+    assert rate(tmp_path, epochs, images=9) == pytest.approx(1e-3 * 0.9**steps)
+
+
+def test_a_schedule_that_has_no_such_step(tmp_path):
+    """A file of 6 steps is resumed with a schedule of 4."""
+    scheduled(tmp_path, "OneCycleLR", 2)
+    torch.manual_seed(3)
+    network = Regressor()
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    scheduler = SCHEDULES["OneCycleLR"](optimizer, 4)
+    resume = ResumeTraining({"model": network, "optimizer": optimizer, "lr_scheduler": scheduler}, tmp_path)
+    handlers = [resume, LrScheduleHandler(scheduler, epoch_level=False, print_lr=False)]
+    with pytest.raises(ValueError, match="lr_scheduler has no learning rate for step 6: .* Plan it for more steps"):
+        make_trainer(make_cases(seed=1), network, optimizer, 3, handlers).run()
+
+
+def test_rounds_continue_a_schedule_that_does_not_end(tmp_path):
+    torch.manual_seed(3)
+    network = Regressor()
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    scheduler = ExponentialLR(optimizer, 0.9)
+    resume = ResumeTraining({"model": network, "lr_scheduler": scheduler}, tmp_path, enabled=False)
+    handlers = [resume, LrScheduleHandler(scheduler, print_lr=False)]
+    trainer = make_trainer(make_cases(), network, optimizer, 1, handlers)
+    trainer.run()
+    trainer.state.max_epochs = 3
+    trainer.run()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * 0.9**3)
+
+
+def test_a_schedule_of_an_unknown_number_of_steps_is_not_too_short():
+    """Only an ``LrScheduleHandler`` shows how many steps the training makes."""
+    network = Regressor()
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    plan = LearningRatePlan(SCHEDULES["OneCycleLR"](optimizer, 4))
+    trainer = make_trainer(make_cases(), network, optimizer, 9)
+    plan.require_length(trainer, "lr_scheduler")
+    assert not plan.start_again(trainer)
+    LrScheduleHandler(plan.scheduler, epoch_level=False, print_lr=False).attach(trainer)
+    trainer.state.epoch_length = 3
+    with pytest.raises(ValueError, match="planned for 4 steps, but the training ends at step 27"):
+        plan.require_length(trainer, "lr_scheduler")
+
+
 def test_rounds_without_loading_start_a_schedule_again_that_would_end(tmp_path):
     """As in federated learning, where each round adds epochs to the trainer."""
     torch.manual_seed(3)
@@ -314,6 +377,51 @@ def test_a_best_metric_of_other_validation_images_is_not_kept(tmp_path, caplog):
     assert "The best metric so far, 1.0000 at epoch 2, is not kept, because the validation images" in caplog.text
     kept = torch.load(tmp_path / "model.pt", weights_only=True)
     torch.testing.assert_close(kept, dict(network.state_dict()), rtol=0, atol=0)
+
+
+def test_other_validation_images_before_the_first_validation(tmp_path, caplog):
+    """There is no best metric that could be lost."""
+    cases, state = make_cases(seed=1), []
+    for number in range(2):
+        torch.manual_seed(3)
+        network = Regressor()
+        optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+        evaluator = make_evaluator(make_cases(seed=number), network=network)
+        resume = ResumeTraining({"model": network}, tmp_path, validator=evaluator)
+        trainer = make_trainer(cases, network, optimizer, 1 + number, [resume, ValidationHandler(2, evaluator)])
+        with caplog.at_level(logging.WARNING):
+            trainer.run()
+        state.append((evaluator.state.best_metric_epoch, "is not kept" in caplog.text))
+    assert state == [(-1, False), (2, False)]
+
+
+def test_a_second_best_model_that_cannot_be_used_is_forgotten(tmp_path):
+    def best_two(validator):
+        saver = CheckpointSaver(
+            str(tmp_path),
+            {"model": torch.nn.Linear(1, 1)},
+            save_key_metric=True,
+            key_metric_n_saved=2,
+            key_metric_negative_sign=True,
+        )
+        saver.attach(validator)
+        return saver
+
+    names = {-2.0: "model_2.pt", -1.0: "model_1.pt"}
+    for name in names.values():
+        torch.save(torch.nn.Linear(1, 1).state_dict(), tmp_path / name)
+    validator = make_evaluator(make_cases())
+    saver = best_two(validator)
+    saver.load_state_dict({"_saved": list(names.items())})
+    validator.state.best_metric, validator.state.best_metric_epoch = 1.0, 4
+    state = _BestModel(validator, None).state_dict()
+    for damaged, kept, epoch in (("model_2.pt", ["model_1.pt"], 4), ("model_1.pt", [], -1)):
+        (tmp_path / damaged).write_bytes(b"no weights")
+        validator = make_evaluator(make_cases())
+        saver = best_two(validator)
+        _BestModel(validator, None).load_state_dict(state)
+        assert [item.filename for item in saver._key_metric_checkpoint._saved] == kept
+        assert validator.state.best_metric_epoch == epoch
 
 
 def test_the_validation_part_is_that_of_the_files_and_labels(tmp_path):

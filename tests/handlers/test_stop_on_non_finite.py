@@ -15,9 +15,10 @@ from __future__ import annotations
 import pytest
 import torch
 from engines import Regressor, make_cases, make_evaluator, make_trainer
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 
 from monai_landmarks.handlers import StopOnNonFinite
+from monai_landmarks.handlers.engine_output import loss_of
 
 
 def trainer_of(cases, network=None):
@@ -78,3 +79,36 @@ def test_the_output_of_an_evaluator():
         ValueError, match=r"output of the network is NaN or infinite for /data/a/case0.png, /data/a/case1"
     ):
         evaluator.run()
+
+
+class WithNames(Regressor):
+    """A network with a second output that is not a tensor."""
+
+    def forward(self, image):
+        return super().forward(image), "names"
+
+
+@pytest.mark.parametrize(
+    "image_key, names", [("image", "/data/a/case0.png, /data/a/case1.png"), ("scan", "this batch")]
+)
+def test_one_of_several_outputs(image_key, names):
+    network = WithNames()
+    evaluator = make_evaluator(make_cases(2), [StopOnNonFinite(image_key=image_key)], network=network)
+    with torch.no_grad():
+        network.layers[1].weight[0] = torch.inf
+    with pytest.raises(ValueError, match=f"The output of the network is NaN or infinite for {names}. If"):
+        evaluator.run()
+
+
+def test_the_loss_of_an_iteration_is_read_once():
+    """A GPU is waited for once. So a second handler of the iteration gets the first value, though the tensor changed."""
+    engine = Engine(lambda engine, batch: None)
+    loss = torch.tensor([1.0, 3.0])
+    engine.state.iteration, engine.state.output = 1, [{"loss": loss}]
+    assert loss_of(engine, "loss") == 2.0
+    loss += 5
+    assert loss_of(engine, "loss") == 2.0
+    engine.state.iteration = 2
+    assert loss_of(engine, "loss") == 7.0
+    engine.state.output = [{"loss": torch.tensor(4.0)}]
+    assert loss_of(engine, "loss") == 4.0 and loss_of(engine, "other") is None

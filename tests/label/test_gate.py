@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from monai_landmarks.apps.label_server import server_access
+from monai_landmarks.label import gate as gate_module
 from monai_landmarks.label.gate import LABEL_BYTES, Access, Gate, is_loopback
 from monai_landmarks.label.request_values import (
     file_name,
@@ -180,6 +181,46 @@ def test_size(method: str, path: str, limit: int) -> None:
     status, _, inner = ask(access, None, path, method, body=[half, half, b"xx", *[half] * 10])  # without a length
     assert status == 413 and inner.received <= limit
     assert ask(access, {"content-length": str(limit + 1), "expect": "100-continue"}, path, method)[0] == 413
+
+
+@pytest.mark.parametrize("ends", ["never", "late"])
+def test_the_rest_of_a_refused_body_is_not_awaited_for_long(ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that stops sending has a time limit, and one that does not stop a limit in bytes."""
+    sent, received = [], 0
+    monkeypatch.setattr(gate_module, "_DRAIN_SECONDS", 0.01 if ends == "never" else 60)
+    monkeypatch.setattr(gate_module, "_DRAIN_BYTES", 10)
+
+    async def receive() -> dict[str, Any]:
+        nonlocal received
+        if ends == "never":
+            await asyncio.Event().wait()
+        received += 4
+        return {"type": "http.request", "body": b"xxxx", "more_body": True}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-length", b"9000000")]
+    scope = {"type": "http", "method": "PUT", "path": "/datastore/label", "headers": headers}
+    asyncio.run(Gate(Inner(), Access())(scope, receive, send))
+    assert sent[0]["status"] == 413 and not sent[-1]["more_body"] and received == (0 if ends == "never" else 12)
+
+
+def test_only_requests_pass() -> None:
+    """A web socket is closed with the code of a policy; an error of the application behind the gate remains one."""
+    inner, sent = Inner(), []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> dict[str, Any]:
+        raise RuntimeError("a fault of the application")
+
+    asyncio.run(Gate(inner, Access())({"type": "websocket", "path": "/"}, receive, send))
+    assert sent == [{"type": "websocket.close", "code": 1008}] and not inner.scope
+    scope = {"type": "http", "method": "GET", "path": "/info/", "headers": [(b"host", b"localhost")]}
+    with pytest.raises(RuntimeError, match="a fault of the application"):
+        asyncio.run(Gate(inner, Access())(scope, receive, send))
 
 
 def test_access_of_a_server(tmp_path: Path) -> None:

@@ -99,6 +99,36 @@ def test_images_and_labels_by_name(studies: Path, tmp_path: Path) -> None:
         found.add_image("three", str(path), {})
 
 
+def test_nothing_outside_the_folder_is_an_image_or_written(
+    studies: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "outside").mkdir()
+    secret = write_image(tmp_path / "outside" / "secret.nii.gz", POINTS)
+    (studies / "labels").mkdir()
+    (studies / "labels" / "linked").symlink_to(tmp_path / "outside")
+    (studies / "new.nii.gz").symlink_to(tmp_path / "outside" / "new.nii.gz")
+    write_image(studies / "line\nbreak.png", POINTS[:, :2])
+    found = store(studies)
+    assert sorted(found.list_images()) == ["one", "scan.v2.png", "two"]
+    assert "break.png is left out: image 'line\\nbreak' " in caplog.text
+    file = label(tmp_path / "a.mrk.json")
+    for message, status, write in (
+        ("leads out of the folder", 403, lambda: found.save_label("one", file, "linked", {})),
+        ("leads out of the folder", 403, lambda: found.add_image("new", str(secret), {})),
+        ("^400: tag '../x'", 400, lambda: found.save_label("one", file, "../x", {})),
+        ("^400: image '../x'", 400, lambda: found.add_image("../x", str(secret), {})),
+    ):
+        with pytest.raises(HTTPException, match=message) as caught:
+            write()
+        assert caught.value.status_code == status
+    assert [path.name for path in (tmp_path / "outside").iterdir()] == ["secret.nii.gz"]
+    (studies / "one.nii.gz").unlink()
+    (studies / "one.nii.gz").symlink_to(secret)  # an image that was known
+    found.refresh()
+    for again in (found, store(studies)):
+        assert sorted(again.list_images()) == ["scan.v2.png", "two"]
+
+
 def test_label_is_whole_or_not_there(studies: Path, tmp_path: Path) -> None:
     found = store(studies)
     good = label(tmp_path / "a.mrk.json", names=NAMES[:1])

@@ -211,3 +211,54 @@ def test_the_model_goes_through_json():
     assert model.size_spread == pytest.approx(0.05, abs=0.04)
     shape = exchange(points[0], 1, 5)
     assert examine_shape(shape, again) == ShapeFinding(exchanged=((1, 5),))
+
+
+@pytest.mark.parametrize("wanted", [(80, 40), (100, 60, 35, 20)])
+def test_exchanges_of_several_pairs(wanted):
+    """Two pairs, or the four that are looked for at most, and a landmark that is out of place besides."""
+    points, mean = shapes(30, 3, seed=4, landmarks=24)
+    shape = shapes(1, 3, seed=5, landmarks=24)[0][0]
+    pairs, free = [], list(range(24))
+    for distance in wanted:  # each exchange settles more than half of the rest
+        pair = min(
+            itertools.combinations(free, 2), key=lambda p: abs(np.linalg.norm(mean[p[0]] - mean[p[1]]) - distance)
+        )
+        pairs.append(pair)
+        free = [index for index in free if index not in pair]
+        shape = exchange(shape, *pair)
+    shape[free[0], 0] += 15
+    finding = examine_shape(shape, fit_shape_model(points))
+    assert finding.exchanged == tuple(pairs) and set(finding.displaced) == {free[0]}
+
+
+def test_a_landmark_beside_a_displaced_one_is_not_displaced():
+    """The first two landmarks move together. So if the first is displaced, the second deviates more from its usual place."""
+    _, mean = shapes(1, 2)
+    covariance = np.eye(18)
+    covariance[:4, :4] += 4 * np.kron(np.ones((2, 2)), np.eye(2))
+    factors = np.ones(9)
+    factors[0] = 2.0
+    model = ShapeModel(mean - mean.mean(axis=0), covariance, factors, 0.05, 0.05, 100)
+    shape = model.mean.copy()
+    shape[0] += 45 / np.sqrt(2)
+    distances = model.compare(shape[None]).distances[0]
+    assert distances[1] > distances[0] > 6  # times the usual deviation
+    finding = examine_shape(shape, model)
+    assert set(finding.displaced) == {0} and finding.displaced[0] == pytest.approx(45, abs=5)
+
+
+def test_shapes_with_few_landmarks():
+    """Of three landmarks, none can be left out to find which one is out of place. Two have no shape."""
+    points, mean = shapes(30, 2, seed=12)
+    model = fit_shape_model(points)
+    shape = np.full_like(mean, np.nan)
+    shape[[1, 4]] = 5 * mean[[1, 4]]
+    assert not examine_shape(shape, model) and np.isnan(model.compare(shape[None]).distances).all()
+    triangle = [0, 3, 6]
+    shape = np.full_like(mean, np.nan)
+    shape[triangle] = mean[triangle]
+    assert not examine_shape(shape, model)
+    shape[3] += 60
+    finding = examine_shape(shape, model)
+    assert finding.displaced and set(finding.displaced) <= set(triangle)
+    assert not finding.exchanged and not finding.mirrored and finding.turned is None and finding.resized is None

@@ -128,6 +128,12 @@ def test_dictionary_probability_and_determinism() -> None:
     assert set(loose) == {"image"} and torch.equal(loose["image"], item["image"].flip(1))
 
 
+def test_an_item_without_images_stays() -> None:
+    item = {"label": torch.rand(1, 3, 2)}
+    loose = RandLandmarkFlipd("image", "label", prob=1.0, allow_missing_keys=True)(item)
+    assert set(loose) == {"label"} and torch.equal(loose["label"], item["label"])
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

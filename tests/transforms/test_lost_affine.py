@@ -31,6 +31,7 @@ from monai.data import (
     MetaTensor,
     PersistentDataset,
     decollate_batch,
+    set_track_meta,
 )
 from monai.utils import convert_to_tensor
 
@@ -234,3 +235,22 @@ def test_different_numbers_of_landmarks_are_not_padded() -> None:
     with pytest.raises(RuntimeError, match="label_loaded"):
         next(iter(loader))
     assert next(iter(DataLoader(Dataset(data[:1] * 2), batch_size=2)))["label_loaded"].shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [FitToGridd("image", (12, 10)), ResampleToSpacingd("image", 2.0), CropToForegroundd("image", 0.5, margin=2)],
+)
+def test_a_moved_image_without_affine_is_refused(transform: Any) -> None:
+    """MONAI can be asked not to track metadata; the values are the same, but nothing says where they are."""
+    item = source()
+    expected = transform(item)["image"]
+    set_track_meta(False)
+    try:
+        moved = transform(item)
+    finally:
+        set_track_meta(True)
+    assert type(moved["image"]) is torch.Tensor
+    torch.testing.assert_close(moved["image"], expected.as_tensor())
+    with pytest.raises(ValueError, match="The image 'image' has no affine"):
+        LoadLandmarksd("label")(moved)

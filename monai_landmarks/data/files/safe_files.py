@@ -110,7 +110,7 @@ def _is_leftover(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_running(process: int) -> bool:
-    if os.name == "nt":  # there, os.kill would end the process
+    if os.name == "nt":  # pragma: no cover  # Windows only; there, os.kill would end the process
         return True
     try:
         os.kill(process, 0)

@@ -36,6 +36,7 @@ __all__ = ["NiftiWorld", "nifti_world", "read_nifti_world"]
 _METER, _MICRON = 1, 3
 _UNIT_IN_MM = {_METER: 1e3, _MICRON: 1e-3}  # other codes count as mm, as in ITK
 _UNIT_NAMES = {_METER: "meter", _MICRON: "micron"}
+_QUATERNION = ("quatern_b", "quatern_c", "quatern_d")
 _SCANNER = 1  # sform code for which ITK prefers the sform to the qform
 _APART = 0.1  # voxels; quaternions are rounded, and large images move by some hundredths
 _ORTHONORMAL = 1e-4  # tolerance of ITK
@@ -138,9 +139,8 @@ def _place_note(header: Any, itk: np.ndarray, nibabel: np.ndarray, shape: Sequen
             f" {_corner_distance(itk, nibabel, shape, mm=True):.3g} mm apart. This package uses {used}, as do {_ITK};"
             f" nibabel uses {other}. {_MEND}"
         )
-    q_form = _qform(header)
-    if q_code > 0 and s_code > 0 and q_form is not None and len(shape) == 3:
-        q_form = to_mm @ q_form
+    if q_code > 0 and s_code > 0 and len(shape) == 3:
+        q_form = to_mm @ _qform(header)
         if _corner_distance(q_form, nibabel, shape) > _APART:
             return (
                 f"qform (code {q_code}) and sform (code {s_code}) put the image at places that are up to"
@@ -179,11 +179,17 @@ def _itk_affine(header: Any) -> np.ndarray | None:
     return result
 
 
-def _qform(header: Any) -> np.ndarray | None:
-    try:
-        return np.asarray(header.get_qform(), dtype=np.float64)
-    except (ValueError, nib.spatialimages.HeaderDataError):  # no rotation has this quaternion
-        return None
+def _qform(header: Any) -> np.ndarray:
+    """Return the transform of the quaternion, as ITK reads it."""
+    header = header.copy()
+    for field in (*_QUATERNION, "qoffset_x", "qoffset_y", "qoffset_z"):
+        if not np.isfinite(header[field]):  # counts as 0 in ITK
+            header[field] = 0
+    length = np.linalg.norm([float(header[field]) for field in _QUATERNION])
+    if length > 1:  # no rotation has this quaternion: ITK scales it, and nibabel refuses it
+        for field in _QUATERNION:
+            header[field] = header[field] / length
+    return np.asarray(header.get_qform(), dtype=np.float64)
 
 
 def _is_rotation(form: np.ndarray) -> bool:

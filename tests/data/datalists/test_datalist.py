@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 
 import nibabel
 import numpy as np
@@ -170,6 +171,16 @@ def test_table_names_images_by_stem_or_path(tmp_path):
         build_datalist(tmp_path, tmp_path / "t.csv")
     datalist = build_datalist(tmp_path / "x", tmp_path / "t.csv", spacing=1, val_frac=0.0)
     assert datalist["training"][0]["image"] == str(tmp_path / "x" / "1.png")
+
+
+def test_what_to_know_about_the_landmarks_is_a_warning(pictures):
+    table = pictures / "landmarks.csv"
+    rows = table.read_text().splitlines()
+    both = [f"{unicodedata.normalize(form, 'é')},1,2" for form in ("NFC", "NFD")]
+    table.write_text("\n".join([*rows, f"p0_0.png,{both[0]}", f"p0_1.png,{both[1]}"]) + "\n")
+    with pytest.warns(UserWarning, match="the name 'é' is written in 2 Unicode forms, which count as one landmark"):
+        datalist = build_datalist(pictures / "images", table, spacing=0.5)
+    assert datalist["landmarks"]["names"] == ["a", "b", "é"]
 
 
 def test_build_errors(pictures):

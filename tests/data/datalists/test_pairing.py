@@ -146,6 +146,9 @@ def test_every_faulty_row_is_told(tmp_path):
         "1": [[1, 2]],
         "2": [[5, 6]],
     }
+    table.write_text("\n".join([*rows[:3], '1,"b"c,1,2', *rows[6:]]) + "\n")
+    sets, faults = read_past_faults(table)
+    assert list(sets) == ["1", "2"] and "line 4: not comma-separated text" in faults[0]
     # and with these rows mended, none is left
     table.write_text("\n".join([*rows[:3], *[row for i, row in enumerate(rows[3:], 4) if i not in (4, 5, 6, 8, 9)]]))
     assert read_past_faults(table)[1] == []
@@ -221,6 +224,19 @@ def test_files_that_cannot_be_joined(tmp_path):
     write_jaws(tmp_path / "points", "scan_lm_", lower=("U2",))
     result = pair_landmarks(tmp_path / "images", tmp_path / "points")
     assert not result.cases and "both hold the landmark 'U2'" in result.faults[0]
+    # pixels and world points, of an image whose affine is not known here
+    (tmp_path / "points" / "scan_lm_L.mrk.json").unlink()
+    write_landmarks(tmp_path / "points" / "scan_lm_L.csv", POINTS)
+    result = pair_landmarks(tmp_path / "images", tmp_path / "points")
+    assert not result.cases and "belong to the image scan.png, but cannot be joined: " in result.faults[0]
+    (tmp_path / "points" / "scan_lm_L.csv").rename(tmp_path / "points" / "scan.csv")
+    result = pair_landmarks(tmp_path / "images", tmp_path / "points")
+    assert paired(result) == {"scan.png": "scan.csv"}
+    [fault] = result.faults
+    assert "scan_lm_U.mrk.json: " in fault and "scan.csv holds landmarks of the same image, scan.png" in fault
+    (tmp_path / "points" / "scan.csv").unlink()
+    assert paired(pair_landmarks(tmp_path / "images", tmp_path / "points")) == {"scan.png": "scan_lm_U.mrk.json"}
+    write_jaws(tmp_path / "points", "scan_lm_", lower=("U2",))
     # a second image may be meant, of which there is no file
     (tmp_path / "points" / "scan_lm_U.mrk.json").unlink()
     (tmp_path / "points" / "scan_lm_L.mrk.json").rename(tmp_path / "points" / "scan_7.mrk.json")
@@ -285,3 +301,7 @@ def test_a_landmark_in_two_unicode_forms_is_one_and_said(tmp_path):
     result = pair_landmarks(tmp_path, tmp_path / "t.csv")
     assert result.names == [forms[0]] and [case.landmarks.points[0, 0] for case in result.cases] == [1, 3]
     assert len(result.notes) == 1 and "2 Unicode forms" in result.notes[0]
+    # a wide table has a column per landmark, and the reader of landmarks reports what is no table
+    for text in (f"image,{forms[0]}_x,{forms[0]}_y\na.png,1,2\n", f"{forms[0]}\0,landmark\n"):
+        (tmp_path / "t.csv").write_text(text)
+        assert LandmarkRows(tmp_path / "t.csv").notes() == []

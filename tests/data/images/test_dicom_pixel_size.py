@@ -20,7 +20,8 @@ from monai.transforms import Compose, LoadImaged
 
 from monai_landmarks.apps.main import program
 from monai_landmarks.data import LandmarkSet, check_data, load_landmark_datalist, read_image
-from monai_landmarks.data.images.dicom_pixel_size import pixel_size_of
+from monai_landmarks.data.images import dicom_pixel_size
+from monai_landmarks.data.images.dicom_pixel_size import pixel_size_of, read_pixel_size
 from monai_landmarks.data.images.image_files import has_spacing, place_note, read_header
 from monai_landmarks.label.pictures import from_viewer, to_viewer, viewer_spacing
 from monai_landmarks.spaces import affine_spacing
@@ -111,6 +112,14 @@ def test_a_choice_is_said(name):
 
 def test_multi_frame_images_keep_the_size_that_itk_reads():
     assert pixel_size_of({"0008|0016": ENHANCED_CT}) is None
+
+
+def test_without_itk_the_size_is_not_known(tmp_path, write_dicom_tags, monkeypatch):
+    write_dicom_tags(tmp_path / "a.dcm", pixels(), t00280030="0.2\\0.1")
+    np.testing.assert_allclose(read_pixel_size(tmp_path / "a.dcm").spacing, (0.1, 0.2))
+    monkeypatch.setattr(dicom_pixel_size, "has_itk", False)
+    found = read_pixel_size(tmp_path / "a.dcm")
+    assert found.spacing is None and "the package itk is not installed" in found.note
 
 
 def test_slices_keep_their_place(tmp_path, write_dicom):

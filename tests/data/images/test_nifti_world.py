@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 
@@ -29,6 +30,7 @@ from monai_landmarks.transforms import EnsureWorldAffined, LoadLandmarksd, SaveL
 
 sitk = pytest.importorskip("SimpleITK")
 
+NAN, INF = float("nan"), float("inf")
 STEPS = np.array([0.5, 0.6, 0.7])
 SHAPE = (12, 11, 10)
 INDEX = np.array([[0, 0, 0], [11, 10, 9], [7, 2, 5]])
@@ -191,6 +193,20 @@ def test_what_cannot_be_placed(tmp_path):
     sagittal = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
     with pytest.raises(ValueError, match="does not lie in the x-y plane"):
         read_header(save(tmp_path / "sagittal.nii", sagittal, 1, sagittal, 1, 2, SHAPE[:2]))
+
+
+@pytest.mark.parametrize(
+    "quaternion", [(1, 1, 1), (0.6, 0.6, 0.6), (0, -2, 0), (0.1, NAN, 0.2), (INF, 1, 1), (0, 0, 0.1, NAN, 3, -INF)]
+)
+@pytest.mark.parametrize("s_code", [1, 2])
+def test_a_quaternion_that_no_rotation_has(tmp_path, quaternion, s_code):
+    path = save(tmp_path / "image.nii", SAME, 1, MOVED, s_code)
+    content = bytearray(path.read_bytes())
+    content[256 : 256 + 4 * len(quaternion)] = struct.pack(f"<{len(quaternion)}f", *quaternion)  # and offset
+    path.write_bytes(content)
+    world = read_nifti_world(path)
+    np.testing.assert_allclose(world.affine, viewer_affine(path), atol=1e-5)
+    assert "mm apart. This package uses " + ("the sform" if s_code == 1 else "the qform") in world.place_note
 
 
 def test_check_says_it_once_where_points_are_in_mm(tmp_path):

@@ -14,11 +14,14 @@
 from __future__ import annotations
 
 import json
+import pickle
+import struct
 
 import numpy as np
 import pytest
 from monai.bundle import ConfigParser
-from monai.transforms import Compose, LoadImaged
+from monai.data import ITKReader, PydicomReader
+from monai.transforms import Compose, LoadImage, LoadImaged
 from PIL import Image, ImageOps
 
 from monai_landmarks.data import (
@@ -131,7 +134,8 @@ def test_other_orientations_and_damaged_exif(tmp_path):
     exif[274] = 9
     Image.fromarray(shown()).save(tmp_path / "nine.png", exif=exif)
     Image.fromarray(shown()).save(tmp_path / "damaged.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff", quality=100)
-    for name in ("nine.png", "damaged.jpg"):
+    Image.fromarray(shown()).save(tmp_path / "nothing.png", exif=b"Exif\0\0nothing")
+    for name in ("nine.png", "damaged.jpg", "nothing.png"):
         assert picture_orientation(tmp_path / name) == 1
         np.testing.assert_allclose(read_image(tmp_path / name)[0][0].T, shown(), atol=6)
 
@@ -144,6 +148,26 @@ def test_a_turned_tiff_that_pillow_cannot_read(tmp_path):
     pages[0].save(tmp_path / "b.tif", save_all=True, append_images=pages[1:], tiffinfo={274: 6})
     with pytest.raises(ValueError, match=r"b\.tif: the picture is shown turned \(orientation 6\)"):
         read_image(tmp_path / "b.tif")
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_orientation_of_a_tiff_with_pixels_that_pillow_does_not_read(tmp_path, orientation):
+    """One pixel of float64."""
+    tags = {256: 1, 257: 1, 258: 64, 259: 1, 262: 1, 273: 200, 274: orientation, 277: 1, 278: 1, 279: 8, 339: 3}
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
+    content = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4)
+    (tmp_path / "a.tif").write_bytes(content.ljust(200, b"\0") + struct.pack("<d", 0.5))
+    with pytest.raises(OSError, match="cannot identify"):  # the test itself
+        Image.open(tmp_path / "a.tif")
+    assert picture_orientation(tmp_path / "a.tif") == orientation
+    if orientation == 6:
+        with pytest.raises(ValueError, match=r"a\.tif: the picture is shown turned \(orientation 6\).*save it upright"):
+            read_image(tmp_path / "a.tif")
+
+
+def test_a_file_that_is_no_picture_is_not_turned(tmp_path):
+    (tmp_path / "a.tif").write_text("no picture")
+    assert picture_orientation(tmp_path / "a.tif") == 1
 
 
 def gray_palette(pixels):
@@ -203,6 +227,28 @@ def test_the_reader_has_the_reason_of_a_failure(tmp_path):
     reader = LoadImaged("image", reader=ImageFileReader())
     with pytest.raises(Exception, match="cannot identify image file"):
         reader({"image": tmp_path / "a.png"})
+
+
+def test_the_reader_is_chosen_and_travels_to_other_processes(tmp_path):
+    """MONAI tries readers that are registered before its own. A reader that has read other files is pickled, too."""
+    picture = save(tmp_path / "a.png", 6)
+    np.save(tmp_path / "b.npy", shown())
+    reader = ImageFileReader()
+    load_any = LoadImage(image_only=True)
+    load_any.register(reader)
+    for _ in range(2):
+        np.testing.assert_array_equal(load_any(picture).numpy().T, shown())
+        np.testing.assert_array_equal(load_any(tmp_path / "b.npy").numpy(), shown())
+        load_any = pickle.loads(pickle.dumps(load_any))
+    assert len(pickle.dumps(reader)) < 1000  # without the readers of MONAI
+
+
+def test_a_format_that_no_installed_package_reads(tmp_path, monkeypatch):
+    for reader in (ITKReader, PydicomReader):  # they take any suffix if their package is installed
+        monkeypatch.setattr(reader, "verify_suffix", lambda self, filename: False)
+    (tmp_path / "a.mha").touch()
+    with pytest.raises(ValueError, match=r"a\.mha: no installed package reads this format; most formats require itk"):
+        ImageFileReader().get_data([str(tmp_path / "a.mha")])
 
 
 # sizes that landmark files state

@@ -23,7 +23,7 @@ import pytest
 import torch
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
-from monai.transforms import Compose, LoadImaged
+from monai.transforms import Compose, LoadImaged, Resized
 from PIL import Image
 
 from monai_landmarks.data import ReadableDataLoader
@@ -128,6 +128,15 @@ def test_reasons_are_those_of_the_reader(tmp_path: Path):
     assert list(reasons) == ["cut.png", "text.png", "absent.png"]
     assert "truncated" in reasons["cut.png"] and "cannot identify" in reasons["text.png"]
     assert "No such file" in reasons["absent.png"]
+
+
+def test_the_reason_of_an_image_that_is_too_narrow():
+    images = [{"image": torch.zeros(1, *size)} for size in ((5, 4000), (50, 60))]
+    resize = Compose([Resized("image", spatial_size=64, size_mode="longest", mode="bilinear")])
+    loader = ReadableDataLoader(Dataset(images, resize))
+    [batch] = loader
+    assert batch["image"].shape == (1, 1, 53, 64)
+    assert loader.unreadable[0].reason.startswith("the image is too narrow to be resized (Input and output sizes")
 
 
 def test_images_of_different_sizes_do_not_share_a_batch():

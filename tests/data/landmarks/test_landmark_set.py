@@ -18,6 +18,7 @@ from monai.data import MetaTensor
 from monai.transforms import ApplyTransformToPoints
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet
+from monai_landmarks.data.landmarks.landmark_set import join_landmark_sets
 
 NAN = float("nan")
 
@@ -166,3 +167,38 @@ def test_index_needs_an_image():
 def test_no_landmarks_at_all():
     empty = LandmarkSet((), np.zeros((0, 3)))
     assert len(empty) == 0 and empty.reorder(["a"]).missing.tolist() == [True]
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_what_one_of_the_joined_sets_lacks_is_nan(dims):
+    one = random_set(dims, scores=[0.1, 0.2, NAN, 0.4])
+    covariances = np.tile(np.diag([1.0, 2.0, 3.0][:dims]), (2, 1, 1))
+    other = LandmarkSet(("e", "f"), [[1.0] * dims, [2.0] * dims], "LPS", covariances=covariances)
+    joined = join_landmark_sets([one, other])
+    assert joined.names == tuple("abcdef") and joined.coordinate_system == "RAS" and joined.regions is None
+    np.testing.assert_array_equal(joined.points[:4], one.points)
+    np.testing.assert_array_equal(joined.points[4:], other.points * [-1, -1, 1][:dims])
+    np.testing.assert_array_equal(joined.scores, [0.1, 0.2, NAN, 0.4, NAN, NAN])
+    assert np.isnan(joined.covariances[:4]).all()
+    np.testing.assert_array_equal(joined.covariances[4:], covariances)  # a diagonal one is the same in RAS and LPS
+
+
+def region(coverage):
+    return {"regions": np.eye(2)[None], "coverage": coverage}
+
+
+@pytest.mark.parametrize(
+    "one, other, said",
+    [
+        ({}, {"points": [[1.0, 2.0, 3.0]]}, "some points are 2-D and some 3-D"),
+        (region(0.9), region(0.8), r"coverages \[0.8, 0.9\]"),
+        ({"image_size": (9, 8)}, {"image_size": (8, 9)}, r"sizes \[\(8, 9\), \(9, 8\)\]"),
+        ({}, {"coordinate_system": "RAS"}, "only be converted to index with the affine of an image"),
+        ({}, {"names": ("a",)}, "'a'"),
+    ],
+)
+def test_sets_that_cannot_be_joined(one, other, said):
+    plain = {"points": [[1.0, 2.0]], "coordinate_system": "index"}
+    sets = [LandmarkSet(**{"names": (name,), **plain, **more}) for name, more in (("a", one), ("b", other))]
+    with pytest.raises(ValueError, match=said):
+        join_landmark_sets(sets)

@@ -192,6 +192,11 @@ def test_label_studio_with_separate_labels(tmp_path):
         ([task(1, "1.png", annotations=[{"result": []}, {"result": []}])], "2 annotations; expected one"),
         ([task(1, "1.png", shape("a", 1, 2)), task(2, "1.png", shape("a", 1, 2))], "occurs twice"),
         ([task(1, "1.png", {"id": "r", "type": "rectanglelabels", "value": {}})], "but no keypoints"),
+        ([task(1, "1.png", shape("a", 1, 2), shape("b", 1, 2, 300))], r"sizes \[\(200, 100\), \(300, 100\)\]"),
+        ([task(1, "1.png", annotations=[{"result": None}])], "task 1: no list 'result' or no 'data'"),
+        ([task(1, "1.png", shape("a", 1, 2), data=["1.png"])], "task 1: no list 'result' or no 'data'"),
+        ([task(1, "1.png", shape("a", 1, 2), data={"x": "1.png", "y": "2.png"})], "2 texts .* are image files"),
+        ([task(1, "1.png", shape("a", 1, 2), data={"x": "text"})], "0 texts .* are image files"),
     ],
 )
 def test_faulty_label_studio(tmp_path, tasks, said):
@@ -214,6 +219,7 @@ FOREIGN = {
     "via.json": ('{"1.png123": {"filename": "1.png", "size": 123, "regions": [], "file_attributes": {}}}', "VIA.*CSV"),
     "project.json": ('{"_via_settings": {}, "_via_img_metadata": {}}', "VIA.*CSV"),
     "datumaro.json": ('{"info": {}, "categories": {"points": {}}, "items": []}', "Datumaro.*COCO Keypoints"),
+    "coco.json": ('{"images": [{"id": 1, "file_name": "1.png"}], "categories": []}', "COCO without annotations"),
     "mesh.vtk": ("# vtk DataFile Version 3.0\nvtk output\nASCII\n", "VTK"),
 }
 

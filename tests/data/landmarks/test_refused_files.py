@@ -42,6 +42,8 @@ SHAPE = {"label": "tip", "points": [[1, 2]], "shape_type": "point", "group_id": 
         ),
         ("coco", {**COCO, "images": [{"id": 1, "file_name": " "}]}, "file_name is .* expected a name"),
         ("labelme", {}, "no list 'shapes'"),
+        ("labelme", {"shapes": [{**SHAPE, "points": [[1, 2], [3, 4]]}]}, "'tip'.*expected 'points' to hold one point"),
+        ("labelstudio", {}, "no list of tasks"),
         ("labelme", {"shapes": [{**SHAPE, "group_id": 1.5}]}, "group_id is not a number"),
         ("nnlandmark.json", {"a": 1}, "no cases of named points"),
     ],

@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import io
 import tracemalloc
+import unicodedata
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from monai_landmarks.data import (
     write_landmarks,
 )
 from monai_landmarks.data.files.csv_rows import NumberCells, TableRows, cell_text, text_cell
+from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.data.landmarks.row_faults import read_past_faults
 
 ROWS = [["a.png", "dot", "10.5", "20.25"], ["b.png", "dot", "-11.5", "3"]]
@@ -180,6 +182,13 @@ def test_names_that_begin_a_formula(tmp_path, form):
             assert not [cell for cell in row if cell and cell[0] in "=+-@" and not cell.startswith("-1.5")]
 
 
+def test_two_columns_of_one_landmark(tmp_path):
+    forms = [unicodedata.normalize(form, "Ménton") for form in ("NFC", "NFD")]
+    (tmp_path / "t.csv").write_text(f"image,{forms[0]}_x,{forms[0]}_y,{forms[1]}_x\n1.png,1,2,3\n")
+    with pytest.raises(ValueError, match=f"line 1: landmark '{forms[0]}' has two columns 'x'"):
+        read_landmark_table(tmp_path / "t.csv")
+
+
 @pytest.mark.parametrize("format", ["napari", "payer"])
 def test_names_that_begin_a_formula_in_other_tables(tmp_path, format):
     path = tmp_path / "t.csv"
@@ -253,3 +262,10 @@ def test_faulty_rows_do_not_cost_a_pass_each(tmp_path, monkeypatch):
         file.writelines(f"z.png,{i},?,1\n" for i in range(40))
     sets, faults = read_past_faults(tmp_path / "t.csv")
     assert len(faults) == 40 and len(sets) == 50 and len(parsed) <= 2 * 1040
+
+
+def test_another_text_than_that_of_the_file(tmp_path):
+    """The file is UTF-8, but holds text that is not, for example in hexadecimal digits."""
+    (tmp_path / "a.txt").write_text("ff")
+    with pytest.raises(ValueError, match="a.txt: not UTF-8 text"), naming_file(tmp_path / "a.txt"):
+        bytes.fromhex((tmp_path / "a.txt").read_text()).decode()
