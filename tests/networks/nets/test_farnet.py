@@ -22,7 +22,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from monai_landmarks.networks.layers import BatchStatisticsNorm
+from monai_landmarks.networks.layers import BatchStatisticsNorm, InstanceNormActivation
 from monai_landmarks.networks.nets import FARNet
 
 DENSENET = ("densenet", {"init_features": 8, "growth_rate": 4, "block_config": (1, 2, 1, 1)})
@@ -138,8 +138,10 @@ def test_three_dimensions_are_narrower():
     with torch.device("meta"):
         net = FARNet(3, 1, 5, backbone=RESNET, num_stages=4)
     assert max(c.out_channels for c in net.aggregation.modules() if isinstance(c, nn.Conv3d)) == 256
-    names = {type(m).__name__ for m in net.modules()}
-    assert {"InstanceNorm3d", "LeakyReLU"} <= names and "BatchNorm3d" not in names
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
+    assert {type(m) for m in norms} == {InstanceNormActivation}
+    # leaky outside the backbone
+    assert {m.negative_slope for m in net.aggregation.modules() if isinstance(m, InstanceNormActivation)} == {0.01}
 
 
 @pytest.mark.parametrize("backbone", [DENSENET, RESNET], ids=["densenet", "resnet"])
@@ -252,7 +254,7 @@ def test_batch_statistics_without_batch_normalization_are_refused():
 def test_instance_normalization_learns_scale_and_shift(backbone):
     net = small(backbone=backbone, norm="instance", backbone_norm="instance")
     norms = [m for m in net.modules() if "Norm" in type(m).__name__]
-    assert {type(m) for m in norms} == {nn.InstanceNorm2d}
+    assert {type(m) for m in norms} == {InstanceNormActivation}
     assert all(m.affine for m in norms)
     plain = small(norm=("instance", {"affine": False}))
     assert not plain.refinement.stem.adn.N.affine
