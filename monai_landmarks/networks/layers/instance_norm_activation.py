@@ -153,9 +153,10 @@ class _NormActivation(torch.autograd.Function):
                 here, *affine, images, channels, here.shape[2:].numel(), channels, eps
             )
             torch.ops.aten.leaky_relu.out(normed, slope, out=output[part])
-        # the normalized values follow from the output
-        ctx.invertible = weight is None and slope > 0
-        ctx.save_for_backward(output, None if ctx.invertible else x, weight, mean, scale)
+        # The normalized values follow from the output. Without activation, the output may be changed in place, as by the
+        # sum and the activation of a residual block.
+        ctx.invertible = weight is None and 0 < slope < 1
+        ctx.save_for_backward(None if slope == 1 else output, None if ctx.invertible else x, weight, mean, scale)
         ctx.slope = slope
         return output
 
@@ -163,20 +164,21 @@ class _NormActivation(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         output, x, weight, mean, scale = ctx.saved_tensors
-        result = torch.empty_like(output)
+        result = torch.empty_like(x if output is None else output)
         of_affine = [None if weight is None else torch.zeros_like(weight) for _ in range(2)]
-        for part in _parts(output):
-            out = output[part]
-            images, channels = out.shape[:2]
-            sizes = images, channels, out.shape[2:].numel(), channels
-            of_normed = torch.ops.aten.leaky_relu_backward(gradient[part].contiguous(), out, ctx.slope, True)
+        for part in _parts(result):
+            images, channels = result[part].shape[:2]
+            sizes = images, channels, result.shape[2:].numel(), channels
+            of_normed = gradient[part].contiguous()
+            if output is not None:
+                of_normed = torch.ops.aten.leaky_relu_backward(of_normed, output[part], ctx.slope, True)
             if ctx.invertible:
-                normed = F.leaky_relu(out, 1 / ctx.slope)
+                normed = F.leaky_relu(output[part], 1 / ctx.slope)
                 zero, one = torch.zeros_like(mean[part]), torch.ones_like(mean[part])
                 found, _, _ = torch.ops.aten.native_group_norm_backward(
                     of_normed, normed, zero, one, None, *sizes, [True, False, False]
                 )
-                torch.mul(found, scale[part].view(images, channels, *[1] * (out.ndim - 2)), out=result[part])
+                torch.mul(found, scale[part].view(images, channels, *[1] * (result.ndim - 2)), out=result[part])
                 continue
             found, of_weight, of_bias = torch.ops.aten.native_group_norm_backward(
                 of_normed,

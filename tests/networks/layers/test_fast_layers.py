@@ -90,6 +90,21 @@ def test_memory_formats_of_input_and_gradient() -> None:
         assert_close(results(fast, x, target=gradient), results(plain, x, target=gradient))
 
 
+def test_the_output_without_activation_may_be_changed_in_place() -> None:
+    """As in a residual block: norm, sum, ReLU in place."""
+    plain = nn.InstanceNorm2d(5)
+    fast = InstanceNormActivation.convert(nn.Sequential(deepcopy(plain)))
+    x = torch.randn(2, 5, 4, 6)
+
+    def gradient(norm: nn.Module) -> torch.Tensor:
+        leaf = x.clone().requires_grad_()
+        out = norm(leaf)
+        out += leaf
+        return torch.autograd.grad(nn.functional.relu_(out).square().sum(), leaf)[0]
+
+    assert_close(gradient(fast), gradient(plain))
+
+
 def test_the_variance_of_one_voxel_is_an_error_as_in_torch() -> None:
     with pytest.raises(ValueError, match="more than 1 spatial element"):
         InstanceNormActivation(5)(torch.zeros(1, 5, 1, 1))
