@@ -77,7 +77,7 @@ class InstanceNormActivation(nn.modules.instancenorm._InstanceNorm):
                 and not needs_plain_graph(x)
             ):
                 return _NormActivation.apply(x.contiguous(), self.weight, self.bias, self.eps, self.negative_slope)
-        x = F.instance_norm(x, None, None, self.weight, self.bias, True, self.momentum, self.eps)
+        x = F.instance_norm(x, None, None, self.weight, self.bias, True, 0.1, self.eps)
         if self.negative_slope == 0:
             return F.relu_(x)
         # x is new: nothing else refers to it
@@ -149,7 +149,7 @@ class _NormActivation(torch.autograd.Function):
             affine = [None if value is None else value[part[1]] for value in (weight, bias)]
             # a group per channel; group normalization uses vector instructions
             images, channels = here.shape[:2]
-            normed, mean[part], scale[part] = torch.native_group_norm(
+            normed, mean[part], scale[part] = torch.ops.aten.native_group_norm(
                 here, *affine, images, channels, here.shape[2:].numel(), channels, eps
             )
             torch.ops.aten.leaky_relu.out(normed, slope, out=output[part])
@@ -162,7 +162,8 @@ class _NormActivation(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        gradient = gradients[0]
         output, x, weight, mean, scale = ctx.saved_tensors
         result = torch.empty_like(x if output is None else output)
         of_affine = [None if weight is None else torch.zeros_like(weight) for _ in range(2)]

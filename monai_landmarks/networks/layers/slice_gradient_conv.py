@@ -92,9 +92,9 @@ class _SliceGradientConv(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         x, weight = ctx.saved_tensors
-        gradient = gradient.contiguous()
+        gradient = gradients[0].contiguous()
         of_x = of_bias = None
         if ctx.needs_input_grad[0]:
             of_x, _, _ = _backward(gradient, x, weight, ctx.padding, [True, False, False])
