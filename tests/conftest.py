@@ -19,12 +19,11 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from one_pixel import save_one_pixel
 
 _DATA_VARIABLE = "MONAI_LANDMARKS_TEST_DATA"
 _DEFAULT_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
@@ -48,12 +47,8 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 @pytest.fixture
 def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are composed, but saved as one pixel: painting takes most of the time of a small training."""
-
-    def save(_figure: Any, path: Any, **_options: Any) -> None:
-        Image.new("L", (1, 1)).save(path, format="png")
-
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", save)
+    """Figures are composed, but saved as one pixel."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", save_one_pixel)
 
 
 def _write_dicom(

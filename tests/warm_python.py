@@ -16,6 +16,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -106,7 +107,17 @@ def _main(arguments: list[str], folder: str, output: str, variables: dict[str, s
         _run(command[1:])
 
     os.execv = stay_warm
-    _run(arguments)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell ignores for programs in the background
+    try:
+        _run(arguments)
+    except (Exception, KeyboardInterrupt) as error:
+        _end(error)
+
+
+def _end(error: BaseException) -> None:
+    """End as Python does after an error: the hook may choose another exit code."""
+    sys.excepthook(type(error), error, error.__traceback__)
+    sys.exit(1)
 
 
 def _run(arguments: Sequence[str]) -> None:
