@@ -19,11 +19,13 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from one_pixel import save_one_pixel
+from PIL import Image
 
 _DATA_VARIABLE = "MONAI_LANDMARKS_TEST_DATA"
 _DEFAULT_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
@@ -49,6 +51,19 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are composed, but saved as one pixel."""
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", save_one_pixel)
+
+
+def _write_picture(path: Path, width: int, height: int, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.arange(width * height, dtype=np.uint32).reshape(height, width).astype(np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+@pytest.fixture(scope="session")
+def write_picture() -> Callable[..., Path]:
+    """Writes a gray picture of any format, for example ``write_picture(path, width, height, dpi=(72, 72))``."""
+    return _write_picture
 
 
 def _write_dicom(

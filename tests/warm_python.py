@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -86,6 +87,13 @@ class WarmPython:
         text = self.output.read_text(encoding="utf-8", errors="replace")
         assert code == 0, f"exit code {code}:\n{text[-9000:]}"
         return text
+
+
+def free_port() -> int:
+    """Return a port of this machine that is free now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def _main(arguments: list[str], folder: str, output: str, variables: dict[str, str], start: Any) -> None:

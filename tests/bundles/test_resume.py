@@ -18,7 +18,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_bundles import BUNDLES, PICTURES, SPINES, copy_bundle, one_per_network, run, table, trained_epochs, training_size
+from small_bundles import (
+    BUNDLES,
+    PICTURES,
+    SPINES,
+    copy_bundle,
+    one_per_network,
+    run,
+    table,
+    trained_epochs,
+    training_size,
+)
 
 pytestmark = pytest.mark.usefixtures("unpainted")
 

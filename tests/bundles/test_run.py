@@ -190,9 +190,7 @@ def test_evaluation(trained: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("trained, spacing", zip(PICTURES, cycle([None, 0.5])), indirect=["trained"])
-def test_inference(
-    trained: Path, tmp_path: Path, spacing: float | None, request: pytest.FixtureRequest
-) -> None:
+def test_inference(trained: Path, tmp_path: Path, spacing: float | None, request: pytest.FixtureRequest) -> None:
     painted = trained.name in PAINTED
     if not painted:
         request.getfixturevalue("unpainted")

@@ -16,7 +16,6 @@ from __future__ import annotations
 import filecmp
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +23,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_bundles import copy_bundle, option, run, small, table
-from warm_python import WarmPython
+from warm_python import WarmPython, free_port
 
 pytestmark = pytest.mark.usefixtures("unpainted")
 BUNDLE = "hand_xray_landmarks_scn"
@@ -53,9 +52,7 @@ def torchrun(folder: Path, arguments: list[str]) -> str:
 
 def run_two(folder: Path, arguments: list[str]) -> None:
     """Run the processes that torchrun starts, with the variables that it sets."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     processes = []
     for rank in ("0", "1"):

@@ -24,7 +24,6 @@ from typing import Any
 
 import torch
 from engines import NAMES, Regressor, make_cases, make_evaluator, make_trainer
-from ignite.engine import Events
 from matplotlib.figure import Figure
 from monai.handlers import LrScheduleHandler, ValidationHandler
 from one_pixel import save_one_pixel
@@ -55,12 +54,9 @@ def training(folder: Path, epochs: int = EPOCHS, resume: bool = True, images: in
     best = SafeCheckpointSaver(
         **models, save_key_metric=True, key_metric_filename="model.pt", key_metric_negative_sign=True
     )
-    evaluator = make_evaluator(make_cases(size=size), [], network=network)
-    calls = evaluator._event_handlers[Events.EPOCH_COMPLETED]
-    evaluator.add_event_handler(Events.EPOCH_COMPLETED, lambda e: e.state.metrics.update(val_mre=10.0 - e.state.epoch))
-    calls.insert(1, calls.pop())  # before the metric is compared with the best one
-    for handler in (best, PredictionSaver(folder / "predictions", NAMES, formats=("mrk.json",), best_only=True)):
-        handler.attach(evaluator)
+    saver = PredictionSaver(folder / "predictions", NAMES, formats=("mrk.json",), best_only=True)
+    scores = [10.0 - epoch for epoch in range(epochs)]
+    evaluator = make_evaluator(make_cases(size=size), [best, saver], network=network, scores=scores)
     total = epochs * -(-images // 2)
     scheduler = OneCycleLR(optimizer, max_lr=1e-3, total_steps=total)
     holders = {"model": network, "optimizer": optimizer, "lr_scheduler": scheduler}
