@@ -70,8 +70,8 @@ def metrics(folder: Path) -> dict[str, float]:
     return {row["metric"]: float(row["value"]) for row in table(folder / "metrics.csv")}
 
 
-# 24 images for training, 5 for validation and 5 for testing, which halve unevenly
-DATA = {"datalist#num_images": 34, "datalist#val_frac": 0.15, "datalist#test_frac": 0.15}
+# 10 images for training, 3 for validation and 3 for testing, which halve unevenly
+DATA = {"datalist#num_images": 16, "datalist#val_frac": 0.2, "datalist#test_frac": 0.2}
 
 
 def evaluate_alone(root: Path, folder: Path, section: str, **data: float) -> dict[str, float]:
@@ -90,24 +90,24 @@ def test_training_and_evaluation(tmp_path: Path) -> None:
     root = copy_bundle(BUNDLE, tmp_path)  # without data: both processes ask for the phantom at once
     torchrun(tmp_path, command_line(root, "training", "train", "multi_gpu_train", max_epochs=2, val_interval=1, **DATA))
     datalist = json.loads((root / "data/datalist.json").read_text())
-    assert [len(datalist[section]) for section in ("training", "validation", "testing")] == [24, 5, 5]
+    assert [len(datalist[section]) for section in ("training", "validation", "testing")] == [10, 3, 3]
     curve = table(root / "eval/training_curve.csv")
-    # two processes, batches of two: six iterations an epoch
-    assert [row["iteration"] for row in curve] == ["6", "12"]
+    # two processes, batches of two: three iterations per epoch
+    assert [row["iteration"] for row in curve] == ["3", "6"]
     state = torch.load(root / "models/model.pt", weights_only=True)
     assert not any(name.startswith("module.") for name in state)
 
     # what was written at the best epoch, for the model that is kept, against one process
     one = evaluate_alone(root, tmp_path / "validation", "validation", **DATA)
     two = metrics(root / "eval")
-    assert two == pytest.approx(one, abs=1e-5) and two["images"] == 5
+    assert two == pytest.approx(one, abs=1e-5) and two["images"] == 3
     assert two["MRE"] == pytest.approx(min(float(row["metric"]) for row in curve), abs=1e-4)
-    assert_same_files(root / "eval", tmp_path / "validation", 5)
+    assert_same_files(root / "eval", tmp_path / "validation", 3)
 
     run_two(tmp_path, command_line(root, "evaluating", "train", "evaluate", "multi_gpu_train", **DATA))
     one, two = evaluate_alone(root, tmp_path / "testing", "testing", **DATA), metrics(root / "eval/testing")
-    assert two == pytest.approx(one, abs=1e-5) and two["images"] == 5
-    assert_same_files(root / "eval/testing", tmp_path / "testing", 5)
+    assert two == pytest.approx(one, abs=1e-5) and two["images"] == 3
+    assert_same_files(root / "eval/testing", tmp_path / "testing", 3)
 
 
 def test_coarse_heatmaps_and_cobb_angles(tmp_path: Path) -> None:
