@@ -36,7 +36,7 @@ from monai_landmarks.data import (
 )
 from monai_landmarks.data.datasets.aasce.landmarks_csv import image_size
 from monai_landmarks.data.images.image_files import read_header
-from monai_landmarks.data.images.picture_reader import picture_orientation, picture_size, shown_to_stored
+from monai_landmarks.data.images.pictures import picture_orientation, picture_size, shown_to_stored
 from monai_landmarks.evaluation.landmark_sources import read_annotations
 from monai_landmarks.label.pictures import from_viewer, to_viewer
 from monai_landmarks.transforms import EnsureWorldAffined, LoadLandmarksd, ToGrayd
