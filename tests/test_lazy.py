@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from monai_landmarks.apps.main import program
 from monai_landmarks.data import LandmarkSet, write_landmark_table
 from monai_landmarks.lazy import is_installed, lazy_import, optional_base
 
@@ -35,6 +36,7 @@ LAZY = sorted(path for path in PACKAGE.rglob("__init__.py") if "lazy_names(" in 
 # What takes long to import, and what setup.cfg names. A command may import more than the one before it.
 WATCHED = ["torch", "monai", "ignite", "numpy", "PIL", "tqdm", "nibabel", "matplotlib", "itk", "SimpleITK", "yaml"]
 WATCHED += ["pandas", "scipy", "skimage", "torchvision", "fire", "filelock", "mlflow", "tensorboard", "onnx"]
+NEED_TORCH = {"init", "label-app", "label-server", "predict"}  # to run a network, or to start a server that does
 POINTS = {"numpy", "PIL"}
 MAY_IMPORT = {
     "datasets": POINTS,
@@ -84,6 +86,10 @@ def test_a_package_that_is_not_installed():
         with pytest.raises(ImportError, match="the package absent_package is required for this, but is not installed"):
             use()
     assert not is_installed("absent_package")
+
+
+def test_every_command_is_named():
+    assert {name.partition(" ")[0] for name in MAY_IMPORT} | NEED_TORCH == set(program.commands)
 
 
 @pytest.fixture
