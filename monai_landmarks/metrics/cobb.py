@@ -111,7 +111,7 @@ def angle_smape(pred: NdarrayTensor, target: NdarrayTensor) -> NdarrayTensor:
         >>> float(angle_smape(np.array([30.0, 10.0, 0.0]), np.array([40.0, 10.0, 10.0])))
         20.0
     """
-    return 100 * (pred - target).abs().sum(-1) / (pred + target).sum(-1)
+    return 100 * abs(pred - target).sum(-1) / (pred + target).sum(-1)
 
 
 def _angles_between(vectors: NdarrayTensor) -> NdarrayTensor:

@@ -86,7 +86,7 @@ def known_mean(values: NdarrayTensor, dim: int | tuple[int, ...] | None = None) 
     unknown = xp.isnan(values)
     axes = tuple(range(values.ndim)) if dim is None else dim
     total, count = xp.where(unknown, 0, values).sum(axes), (~unknown).sum(axes)
-    return xp.where(count > 0, total, xp.nan) / count.clip(1)
+    return xp.where(count > 0, total, xp.nan) / array_like(count.clip(1), total)
 
 
 def known_std(values: NdarrayTensor) -> NdarrayTensor:
