@@ -9,13 +9,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Wall time of the commands that need no network, from start to end, beside the start of Python and torch; see README.md.
+"""Time of the commands that need no network, from start to end, beside the start of Python and torch; see README.md.
 
 python benchmarks/benchmark_commands.py [--images 150] [--rounds 7] [--quick]
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -51,15 +52,16 @@ def draw(folder: Path, images: int) -> None:
     write_landmark_table(folder / "predictions.csv", predicted)
 
 
-def seconds(command: list[str], folder: Path) -> float:
-    """Run a command in a new process and return its wall time."""
-    start = time.perf_counter()
+def seconds(command: list[str], folder: Path) -> tuple[float, float]:
+    """Run a command in a new process. Return its wall time, and its CPU time, which other programs change little."""
+    start, before = time.perf_counter(), os.times()
     subprocess.run([sys.executable, *command], cwd=folder, check=True, capture_output=True)
-    return time.perf_counter() - start
+    wall, after = time.perf_counter() - start, os.times()
+    return wall, sum(after[2:4]) - sum(before[2:4])
 
 
 def main(images: int = 150, rounds: int = 7, quick: bool = False) -> None:
-    """Run all commands in turns, and print the median, the smallest and the largest time of each.
+    """Run all commands in turns, and print the medians and the ranges of their times.
 
     Args:
         images: number of images.
@@ -80,7 +82,7 @@ def main(images: int = 150, rounds: int = 7, quick: bool = False) -> None:
         "report": [*program, "report", *compared, "--images", "images", "--out", "report.html"],
         "check": [*program, "check", "images", "landmarks.csv", "--spacing", "0.3", "--out", "checked"],
     }
-    times: dict[str, list[float]] = {name: [] for name in commands}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     with tempfile.TemporaryDirectory() as folder:
         draw(Path(folder), images)
         for turn in range(rounds + 1):
@@ -89,9 +91,10 @@ def main(images: int = 150, rounds: int = 7, quick: bool = False) -> None:
                 if turn or quick:
                     times[name].append(taken)
     print(f"{images} images of {SIZE[0]} x {SIZE[1]} with {LANDMARKS} landmarks\n")
-    print("| command | seconds | smallest to largest |\n|---|---|---|")
+    print("| command | wall time in s | CPU time in s |\n|---|---|---|")
     for name, taken in times.items():
-        print(f"| {name} | {statistics.median(taken):.2f} | {min(taken):.2f} to {max(taken):.2f} |")
+        cells = [f"{statistics.median(column):.2f} ({min(column):.2f} to {max(column):.2f})" for column in zip(*taken)]
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
