@@ -24,7 +24,7 @@ from .prediction_saver import PredictionSaver
 from .presence_report import PresenceReport
 from .reproducible import start_reproducible
 from .resume_training import ResumeTraining
-from .safe_checkpoint import SafeCheckpointLoader, SafeCheckpointSaver
+from .safe_checkpoint import SafeCheckpointLoader, SafeCheckpointSaver, load_weights
 from .stop_on_non_finite import StopOnNonFinite
 from .target_precision import TargetPrecision
 from .training_curve import TrainingCurve
@@ -47,6 +47,7 @@ __all__ = [
     "TrainingProgress",
     "finish_distributed",
     "is_main_process",
+    "load_weights",
     "local_device",
     "plain_errors",
     "start_distributed",
