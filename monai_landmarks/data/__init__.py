@@ -65,6 +65,7 @@ from .landmarks.landmark_set import CoordinateSystem, LandmarkSet
 from .landmarks.pipeline_item import landmark_set_of
 
 if TYPE_CHECKING:
+    from .datalists.bundle_config import bundle_component
     from .datasets.phantom import hand_phantom, spine_phantom, write_hand_phantom, write_spine_phantom
     from .files.tensor_files import atomic_save
     from .images.picture_reader import ImageFileReader
@@ -98,6 +99,7 @@ __all__ = [
     "atomic_save",
     "atomic_write",
     "build_datalist",
+    "bundle_component",
     "bundle_landmark_names",
     "check_data",
     "check_datalist",
@@ -146,6 +148,7 @@ __getattr__, __dir__ = lazy_names(
         "ReadableDataLoader": "images.readable_loader",
         "UnreadableImage": "images.readable_loader",
         "atomic_save": "files.tensor_files",
+        "bundle_component": "datalists.bundle_config",
         "hand_phantom": "datasets.phantom",
         "spine_phantom": "datasets.phantom",
         "write_hand_phantom": "datasets.phantom",

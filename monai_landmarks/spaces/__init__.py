@@ -31,6 +31,7 @@ from .index_world import (
     points_to_world,
     world_points,
 )
+from .patch_affines import patch_affines
 from .points import points_as_rows, points_of_batch, points_of_image
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "has_affine",
     "is_meta_tensor",
     "is_tensor",
+    "patch_affines",
     "picture_affine",
     "plain_tensor",
     "plane_z",
