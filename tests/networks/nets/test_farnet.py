@@ -286,9 +286,9 @@ def test_torchscript(dims, backbone):
     image = torch.rand(1, 1, *(70, 40, 33)[:dims])
     with torch.no_grad():
         expected = net(image)
-        assert torch.allclose(torch.jit.script(net)(image), expected, atol=1e-6)
+        assert torch.allclose(torch.jit.script(net)(image), expected, atol=1e-5)
         traced = torch.jit.trace(net, image, check_trace=False)  # the next line compares the results
-        assert torch.allclose(traced(image), expected, atol=1e-6)
+        assert torch.allclose(traced(image), expected, atol=1e-5)
 
 
 def test_scripted_network_takes_any_size():
@@ -296,7 +296,7 @@ def test_scripted_network_takes_any_size():
     scripted = torch.jit.script(net)
     for size in ((64, 64), (77, 45), (32, 100)):
         image = torch.rand(2, 1, *size)
-        assert torch.allclose(scripted(image), net(image), atol=1e-6)
+        assert torch.allclose(scripted(image), net(image), atol=1e-5)
 
 
 def test_exported_with_free_batch_and_size():
@@ -305,7 +305,7 @@ def test_exported_with_free_batch_and_size():
     shapes = {"x": {0: torch.export.Dim("b"), 2: 16 * height, 3: 16 * width}}
     exported = torch.export.export(net, (torch.rand(2, 1, 64, 48),), dynamic_shapes=shapes).module()
     image = torch.rand(3, 1, 32, 64)
-    assert torch.allclose(exported(image), net(image), atol=1e-6)
+    assert torch.allclose(exported(image), net(image), atol=1e-5)
 
 
 @pytest.mark.parametrize("dims,backbone", [(2, DENSENET), (3, RESNET)], ids=["2d-densenet", "3d-resnet"])
@@ -329,7 +329,7 @@ def test_compiled_graph_is_whole():
     # the "eager" backend checks that the whole forward is one graph, without the minutes that a C++ compiler takes
     net = small(num_stages=4).eval()
     image = torch.rand(1, 1, 37, 50)
-    assert torch.allclose(torch.compile(net, backend="eager", fullgraph=True)(image), net(image), atol=1e-6)
+    assert torch.allclose(torch.compile(net, backend="eager", fullgraph=True)(image), net(image), atol=1e-5)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
