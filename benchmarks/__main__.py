@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,7 +76,10 @@ def main(
     with open(out, "w", encoding="utf-8") as file, contextlib.redirect_stdout(Tee(sys.stdout, file)):
         for name in wanted:
             print(f"$ python benchmarks/{PREFIX}{name}.py", flush=True)
-            importlib.import_module(PREFIX + name).main(device=device, threads=threads, quick=quick)
+            script = importlib.import_module(PREFIX + name)
+            taken = inspect.signature(script.main).parameters
+            options = {"device": device, "threads": threads, "quick": quick}
+            script.main(**{option: value for option, value in options.items() if option in taken})
             print(flush=True)
     print(f"The tables are in {Path(out).resolve()}")
 
