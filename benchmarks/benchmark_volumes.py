@@ -99,7 +99,7 @@ def inference(num_landmarks: int, side: int, device: str, repeats: int) -> None:
 
     def one_channel(window: torch.Tensor) -> torch.Tensor:
         network(window)
-        return window[:, :1]
+        return window[:, :1].clone()  # MONAI multiplies it in place, and the window is a view of the image
 
     candidates = {
         "MONAI, one map stitched (limit)": lambda: windows(image, one_channel),
