@@ -157,7 +157,7 @@ def main(device: str = "cpu", threads: int | None = None, quick: bool = False) -
     for side, num_landmarks in itertools.product(sides, numbers):
         inference(num_landmarks, side, device, 1 if quick else 3)
     for num_landmarks in numbers:
-        inference_with_network(num_landmarks, 32 if quick else 96, device, 1 if quick else 3)
+        inference_with_network(num_landmarks, 64 if quick else 96, device, 1 if quick else 3)
 
 
 if __name__ == "__main__":
