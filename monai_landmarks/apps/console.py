@@ -20,7 +20,7 @@ from typing import Any
 
 import click
 
-__all__ = ["FOLDER", "PATH", "SPACING", "SYSTEM", "evaluation_options", "text_table"]
+__all__ = ["FOLDER", "PATH", "SCHEMA", "SPACING", "SYSTEM", "evaluation_options", "text_table"]
 
 PATH = click.Path(exists=True, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -84,6 +84,9 @@ class _Schema(click.ParamType):
         return load_landmark_schema(value)
 
 
+SCHEMA = _Schema()
+
+
 _OPTIONS = (
     click.argument("predictions", type=PATH),
     click.argument("landmarks", type=PATH),
@@ -101,7 +104,7 @@ _OPTIONS = (
     click.option("--compare", type=PATH, help="Other predictions of the same images."),
     click.option(
         "--schema",
-        type=_Schema(),
+        type=SCHEMA,
         help="Landmark schema whose measurements are compared: a JSON or YAML file, or the name of a shipped schema.",
     ),
     click.option("--all-images", is_flag=True, help="Count the landmarks of images without predictions as missed."),

@@ -151,7 +151,7 @@ class LandmarkSchema:
             self._require_valid_landmark(landmark, f"landmarks.{landmark.name}")
         self._require_known_names()
         for measurement in self.measurements:
-            _require_valid_measurement(measurement, self._terms[measurement.name])
+            _require_valid_measurement(measurement, self.terms[measurement.name])
 
     @property
     def names(self) -> list[str]:
@@ -212,7 +212,7 @@ class LandmarkSchema:
         known = known.masked_fill(~known.isfinite(), torch.nan)
         if spacing is not None:
             known = known * torch.as_tensor(spacing, dtype=known.dtype, device=known.device)
-        values = evaluate(self._terms, known)
+        values = evaluate(self.terms, known)
         return {m.name: values[m.name] if is_tensor else values[m.name].numpy() for m in self.measurements}
 
     def classify(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,7 +234,8 @@ class LandmarkSchema:
         return numbers
 
     @cached_property
-    def _terms(self) -> dict[str, Term]:
+    def terms(self) -> dict[str, Term]:
+        """The compiled expression of each measurement, by name."""
         return compile_expressions({m.name: m.expression for m in self.measurements}, self.names)
 
     def _require_valid_landmark(self, landmark: Landmark, place: str) -> None:

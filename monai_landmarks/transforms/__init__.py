@@ -57,11 +57,22 @@ from .io import (
     SaveLandmarksd,
     SaveLandmarksDict,
 )
+from .reliability import (
+    CalibrateCovariancesD,
+    CalibrateCovariancesd,
+    CalibrateCovariancesDict,
+    ExamineLandmarksD,
+    ExamineLandmarksd,
+    ExamineLandmarksDict,
+)
 from .resample import ResampleToSpacing, ResampleToSpacingD, ResampleToSpacingd, ResampleToSpacingDict
 from .spline_warp import SplineWarp
 from .warp import RandLandmarkWarp, RandLandmarkWarpD, RandLandmarkWarpd, RandLandmarkWarpDict
 
 __all__ = [
+    "CalibrateCovariancesD",
+    "CalibrateCovariancesDict",
+    "CalibrateCovariancesd",
     "CropToForeground",
     "CropToForegroundD",
     "CropToForegroundDict",
@@ -70,6 +81,9 @@ __all__ = [
     "EnsureWorldAffineD",
     "EnsureWorldAffineDict",
     "EnsureWorldAffined",
+    "ExamineLandmarksD",
+    "ExamineLandmarksDict",
+    "ExamineLandmarksd",
     "HeatmapToChainLandmarks",
     "HeatmapToChainLandmarksD",
     "HeatmapToChainLandmarksDict",

@@ -12,15 +12,22 @@
 
 from __future__ import annotations
 
+from .calibration import CovarianceCalibration, calibration_path
 from .conformal import ConformalRegions, conformal_quantile
 from .coverage import covered, gaussian_level, mahalanobis_distance
+from .doubt import Doubt, DoubtModel, doubt_path
 from .ensemble import ensemble_covariance, ensemble_landmarks, sigma_covariance
 from .learned_sigma import load_sigma, sigma_path
 
 __all__ = [
     "ConformalRegions",
+    "CovarianceCalibration",
+    "Doubt",
+    "DoubtModel",
+    "calibration_path",
     "conformal_quantile",
     "covered",
+    "doubt_path",
     "ensemble_covariance",
     "ensemble_landmarks",
     "gaussian_level",
