@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
@@ -22,7 +21,8 @@ from .landmark_schema import LandmarkSchema
 
 __all__ = ["MeasuredValues", "measure_with_uncertainty"]
 
-_CHUNK = 32  # images whose points are moved at once; 136 landmark coordinates need some MB for each
+_SAMPLES = 2000  # of each image; they give a standard deviation to 2 %
+_SEED = 0  # the same images have the same intervals
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,8 @@ class MeasuredValues:
         unit: unit of the values.
         values: array (B,), NaN where a landmark is missing.
         std: array (B,), standard deviations; NaN where a covariance is unknown.
+        lows: array (B,), lower ends of the intervals.
+        highs: array (B,), upper ends.
         coverage: probability that an interval contains the true value, if the covariances are right.
         classes: B names of classes; empty for a value in no class, or if the measurement has no classes.
     """
@@ -42,24 +44,20 @@ class MeasuredValues:
     unit: str
     values: np.ndarray
     std: np.ndarray
+    lows: np.ndarray
+    highs: np.ndarray
     coverage: float
     classes: tuple[str, ...]
 
-    @property
-    def half_widths(self) -> np.ndarray:
-        """Half the length of each interval (B,)."""
-        return NormalDist().inv_cdf(0.5 + self.coverage / 2) * self.std
-
     def row(self, index: int) -> dict[str, str | float]:
         """Return the row of an image for a table, without the image."""
-        value, half = float(self.values[index]), float(self.half_widths[index])
         return {
             "measurement": self.name,
-            "value": value,
+            "value": float(self.values[index]),
             "unit": self.unit,
             "std": float(self.std[index]),
-            "low": value - half,
-            "high": value + half,
+            "low": float(self.lows[index]),
+            "high": float(self.highs[index]),
             "coverage": self.coverage,
             "class": self.classes[index],
         }
@@ -68,13 +66,12 @@ class MeasuredValues:
 def measure_with_uncertainty(
     schema: LandmarkSchema, points: np.ndarray, covariances: np.ndarray | None = None, coverage: float = 0.9
 ) -> dict[str, MeasuredValues]:
-    r"""Measure images, with standard deviations that follow from the covariances of the landmarks.
+    """Measure images, with standard deviations and intervals that follow from the covariances of the landmarks.
 
-    The landmarks of an image are taken as independent and normally distributed. Each is moved by one standard deviation
-    to both sides along each principal axis of its covariance, and the measurement is made again. The variance is half
-    the sum of the squared changes. For an expression that is nearly linear within one standard deviation, this is the
-    first-order propagation :math:`J \Sigma J^T`. Unlike derivatives, it also holds where an expression has a kink, such as
-    an unsigned distance near 0.
+    The landmarks of an image are taken as independent and normally distributed around their points. Each measurement is
+    made on 2000 random samples of them, always the same ones. Its interval lies between two quantiles of the samples.
+    Therefore it also holds for expressions that are far from linear, such as an unsigned distance near 0 or the largest
+    of many angles.
 
     Args:
         schema: schema with the measurements.
@@ -96,12 +93,15 @@ def measure_with_uncertainty(
     """
     points = np.asarray(points, dtype=np.float64)
     values = schema.measure(points)
-    std = {name: np.full(len(points), np.nan) for name in values}
+    spread = {name: np.full((3, len(points)), np.nan) for name in values}
     if covariances is not None:
-        for start in range(0, len(points), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            for name, found in _std(schema, points[part], np.asarray(covariances[part], dtype=np.float64)).items():
-                std[name][part] = found
+        noise = np.random.default_rng(_SEED).standard_normal((_SAMPLES // 2, *points.shape[1:]))
+        noise = np.concatenate([noise, -noise])
+        for index, (place, matrices) in enumerate(zip(points, np.asarray(covariances, dtype=np.float64))):
+            samples = place + np.einsum("nij,knj->kni", _roots(matrices), noise)
+            for name, found in schema.measure(samples).items():
+                if np.isfinite(found).all():
+                    spread[name][:, index] = found.std(), *np.quantile(found, [0.5 - coverage / 2, 0.5 + coverage / 2])
     numbers = schema.classify(values)
     result = {}
     for measurement in schema.measurements:
@@ -111,27 +111,17 @@ def measure_with_uncertainty(
             measurement.name,
             measurement.unit,
             values[measurement.name],
-            std[measurement.name],
+            *spread[measurement.name],
             coverage,
             tuple(names[int(number)] for number in classes),
         )
     return result
 
 
-def _std(schema: LandmarkSchema, points: np.ndarray, covariances: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the standard deviations (B,) of each measurement."""
-    images, count, dims = points.shape
+def _roots(covariances: np.ndarray) -> np.ndarray:
+    """Return square roots (N, D, D) of covariances, NaN where they are unknown."""
     known = np.isfinite(covariances).all(axis=(-2, -1))
-    lengths, axes = np.linalg.eigh(np.where(known[..., None, None], covariances, 0.0))
-    steps = np.swapaxes(axes * np.sqrt(np.maximum(lengths, 0))[..., None, :], -1, -2)  # (B, N, D, D), one step per row
-    steps[~known] = np.nan
-    moved = np.broadcast_to(points[:, None, None], (images, 2, count * dims, count, dims)).copy()
-    for n in range(count):
-        rows = slice(n * dims, (n + 1) * dims)
-        moved[:, 0, rows, n] += steps[:, n]
-        moved[:, 1, rows, n] -= steps[:, n]
-    before, after = schema.measure(points), schema.measure(moved)
-    return {
-        name: np.sqrt(0.5 * ((after[name] - value[:, None, None]) ** 2).sum(axis=(1, 2)))
-        for name, value in before.items()
-    }
+    lengths, axes = np.linalg.eigh(np.where(known[:, None, None], covariances, 0.0))
+    roots = axes * np.sqrt(np.maximum(lengths, 0))[:, None, :]
+    roots[~known] = np.nan
+    return np.asarray(roots)
