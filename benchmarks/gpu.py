@@ -61,6 +61,7 @@ QUICK_STEPS: tuple[Step, ...] = (
     ("U-Net", "ceph_xray_landmarks_scn", ("train", "unet"), "float32", True),
 )
 TESTS = ("heatmaps", "losses", "transforms", "networks", "metrics", "inferers", "handlers")
+KEPT = (".pt", ".csv", ".png", ".txt", ".json")
 SIZE, BATCH = [640, 800], 4
 # share of the time that a training may take; the rest is for its start and its end
 SAFE = 0.85
@@ -180,7 +181,7 @@ def commands(out: Path, dataset_dir: str, device: str, epochs: int, options: dic
         yield [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", str(files), *arguments]
 
 
-def train(out: Path, running: list[subprocess.Popen], work: Path, end: float, every: float) -> None:
+def wait(out: Path, running: list[subprocess.Popen], work: Path, end: float, every: float) -> None:
     """Wait for the trainings, and keep what they have written every minute."""
     while any(process.poll() is None for process in running) and time.monotonic() < end:
         time.sleep(min(every, max(0.1, end - time.monotonic())))
@@ -195,12 +196,9 @@ def train(out: Path, running: list[subprocess.Popen], work: Path, end: float, ev
 def keep(work: Path, out: Path) -> None:
     """Copy weights, training states (each epoch), tables and curves of the trainings to the results, each as a whole."""
     for path in work.rglob("*"):
-        if path.suffix in (".pt", ".csv", ".png", ".txt", ".json") and path.is_file():
-            target = out / path.relative_to(work)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            new = target.with_name(f".{target.name}.new")
-            shutil.copyfile(path, new)
-            new.replace(target)
+        if path.suffix in KEPT and path.is_file() and not path.name.startswith("."):
+            with atomic_write(out / path.relative_to(work)) as temporary:
+                shutil.copyfile(path, temporary)
 
 
 def main(
@@ -234,16 +232,13 @@ def main(
             code = -1
     print(f"CUDA tests: exit code {code}, see {results / 'tests.txt'}", flush=True)
 
-    times = {
-        row["name"]: row["ms"] for row in reversed(rows) if "precision" in row and "ms" in row
-    }  # the first of each
-    step_ms = [times["U-Net" if name.startswith("unet") else "SCN"] for name, *_ in TRAININGS]
-    images = len(
-        configuration(TRAININGS[0][1], ("train",), dataset_dir=dataset_dir).get_parsed_content("train#dataset#data")
-    )
-    images += len(
-        configuration(TRAININGS[0][1], ("train",), dataset_dir=dataset_dir).get_parsed_content("validate#dataset#data")
-    )
+    measured = {}
+    for row in rows:
+        if "precision" in row and "ms" in row:
+            measured.setdefault(row["name"], row["ms"])  # the first of each, which is trained
+    step_ms = [measured["U-Net" if name.startswith("unet") else "SCN"] for name, *_ in TRAININGS]
+    parser = configuration(TRAININGS[0][1], ("train",), dataset_dir=dataset_dir)
+    images = sum(len(parser.get_parsed_content(f"{part}#dataset#data")) for part in ("train", "validate"))
     epochs = 1 if quick else choose_epochs(step_ms, math.ceil(images / batch), end - time.monotonic())
     print(f"{len(TRAININGS)} trainings of {epochs} epochs, {images} images, steps of {step_ms} ms", flush=True)
     options: dict[str, Any] = {"spatial_size": size, "batch_size": batch}
@@ -254,7 +249,7 @@ def main(
         (work / name).mkdir(parents=True, exist_ok=True)
         with open(work / name / "log.txt", "w", encoding="utf-8") as log:
             running.append(subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log))
-    train(results, running, work, end - 15, every=5 if quick else 60)
+    wait(results, running, work, end - 15, every=5 if quick else 60)
     shutil.rmtree(work)
     ended = {name: process.returncode for (name, *_), process in zip(TRAININGS, running)}
     write_json(results / "trainings.json", {"epochs": epochs, "step_ms": step_ms, "exit_codes": ended})

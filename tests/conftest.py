@@ -16,6 +16,7 @@ from __future__ import annotations
 import locale
 import os
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def _write_dicom_tags(path: Path, pixels: np.ndarray, **tags: str) -> None:
     Written by hand (explicit little endian), because libraries add or change the attributes of the pixel size.
     """
     sop_class = tags.pop("sop_class", "1.2.840.10008.5.1.4.1.1.1")  # CR
-    uid = "1.2.3." + str(abs(hash(path)) % 10**9)
+    uid = "1.2.3." + str(zlib.crc32(str(path).encode()))
 
     def element(group: int, number: int, kind: str, value: bytes | str | int) -> bytes:
         if isinstance(value, int):

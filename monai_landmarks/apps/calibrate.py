@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from .console import FOLDER, PATH, SPACING, SYSTEM, text_table
+from .console import FOLDER, PATH, SYSTEM, spacing_option, text_table
 
 __all__ = ["calibrate"]
 
@@ -53,11 +53,7 @@ __all__ = ["calibrate"]
 )
 @click.option("--images", type=PATH, help="Folder or datalist of the images, from which the pixel size is read.")
 @click.option("--section", help="Section of a datalist, for example validation. Default: all sections.")
-@click.option(
-    "--spacing",
-    type=SPACING,
-    help="Pixel size in mm of images whose file states none (PNG, JPEG, BMP, TIFF, some DICOM). 1: work in pixels.",
-)
+@spacing_option("1: work in pixels.")
 @click.option(
     "--coordinate-system", type=SYSTEM, help="Coordinate system of landmark files that do not state their own."
 )

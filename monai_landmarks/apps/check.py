@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import FOLDER, PATH, SPACING, SYSTEM, text_table
+from .console import FOLDER, PATH, SYSTEM, spacing_option, text_table
 
 if TYPE_CHECKING:
     from monai_landmarks.data import DataCheck
@@ -31,11 +31,7 @@ __all__ = ["check"]
 @click.argument("images", type=PATH)
 @click.argument("landmarks", type=PATH)
 @click.option("--out", type=FOLDER, default="checked", show_default=True, help="Output folder.")
-@click.option(
-    "--spacing",
-    type=SPACING,
-    help="Pixel size in mm of images whose file states none (PNG, JPEG, BMP, TIFF, some DICOM). 1: work in pixels.",
-)
+@spacing_option("1: work in pixels.")
 @click.option(
     "--coordinate-system", type=SYSTEM, help="Coordinate system of landmark files that do not state their own."
 )

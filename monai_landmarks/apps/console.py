@@ -20,7 +20,7 @@ from typing import Any
 
 import click
 
-__all__ = ["FOLDER", "PATH", "SCHEMA", "SPACING", "SYSTEM", "evaluation_options", "text_table"]
+__all__ = ["FOLDER", "PATH", "SCHEMA", "SYSTEM", "evaluation_options", "spacing_option", "text_table"]
 
 PATH = click.Path(exists=True, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -40,7 +40,10 @@ class _Spacing(click.ParamType):
         return numbers[0] if len(numbers) == 1 else tuple(numbers)
 
 
-SPACING = _Spacing()
+def spacing_option(addition: str = "") -> Callable[[Any], Any]:
+    """Return the option ``--spacing``, with an addition to its help text."""
+    text = "Pixel size in mm of images whose file states none (PNG, JPEG, BMP, TIFF, some DICOM)."
+    return click.option("--spacing", type=_Spacing(), help=f"{text} {addition}".rstrip())
 
 
 def text_table(rows: Sequence[Mapping[str, Any]], digits: int = 2) -> str:
@@ -92,11 +95,7 @@ _OPTIONS = (
     click.argument("landmarks", type=PATH),
     click.option("--images", type=PATH, help="Folder or datalist of the images, to compare pixels to mm."),
     click.option("--section", help="Section of a datalist, for example validation. Default: all sections."),
-    click.option(
-        "--spacing",
-        type=SPACING,
-        help="Pixel size in mm of images whose file states none (PNG, JPEG, BMP, TIFF, some DICOM).",
-    ),
+    spacing_option(),
     click.option(
         "--coordinate-system", type=SYSTEM, help="Coordinate system of landmark files that do not state their own."
     ),

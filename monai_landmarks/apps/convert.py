@@ -20,7 +20,7 @@ from typing import Any
 
 import click
 
-from .console import PATH, SPACING, SYSTEM
+from .console import PATH, SYSTEM, spacing_option
 
 __all__ = ["FORMATS", "convert"]
 
@@ -73,11 +73,7 @@ class _Names(click.ParamType):
 )
 @click.option("--to", "destination_format", type=click.Choice(FORMATS), metavar="FORMAT", help="Format of DESTINATION.")
 @click.option("--images", type=PATH, help="Image, or folder of images. Some conversions need them.")
-@click.option(
-    "--spacing",
-    type=SPACING,
-    help="Pixel size in mm of images whose file states none (PNG, JPEG, BMP, TIFF, some DICOM). Default: 1.",
-)
+@spacing_option("Default: 1.")
 @click.option(
     "--names", type=_Names(), help="Names of points without names: a,b,c or a text file with one name per line."
 )

@@ -22,7 +22,7 @@ import click
 
 from monai_landmarks.evaluation.prediction_formats import PREDICTION_FORMATS, PredictionFormat
 
-from .console import FOLDER, PATH, SCHEMA, SPACING
+from .console import FOLDER, PATH, SCHEMA, spacing_option
 
 __all__ = ["predict"]
 
@@ -49,11 +49,7 @@ __all__ = ["predict"]
 )
 @click.option("--checkpoint", type=PATH, help="File of the weights. Default: models/model.pt of the bundle, else models/pretrained.pt.")
 @click.option("--device", help="Device, for example cpu or cuda:1. Default: the first GPU, if there is one.")
-@click.option(
-    "--spacing",
-    type=SPACING,
-    help="Pixel size in mm of images whose file states none (PNG, JPEG, BMP, TIFF, some DICOM). Default: that of the bundle, or 1.",
-)
+@spacing_option("Default: that of the bundle, or 1.")
 @click.option("--regions", type=PATH, help="regions.json from 'calibrate', to add a region to each landmark.")
 @click.option(
     "--covariance",

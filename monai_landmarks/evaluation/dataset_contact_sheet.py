@@ -61,7 +61,7 @@ def write_contact_sheet(check: DataCheck, path: str | os.PathLike, count: int = 
 
 
 def _choose(images: list[CheckedImage], count: int) -> list[CheckedImage]:
-    """Choose images to draw: those with faults or warnings, then others at regular steps; all in their order in the dataset."""
+    """Choose images to draw: those with faults or warnings, then others at regular steps; in the order of the dataset."""
     if len(images) <= count:
         return images
     faulty = [i for i, image in enumerate(images) if image.faults or image.warnings][:count]

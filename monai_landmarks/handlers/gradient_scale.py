@@ -52,7 +52,8 @@ class GradientScale:
         ValueError: if ``largest`` is not in the range of float16.
 
     Note:
-        Attach this handler before :class:`GradientClipping`, which divides the gradients by the scale.
+        Attach this handler before :class:`ResumeTraining`, which saves and loads the scale, and before
+        :class:`GradientClipping`, which divides the gradients by it.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class GradientScale:
         self.optimizer = optimizer
         self.inferer = inferer
         self.largest = largest
+        self._is_active = False
         self._scale: torch.Tensor | None = None
         self._next_scale: torch.Tensor | None = None
 
@@ -78,16 +80,18 @@ class GradientScale:
 
     def _start(self, engine: Engine) -> None:
         device = torch.device(engine.state.device)
-        if self.inferer.dtype_on(device) != torch.float16:
+        self._is_active, self._scale = self.inferer.dtype_on(device) == torch.float16, None
+        if not self._is_active:
             return
-        self._scale = torch.ones((), device=device)
         engine.amp, engine.amp_kwargs = True, {"enabled": False}  # the inferer turns autocast on, on any device
         scaler: Any = torch.amp.GradScaler(device.type, init_scale=1.0)  # the parent of the class that MONAI names
         engine.scaler = scaler
 
     def _measure(self, engine: Engine) -> None:
-        if self._scale is None:
+        if not self._is_active or engine.scaler is None:
             return
+        if self._scale is None:  # once: the first scale, or the one that ResumeTraining has loaded
+            self._scale = torch.full((), engine.scaler.get_scale(), device=engine.state.device)
         gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         greatest = get_total_norm(gradients, norm_type=float("inf")) / self._scale
         fitting = torch.exp2(torch.floor(torch.log2(self.largest / greatest))).clamp(2.0**-16, 2.0**16)

@@ -259,28 +259,27 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
         every = [box for some in boxes.values() for box in some]
         stitch(every)
         highest = dict(zip(map(id, every), _numbers([box.highest(layout) for box in every])))
-        # per map: the boxes of its local maxima, their places, and the peaks among them
-        maps: list[tuple[list[_Box], torch.Tensor, torch.Tensor, torch.Tensor]] = []
-        for key in sorted(boxes):
-            maxima = [
-                (box, *box.maxima(layout, reach, num_peaks)) for box in boxes[key] if highest[id(box)] > self.threshold
-            ]
+        # per map: the boxes of its local maxima, their places, and values and numbers of the peaks among them
+        peaks: dict[tuple[int, int], tuple[list[_Box], torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+        for key, some in boxes.items():
+            maxima = [(box, *box.maxima(layout, reach, num_peaks)) for box in some if highest[id(box)] > self.threshold]
             if maxima:
                 values, places = (torch.cat(column) for column in list(zip(*maxima))[1:])
                 owner = [box for box, found, _ in maxima for _ in range(len(found))]
                 scores, index = suppress_peaks(values[None], places[None], self.min_distance, num_peaks)
-            else:
-                places, owner = layout.total.new_zeros(0, len(layout.inside)), []
-                scores, index = (layout.total.new_full((1, num_peaks), value) for value in (-torch.inf, 0))
-            maps.append((owner, places, scores[0], index[0].long()))
-        numbers = torch.stack([torch.stack([scores.double(), index.double()]) for *_, scores, index in maps]).tolist()
+                peaks[key] = owner, places, scores[0], index[0]
+        chosen = [torch.stack([scores.double(), index.double()]) for *_, scores, index in peaks.values()]
+        numbers = dict(zip(peaks, torch.stack(chosen).tolist() if chosen else []))
         result: list[_Candidate] = []
-        for (owner, places, scores, index), (values, numbers_of) in zip(maps, numbers):
-            taken = [
-                owner[int(number)].candidate_at(layout, radius, places[i], score)
-                for number, i, score, value in zip(numbers_of, index, scores, values)
-                if value > self.threshold
-            ]
+        for key in sorted(boxes):
+            taken: list[_Candidate] = []
+            if key in peaks:
+                owner, places, scores, index = peaks[key]
+                taken = [
+                    owner[int(number)].candidate_at(layout, radius, places[i], score)
+                    for i, score, value, number in zip(index, scores, *numbers[key])
+                    if value > self.threshold
+                ]
             result += taken + [_no_candidate(layout, radius)] * (num_peaks - len(taken))
         return result
 

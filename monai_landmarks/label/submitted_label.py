@@ -114,7 +114,8 @@ def require_few_points(path: str | os.PathLike) -> None:
     """Require that a label has at most :data:`MAX_POINTS` points, before the points are read.
 
     Raises:
-        ValueError: if the file has more lines, more positions of ``.mrk.json``, or as many commas as other formats need for them.
+        ValueError: if the file has more lines, more positions of ``.mrk.json``, or more commas than other formats need for
+            so many points.
     """
     content = Path(path).read_bytes()
     is_json = Path(path).suffix.lower() == ".json"

@@ -66,7 +66,8 @@ class ShapeFinding:
         texts = []
         if self.mirrored:
             texts.append(
-                "the landmarks are a mirror image of those of other images; the image is mirrored, or left and right are exchanged"
+                "the landmarks are a mirror image of those of other images; the image is mirrored, or left and right are"
+                " exchanged"
             )
         for first, second in self.exchanged:
             texts.append(f"landmarks {names[first]!r} and {names[second]!r} look exchanged")

@@ -43,7 +43,8 @@ _MOVED_MARK = "moved_without_trace"
 _CACHES = (
     "A dataset that caches on disk stores plain tensors by default. Use CacheDataset, or PersistentDataset with "
     "track_meta=True, weights_only=False and an empty cache_dir. CacheNTransDataset has no such arguments: set its "
-    "attributes track_meta=True and weights_only=False before the first item. LMDBDataset and GDSDataset cannot store affines."
+    "attributes track_meta=True and weights_only=False before the first item. LMDBDataset and GDSDataset cannot store "
+    "affines."
 )
 
 

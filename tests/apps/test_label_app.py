@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""``monai-landmarks init``: what it says, what can be given, and what it refuses."""
+"""``monai-landmarks label-app`` and ``label-server``: the folder that they write, the command, and who has access."""
 
 from __future__ import annotations
 

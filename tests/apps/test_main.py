@@ -22,7 +22,7 @@ import pytest
 from click.testing import CliRunner
 
 import monai_landmarks
-from monai_landmarks.apps.console import SPACING, text_table
+from monai_landmarks.apps.console import spacing_option, text_table
 from monai_landmarks.apps.main import program
 
 ROOT = Path(__file__).parents[2]
@@ -91,13 +91,19 @@ def test_errors_are_one_line(monkeypatch, error, line):
         assert CliRunner().invoke(program, arguments, env=environment).exception is error
 
 
-def test_spacing():
-    convert = SPACING.convert
-    assert (convert("0.3", None, None), convert("0.3,0.25", None, None)) == (0.3, (0.3, 0.25))
-    assert convert("1x2x3", None, None) == (1, 2, 3)
+def test_spacing() -> None:
+    @click.command()
+    @spacing_option("Only a test.")
+    def program(spacing: float | tuple[float, ...] | None) -> None:
+        click.echo(repr(spacing))
+
+    run = CliRunner().invoke
+    for text, value in (("0.3", "0.3"), ("0.3,0.25", "(0.3, 0.25)"), ("1x2x3", "(1.0, 2.0, 3.0)")):
+        assert run(program, ["--spacing", text]).output.strip() == value
     for wrong in ("", "a", "0", "-1", "nan", "inf", "1,2,3,4", "1,,2"):
-        with pytest.raises(click.BadParameter, match="is not a pixel size"):
-            convert(wrong, None, None)
+        result = run(program, [f"--spacing={wrong}"])
+        assert result.exit_code == 2 and "is not a pixel size" in result.output
+    assert run(program, ["--help"]).output.rstrip().splitlines()[-2].endswith("Only a test.")
 
 
 def test_text_table():

@@ -38,8 +38,15 @@ def training_items(root: Path, **options: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)
-def test_the_device_makes_the_same_of_the_images(bundle: str, tmp_path: Path, device: torch.device) -> None:
-    root = copy_bundle(bundle, tmp_path)
+def test_the_random_transforms_follow_the_way_to_the_device(bundle: str, tmp_path: Path) -> None:
+    """The items of a cache in main memory; ``training_items`` looks at the cache and at the first random transform."""
+    assert training_items(copy_bundle(bundle, tmp_path), device=torch.device("cpu"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_a_gpu_makes_the_same_of_the_images(bundle: str, tmp_path: Path) -> None:
+    root, device = copy_bundle(bundle, tmp_path), torch.device("cuda")
     expected = training_items(root, device=torch.device("cpu"))
     found = training_items(root, device=device)
     assert len(found) == len(expected) > 0

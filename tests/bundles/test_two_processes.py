@@ -61,8 +61,12 @@ def run_two(folder: Path, arguments: list[str]) -> None:
     for rank in ("0", "1"):
         own = {**common, "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         processes.append(WarmPython(arguments, folder, folder / f"{arguments[3]}_{rank}.txt", own))
-    for process in processes:
-        process.printed()
+    try:
+        for process in processes:
+            process.printed()
+    finally:  # one that waits for its partner would not end
+        for process in processes:
+            process.kill()
 
 
 def metrics(folder: Path) -> dict[str, float]:

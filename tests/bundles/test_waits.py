@@ -35,7 +35,7 @@ NO_OPTIMIZER = {"optimizer": {"_target_": "torch.optim.SGD", "params": [torch.nn
 
 @pytest.fixture(autouse=True)
 def weights_are_finite(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is computed, so that the weights that are saved at the end have no values."""
+    """The meta device has no values, so the check for NaN before saving is switched off."""
     monkeypatch.setattr(safe_checkpoint, "non_finite_weights", lambda holder: None)
 
 
@@ -83,7 +83,8 @@ def test_no_bundle_mixes_devices(bundle: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "bundle, size, most_kernels",
     [
-        ("ceph_xray_landmarks_scn", [512, 640], 1100),
+        # 28 convolutions, each with a normalization and an activation, forward and backward, and the loss in two parts
+        ("ceph_xray_landmarks_scn", [512, 640], 500),
         # DenseNet-121 alone has 120 convolutions, each with a normalization and an activation, forward and backward
         ("ceph_xray_landmarks_farnet", [640, 800], 1400),
     ],

@@ -121,6 +121,9 @@ def run(folder: Path, report: Path, **options: Any) -> int:
     """Run a training in a process of its own, and return its exit code."""
     process = start(folder, report, **options)
     process.join(240)
+    if process.exitcode is None:
+        process.kill()
+        raise TimeoutError(f"the training in {folder} did not end within 240 seconds.")
     return process.exitcode
 
 

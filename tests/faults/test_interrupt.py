@@ -40,12 +40,14 @@ def test_interrupt(tmp_path: Path) -> None:
         # a shell ignores the signal for processes in the background
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
-        deadline = time.monotonic() + 300
-        while not state.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-        time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=120)
+        try:
+            deadline = time.monotonic() + 300
+            while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=120)
+        finally:
+            process.kill()  # or a failure would wait for all epochs
     assert process.returncode == 130, output
     assert "Traceback" not in output and "terminating" not in output
     line = next(line for line in output.splitlines() if line.startswith("Interrupted."))

@@ -57,9 +57,10 @@ def test_a_killed_training_continues(number: int, whole: tuple[Path, float], tmp
         assert run(folder, report, die_in_save=save) == -signal.SIGKILL
     else:  # at any time
         process = start(folder, report)
-        time.sleep(random.Random(number).uniform(0.2, 1.0) * whole[1])
+        time.sleep(random.Random(number).uniform(0.1, 0.8) * whole[1])
         process.kill()
         process.join(60)
+        assert process.exitcode in (-signal.SIGKILL, 0)  # 0: this machine has become faster
     if folder.is_dir():
         check_files(folder)
     assert run(folder, report) == 0, report.read_text()

@@ -73,21 +73,6 @@ def test_another_process_may_remove_a_leftover_first(tmp_path: Path) -> None:
     assert not safe_files._is_leftover(entry)
 
 
-def test_an_error_in_a_folder_that_was_removed_stays(tmp_path: Path) -> None:
-    """The free space is not known then."""
-    with pytest.raises(RuntimeError, match="own words"), atomic_write(tmp_path / "a" / "b.txt") as temporary:
-        temporary.parent.rmdir()
-        raise RuntimeError("own words")
-
-
-def test_long_names(tmp_path: Path) -> None:
-    path = tmp_path / ("ä" * 120 + ".mrk.json")  # of 249 bytes
-    with atomic_write(path) as temporary:
-        assert temporary.name.endswith(".mrk.json")
-        temporary.write_text("{}")
-    assert os.listdir(tmp_path) == [path.name]
-
-
 def test_the_lock_of_a_phantom_does_not_stay(tmp_path: Path) -> None:
     lock = tmp_path / ".writing.lock"
     for _ in range(2):

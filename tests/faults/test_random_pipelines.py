@@ -313,31 +313,37 @@ def run(random: Random, scene: Scene, folder: Path) -> list[dict[str, Any]]:
     return results
 
 
-def error_of(item: dict[str, Any]) -> float:
-    """Largest distance of a landmark from the center of its Gaussian along an axis, in voxels; 0 if none can be measured."""
+def error_of(item: dict[str, Any], heatmaps: Any) -> float:
+    """Largest distance of a landmark from the center of its Gaussian along an axis, in voxels.
+
+    It is infinite for a landmark that became missing, and NaN if no Gaussian can be measured.
+    """
     truth, sure = centers(item["image"])
     points = np.asarray(torch.as_tensor(item["label"]).double())[0]
-    heatmaps = LandmarksToHeatmapd("label", sigma=SIGMA)(item)["label_heatmap"]
     drawn, drawn_sure = centers(heatmaps)
-    errors = [np.abs(points - truth)[sure], np.abs(drawn - truth)[sure & drawn_sure]]
-    return max((float(np.nanmax(e)) for e in errors if e.size and not np.isnan(e).all()), default=0.0)
+    errors = np.concatenate([np.abs(points - truth)[sure], np.abs(drawn - truth)[sure & drawn_sure]])
+    return float(np.nan_to_num(errors, nan=np.inf).max()) if errors.size else np.nan
 
 
-def outcome(seed: int, folder: Path) -> tuple[str, float, str]:
-    """Run a pipeline. Return ``"right"``, ``"warned"``, ``"refused"`` or ``"wrong"``, the error, and what was said."""
+def outcome(seed: int, folder: Path) -> tuple[str, float]:
+    """Run a pipeline. Return ``"right"``, ``"not measured"``, ``"warned"``, ``"refused"`` or ``"wrong"``, and the error."""
     random = Random(seed)
     scene = Scene(random, 2 if random.rand() < 0.6 else 3)
     with warnings.catch_warnings(record=True) as record:
         warnings.simplefilter("always")
         try:
             results = run(random, scene, folder)
-            error = max(error_of(item) for item in results)
-        except Exception as fault:
-            return "refused", 0.0, repr(fault.__cause__ or fault)
-    told = [str(w.message) for w in record if TOLD.search(str(w.message))]
+            heatmaps = [LandmarksToHeatmapd("label", sigma=SIGMA)(item)["label_heatmap"] for item in results]
+        except Exception:  # of MONAI or of this package
+            return "refused", 0.0
+    assert results
+    errors = np.array([error_of(*pair) for pair in zip(results, heatmaps)])
+    if np.isnan(errors).all():
+        return "not measured", np.nan
+    error = float(np.nanmax(errors))
     if error <= TOLERANCE:
-        return "right", error, ""
-    return ("warned" if told else "wrong"), error, "; ".join(told[:1])
+        return "right", error
+    return ("warned" if any(TOLD.search(str(w.message)) for w in record) else "wrong"), error
 
 
 @pytest.mark.parametrize("group", range(GROUPS))
@@ -347,7 +353,7 @@ def test_no_silent_error(group: int, tmp_path: Path) -> None:
     for seed in range(group, PIPELINES, GROUPS):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        kind, error, _ = outcome(seed, folder)
+        kind, error = outcome(seed, folder)
         counts[kind] += 1
         if kind == "wrong":
             wrong.append((seed, round(error, 2)))

@@ -31,13 +31,24 @@ def test_each_process_has_its_own_gpu(monkeypatch, gpu, device, backend):
     assert calls == ([device, backend] if gpu else [backend])
 
 
-def test_a_group_is_joined_and_left_once(monkeypatch):
+def test_a_group_is_not_joined_twice(monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    finish_distributed()  # this process has not joined any group
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend: pytest.fail("joined twice"))
     start_distributed()
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_group_is_left_if_it_was_joined(monkeypatch, joined):
+    calls = []
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: joined)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 0)
+    for name in ("barrier", "destroy_process_group"):
+        monkeypatch.setattr(torch.distributed, name, lambda name=name: calls.append(name))
+    finish_distributed()
+    assert calls == (["barrier", "destroy_process_group"] if joined else [])
 
 
 def test_without_torchrun(monkeypatch):

@@ -14,29 +14,38 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
 
-from monai_landmarks.handlers import GradientClipping, GradientScale
+from monai_landmarks.handlers import GradientClipping, GradientScale, ResumeTraining
 from monai_landmarks.inferers import AutocastInferer, Precision
 
 
 class Recorder:
-    """Notes the scale and the gradients of each step."""
+    """Records the scale and the gradients of each step."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         self.network = network
         self.gradients: list[list[torch.Tensor]] = []
+        self.scales: list[float] = []
 
     def note(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         self.gradients.append([p.grad.clone() for p in self.network.parameters() if p.grad is not None])
 
 
 def train(
-    precision: Precision, factor: float, steps: int = 6, clip: float | None = None, **options: Any
+    precision: Precision,
+    factor: float,
+    steps: int = 6,
+    clip: float | None = None,
+    state: Path | None = None,
+    epochs: int = 1,
+    **options: Any,
 ) -> tuple[Recorder, SupervisedTrainer, torch.nn.Module]:
     """A few steps of a small network, whose loss is a sum times a factor."""
     torch.manual_seed(0)
@@ -48,15 +57,22 @@ def train(
     optimizer.register_step_pre_hook(recorder.note)
     data = [{"image": torch.randn(1, 1, 16, 16), "label": torch.randn(1, 2, 16, 16)} for _ in range(steps)]
     inferer = AutocastInferer(precision=precision)
+    resume = (
+        [] if state is None else [ResumeTraining({"network": network, "optimizer": optimizer}, state, enabled=True)]
+    )
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),
-        max_epochs=1,
+        max_epochs=epochs,
         train_data_loader=data,  # type: ignore[arg-type]
         network=network,
         optimizer=optimizer,
         loss_function=lambda pred, label: factor * ((pred - label) ** 2).sum(),
         inferer=inferer,
-        train_handlers=[GradientScale(optimizer, inferer, **options), GradientClipping(optimizer, clip)],
+        train_handlers=[GradientScale(optimizer, inferer, **options), *resume, GradientClipping(optimizer, clip)],
+    )
+    trainer.add_event_handler(
+        IterationEvents.BACKWARD_COMPLETED,
+        lambda engine: recorder.scales.append(engine.scaler.get_scale() if engine.scaler else 1.0),
     )
     trainer.run()
     return recorder, trainer, network
@@ -64,7 +80,7 @@ def train(
 
 @pytest.mark.parametrize("factor", [1e-3, 1.0, 30.0])
 def test_no_step_is_lost(factor: float) -> None:
-    """At 65536, the first scale of torch, each of these losses overflows."""
+    """With a factor of 1 or 30, the first scale of torch, 65536, overflows."""
     expected, _, _ = train("float32", factor)
     found, trainer, _ = train("float16", factor)
     assert trainer.scaler is not None and len(found.gradients) == len(expected.gradients) == 6
@@ -108,3 +124,16 @@ def test_other_precisions_have_no_scale(precision: Precision) -> None:
 def test_an_aim_outside_float16_is_refused(largest: float) -> None:
     with pytest.raises(ValueError, match="largest"):
         train("float16", 1.0, largest=largest)
+
+
+def test_a_resumed_training_continues_with_its_scale(tmp_path: Path) -> None:
+    """Scale and gradients of each step are those of a training that was not interrupted."""
+    whole, _, _ = train("float16", 30.0, epochs=2)
+    first, _, _ = train("float16", 30.0, state=tmp_path, epochs=1)
+    second, _, _ = train("float16", 30.0, state=tmp_path, epochs=2)
+    assert first.scales + second.scales == whole.scales and whole.scales[6] != 1
+    found = first.gradients + second.gradients
+    assert len(found) == len(whole.gradients) == 12
+    for step, (ours, reference) in enumerate(zip(found, whole.gradients)):
+        for gradient, expected in zip(ours, reference):
+            torch.testing.assert_close(gradient, expected, rtol=0, atol=0, msg=str(step))

@@ -43,6 +43,6 @@ def test_the_last_line_is_the_error_itself(capsys):
     assert "Traceback" in text and text.splitlines()[-1] == "ValueError: a.nii: 3 voxels are NaN."
 
 
-def test_other_errors_are_as_before(capsys):
+def test_other_errors_are_printed_as_python_does(capsys):
     _PlainHook()(ValueError, ValueError("bad"), None)
     assert capsys.readouterr().err == "ValueError: bad\n"

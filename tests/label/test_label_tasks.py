@@ -208,19 +208,21 @@ def test_what_a_training_learns_from(bundle: Path, studies: Path, tmp_path: Path
     assert set(train.config()) == {"device", "pretrained", "max_epochs", "val_split"}
 
 
-def test_a_broken_label_is_left_out_and_a_picture_has_the_spacing_of_the_bundle(
-    bundle: Path, studies: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_picture_has_the_spacing_of_the_bundle(bundle: Path, studies: Path) -> None:
+    train = LandmarkTrain(str(bundle), {})
+    train.spatial_dims = 2
+    for spacing, expected in ((None, [1.0, 1.0]), (0.5, [0.5, 0.5]), ([0.5, 0.25], [0.5, 0.25])):
+        train.picture_spacing = spacing
+        assert train._item_spacing(str(studies / "scan.v2.png.PNG")) == {"spacing": expected}
+
+
+def test_a_broken_label_is_left_out(bundle: Path, studies: Path, caplog: pytest.LogCaptureFixture) -> None:
     label(studies / "labels" / "final" / "one.mrk.json")
     (studies / "labels" / "final" / "two.mrk.json").write_text("{")  # put there by hand, which nothing checks
     write_landmarks(studies / "labels" / "final" / "scan.v2.png.mrk.json", LandmarkSet(NAMES, POINTS, "LPS"))
     train, found = LandmarkTrain(str(bundle), {}), store(studies)
     assert [Path(item["image"]).name for item in train.labeled_items(found)] == ["one.nii.gz"]
     assert "a label is left out of the training: " in caplog.text and "two.mrk.json" in caplog.text
-    train.spatial_dims = 2
-    for spacing, expected in ((None, [1.0, 1.0]), (0.5, [0.5, 0.5]), ([0.5, 0.25], [0.5, 0.25])):
-        train.picture_spacing = spacing
-        assert train._item_spacing(str(studies / "scan.v2.png.PNG")) == {"spacing": expected}
 
 
 def test_a_training_from_random_weights_loads_none(bundle: Path, tmp_path: Path) -> None:
@@ -228,6 +230,8 @@ def test_a_training_from_random_weights_loads_none(bundle: Path, tmp_path: Path)
     train._load_checkpoint(str(bundle / "models" / "model.pt"), False, handlers)
     train._load_checkpoint(str(tmp_path / "absent.pt"), True, handlers)
     assert handlers == []
+    train._load_checkpoint(str(bundle / "models" / "model.pt"), True, handlers)
+    assert len(handlers) == 1
 
 
 def test_there_may_be_no_next_image(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The checks of the label server that no request over the network reaches, called directly."""
+"""Checks of the label server, called directly."""
 
 from __future__ import annotations
 

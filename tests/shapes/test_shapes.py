@@ -51,7 +51,7 @@ def shapes(count, dims, seed=0, landmarks=9):
 
 
 def exchange(points, *indices):
-    """A copy in which the first of some landmarks has the place of the second, and so on; the last that of the first."""
+    """A copy in which each of some landmarks takes the place of the next one, and the last that of the first."""
     result = points.copy()
     result[list(indices)] = points[np.roll(indices, -1)]
     return result

@@ -54,3 +54,11 @@ def oblique(spacing: Sequence[float]) -> torch.Tensor:
     affine[:dims, :dims] = turn * spacing
     affine[:dims, 3] = np.arange(dims) + 5
     return torch.from_numpy(affine)
+
+
+def causes(error: BaseException | None) -> str:
+    """The messages of an error and of all errors that caused it."""
+    text = ""
+    while error is not None:
+        text, error = text + str(error), error.__cause__
+    return text

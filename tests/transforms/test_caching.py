@@ -91,14 +91,6 @@ def test_points_stay_on_their_blobs(kind: str, random: bool, tmp_path: Path) -> 
             assert {"image", "label"} <= set(item) and "label_heatmap" not in item
 
 
-def test_a_cache_that_drops_affines_is_noticed(tmp_path: Path) -> None:
-    # MONAI's default for PersistentDataset; without an affine world points would pass for index points
-    dataset = PersistentDataset(items(), chain(True), cache_dir=tmp_path)
-    with pytest.raises(RuntimeError) as info:
-        _ = dataset[0]
-    assert "track_meta=True" in str(info.value.__cause__)
-
-
 def test_batches_with_missing_points() -> None:
     data = items()
     data[1]["label"][2] = None

@@ -180,7 +180,7 @@ def test_resampling(name: str, dims: int) -> None:
 
 @pytest.mark.parametrize("end", ["", "d"])
 def test_random_affine_that_only_resizes(end: str) -> None:
-    """With a fixed size, it writes the affine of the last draw when it draws nothing."""
+    """With a fixed size, RandAffine writes the affine of its last draw even when it does nothing."""
     image = coordinate_image(2)
 
     def make(**options: Any) -> Any:
@@ -287,24 +287,33 @@ UNFOLLOWED: dict[str, Callable[[int], Any]] = {
     "Transpose": lambda dims: mt.Transpose([0, *range(dims, 0, -1)]),
 }
 # these return several parts of the image, all with the affine of the whole
-PARTS = ["GridSplit", "GridPatch", "RandGridPatch"]
+PARTS = {
+    "GridSplit": lambda: mt.GridSplit((2, 2)),
+    "GridPatch": lambda: mt.GridPatch((8, 8)),
+    "RandGridPatch": lambda: mt.RandGridPatch((8, 8)),
+}
 # of other data than images, bases of others, or grids that other transforms use
 OTHERS = {"BoundingRect", "ConvertBoxToPoints", "ConvertPointsToBoxes", "AffineGrid", "RandAffineGrid",
           "RandDeformGrid", "Resample", "SmoothField", "RandSmoothFieldAdjustContrast",
           "RandSmoothFieldAdjustIntensity"}  # fmt: skip
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("name", UNFOLLOWED)
+@pytest.mark.parametrize(
+    "name, dims", [(name, dims) for name in UNFOLLOWED for dims in (2, 3) if name != f"Rand{5 - dims}DElastic"]
+)
 def test_unfollowed_transforms_are_off_and_refused(name: str, dims: int) -> None:
-    if name in (f"Rand{5 - dims}DElastic",):
-        pytest.skip("not for this number of axes")
     image, transform = coordinate_image(dims), UNFOLLOWED[name](dims)
     if hasattr(transform, "set_random_state"):
         transform.set_random_state(1)
     assert shift(transform(image), image, dims) > LARGEST
     with pytest.raises(ValueError, match=name):
         require_followable_transforms(transform)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_of_an_image_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        require_followable_transforms(PARTS[name]())
 
 
 @pytest.mark.parametrize("name", ["TorchVision", "RandTorchVision", "TorchIO", "RandTorchIO", "CuCIM", "RandCuCIM"])

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from blobs import causes
 from monai import transforms as mt
 from monai.data import CacheDataset, DataLoader, Dataset, MetaTensor, PersistentDataset
 
@@ -129,13 +130,6 @@ RUNS: dict[str, Callable[[mt.Compose, Path], Any]] = {
     "pickled": lambda c, folder: pickle.loads(pickle.dumps(c))(source()),
     "nested": lambda c, folder: mt.Compose([c, mt.Identityd("image")])(source()),
 }
-
-
-def causes(error: BaseException | None) -> str:
-    text = ""
-    while error is not None:
-        text, error = text + str(error), error.__cause__
-    return text
 
 
 @pytest.mark.parametrize("lazy", [False, True], ids=["eager", "lazy"])

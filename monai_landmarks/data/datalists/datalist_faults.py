@@ -272,8 +272,8 @@ def shape_faults(shape: Sequence[int]) -> list[str]:
     if len(sides) != 2 or max(sides) <= _LONGEST_SIDE * min(sides):
         return []
     return [
-        f"the image has {' x '.join(map(str, shape))} pixels; expected sides that differ by a factor of at most {_LONGEST_SIDE}."
-        " Is it a part of an image?"
+        f"the image has {' x '.join(map(str, shape))} pixels; expected sides that differ by a factor of at most"
+        f" {_LONGEST_SIDE}. Is it a part of an image?"
     ]
 
 

@@ -141,8 +141,8 @@ def check_data(
     """Read images and landmarks, and find all faults before a training starts.
 
     Faults are: a file or a row that cannot be read; landmarks without image, of two images, or given twice for one
-    image; names that MONAI takes for references; an unknown pixel size; points outside their image or of another dimension; pixels that are not finite; 2-D
-    images together with 3-D images. Notes are: images without landmarks; landmarks that few images have, or whose names
+    image; names that MONAI takes for references; an unknown pixel size; points outside their image or of another
+    dimension; pixels that are not finite; 2-D images together with 3-D images. Notes are: images without landmarks; landmarks that few images have, or whose names
     differ only in case or spaces; images that are the same file twice, have an unusual number of channels, or are
     constant; a pixel size that was chosen between two, or 2-D images of several pixel sizes; and images that readers put
     at different places, if their points are in mm.
@@ -214,7 +214,8 @@ def _check_image(
         result.orientation = "".join(nib.orientations.aff2axcodes(affine)[: len(result.shape)])
     if result.channels > _MOST_CHANNELS:
         result.faults.append(
-            f"{case.image}: has {result.channels} channels; expected 1 to {_MOST_CHANNELS}: gray or RGB, with or without alpha."
+            f"{case.image}: has {result.channels} channels; expected 1 to {_MOST_CHANNELS}: gray or RGB, with or without"
+            " alpha."
         )
     if not np.isfinite(image).all():
         result.faults.append(f"{case.image}: {(~np.isfinite(image)).sum()} pixels are not finite numbers.")

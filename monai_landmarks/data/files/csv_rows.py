@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Rows, numbers and names of tables as text (CSV), as programs and spreadsheets write them, with errors that name the line."""
+"""Rows, numbers and names of CSV tables, as programs and spreadsheets write them, with errors that name the line."""
 
 from __future__ import annotations
 

@@ -27,7 +27,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-__all__ = ["atomic_write", "naming_file", "open_text", "path_fault", "printable", "read_lines", "read_text"]
+__all__ = [
+    "atomic_write",
+    "naming_file",
+    "open_text",
+    "path_fault",
+    "printable",
+    "read_lines",
+    "read_text",
+    "special_file_fault",
+]
 
 _MAX_MESSAGE = 1000
 _LONGEST_NAME = 230  # bytes; file systems allow 255, and names of results add a suffix and while being written a prefix
@@ -195,7 +204,7 @@ def open_text(path: str | os.PathLike) -> TextIO:
 def path_fault(path: str | os.PathLike, folder: str | os.PathLike = "") -> str:
     """Return why a file found in a folder cannot be used by its name or kind; empty if it can.
 
-    A pipe or a device would be waited for. Names that are not UTF-8 cannot be written into tables and datalists, and the
+    Names that are not UTF-8 cannot be written into tables and datalists, and the
     names of results are longer than that of their image.
 
     Args:
@@ -207,12 +216,19 @@ def path_fault(path: str | os.PathLike, folder: str | os.PathLike = "") -> str:
         return "the name is not UTF-8 text; rename the file."
     length = max(len(os.fsencode(part)) for part in Path(found).parts or ("",))
     if length > _LONGEST_NAME:
-        return f"the name has {length} bytes, and those of its results would be too long; rename it to {_LONGEST_NAME} or fewer."
+        return (
+            f"the name has {length} bytes, and those of its results would be too long; rename it to {_LONGEST_NAME} or"
+            " fewer."
+        )
     if os.path.islink(path) and not os.path.exists(path):
         return "there is no such file; its link points nowhere."
-    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-        return "not a file, but a pipe, socket or device."
-    return ""
+    return special_file_fault(path)
+
+
+def special_file_fault(path: str | os.PathLike) -> str:
+    """Return why a pipe, socket or device cannot be read, for whose content a reader would wait; empty for others."""
+    special = os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
+    return "not a file, but a pipe, socket or device." if special else ""
 
 
 def printable(path: str | os.PathLike) -> str:

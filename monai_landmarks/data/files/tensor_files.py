@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from monai_landmarks.data.files.safe_files import atomic_write
+from .safe_files import atomic_write
 
 __all__ = ["atomic_save", "load_tensors", "non_finite_weights"]
 

@@ -23,6 +23,7 @@ import nibabel as nib
 import numpy as np
 from monai.transforms import LoadImage
 
+from monai_landmarks.data.files.safe_files import special_file_fault
 from monai_landmarks.spaces import affine_4x4, picture_affine
 
 from .dicom_pixel_size import pixel_scale, read_itk_spacing, read_pixel_size
@@ -169,9 +170,9 @@ def _is_nifti(path: str | os.PathLike) -> bool:
 
 
 def _require_file(path: str | os.PathLike) -> None:
-    """Raise ValueError for a pipe or a device, for whose content a reader would wait."""
-    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-        raise ValueError("not a file, but a pipe, socket or device.")
+    """Raise ValueError for a pipe, socket or device."""
+    if fault := special_file_fault(path):
+        raise ValueError(fault)
 
 
 @cache

@@ -213,7 +213,7 @@ def test_no_image_has_landmarks(pictures):
 
 
 def test_unusual_shapes_are_warnings(tmp_path):
-    """Among ten pictures: two landmarks exchanged in one, one upside down with its points. Nine alone would not do."""
+    """Among ten pictures: two landmarks exchanged in one, one upside down with its points. Seven are too few."""
     folder = tmp_path / "images"
     folder.mkdir()
     rng = np.random.default_rng(0)

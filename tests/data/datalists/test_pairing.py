@@ -219,25 +219,39 @@ def test_two_files_of_an_image_are_joined(tmp_path, between):
     assert datalist["training"][0]["label"] == [[0, 1, 0], [0, 1, 0], [3, 4, 0]]
 
 
-def test_files_that_cannot_be_joined(tmp_path):
+def test_files_with_the_same_landmark_cannot_be_joined(tmp_path):
     write_image(tmp_path / "images" / "scan.png")
     write_jaws(tmp_path / "points", "scan_lm_", lower=("U2",))
     result = pair_landmarks(tmp_path / "images", tmp_path / "points")
     assert not result.cases and "both hold the landmark 'U2'" in result.faults[0]
-    # pixels and world points, of an image whose affine is not known here
+
+
+def test_pixels_and_world_points_cannot_be_joined(tmp_path):
+    """The affine of the image is not known here."""
+    write_image(tmp_path / "images" / "scan.png")
+    write_jaws(tmp_path / "points", "scan_lm_")
     (tmp_path / "points" / "scan_lm_L.mrk.json").unlink()
     write_landmarks(tmp_path / "points" / "scan_lm_L.csv", POINTS)
     result = pair_landmarks(tmp_path / "images", tmp_path / "points")
     assert not result.cases and "belong to the image scan.png, but cannot be joined: " in result.faults[0]
-    (tmp_path / "points" / "scan_lm_L.csv").rename(tmp_path / "points" / "scan.csv")
+
+
+def test_a_part_beside_the_file_of_the_image_is_a_fault(tmp_path):
+    write_image(tmp_path / "images" / "scan.png")
+    write_jaws(tmp_path / "points", "scan_lm_")
+    (tmp_path / "points" / "scan_lm_L.mrk.json").unlink()
+    write_landmarks(tmp_path / "points" / "scan.csv", POINTS)
     result = pair_landmarks(tmp_path / "images", tmp_path / "points")
     assert paired(result) == {"scan.png": "scan.csv"}
     [fault] = result.faults
     assert "scan_lm_U.mrk.json: " in fault and "scan.csv holds landmarks of the same image, scan.png" in fault
     (tmp_path / "points" / "scan.csv").unlink()
     assert paired(pair_landmarks(tmp_path / "images", tmp_path / "points")) == {"scan.png": "scan_lm_U.mrk.json"}
-    write_jaws(tmp_path / "points", "scan_lm_", lower=("U2",))
-    # a second image may be meant, of which there is no file
+
+
+def test_a_longer_name_may_be_that_of_another_image(tmp_path):
+    write_image(tmp_path / "images" / "scan.png")
+    write_jaws(tmp_path / "points", "scan_lm_")
     (tmp_path / "points" / "scan_lm_U.mrk.json").unlink()
     (tmp_path / "points" / "scan_lm_L.mrk.json").rename(tmp_path / "points" / "scan_7.mrk.json")
     result = pair_landmarks(tmp_path / "images", tmp_path / "points")
@@ -305,3 +319,8 @@ def test_a_landmark_in_two_unicode_forms_is_one_and_said(tmp_path):
     for text in (f"image,{forms[0]}_x,{forms[0]}_y\na.png,1,2\n", f"{forms[0]}\0,landmark\n"):
         (tmp_path / "t.csv").write_text(text)
         assert LandmarkRows(tmp_path / "t.csv").notes() == []
+
+
+def test_lines_of_a_table_that_cannot_be_read(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"image,landmark,x,y\n\xff")
+    assert LandmarkRows(tmp_path / "t.csv").where("1.png") == f"{tmp_path / 't.csv'}: image '1.png'"

@@ -19,7 +19,6 @@ import pytest
 
 from monai_landmarks.data import (
     LandmarkSet,
-    atomic_write,
     landmark_suffix,
     read_landmarks,
     register_format,
@@ -27,7 +26,6 @@ from monai_landmarks.data import (
     write_landmarks,
 )
 from monai_landmarks.data.landmarks import landmark_io
-from monai_landmarks.data.landmarks.row_faults import LandmarkRows
 
 NAN = float("nan")
 SUFFIXES = (".csv", ".mrk.json", ".fcsv")
@@ -85,18 +83,6 @@ def test_unknown_suffix_and_absent_file(tmp_path):
         register_format("csv")
 
 
-def test_atomic_write_leaves_all_or_nothing(tmp_path):
-    path = tmp_path / "a.txt"
-    with atomic_write(path) as temporary:
-        temporary.write_text("one")
-        assert not path.exists() and temporary.suffix == ".txt"
-    with pytest.raises(RuntimeError):
-        with atomic_write(path) as temporary:
-            temporary.write_text("tw")
-            raise RuntimeError
-    assert path.read_text() == "one" and os.listdir(tmp_path) == ["a.txt"]
-
-
 def test_a_format_that_is_registered_again_replaces_the_first(tmp_path, monkeypatch):
     monkeypatch.setattr(landmark_io, "_FORMATS", dict(landmark_io._FORMATS))
     path = tmp_path / "a.tip"
@@ -120,8 +106,3 @@ def test_a_companion_beside_a_broken_table_may_be_a_table_itself(tmp_path):
     (tmp_path / "angles.csv").write_text("image,landmark,x,y\n1.png,a,1,2\n")
     (tmp_path / "landmarks.csv").write_bytes(b"\xff\xfe\xff")
     assert tmp_path / "angles.csv" in landmark_io.find_landmark_files(tmp_path)
-
-
-def test_lines_of_a_table_that_cannot_be_read(tmp_path):
-    (tmp_path / "t.csv").write_bytes(b"image,landmark,x,y\n\xff")
-    assert LandmarkRows(tmp_path / "t.csv").where("1.png") == f"{tmp_path / 't.csv'}: image '1.png'"

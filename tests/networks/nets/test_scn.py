@@ -157,7 +157,7 @@ def test_torchscript(dims, options):
     with torch.no_grad():
         expected = net(image)
         assert torch.allclose(torch.jit.script(net)(image), expected, atol=1e-6)
-        traced = torch.jit.trace(net, image, check_trace=False)  # which is what the next line does
+        traced = torch.jit.trace(net, image, check_trace=False)  # the next line compares the results
         assert torch.allclose(traced(image), expected, atol=1e-6)
 
 
