@@ -82,6 +82,8 @@ class ImageMeasurements:
         nodes = []
         for drawing in measurement_drawings(self.schema, self.points[index]):
             values = self.measured[drawing.measurement]
+            if math.isnan(values.values[index]):
+                continue
             points = drawing.points
             if points.shape[1] == 2:
                 points = np.column_stack([points, np.full(len(points), plane)])

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -38,9 +39,10 @@ def population(random, count, dims=2):
     return points, scores, covariances
 
 
+@lru_cache
 def fitted(dims=2, validation=40):
     random = np.random.default_rng(dims)
-    return DoubtModel.fit(NAMES, population(random, 120, dims)[0], *population(random, validation, dims))
+    return DoubtModel.fit(NAMES, population(random, 60, dims)[0], *population(random, validation, dims))
 
 
 def share(model, cases):
@@ -49,7 +51,7 @@ def share(model, cases):
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_good_predictions_are_not_in_doubt(dims):
-    assert share(fitted(dims), population(np.random.default_rng(99), 300, dims)) <= 0.02
+    assert share(fitted(dims), population(np.random.default_rng(99), 100, dims)) <= 0.02
 
 
 QUARTER = np.array([[0.0, -1.0], [1.0, 0.0]])
@@ -73,7 +75,7 @@ QUARTER = np.array([[0.0, -1.0], [1.0, 0.0]])
 )
 def test_bad_predictions_are_in_doubt(spoil):
     random = np.random.default_rng(5)
-    assert share(fitted(), spoil(*population(random, 100), random)) >= 0.95
+    assert share(fitted(), spoil(*population(random, 20), random)) >= 0.95
 
 
 def test_reasons():
