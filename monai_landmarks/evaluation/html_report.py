@@ -188,6 +188,8 @@ def _add_measurements(page: ReportPage, result: Evaluation) -> None:
     rows = result.measurement_rows()
     table = [{key.replace("_percent", " %").replace("_", " "): value for key, value in row.items()} for row in rows]
     page.table("Predicted minus true value. Agreement: images whose predicted class is the true class.", table)
+    if result.measured is None:
+        return
     _add_intervals(page, result)
     rows = [
         {key.replace("_", " "): value for key, value in row.items() if key != "coverage"}
@@ -198,7 +200,6 @@ def _add_measurements(page: ReportPage, result: Evaluation) -> None:
 
 def _add_intervals(page: ReportPage, result: Evaluation) -> None:
     """Add the agreement of the intervals of measurements with the true values."""
-    assert result.measured is not None
     rows = result.measurements_per_image()
     held = np.array([math.nan if row["held"] is None else row["held"] for row in rows], dtype=float)
     held = held.reshape(len(result.images), -1)

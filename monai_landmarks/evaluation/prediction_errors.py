@@ -148,7 +148,7 @@ class Evaluation:
         Empty without a schema. See :class:`monai_landmarks.schema.MeasurementReport`.
         """
         if self.measurements is None or self.measured is None:
-            return []
+            return [] if self.measurements is None else self.measurements.rows()
         rows: list[dict[str, Any]] = []
         for row in self.measurements.rows():
             held = self._held(str(row["measurement"]))
