@@ -18,6 +18,7 @@ from .engine_output import is_main_process
 from .gradient_clipping import GradientClipping
 from .gradient_scale import GradientScale
 from .landmark_report import LandmarkReport
+from .memory import keep_freed_memory
 from .overlay_saver import OverlaySaver
 from .plain_errors import plain_errors
 from .prediction_saver import PredictionSaver
@@ -49,6 +50,7 @@ __all__ = [
     "TrainingProgress",
     "finish_distributed",
     "is_main_process",
+    "keep_freed_memory",
     "local_device",
     "plain_errors",
     "start_distributed",
