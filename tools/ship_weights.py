@@ -11,7 +11,8 @@
 """Put the weights of a training into a bundle as its shipped weights.
 
 The weights become half precision, and are checked by loading them as numbers alone. The files that the training wrote
-beside them (calibration, shape, sigma) go along. ``metadata.json`` states error and terms: add them in
+beside them (calibration, shape, sigma) go along. If they are absent, ``--dataset_dir`` makes them with the validation
+images, on which the weights must not have been trained. ``metadata.json`` states error and terms: add them in
 ``bundle_configs/bundles/<bundle>.yaml`` as this program prints them, and run ``build_bundle_configs.py``. Write the card
 ``models/README.md`` by hand.
 
@@ -26,16 +27,19 @@ from __future__ import annotations
 import argparse
 import hashlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from monai.bundle import ConfigWorkflow
 
 from monai_landmarks.data.datalists.bundle_weights import PRETRAINED
 from monai_landmarks.data.files.tensor_files import atomic_save, load_tensors, non_finite_weights
 
-__all__ = ["in_half_precision", "large_files", "ship_weights"]
+__all__ = ["in_half_precision", "large_files", "measure_reliability", "ship_weights"]
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
+HANDLER = "monai_landmarks.handlers.ReliabilitySaver"
 BESIDE = ("_calibration.json", "_shape.json", "_sigma.pt")
 MAX_SIZE = 16 * 2**20
 FREE = "Apache-2.0"  # the terms of what the wheel carries
@@ -59,6 +63,27 @@ def large_files(weights: Path, url: str) -> str:
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     lines = ['- path: "models/model.pt"', f'  url: "{url}"', f'  hash_val: "{digest}"', '  hash_type: "sha256"']
     return "\n".join(["large_files:", *lines, ""])
+
+
+def measure_reliability(bundle: str, weights: Path, dataset_dir: Path, configs: Sequence[str] = ()) -> None:
+    """Write calibration and shapes beside weights, as a training does at its best validation.
+
+    Args:
+        bundle: name of the bundle.
+        weights: file of the weights.
+        dataset_dir: data of the bundle.
+        configs: names of further configurations with which the weights were trained, for example ``"unet.json"``.
+    """
+    folder = BUNDLES / bundle / "configs"
+    files = [str(folder / name) for name in ("train.json", *configs, "evaluate.json")]
+    flow = ConfigWorkflow(files, workflow_type="train", logging_file=False, bundle_root=str(folder.parent))
+    settings = {"dataset_dir": str(dataset_dir), "checkpoint": str(weights), "section": "validation"}
+    flow.parser.update({**settings, "output_dir": str(weights.parent / "validation"), "precision": "float32"})
+    saver = {"_target_": HANDLER, "weights": str(weights), "names": "@names", "training": "@train#dataset#data"}
+    flow.parser["validate#handlers"] = [*flow.parser["validate#handlers"], saver]
+    flow.parser["validate#postprocessing#transforms"] = ["@decoder"]
+    flow.initialize()
+    flow.run()
 
 
 def ship_weights(bundle: str, weights: Path, terms: str, url: str = "") -> list[Path]:
@@ -103,7 +128,11 @@ def main() -> None:
     parser.add_argument("weights", type=Path, help="model.pt of the training")
     parser.add_argument("--terms", required=True, help=f"terms of the weights, for example {FREE}")
     parser.add_argument("--url", default="", help="where the model zoo downloads weights under other terms")
+    parser.add_argument("--dataset_dir", type=Path, help="data of the bundle, to make absent calibration and shapes")
+    parser.add_argument("--config", action="append", default=[], help="further configuration of the training")
     arguments = parser.parse_args()
+    if arguments.dataset_dir is not None:
+        measure_reliability(arguments.bundle, arguments.weights, arguments.dataset_dir, arguments.config)
     for path in ship_weights(arguments.bundle, arguments.weights, arguments.terms, arguments.url):
         print(path)
     print(f"in metadata.json: weights_terms: {arguments.terms}, and eval_metrics.mean_error_mm")

@@ -35,7 +35,7 @@ __all__ = ["MIN_IMAGES", "CovarianceCalibration", "calibration_path"]
 
 _Array = TypeVar("_Array", np.ndarray, torch.Tensor)
 
-MIN_IMAGES = 30  # of a landmark, for its own factor; with fewer, the factor would vary by a fifth or more
+MIN_IMAGES = 20  # of a landmark, for its own factor; with fewer, it varies more than the landmarks differ
 _MIN_POOLED = 4  # images for a factor that all landmarks share
 # quantiles at these levels of the squared length of a 2-D or 3-D normal vector
 _LEVELS = (0.5, 0.9, 0.95)

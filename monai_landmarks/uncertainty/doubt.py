@@ -180,12 +180,18 @@ class DoubtModel:
             if found < _FOUND * self.heatmaps.found:
                 reasons.append(f"only {found} of {len(points)} landmarks were found")
         if self.shape is not None and usable_shapes(points[None])[0]:
-            finding = examine_shape(points, self.shape, self.place_limit)
-            if finding:
-                reasons.append(finding.describe(self.names))
-            for index, distance in finding.displaced.items():
-                marks.setdefault(index, []).append(f"{distance:.3g} mm away from the expected place")
+            reasons += self._form(points, self.shape, marks)
         return Doubt(tuple(reasons), {index: "; ".join(texts) for index, texts in sorted(marks.items())})
+
+    def _form(self, points: np.ndarray, shape: ShapeModel, marks: dict[int, list[str]]) -> list[str]:
+        of_landmarks, of_mirrored = (shape.compare(points[None], mirrored).distances for mirrored in (False, True))
+        if _median(of_landmarks) > self.place_limit and not _median(of_mirrored) <= self.place_limit:
+            # single landmarks would say nothing
+            return ["the landmarks do not form a shape like those of the training images"]
+        finding = examine_shape(points, shape, self.place_limit)
+        for index, distance in finding.displaced.items():
+            marks.setdefault(index, []).append(f"{distance:.3g} mm away from the expected place")
+        return [finding.describe(self.names)] if finding else []
 
     def _heatmaps(self, scores: np.ndarray, sizes: np.ndarray, marks: dict[int, list[str]]) -> list[str]:
         assert self.heatmaps is not None
@@ -254,6 +260,11 @@ class DoubtModel:
                 raise ValueError("malformed: expected two limits of scores and two of sizes.")
             heatmaps = HeatmapStatistics(scores, sizes, limits[0][:2], limits[1][:2], int(known["found"]))
         return cls(names, shape, float(content["place_limit"]), heatmaps)
+
+
+def _median(distances: np.ndarray) -> float:
+    known = distances[np.isfinite(distances)]
+    return float(np.median(known)) if len(known) else 0.0
 
 
 def _size(covariances: np.ndarray) -> np.ndarray:
