@@ -105,7 +105,9 @@ def ship_weights(bundle: str, weights: Path, terms: str, url: str = "") -> list[
     if target.stat().st_size > MAX_SIZE:
         size = target.stat().st_size
         target.unlink()
-        raise ValueError(f"{weights}: {size / 2**20:.1f} MB in half precision; at most {MAX_SIZE // 2**20} MB are shipped.")
+        raise ValueError(
+            f"{weights}: {size / 2**20:.1f} MB in half precision; at most {MAX_SIZE // 2**20} MB are shipped."
+        )
     written = [target]
     for suffix in BESIDE:
         beside, shipped = weights.with_name(weights.stem + suffix), target.with_name(target.stem + suffix)

@@ -47,7 +47,11 @@ __all__ = ["predict"]
     multiple=True,
     help="Configuration file to read after inference.json, for example unet.json. May be repeated.",
 )
-@click.option("--checkpoint", type=PATH, help="File of the weights. Default: models/model.pt of the bundle, else models/pretrained.pt.")
+@click.option(
+    "--checkpoint",
+    type=PATH,
+    help="File of the weights. Default: models/model.pt of the bundle, else models/pretrained.pt.",
+)
 @click.option("--device", help="Device, for example cpu or cuda:1. Default: the first GPU, if there is one.")
 @spacing_option("Default: that of the bundle, or 1.")
 @click.option("--regions", type=PATH, help="regions.json from 'calibrate', to add a region to each landmark.")

@@ -97,5 +97,7 @@ def resolve_bundle(bundle: str | os.PathLike) -> Path:
     root = Path(str(files("monai_landmarks.bundles")))
     names = sorted(path.parents[1].name for path in root.glob("*/configs/metadata.json"))
     if os.fspath(bundle) not in names:
-        raise ValueError(f"{bundle}: there is no such folder and no bundle of this name; the bundles are {', '.join(names)}.")
+        raise ValueError(
+            f"{bundle}: there is no such folder and no bundle of this name; the bundles are {', '.join(names)}."
+        )
     return root / os.fspath(bundle)

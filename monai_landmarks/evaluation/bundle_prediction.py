@@ -204,9 +204,13 @@ def _reliability_notes(flow: ConfigWorkflow, weights: Path, covariance: str) -> 
     """Return what is not known about the reliability of the predictions."""
     notes = []
     if covariance == "heatmap" and "calibrator" in flow.parser and not calibration_path(weights).is_file():
-        notes.append(f"the uncertainty is not calibrated, because there is no {calibration_path(weights)}; train again.")
+        notes.append(
+            f"the uncertainty is not calibrated, because there is no {calibration_path(weights)}; train again."
+        )
     if "examiner" in flow.parser and not doubt_path(weights).is_file():
-        notes.append(f"predictions are not examined for doubts, because there is no {doubt_path(weights)}; train again.")
+        notes.append(
+            f"predictions are not examined for doubts, because there is no {doubt_path(weights)}; train again."
+        )
     return notes
 
 

@@ -128,7 +128,9 @@ class OverlaySaver(EpochCollector[_Case]):
                 points_to_index(pred, affine),
                 None if truth is None else points_to_index(truth, affine),
                 covariances=self._covariances(item, affine, pred.shape[-1]),
-                title=image_stem(name) + (f": {error:.2f} mm" if error == error else "") + (" (doubtful)" if doubtful else ""),
+                title=image_stem(name)
+                + (f": {error:.2f} mm" if error == error else "")
+                + (" (doubtful)" if doubtful else ""),
                 center=self.center,
                 max_size=self.max_size,
             )

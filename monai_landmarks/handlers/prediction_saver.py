@@ -244,7 +244,15 @@ class PredictionSaver:
         with atomic_write(path.with_name(f"{path.stem}_std.csv")) as temporary:
             with open(temporary, "w", encoding="utf-8", newline="") as file:
                 table = csv.writer(file, lineterminator="\n")
-                table.writerow(["image", "landmark", *("std_x", "std_y", "std_z")[:dims], *further, *(["doubt", "landmark_doubt"] if examined else [])])
+                table.writerow(
+                    [
+                        "image",
+                        "landmark",
+                        *("std_x", "std_y", "std_z")[:dims],
+                        *further,
+                        *(["doubt", "landmark_doubt"] if examined else []),
+                    ]
+                )
                 for case in cases:
                     std = np.full((len(self.names), dims), np.nan)
                     if case.landmarks.covariances is not None:

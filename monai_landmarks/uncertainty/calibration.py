@@ -141,7 +141,9 @@ class CovarianceCalibration:
             )
         factors = [by_name[name] for name in names]
         if isinstance(covariances, torch.Tensor):
-            return covariances * torch.tensor(factors, dtype=covariances.dtype, device=covariances.device)[:, None, None]
+            return (
+                covariances * torch.tensor(factors, dtype=covariances.dtype, device=covariances.device)[:, None, None]
+            )
         return covariances * np.array(factors)[:, None, None]
 
     def save(self, path: str | os.PathLike) -> None:

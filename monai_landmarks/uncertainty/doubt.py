@@ -237,7 +237,9 @@ class DoubtModel:
             try:
                 return cls._parse(content)
             except (KeyError, TypeError, IndexError, AttributeError) as error:
-                raise ValueError(f"malformed ({type(error).__name__}: {error}); train again, or remove the file.") from error
+                raise ValueError(
+                    f"malformed ({type(error).__name__}: {error}); train again, or remove the file."
+                ) from error
 
     @classmethod
     def _parse(cls, content: dict[str, Any]) -> DoubtModel:

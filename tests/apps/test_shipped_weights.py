@@ -42,7 +42,9 @@ def predicted(tmp_path_factory):
     """Three films of phantom hands, one of them upside down, predicted by a copy of the bundle in which nobody trained."""
     folder = tmp_path_factory.mktemp("shipped")
     bundle = folder / NAME
-    shutil.copytree(ROOT / "bundles" / NAME, bundle, ignore=shutil.ignore_patterns("eval", "data", "model*.pt", "model_*"))
+    shutil.copytree(
+        ROOT / "bundles" / NAME, bundle, ignore=shutil.ignore_patterns("eval", "data", "model*.pt", "model_*")
+    )
     (folder / "films").mkdir()
     sets = {}
     for name, seed in (("a", 11), ("b", 12), ("turned", 13)):
@@ -117,7 +119,9 @@ def test_models_lists_what_there_is():
     assert result.exit_code == 0, result.output
     lines = {line.split()[0]: line for line in result.output.splitlines()}
     assert {"hand", "X-ray", "37"} <= set(lines[NAME].split()) and "CT" in lines["mouse_ct_landmarks_scn"]
-    assert sorted(facts.name for facts in shipped_bundles()) == sorted(path.name for path in (ROOT / "bundles").glob("*_*_*_*"))
+    assert sorted(facts.name for facts in shipped_bundles()) == sorted(
+        path.parent.name for path in (ROOT / "bundles").glob("*/configs")
+    )
     assert resolve_bundle(NAME).name == NAME
     with pytest.raises(ValueError, match="no such folder and no bundle of this name.*hand_xray"):
         resolve_bundle("hand")

@@ -33,9 +33,17 @@ def drawings(expression, unit, points=POINTS):
     [
         ("distance(a, b, line(c, d))", "mm", [("line", [[0, 0], [10, 0]])]),
         ("angle(a, b, d)", "degree", [("angle", [[0, 0], [10, 0], [10, 10]])]),
-        ("angle_between(line(a, b), line(b, d))", "degree", [("line", [[0, 0], [10, 0]]), ("line", [[10, 0], [10, 10]])]),
+        (
+            "angle_between(line(a, b), line(b, d))",
+            "degree",
+            [("line", [[0, 0], [10, 0]]), ("line", [[10, 0], [10, 10]])],
+        ),
         ("point_line_distance(c, line(a, b))", "mm", [("line", [[4, 3], [4, 0]])]),
-        ("distance(midpoint(a, b), d) / distance(a, d)", "ratio", [("line", [[5, 0], [10, 10]]), ("line", [[0, 0], [10, 10]])]),
+        (
+            "distance(midpoint(a, b), d) / distance(a, d)",
+            "ratio",
+            [("line", [[5, 0], [10, 10]]), ("line", [[0, 0], [10, 10]])],
+        ),
         ("max(distance(a, b), 2 * distance(a, d))", "mm", [("line", [[0, 0], [10, 0]]), ("line", [[0, 0], [10, 10]])]),
     ],
 )

@@ -53,7 +53,9 @@ def test_where_the_derivative_is_zero_there_is_still_uncertainty():
     covariances = np.zeros((1, 3, 2, 2))
     covariances[0, 0] = np.eye(2)
     schema = schema_of(2, off=("point_line_distance(a, line(b, c))", "mm"))
-    assert measure_with_uncertainty(schema, points, covariances)["off"].std[0] == pytest.approx(np.sqrt(1 - 2 / np.pi), rel=0.08)
+    assert measure_with_uncertainty(schema, points, covariances)["off"].std[0] == pytest.approx(
+        np.sqrt(1 - 2 / np.pi), rel=0.08
+    )
 
 
 @pytest.mark.parametrize("name", ["cephalometric_19", "hand_37", "lumbar_5"])
