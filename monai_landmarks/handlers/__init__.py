@@ -26,7 +26,7 @@ from .presence_report import PresenceReport
 from .reliability import ReliabilitySaver
 from .reproducible import start_reproducible
 from .resume_training import ResumeTraining
-from .safe_checkpoint import SafeCheckpointLoader, SafeCheckpointSaver
+from .safe_checkpoint import SafeCheckpointLoader, SafeCheckpointSaver, load_weights
 from .stop_on_non_finite import StopOnNonFinite
 from .target_precision import TargetPrecision
 from .training_curve import TrainingCurve
@@ -51,6 +51,7 @@ __all__ = [
     "finish_distributed",
     "is_main_process",
     "keep_freed_memory",
+    "load_weights",
     "local_device",
     "plain_errors",
     "start_distributed",

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 
 from . import geometry
 from .expression import Scope, Term
@@ -55,18 +54,18 @@ def measurement_drawings(schema: LandmarkSchema, points: np.ndarray) -> list[Mea
     Returns:
         The drawings, in the order of the measurements.
     """
-    scope = Scope(torch.tensor(np.asarray(points, dtype=np.float64)), {})
+    scope = Scope(np.asarray(points, dtype=np.float64), {})
     terms = schema.terms
     result = []
     for measurement in schema.measurements:
         for kind, places in _parts(terms[measurement.name], scope):
-            shown = torch.stack(places).numpy()
+            shown = np.stack(places)
             if np.isfinite(shown).all():
                 result.append(MeasurementDrawing(measurement.name, kind, shown))
     return result
 
 
-def _parts(term: Term, scope: Scope) -> list[tuple[Literal["line", "angle"], list[torch.Tensor]]]:
+def _parts(term: Term, scope: Scope) -> list[tuple[Literal["line", "angle"], list[np.ndarray]]]:
     arguments = [part for part in term.arguments if isinstance(part, Term)]
     if term.function is geometry.distance:
         return [("line", [part(scope) for part in arguments[:2]])]

@@ -19,10 +19,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
 
 from monai_landmarks.data import atomic_write
 from monai_landmarks.data.files.json_values import is_number, load_json
@@ -33,7 +32,10 @@ from .coverage import mahalanobis_distance
 
 __all__ = ["MIN_IMAGES", "CovarianceCalibration", "calibration_path"]
 
-_Array = TypeVar("_Array", np.ndarray, torch.Tensor)
+if TYPE_CHECKING:
+    import torch
+
+_Array = TypeVar("_Array", np.ndarray, "torch.Tensor")
 
 MIN_IMAGES = 20  # of a landmark, for its own factor; with fewer, it varies more than the landmarks differ
 _MIN_POOLED = 4  # images for a factor that all landmarks share
