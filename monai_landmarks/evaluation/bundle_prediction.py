@@ -44,7 +44,7 @@ __all__ = ["DoubtfulPrediction", "WrittenPredictions", "predict_landmarks"]
 # entries of the configuration that this module sets or reads, or that MONAI requires
 _NEEDED = ("dataset_dir", "output_dir", "checkpoint", "device", "dataloader", "saver", "handlers", "run")
 # first words of the errors that MONAI raises from an error in a configuration
-_WRAPPERS = ("Failed to evaluate", "Failed to instantiate")
+_WRAPPERS = ("Failed to evaluate", "Failed to instantiate", "applying transform")
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def predict_landmarks(
         if isinstance(cause, RuntimeError) and "loading state_dict" in str(cause):
             reason = " ".join(str(cause).split()[:60])
             raise ValueError(f"{weights}: the weights do not belong to the network of {bundle}: {reason}") from error
-        raise cause from error
+        raise cause  # not "from error", whose causes it is among
     predictions = getattr(flow.parser.get_parsed_content("saver"), "predictions", ())
     measurements, more = _measure(bundle, predictions, schema, coverage)
     notes += more

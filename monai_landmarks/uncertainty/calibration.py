@@ -27,7 +27,6 @@ from monai_landmarks.data import atomic_write
 from monai_landmarks.data.files.json_values import is_number, load_json
 from monai_landmarks.data.files.safe_files import naming_file, read_text
 
-from .conformal import conformal_quantile
 from .coverage import mahalanobis_distance
 
 __all__ = ["MIN_IMAGES", "CovarianceCalibration", "calibration_path"]
@@ -142,11 +141,9 @@ class CovarianceCalibration:
                 f" {covariances.shape[-3]}{f', for example {unknown[0]!r}' if unknown else ''}."
             )
         factors = [by_name[name] for name in names]
-        if isinstance(covariances, torch.Tensor):
-            return (
-                covariances * torch.tensor(factors, dtype=covariances.dtype, device=covariances.device)[:, None, None]
-            )
-        return covariances * np.array(factors)[:, None, None]
+        if isinstance(covariances, np.ndarray):
+            return covariances * np.array(factors)[:, None, None]
+        return covariances * covariances.new_tensor(factors)[:, None, None]
 
     def save(self, path: str | os.PathLike) -> None:
         """Write a small JSON file, completely or not at all."""
@@ -187,10 +184,11 @@ def _is_entry(entry: Any) -> bool:
 
 def _factor(distances: np.ndarray, dims: int) -> float:
     """Return the factor on variances for Mahalanobis distances (K,) or (K, N)."""
+    known = distances[np.isfinite(distances)] if np.isfinite(distances).any() else np.zeros(0)
     ratios = []
     for level, expected in zip(_LEVELS, _CHI2[dims]):
-        # the bound that also accounts for the small number of images
-        bound = conformal_quantile(distances, level)
-        if math.isfinite(bound) and bound > 0:
-            ratios.append(math.log(bound**2 / expected))
+        if level <= len(known) / (len(known) + 1):
+            # this quantile of a sample is below a new value with the probability of the level, on average
+            bound = float(np.quantile(known, level, method="weibull"))
+            ratios.append(math.log(max(bound, 1e-6) ** 2 / expected))
     return math.exp(float(np.mean(ratios))) if ratios else 1.0
