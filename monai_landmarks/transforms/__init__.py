@@ -58,7 +58,13 @@ from .io import (
     SaveLandmarksd,
     SaveLandmarksDict,
 )
-from .patches import RandLandmarkPatchesD, RandLandmarkPatchesd, RandLandmarkPatchesDict, cut_patches
+from .patches import (
+    RandLandmarkPatches,
+    RandLandmarkPatchesD,
+    RandLandmarkPatchesd,
+    RandLandmarkPatchesDict,
+    cut_patches,
+)
 from .reliability import (
     CalibrateCovariancesD,
     CalibrateCovariancesd,
@@ -123,6 +129,7 @@ __all__ = [
     "RandLandmarkFlipD",
     "RandLandmarkFlipDict",
     "RandLandmarkFlipd",
+    "RandLandmarkPatches",
     "RandLandmarkPatchesD",
     "RandLandmarkPatchesDict",
     "RandLandmarkPatchesd",
