@@ -65,11 +65,22 @@ from .patches import (
     RandLandmarkPatchesDict,
     cut_patches,
 )
+from .reliability import (
+    CalibrateCovariancesD,
+    CalibrateCovariancesd,
+    CalibrateCovariancesDict,
+    ExamineLandmarksD,
+    ExamineLandmarksd,
+    ExamineLandmarksDict,
+)
 from .resample import ResampleToSpacing, ResampleToSpacingD, ResampleToSpacingd, ResampleToSpacingDict
 from .spline_warp import SplineWarp
 from .warp import RandLandmarkWarp, RandLandmarkWarpD, RandLandmarkWarpd, RandLandmarkWarpDict
 
 __all__ = [
+    "CalibrateCovariancesD",
+    "CalibrateCovariancesDict",
+    "CalibrateCovariancesd",
     "CropToForeground",
     "CropToForegroundD",
     "CropToForegroundDict",
@@ -78,6 +89,9 @@ __all__ = [
     "EnsureWorldAffineD",
     "EnsureWorldAffineDict",
     "EnsureWorldAffined",
+    "ExamineLandmarksD",
+    "ExamineLandmarksDict",
+    "ExamineLandmarksd",
     "HeatmapToChainLandmarks",
     "HeatmapToChainLandmarksD",
     "HeatmapToChainLandmarksDict",
