@@ -17,6 +17,8 @@ from collections.abc import Sequence
 
 from monai.networks.nets import BasicUNet
 
+from monai_landmarks.networks.layers.fast_layers import use_fast_layers
+
 __all__ = ["LocalizationUNet"]
 
 
@@ -51,3 +53,4 @@ class LocalizationUNet(BasicUNet):
         super().__init__(
             spatial_dims=spatial_dims, in_channels=in_channels, out_channels=num_landmarks, features=features, **kwargs
         )
+        use_fast_layers(self)
