@@ -172,7 +172,7 @@ def predict_landmarks(
         if isinstance(cause, RuntimeError) and "loading state_dict" in str(cause):
             reason = " ".join(str(cause).split()[:60])
             raise ValueError(f"{weights}: the weights do not belong to the network of {bundle}: {reason}") from error
-        raise cause  # not "from error", whose causes it is among
+        raise cause from cause.__cause__  # not "from error", which it is a cause of
     predictions = getattr(flow.parser.get_parsed_content("saver"), "predictions", ())
     measurements, more = _measure(bundle, predictions, schema, coverage)
     notes += more

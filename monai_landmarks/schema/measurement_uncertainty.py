@@ -106,12 +106,15 @@ def measure_with_uncertainty(
     result = {}
     for measurement in schema.measurements:
         names = ("", *(known.name for known in measurement.classes))
+        std, lows, highs = spread[measurement.name]
         classes = numbers.get(measurement.name, np.zeros(len(points), dtype=int))
         result[measurement.name] = MeasuredValues(
             measurement.name,
             measurement.unit,
             values[measurement.name],
-            *spread[measurement.name],
+            std,
+            lows,
+            highs,
             coverage,
             tuple(names[int(number)] for number in classes),
         )
@@ -120,7 +123,7 @@ def measure_with_uncertainty(
 
 def _roots(covariances: np.ndarray) -> np.ndarray:
     """Return square roots (N, D, D) of covariances, NaN where they are unknown."""
-    known = np.isfinite(covariances).all(axis=(-2, -1))
+    known = np.asarray(np.isfinite(covariances).all(axis=(-2, -1)))
     lengths, axes = np.linalg.eigh(np.where(known[:, None, None], covariances, 0.0))
     roots = axes * np.sqrt(np.maximum(lengths, 0))[:, None, :]
     roots[~known] = np.nan

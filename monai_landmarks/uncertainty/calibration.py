@@ -141,9 +141,9 @@ class CovarianceCalibration:
                 f" {covariances.shape[-3]}{f', for example {unknown[0]!r}' if unknown else ''}."
             )
         factors = [by_name[name] for name in names]
-        if isinstance(covariances, np.ndarray):
-            return covariances * np.array(factors)[:, None, None]
-        return covariances * covariances.new_tensor(factors)[:, None, None]
+        known: Any = covariances
+        scale = np.array(factors) if isinstance(known, np.ndarray) else known.new_tensor(factors)
+        return known * scale[:, None, None]
 
     def save(self, path: str | os.PathLike) -> None:
         """Write a small JSON file, completely or not at all."""

@@ -184,8 +184,7 @@ class DoubtModel:
         return Doubt(tuple(reasons), {index: "; ".join(texts) for index, texts in sorted(marks.items())})
 
     def _form(self, points: np.ndarray, shape: ShapeModel, marks: dict[int, list[str]]) -> list[str]:
-        of_landmarks, of_mirrored = (shape.compare(points[None], mirrored).distances for mirrored in (False, True))
-        if _median(of_landmarks) > self.place_limit and not _median(of_mirrored) <= self.place_limit:
+        if min(_distance_from_mean(points, shape, mirrored) for mirrored in (False, True)) > self.place_limit:
             # single landmarks would say nothing
             return ["the landmarks do not form a shape like those of the training images"]
         finding = examine_shape(points, shape, self.place_limit)
@@ -257,14 +256,16 @@ class DoubtModel:
         if content["heatmaps"] is not None:
             known = content["heatmaps"]
             scores, sizes = (_array(known[key], len(names)) for key in ("scores", "sizes"))
-            limits = [tuple(float(value) for value in known[key]) for key in ("score_limits", "size_limits")]
-            if any(len(pair) != 2 for pair in limits):
-                raise ValueError("malformed: expected two limits of scores and two of sizes.")
-            heatmaps = HeatmapStatistics(scores, sizes, limits[0][:2], limits[1][:2], int(known["found"]))
+            (score, score_mean), (size, size_mean) = (map(float, known[key]) for key in ("score_limits", "size_limits"))
+            heatmaps = HeatmapStatistics(scores, sizes, (score, score_mean), (size, size_mean), int(known["found"]))
         return cls(names, shape, float(content["place_limit"]), heatmaps)
 
 
-def _median(distances: np.ndarray) -> float:
+def _distance_from_mean(points: np.ndarray, shape: ShapeModel, mirrored: bool) -> float:
+    """Return the median distance of the landmarks (N, D) from the mean shape, in standard deviations."""
+    offsets = shape.align(points[None], mirrored)(points[None])[0] - shape.mean
+    variances = np.diagonal(shape.covariance).reshape(offsets.shape).mean(axis=1)
+    distances = np.sqrt((offsets**2).mean(axis=1) / variances)
     known = distances[np.isfinite(distances)]
     return float(np.median(known)) if len(known) else 0.0
 
