@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from .chain_shift import ChainShift, best_chain_shift, normalized_mse
 from .cobb import CobbAngleMetric, angle_smape, cobb_angles
 from .detection_rate import OutlierMetric, SuccessDetectionRateMetric
 from .error_report import ErrorReport
@@ -24,6 +25,7 @@ from .presence import PresenceThreshold, choose_presence_threshold
 from .statistics import PairedComparison, bootstrap_interval, compare_errors, signed_rank_test
 
 __all__ = [
+    "ChainShift",
     "CobbAngleMetric",
     "ErrorReport",
     "ImageSpecificErrorMetric",
@@ -35,6 +37,7 @@ __all__ = [
     "PresenceThreshold",
     "SuccessDetectionRateMetric",
     "angle_smape",
+    "best_chain_shift",
     "bootstrap_interval",
     "choose_presence_threshold",
     "cobb_angles",
@@ -42,6 +45,7 @@ __all__ = [
     "error_is_lower",
     "identification",
     "image_specific_error",
+    "normalized_mse",
     "outlier_count",
     "point_error",
     "points_error_batch",
