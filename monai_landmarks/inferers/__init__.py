@@ -15,12 +15,14 @@
 from __future__ import annotations
 
 from .autocast import AutocastInferer, Precision, choose_dtype
+from .chain import ChainLandmarkInferer
 from .ensemble import DropoutEnsembleInferer, FlipEnsembleInferer
 from .landmark import LandmarkInferer
 from .sliding_window import SlidingWindowLandmarkInferer
 
 __all__ = [
     "AutocastInferer",
+    "ChainLandmarkInferer",
     "DropoutEnsembleInferer",
     "FlipEnsembleInferer",
     "LandmarkInferer",
