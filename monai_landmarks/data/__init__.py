@@ -17,6 +17,7 @@ Users import from this module. The rooms inside are ``files``, ``images``, ``lan
 
 from __future__ import annotations
 
+from .datalists.bundle_config import bundle_component
 from .datalists.bundle_metadata import bundle_landmark_names
 from .datalists.datalist import (
     build_datalist,
@@ -91,6 +92,7 @@ __all__ = [
     "atomic_save",
     "atomic_write",
     "build_datalist",
+    "bundle_component",
     "bundle_landmark_names",
     "check_data",
     "check_datalist",

@@ -18,13 +18,14 @@ from .engine_output import is_main_process
 from .gradient_clipping import GradientClipping
 from .gradient_scale import GradientScale
 from .landmark_report import LandmarkReport
+from .memory import keep_freed_memory
 from .overlay_saver import OverlaySaver
 from .plain_errors import plain_errors
 from .prediction_saver import PredictionSaver
 from .presence_report import PresenceReport
 from .reproducible import start_reproducible
 from .resume_training import ResumeTraining
-from .safe_checkpoint import SafeCheckpointLoader, SafeCheckpointSaver
+from .safe_checkpoint import SafeCheckpointLoader, SafeCheckpointSaver, load_weights
 from .stop_on_non_finite import StopOnNonFinite
 from .target_precision import TargetPrecision
 from .training_curve import TrainingCurve
@@ -47,6 +48,8 @@ __all__ = [
     "TrainingProgress",
     "finish_distributed",
     "is_main_process",
+    "keep_freed_memory",
+    "load_weights",
     "local_device",
     "plain_errors",
     "start_distributed",

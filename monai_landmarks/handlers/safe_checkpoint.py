@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from monai.handlers import CheckpointLoader, CheckpointSaver
 from monai.utils import IgniteInfo, is_scalar, min_version, optional_import
 
@@ -33,7 +34,7 @@ else:
         "ignite.handlers.checkpoint", IgniteInfo.OPT_IMPORT_VERSION, min_version, "BaseSaveHandler", as_type="base"
     )
 
-__all__ = ["SafeCheckpointLoader", "SafeCheckpointSaver"]
+__all__ = ["SafeCheckpointLoader", "SafeCheckpointSaver", "load_weights"]
 
 
 class SafeCheckpointSaver(CheckpointSaver):
@@ -157,3 +158,25 @@ class SafeCheckpointLoader(CheckpointLoader):
             reason = non_finite_weights(getattr(holder, "module", holder)) if hasattr(holder, "state_dict") else None
             if reason is not None:
                 raise ValueError(f"{self.load_path}: these weights are useless, because {reason}. Give another file.")
+
+
+def load_weights(network: torch.nn.Module, path: str) -> None:
+    """Load the weights of a network that is a part of another one.
+
+    Args:
+        network: the network.
+        path: file of its weights.
+
+    Raises:
+        ValueError: if the file does not exist, is damaged, is of another network, or contains weights that are NaN or
+            infinite.
+    """
+    advice = "Train this network first, or give another file."
+    weights = load_tensors(path, advice=advice)
+    try:
+        network.load_state_dict(weights)
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path}: the weights do not fit {type(network).__name__}: {error} {advice}") from error
+    reason = non_finite_weights(network)
+    if reason is not None:
+        raise ValueError(f"{path}: these weights are useless, because {reason}. {advice}")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from .autocast import AutocastInferer, Precision, choose_dtype
 from .chain import ChainLandmarkInferer
+from .close_look import CloseLookInferer
 from .ensemble import DropoutEnsembleInferer, FlipEnsembleInferer
 from .landmark import LandmarkInferer
 from .sliding_window import SlidingWindowLandmarkInferer
@@ -23,6 +24,7 @@ from .sliding_window import SlidingWindowLandmarkInferer
 __all__ = [
     "AutocastInferer",
     "ChainLandmarkInferer",
+    "CloseLookInferer",
     "DropoutEnsembleInferer",
     "FlipEnsembleInferer",
     "LandmarkInferer",

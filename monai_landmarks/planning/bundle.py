@@ -149,7 +149,7 @@ def train_config(plan: Plan, datalist: Path) -> dict[str, Any]:
     if plan.choices.in_patches:
         config["augmentation"].insert(config["augmentation"].index(warp) + 1, _CROP)
         config["validate"]["dataloader"]["batch_size"] = 1
-        config["validate"]["inferer"] = {**config["validate"]["inferer"], "inferer": _WINDOWS}
+        config["inferer"] = {**config["inferer"], "inferer": _WINDOWS}
     return config
 
 

@@ -22,6 +22,7 @@ from .index_world import (
     points_to_world,
     world_points,
 )
+from .patch_affines import patch_affines
 from .points import points_as_rows, points_of_batch, points_of_image
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "covariances_to_world",
     "file_affine",
     "has_affine",
+    "patch_affines",
     "picture_affine",
     "plain_tensor",
     "plane_z",

@@ -26,6 +26,7 @@ from .fit_to_grid import FitToGrid, FitToGridD, FitToGridd, FitToGridDict
 from .flip import RandLandmarkFlip, RandLandmarkFlipD, RandLandmarkFlipd, RandLandmarkFlipDict
 from .foreground import CropToForeground, CropToForegroundD, CropToForegroundd, CropToForegroundDict
 from .gray import ToGray, ToGrayD, ToGrayd, ToGrayDict
+from .groups import LandmarkGroups
 from .guard import require_followable_chain, require_followable_transforms
 from .heatmap import (
     HeatmapToLandmarks,
@@ -57,6 +58,7 @@ from .io import (
     SaveLandmarksd,
     SaveLandmarksDict,
 )
+from .patches import RandLandmarkPatchesD, RandLandmarkPatchesd, RandLandmarkPatchesDict, cut_patches
 from .resample import ResampleToSpacing, ResampleToSpacingD, ResampleToSpacingd, ResampleToSpacingDict
 from .spline_warp import SplineWarp
 from .warp import RandLandmarkWarp, RandLandmarkWarpD, RandLandmarkWarpd, RandLandmarkWarpDict
@@ -82,6 +84,7 @@ __all__ = [
     "HeatmapToLandmarksD",
     "HeatmapToLandmarksDict",
     "HeatmapToLandmarksd",
+    "LandmarkGroups",
     "LandmarksToHeatmap",
     "LandmarksToHeatmapD",
     "LandmarksToHeatmapDict",
@@ -106,6 +109,9 @@ __all__ = [
     "RandLandmarkFlipD",
     "RandLandmarkFlipDict",
     "RandLandmarkFlipd",
+    "RandLandmarkPatchesD",
+    "RandLandmarkPatchesDict",
+    "RandLandmarkPatchesd",
     "RandLandmarkWarp",
     "RandLandmarkWarpD",
     "RandLandmarkWarpDict",
@@ -123,6 +129,7 @@ __all__ = [
     "SaveLandmarksDict",
     "SaveLandmarksd",
     "SplineWarp",
+    "cut_patches",
     "require_followable_chain",
     "require_followable_transforms",
     "ToGray",

@@ -119,7 +119,7 @@ def test_train_and_inference_agree() -> None:
         for key in ("spatial_size", "voxel_spacing", "patch_size", "overlap", "foreground", "windows", "decoder"):
             assert train.get(key) == inference.get(key), f"{bundle}: {key}"
         assert train["validate"]["postprocessing"] == inference["postprocessing"], bundle
-        assert train["validate"]["inferer"] == inference["inferer"], bundle
+        assert train["inferer"] == inference["inferer"], bundle
         answer = {"_target_": "monai_landmarks.label.LandmarkResultd", "keys": "pred", "names": "@names"}
         assert inference["post_transforms"] == ["@postprocessing", {**answer, "refer_keys": "image"}], bundle
         load = "monai_landmarks.transforms.LoadLandmarksd"

@@ -29,7 +29,7 @@ class Maps(torch.nn.Module):
         self.maps, self.mirrored = maps, mirrored
 
     def forward(self, x):
-        return torch.stack([self.mirrored if image[0, 0, 0] == 0 else self.maps for image in x])
+        return torch.stack([self.mirrored if image.flatten()[0] == 0 else self.maps for image in x])
 
 
 @pytest.mark.parametrize("softmax", [False, True])

@@ -13,8 +13,9 @@
 
 from __future__ import annotations
 
+from .close_look import CloseLookNet
 from .farnet import FARNet
 from .localization_unet import LocalizationUNet
 from .scn import SCN
 
-__all__ = ["FARNet", "LocalizationUNet", "SCN"]
+__all__ = ["CloseLookNet", "FARNet", "LocalizationUNet", "SCN"]

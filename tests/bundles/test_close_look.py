@@ -1,0 +1,107 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Training, resuming, evaluation, inference and export of the close look, which is added to another configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ckpt_export
+from small_bundles import SIZE, SOURCE, copy_bundle, run, small, table, training_size, workflow
+
+from monai_landmarks.data import read_landmarks
+
+pytestmark = pytest.mark.usefixtures("unpainted")
+
+WITH = [bundle for bundle in ("ceph_xray_landmarks_scn",) if (SOURCE / bundle / "configs/close_look.json").exists()]
+
+
+def coarse_file(root: Path) -> Path:
+    """A configuration file that makes the coarse network and its training small."""
+    path = root / "configs" / "small.json"
+    options = small(root, **training_size(root, epochs=2))
+    path.write_text(json.dumps({key: value for key, value in options.items() if key != "bundle_root"}))
+    return path
+
+
+def options(root: Path, epochs: int = 2, **more: Any) -> dict[str, Any]:
+    close = json.loads((root / "configs" / "close_look.json").read_text())
+    return {
+        "coarse_config": [str(root / "configs" / "train.json"), str(coarse_file(root))],
+        "network_def": close["network_def"],
+        "fine_network_def#features": [8] * 6,
+        "spatial_size": [2 * n for n in SIZE],
+        "close_size": [32, 32],
+        "close_spacing": 0.3,
+        "patches_per_image": 2,
+        "displacement": 0.5,
+        "far_displacement": 2.0,
+        **training_size(root, epochs=epochs),
+        **more,
+    }
+
+
+@pytest.mark.parametrize("bundle", WITH)
+def test_a_close_look_from_training_to_points(bundle: str, tmp_path: Path) -> None:
+    root = copy_bundle(bundle, tmp_path)
+    models, curve = root / "models", root / "eval/training_curve.csv"
+    run(root, "train", "close_look", **options(root))
+    assert {path.name for path in models.iterdir()} >= {"coarse", "model.pt", "training_state.pt"}
+    assert len(table(curve)) == len(table(root / "eval/coarse/training_curve.csv")) == 2
+
+    # the coarse network is the one that was trained first, and it is in the weights of both
+    weights = torch.load(models / "model.pt", weights_only=True)
+    for name, values in torch.load(models / "coarse/model.pt", weights_only=True).items():
+        assert torch.equal(weights[f"coarse.{name}"], values), name
+
+    # either half goes on; the one that is complete stays as it is
+    written = (models / "coarse/model.pt").read_bytes()
+    run(root, "train", "close_look", resume=True, **options(root, epochs=3))
+    assert [row["epoch"] for row in table(curve)] == ["1", "2", "3"]
+    assert (models / "coarse/model.pt").read_bytes() == written
+    assert torch.load(models / "coarse/training_state.pt", weights_only=True)["trainer"]["epoch"] == 2
+
+    # alone, the fine network is trained again with the coarse one of before
+    run(root, "train", "close_look", run_id="fine_training", **options(root, epochs=1))
+    assert len(table(curve)) == 1 and (models / "coarse/model.pt").read_bytes() == written
+
+    run(root, "train", "close_look", "evaluate", **options(root, section="validation"))
+    assert table(root / "eval/validation/metrics.csv")
+
+    images = root / "data" / "images"
+    run(root, "inference", "close_look", **options(root, dataset_dir=str(images)))
+    found = sorted((root / "eval/inference").glob("*.mrk.json"))
+    assert len(found) == len(list(images.iterdir()))
+    points = read_landmarks(found[0]).points
+    assert points.shape == (19, 2 if points.shape[1] == 2 else 3) and np.isfinite(points).all()
+
+    exported = tmp_path / "model.ts"
+    ckpt_export(
+        "network_def",
+        filepath=str(exported),
+        ckpt_file=str(models / "model.pt"),
+        meta_file=str(root / "configs/metadata.json"),
+        config_file=[str(root / f"configs/{name}.json") for name in ("inference", "close_look")],
+        input_shape=[1, 1, 32, 32],
+        **{key: value for key, value in options(root, bundle_root=str(root)).items() if "epoch" not in key},
+    )
+    flow = workflow(root, "inference", "close_look", **options(root, dataset_dir=str(images)))
+    flow.initialize()
+    flow.run()
+    network, inferer = (flow.parser.get_parsed_content(name) for name in ("network", "inferer"))
+    batch = next(iter(flow.parser.get_parsed_content("dataloader")))["image"]
+    scripted = torch.jit.load(exported).eval()
+    torch.testing.assert_close(inferer(batch, scripted), inferer(batch, network.eval()), atol=1e-3, rtol=1e-3)
