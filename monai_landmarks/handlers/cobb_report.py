@@ -237,7 +237,9 @@ class CobbReport:
             if any(case.corners is not None for case in self._cases):
                 shifted = engine.state.metrics[f"{self.name}_shifted_images"]
                 after = engine.state.metrics[f"{self.name}_error_after_shift_pixels"]
-                summary += f"; the whole spine is shifted in {shifted} images, error after the best shift {after:.2f} pixels"
+                summary += (
+                    f"; the whole spine is shifted in {shifted} images, error after the best shift {after:.2f} pixels"
+                )
             files += ", cobb_angles.png"
         engine.logger.info(f"{summary}\n  in {self.output_dir}: {files}")
 

@@ -26,7 +26,8 @@ from .fit_to_grid import FitToGrid, FitToGridD, FitToGridd, FitToGridDict
 from .flip import RandLandmarkFlip, RandLandmarkFlipD, RandLandmarkFlipd, RandLandmarkFlipDict
 from .foreground import CropToForeground, CropToForegroundD, CropToForegroundd, CropToForegroundDict
 from .gray import ToGray, ToGrayD, ToGrayd, ToGrayDict
-from .groups import LandmarkGroups
+from .group_centers import GroupCenters, GroupCentersD, GroupCentersd, GroupCentersDict
+from .groups import LandmarkGroups, groups_by_name
 from .guard import require_followable_chain, require_followable_transforms
 from .heatmap import (
     HeatmapToLandmarks,
@@ -72,6 +73,10 @@ __all__ = [
     "EnsureWorldAffineD",
     "EnsureWorldAffineDict",
     "EnsureWorldAffined",
+    "GroupCenters",
+    "GroupCentersD",
+    "GroupCentersDict",
+    "GroupCentersd",
     "HeatmapToChainLandmarks",
     "HeatmapToChainLandmarksD",
     "HeatmapToChainLandmarksDict",
@@ -130,6 +135,7 @@ __all__ = [
     "SaveLandmarksd",
     "SplineWarp",
     "cut_patches",
+    "groups_by_name",
     "require_followable_chain",
     "require_followable_transforms",
     "ToGray",

@@ -184,7 +184,10 @@ class HeatmapToChainLandmarks(Transform):
             points, scores, covariances = (values[rows] for values in peaks)
             landmark = torch.arange(len(rows), device=counts.device)
             if self.choose_by == "evidence":
-                near = {"distance": self.min_distance * float(affine_spacing(affine, world.shape[-1]).mean()), **self.options}
+                near = {
+                    "distance": self.min_distance * float(affine_spacing(affine, world.shape[-1]).mean()),
+                    **self.options,
+                }
                 landmark, chosen = choose_by_evidence(world[rows], scores, self.offsets[number], **near)
             elif self.choose_by == "graph":
                 lent, scores = with_neighbors(world[rows], scores)
