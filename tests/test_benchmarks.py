@@ -30,6 +30,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 LIMITS = {
+    "benchmark_commands.py": ("Python alone", "| evaluate |"),
     "benchmark_transforms.py": ("torch.full", "torch.amax", "grid_sample"),
     "benchmark_networks.py": ("target maps stored", "torch.matmul"),
     "benchmark_pipelines.py": ("batch ready",),

@@ -61,9 +61,10 @@ def imported_modules(path):
 
 
 def optional_imports(path):
-    """Names of packages that a file asks for through MONAI's ``optional_import``."""
+    """Names of packages that a file imports only if they are there, or at their first use."""
+    functions = ("optional_import", "lazy_import", "optional_base")
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "optional_import":
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) in functions:
             yield from (arg.value.partition(".")[0] for arg in node.args[:1] if isinstance(arg, ast.Constant))
 
 

@@ -12,12 +12,16 @@
 """Data: landmark sets and their files, images, datalists and public datasets.
 
 Users import from this module. The rooms inside are ``files``, ``images``, ``landmarks``, ``datalists`` and
-``datasets``; each uses only those before it.
+``datasets``; each uses only those before it. What needs torch or MONAI, and the phantoms, are
+imported at their first use.
 """
 
 from __future__ import annotations
 
-from .datalists.bundle_config import bundle_component
+from typing import TYPE_CHECKING
+
+from monai_landmarks.lazy import lazy_names
+
 from .datalists.bundle_metadata import bundle_landmark_names
 from .datalists.datalist import (
     build_datalist,
@@ -39,16 +43,12 @@ from .datasets.aasce import AASCE_LANDMARKS, AASCE_PAIRS, aasce_datalist
 from .datasets.catalog import PUBLIC_DATASETS, public_dataset
 from .datasets.completeness import DatasetCheck, DatasetPart, check_public_dataset
 from .datasets.isbi2015 import ISBI2015_LANDMARKS, isbi2015_datalist
-from .datasets.phantom import hand_phantom, spine_phantom, write_hand_phantom, write_spine_phantom
 from .datasets.public_dataset import PublicDataset
 from .datasets.verse import VERSE_LANDMARKS, verse_datalist
 from .files.safe_files import atomic_write
-from .files.tensor_files import atomic_save
 from .images.image_files import image_stem, read_image
 from .images.image_folder import image_folder_items
 from .images.name_index import NameIndex
-from .images.picture_reader import ImageFileReader
-from .images.readable_loader import ReadableDataLoader, UnreadableImage
 from .landmarks.convert import Conversion, ConversionFault, ConvertedFile, convert_landmarks
 from .landmarks.landmark_io import (
     LandmarkFormat,
@@ -63,6 +63,13 @@ from .landmarks.landmark_io import (
 )
 from .landmarks.landmark_set import CoordinateSystem, LandmarkSet
 from .landmarks.pipeline_item import landmark_set_of
+
+if TYPE_CHECKING:
+    from .datalists.bundle_config import bundle_component
+    from .datasets.phantom import hand_phantom, spine_phantom, write_hand_phantom, write_spine_phantom
+    from .files.tensor_files import atomic_save
+    from .images.picture_reader import ImageFileReader
+    from .images.readable_loader import ReadableDataLoader, UnreadableImage
 
 __all__ = [
     "AASCE_LANDMARKS",
@@ -133,3 +140,18 @@ __all__ = [
     "write_landmarks",
     "write_spine_phantom",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "ImageFileReader": "images.picture_reader",
+        "ReadableDataLoader": "images.readable_loader",
+        "UnreadableImage": "images.readable_loader",
+        "atomic_save": "files.tensor_files",
+        "bundle_component": "datalists.bundle_config",
+        "hand_phantom": "datasets.phantom",
+        "spine_phantom": "datasets.phantom",
+        "write_hand_phantom": "datasets.phantom",
+        "write_spine_phantom": "datasets.phantom",
+    },
+)

@@ -16,8 +16,9 @@ Each name is imported at its first use, so that a command loads only the modules
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from monai_landmarks.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .bundle_prediction import WrittenPredictions, predict_landmarks
@@ -38,20 +39,17 @@ __all__ = [
     "write_report",
 ]
 
-_MODULES = {
-    "EvaluatedCase": "prediction_errors",
-    "Evaluation": "prediction_errors",
-    "WrittenPredictions": "bundle_prediction",
-    "calibrate_regions": "conformal_calibration",
-    "evaluate_predictions": "prediction_errors",
-    "predict_landmarks": "bundle_prediction",
-    "write_contact_sheet": "dataset_contact_sheet",
-    "write_predictions_with_regions": "conformal_calibration",
-    "write_report": "html_report",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "EvaluatedCase": "prediction_errors",
+        "Evaluation": "prediction_errors",
+        "WrittenPredictions": "bundle_prediction",
+        "calibrate_regions": "conformal_calibration",
+        "evaluate_predictions": "prediction_errors",
+        "predict_landmarks": "bundle_prediction",
+        "write_contact_sheet": "dataset_contact_sheet",
+        "write_predictions_with_regions": "conformal_calibration",
+        "write_report": "html_report",
+    },
+)

@@ -30,7 +30,7 @@ from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.data.files.tensor_files import load_tensors, non_finite_weights
 from monai_landmarks.data.images.image_files import has_spacing
 from monai_landmarks.data.images.image_notes import image_notes, join_notes
-from monai_landmarks.data.images.picture_reader import is_picture
+from monai_landmarks.data.images.pictures import is_picture
 from monai_landmarks.uncertainty import sigma_path
 
 from .prediction_formats import PREDICTION_FORMATS, PredictionFormat

@@ -15,8 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from monai.data import MetaTensor
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet, read_image
 from monai_landmarks.spaces import affine_spacing
@@ -103,15 +101,12 @@ def _views(case: EvaluatedCase, n: int) -> list[LandmarkView]:
     predicted, true = _on_pixels(case, pixels, affine)
     while pixels.ndim > true.spatial_dims + 1:  # a DICOM radiograph is read as a volume of one slice
         pixels = pixels[..., 0]
-    image = MetaTensor(
-        torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32)), affine=torch.from_numpy(affine)
-    )
     # the figure draws two standard deviations, so the axes of a region are halved
     matrices = predicted.covariances if predicted.regions is None else predicted.regions / 4
     window = _window(true.points[n], predicted.points[n], pixels.shape[1:], affine)
     return [
         landmark_view(
-            image,
+            pixels,
             predicted.points,
             true.points,
             names=names,
@@ -119,6 +114,7 @@ def _views(case: EvaluatedCase, n: int) -> list[LandmarkView]:
             center=true.points[n].tolist(),
             max_size=_MAX_SIZE,
             window=part,
+            affine=affine,
         )
         for names, part in ((None, None), ([name if i == n else "" for i, name in enumerate(true.names)], window))
     ]

@@ -16,8 +16,6 @@ from __future__ import annotations
 import os
 
 import numpy as np
-import torch
-from monai.data import MetaTensor
 
 from monai_landmarks.data import CheckedImage, DataCheck, atomic_write, read_image
 from monai_landmarks.visualize import draw_contact_sheet, landmark_view
@@ -47,11 +45,7 @@ def write_contact_sheet(check: DataCheck, path: str | os.PathLike, count: int = 
             pixels = pixels[..., 0]
         points = image.points.reorder(check.names).points
         title = image.case.name if len(image.case.name) <= 40 else f"...{image.case.name[-37:]}"
-        views.append(
-            landmark_view(
-                MetaTensor(torch.from_numpy(pixels), affine=torch.from_numpy(affine)), points, title=title, max_size=360
-            )
-        )
+        views.append(landmark_view(pixels, points, title=title, max_size=360, affine=affine))
     if views:
         with atomic_write(path) as temporary:
             draw_contact_sheet(views, check.names, [bool(image.faults or image.warnings) for image in chosen]).savefig(

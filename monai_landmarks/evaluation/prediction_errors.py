@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from monai_landmarks.data import LandmarkSet, atomic_write
 from monai_landmarks.data.files.csv_rows import text_cell
@@ -326,9 +325,8 @@ def _evaluate(
             units.setdefault(unit, image)
         cases.append(EvaluatedCase(found, true, truth[image].geometry))
         points = np.full_like(true.points, np.nan) if found is None else found.points
-        tensors = [torch.from_numpy(np.array(rows)) for rows in (points, true.points)]
-        errors.append(point_error(*tensors).numpy())
-        identified.append(identification(*tensors, limit=settings["limit"] if unit == "mm" else None).numpy())
+        errors.append(point_error(points, true.points))
+        identified.append(identification(points, true.points, settings["limit"] if unit == "mm" else None))
     if len(units) > 1:
         raise ValueError(
             f"the errors of {units['mm']} are in mm, but those of {units['px']} are in pixels; give the spacing of pictures."

@@ -28,7 +28,7 @@ from PIL import Image
 from monai_landmarks.data import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.images.dicom_pixel_size import read_itk_spacing, read_pixel_size
 from monai_landmarks.data.images.image_files import read_header
-from monai_landmarks.data.images.picture_reader import is_picture, picture_orientation, picture_size, shown_to_stored
+from monai_landmarks.data.images.pictures import is_picture, picture_orientation, picture_size, shown_to_stored
 from monai_landmarks.spaces import picture_affine
 
 __all__ = ["from_viewer", "to_viewer", "viewer_affine", "viewer_spacing"]

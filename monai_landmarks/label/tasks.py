@@ -36,7 +36,7 @@ from monai_landmarks.data import (
     write_landmarks,
 )
 from monai_landmarks.data.images.image_files import has_spacing, read_header
-from monai_landmarks.data.images.picture_reader import is_picture
+from monai_landmarks.data.images.pictures import is_picture
 
 from .image_queue import UNCERTAINTY_KEY, image_uncertainty, next_image
 from .models import WEIGHTS, bundle_names, bundle_spatial_dims

@@ -12,17 +12,24 @@
 
 from __future__ import annotations
 
-from .chain_shift import ChainShift, best_chain_shift, normalized_mse
-from .cobb import CobbAngleMetric, angle_smape, cobb_angles
-from .detection_rate import OutlierMetric, SuccessDetectionRateMetric
+from typing import TYPE_CHECKING
+
+from monai_landmarks.lazy import lazy_names
+
+from .cobb import angle_smape, cobb_angles
 from .error_report import ErrorReport
 from .functional import image_specific_error, outlier_count, point_error, success_detection_rate
 from .identification import identification
-from .landmark_metric import LandmarkMetric, error_is_lower, points_error_batch
-from .mistaken import MistakenLandmarksMetric
-from .point_error_metric import ImageSpecificErrorMetric, PointErrorMetric
-from .presence import PresenceThreshold, choose_presence_threshold
 from .statistics import PairedComparison, bootstrap_interval, compare_errors, signed_rank_test
+
+if TYPE_CHECKING:
+    from .chain_shift import ChainShift, best_chain_shift, normalized_mse
+    from .cobb_metric import CobbAngleMetric
+    from .detection_rate import OutlierMetric, SuccessDetectionRateMetric
+    from .landmark_metric import LandmarkMetric, error_is_lower, points_error_batch
+    from .mistaken import MistakenLandmarksMetric
+    from .point_error_metric import ImageSpecificErrorMetric, PointErrorMetric
+    from .presence import PresenceThreshold, choose_presence_threshold
 
 __all__ = [
     "ChainShift",
@@ -52,3 +59,23 @@ __all__ = [
     "signed_rank_test",
     "success_detection_rate",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "ChainShift": "chain_shift",
+        "CobbAngleMetric": "cobb_metric",
+        "ImageSpecificErrorMetric": "point_error_metric",
+        "LandmarkMetric": "landmark_metric",
+        "MistakenLandmarksMetric": "mistaken",
+        "OutlierMetric": "detection_rate",
+        "PointErrorMetric": "point_error_metric",
+        "PresenceThreshold": "presence",
+        "SuccessDetectionRateMetric": "detection_rate",
+        "best_chain_shift": "chain_shift",
+        "choose_presence_threshold": "presence",
+        "error_is_lower": "landmark_metric",
+        "normalized_mse": "chain_shift",
+        "points_error_batch": "landmark_metric",
+    },
+)

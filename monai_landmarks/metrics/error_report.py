@@ -17,12 +17,13 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from monai_landmarks.data import atomic_write
 from monai_landmarks.data.files.csv_rows import text_cell
+from monai_landmarks.spaces import to_array
 
 from .functional import (
     image_specific_error,
@@ -33,6 +34,9 @@ from .functional import (
     outlier_count,
     success_detection_rate,
 )
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["ErrorReport"]
 
@@ -60,7 +64,7 @@ class ErrorReport:
         ValueError: if the number of names or images is not that of the errors.
 
     Example:
-        >>> report = ErrorReport(torch.tensor([[1.0, 3.0], [2.0, float("inf")]]), names=("nasion", "sella"), thresholds=(2.0,))
+        >>> report = ErrorReport(np.array([[1.0, 3.0], [2.0, np.inf]]), names=("nasion", "sella"), thresholds=(2.0,))
         >>> {metric: value for metric, value, unit in report.summary()}["MRE"]
         2.0
     """
@@ -72,10 +76,10 @@ class ErrorReport:
     unit: str = "mm"
     strict: bool = False
     further: Sequence[tuple[str, float, str]] = ()
-    _errors: torch.Tensor = field(init=False, repr=False)
+    _errors: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._errors = torch.as_tensor(self.errors, dtype=torch.float64, device="cpu")
+        self._errors = to_array(self.errors)
         if self._errors.ndim != 2:
             raise ValueError(f"errors must have shape (images, landmarks), got {tuple(self._errors.shape)}.")
         for what, given, count in zip(("names", "images"), (self.names, self.images), reversed(self._errors.shape)):
@@ -90,8 +94,8 @@ class ErrorReport:
         per_image = image_specific_error(found)
         rows = [
             ("images", len(errors), "images"),
-            ("landmarks with truth", int((~errors.isnan()).sum()), "landmarks"),
-            ("missed", int(errors.isinf().sum()), "landmarks"),
+            ("landmarks with truth", int((~np.isnan(errors)).sum()), "landmarks"),
+            ("missed", int(np.isinf(errors).sum()), "landmarks"),
             ("MRE", float(known_mean(found)), self.unit),
             ("std", float(known_std(found)), self.unit),
             ("median", float(known_median(found)), self.unit),
@@ -116,8 +120,8 @@ class ErrorReport:
             errors, found = self._errors[:, n], self._found[:, n]
             row: dict[str, str | float] = {
                 "landmark": name,
-                "n": int((~errors.isnan()).sum()),
-                "missed": int(errors.isinf().sum()),
+                "n": int((~np.isnan(errors)).sum()),
+                "missed": int(np.isinf(errors).sum()),
                 "mean": float(known_mean(found)),
                 "std": float(known_std(found)),
                 "median": float(known_median(found)),
@@ -172,8 +176,8 @@ class ErrorReport:
         return "\n".join(lines)
 
     @property
-    def _found(self) -> torch.Tensor:
-        return self._errors.masked_fill(self._errors.isinf(), torch.nan)
+    def _found(self) -> np.ndarray:
+        return np.where(np.isinf(self._errors), np.nan, self._errors)
 
     @property
     def _names(self) -> list[str]:

@@ -12,12 +12,14 @@
 
 from __future__ import annotations
 
-import torch
+import numpy as np
+
+from monai_landmarks.spaces import NdarrayTensor, array_functions, array_like, vector_lengths
 
 __all__ = ["identification"]
 
 
-def identification(pred: torch.Tensor, target: torch.Tensor, limit: float | None = 20.0) -> torch.Tensor:
+def identification(pred: NdarrayTensor, target: NdarrayTensor, limit: float | None = 20.0) -> NdarrayTensor:
     """Return which landmarks were identified.
 
     A landmark is identified if, of all true positions in its image, its own is the closest to the predicted point, and
@@ -27,31 +29,32 @@ def identification(pred: torch.Tensor, target: torch.Tensor, limit: float | None
     is identified.
 
     Args:
-        pred: (..., N, D) predicted points in mm; a non-finite coordinate means that there is no prediction.
+        pred: (..., N, D) predicted points in mm, array or tensor; a non-finite coordinate means that there is no prediction.
         target: true points of the same shape; a NaN coordinate means that there is no ground truth.
         limit: largest distance, in the unit of the points. None: no limit.
 
     Returns:
-        (..., N): 1 for an identified landmark, 0 for one that is not identified or missed, NaN without ground truth.
+        (..., N), of the type of the points: 1 for an identified landmark, 0 for one that is not identified or missed, NaN without ground truth.
 
     Raises:
         ValueError: if the shapes differ.
 
     Example:
-        >>> truth = torch.tensor([[0.0, 0.0], [10.0, 0.0], [40.0, 0.0]])
-        >>> identification(torch.tensor([[6.0, 0.0], [12.0, 0.0], [62.0, 0.0]]), truth)
-        tensor([0., 1., 0.])
+        >>> truth = np.array([[0.0, 0.0], [10.0, 0.0], [40.0, 0.0]])
+        >>> identification(np.array([[6.0, 0.0], [12.0, 0.0], [62.0, 0.0]]), truth)
+        array([0., 1., 0.])
     """
     if pred.shape != target.shape or pred.ndim < 2:
         raise ValueError(
             f"predicted and true points must have the same shape (..., N, D), got {tuple(pred.shape)} and "
             f"{tuple(target.shape)}."
         )
-    unknown = torch.isnan(target).any(dim=-1)
-    missed = ~torch.isfinite(pred).all(dim=-1)
-    # not torch.cdist, which loses digits for points far from the origin
-    distance = torch.linalg.vector_norm(pred[..., :, None, :] - target[..., None, :, :], dim=-1)
-    distance = distance.masked_fill(unknown[..., None, :], torch.inf).masked_fill(missed[..., :, None], torch.inf)
-    own = distance.diagonal(dim1=-2, dim2=-1)
-    identified = (own <= distance.amin(dim=-1)) & (own < (torch.inf if limit is None else limit))
-    return identified.to(own.dtype).masked_fill(unknown, torch.nan)
+    xp = array_functions(pred)
+    unknown, found = xp.isnan(target).any(-1), xp.isfinite(pred).all(-1)
+    with np.errstate(invalid="ignore"):  # infinite coordinates
+        # not torch.cdist, which loses digits for points far from the origin
+        distance = vector_lengths(pred[..., :, None, :] - target[..., None, :, :])
+    distance = xp.where(found[..., :, None] & ~unknown[..., None, :], distance, xp.inf)
+    own = distance.diagonal(0, -2, -1)
+    identified = (own <= xp.amin(distance, -1)) & (own < (xp.inf if limit is None else limit))
+    return xp.where(unknown, xp.nan, array_like(identified, own))

@@ -41,13 +41,18 @@ import difflib
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import torch
+import numpy as np
 
 from monai_landmarks.metrics import cobb_angles
+from monai_landmarks.spaces import NdarrayTensor, array_functions
 
 from . import geometry
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["UNITS", "Scope", "Term", "compile_expressions", "did_you_mean", "evaluate", "unit_text"]
 
@@ -66,8 +71,8 @@ _KINDS: dict[Kind, str] = {"point": "a landmark", "line": "a line, as line(a, b)
 class Scope(NamedTuple):
     """Variables of an expression: the points (..., N, D), and the values (...) of the measurements before it."""
 
-    points: torch.Tensor
-    values: dict[str, torch.Tensor]
+    points: np.ndarray | torch.Tensor
+    values: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -115,24 +120,25 @@ def compile_expressions(expressions: Mapping[str, str], landmarks: Sequence[str]
     return compiler.done
 
 
-def evaluate(terms: Mapping[str, Term], points: torch.Tensor) -> dict[str, torch.Tensor]:
+def evaluate(terms: Mapping[str, Term], points: NdarrayTensor) -> dict[str, NdarrayTensor]:
     """Return the values of compiled measurements.
 
     Args:
         terms: from :func:`compile_expressions`.
-        points: (..., N, D) of a floating type, NaN where missing.
+        points: (..., N, D) of a floating type, array or tensor, NaN where missing.
 
     Returns:
-        Values (...) of each measurement, by name.
+        Values (...) of each measurement, by name, of the type of the points.
 
     Example:
         >>> terms = compile_expressions({"half": "width / 2", "width": "distance(a, b)"}, ["a", "b"])
-        >>> evaluate(terms, torch.tensor([[0.0, 0.0], [3.0, 4.0]]))
-        {'width': tensor(5.), 'half': tensor(2.5000)}
+        >>> {name: float(value) for name, value in evaluate(terms, np.array([[0.0, 0.0], [3.0, 4.0]])).items()}
+        {'width': 5.0, 'half': 2.5}
     """
     scope = Scope(points, {})
-    for name, term in terms.items():
-        scope.values[name] = term(scope).expand(points.shape[:-2])
+    with np.errstate(divide="ignore", invalid="ignore"):  # inf and NaN are the results
+        for name, term in terms.items():
+            scope.values[name] = term(scope)
     return scope.values
 
 
@@ -161,27 +167,27 @@ class _Function:
         return ((*self.takes, *self.optional) + self.takes[-1:] * (count - most))[:count]
 
 
-def _minimum(*values: torch.Tensor) -> torch.Tensor:
-    return torch.stack(torch.broadcast_tensors(*values)).amin(dim=0)
+def _minimum(*values: NdarrayTensor) -> NdarrayTensor:
+    return reduce(array_functions(values[0]).minimum, values)
 
 
-def _maximum(*values: torch.Tensor) -> torch.Tensor:
-    return torch.stack(torch.broadcast_tensors(*values)).amax(dim=0)
+def _maximum(*values: NdarrayTensor) -> NdarrayTensor:
+    return reduce(array_functions(values[0]).maximum, values)
 
 
-def _landmark(scope: Scope, index: int) -> torch.Tensor:
+def _landmark(scope: Scope, index: int) -> Any:
     return scope.points[..., index, :]
 
 
-def _measurement(scope: Scope, name: str) -> torch.Tensor:
+def _measurement(scope: Scope, name: str) -> Any:
     return scope.values[name]
 
 
-def _constant(scope: Scope, value: float) -> torch.Tensor:
-    return scope.points.new_tensor(value)
+def _constant(scope: Scope, value: float) -> Any:
+    return array_functions(scope.points).full_like(scope.points[..., 0, 0], value)
 
 
-def _cobb(scope: Scope, number: int) -> torch.Tensor:
+def _cobb(scope: Scope, number: int) -> Any:
     return cobb_angles(scope.points)[..., number - 1]
 
 
@@ -194,7 +200,7 @@ _FUNCTIONS = {
     "angle": _Function(geometry.angle, ("point", "point", "point"), unit=_DEGREE),
     "angle_between": _Function(geometry.angle_between, ("line", "line"), unit=_DEGREE, optional=("line",)),
     "point_line_distance": _Function(geometry.point_line_distance, ("point", "line"), unit=_MM, optional=("line",)),
-    "abs": _Function(torch.abs, ("number",)),
+    "abs": _Function(abs, ("number",)),
     "min": _Function(_minimum, ("number", "number"), repeats=True),
     "max": _Function(_maximum, ("number", "number"), repeats=True),
 }

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Distances and angles between points, for batches, in 2-D and 3-D.
+"""Distances and angles between points, for batches, in 2-D and 3-D. Points are arrays, or tensors on any device.
 
 All values are positive unless a direction ``toward`` is given, which defines the positive side. This direction is
 defined by landmarks, too. A signed value therefore does not depend on the orientation of the patient in the image, on
@@ -20,9 +20,14 @@ The result is NaN if a coordinate is NaN, or if a direction is required and its 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
+import numpy as np
+
+from monai_landmarks.spaces import NdarrayTensor, array_functions, vector_lengths
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Line", "angle", "angle_between", "distance", "line", "midpoint", "point_line_distance"]
 
@@ -30,34 +35,34 @@ __all__ = ["Line", "angle", "angle_between", "distance", "line", "midpoint", "po
 class Line(NamedTuple):
     """A line through ``start`` along ``direction``, both (..., D)."""
 
-    start: torch.Tensor
-    direction: torch.Tensor
+    start: np.ndarray | torch.Tensor
+    direction: np.ndarray | torch.Tensor
 
 
-def line(start: torch.Tensor, end: torch.Tensor) -> Line:
+def line(start: NdarrayTensor, end: NdarrayTensor) -> Line:
     """Return the line from one point to another, with this direction."""
     return Line(start, end - start)
 
 
-def midpoint(*points: torch.Tensor) -> torch.Tensor:
+def midpoint(*points: NdarrayTensor) -> NdarrayTensor:
     """Return the mean of two or more points (..., D)."""
-    return torch.stack(torch.broadcast_tensors(*points)).mean(dim=0)
+    return sum(points[1:], points[0]) / len(points)
 
 
-def distance(a: torch.Tensor, b: torch.Tensor, toward: Line | None = None) -> torch.Tensor:
+def distance(a: NdarrayTensor, b: NdarrayTensor, toward: Line | None = None) -> NdarrayTensor:
     """Return the distance of two points (..., D), in their unit.
 
     With ``toward`` it is negative if the vector from a to b points against this direction.
 
     Example:
-        >>> a, b, c = torch.zeros(2), torch.tensor([3.0, 4.0]), torch.tensor([-1.0, 0.0])
-        >>> distance(a, b), distance(a, b, line(a, c))
-        (tensor(5.), tensor(-5.))
+        >>> a, b, c = np.zeros(2), np.array([3.0, 4.0]), np.array([-1.0, 0.0])
+        >>> float(distance(a, b)), float(distance(a, b, line(a, c)))
+        (5.0, -5.0)
     """
-    return _signed(torch.linalg.vector_norm(b - a, dim=-1), b - a, toward)
+    return _signed(vector_lengths(b - a), b - a, toward)
 
 
-def angle_between(first: Line, second: Line, toward: Line | None = None) -> torch.Tensor:
+def angle_between(first: Line, second: Line, toward: Line | None = None) -> np.ndarray | torch.Tensor:
     """Return the angle between the directions of two lines, in degrees from 0 to 180.
 
     With ``toward`` it is negative if the rotation from the first to the second direction points against ``toward``.
@@ -65,48 +70,50 @@ def angle_between(first: Line, second: Line, toward: Line | None = None) -> torc
     Roundoff*, section 12).
 
     Example:
-        >>> east, north = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
-        >>> origin = torch.zeros(2)
-        >>> angle_between(line(origin, east), line(origin, east + north), line(north, origin))
-        tensor(-45.)
+        >>> east, north = np.array([1.0, 0.0]), np.array([0.0, 1.0])
+        >>> origin = np.zeros(2)
+        >>> float(angle_between(line(origin, east), line(origin, east + north), line(north, origin)))
+        -45.0
     """
     u, v = _unit(first.direction), _unit(second.direction)
-    difference, total = torch.linalg.vector_norm(u - v, dim=-1), torch.linalg.vector_norm(u + v, dim=-1)
-    return _signed(torch.rad2deg(2 * torch.atan2(difference, total)), _across(v, u), toward)
+    xp = array_functions(u)
+    angles = xp.rad2deg(2 * xp.arctan2(vector_lengths(u - v), vector_lengths(u + v)))
+    return _signed(angles, _across(v, u), toward)
 
 
-def angle(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+def angle(a: NdarrayTensor, b: NdarrayTensor, c: NdarrayTensor) -> NdarrayTensor:
     """Return the angle at b between the directions to a and to c, in degrees from 0 to 180."""
     return angle_between(line(b, a), line(b, c))
 
 
-def point_line_distance(point: torch.Tensor, base: Line, toward: Line | None = None) -> torch.Tensor:
+def point_line_distance(point: NdarrayTensor, base: Line, toward: Line | None = None) -> NdarrayTensor:
     """Return the distance of a point from a line of infinite length.
 
     With ``toward`` it is negative if the vector from the line to the point points against this direction.
 
     Example:
-        >>> origin, east, north = torch.zeros(3), torch.tensor([1.0, 0, 0]), torch.tensor([0, 1.0, 0])
-        >>> point_line_distance(torch.tensor([7.0, -2.0, 0.0]), line(origin, east), line(origin, north))
-        tensor(-2.)
+        >>> origin, east, north = np.zeros(3), np.array([1.0, 0, 0]), np.array([0, 1.0, 0])
+        >>> float(point_line_distance(np.array([7.0, -2.0, 0.0]), line(origin, east), line(origin, north)))
+        -2.0
     """
     offset = _across(point - base.start, _unit(base.direction))
-    return _signed(torch.linalg.vector_norm(offset, dim=-1), offset, toward)
+    return _signed(vector_lengths(offset), offset, toward)
 
 
-def _unit(vector: torch.Tensor) -> torch.Tensor:
+def _unit(vector: NdarrayTensor) -> NdarrayTensor:
     """Return the vector scaled to length 1, or NaN if its length is 0."""
-    return vector / torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
+    with np.errstate(invalid="ignore"):
+        return vector / vector_lengths(vector)[..., None]
 
 
-def _across(vector: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
+def _across(vector: NdarrayTensor, unit: NdarrayTensor) -> NdarrayTensor:
     """Return the component of a vector that is perpendicular to a unit vector."""
-    return vector - (vector * unit).sum(dim=-1, keepdim=True) * unit
+    return vector - (vector * unit).sum(-1)[..., None] * unit
 
 
-def _signed(magnitude: torch.Tensor, way: torch.Tensor, toward: Line | None) -> torch.Tensor:
+def _signed(magnitude: NdarrayTensor, way: NdarrayTensor, toward: Line | None) -> NdarrayTensor:
     """Return the magnitude, negative if ``way`` points against ``toward``; positive if they are perpendicular."""
     if toward is None:
         return magnitude
-    side = (way * _unit(toward.direction)).sum(dim=-1)
-    return torch.where(side < 0, -magnitude, magnitude).masked_fill(side.isnan(), torch.nan)
+    xp, side = array_functions(way), (way * _unit(toward.direction)).sum(-1)
+    return xp.where(xp.isnan(side), xp.nan, xp.where(side < 0, -magnitude, magnitude))

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,10 +22,9 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from monai_landmarks.data import CoordinateSystem
-from monai_landmarks.spaces import world_points
+from monai_landmarks.spaces import NdarrayTensor, array_functions, array_like, is_tensor, world_points
 
 from .expression import UNITS, Term, compile_expressions, did_you_mean, evaluate, unit_text
 
@@ -70,10 +70,15 @@ class MeasurementClass:
     above: float | None = None
     below: float | None = None
 
-    def holds(self, values: torch.Tensor) -> torch.Tensor:
+    def holds(self, values: NdarrayTensor) -> NdarrayTensor:
         """Return which of the values are in the range; NaN is not."""
-        inside = ~values.isnan()
-        bounds = ((self.at_least, torch.ge), (self.at_most, torch.le), (self.above, torch.gt), (self.below, torch.lt))
+        inside = ~array_functions(values).isnan(values)
+        bounds = (
+            (self.at_least, operator.ge),
+            (self.at_most, operator.le),
+            (self.above, operator.gt),
+            (self.below, operator.lt),
+        )
         for bound, compare in bounds:
             if bound is not None:
                 inside = inside & compare(values, bound)
@@ -200,20 +205,19 @@ class LandmarkSchema:
         Raises:
             ValueError: if the shape is not (..., N, D).
         """
-        is_tensor = isinstance(points, torch.Tensor)
-        # a copy, because torch accepts neither read-only arrays nor negative strides
-        known = world_points(points) if is_tensor else torch.tensor(np.ascontiguousarray(points, dtype=np.float64))
+        known: Any = world_points(points) if is_tensor(points) else np.asarray(points, dtype=np.float64)
         if known.ndim < 2 or known.shape[-2:] != (len(self), self.spatial_dims):
             raise ValueError(
                 f"points have the shape {tuple(known.shape)}; {self.name} expects (..., {len(self)}, "
                 f"{self.spatial_dims})."
             )
-        known = known.to(torch.promote_types(known.dtype, torch.float32))
-        known = known.masked_fill(~known.isfinite(), torch.nan)
+        xp = array_functions(known)
+        known = array_like(known, known, xp.promote_types(known.dtype, xp.float32))
+        known = xp.where(xp.isfinite(known), known, xp.nan)
         if spacing is not None:
-            known = known * torch.as_tensor(spacing, dtype=known.dtype, device=known.device)
+            known = known * array_like(spacing, known)
         values = evaluate(self._terms, known)
-        return {m.name: values[m.name] if is_tensor else values[m.name].numpy() for m in self.measurements}
+        return {m.name: array_like(values[m.name], known) for m in self.measurements}
 
     def classify(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the class of each value.
@@ -229,8 +233,8 @@ class LandmarkSchema:
         for measurement in self.measurements:
             if measurement.classes and measurement.name in values:
                 value = values[measurement.name]
-                number = _class_numbers(torch.as_tensor(value), measurement.classes)
-                numbers[measurement.name] = number if isinstance(value, torch.Tensor) else number.numpy()
+                known = value if is_tensor(value) else np.asarray(value)
+                numbers[measurement.name] = _class_numbers(known, measurement.classes)
         return numbers
 
     @cached_property
@@ -280,8 +284,9 @@ def _require_valid_measurement(measurement: Measurement, term: Term) -> None:
     _require_distinct(f"{place}.classes", [c.name for c in measurement.classes])
 
 
-def _class_numbers(values: torch.Tensor, classes: Sequence[MeasurementClass]) -> torch.Tensor:
-    numbers = torch.zeros(values.shape, dtype=torch.long, device=values.device)
+def _class_numbers(values: NdarrayTensor, classes: Sequence[MeasurementClass]) -> NdarrayTensor:
+    xp = array_functions(values)
+    numbers = xp.zeros_like(values, dtype=xp.int64)
     for number, measurement_class in enumerate(classes, 1):
-        numbers = torch.where((numbers == 0) & measurement_class.holds(values), number, numbers)
+        numbers = xp.where((numbers == 0) & measurement_class.holds(values), number, numbers)
     return numbers

@@ -13,11 +13,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
+import numpy as np
+
+from monai_landmarks.spaces import to_array
 
 from .landmark_schema import LandmarkSchema
 
@@ -41,36 +44,37 @@ class MeasurementComparison:
 
     name: str
     unit: str
-    errors: torch.Tensor
+    errors: np.ndarray
     missed: int
     classes: tuple[str, ...]
-    confusion: torch.Tensor
+    confusion: np.ndarray
 
     @property
     def bias(self) -> float:
         """Mean error, positive if predictions are too large; NaN without images, as all statistics below."""
-        return float(self.errors.mean())
+        return _mean(self.errors)
 
     @property
     def mean_absolute_error(self) -> float:
         """Mean of the absolute errors."""
-        return float(self.errors.abs().mean())
+        return _mean(np.abs(self.errors))
 
     @property
     def std(self) -> float:
         """Standard deviation of the errors, divided by n."""
-        return float(((self.errors - self.errors.mean()) ** 2).mean().sqrt())
+        return math.sqrt(_mean((self.errors - self.bias) ** 2))
 
     @property
     def agreement(self) -> float:
         """Fraction of the images, in [0, 1], in which the predicted class is the true class."""
-        return float(self.confusion.diagonal().sum() / self.confusion.sum())
+        count = int(self.confusion.sum())
+        return int(self.confusion.trace()) / count if count else math.nan
 
     @property
     def mean_class_agreement(self) -> float:
         """Mean of the agreement over the classes that occur, in which a rare class has the same weight."""
-        counts = self.confusion.sum(dim=1)
-        return float((self.confusion.diagonal()[counts > 0] / counts[counts > 0]).mean())
+        counts = self.confusion.sum(axis=1)
+        return _mean(self.confusion.diagonal()[counts > 0] / counts[counts > 0])
 
     def row(self) -> dict[str, str | float]:
         """Return a row for a table; agreements are in percent, NaN if the measurement has no classes."""
@@ -136,7 +140,7 @@ def compare_measurements(
     Example:
         >>> from monai_landmarks.schema import load_landmark_schema
         >>> schema = load_landmark_schema("lumbar_5")
-        >>> true = torch.stack([torch.zeros(5), torch.zeros(5), -35 * torch.arange(5.0)], dim=1)
+        >>> true = np.stack([np.zeros(5), np.zeros(5), -35 * np.arange(5.0)], axis=1)
         >>> print(compare_measurements(schema, 1.1 * true, true))
         measurement        unit         n    missed       MAE      bias       std   agree %  by class
         lumbar_length        mm         1         0     14.00     14.00      0.00
@@ -150,21 +154,25 @@ def compare_measurements(
     numbers = [schema.classify(known) for known in values]
     comparisons = {}
     for measurement in schema.measurements:
-        pred, target = (torch.as_tensor(known[measurement.name]).flatten().double().cpu() for known in values)
-        both = ~pred.isnan() & ~target.isnan()
+        pred, target = (to_array(known[measurement.name]).ravel() for known in values)
+        both = ~np.isnan(pred) & ~np.isnan(target)
         count = len(measurement.classes)
-        confusion = torch.zeros(count, count + 1, dtype=torch.long)
+        confusion = np.zeros((count, count + 1), dtype=np.int64)
         if count:
-            of_pred, of_target = (torch.as_tensor(known[measurement.name]).flatten().cpu() for known in numbers)
+            of_pred, of_target = (to_array(known[measurement.name]).ravel().astype(np.int64) for known in numbers)
             # class 0 (no class) becomes the last column; its row is left out
             pairs = ((of_target - 1) % (count + 1)) * (count + 1) + (of_pred - 1) % (count + 1)
-            confusion = torch.bincount(pairs, minlength=(count + 1) ** 2).view(count + 1, count + 1)[:-1]
+            confusion = np.bincount(pairs, minlength=(count + 1) ** 2).reshape(count + 1, count + 1)[:-1]
         comparisons[measurement.name] = MeasurementComparison(
             measurement.name,
             measurement.unit,
             errors=(pred - target)[both],
-            missed=int((pred.isnan() & ~target.isnan()).sum()),
+            missed=int((np.isnan(pred) & ~np.isnan(target)).sum()),
             classes=tuple(known.name for known in measurement.classes),
             confusion=confusion,
         )
     return MeasurementReport(comparisons)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else math.nan

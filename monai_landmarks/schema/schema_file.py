@@ -37,17 +37,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from monai.utils import optional_import
-
 from monai_landmarks.data.files.json_values import load_json
 from monai_landmarks.data.files.safe_files import naming_file, read_text
+from monai_landmarks.lazy import lazy_import
 
 from .expression import did_you_mean
 from .landmark_schema import Landmark, LandmarkSchema, Measurement, MeasurementClass
 
 __all__ = ["json_schema_path", "load_landmark_schema", "parse_landmark_schema", "shipped_schemas"]
 
-yaml, _ = optional_import("yaml")
+yaml = lazy_import("yaml")
 
 _FOLDER = Path(__file__).parent
 _MOST_VALUES = 100_000
@@ -81,7 +80,7 @@ def load_landmark_schema(schema: str | os.PathLike) -> LandmarkSchema:
     Raises:
         ValueError: if there is no such schema, or if it is malformed. The message states the file, the place in it,
             what is wrong and what is expected.
-        OptionalImportError: for a YAML file, if PyYAML is not installed.
+        ImportError: for a YAML file, if PyYAML is not installed.
 
     Example:
         >>> schema = load_landmark_schema("cephalometric_19")

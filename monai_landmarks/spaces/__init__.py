@@ -12,7 +12,16 @@
 from __future__ import annotations
 
 from .affines import RAS_TO_LPS, affine_4x4, affine_of, affine_spacing, file_affine, picture_affine, plane_z, spacing_of
-from .arrays import plain_tensor, to_array
+from .arrays import (
+    NdarrayTensor,
+    array_functions,
+    array_like,
+    is_meta_tensor,
+    is_tensor,
+    plain_tensor,
+    to_array,
+    vector_lengths,
+)
 from .index_world import (
     covariances_to_index,
     covariances_to_world,
@@ -26,14 +35,19 @@ from .patch_affines import patch_affines
 from .points import points_as_rows, points_of_batch, points_of_image
 
 __all__ = [
+    "NdarrayTensor",
     "RAS_TO_LPS",
     "affine_4x4",
     "affine_of",
     "affine_spacing",
+    "array_functions",
+    "array_like",
     "covariances_to_index",
     "covariances_to_world",
     "file_affine",
     "has_affine",
+    "is_meta_tensor",
+    "is_tensor",
     "patch_affines",
     "picture_affine",
     "plain_tensor",
@@ -46,5 +60,6 @@ __all__ = [
     "points_to_world",
     "spacing_of",
     "to_array",
+    "vector_lengths",
     "world_points",
 ]

@@ -20,11 +20,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from monai.data import MetaTensor
-from monai.data.utils import affine_to_spacing, to_affine_nd
-from monai.utils import MetaKeys
 
-from .arrays import to_array
+from .arrays import is_meta_tensor, to_array
 
 __all__ = [
     "RAS_TO_LPS",
@@ -63,12 +60,15 @@ def affine_4x4(affine: Any) -> np.ndarray:
         matrix = matrix[0]
     if matrix.shape not in ((3, 3), (4, 4)):
         raise ValueError(f"affine has shape {matrix.shape}; expected (3, 3) or (4, 4).")
-    return np.asarray(to_affine_nd(3, matrix))
+    dims = len(matrix) - 1
+    result = np.eye(4)
+    result[:dims, :dims], result[:dims, 3] = matrix[:dims, :dims], matrix[:dims, dims]
+    return result
 
 
 def affine_of(data: Any) -> np.ndarray | None:
     """Return the 4x4 affine of a ``MetaTensor``, or None for data without an affine."""
-    return affine_4x4(data.affine) if isinstance(data, MetaTensor) else None
+    return affine_4x4(data.affine) if is_meta_tensor(data) else None
 
 
 def file_affine(image: Any) -> np.ndarray | None:
@@ -81,8 +81,10 @@ def file_affine(image: Any) -> np.ndarray | None:
         The affine. The identity for data without an affine. None if the image was transformed and does not store the
         affine of its file.
     """
-    if not isinstance(image, MetaTensor):
+    if not is_meta_tensor(image):
         return np.eye(4)
+    from monai.utils import MetaKeys
+
     affine = image.meta.get(MetaKeys.ORIGINAL_AFFINE)
     if affine is None and image.applied_operations:
         return None
@@ -103,8 +105,9 @@ def affine_spacing(affine: Any, spatial_dims: int) -> np.ndarray:
         >>> affine_spacing([[0, -0.5, 0, 7], [2, 0, 0, 8], [0, 0, 1, 9], [0, 0, 0, 1]], 2)
         array([2. , 0.5])
     """
+    axes = affine_4x4(affine)[:3, :spatial_dims]
     # the axes of a 2-D image, too, have three components in the world
-    return np.asarray(affine_to_spacing(affine_4x4(affine), 3, suppress_zeros=False))[:spatial_dims]
+    return np.sqrt((axes * axes).sum(axis=0))
 
 
 def spacing_of(image: Any, spatial_dims: int) -> np.ndarray:

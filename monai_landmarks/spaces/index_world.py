@@ -18,17 +18,17 @@ affine are index points of the image.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from monai.config import NdarrayOrTensor
-from monai.data import MetaTensor
-from monai.utils import convert_to_dst_type
 
 from .affines import affine_of
-from .arrays import plain_tensor, to_array
+from .arrays import NdarrayTensor, array_functions, array_like, is_meta_tensor, is_tensor, plain_tensor, to_array
 from .points import points_as_rows
+
+if TYPE_CHECKING:
+    import torch
+    from monai.config import NdarrayOrTensor
 
 __all__ = [
     "covariances_to_index",
@@ -40,10 +40,8 @@ __all__ = [
     "world_points",
 ]
 
-_T = TypeVar("_T", np.ndarray, torch.Tensor)
 
-
-def points_to_world(points: _T, affine: Any) -> _T:
+def points_to_world(points: NdarrayTensor, affine: Any) -> NdarrayTensor:
     r"""Apply an affine to points: :math:`A x + t`.
 
     Args:
@@ -65,7 +63,7 @@ def points_to_world(points: _T, affine: Any) -> _T:
     return known @ linear.swapaxes(-1, -2) + offset
 
 
-def points_to_index(points: _T, affine: Any) -> _T:
+def points_to_index(points: NdarrayTensor, affine: Any) -> NdarrayTensor:
     r"""Apply the inverse of an affine to points: :math:`A^{-1} (x - t)`.
 
     Args:
@@ -83,7 +81,7 @@ def points_to_index(points: _T, affine: Any) -> _T:
     return known @ inverse - offset @ inverse
 
 
-def covariances_to_world(covariances: _T, affine: Any) -> _T:
+def covariances_to_world(covariances: NdarrayTensor, affine: Any) -> NdarrayTensor:
     r"""Apply an affine to the covariances of index points: :math:`A \Sigma A^T`.
 
     Args:
@@ -104,7 +102,7 @@ def covariances_to_world(covariances: _T, affine: Any) -> _T:
     return linear @ known @ linear.swapaxes(-1, -2)
 
 
-def covariances_to_index(covariances: _T, affine: Any) -> _T:
+def covariances_to_index(covariances: NdarrayTensor, affine: Any) -> NdarrayTensor:
     r"""Apply the inverse of an affine to the covariances of world points: :math:`A^{-1} \Sigma A^{-T}`.
 
     Args:
@@ -124,7 +122,7 @@ def covariances_to_index(covariances: _T, affine: Any) -> _T:
 
 def has_affine(points: Any) -> bool:
     """Return whether points store their way to the world: a ``MetaTensor`` with an affine that is not the identity."""
-    return isinstance(points, MetaTensor) and not _is_identity(points.affine)
+    return is_meta_tensor(points) and not _is_identity(points.affine)
 
 
 def world_points(points: Any, image: Any = None) -> torch.Tensor:
@@ -139,11 +137,15 @@ def world_points(points: Any, image: Any = None) -> torch.Tensor:
         A plain tensor of the same shape on the same device; float64 where an affine was applied.
 
     Example:
+        >>> import torch
+        >>> from monai.data import MetaTensor
         >>> points = MetaTensor([[[1.0, 2.0]]], affine=torch.diag(torch.tensor([0.5, 2.0, 1.0, 1.0])))
         >>> world_points(points)
         tensor([[[0.5000, 4.0000]]], dtype=torch.float64)
     """
-    source = points if isinstance(points, MetaTensor) else image
+    import torch
+
+    source = points if is_meta_tensor(points) else image
     plain = plain_tensor(torch.as_tensor(points))
     return points_to_world(plain, source.affine) if has_affine(source) else plain
 
@@ -172,9 +174,14 @@ def points_as_index(
 
     def give_back(index: np.ndarray) -> NdarrayOrTensor:
         own = index if same else points_to_index(points_to_world(index, image_affine), points_affine)
-        floating = points.dtype.is_floating_point if isinstance(points, torch.Tensor) else points.dtype.kind == "f"
-        dtype: Any = points.dtype if floating else torch.float32 if isinstance(points, torch.Tensor) else np.float32
-        return convert_to_dst_type(own.reshape(points.shape), points, dtype=dtype)[0]
+        own = own.reshape(points.shape)
+        if not is_tensor(points):
+            return own.astype(points.dtype if points.dtype.kind == "f" else np.float32)
+        import torch
+        from monai.utils import convert_to_dst_type
+
+        dtype = points.dtype if points.is_floating_point() else torch.float32
+        return convert_to_dst_type(own, points, dtype=dtype)[0]
 
     return rows if same else points_to_index(points_to_world(rows, points_affine), image_affine), give_back
 
@@ -182,11 +189,8 @@ def points_as_index(
 def _in_double(values: Any, affine: Any) -> tuple[Any, Any, Any]:
     """Return values, matrix A and offset t as float64 of one type, with A and t in shapes that broadcast."""
     dims = values.shape[-1]
-    if isinstance(values, torch.Tensor):
-        known: Any = plain_tensor(values).double()
-        matrix: Any = torch.as_tensor(affine).to(known)
-    else:
-        known, matrix = to_array(values), to_array(affine)
+    known: Any = plain_tensor(values).double() if is_tensor(values) else to_array(values)
+    matrix: Any = array_like(affine, known) if is_tensor(values) else to_array(affine)
     if tuple(matrix.shape[-2:]) not in ((dims + 1, dims + 1), (4, 4)):
         expected = "(3, 3) or (4, 4)" if dims == 2 else "(4, 4)"
         raise ValueError(f"affine has shape {tuple(matrix.shape)}; expected {expected} for {dims}-D points.")
@@ -198,8 +202,10 @@ def _in_double(values: Any, affine: Any) -> tuple[Any, Any, Any]:
 
 
 def _inverse(linear: Any) -> Any:
-    return torch.linalg.inv(linear) if isinstance(linear, torch.Tensor) else np.linalg.inv(linear)
+    return array_functions(linear).linalg.inv(linear)
 
 
 def _is_identity(affine: torch.Tensor) -> bool:
+    import torch
+
     return torch.equal(affine, torch.eye(affine.shape[-1], dtype=affine.dtype, device=affine.device).expand_as(affine))

@@ -15,8 +15,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["patch_affines"]
 
@@ -46,10 +48,13 @@ def patch_affines(
         Affines (..., 4, 4), from the index of a patch to the world, float64, on the device of ``centers``.
 
     Example:
+        >>> import torch
         >>> affine = patch_affines(torch.tensor([10.0, 20.0]), (5, 9), 0.5, torch.eye(4))
         >>> affine[:2, 3].tolist()
         [9.0, 18.0]
     """
+    import torch
+
     dims = centers.shape[-1]
     image_affine = image_affine.to(centers.device, torch.float64)
     axes = image_affine[..., :dims, :dims]

@@ -16,19 +16,16 @@ as (B, 1, N, D). These functions take off that axis.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import torch
 
-from .arrays import to_array
+from .arrays import NdarrayTensor, to_array
 
 __all__ = ["points_as_rows", "points_of_batch", "points_of_image"]
 
-_T = TypeVar("_T", np.ndarray, torch.Tensor)
 
-
-def points_of_image(points: _T, what: str = "points", spatial_dims: int | None = None) -> _T:
+def points_of_image(points: NdarrayTensor, what: str = "points", spatial_dims: int | None = None) -> NdarrayTensor:
     """Return the points of one image as (N, D).
 
     Args:
@@ -45,7 +42,7 @@ def points_of_image(points: _T, what: str = "points", spatial_dims: int | None =
     return _without_axis(points, 0, what, spatial_dims)
 
 
-def points_of_batch(points: _T, what: str = "points", spatial_dims: int | None = None) -> _T:
+def points_of_batch(points: NdarrayTensor, what: str = "points", spatial_dims: int | None = None) -> NdarrayTensor:
     """Return the points of a batch of images as (B, N, D).
 
     Args:
@@ -79,7 +76,7 @@ def points_as_rows(points: Any, what: str = "points", spatial_dims: int | None =
     return points_of_image(np.array(to_array(points)), what, spatial_dims)
 
 
-def _without_axis(points: _T, axis: int, what: str, spatial_dims: int | None) -> _T:
+def _without_axis(points: NdarrayTensor, axis: int, what: str, spatial_dims: int | None) -> NdarrayTensor:
     """Take off MONAI's axis of length 1 at ``axis`` where it is there."""
     result: Any = points
     if points.ndim == axis + 3 and points.shape[axis] == 1:

@@ -33,7 +33,8 @@ from monai_landmarks.data.images.dicom_pixel_size import (
 )
 from monai_landmarks.data.images.image_files import has_spacing
 from monai_landmarks.data.images.nifti_world import read_nifti_world
-from monai_landmarks.data.images.picture_reader import AS_SHOWN, is_picture, picture_orientation
+from monai_landmarks.data.images.picture_reader import AS_SHOWN
+from monai_landmarks.data.images.pictures import is_picture, picture_orientation
 from monai_landmarks.spaces import affine_4x4, picture_affine, spacing_of
 
 __all__ = ["EnsureWorldAffine", "EnsureWorldAffineD", "EnsureWorldAffineDict", "EnsureWorldAffined"]

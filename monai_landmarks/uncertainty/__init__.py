@@ -12,10 +12,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from monai_landmarks.lazy import lazy_names
+
 from .conformal import ConformalRegions, conformal_quantile
 from .coverage import covered, gaussian_level, mahalanobis_distance
-from .ensemble import ensemble_covariance, ensemble_landmarks, sigma_covariance
-from .learned_sigma import load_sigma, sigma_path
+
+if TYPE_CHECKING:
+    from .ensemble import ensemble_covariance, ensemble_landmarks, sigma_covariance
+    from .learned_sigma import load_sigma, sigma_path
 
 __all__ = [
     "ConformalRegions",
@@ -29,3 +35,14 @@ __all__ = [
     "sigma_covariance",
     "sigma_path",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "ensemble_covariance": "ensemble",
+        "ensemble_landmarks": "ensemble",
+        "load_sigma": "learned_sigma",
+        "sigma_covariance": "ensemble",
+        "sigma_path": "learned_sigma",
+    },
+)

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from monai.utils import optional_import
+
+from monai_landmarks.lazy import lazy_import
 
 from .figure import Figure, image_panels
 from .landmark_view import LandmarkPlane, LandmarkView, draw_image
@@ -25,8 +26,8 @@ from .landmark_view import LandmarkPlane, LandmarkView, draw_image
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-colormaps, _ = optional_import("matplotlib", name="colormaps")
-withStroke, _ = optional_import("matplotlib.patheffects", name="withStroke")  # noqa: N816
+matplotlib = lazy_import("matplotlib")
+patheffects = lazy_import("matplotlib.patheffects")
 
 __all__ = ["draw_contact_sheet"]
 
@@ -62,7 +63,7 @@ def draw_contact_sheet(
     planes = max(len(view.planes) for view in views)
     columns = columns or min(len(views), 6 if planes == 1 else 2)
     rows = math.ceil(len(views) / columns)
-    colors = colormaps["gist_rainbow"](np.linspace(0, 1, max(2, len(names))))
+    colors = matplotlib.colormaps["gist_rainbow"](np.linspace(0, 1, max(2, len(names))))
     panel = (width - 0.2) / (columns * planes)
     # a single tall image does not make the whole sheet tall
     heights = [plane.height / plane.width for view in views for plane in view.planes]
@@ -96,6 +97,6 @@ def _draw(axes: Axes, plane: LandmarkPlane, colors: np.ndarray, panel: float) ->
             if len(plane.pred) <= _NUMBERED:
                 axes.annotate(
                     str(i + 1), point, xytext=(0.8 * size, 0), textcoords="offset points", fontsize=5, color="w",
-                    va="center", alpha=alpha, path_effects=[withStroke(linewidth=1.0, foreground="0.1")],
+                    va="center", alpha=alpha, path_effects=[patheffects.withStroke(linewidth=1.0, foreground="0.1")],
                     annotation_clip=True,
                 )  # fmt: skip

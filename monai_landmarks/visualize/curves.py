@@ -15,14 +15,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from monai.utils import optional_import
 from numpy.typing import ArrayLike
 
+from monai_landmarks.lazy import lazy_import
 from monai_landmarks.spaces import to_array
 
 from .figure import COLORS, Figure, label_log_axis, quiet_axes
 
-withStroke, _ = optional_import("matplotlib.patheffects", name="withStroke")  # noqa: N816
+patheffects = lazy_import("matplotlib.patheffects")
 
 __all__ = ["draw_error_boxplot", "draw_sdr_curve", "draw_training_curve"]
 
@@ -122,7 +122,7 @@ def draw_sdr_curve(
                 labeled.append((r, rate))
                 axes.annotate(
                     f"{rate:.1f} %", (r, rate), xytext=(-5, 3), textcoords="offset points", fontsize=7, color=_LINES[0],
-                    ha="right", path_effects=[withStroke(linewidth=3.0, foreground="w")],
+                    ha="right", path_effects=[patheffects.withStroke(linewidth=3.0, foreground="w")],
                 )  # fmt: skip
     axes.set_xlim(0, radius)
     axes.set_ylim(0, 102)

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from monai.utils import optional_import
+
+from monai_landmarks.lazy import optional_base
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as _Figure
     from matplotlib.ticker import LogFormatter
 else:
-    _Figure, _ = optional_import("matplotlib.figure", name="Figure", as_type="base")
-    LogFormatter, _ = optional_import("matplotlib.ticker", name="LogFormatter", as_type="base")
+    _Figure = optional_base("matplotlib.figure", "Figure")
+    LogFormatter = optional_base("matplotlib.ticker", "LogFormatter")
 
 __all__ = ["COLORS", "Figure", "image_panels", "label_log_axis", "quiet_axes"]
 

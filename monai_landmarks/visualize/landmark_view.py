@@ -18,18 +18,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from monai.utils import optional_import
 from numpy.typing import ArrayLike
 
-from monai_landmarks.spaces import affine_of, affine_spacing, points_as_rows, to_array
+from monai_landmarks.lazy import lazy_import
+from monai_landmarks.spaces import affine_4x4, affine_of, affine_spacing, points_as_rows, to_array
 
 from .figure import COLORS, Figure, image_panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Ellipse, _ = optional_import("matplotlib.patches", name="Ellipse")
-withStroke, _ = optional_import("matplotlib.patheffects", name="withStroke")  # noqa: N816
+patches = lazy_import("matplotlib.patches")
+patheffects = lazy_import("matplotlib.patheffects")
 
 __all__ = ["LandmarkPlane", "LandmarkView", "draw_image", "draw_landmarks", "draw_views", "landmark_view"]
 
@@ -96,6 +96,7 @@ def landmark_view(
     spacing: float | Sequence[float] | None = None,
     max_size: int | None = None,
     window: tuple[Sequence[int], Sequence[int]] | None = None,
+    affine: ArrayLike | None = None,
 ) -> LandmarkView:
     """Extract the parts of an image that a figure of its landmarks needs.
 
@@ -109,11 +110,11 @@ def landmark_view(
         title: title of the image.
         center: for a volume, where its three planes cross: a point, or the index of a landmark. By default, the mean of the
             true points, or of the predicted points if there are no true ones. Points fade with their distance from a plane.
-        spacing: voxel size along each axis. By default, it is taken from the affine of a :class:`~monai.data.MetaTensor`, and
-            is 1 for other images.
+        spacing: voxel size along each axis. By default, it is taken from the affine.
         max_size: largest number of pixels on a side of a plane, approximately. Larger planes are averaged over blocks of
             pixels, which keeps the view small.
         window: the part of the image to show: its first index along each axis, and the index after its last one.
+        affine: affine of an image that is no ``MetaTensor``, from index to RAS mm. Default: the identity.
 
     Returns:
         The view, for :func:`draw_views` or :func:`draw_contact_sheet`.
@@ -124,7 +125,7 @@ def landmark_view(
     pred = points_as_rows(points)
     true = None if truth is None else points_as_rows(truth)
     dims = pred.shape[-1]
-    known = affine_of(image)
+    known = affine_of(image) if affine is None else affine_4x4(affine)
     affine = np.eye(4) if known is None else known
     pixels = to_array(image)
     if pixels.ndim == dims + 1:
@@ -166,7 +167,7 @@ def draw_landmarks(
         truth: see :func:`landmark_view`.
         width: width of the figure in inches. By default 4 for an image and 9 for the three planes of a volume.
         options: further arguments of :func:`landmark_view`: ``names``, ``covariances``, ``title``, ``center``, ``spacing``,
-            ``max_size`` and ``window``.
+            ``max_size``, ``window`` and ``affine``.
 
     Returns:
         A matplotlib figure. ``figure.savefig(path)`` writes it.
@@ -304,7 +305,7 @@ def _draw_plane(axes: Axes, plane: LandmarkPlane, names: Sequence[str] | None, p
                 diameters = 4 * np.sqrt(np.maximum(values, 0))  # two standard deviations to either side
                 angle = math.degrees(math.atan2(vectors[1, 1], vectors[0, 1]))
                 axes.add_patch(
-                    Ellipse(
+                    patches.Ellipse(
                         p,
                         diameters[1],
                         diameters[0],
@@ -323,7 +324,7 @@ def _draw_plane(axes: Axes, plane: LandmarkPlane, names: Sequence[str] | None, p
             axes.annotate(
                 name, p, xytext=(1.5 * size, 0), textcoords="offset points", fontsize=5.5, color="w", va="center", zorder=5,
                 parse_math=False,
-                path_effects=[withStroke(linewidth=1.2, foreground="0.15")], annotation_clip=True,
+                path_effects=[patheffects.withStroke(linewidth=1.2, foreground="0.15")], annotation_clip=True,
             )  # fmt: skip
 
 

@@ -17,14 +17,14 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from monai.utils import optional_import
 from numpy.typing import ArrayLike
 
+from monai_landmarks.lazy import lazy_import
 from monai_landmarks.spaces import to_array
 
 from .figure import Figure, label_log_axis, quiet_axes
 
-colormaps, _ = optional_import("matplotlib", name="colormaps")
+matplotlib = lazy_import("matplotlib")
 
 __all__ = ["draw_precision"]
 
@@ -63,7 +63,7 @@ def draw_precision(
     figure = Figure(figsize=(7.6, 0.6 + 1.9 * len(panels)), dpi=150, layout="constrained")
     all_axes = np.atleast_1d(figure.subplots(len(panels), 1, sharex=True))
     order = np.argsort(sigma[-1], kind="stable")
-    colors = colormaps["viridis"](np.linspace(0.0, 0.92, count))
+    colors = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.92, count))
     ends = _ends(stopped, count)
     for axes, (kind, label, values) in zip(all_axes, panels):
         quiet_axes(axes)

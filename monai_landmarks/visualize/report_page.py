@@ -21,11 +21,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from monai.utils import optional_import
+from monai_landmarks.lazy import lazy_import
 
 from .figure import Figure
 
-rc_context, _ = optional_import("matplotlib", name="rc_context")
+matplotlib = lazy_import("matplotlib")
 
 __all__ = ["ReportPage"]
 
@@ -219,7 +219,7 @@ def _cell(value: Any, digits: int) -> str:
 def _picture(figure: Figure, alt: str, caption: str, format: str, kind: str) -> str:
     buffer = io.BytesIO()
     # the same figure always gives the same file: without the time and without random ids
-    with rc_context({"svg.hashsalt": "monai_landmarks", "svg.fonttype": "path"}):
+    with matplotlib.rc_context({"svg.hashsalt": "monai_landmarks", "svg.fonttype": "path"}):
         figure.savefig(buffer, format=format, metadata={"Date": None} if format == "svg" else None)
     mime = {"svg": "image/svg+xml", "png": "image/png"}[format]
     width, height = (round(96 * inches) for inches in figure.get_size_inches())

@@ -320,7 +320,7 @@ def test_doctors_agree_more_often_than_chance(doctors):
     senior, junior = doctors
     report = compare_measurements(schema_of("cephalometric_19"), junior, senior)
     for comparison in report.comparisons.values():
-        counts = comparison.confusion.double()
+        counts = comparison.confusion
         share = counts / counts.sum()
         by_chance = float(share.sum(1) @ share.sum(0)[:-1])
         assert comparison.missed == 0 and len(comparison.errors) == 300

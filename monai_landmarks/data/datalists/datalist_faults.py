@@ -21,14 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.utils import optional_import
 
 from monai_landmarks.data.files.safe_files import naming_file, read_text
 from monai_landmarks.data.images.image_files import has_spacing, read_geometry
 from monai_landmarks.data.landmarks.landmark_set import LandmarkSet
 from monai_landmarks.data.landmarks.row_faults import read_past_faults
-
-tqdm, has_tqdm = optional_import("tqdm", name="tqdm")
 
 __all__ = [
     "DatalistError",
@@ -94,6 +91,8 @@ def check_datalist(
     Returns:
         one sentence per fault; empty if the datalist is valid.
     """
+    from tqdm import tqdm
+
     if not isinstance(datalist, Mapping):
         base_dir = Path(datalist).parent if base_dir is None else base_dir
         with naming_file(datalist):
@@ -112,8 +111,7 @@ def check_datalist(
     if not entries:
         faults.append("no image in any section; expected lists such as 'training' and 'validation'.")
     seen: dict[str, str] = {}
-    bar = tqdm(entries, desc="checking images", leave=False, disable=len(entries) < 50) if has_tqdm else entries
-    for section, i, item in bar:
+    for section, i, item in tqdm(entries, desc="checking images", leave=False, disable=len(entries) < 50):
         where = f"{section}[{i}]"
         if not isinstance(item, Mapping) or not isinstance(item.get("image"), str):
             faults.append(f"{where}: no 'image'; expected the path of an image.")

@@ -20,9 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-from monai.utils import optional_import
 
 from monai_landmarks.data.images.image_files import has_spacing, image_suffix, read_image
 from monai_landmarks.data.images.image_notes import image_notes, join_notes
@@ -35,8 +33,6 @@ from .datalist_faults import first_line, index_points, name_faults, point_faults
 from .pairing import LandmarkCase, Pairing, pair_landmarks
 
 _MOST_CHANNELS = 4  # of ToGrayd, with which the bundles read
-
-tqdm, has_tqdm = optional_import("tqdm", name="tqdm")
 
 __all__ = ["CheckedImage", "DataCheck", "check_data"]
 
@@ -165,12 +161,13 @@ def check_data(
     Raises:
         ValueError: if there is no image or no landmark file.
     """
+    from tqdm import tqdm
+
     pairing = pair_landmarks(images, landmarks, coordinate_system)
     both = None if spacing is None else [float(step) for step in np.broadcast_to(np.asarray(spacing), (2,))]
     rows = {part.source: LandmarkRows(part.source) for case in pairing.cases for part in (case, *case.parts)}
-    cases = tqdm(pairing.cases, desc="reading images", leave=False, disable=None) if has_tqdm else pairing.cases
     checked, notes, geometry, seen = [], [], [], {}
-    for case in cases:
+    for case in tqdm(pairing.cases, desc="reading images", leave=False, disable=None):
         image, note = _check_image(case, both, rows)
         checked.append(image)
         notes += note
@@ -211,6 +208,8 @@ def _check_image(
     if not unknown:
         result.spacing = tuple(affine_spacing(affine, len(result.shape)).tolist())
     if has_spacing(case.image):
+        import nibabel as nib
+
         result.orientation = "".join(nib.orientations.aff2axcodes(affine)[: len(result.shape)])
     if result.channels > _MOST_CHANNELS:
         result.faults.append(

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from monai.utils import optional_import
+
+from monai_landmarks.lazy import is_installed, lazy_import
 
 __all__ = [
     "SOP_CLASS",
@@ -38,7 +39,7 @@ __all__ = [
     "require_readable_size",
 ]
 
-itk, has_itk = optional_import("itk")
+itk, has_itk = lazy_import("itk"), is_installed("itk")
 
 SOP_CLASS = "0008|0016"
 _PIXEL_SPACING = "0028|0030"

@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from monai.utils import optional_import
 
 from monai_landmarks.data.files.safe_files import printable
+from monai_landmarks.lazy import is_installed, lazy_import
 
 from .image_files import image_suffix
 
 __all__ = ["DicomImage", "find_dicom_images", "is_dicom"]
 
-itk, has_itk = optional_import("itk")
+itk, has_itk = lazy_import("itk"), is_installed("itk")
 
 _POSITION = "0020|0032"  # Image Position (Patient)
 _SERIES_DATE = "0008|0021"

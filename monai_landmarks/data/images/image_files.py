@@ -17,18 +17,19 @@ import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nibabel as nib
 import numpy as np
-from monai.transforms import LoadImage
 
 from monai_landmarks.data.files.safe_files import special_file_fault
 from monai_landmarks.spaces import affine_4x4, picture_affine
 
 from .dicom_pixel_size import pixel_scale, read_itk_spacing, read_pixel_size
 from .nifti_world import read_nifti_world
-from .picture_reader import PICTURE_SUFFIXES, ImageFileReader, is_picture, picture_orientation
+from .pictures import PICTURE_SUFFIXES, is_left_to_itk, is_picture, picture_orientation, read_picture
+
+if TYPE_CHECKING:
+    from monai.transforms import LoadImage
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -76,7 +77,7 @@ def has_spacing(path: str | os.PathLike) -> bool:
 def read_image(
     path: str | os.PathLike, spacing: float | Sequence[float] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read an image with :class:`~monai_landmarks.data.ImageFileReader`, and its affine.
+    """Read an image as :class:`~monai_landmarks.data.ImageFileReader` does, and its affine.
 
     Args:
         path: image file.
@@ -89,6 +90,8 @@ def read_image(
         :func:`~monai_landmarks.data.images.nifti_world.nifti_world`.
     """
     _require_file(path)
+    if is_picture(path) and not is_left_to_itk(path):
+        return read_picture(path), picture_affine(spacing)  # without MONAI, which takes seconds to import
     image = _loader()(os.fspath(path))
     if is_picture(path):
         return np.asarray(image), picture_affine(spacing)
@@ -117,6 +120,8 @@ def read_header(path: str | os.PathLike, spacing: Sequence[float] | None = None)
     try:
         _require_file(path)
         if _is_nifti(path):
+            import nibabel as nib
+
             image: Any = nib.load(path)
             if len(image.shape) == 3:
                 return tuple(image.shape), read_nifti_world(path).affine.copy()
@@ -178,6 +183,10 @@ def _require_file(path: str | os.PathLike) -> None:
 @cache
 def _loader() -> LoadImage:
     # cached, because each LoadImage sets up all of MONAI's readers
+    from monai.transforms import LoadImage
+
+    from .picture_reader import ImageFileReader
+
     return LoadImage(reader=ImageFileReader(), image_only=True, ensure_channel_first=True)
 
 

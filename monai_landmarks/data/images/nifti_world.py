@@ -26,7 +26,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import nibabel as nib
 import numpy as np
 
 from monai_landmarks.spaces import picture_affine
@@ -75,6 +74,8 @@ def read_nifti_world(path: str | os.PathLike) -> NiftiWorld:
 
 @lru_cache(maxsize=4096)
 def _read(path: str, _mtime: int, _size: int) -> NiftiWorld:
+    import nibabel as nib
+
     image: Any = nib.load(path)
     return nifti_world(image.header)
 

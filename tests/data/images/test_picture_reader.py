@@ -37,7 +37,7 @@ from monai_landmarks.data import (
 )
 from monai_landmarks.data.datasets.aasce.landmarks_csv import image_size
 from monai_landmarks.data.images.image_files import read_header
-from monai_landmarks.data.images.picture_reader import picture_orientation, picture_size, shown_to_stored
+from monai_landmarks.data.images.pictures import picture_orientation, picture_size, shown_to_stored
 from monai_landmarks.evaluation.landmark_sources import read_annotations
 from monai_landmarks.label.pictures import from_viewer, to_viewer
 from monai_landmarks.transforms import EnsureWorldAffined, LoadLandmarksd, ToGrayd
@@ -210,6 +210,21 @@ def test_what_check_passes_is_read_by_the_bundles(tmp_path, name, channels):
     expected = np.asarray(Image.open(path).convert("RGB").convert("L"), dtype=float)
     expected = expected / 255 if name == "one.png" else expected
     assert np.abs(image[0].numpy().T - expected).max() <= 0.51
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"])
+def test_a_picture_read_without_monai_is_that_of_the_reader(tmp_path, mode):
+    """``read_image`` does not import MONAI for pictures."""
+    pixels = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    if mode == "I;16":
+        picture = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
+    else:
+        picture = Image.fromarray(pixels).convert(mode)
+    path = tmp_path / ("a.tif" if mode in ("CMYK", "F") else "a.png")
+    picture.save(path)
+    found, expected = read_image(path)[0], load()({"image": path})["image"].numpy()
+    assert found.dtype == expected.dtype and found.flags.c_contiguous
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_too_many_channels_are_a_fault(tmp_path):

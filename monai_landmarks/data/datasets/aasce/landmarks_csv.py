@@ -26,7 +26,7 @@ import numpy as np
 
 from monai_landmarks.data.files.csv_rows import TableRows, is_number, parse_number
 from monai_landmarks.data.files.safe_files import naming_file, read_text
-from monai_landmarks.data.images.picture_reader import picture_size
+from monai_landmarks.data.images.pictures import picture_size
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
 __all__ = [

@@ -19,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from filelock import FileLock
 from PIL import Image
@@ -250,6 +249,8 @@ def write_spine_phantom(
         volume, affine, found = spine_phantom(np.random.default_rng([seed, index]), size, spacing, oblique, crop)
         stem = f"spine_{index:04d}"
         with atomic_write(root / f"images/{stem}.nii.gz") as path:
+            import nibabel as nib
+
             image = nib.Nifti1Image(volume, affine)
             image.header.set_xyzt_units("mm")
             nib.save(image, path)

@@ -30,7 +30,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
 from monai_landmarks.data.files.json_values import load_json, read_coordinates, short
@@ -120,6 +119,8 @@ def write_verse(path: Path, landmark_set: LandmarkSet, image: str | os.PathLike 
     if landmark_set.spatial_dims != 3:
         raise ValueError("the points are 2-D; expected 3-D points of a volume.")
     image = ensure_image(image, "VerSe's files state the directions of the image")
+    import nibabel as nib
+
     entries: list[dict[str, Any]] = [{"direction": list(nib.aff2axcodes(read_header(image)[1]))}]
     for name, point, missing in zip(landmark_set.names, landmark_set.points.tolist(), landmark_set.missing):
         if not missing:
@@ -146,6 +147,8 @@ def _to_array_order(
     points: np.ndarray, direction: tuple[str, ...], shape: tuple[int, ...], affine: np.ndarray
 ) -> np.ndarray:
     """Convert points along ``direction`` to the axes of the array, mirrored if an axis has the opposite direction."""
+    import nibabel as nib
+
     turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt(direction), nib.io_orientation(affine))
     result = np.empty_like(points)
     for axis, (target, sign) in enumerate(turn.astype(int)):

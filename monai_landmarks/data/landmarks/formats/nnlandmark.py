@@ -31,7 +31,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
 from monai_landmarks.data.files.json_values import load_json, read_position, short
@@ -102,6 +101,8 @@ def write_label_cubes(path: Path, landmark_set: LandmarkSet, image: str | os.Pat
     volume = np.zeros(shape, np.uint8 if max(table.values(), default=0) < 256 else np.uint16)
     for name, center in _centers_in(landmark_set, shape):
         volume[tuple(slice(max(i - 1, 0), i + 2) for i in center)] = table[name]
+    import nibabel as nib
+
     nib.save(nib.Nifti1Image(volume, affine), path)
     if new:
         with atomic_write(own) as temporary:
@@ -159,6 +160,8 @@ def write_voxel_table(path: Path, sets: Mapping[str, LandmarkSet]) -> None:
 def _read_volume(path: Path) -> np.ndarray:
     size = path.stat().st_size
     try:
+        import nibabel as nib
+
         image: Any = nib.load(path)
         needed = math.prod(image.shape) * image.get_data_dtype().itemsize
         # a damaged header must not cause a huge allocation
