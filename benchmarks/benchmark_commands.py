@@ -28,7 +28,7 @@ import fire
 import numpy as np
 from PIL import Image
 
-from monai_landmarks.data import LandmarkSet, write_landmark_table
+from monai_landmarks.data import CoordinateSystem, LandmarkSet, write_landmark_table
 
 SIZE = (645, 800)
 LANDMARKS = 19
@@ -37,7 +37,7 @@ LANDMARKS = 19
 def draw(folder: Path, images: int) -> None:
     """Write pictures with noise, a table of random landmarks, and predictions with an error of about 2 mm."""
     rng = np.random.default_rng(0)
-    names = [f"landmark_{i + 1}" for i in range(LANDMARKS)]
+    names = tuple(f"landmark_{i + 1}" for i in range(LANDMARKS))
     shape = rng.uniform(50, 600, (LANDMARKS, 2))
     truth, predicted = {}, {}
     (folder / "images").mkdir()
@@ -46,8 +46,8 @@ def draw(folder: Path, images: int) -> None:
         pixels = rng.integers(0, 255, SIZE[::-1], dtype=np.uint8)
         Image.fromarray(pixels).save(folder / "images" / name, compress_level=1)
         points = shape + rng.normal(0, 10, shape.shape)
-        truth[name] = LandmarkSet(names, points, "index")
-        predicted[name] = LandmarkSet(names, points + rng.normal(0, 5, shape.shape), "index")
+        truth[name] = LandmarkSet(names, points, CoordinateSystem.INDEX)
+        predicted[name] = LandmarkSet(names, points + rng.normal(0, 5, shape.shape), CoordinateSystem.INDEX)
     write_landmark_table(folder / "landmarks.csv", truth)
     write_landmark_table(folder / "predictions.csv", predicted)
 

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from one_pixel import save_one_pixel
 from PIL import Image
 
 _DATA_VARIABLE = "MONAI_LANDMARKS_TEST_DATA"
@@ -48,12 +49,21 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 @pytest.fixture
 def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are composed, but saved as one pixel: painting takes most of the time of a small training."""
+    """Figures are composed, but saved as one pixel."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", save_one_pixel)
 
-    def save(_figure: Any, path: Any, **_options: Any) -> None:
-        Image.new("L", (1, 1)).save(path, format="png")
 
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", save)
+def _write_picture(path: Path, width: int, height: int, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.arange(width * height, dtype=np.uint32).reshape(height, width).astype(np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+@pytest.fixture(scope="session")
+def write_picture() -> Callable[..., Path]:
+    """Writes a gray picture of any format, for example ``write_picture(path, width, height, dpi=(72, 72))``."""
+    return _write_picture
 
 
 def _write_dicom(

@@ -26,6 +26,9 @@ nbclient = pytest.importorskip("nbclient", reason="notebooks are run by jupytext
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.py"))
 
+# trainings from which a lesson concludes nothing are shorter here: old and new text
+SHORTER = {"04_target_precision": ('error["fixed"] = ', 'epochs = 4\nerror["fixed"] = ')}
+
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_runs(path, tmp_path, monkeypatch):
@@ -36,7 +39,12 @@ def test_notebook_runs(path, tmp_path, monkeypatch):
     monkeypatch.setattr("jupyter_client.provisioning.local_provisioner.launch_kernel", launch_kernel)
     # the setup cell asks `python` whether the package is there: it must be the one that runs this test
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
-    notebook = jupytext.read(path)
+    text = path.read_text()
+    if path.stem in SHORTER:
+        old, new = SHORTER[path.stem]
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    notebook = jupytext.reads(text, "py:percent")
     client = nbclient.NotebookClient(
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     )

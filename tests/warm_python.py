@@ -16,6 +16,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -87,6 +89,13 @@ class WarmPython:
         return text
 
 
+def free_port() -> int:
+    """Return a port of this machine that is free now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def _main(arguments: list[str], folder: str, output: str, variables: dict[str, str], start: Any) -> None:
     os.setsid()
     start.send(None)
@@ -106,7 +115,17 @@ def _main(arguments: list[str], folder: str, output: str, variables: dict[str, s
         _run(command[1:])
 
     os.execv = stay_warm
-    _run(arguments)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell ignores for programs in the background
+    try:
+        _run(arguments)
+    except (Exception, KeyboardInterrupt) as error:
+        _end(error)
+
+
+def _end(error: BaseException) -> None:
+    """End as Python does after an error: the hook may choose another exit code."""
+    sys.excepthook(type(error), error, error.__traceback__)
+    sys.exit(1)
 
 
 def _run(arguments: Sequence[str]) -> None:

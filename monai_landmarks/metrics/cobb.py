@@ -13,6 +13,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from monai_landmarks.spaces import NdarrayTensor, array_functions, array_like, is_tensor, plain_tensor
@@ -60,7 +62,8 @@ def cobb_angles(points: NdarrayTensor, height: float | NdarrayTensor | None = No
         >>> cobb_angles(np.stack([x, y], axis=-1).reshape(20, 2)).round()
         array([90., 45., 45.])
     """
-    points = plain_tensor(points) if is_tensor(points) else points
+    if is_tensor(points):
+        points = plain_tensor(points)  # type: ignore[assignment]
     if points.ndim < 2 or points.shape[-1] != 2 or points.shape[-2] % 4 or points.shape[-2] < 8:
         raise ValueError(
             f"points must have shape (..., 4 V, 2), four corners of each of V vertebrae, got {tuple(points.shape)}."
@@ -122,17 +125,17 @@ def _angles_between(vectors: NdarrayTensor) -> NdarrayTensor:
     return array_functions(vectors).arctan2(abs(cross), dot)  # unlike the arc cosine, accurate for small angles
 
 
-def _take(values: NdarrayTensor, at: NdarrayTensor) -> NdarrayTensor:
+def _take(values: Any, at: Any) -> Any:
     """Return the values (..., K) at indices (...)."""
     return _take_along(values, at[..., None], -1)[..., 0]
 
 
-def _row(matrix: NdarrayTensor, at: NdarrayTensor) -> NdarrayTensor:
+def _row(matrix: Any, at: Any) -> Any:
     """Return the rows of matrices (..., V, V) at indices (...)."""
     return _take_along(matrix, at[..., None, None], -2)[..., 0, :]
 
 
-def _take_along(values: NdarrayTensor, at: NdarrayTensor, axis: int) -> NdarrayTensor:
+def _take_along(values: Any, at: Any, axis: int) -> Any:
     return values.take_along_dim(at, axis) if is_tensor(values) else np.take_along_axis(values, at, axis)
 
 
@@ -146,7 +149,7 @@ def _is_above(y: NdarrayTensor, rows: NdarrayTensor, height: float | NdarrayTens
     return downward * y < downward * (xp.amax(rows, -1) + xp.amin(rows, -1)) / 2
 
 
-def _on_both_sides(line: NdarrayTensor) -> NdarrayTensor:
+def _on_both_sides(line: Any) -> Any:
     """Return whether points (..., M, 2) lie on both sides of the straight line from the first to the last."""
     chord, offset = line[..., :1, :] - line[..., -1:, :], line - line[..., -1:, :]
     side = offset[..., 1] * chord[..., 0] - offset[..., 0] * chord[..., 1]

@@ -19,6 +19,7 @@ The result has the type of the input, and a tensor stays on its device. All stat
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -171,7 +172,7 @@ def image_specific_error(errors: NdarrayTensor) -> NdarrayTensor:
     return known_mean(errors, -1)
 
 
-def _known(values: NdarrayTensor) -> NdarrayTensor:
+def _known(values: Any) -> Any:
     return values[~array_functions(values).isnan(values)]
 
 

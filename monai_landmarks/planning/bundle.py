@@ -26,6 +26,7 @@ from monai_landmarks.schema import LandmarkSchema
 
 from .augmentation import flip_config, warp_config
 from .bundle_readme import data_license, readme
+from .close_look import close_look_config
 from .data_summary import DataSummary
 from .intensity import normalization_config
 from .methods import METHODS
@@ -117,12 +118,16 @@ def write_bundle(output_dir: str | os.PathLike, plan: Plan, datalist: str | os.P
         evaluate = json.loads((template / "configs" / "evaluate.json").read_text(encoding="utf-8"))
         metadata = json.loads((template / "configs" / "metadata.json").read_text(encoding="utf-8"))
         evaluate["section"] = "testing" if plan.summary.counts[2] else "validation"
-        for name, config in {
+        configs = {
             "train": train_config(plan, datalist),
             "inference": inference_config(plan),
             "evaluate": evaluate,
             "metadata": fill_metadata(metadata, plan, folder.name),
-        }.items():
+        }
+        if METHODS[plan.method].close_look:
+            close_look = json.loads((template / "configs" / "close_look.json").read_text(encoding="utf-8"))
+            configs["close_look"] = close_look_config(close_look, plan.choices, plan.summary)
+        for name, config in configs.items():
             text = json.dumps(config, indent=4, ensure_ascii=False)
             (written / "configs" / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
         (written / "docs" / "README.md").write_text(readme(plan, folder, datalist), encoding="utf-8")

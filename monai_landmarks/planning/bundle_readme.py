@@ -55,6 +55,7 @@ def readme(plan: Plan, folder: Path, datalist: Path) -> str:
         name=folder.name,
         title=method.title,
         final_config=method.final_config,
+        close_look=_CLOSE_LOOK if method.close_look else "",
         bundle=method.bundle,
         folder=folder,
         datalist=datalist,
@@ -108,6 +109,9 @@ _WHOLE = """The network works on whole volumes. A volume that is larger than the
 
 _PATCHES = """The network is trained on patches, most of which contain a landmark. Inference slides windows over the volume, so volumes of any size have the same voxel size. Volumes are predicted one at a time."""
 
+_CLOSE_LOOK = """- **A second, close look**: put `'$B/configs/close_look.json'` after `train.json` or `inference.json` in any of the commands. `training` then trains the coarse network, into `models/coarse/`, and after it a fine network that corrects each point in a patch of the image. `models/model.pt` has both: use another `--ckpt_dir` for the coarse network alone.
+"""
+
 _PAGE = """# {name}
 
 Finds {names} with {title}. Written by `monai-landmarks init` from the bundle `{bundle}`, with the settings that depend on the data chosen by rules of thumb. Write here who made the bundle and what it is for.
@@ -142,7 +146,7 @@ Inference needs no landmarks. It writes one `.mrk.json` file per image, which 3D
 
 - **Resume a training**: `--resume true`. **Train longer**: `--max_epochs 100`. Any other entry of the configuration can be set in the same way.
 - **Train on all images**, for the final model: `--config_file "['$B/configs/train.json','$B/configs/{final_config}']"` also trains on the validation images, and keeps the last epoch.
-- **Arithmetic**: `--precision float32`, `bfloat16` or `float16`; the default `auto` chooses by the device.
+{close_look}- **Arithmetic**: `--precision float32`, `bfloat16` or `float16`; the default `auto` chooses by the device.
 - **Several devices**: `torchrun --standalone --nproc_per_node=2 -m monai.bundle run training --bundle_root $B --config_file "['$B/configs/train.json','$B/configs/multi_gpu_train.json']"`.
 - **Tracking**: `--tracking $B/configs/tensorboard.json`, or `--tracking mlflow`.
 

@@ -23,6 +23,7 @@ from monai_landmarks.schema import LandmarkSchema
 from .augmentation import choose_elastic, choose_flip, choose_rotate, choose_scale, choose_translate
 from .batch import choose_batch_size, choose_max_epochs, choose_val_interval
 from .choice import Choice, Choices
+from .close_look import choose_close_look
 from .data_summary import DataSummary
 from .grid import choose_resampling, choose_spacing, choose_spatial_size, voxel_limit
 from .intensity import MODALITIES, choose_intensity, normalization_config
@@ -89,6 +90,8 @@ def make_plan(
     for config in configs:
         METHODS[method].network(config["network_def"], summary.spatial_dims, choices["width"].value)
         METHODS[method].fill(config, choices, summary, schema)
+    if METHODS[method].close_look:
+        choose_close_look(choices, summary)
     choices.require_known_settings()
     return Plan(method, summary, machine, choices, *configs)
 

@@ -42,7 +42,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -50,9 +50,6 @@ from monai_landmarks.metrics import cobb_angles
 from monai_landmarks.spaces import NdarrayTensor, array_functions
 
 from . import geometry
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["UNITS", "Scope", "Term", "compile_expressions", "did_you_mean", "evaluate", "unit_text"]
 
@@ -71,7 +68,7 @@ _KINDS: dict[Kind, str] = {"point": "a landmark", "line": "a line, as line(a, b)
 class Scope(NamedTuple):
     """Variables of an expression: the points (..., N, D), and the values (...) of the measurements before it."""
 
-    points: np.ndarray | torch.Tensor
+    points: Any
     values: dict[str, Any]
 
 

@@ -20,14 +20,11 @@ The result is NaN if a coordinate is NaN, or if a direction is required and its 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from monai_landmarks.spaces import NdarrayTensor, array_functions, vector_lengths
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["Line", "angle", "angle_between", "distance", "line", "midpoint", "point_line_distance"]
 
@@ -35,8 +32,8 @@ __all__ = ["Line", "angle", "angle_between", "distance", "line", "midpoint", "po
 class Line(NamedTuple):
     """A line through ``start`` along ``direction``, both (..., D)."""
 
-    start: np.ndarray | torch.Tensor
-    direction: np.ndarray | torch.Tensor
+    start: Any
+    direction: Any
 
 
 def line(start: NdarrayTensor, end: NdarrayTensor) -> Line:
@@ -46,7 +43,8 @@ def line(start: NdarrayTensor, end: NdarrayTensor) -> Line:
 
 def midpoint(*points: NdarrayTensor) -> NdarrayTensor:
     """Return the mean of two or more points (..., D)."""
-    return sum(points[1:], points[0]) / len(points)
+    total: Any = sum(points[1:], points[0])
+    return total / len(points)
 
 
 def distance(a: NdarrayTensor, b: NdarrayTensor, toward: Line | None = None) -> NdarrayTensor:
@@ -62,7 +60,7 @@ def distance(a: NdarrayTensor, b: NdarrayTensor, toward: Line | None = None) -> 
     return _signed(vector_lengths(b - a), b - a, toward)
 
 
-def angle_between(first: Line, second: Line, toward: Line | None = None) -> np.ndarray | torch.Tensor:
+def angle_between(first: Line, second: Line, toward: Line | None = None) -> Any:
     """Return the angle between the directions of two lines, in degrees from 0 to 180.
 
     With ``toward`` it is negative if the rotation from the first to the second direction points against ``toward``.
@@ -100,7 +98,7 @@ def point_line_distance(point: NdarrayTensor, base: Line, toward: Line | None = 
     return _signed(vector_lengths(offset), offset, toward)
 
 
-def _unit(vector: NdarrayTensor) -> NdarrayTensor:
+def _unit(vector: Any) -> Any:
     """Return the vector scaled to length 1, or NaN if its length is 0."""
     with np.errstate(invalid="ignore"):
         return vector / vector_lengths(vector)[..., None]

@@ -233,7 +233,7 @@ class LandmarkSchema:
         for measurement in self.measurements:
             if measurement.classes and measurement.name in values:
                 value = values[measurement.name]
-                known = value if is_tensor(value) else np.asarray(value)
+                known: Any = value if is_tensor(value) else np.asarray(value)
                 numbers[measurement.name] = _class_numbers(known, measurement.classes)
         return numbers
 

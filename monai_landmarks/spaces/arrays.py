@@ -16,13 +16,12 @@ Nothing here imports torch. Data can only be a tensor if torch was imported befo
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     import torch
-    from monai.data import MetaTensor
 
 __all__ = [
     "NdarrayTensor",
@@ -39,17 +38,17 @@ NdarrayTensor = TypeVar("NdarrayTensor", np.ndarray, "torch.Tensor")
 """An array or a tensor. MONAI's type of this name requires torch."""
 
 
-def is_tensor(data: Any) -> TypeGuard[torch.Tensor]:
+def is_tensor(data: Any) -> bool:
     """Return whether data is a tensor."""
     return isinstance(data, getattr(sys.modules.get("torch"), "Tensor", ()))
 
 
-def is_meta_tensor(data: Any) -> TypeGuard[MetaTensor]:
+def is_meta_tensor(data: Any) -> bool:
     """Return whether data is a ``MetaTensor``."""
     return isinstance(data, getattr(sys.modules.get("monai.data.meta_tensor"), "MetaTensor", ()))
 
 
-def plain_tensor(data: torch.Tensor) -> torch.Tensor:
+def plain_tensor(data: Any) -> torch.Tensor:
     """Return the tensor inside a ``MetaTensor``, without a copy; other tensors as they are."""
     return data.as_tensor() if is_meta_tensor(data) else data
 
@@ -101,7 +100,7 @@ def array_like(values: Any, like: Any, dtype: Any = None) -> Any:
     return np.asarray(values, dtype=dtype)
 
 
-def vector_lengths(vectors: NdarrayTensor) -> NdarrayTensor:
+def vector_lengths(vectors: Any) -> Any:
     """Return the Euclidean lengths (...) of vectors (..., D), array or tensor."""
     if is_tensor(vectors):
         import torch

@@ -173,15 +173,16 @@ def points_as_index(
     same = points_affine is None or np.array_equal(points_affine, image_affine)
 
     def give_back(index: np.ndarray) -> NdarrayOrTensor:
+        stored: Any = points
         own = index if same else points_to_index(points_to_world(index, image_affine), points_affine)
-        own = own.reshape(points.shape)
-        if not is_tensor(points):
-            return own.astype(points.dtype if points.dtype.kind == "f" else np.float32)
+        own = own.reshape(stored.shape)
+        if not is_tensor(stored):
+            return own.astype(stored.dtype if stored.dtype.kind == "f" else np.float32)
         import torch
         from monai.utils import convert_to_dst_type
 
-        dtype = points.dtype if points.is_floating_point() else torch.float32
-        return convert_to_dst_type(own, points, dtype=dtype)[0]
+        dtype = stored.dtype if stored.is_floating_point() else torch.float32
+        return convert_to_dst_type(own, stored, dtype=dtype)[0]
 
     return rows if same else points_to_index(points_to_world(rows, points_affine), image_affine), give_back
 

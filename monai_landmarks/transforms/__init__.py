@@ -59,7 +59,13 @@ from .io import (
     SaveLandmarksd,
     SaveLandmarksDict,
 )
-from .patches import RandLandmarkPatchesD, RandLandmarkPatchesd, RandLandmarkPatchesDict, cut_patches
+from .patches import (
+    RandLandmarkPatches,
+    RandLandmarkPatchesD,
+    RandLandmarkPatchesd,
+    RandLandmarkPatchesDict,
+    cut_patches,
+)
 from .resample import ResampleToSpacing, ResampleToSpacingD, ResampleToSpacingd, ResampleToSpacingDict
 from .spline_warp import SplineWarp
 from .warp import RandLandmarkWarp, RandLandmarkWarpD, RandLandmarkWarpd, RandLandmarkWarpDict
@@ -114,6 +120,7 @@ __all__ = [
     "RandLandmarkFlipD",
     "RandLandmarkFlipDict",
     "RandLandmarkFlipd",
+    "RandLandmarkPatches",
     "RandLandmarkPatchesD",
     "RandLandmarkPatchesDict",
     "RandLandmarkPatchesd",

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from monai.config import KeysCollection
+from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Randomizable, create_rotate
+from monai.transforms import MapTransform, Randomizable, Transform, create_rotate
 from monai.transforms.traits import MultiSampleTrait
 from monai.utils import (
     GridSamplePadMode,
@@ -38,6 +38,7 @@ from monai_landmarks.spaces import (
     affine_of,
     patch_affines,
     plain_tensor,
+    points_of_image,
     points_to_index,
     points_to_world,
     world_points,
@@ -46,7 +47,13 @@ from monai_landmarks.spaces import (
 from .groups import LandmarkGroups
 from .lost_affine import mark_loaded, require_affines
 
-__all__ = ["RandLandmarkPatchesD", "RandLandmarkPatchesDict", "RandLandmarkPatchesd", "cut_patches"]
+__all__ = [
+    "RandLandmarkPatches",
+    "RandLandmarkPatchesD",
+    "RandLandmarkPatchesDict",
+    "RandLandmarkPatchesd",
+    "cut_patches",
+]
 
 # A patch whose voxels are larger than those of the image by more than this averages several samples per voxel.
 _COARSER = 1.25
@@ -113,22 +120,19 @@ def cut_patches(
     return values.to(image.dtype) if image.dtype.is_floating_point else values
 
 
-class RandLandmarkPatchesd(Randomizable, MapTransform, MultiSampleTrait):
+class RandLandmarkPatches(Randomizable, Transform, MultiSampleTrait):
     """Cut patches around landmarks, displaced as the points of a coarse network are, to train a network on them.
 
     A patch is cut around a group of landmarks of an image. Its middle is the middle of the group plus a random
     displacement: mostly a normal draw, as the errors of a network are, and sometimes a farther one. It is turned and
-    scaled at random, and resampled once from the image, with its own affine.
-
-    World points stay as they are, because each patch has its own affine. Landmarks outside the patch are missing (NaN).
+    scaled at random, and resampled once from the image, with its own affine. Patches of an image without landmarks are
+    cut around its middle.
 
     Args:
-        keys: image, (C, n_1, ..., n_D). One key.
-        points_keys: landmarks of the image, (1, N, D) or (N, D). One key.
         spatial_size: number of voxels of a patch along each axis.
         spacing: voxel size of the patches in mm, one number or one per axis.
         groups: which landmarks share a patch, and their channels. None: every landmark has its own patch.
-        num_samples: number of patches per image, at most. They show different groups as far as there are enough.
+        num_samples: number of patches per image. They show different groups as far as there are enough.
         displacement: standard deviation of the displacement along each axis, in mm.
         far_displacement: largest displacement along each axis of a far draw, in mm.
         far_prob: probability of a far draw, which is uniform.
@@ -139,15 +143,11 @@ class RandLandmarkPatchesd(Randomizable, MapTransform, MultiSampleTrait):
             the loss does not count it. So the group for which the patch was cut has more weight. Not used for groups
             that share their channels.
         padding_mode: values beyond the image, see :func:`cut_patches`.
-        allow_missing_keys: do not raise if the image is missing.
-
-    Raises:
-        ValueError: for more than one key, or landmarks of another number than the groups have.
 
     Example:
-        >>> cut = RandLandmarkPatchesd("image", "label", spatial_size=(16, 16), spacing=0.5, num_samples=2)
-        >>> item = {"image": MetaTensor(torch.rand(1, 64, 64)), "label": MetaTensor(torch.rand(1, 5, 2) * 64)}
-        >>> [(tuple(patch["image"].shape), tuple(patch["label"].shape)) for patch in cut(item)]
+        >>> cut = RandLandmarkPatches(spatial_size=(16, 16), spacing=0.5, num_samples=2)
+        >>> patches = cut(torch.rand(1, 64, 64), torch.rand(5, 2) * 64)
+        >>> [(tuple(patch.shape), tuple(points.shape)) for patch, points in patches]
         [((1, 16, 16), (1, 5, 2)), ((1, 16, 16), (1, 5, 2))]
     """
 
@@ -155,8 +155,6 @@ class RandLandmarkPatchesd(Randomizable, MapTransform, MultiSampleTrait):
 
     def __init__(
         self,
-        keys: KeysCollection,
-        points_keys: KeysCollection,
         spatial_size: Sequence[int],
         spacing: Sequence[float] | float,
         groups: LandmarkGroups | None = None,
@@ -169,12 +167,7 @@ class RandLandmarkPatchesd(Randomizable, MapTransform, MultiSampleTrait):
         axis_scale_range: float = 0.0,
         others: float = 1.0,
         padding_mode: GridSamplePadMode | str = GridSamplePadMode.BORDER,
-        allow_missing_keys: bool = False,
     ) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
-        self.points_keys = ensure_tuple(points_keys)
-        if len(self.keys) != 1 or len(self.points_keys) != 1:
-            raise ValueError(f"one image and its landmarks are expected, got {self.keys} and {self.points_keys}.")
         self.spatial_size = tuple(spatial_size)
         self.spacing = ensure_tuple_rep(spacing, len(self.spatial_size))
         self.groups = groups
@@ -204,51 +197,49 @@ class RandLandmarkPatchesd(Randomizable, MapTransform, MultiSampleTrait):
         self.linear = np.asarray(turns).reshape(count, dims, dims) * scales[:, None]
         self.kept = self.R.random_sample((count, num_landmarks)) < self.others
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
+    def __call__(
+        self, img: NdarrayOrTensor, points: NdarrayOrTensor, randomize: bool = True
+    ) -> list[tuple[MetaTensor, MetaTensor]]:
         """Cut patches of an image.
 
         Args:
-            data: item with an image and its landmarks.
+            img: channel-first image (C, n_1, ..., n_D), array or tensor on any device.
+            points: (N, D) or (1, N, D), in the space of their affine (index without one), NaN where missing.
+            randomize: draw new patches. False: those of the last call.
 
         Returns:
-            One dictionary per patch, with the image (C, *spatial_size) and world points (1, N, D), or (1, R, D) for
-            groups that share R channels. Other entries are the same objects. Patches of an image without landmarks
-            are cut around its middle.
+            Patches (C, *spatial_size), each with world points (1, N, D), or (1, R, D) for groups that share R channels.
+            Landmarks outside the patch are missing (NaN).
 
         Raises:
-            ValueError: if image or landmarks have lost their affine.
+            ValueError: for points of another number than the groups have.
         """
-        d = dict(data)
-        (key,), (points_key,) = self.keys, self.points_keys
-        if key not in d and self.allow_missing_keys:
-            return [d]
-        require_affines(d, points_key, key)
-        image = convert_to_tensor(d[key], track_meta=True)
-        affine = torch.from_numpy(affine_of(image))
-        points = world_points(d[points_key], image).double().cpu().reshape(-1, image.ndim - 1)
-        groups = self.groups or LandmarkGroups(len(points))
-        if len(points) != groups.num_landmarks:
-            raise ValueError(
-                f"{points_key!r} has {len(points)} landmarks, but the groups are of {groups.num_landmarks}."
-            )
-        centers = groups.centers(points)
+        image = convert_to_tensor(img, track_meta=True)
+        affine = torch.as_tensor(affine_of(image))
+        rows = points_of_image(convert_to_tensor(world_points(points, image)), spatial_dims=image.ndim - 1)
+        known = rows.double().cpu()
+        groups = self.groups or LandmarkGroups(len(known))
+        if len(known) != groups.num_landmarks:
+            raise ValueError(f"there are {len(known)} landmarks, but the groups are of {groups.num_landmarks}.")
+        centers = groups.centers(known)
         present = torch.nonzero(centers.isfinite().all(dim=-1))[:, 0].tolist()
-        if not present:  # a batch needs patches: some in the middle of the image, without landmarks
+        if not present:  # a batch needs patches
             present, centers = [0], points_to_world((torch.tensor(image.shape[1:]) - 1)[None] / 2, affine)
-        self.randomize((present, len(points)))
+        if randomize:
+            self.randomize((present, len(known)))
         middles = centers[self.chosen] + torch.from_numpy(self.shifts)
         affines = patch_affines(middles, self.spatial_size, self.spacing, affine, torch.from_numpy(self.linear))
         images = cut_patches(image[None], affine, affines[None], self.spatial_size, self.padding_mode)[0]
-        marks = dict(d[points_key].meta) if isinstance(d[points_key], MetaTensor) else {}
-        marks.pop("affine", None)
         patches = []
         for group, patch_affine, values, kept in zip(self.chosen, affines, images, self.kept):
-            meta = {name: value for name, value in image.meta.items() if name not in ("affine", "spatial_shape")}
-            patch = {**d, key: MetaTensor(values, affine=patch_affine, meta=meta)}
-            shown = self._shown(points, group, groups, patch_affine, kept)
-            patch[points_key] = MetaTensor(shown[None], affine=torch.eye(4, dtype=torch.float64), meta=dict(marks))
-            mark_loaded(patch, self.points_keys)
-            patches.append(patch)
+            shown = self._shown(known, group, groups, patch_affine, kept)
+            world = torch.eye(4, dtype=torch.float64)
+            patches.append(
+                (
+                    MetaTensor(values, affine=patch_affine, meta=_meta_of(image)),
+                    MetaTensor(shown[None], affine=world, meta=_meta_of(points)),
+                )
+            )
         return patches
 
     def _shown(
@@ -264,6 +255,78 @@ class RandLandmarkPatchesd(Randomizable, MapTransform, MultiSampleTrait):
         index = points_to_index(shown, affine)
         inside = ((index >= -0.5) & (index <= torch.tensor(self.spatial_size) - 0.5)).all(dim=-1, keepdim=True)
         return torch.where(inside, shown, torch.nan)
+
+
+def _meta_of(data: Any) -> dict[str, Any]:
+    """Return the metadata of an image or points, without those of its grid."""
+    meta = data.meta if isinstance(data, MetaTensor) else {}
+    return {name: value for name, value in meta.items() if name not in ("affine", "spatial_shape")}
+
+
+class RandLandmarkPatchesd(Randomizable, MapTransform, MultiSampleTrait):
+    """Dictionary-based version of :class:`RandLandmarkPatches`, which returns one dictionary per patch.
+
+    Args:
+        keys: image, (C, n_1, ..., n_D). One key.
+        points_keys: landmarks of the image, (1, N, D) or (N, D). One key.
+        kwargs: see :class:`RandLandmarkPatches`.
+        allow_missing_keys: do not raise if the image is missing.
+
+    Raises:
+        ValueError: for more than one key.
+
+    Example:
+        >>> cut = RandLandmarkPatchesd("image", "label", spatial_size=(16, 16), spacing=0.5, num_samples=2)
+        >>> item = {"image": MetaTensor(torch.rand(1, 64, 64)), "label": MetaTensor(torch.rand(1, 5, 2) * 64)}
+        >>> [(tuple(patch["image"].shape), tuple(patch["label"].shape)) for patch in cut(item)]
+        [((1, 16, 16), (1, 5, 2)), ((1, 16, 16), (1, 5, 2))]
+    """
+
+    backend = RandLandmarkPatches.backend
+
+    def __init__(
+        self, keys: KeysCollection, points_keys: KeysCollection, *, allow_missing_keys: bool = False, **kwargs: Any
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        self.points_keys = ensure_tuple(points_keys)
+        if len(self.keys) != 1 or len(self.points_keys) != 1:
+            raise ValueError(f"one image and its landmarks are expected, got {self.keys} and {self.points_keys}.")
+        self.cut = RandLandmarkPatches(**kwargs)
+
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> RandLandmarkPatchesd:
+        """Set the random state, also that of the array transform."""
+        super().set_random_state(seed, state)
+        self.cut.set_random_state(seed, state)
+        return self
+
+    def randomize(self, data: Any = None) -> None:
+        """Do nothing: the array transform draws the patches."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
+        """Cut patches of an image.
+
+        Args:
+            data: item with an image and its landmarks.
+
+        Returns:
+            One dictionary per patch, with the patch and its landmarks. Other entries are the same objects.
+
+        Raises:
+            ValueError: if image or landmarks have lost their affine; see :class:`RandLandmarkPatches`.
+        """
+        d = dict(data)
+        (key,), (points_key,) = self.keys, self.points_keys
+        if key not in d and self.allow_missing_keys:
+            return [d]
+        require_affines(d, points_key, key)
+        patches = []
+        for image, points in self.cut(d[key], d[points_key]):
+            patch = {**d, key: image, points_key: points}
+            mark_loaded(patch, self.points_keys)
+            patches.append(patch)
+        return patches
 
 
 RandLandmarkPatchesD = RandLandmarkPatchesDict = RandLandmarkPatchesd

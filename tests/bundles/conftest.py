@@ -18,7 +18,21 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from small_bundles import BUNDLES, copy_bundle, run, trained_epochs, training_size
+from matplotlib.figure import Figure
+from one_pixel import save_one_pixel
+from small_bundles import BUNDLES, PAINTED, copy_bundle, run, trained_epochs, training_size
+
+
+def do_not_draw(patch: pytest.MonkeyPatch) -> None:
+    """Write one pixel in place of each picture. Overlays are not composed either: a volume has many views."""
+    patch.setattr("matplotlib.figure.Figure.savefig", save_one_pixel)
+    patch.setattr("monai_landmarks.handlers.overlay_saver.draw_views", lambda *_args, **_options: Figure())
+
+
+@pytest.fixture
+def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bundles do not draw; the trained copies of two of them did."""
+    do_not_draw(monkeypatch)
 
 
 @pytest.fixture(scope="session", params=BUNDLES)
@@ -32,5 +46,8 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         if not (root / "models" / "model.pt").is_file():
             copy_bundle(request.param, root.parent)
             epochs = trained_epochs(request.param)
-            run(root, "train", **training_size(root, epochs=epochs, val_interval=epochs // 2))
+            with pytest.MonkeyPatch.context() as patch:
+                if request.param not in PAINTED:
+                    do_not_draw(patch)
+                run(root, "train", **training_size(root, epochs=epochs, val_interval=epochs // 2))
     return root

@@ -31,6 +31,8 @@ SOURCE = Path(__file__).parents[2] / "bundles"
 BUNDLES = sorted(path.parents[1].name for path in SOURCE.glob("*/configs/train.json"))
 VOLUMES = [bundle for bundle in BUNDLES if bundle.split("_")[1] in ("ct", "mri")]
 PICTURES = [bundle for bundle in BUNDLES if bundle not in VOLUMES]
+# whose trained copies have pictures that are painted, one of each kind; the others have the same handlers
+PAINTED = (PICTURES[0], VOLUMES[0])
 # parts of a spine: which vertebrae a volume shows is not known
 SPINES = [bundle for bundle in VOLUMES if bundle.startswith("vertebrae")]
 
@@ -145,6 +147,14 @@ def training_size(root: Path, images: int = 10, epochs: int = 2, val_interval: i
         more["optimizer"] = {"_target_": "torch.optim.AdamW", "params": params, "lr": 0.01}
         more["lr_scheduler"] = {"_target_": "torch.optim.lr_scheduler.ConstantLR", "optimizer": "@optimizer"}
     return {"max_epochs": epochs, "val_interval": val_interval, **more}
+
+
+def one_per_network(bundles: Iterable[str]) -> list[str]:
+    """Return the first bundle of each network and number of dimensions."""
+    first: dict[tuple[str, bool], str] = {}
+    for bundle in bundles:
+        first.setdefault((bundle.rsplit("_", 1)[1], bundle in PICTURES), bundle)
+    return list(first.values())
 
 
 def table(path: Path) -> list[dict[str, str]]:

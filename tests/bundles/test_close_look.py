@@ -20,13 +20,14 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ckpt_export
-from small_bundles import SIZE, SOURCE, copy_bundle, run, small, table, training_size, workflow
+from small_bundles import PICTURES, SIZE, copy_bundle, run, small, table, training_size, workflow
 
-from monai_landmarks.data import read_landmarks
+from monai_landmarks.data import bundle_landmark_names, read_landmarks
 
 pytestmark = pytest.mark.usefixtures("unpainted")
 
-WITH = [bundle for bundle in ("ceph_xray_landmarks_scn",) if (SOURCE / bundle / "configs/close_look.json").exists()]
+# one in two dimensions, and one in three whose vertebrae share a channel
+WITH = ["ceph_xray_landmarks_scn", "lumbar_mri_landmarks_scn"]
 
 
 def coarse_file(root: Path) -> Path:
@@ -37,15 +38,18 @@ def coarse_file(root: Path) -> Path:
     return path
 
 
+def dims(root: Path) -> int:
+    return 2 if root.name in PICTURES else 3
+
+
 def options(root: Path, epochs: int = 2, **more: Any) -> dict[str, Any]:
     close = json.loads((root / "configs" / "close_look.json").read_text())
     return {
         "coarse_config": [str(root / "configs" / "train.json"), str(coarse_file(root))],
         "network_def": close["network_def"],
         "fine_network_def#features": [8] * 6,
-        "spatial_size": [2 * n for n in SIZE],
-        "close_size": [32, 32],
-        "close_spacing": 0.3,
+        **({"spatial_size": [2 * n for n in SIZE], "close_spacing": 0.3} if root.name in PICTURES else {}),
+        "close_size": [32] * dims(root),
         "patches_per_image": 2,
         "displacement": 0.5,
         "far_displacement": 2.0,
@@ -85,8 +89,9 @@ def test_a_close_look_from_training_to_points(bundle: str, tmp_path: Path) -> No
     run(root, "inference", "close_look", **options(root, dataset_dir=str(images)))
     found = sorted((root / "eval/inference").glob("*.mrk.json"))
     assert len(found) == len(list(images.iterdir()))
-    points = read_landmarks(found[0]).points
-    assert points.shape == (19, 2 if points.shape[1] == 2 else 3) and np.isfinite(points).all()
+    landmarks = read_landmarks(found[0])
+    assert list(landmarks.names) == bundle_landmark_names(root / "configs/metadata.json")
+    assert np.isfinite(landmarks.points).all()
 
     exported = tmp_path / "model.ts"
     ckpt_export(
@@ -95,7 +100,7 @@ def test_a_close_look_from_training_to_points(bundle: str, tmp_path: Path) -> No
         ckpt_file=str(models / "model.pt"),
         meta_file=str(root / "configs/metadata.json"),
         config_file=[str(root / f"configs/{name}.json") for name in ("inference", "close_look")],
-        input_shape=[1, 1, 32, 32],
+        input_shape=[1, 1, *[32] * dims(root)],
         **{key: value for key, value in options(root, bundle_root=str(root)).items() if "epoch" not in key},
     )
     flow = workflow(root, "inference", "close_look", **options(root, dataset_dir=str(images)))

@@ -18,7 +18,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_bundles import PICTURES, copy_bundle, run, table, trained_epochs, training_size
+from small_bundles import (
+    BUNDLES,
+    PICTURES,
+    SPINES,
+    copy_bundle,
+    one_per_network,
+    run,
+    table,
+    trained_epochs,
+    training_size,
+)
 
 pytestmark = pytest.mark.usefixtures("unpainted")
 
@@ -49,6 +59,8 @@ def test_goes_on(bundle: str, tmp_path: Path) -> None:
     assert torch.load(state, weights_only=True)["trainer"]["epoch"] == 1
 
 
+# one bundle per network, and the one with a metric of its own
+@pytest.mark.parametrize("trained", [*one_per_network(BUNDLES), *SPINES], indirect=True)
 def test_best_model_is_kept(trained: Path, tmp_path: Path) -> None:
     root = tmp_path / trained.name
     shutil.copytree(trained, root)

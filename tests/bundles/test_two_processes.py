@@ -16,7 +16,6 @@ from __future__ import annotations
 import filecmp
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +23,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_bundles import copy_bundle, option, run, small, table
-from warm_python import WarmPython
+from warm_python import WarmPython, free_port
 
 pytestmark = pytest.mark.usefixtures("unpainted")
 BUNDLE = "hand_xray_landmarks_scn"
@@ -53,9 +52,7 @@ def torchrun(folder: Path, arguments: list[str]) -> str:
 
 def run_two(folder: Path, arguments: list[str]) -> None:
     """Run the processes that torchrun starts, with the variables that it sets."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     processes = []
     for rank in ("0", "1"):
@@ -73,8 +70,8 @@ def metrics(folder: Path) -> dict[str, float]:
     return {row["metric"]: float(row["value"]) for row in table(folder / "metrics.csv")}
 
 
-# 24 images for training, 5 for validation and 5 for testing, which halve unevenly
-DATA = {"datalist#num_images": 34, "datalist#val_frac": 0.15, "datalist#test_frac": 0.15}
+# 10 images for training, 3 for validation and 3 for testing, which halve unevenly
+DATA = {"datalist#num_images": 16, "datalist#val_frac": 0.2, "datalist#test_frac": 0.2}
 
 
 def evaluate_alone(root: Path, folder: Path, section: str, **data: float) -> dict[str, float]:
@@ -93,24 +90,24 @@ def test_training_and_evaluation(tmp_path: Path) -> None:
     root = copy_bundle(BUNDLE, tmp_path)  # without data: both processes ask for the phantom at once
     torchrun(tmp_path, command_line(root, "training", "train", "multi_gpu_train", max_epochs=2, val_interval=1, **DATA))
     datalist = json.loads((root / "data/datalist.json").read_text())
-    assert [len(datalist[section]) for section in ("training", "validation", "testing")] == [24, 5, 5]
+    assert [len(datalist[section]) for section in ("training", "validation", "testing")] == [10, 3, 3]
     curve = table(root / "eval/training_curve.csv")
-    # two processes, batches of two: six iterations an epoch
-    assert [row["iteration"] for row in curve] == ["6", "12"]
+    # two processes, batches of two: three iterations per epoch
+    assert [row["iteration"] for row in curve] == ["3", "6"]
     state = torch.load(root / "models/model.pt", weights_only=True)
     assert not any(name.startswith("module.") for name in state)
 
     # what was written at the best epoch, for the model that is kept, against one process
     one = evaluate_alone(root, tmp_path / "validation", "validation", **DATA)
     two = metrics(root / "eval")
-    assert two == pytest.approx(one, abs=1e-5) and two["images"] == 5
+    assert two == pytest.approx(one, abs=1e-5) and two["images"] == 3
     assert two["MRE"] == pytest.approx(min(float(row["metric"]) for row in curve), abs=1e-4)
-    assert_same_files(root / "eval", tmp_path / "validation", 5)
+    assert_same_files(root / "eval", tmp_path / "validation", 3)
 
     run_two(tmp_path, command_line(root, "evaluating", "train", "evaluate", "multi_gpu_train", **DATA))
     one, two = evaluate_alone(root, tmp_path / "testing", "testing", **DATA), metrics(root / "eval/testing")
-    assert two == pytest.approx(one, abs=1e-5) and two["images"] == 5
-    assert_same_files(root / "eval/testing", tmp_path / "testing", 5)
+    assert two == pytest.approx(one, abs=1e-5) and two["images"] == 3
+    assert_same_files(root / "eval/testing", tmp_path / "testing", 3)
 
 
 def test_coarse_heatmaps_and_cobb_angles(tmp_path: Path) -> None:

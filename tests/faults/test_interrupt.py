@@ -20,6 +20,9 @@ import time
 from pathlib import Path
 
 from small_bundles import copy_bundle, option, small, training_size
+from warm_python import WarmPython
+
+from monai_landmarks.handlers import plain_errors
 
 BUNDLE = "hand_xray_landmarks_scn"
 
@@ -28,30 +31,31 @@ def test_interrupt(tmp_path: Path) -> None:
     root = copy_bundle(BUNDLE, tmp_path)
     state = root / "models" / "training_state.pt"
     options = {**small(root, **training_size(root, epochs=10_000, val_interval=10_000)), "num_workers": 0}
-    command = [sys.executable, "-m", "monai.bundle", "run", "training"]
-    command += ["--config_file", str(root / "configs" / "train.json")]
+    command = ["-m", "monai.bundle", "run", "training", "--config_file", root / "configs" / "train.json"]
     for key, value in options.items():
         command += option(key, value)
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # a shell ignores the signal for processes in the background
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    ) as process:
-        try:
-            deadline = time.monotonic() + 300
-            while not state.exists() and process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.1)
-            process.send_signal(signal.SIGINT)
-            output, _ = process.communicate(timeout=120)
-        finally:
-            process.kill()  # or a failure would wait for all epochs
-    assert process.returncode == 130, output
+    process = WarmPython(command, tmp_path, tmp_path / "printed.txt")
+    try:
+        deadline = time.monotonic() + 300
+        while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        code = process.wait(120)
+    finally:
+        process.kill()  # or a failure would wait for all epochs
+    output = process.output.read_text()
+    assert code == 130, output
     assert "Traceback" not in output and "terminating" not in output
     line = next(line for line in output.splitlines() if line.startswith("Interrupted."))
     assert output.rstrip().endswith(line)
     assert f"{state} is at epoch" in line and "repeat the command with --resume true" in line
     assert not [path.name for path in root.rglob(".*")]
     assert json.loads((root / "configs" / "train.json").read_text())["resume"] is False
+
+
+def test_exit_code_of_a_new_interpreter() -> None:
+    """The training above is copied from a process that runs already. The module alone needs no torch."""
+    file = sys.modules[plain_errors.__module__].__file__
+    code = f"import runpy; runpy.run_path({file!r})['plain_errors'](); raise KeyboardInterrupt"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")

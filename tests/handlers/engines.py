@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from ignite.engine import Events
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import IgniteMetricHandler, from_engine
@@ -59,9 +60,11 @@ def prepare_batch(batch, device, non_blocking, **kwargs):
     return batch["image"].to(device), batch["label"].to(device)
 
 
-def make_evaluator(cases, handlers=(), additional=None, batch_size=2, sampler=None, network=None, postprocessing=None):
-    """Return an evaluator whose key metric is the mean point error."""
-    return SupervisedEvaluator(
+def make_evaluator(
+    cases, handlers=(), additional=None, batch_size=2, sampler=None, network=None, postprocessing=None, scores=None
+):
+    """Return an evaluator whose key metric is the mean point error, or epoch by epoch the next one of ``scores``."""
+    evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(Dataset(cases), batch_size=batch_size, sampler=sampler),
         network=network or torch.nn.Identity(),
@@ -76,6 +79,13 @@ def make_evaluator(cases, handlers=(), additional=None, batch_size=2, sampler=No
         metric_cmp_fn=error_is_lower,
         val_handlers=list(handlers),
     )
+    if scores is not None:
+        calls = evaluator._event_handlers[Events.EPOCH_COMPLETED]
+        evaluator.add_event_handler(
+            Events.EPOCH_COMPLETED, lambda e: e.state.metrics.update(val_mre=scores[e.state.epoch - 1])
+        )
+        calls.insert(1, calls.pop())  # before the metric is compared with the best one
+    return evaluator
 
 
 class Regressor(torch.nn.Module):

@@ -54,14 +54,7 @@ def training(folder, max_epochs, stop_at=None, enabled=True, scores=None, networ
         key_metric_filename="model.pt",
         key_metric_negative_sign=True,
     )
-    evaluator = make_evaluator(make_cases(), [best], network=network)
-    if scores is not None:
-        # before the metric is compared, so that the test rules it
-        key_metric = evaluator._event_handlers[Events.EPOCH_COMPLETED]
-        evaluator.add_event_handler(
-            Events.EPOCH_COMPLETED, lambda e: e.state.metrics.update(val_mre=scores[e.state.epoch - 1])
-        )
-        key_metric.insert(1, key_metric.pop())
+    evaluator = make_evaluator(make_cases(), [best], network=network, scores=scores)
     load_dict = {"model": network, "optimizer": optimizer, "scheduler": scheduler, **(extra or {})}
     resume = ResumeTraining(load_dict, folder, validator=evaluator, enabled=enabled, save_interval=interval)
     handlers = [resume, ValidationHandler(1, evaluator), LrScheduleHandler(scheduler, print_lr=False)]

@@ -19,7 +19,6 @@ import os
 import pytest
 import torch
 from engines import Regressor, make_cases, make_evaluator
-from ignite.engine import Events
 
 from monai_landmarks.handlers import SafeCheckpointLoader, SafeCheckpointSaver
 
@@ -28,14 +27,7 @@ OPTIONS = {"save_key_metric": True, "key_metric_negative_sign": True}
 
 def evaluator_of(scores, handler, network):
     """An evaluator whose metric is given, epoch by epoch."""
-    evaluator = make_evaluator(make_cases(2), [], network=network)
-    calls = evaluator._event_handlers[Events.EPOCH_COMPLETED]
-    evaluator.add_event_handler(
-        Events.EPOCH_COMPLETED, lambda e: e.state.metrics.update(val_mre=scores[e.state.epoch - 1])
-    )
-    calls.insert(1, calls.pop())
-    handler.attach(evaluator)
-    return evaluator
+    return make_evaluator(make_cases(2), [handler], network=network, scores=scores)
 
 
 def test_nan_is_never_the_best(tmp_path, caplog):

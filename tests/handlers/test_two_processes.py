@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import filecmp
-import socket
 
 import pytest
 import torch
@@ -22,7 +21,7 @@ import torch.multiprocessing as mp
 from engines import NAMES, make_cases, make_evaluator
 from monai.handlers import IgniteMetricHandler, from_engine
 from test_target_precision import search, training
-from warm_python import START_METHOD
+from warm_python import START_METHOD, free_port
 
 from monai_landmarks.handlers import LandmarkReport, OverlaySaver, PredictionSaver
 from monai_landmarks.metrics import OutlierMetric, PointErrorMetric, SuccessDetectionRateMetric
@@ -73,9 +72,7 @@ def worker(rank, port, folder):
 def two(tmp_path_factory):
     """Return the folder with the results of two processes."""
     folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     mp.start_processes(worker, args=(port, folder), nprocs=2, start_method=START_METHOD)
     return folder
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from typing import Any
 
 import psutil
 import requests
-from warm_python import WarmPython
+from warm_python import WarmPython, free_port
 
 ROOT = Path(__file__).parents[2]
 STARTED: list[LabelServer] = []
@@ -57,9 +56,7 @@ class LabelServer:
     def start(self) -> None:
         """Start on a free port of this machine, and wait until it answers."""
         self.home.mkdir(parents=True, exist_ok=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         command = [
             "-m",

@@ -18,6 +18,7 @@ import json
 import math
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ import SimpleITK as sitk
 import torch
 from label_data import NAMES, SHAPES, oblique, random_points, write_image
 from monai.data import MetaTensor
-from PIL import Image
 
 from monai_landmarks import bundle_path
 from monai_landmarks.data import LandmarkSet, write_landmarks
@@ -136,11 +136,6 @@ def test_overrides_of_a_training(missing: str) -> None:
     assert found == {"train#handlers": handlers[:1]}  # the training does not continue from weights
 
 
-def write_picture(path: Path, **how: Any) -> Path:
-    Image.fromarray(np.zeros((20, 30), np.uint8)).save(path, **how)
-    return path
-
-
 @pytest.mark.parametrize(
     "name, how",
     [
@@ -153,8 +148,10 @@ def write_picture(path: Path, **how: Any) -> Path:
         ("a.tif", {"resolution": 40, "resolution_unit": "cm"}),
     ],
 )
-def test_pixel_size_is_what_itk_takes_it_for(tmp_path: Path, name: str, how: dict[str, Any]) -> None:
-    path = write_picture(tmp_path / name, **how)
+def test_pixel_size_is_what_itk_takes_it_for(
+    tmp_path: Path, name: str, how: dict[str, Any], write_picture: Callable[..., Path]
+) -> None:
+    path = write_picture(tmp_path / name, 30, 20, **how)
     seen = sitk.ReadImage(str(path))
     assert viewer_spacing(path) == pytest.approx(seen.GetSpacing(), rel=1e-3)
     pixel = (7.25, 3.5)

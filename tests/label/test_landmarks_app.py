@@ -17,7 +17,6 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -28,6 +27,7 @@ from click.testing import CliRunner
 from label_data import NAMES, SHAPES, oblique, random_points, spots, write_bundle_of_spots, write_image
 from label_server import LabelServer
 from markups_schema import MARKUPS_SCHEMA
+from slicer_stand_in import Node, Slicer
 
 from monai_landmarks.apps.main import program
 from monai_landmarks.data import LandmarkSet, write_landmarks
@@ -245,38 +245,6 @@ def test_who_is_not_answered(server: LabelServer) -> None:
     assert server.answers()
 
 
-class FakeSlicer:
-    """The parts of 3D Slicer that the script uses: the MONAI Label module with an image, and point lists."""
-
-    def __init__(self, client: MONAILabelClient, image: str, lists: dict[str, Path]) -> None:
-        self.shown: list[str] = []
-        nodes = [SimpleNamespace(GetName=lambda name=name: name, file=file) for name, file in lists.items()]
-        for node in nodes:
-            node.hidden, node.SetDisplayVisibility = False, lambda shown, node=node: setattr(node, "hidden", not shown)
-            node.GetNumberOfControlPoints = lambda node=node: len(read_points(node.file))
-        self.module = SimpleNamespace(
-            current_sample={"id": image},
-            logic=SimpleNamespace(save_label=lambda image, file, params: client.save_label(image, file, params=params)),
-            updateServerSettings=lambda: None,
-            fetchInfo=lambda: self.shown.append("info"),
-        )
-
-        def save_node(node: Any, path: str) -> bool:
-            Path(path).write_text(node.file.read_text())
-            return True
-
-        self.util = SimpleNamespace(
-            getModuleWidget={"MONAILabel": self.module}.__getitem__,
-            getNodesByClass=lambda kind: list(nodes),
-            saveNode=save_node,
-            settingsValue=lambda key, default, converter: default,
-            toBool=bool,
-            errorDisplay=lambda text, **how: self.shown.append(text),
-            showStatusMessage=lambda text, milliseconds: self.shown.append(text),
-        )
-        self.nodes = nodes
-
-
 def test_script_for_slicer(
     server: LabelServer,
     client: MONAILabelClient,
@@ -291,21 +259,28 @@ def test_script_for_slicer(
     bad.write_text(good.read_text().replace("Bright", "Bricht"))
     other = label_file(tmp_path / "other.mrk.json", truth["smallest"])
 
-    slicer = FakeSlicer(
-        client, "smaller", {"smaller_1-landmarks-x": other, "smaller-landmarks-x": bad, "smaller-landmarks-y": good}
-    )
-    monkeypatch.setitem(sys.modules, "slicer", slicer)
+    def make_slicer(image: str, lists: dict[str, Path]) -> Slicer:
+        nodes = [Node(name, len(read_points(file)), file.read_text()) for name, file in lists.items()]
+
+        def save(image: str, path: str, params: dict[str, Any]) -> Any:
+            return client.save_label(image, path, params=params)
+
+        slicer = Slicer(nodes, {"id": image}, save)
+        monkeypatch.setitem(sys.modules, "slicer", slicer)
+        return slicer
+
+    lists = {"smaller_1-landmarks-x": other, "smaller-landmarks-x": bad, "smaller-landmarks-y": good}
+    slicer = make_slicer("smaller", lists)
     space: dict[str, Any] = {"__name__": "console"}
     exec(script.text, space)
     answer = space["submit_landmarks"]()
     assert answer["landmarks"] == [NAMES[0]] and answer["missing"] == [NAMES[1]]
-    assert slicer.shown == [f"smaller: 1 landmarks saved; left out: {NAMES[1]}", "info"]
-    assert [node.GetName() for node in slicer.nodes if node.hidden] == ["smaller-landmarks-y"]
+    assert slicer.done == ["settings", f"smaller: 1 landmarks saved; left out: {NAMES[1]}", "info"]
+    assert [node.name for node in slicer.nodes if not node.visible] == ["smaller-landmarks-y"]
 
     assert space["submit_landmarks"]("smaller-landmarks-x") is None  # the server says why
-    assert "no landmark 'Bricht', perhaps 'Bright'" in slicer.shown[-1]
-    slicer = FakeSlicer(client, "wide", {"F": good, "G": bad})
-    monkeypatch.setitem(sys.modules, "slicer", slicer)
-    assert space["submit_landmarks"]() is None and "point lists 'F', 'G'" in slicer.shown[-1]
+    assert "no landmark 'Bricht', perhaps 'Bright'" in slicer.done[-1]
+    slicer = make_slicer("wide", {"F": good, "G": bad})
+    assert space["submit_landmarks"]() is None and "point lists 'F', 'G'" in slicer.done[-1]
     slicer.module.current_sample = None
-    assert space["submit_landmarks"]() is None and "press Next Sample" in slicer.shown[-1]
+    assert space["submit_landmarks"]() is None and "press Next Sample" in slicer.done[-1]

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ import torch
 from label_data import oblique
 from monai.data import MetaTensor
 from monai.transforms import Compose, LoadImaged, Orientationd
-from PIL import Image
 
 from monai_landmarks.data import LandmarkSet, read_landmarks
 from monai_landmarks.label import LandmarkResultd, ball_label_map
@@ -86,8 +86,8 @@ def test_json_has_everything_and_what_is_missing_is_null(tmp_path: Path) -> None
     np.testing.assert_allclose(markups.points[[0, 2]], points[[0, 2]] * (-1, -1, 1))
 
 
-def test_picture(tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((40, 60), np.uint8)).save(tmp_path / "a.png")
+def test_picture(tmp_path: Path, write_picture: Callable[..., Path]) -> None:
+    write_picture(tmp_path / "a.png", 60, 40)
     item = answer(tmp_path / "a.png", [32, 32], with_missing(np.array([[-12.0, -34.0], [-50.0, -7.0]])))
     assert item["pred"].shape == (60, 40)
     assert (item["pred"][12, 34], item["pred"][50, 7]) == (1, 3)

@@ -19,65 +19,25 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from slicer_stand_in import Node, Slicer
 
 from monai_landmarks.label import slicer_submit
 from monai_landmarks.label.slicer_submit import submit_landmarks
 
 
-class Node:
-    """A point list in the scene."""
-
-    def __init__(self, name, count=2):
-        self.name, self.visible = name, True
-        self.GetName, self.GetNumberOfControlPoints = lambda: name, lambda: count
-        self.SetDisplayVisibility = lambda visible: setattr(self, "visible", visible)
-
-
-class Slicer:
-    """What the script uses of 3D Slicer. Records what the user would see and what the server would get."""
-
-    def __init__(self, nodes=(), sample=None, answer=None, fails=None):
-        self.nodes, self.settings, self.done, self.bars = list(nodes), {}, [], []
-        self.writes = True
-        self.module = SimpleNamespace(
-            current_sample=sample,
-            logic=SimpleNamespace(save_label=self.save_label),
-            updateServerSettings=lambda: self.done.append("settings"),
-            fetchInfo=lambda: self.done.append("info"),
-            onNextSampleButton=lambda: self.done.append("next"),
-        )
-        self.answer, self.fails = answer or {}, fails
-        self.mrmlScene = SimpleNamespace(Clear=lambda singletons: self.done.append("clear"))
-        self.util = SimpleNamespace(
-            getModuleWidget=lambda name: self.module,
-            getNodesByClass=lambda name: self.nodes,
-            saveNode=self.save_node,
-            errorDisplay=lambda text, **options: self.done.append(text),
-            showStatusMessage=lambda text, milliseconds: self.done.append(text),
-            settingsValue=lambda key, default, converter: self.settings.get(key, default),
-            toBool=bool,
-            mainWindow=lambda: SimpleNamespace(removeToolBar=self.bars.remove, addToolBar=self.bars.append),
-            findChildren=lambda window, name: [bar for bar in self.bars if bar.name == name],
-        )
-
-    def save_node(self, node, path):
-        Path(path).write_text(node.name)
-        return self.writes
-
-    def save_label(self, image, path, params):
-        if self.fails is not None:
-            raise self.fails
-        assert Path(path).name.endswith(".mrk.json")
-        self.done.append((image, Path(path).read_text()))
-        return self.answer
-
-
 @pytest.fixture
 def run(monkeypatch):
-    """Return a function that makes a 3D Slicer in which the script runs."""
+    """Return a function that makes a 3D Slicer in which the script runs. It records what the server would get."""
 
-    def make(*args, **kwargs):
-        slicer = Slicer(*args, **kwargs)
+    def make(nodes=(), sample=None, answer=None, fails=None):
+        def save(image, path, params):
+            if fails is not None:
+                raise fails
+            assert Path(path).name.endswith(".mrk.json")
+            slicer.done.append((image, Path(path).read_text()))
+            return answer or {}
+
+        slicer = Slicer(nodes, sample, save)
         monkeypatch.setitem(sys.modules, "slicer", slicer)
         return slicer
 

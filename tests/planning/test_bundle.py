@@ -77,7 +77,8 @@ def workflow(folder, *names, **more):
 def test_everything_is_there(written):
     folder, plan, datalist = written
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    configs = ("train", "evaluate", "inference", "multi_gpu_train", "metadata", "tensorboard")
+    configs = ["train", "evaluate", "inference", "multi_gpu_train", "metadata", "tensorboard"]
+    configs += ["close_look"] if METHODS[plan.method].close_look else []
     final = f"configs/{METHODS[plan.method].final_config}"
     expected = {final, "LICENSE", "docs/README.md", "docs/data_license.txt", "configs/logging.conf"}
     assert files == expected | {f"configs/{name}.json" for name in configs}
@@ -85,6 +86,31 @@ def test_everything_is_there(written):
     for name, choice in plan.choices.items():
         assert f"| {name} | " in page and choice.reason in page
     assert str(datalist) in page and "{" not in page.partition("## Use")[0].replace("${", "")
+
+
+def test_a_close_look_runs(written):
+    """The coarse grid lies in the finer one, and the patches go from an image to points."""
+    folder, plan, datalist = written
+    if not METHODS[plan.method].close_look:
+        return
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        flow = workflow(folder, "train", "close_look")
+        flow.initialize()
+        batch = next(iter(flow.parser.get_parsed_content("train#dataloader")))
+        network, inferer = (flow.parser.get_parsed_content(name) for name in ("network", "inferer"))
+        image = next(iter(flow.parser.get_parsed_content("validate#dataloader")))["image"]
+        found = inferer(image, network.eval())
+    value = {name: choice.value for name, choice in plan.choices.items()}
+    assert list(batch["image"].shape[2:]) == value["close_size"]
+    assert len(batch["image"]) == value["batch_size"] * value["close_patches_per_image"]
+    assert network(batch["image"]).shape[1] == len(plan.summary.names)
+    coarse = inferer.coarse_grid(image[0])
+    if not plan.choices.in_patches:
+        assert list(coarse.shape[1:]) == value["spatial_size"]
+        ratios = [fine / n for fine, n in zip(image.shape[2:], value["spatial_size"])]
+        assert len(set(ratios)) == 1 and ratios[0] == int(ratios[0])
+    assert found["points"].shape[1] == len(plan.summary.names)
 
 
 def test_metadata(written):

@@ -16,7 +16,6 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
 from summaries import save_volume, volumes, write
 
 from monai_landmarks.planning import summarize_datalist
@@ -37,9 +36,9 @@ def test_air_tells_a_ct(tmp_path):
 
 
 @pytest.mark.parametrize("spacing, unit", [((0.2, 0.3), "mm"), ((1, 1), "px")])
-def test_pictures(tmp_path, spacing, unit):
+def test_pictures(tmp_path, spacing, unit, write_picture):
     for i in range(3):
-        Image.fromarray(np.zeros((30 + i, 20), np.uint8)).save(tmp_path / f"{i}.png")
+        write_picture(tmp_path / f"{i}.png", 20, 30 + i)
     (tmp_path / "2.mrk.json").write_text(
         json.dumps(
             {
@@ -102,8 +101,8 @@ def test_unreadable_images_are_named(tmp_path):
         summarize_datalist(write(tmp_path / "d.json", ["a"], {"training": [item], "validation": [item]}))
 
 
-def test_mixed_dimensions_are_refused(tmp_path):
-    Image.fromarray(np.zeros((30, 20), np.uint8)).save(tmp_path / "2.png")
+def test_mixed_dimensions_are_refused(tmp_path, write_picture):
+    write_picture(tmp_path / "2.png", 20, 30)
     save_volume(tmp_path / "3.nii.gz", (8, 8, 8), "RAS", (1, 1, 1))
     sections = {
         "training": [{"image": "2.png", "label": [[1, 2]], "spacing": [1, 1]}],

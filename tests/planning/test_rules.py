@@ -25,6 +25,7 @@ from monai_landmarks.networks.nets import SCN
 from monai_landmarks.planning import METHODS, Choice, Choices, Machine, TrainingMemory
 from monai_landmarks.planning.augmentation import choose_elastic, choose_flip, choose_translate, flip_config
 from monai_landmarks.planning.batch import choose_batch_size, choose_max_epochs, choose_val_interval
+from monai_landmarks.planning.close_look import choose_close_look
 from monai_landmarks.planning.grid import (
     choose_resampling,
     choose_spacing,
@@ -296,3 +297,34 @@ def test_methods_have_a_bundle():
     assert tuple(METHODS) == OFFERED
     for method in METHODS.values():
         assert bundle_path(method.bundle).is_dir()
+
+
+def chosen(data, **values):
+    """The choices of the close look, after those of the grid."""
+    choices = Choices(values)
+    for name, value in values.items():
+        choices.choose(name, lambda value=value: Choice(value, ""))
+    choose_close_look(choices, data)
+    return {name: choice.value for name, choice in choices.items() if name not in values}
+
+
+def test_patches_of_the_close_look():
+    """Nearly as in the shipped bundles: radiographs at 1.25 mm, and skulls at 0.4 mm in patches."""
+    grid = {"spacing_mm": 1.25, "spatial_size": [160, 192]}
+    expected = {"displacement": 2.5, "far_displacement": 12.5, "close_spacing": 0.5, "close_size": [80, 80]}
+    expected |= {"close_sigma": 2.2, "close_patches_per_image": 7}
+    assert chosen(summary((645, 800), (0.3, 0.3)), **grid) == expected
+    grid = {"spacing_mm": 0.4, "patch_size": [48, 80, 48], "patches_per_image": 1}
+    expected = {"displacement": 0.4, "far_displacement": 1.6, "close_spacing": 0.2, "close_size": [32] * 3}
+    expected |= {"close_sigma": 2.2, "close_patches_per_image": 8}
+    assert chosen(summary((80, 140, 80), (0.2,) * 3), **grid) == expected
+
+
+@pytest.mark.parametrize("native", [0.05, 0.4, 2.0])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_patch_has_room_for_the_displacements(dims, native):
+    """And its voxels are never smaller than those of the images."""
+    data = summary((200,) * dims, (native,) * dims)
+    values = chosen(data, spacing_mm=1.0, spatial_size=[64] * dims)
+    assert values["close_spacing"] >= native
+    assert min(values["close_size"]) * values["close_spacing"] >= 2 * values["far_displacement"]

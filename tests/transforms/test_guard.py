@@ -24,6 +24,7 @@ import torch
 from blobs import causes
 from monai import transforms as mt
 from monai.data import CacheDataset, DataLoader, Dataset, MetaTensor, PersistentDataset
+from warm_python import START_METHOD
 
 from monai_landmarks.transforms import (
     LandmarksToIndexd,
@@ -143,10 +144,10 @@ def test_running_chain_is_refused(run: Callable, lazy: bool, tmp_path: Path) -> 
 
 
 def test_running_chain_is_refused_in_a_worker() -> None:
-    # spawned, because a worker forked from a process in which ITK has run may never end
+    # not forked from this process: a worker of a process in which ITK has run may never end
     dataset = Dataset([source()], chain(mt.Rand2DElasticd("image", **ELASTIC)))
     with pytest.raises(RuntimeError, match="Rand2DElasticd moves the content of 'image'"):
-        next(iter(DataLoader(dataset, num_workers=1, multiprocessing_context="spawn")))
+        next(iter(DataLoader(dataset, num_workers=1, multiprocessing_context=START_METHOD)))
 
 
 def test_elastic_around_a_chain_that_loads() -> None:

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Flipd, LoadImaged, Spacingd
-from PIL import Image
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet, read_landmarks, write_landmarks
 from monai_landmarks.transforms import (
@@ -39,10 +39,8 @@ ROWS = [[33.25, 7.5], [None, None], [10, 20]]
 
 
 @pytest.fixture
-def png(tmp_path: Path) -> Path:
-    path = tmp_path / "hand.png"
-    Image.fromarray(np.zeros((40, 60), np.uint8)).save(path)
-    return path
+def png(tmp_path: Path, write_picture: Callable[..., Path]) -> Path:
+    return write_picture(tmp_path / "hand.png", 60, 40)
 
 
 def load(path: Path, label: Any, *more: Any, **kwargs: Any) -> dict[str, Any]:

@@ -20,7 +20,13 @@ from monai.data import CacheDataset, DataLoader, MetaTensor
 from monai.transforms import Compose
 
 from monai_landmarks.spaces import patch_affines, points_to_index, points_to_world
-from monai_landmarks.transforms import LandmarkGroups, LandmarksToIndexd, RandLandmarkPatchesd, cut_patches
+from monai_landmarks.transforms import (
+    LandmarkGroups,
+    LandmarksToIndexd,
+    RandLandmarkPatches,
+    RandLandmarkPatchesd,
+    cut_patches,
+)
 
 SIZE = {2: (60, 50), 3: (30, 26, 28)}
 PATCH = {2: (17, 12), 3: (9, 8, 7)}
@@ -136,9 +142,8 @@ def test_landmarks_stay_on_what_they_mark(dims: int) -> None:
 
 
 def test_displacements_have_the_given_spread() -> None:
-    points = np.full((1, 2), 25.0)
     options = {"num_samples": 4000, "spatial_size": [8, 8], "spacing": 0.1}
-    cut = RandLandmarkPatchesd("image", "label", **options, displacement=1.5, far_displacement=9.0, far_prob=0.25)
+    cut = RandLandmarkPatches(**options, displacement=1.5, far_displacement=9.0, far_prob=0.25)
     cut.set_random_state(0)
     cut.randomize(([0], 1))
     far = np.abs(cut.shifts).max(axis=1) > 6  # four standard deviations
@@ -147,7 +152,6 @@ def test_displacements_have_the_given_spread() -> None:
     cut.far_prob = 0.0
     cut.randomize(([0], 1))
     assert cut.shifts.std(axis=0) == pytest.approx(1.5, rel=0.05)
-    assert len(points) == 1
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -194,6 +198,19 @@ def test_batches_from_a_cache_and_the_same_draws_again() -> None:
         assert torch.equal(one["image"], other["image"])
 
 
+def test_arrays_and_the_same_patches_again() -> None:
+    """Index points without an affine; the last draw cuts another image at the same places."""
+    points = np.array([[30.0, 25.0], [35.0, 20.0]])
+    blobs = blob_image(points, SIZE[2], 1.5)
+    cut = RandLandmarkPatches((32, 32), 1.0, displacement=2.0).set_random_state(0)
+    for array, tensor in zip(cut(blobs.numpy(), points), cut(blobs, torch.from_numpy(points)[None], randomize=False)):
+        assert torch.equal(array[0], tensor[0]) and torch.equal(array[1], tensor[1])
+        assert (
+            np.abs(centroids(tensor[0]) - points_to_index(tensor[1].as_tensor()[0], tensor[0].affine).numpy()).max()
+            < 0.1
+        )
+
+
 def test_groups_are_checked() -> None:
     for wrong in ([[0, 1]], [[0, 1], [1, 2]], [[0, 1, 2], []]):
         with pytest.raises(ValueError, match="one group"):
@@ -201,5 +218,5 @@ def test_groups_are_checked() -> None:
     with pytest.raises(ValueError, match="same size"):
         LandmarkGroups(3, [[0, 1], [2]], shared=True)
     cut = RandLandmarkPatchesd("image", "label", spatial_size=(8, 8), spacing=1.0, groups=LandmarkGroups(4))
-    with pytest.raises(ValueError, match="has 3 landmarks"):
+    with pytest.raises(ValueError, match="are 3 landmarks"):
         cut(item(2, np.full((3, 2), 20.0), torch.eye(4)))

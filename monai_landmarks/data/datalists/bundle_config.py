@@ -18,8 +18,6 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from monai.bundle import ConfigParser
-
 __all__ = ["bundle_component"]
 
 
@@ -39,6 +37,8 @@ def bundle_component(key: str, config_file: str | os.PathLike | Sequence[str | o
     Raises:
         ValueError: if there is no such entry.
     """
+    from monai.bundle import ConfigParser  # slow to import, and not needed by most users of this module
+
     parser = ConfigParser()
     parser.read_config(config_file)  # type: ignore[arg-type]
     parser.update(overrides)

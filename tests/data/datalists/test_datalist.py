@@ -127,11 +127,11 @@ def test_build_from_landmark_files(tmp_path, suffix, system):
     assert load_landmark_datalist(tmp_path / "datalist.json", base_dir="/data")[0]["image"] == "/data/case.0.nii.gz"
 
 
-def test_build_from_files_that_are_told_by_what_they_hold(tmp_path):
+def test_build_from_files_that_are_told_by_what_they_hold(tmp_path, write_picture):
     """Files of LabelMe and elastix are in the folder of their images, with other files of the same suffixes."""
     landmarks = LandmarkSet(("1", "2"), [[1, 2], [7, 8]], "index")
     for name, suffix, format in (("a", ".json", "labelme"), ("b", ".txt", "elastix")):
-        Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / f"{name}.png")
+        write_picture(tmp_path / f"{name}.png", 30, 20)
         write_landmarks(tmp_path / f"{name}{suffix}", landmarks, format=format)
     (tmp_path / "settings.json").write_text("{}")
     (tmp_path / "README.txt").write_text("Read me.")
@@ -156,10 +156,10 @@ def test_slicer_points_of_pictures(pictures):
     assert not (pictures / "datalist.json").exists()
 
 
-def test_table_names_images_by_stem_or_path(tmp_path):
+def test_table_names_images_by_stem_or_path(tmp_path, write_picture):
     for folder in ("x", "y"):
         (tmp_path / folder).mkdir()
-        Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / folder / "1.png")
+        write_picture(tmp_path / folder / "1.png", 9, 9)
     (tmp_path / "t.csv").write_text("image,landmark,x,y\nx/1.png,a,1,2\ny/1.png,a,3,4\n")
     datalist = build_datalist(tmp_path, tmp_path / "t.csv", tmp_path / "d.json", spacing=(1, 2), val_frac=0.0)
     assert [(item["image"], item["label"]) for item in datalist["training"]] == [

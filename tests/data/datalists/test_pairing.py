@@ -17,7 +17,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from monai_landmarks.data import LandmarkSet, make_datalists, pair_landmarks, write_landmark_table, write_landmarks
 from monai_landmarks.data.landmarks.row_faults import LandmarkRows, read_past_faults
@@ -26,11 +25,10 @@ POINTS = LandmarkSet(("a", "b"), [[1, 2], [3, 4]], "index")
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, write_picture):
     """Images x/1.png, x/2.png, y/1.png."""
     for name in ("x/1", "x/2", "y/1"):
-        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "images" / f"{name}.png")
+        write_picture(tmp_path / "images" / f"{name}.png", 9, 9)
     return tmp_path
 
 
@@ -189,11 +187,6 @@ def test_rows(tmp_path, form):
     assert LandmarkRows(tmp_path / "one.csv").where(None) == str(tmp_path / "one.csv")
 
 
-def write_image(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.zeros((9, 9), np.uint8)).save(path)
-
-
 def write_jaws(folder, name, upper=("U1", "U2"), lower=("L1",)):
     """Two point lists of one scan, as programs that look for the landmarks of each jaw write them."""
     for part, names in (("U", upper), ("L", lower)):
@@ -202,9 +195,9 @@ def write_jaws(folder, name, upper=("U1", "U2"), lower=("L1",)):
 
 
 @pytest.mark.parametrize("between", ["_lm_Pred_", "_", "-"])
-def test_two_files_of_an_image_are_joined(tmp_path, between):
-    write_image(tmp_path / "images" / "scan.png")
-    write_image(tmp_path / "images" / "scan_2.png")
+def test_two_files_of_an_image_are_joined(tmp_path, between, write_picture):
+    write_picture(tmp_path / "images" / "scan.png", 9, 9)
+    write_picture(tmp_path / "images" / "scan_2.png", 9, 9)
     write_jaws(tmp_path / "points", f"scan{between}")
     write_jaws(tmp_path / "points", f"scan_2{between}")
     result = pair_landmarks(tmp_path / "images", tmp_path / "points")
@@ -219,16 +212,16 @@ def test_two_files_of_an_image_are_joined(tmp_path, between):
     assert datalist["training"][0]["label"] == [[0, 1, 0], [0, 1, 0], [3, 4, 0]]
 
 
-def test_files_with_the_same_landmark_cannot_be_joined(tmp_path):
-    write_image(tmp_path / "images" / "scan.png")
+def test_files_with_the_same_landmark_cannot_be_joined(tmp_path, write_picture):
+    write_picture(tmp_path / "images" / "scan.png", 9, 9)
     write_jaws(tmp_path / "points", "scan_lm_", lower=("U2",))
     result = pair_landmarks(tmp_path / "images", tmp_path / "points")
     assert not result.cases and "both hold the landmark 'U2'" in result.faults[0]
 
 
-def test_pixels_and_world_points_cannot_be_joined(tmp_path):
+def test_pixels_and_world_points_cannot_be_joined(tmp_path, write_picture):
     """The affine of the image is not known here."""
-    write_image(tmp_path / "images" / "scan.png")
+    write_picture(tmp_path / "images" / "scan.png", 9, 9)
     write_jaws(tmp_path / "points", "scan_lm_")
     (tmp_path / "points" / "scan_lm_L.mrk.json").unlink()
     write_landmarks(tmp_path / "points" / "scan_lm_L.csv", POINTS)
@@ -236,8 +229,8 @@ def test_pixels_and_world_points_cannot_be_joined(tmp_path):
     assert not result.cases and "belong to the image scan.png, but cannot be joined: " in result.faults[0]
 
 
-def test_a_part_beside_the_file_of_the_image_is_a_fault(tmp_path):
-    write_image(tmp_path / "images" / "scan.png")
+def test_a_part_beside_the_file_of_the_image_is_a_fault(tmp_path, write_picture):
+    write_picture(tmp_path / "images" / "scan.png", 9, 9)
     write_jaws(tmp_path / "points", "scan_lm_")
     (tmp_path / "points" / "scan_lm_L.mrk.json").unlink()
     write_landmarks(tmp_path / "points" / "scan.csv", POINTS)
@@ -249,8 +242,8 @@ def test_a_part_beside_the_file_of_the_image_is_a_fault(tmp_path):
     assert paired(pair_landmarks(tmp_path / "images", tmp_path / "points")) == {"scan.png": "scan_lm_U.mrk.json"}
 
 
-def test_a_longer_name_may_be_that_of_another_image(tmp_path):
-    write_image(tmp_path / "images" / "scan.png")
+def test_a_longer_name_may_be_that_of_another_image(tmp_path, write_picture):
+    write_picture(tmp_path / "images" / "scan.png", 9, 9)
     write_jaws(tmp_path / "points", "scan_lm_")
     (tmp_path / "points" / "scan_lm_U.mrk.json").unlink()
     (tmp_path / "points" / "scan_lm_L.mrk.json").rename(tmp_path / "points" / "scan_7.mrk.json")
@@ -258,8 +251,8 @@ def test_a_longer_name_may_be_that_of_another_image(tmp_path):
     assert not result.cases and "scan_7.mrk.json: no image has this name" in result.absent[0]
 
 
-def test_a_list_may_name_two_files_of_an_image(tmp_path):
-    write_image(tmp_path / "images" / "7.png")
+def test_a_list_may_name_two_files_of_an_image(tmp_path, write_picture):
+    write_picture(tmp_path / "images" / "7.png", 9, 9)
     write_jaws(tmp_path, "")
     (tmp_path / "list.csv").write_text("image;landmarks\n7;U.mrk.json\n7;L.mrk.json\n")
     [case] = pair_landmarks(tmp_path / "images", tmp_path / "list.csv").cases
@@ -268,20 +261,20 @@ def test_a_list_may_name_two_files_of_an_image(tmp_path):
 
 @pytest.mark.parametrize("file", ["F.mrk.json", "F_1.mrk.json", "F.fcsv", "markers.csv"])
 @pytest.mark.parametrize("together", [True, False])
-def test_the_folders_of_slicer(tmp_path, file, together):
+def test_the_folders_of_slicer(tmp_path, file, together, write_picture):
     points = tmp_path if together else tmp_path / "points"
     images = tmp_path if together else tmp_path / "images"
     for number in (1, 2):
-        write_image(images / f"sub-{number}" / "ct.png")
+        write_picture(images / f"sub-{number}" / "ct.png", 9, 9)
         write_landmarks(points / f"sub-{number}" / file, LandmarkSet(("a",), [[number, 2.0]], "RAS"))
     result = pair_landmarks(images, points)
     assert {case.name: case.landmarks.points[0, 0] for case in result.cases} == {"sub-1/ct.png": 1, "sub-2/ct.png": 2}
     assert result.faults == result.absent == []
 
 
-def test_folders_with_more_than_one_choice(tmp_path):
+def test_folders_with_more_than_one_choice(tmp_path, write_picture):
     for name in ("one/ct", "two/ct", "two/mr", "three/ct", "four/ct"):
-        write_image(tmp_path / f"{name}.png")
+        write_picture(tmp_path / f"{name}.png", 9, 9)
     world = POINTS.to_world(np.eye(4))
     for name in ("one/F", "one/spare", "two/F", "three/a", "three/b", "four/F", "four/F_1"):
         write_landmarks(tmp_path / f"{name}.mrk.json", world)
@@ -292,9 +285,9 @@ def test_folders_with_more_than_one_choice(tmp_path):
     assert "2 image(s) and 1 landmark file(s)" in next(text for text in result.absent if "two/F" in text)
 
 
-def test_names_that_a_spreadsheet_or_a_system_has_changed(tmp_path):
+def test_names_that_a_spreadsheet_or_a_system_has_changed(tmp_path, write_picture):
     for name in ("002", "010", "IMG_7", unicodedata.normalize("NFD", "Müller")):
-        write_image(tmp_path / "images" / f"{name}.png")
+        write_picture(tmp_path / "images" / f"{name}.png", 9, 9)
     table = tmp_path / "t.csv"
     table.write_text("image,landmark,x,y\n2,a,1,2\n10.0,a,3,4\nimg_7.PNG,a,5,6\nMüller,a,7,8\n1.2E+10,a,1,1\n")
     result = pair_landmarks(tmp_path / "images", table)
@@ -307,9 +300,9 @@ def test_names_that_a_spreadsheet_or_a_system_has_changed(tmp_path):
     assert "a spreadsheet program may have rounded this number" in result.absent[0]
 
 
-def test_a_landmark_in_two_unicode_forms_is_one_and_said(tmp_path):
-    write_image(tmp_path / "a.png")
-    write_image(tmp_path / "b.png")
+def test_a_landmark_in_two_unicode_forms_is_one_and_said(tmp_path, write_picture):
+    write_picture(tmp_path / "a.png", 9, 9)
+    write_picture(tmp_path / "b.png", 9, 9)
     forms = [unicodedata.normalize(form, "Ménton") for form in ("NFC", "NFD")]
     (tmp_path / "t.csv").write_text(f"image,landmark,x,y\na.png,{forms[0]},1,2\nb.png,{forms[1]},3,4\n")
     result = pair_landmarks(tmp_path, tmp_path / "t.csv")

@@ -18,18 +18,12 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from monai_landmarks.data import LandmarkSet, check_data, check_datalist, load_landmark_datalist, write_landmark_table
 
 
-def write_picture(path, width, height):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.arange(width * height, dtype=np.uint16).reshape(height, width).astype(np.uint8)).save(path)
-
-
 @pytest.mark.parametrize("name", ["%train.json::x", "@x", "$x", " @x"])
-def test_names_that_are_references(tmp_path, name):
+def test_names_that_are_references(tmp_path, name, write_picture):
     write_picture(tmp_path / "images" / "a.png", 9, 9)
     write_landmark_table(tmp_path / "t.csv", {"a.png": LandmarkSet((name, "T1@x", "50 %"), np.ones((3, 2)), "index")})
     [fault] = check_data(tmp_path / "images", tmp_path / "t.csv", spacing=1).faults
@@ -54,7 +48,7 @@ def test_a_spacing(spacing):
 
 
 @pytest.mark.parametrize("size", [(5, 4000), (4000, 5), (5, 500)])
-def test_narrow_images(tmp_path, size):
+def test_narrow_images(tmp_path, size, write_picture):
     write_picture(tmp_path / "images" / "a.png", *size)
     write_landmark_table(tmp_path / "t.csv", {"a.png": LandmarkSet(("a",), np.ones((1, 2)), "index")})
     faults = check_data(tmp_path / "images", tmp_path / "t.csv", spacing=1).faults

@@ -19,15 +19,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from monai.transforms import LoadImage
-from PIL import Image
 
 from monai_landmarks.data import bundle_landmark_names, image_folder_items, read_image
 
 
-def test_folder_and_file(tmp_path):
+def test_folder_and_file(tmp_path, write_picture):
     for name in ("b.png", "sub/a.jpg"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / name)
+        write_picture(tmp_path / name, 5, 4)
     (tmp_path / "notes.txt").write_text("not an image")
     items = image_folder_items(tmp_path, spacing=[0.5, 0.5])
     assert [item["image"] for item in items] == [str(tmp_path / "b.png"), str(tmp_path / "sub" / "a.jpg")]
@@ -44,12 +42,12 @@ def paths(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("suffix", [".dcm", ""])
-def test_a_dicom_series_is_one_image(tmp_path, write_dicom, suffix):
+def test_a_dicom_series_is_one_image(tmp_path, write_dicom, suffix, write_picture):
     volume = np.random.default_rng(0).integers(0, 1000, (12, 10, 4)).astype(np.int16)
     write_dicom(tmp_path / "head" / "ct", volume, "1", suffix=suffix)
     write_dicom(tmp_path / "hands", volume[..., :2], "2", positions=False, suffix=suffix)  # two views of a series
     write_dicom(tmp_path / "twice", volume[..., :2], "3", suffix=suffix, gap=0)  # at the same place: no volume
-    Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "picture.png")
+    write_picture(tmp_path / "picture.png", 5, 4)
     hands = [f"hands/2_{k}{suffix}" for k in range(2)]
     assert paths(tmp_path) == [*hands, "head/ct", "picture.png", *(f"twice/3_{k}{suffix}" for k in range(2))]
     assert paths(tmp_path / "head" / "ct") == ["."]

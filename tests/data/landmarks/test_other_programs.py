@@ -18,7 +18,6 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from monai_landmarks.data import convert_landmarks, pair_landmarks, read_landmark_table, read_landmarks
 from monai_landmarks.data.landmarks.landmark_io import read_landmark_sets
@@ -28,12 +27,6 @@ NAN = float("nan")
 
 def write_json(path, content):
     path.write_text(json.dumps(content))
-    return path
-
-
-def picture(path, width, height):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.zeros((height, width), np.uint8)).save(path)
     return path
 
 
@@ -83,13 +76,13 @@ ID=1
 """
 
 
-def test_tps(tmp_path):
+def test_tps(tmp_path, write_picture):
     path = tmp_path / "points.tps"
     path.write_text(TPS)
     with pytest.raises(ValueError, match="line 1: y counts from the bottom of the image 'one.png'"):
         read_landmark_table(path)
-    picture(tmp_path / "images" / "one.png", 20, 30)
-    picture(tmp_path / "images" / "two.png", 20, 40)
+    write_picture(tmp_path / "images" / "one.png", 20, 30)
+    write_picture(tmp_path / "images" / "two.png", 20, 40)
     # the lower left pixel, and one of the first row; whole numbers are pixel centers
     one, two = [[0, 29], [10.5, 0], [NAN, NAN]], [[1, 37], [3, 35], [5, 33]]
     result = pair_landmarks(tmp_path / "images", path)
@@ -99,8 +92,8 @@ def test_tps(tmp_path):
     converted = convert_landmarks(path, tmp_path / "new.csv", images=tmp_path / "images", names=["a", "b", "c"])
     assert not converted.faults
     np.testing.assert_array_equal(read_landmark_table(tmp_path / "new.csv")["one.png"].points, one)
-    picture(tmp_path / "one.png", 20, 30)
-    picture(tmp_path / "two.png", 20, 40)  # next to the file
+    write_picture(tmp_path / "one.png", 20, 30)
+    write_picture(tmp_path / "two.png", 20, 40)  # next to the file
     np.testing.assert_array_equal(list(read_landmark_table(path).values())[1].points, two)
 
 
@@ -225,13 +218,13 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_files_that_are_not_read_are_named(tmp_path, name):
+def test_files_that_are_not_read_are_named(tmp_path, name, write_picture):
     text, said = FOREIGN[name]
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=rf"{name}: holds .*{said}"):
         read_landmark_sets(tmp_path / name)
     if not name.endswith((".pts", ".csv")):
-        picture(tmp_path / "images" / "1.png", 4, 4)
+        write_picture(tmp_path / "images" / "1.png", 4, 4)
         (tmp_path / "points").mkdir()
         (tmp_path / name).rename(tmp_path / "points" / name)
         with pytest.raises(ValueError, match=rf"no landmark file in it.*\n.*{name}: holds .*{said}"):

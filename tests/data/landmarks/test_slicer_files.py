@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import SimpleITK
 from markups_schema import MARKUPS_SCHEMA
-from PIL import Image
 
 from monai_landmarks.data import LandmarkSet, read_landmarks, write_landmarks
 
@@ -225,12 +224,12 @@ def test_malformed_fcsv(tmp_path, text, message):
         read_landmarks(tmp_path / "a.fcsv")
 
 
-def test_picture_lies_where_itk_has_it(tmp_path):
+def test_picture_lies_where_itk_has_it(tmp_path, write_picture):
     """A landmark of a PNG with spacing s, brought to Slicer's LPS, lies where ITK puts its pixel."""
     from monai_landmarks.data.images.image_files import read_geometry
 
     spacing, pixel = (0.3, 0.5), (33, 7)
-    Image.fromarray(np.zeros((40, 60), np.uint8)).save(tmp_path / "a.png")
+    write_picture(tmp_path / "a.png", 60, 40)
     image = SimpleITK.ReadImage(str(tmp_path / "a.png"))
     image.SetSpacing(spacing)
     expected = image.TransformIndexToPhysicalPoint(pixel)

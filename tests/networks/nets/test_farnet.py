@@ -306,15 +306,15 @@ def test_exported_with_free_batch_and_size():
     assert torch.allclose(exported(image), net(image), atol=1e-6)
 
 
-@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("dims,backbone", [(2, DENSENET), (3, RESNET)], ids=["2d-densenet", "3d-resnet"])
 @pytest.mark.skipif(
     not (find_spec("onnxruntime") and find_spec("onnxscript")),
     reason="needs onnxscript and onnxruntime, extra 'export'",
 )
-def test_onnx(dims, tmp_path):
+def test_onnx(dims, backbone, tmp_path):
     import onnxruntime
 
-    net = small(dims, num_stages=4, batch_statistics=dims == 2).eval()
+    net = small(dims, backbone=backbone, num_stages=4, batch_statistics=dims == 2).eval()
     image = torch.rand(1, 1, *(37, 40, 20)[:dims])
     path = tmp_path / "farnet.onnx"
     torch.onnx.export(net, (image,), path, dynamo=True, verbose=False)

@@ -164,10 +164,10 @@ def test_torchscript(dims, options):
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.skipif(not (has_onnxruntime and has_onnxscript), reason="needs onnxscript and onnxruntime, extra 'export'")
 def test_onnx(dims, tmp_path):
-    net = SCN(dims, 1, 3, **SMALL).eval()
-    nn.init.normal_(net.local_appearance[-1].weight, std=0.1)
-    nn.init.normal_(net.spatial_configuration[-2].weight, std=0.1)
-    image = torch.randn(1, 1, *(24,) * dims)
+    # in 2-D with the options of the bundles
+    unet = {"local_appearance": "unet", "unet_features": [8] * 6, "norm": "instance", "spatial_bias": 1.0}
+    net = SCN(dims, 1, 3, **SMALL, **(unet if dims == 2 else {}), head_init_std=0.1).eval()
+    image = torch.randn(1, 1, *(32, 32, 24)[:dims])
     path = tmp_path / "scn.onnx"
     torch.onnx.export(net, (image,), path, dynamo=True, verbose=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -1,0 +1,127 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Choice of the patches of the close look, and its configuration."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .choice import Choice, Choices
+from .data_summary import DataSummary
+from .grid import round_up
+
+__all__ = ["choose_close_look", "close_look_config"]
+
+# by number of dimensions: displacement and farthest displacement of the patches in voxels of the coarse grid. The
+# coarse networks of the shipped bundles err by about one voxel on average; a wider range makes up for other data.
+_DISPLACEMENT = {2: 2.0, 3: 1.0}
+_FAR = {2: 10.0, 3: 4.0}
+# largest side of a patch in voxels, for the memory and time of a training step
+_LARGEST = {2: 80, 3: 32}
+_SMALLEST = 32  # of the network
+_SIGMA = 2.2  # in voxels; narrower targets are sampled too coarsely, wider ones are less precise
+# images are kept with voxels this much smaller than those of the patches, which are cut from them at any angle
+_FINER = 1.25
+# voxels of the patches of a training step, relative to those of a step of the coarse network
+_STEP = 1.5
+
+
+def choose_close_look(choices: Choices, summary: DataSummary) -> None:
+    """Choose the patches of the close look from the voxel sizes of the coarse grid and of the images.
+
+    Args:
+        choices: choices so far, among them the grid and the batch size. Those of the close look are added.
+        summary: summary of the data.
+    """
+    choose, dims, unit = choices.choose, summary.spatial_dims, summary.unit
+    coarse, native = choices["spacing_mm"].value, summary.finest_spacing
+    displacement = choose(
+        "displacement",
+        lambda: Choice(round_up(_DISPLACEMENT[dims] * coarse), f"{_DISPLACEMENT[dims]:g} voxels of the coarse grid"),
+    )
+    far = choose(
+        "far_displacement", lambda: Choice(round_up(_FAR[dims] * coarse), f"{_FAR[dims]:g} voxels of the coarse grid")
+    )
+    extent = 2 * (far + 3 * displacement)
+    spacing = choose(
+        "close_spacing",
+        lambda: Choice(
+            round_up(max(native, extent / _LARGEST[dims])),
+            f"{native:.3g} {unit} of the images, or more so that {_LARGEST[dims]} voxels cover {extent:.3g} {unit}: a"
+            " landmark at the farthest displacement, and what is around it",
+        ),
+    )
+    size = choose(
+        "close_size",
+        lambda: Choice(
+            [min(max(16 * math.ceil(extent / spacing / 16 - 1e-6), _SMALLEST), _LARGEST[dims])] * dims,
+            f"covers {extent:.3g} {unit}, in multiples of 16",
+        ),
+    )
+    choose("close_sigma", lambda: Choice(_SIGMA, "in voxels of the patch; a rule of thumb"))
+    patches = _STEP * math.prod(choices.network_size) / math.prod(size)
+    if choices.in_patches:
+        patches *= choices["patches_per_image"].value
+    choose(
+        "close_patches_per_image",
+        lambda: Choice(
+            min(max(round(patches), 1), 8), f"a training step has {_STEP:g} times the voxels of a coarse one"
+        ),
+    )
+
+
+def close_look_config(config: dict[str, Any], choices: Choices, summary: DataSummary) -> dict[str, Any]:
+    """Return the configuration of the close look for given data.
+
+    Args:
+        config: configuration of the shipped bundle.
+        choices: all choices.
+        summary: summary of the data.
+
+    Returns:
+        A new configuration.
+    """
+    value, dims = {name: choice.value for name, choice in choices.items()}, summary.spatial_dims
+    result = {key: content for key, content in config.items() if key != "spatial_size"}
+    for name in ("close_size", "close_spacing", "close_sigma", "displacement", "far_displacement"):
+        result[name] = value[name]
+    result["patches_per_image"] = value["close_patches_per_image"]
+    for name in ("max_epochs", "val_interval"):
+        result[name] = value[name]
+    width = value["width"]
+    network = {"spatial_dims": dims, "features": [width, width, 2 * width, 4 * width, 4 * width, width]}
+    result["fine_network_def"] = {**config["fine_network_def"], **network}
+    finest = max(summary.finest_spacing, value["close_spacing"] / _FINER)
+    component = config["coarse_grid"]["spatial_size"]
+    if choices.in_patches:
+        result["voxel_spacing"] = min(round_up(finest), value["spacing_mm"])
+        steps: list[dict[str, Any]] = [
+            {
+                "_target_": "monai_landmarks.transforms.ResampleToSpacing",
+                "spacing": {**component, "key": "voxel_spacing"},
+            },
+            {"_target_": "SpatialPad", "spatial_size": {**component, "key": "patch_size"}, "mode": "edge"},
+        ]
+        result["coarse_grid"] = {"_target_": "Compose", "transforms": steps}
+    else:
+        # a whole number of voxels in each voxel of the coarse grid, so that both cover the same part of the image
+        factor = max(1, math.floor(value["spacing_mm"] / finest + 1e-6))
+        result["spatial_size"] = [factor * n for n in value["spatial_size"]]
+        if value["resampling"] == "spacing":
+            result["voxel_spacing"] = value["spacing_mm"] / factor
+        result["coarse_grid"] = {
+            "_target_": "monai_landmarks.transforms.FitToGrid",
+            "spatial_size": component,
+            "spacing": {**component, "key": "voxel_spacing"},
+        }
+    return result
