@@ -24,12 +24,13 @@ from typing import Any
 
 import fire
 import torch
-from compare import announce, compare, random_points
+from compare import announce, compare, measure, print_table, random_points
 from monai.inferers import SlidingWindowInferer
 
 from monai_landmarks.heatmaps import decode_heatmaps, gaussian_heatmaps
 from monai_landmarks.inferers import SlidingWindowLandmarkInferer
 from monai_landmarks.losses import EWCLoss, GaussianTarget, HeatmapL2Loss, SCNLoss
+from monai_landmarks.networks.nets import LocalizationUNet
 
 SIGMA = 4.0
 
@@ -98,7 +99,7 @@ def inference(num_landmarks: int, side: int, device: str, repeats: int) -> None:
 
     def one_channel(window: torch.Tensor) -> torch.Tensor:
         network(window)
-        return window[:, :1]
+        return window[:, :1].clone()  # MONAI multiplies it in place, and the window is a view of the image
 
     candidates = {
         "MONAI, one map stitched (limit)": lambda: windows(image, one_channel),
@@ -107,6 +108,38 @@ def inference(num_landmarks: int, side: int, device: str, repeats: int) -> None:
     }
     title = f"Sliding windows of {side // 2}^3 to points: {num_landmarks} landmarks, {side}^3, without the network"
     compare(title, candidates, device, repeats)
+
+
+def inference_with_network(num_landmarks: int, side: int, device: str, repeats: int) -> None:
+    """Compare sliding windows of half the side length with a network that takes most of the time."""
+    torch.manual_seed(0)
+    network = LocalizationUNet(3, 1, num_landmarks).to(device).eval()
+    image = torch.rand(1, 1, *(side,) * 3, device=device)
+    options: dict[str, Any] = {"roi_size": (side // 2,) * 3, "overlap": 0.25, "mode": "gaussian"}
+    windows: Any = SlidingWindowInferer(**options)
+    points = SlidingWindowLandmarkInferer(**options)
+    count = 0
+
+    @torch.no_grad()
+    def counted(window: torch.Tensor) -> torch.Tensor:
+        nonlocal count
+        count += len(window)
+        return network(window)
+
+    def windows_of(run: Callable[[], Any]) -> int:
+        nonlocal count
+        count = 0
+        run()
+        return count
+
+    candidates: dict[str, Callable[[], Any]] = {
+        "MONAI, all maps stitched (limit)": lambda: windows(image, counted),
+        "MONAI, all maps stitched, then decoded": lambda: decode_heatmaps(windows(image, counted), 3),
+        "SlidingWindowLandmarkInferer": lambda: points(image, counted),
+    }
+    title = f"Sliding windows of {side // 2}^3 to points: {num_landmarks} landmarks, {side}^3, with a U-Net"
+    costs = measure(candidates, device, repeats, patience=60)
+    print_table(title, costs, {"windows": {name: windows_of(run) for name, run in candidates.items()}})
 
 
 def main(device: str = "cpu", threads: int | None = None, quick: bool = False) -> None:
@@ -123,6 +156,8 @@ def main(device: str = "cpu", threads: int | None = None, quick: bool = False) -
         losses(num_landmarks, side, device, 1 if quick else 5)
     for side, num_landmarks in itertools.product(sides, numbers):
         inference(num_landmarks, side, device, 1 if quick else 3)
+    for num_landmarks in numbers:
+        inference_with_network(num_landmarks, 64 if quick else 96, device, 1 if quick else 3)
 
 
 if __name__ == "__main__":

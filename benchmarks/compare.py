@@ -34,9 +34,10 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 class Cost(NamedTuple):
-    """Median time of a candidate, and its peak memory in bytes where the system reports it."""
+    """Median time of a candidate with its lower and upper quartile, and its peak memory in bytes where it is known."""
 
     milliseconds: float
+    quartiles: tuple[float, float]
     memory: int | None
 
 
@@ -85,9 +86,11 @@ def measure(
             synchronize(device)
             if turn:
                 times[name].append(time.perf_counter() - start)
-    return {
-        name: Cost(1e3 * float(np.median(times[name])), peak_memory(run, device)) for name, run in candidates.items()
-    }
+    costs = {}
+    for name, run in candidates.items():
+        low, median, high = 1e3 * np.quantile(times[name], [0.25, 0.5, 0.75])
+        costs[name] = Cost(float(median), (float(low), float(high)), peak_memory(run, device))
+    return costs
 
 
 def print_table(title: str, costs: Mapping[str, Cost], facts: Mapping[str, Mapping[str, float]] | None = None) -> None:
@@ -101,11 +104,13 @@ def print_table(title: str, costs: Mapping[str, Cost], facts: Mapping[str, Mappi
     """
     facts = facts or {}
     width = max(44, *(len(name) + 3 for name in costs))
-    print(f"\n{title}\n{'':{width}s}{'ms':>10s}{'ratio':>8s}{'MiB':>10s}{'ratio':>8s}", end="")
+    print(f"\n{title}\n{'':{width}s}{'ms':>10s}{'quartiles':>20s}{'ratio':>8s}{'MiB':>10s}{'ratio':>8s}", end="")
     print("".join(f"{heading:>11s}" for heading in facts))
     limit = next(iter(costs.values()))
     for name, cost in costs.items():
-        line = f"  {name:{width - 2}s}{cost.milliseconds:10.2f}{cost.milliseconds / limit.milliseconds:8.2f}"
+        quartiles = "{:.2f}-{:.2f}".format(*cost.quartiles)
+        line = f"  {name:{width - 2}s}{cost.milliseconds:10.2f}{quartiles:>20s}"
+        line += f"{cost.milliseconds / limit.milliseconds:8.2f}"
         if cost.memory is None:
             line += f"{'':18s}"
         else:
@@ -118,5 +123,5 @@ def print_table(title: str, costs: Mapping[str, Cost], facts: Mapping[str, Mappi
 
 
 def compare(title: str, candidates: Mapping[str, Callable[[], Any]], device: str, repeats: int) -> None:
-    """Print median time and peak memory of each candidate, and their ratios to the first candidate, the limit."""
+    """Print median time, quartiles and peak memory of each candidate, and their ratios to the first candidate, the limit."""
     print_table(title, measure(candidates, device, repeats))

@@ -40,9 +40,12 @@ def _peak_resident(run: Callable[[], Any]) -> int:
     libc.malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak becomes the present
     before = _resident("VmRSS")
-    result = run()
-    peak = _resident("VmHWM")
-    del result
+    try:
+        result = run()
+        peak = _resident("VmHWM")
+        del result
+    finally:
+        libc.mallopt(-3, 2**25)  # blocks are used again: new ones from the system would slow down what is timed next
     return peak - before
 
 

@@ -17,7 +17,7 @@ import locale
 import os
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,14 @@ def shared_data(name: str) -> Path:
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Every device of this machine in turn."""
     return torch.device(request.param)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def freed_memory_is_returned() -> Iterator[None]:
+    """Bundles in this process must not change its allocator: other tests measure memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("monai_landmarks.handlers.keep_freed_memory", lambda: False)
+        yield
 
 
 @pytest.fixture

@@ -17,10 +17,12 @@ import json
 import sys
 from pathlib import Path
 
+import compare
 import gpu
 import numpy as np
 import pytest
 import torch
+from benchmark_growth import growth_exponent
 from measure import peak_memory
 from PIL import Image
 from study_precision import METHODS, main, rank_correlation
@@ -29,12 +31,15 @@ from warm_python import WarmPython
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
+COMMANDS = "benchmark_commands.py"
 LIMITS = {
-    "benchmark_commands.py": ("Python alone", "| evaluate |"),
+    COMMANDS: ("Python alone", "| evaluate |"),
     "benchmark_transforms.py": ("torch.full", "torch.amax", "grid_sample"),
     "benchmark_networks.py": ("target maps stored", "torch.matmul"),
     "benchmark_pipelines.py": ("batch ready",),
-    "benchmark_volumes.py": ("sum of squares", "one map stitched"),
+    "benchmark_layers.py": ("plain", "UpCat"),
+    "benchmark_volumes.py": ("sum of squares", "one map stitched", "with a U-Net"),
+    "benchmark_growth.py": ("growth with side", "growth with landmarks", "growth with batch", "exponent"),
 }
 
 
@@ -42,12 +47,51 @@ def test_every_benchmark_is_run():
     assert {path.name for path in BENCHMARKS.glob("benchmark_*.py")} == set(LIMITS)
 
 
-@pytest.mark.parametrize("script", LIMITS)
-def test_benchmark_runs(script, tmp_path):
-    command = ["-m", script.removesuffix(".py"), "--quick"]
+def test_one_command_runs_every_benchmark(tmp_path):
+    """What is printed and what is in the file are the same tables, each with its limits and its spread."""
+    out = tmp_path / "results.txt"
+    # without the commands, each of which is a new process that imports torch
+    scripts = sorted(set(LIMITS) - {COMMANDS})
+    only = ",".join(script.removeprefix("benchmark_").removesuffix(".py") for script in scripts)
+    command = ["-m", "benchmarks", "--quick", "--only", only, "--out", out]
+    printed = WarmPython(command, BENCHMARKS.parent, tmp_path / "printed.txt").printed(600)
+    written = out.read_text()
+    assert written in printed and printed.splitlines()[-1] == f"The tables are in {out}"
+    parts = dict(zip(scripts, written.split("$ python benchmarks/")[1:], strict=True))
+    for script in scripts:
+        assert parts[script].startswith(script) and "quartiles" in parts[script]
+        for limit in LIMITS[script]:
+            assert limit in parts[script]
+
+
+def test_the_benchmark_of_commands_runs(tmp_path):
+    command = ["-m", COMMANDS.removesuffix(".py"), "--quick"]
     written = WarmPython(command, BENCHMARKS, tmp_path / "written.txt").printed()
-    for limit in LIMITS[script]:
-        assert limit in written
+    assert all(limit in written for limit in LIMITS[COMMANDS])
+
+
+def test_a_benchmark_runs_alone(tmp_path):
+    by_name = ["-m", "benchmarks", "--quick", "--only", "transforms", "--out", tmp_path / "results.txt"]
+    WarmPython(by_name, BENCHMARKS.parent, tmp_path / "printed.txt").printed()
+    tables = (tmp_path / "results.txt").read_text()
+    assert "torch.amax" in tables and "torch.matmul" not in tables
+    written = WarmPython(["-m", "benchmark_transforms", "--quick"], BENCHMARKS, tmp_path / "alone.txt").printed()
+    assert "torch.amax" in written
+    wrong = WarmPython(["-m", "benchmarks", "--only", "speed"], BENCHMARKS.parent, tmp_path / "wrong.txt")
+    assert wrong.wait(300) != 0 and "only commands, growth" in (tmp_path / "wrong.txt").read_text()
+
+
+def test_exponent_of_a_power_law():
+    sizes = (64, 96, 256)
+    assert growth_exponent(sizes, [3 * size**1.7 for size in sizes]) == pytest.approx(1.7)
+
+
+def test_quartiles_are_of_the_times(monkeypatch):
+    """A clock by which four runs take 1, 2, 3 and 4 s, after one to warm up."""
+    ticks = iter([0.0, 9.0, 10.0, 11.0, 20.0, 22.0, 30.0, 33.0, 40.0, 44.0])
+    monkeypatch.setattr(compare.time, "perf_counter", lambda: next(ticks))
+    cost = compare.measure({"run": lambda: None}, "cpu", repeats=4, patience=100)["run"]
+    assert (cost.milliseconds, cost.quartiles) == (2500.0, (1750.0, 3250.0))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory of the CPU is asked from Linux")

@@ -24,6 +24,7 @@ DOCUMENTS = sorted(
         *ROOT.glob("*.md"),
         *ROOT.glob("monai_landmarks/**/*.md"),
         *ROOT.glob("bundles/*/docs/*.md"),
+        *ROOT.glob("bundles/*/models/*.md"),
         *ROOT.glob("notebooks/*.md"),
         *ROOT.glob("benchmarks/*.md"),
     ]

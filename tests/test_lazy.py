@@ -40,6 +40,7 @@ NEED_TORCH = {"init", "label-app", "label-server", "predict"}  # to run a networ
 POINTS = {"numpy", "PIL"}
 MAY_IMPORT = {
     "datasets": POINTS,
+    "models": POINTS,
     "convert": POINTS,
     "evaluate": POINTS,
     "calibrate": POINTS,
@@ -120,6 +121,7 @@ def commands(tmp_path):
     evaluation += ["--schema", "schema.json", "--resamples", "20"]
     return [
         ("datasets", ["datasets"]),
+        ("models", ["models"]),
         ("convert", ["convert", "truth.csv", "labelme", "--to", "labelme", "--images", "images"]),
         ("convert", ["convert", "truth.csv", "world", "--to", "mrk.json", "--images", "images", "--spacing", "0.5"]),
         ("evaluate", ["evaluate", *evaluation, "--out", "tables"]),

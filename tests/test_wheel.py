@@ -14,10 +14,12 @@
 from __future__ import annotations
 
 import configparser
+import json
 import shutil
 import subprocess
 import sys
 import zipfile
+from fnmatch import fnmatch
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
@@ -26,7 +28,10 @@ import pytest
 from monai_landmarks.apps.main import program
 
 ROOT = Path(__file__).parents[1]
-MADE_BY_RUNNING = {"monai_landmarks": ("__pycache__",), "bundles": ("data", "eval", "models", "__pycache__")}
+MADE_BY_RUNNING = {
+    "monai_landmarks": ("__pycache__",),
+    "bundles": ("data", "eval", "model.pt", "model_*", "training_state*", "presence.json", "replay", "__pycache__"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +50,16 @@ def wheel(tmp_path_factory):
 
 
 def shipped_files(folder):
-    return {
-        str(p.relative_to(ROOT / folder))
-        for p in (ROOT / folder).rglob("*")
-        if p.is_file() and not set(MADE_BY_RUNNING[folder]) & set(p.relative_to(ROOT / folder).parts)
-    }
+    files = (p.relative_to(ROOT / folder) for p in (ROOT / folder).rglob("*") if p.is_file())
+    made = MADE_BY_RUNNING[folder]
+    kept = (p for p in files if not any(fnmatch(part, pattern) for part in p.parts for pattern in made))
+    return {str(p) for p in kept if "models" not in p.parts or free(p)}
+
+
+def free(path):
+    """Whether the weights of a bundle are under the licence of the package, which the wheel may carry."""
+    metadata = ROOT / "bundles" / path.parts[0] / "configs" / "metadata.json"
+    return metadata.is_file() and json.loads(metadata.read_text()).get("weights_terms") == "Apache-2.0"
 
 
 @pytest.mark.parametrize(
@@ -58,6 +68,13 @@ def shipped_files(folder):
 def test_wheel_holds_everything(wheel, folder, inside):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"{inside}/{name}" for name in shipped_files(folder)} - names == set()
+
+
+def test_wheel_holds_no_weights_under_other_terms(wheel):
+    weights = [name for name in zipfile.ZipFile(wheel).namelist() if "/models/" in name]
+    assert all(free(Path(name).relative_to("monai_landmarks/bundles")) for name in weights)
+    assert "monai_landmarks/bundles/hand_xray_landmarks_scn/models/pretrained.pt" in weights
+    assert not [name for name in weights if not Path(name).name.startswith(("pretrained", "README"))]
 
 
 def test_bundles_are_found_in_the_installed_wheel(wheel, tmp_path):

@@ -20,7 +20,7 @@ from typing import Any
 
 import click
 
-__all__ = ["FOLDER", "PATH", "SYSTEM", "evaluation_options", "spacing_option", "text_table"]
+__all__ = ["FOLDER", "PATH", "SCHEMA", "SYSTEM", "evaluation_options", "spacing_option", "text_table"]
 
 PATH = click.Path(exists=True, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -87,6 +87,9 @@ class _Schema(click.ParamType):
         return load_landmark_schema(value)
 
 
+SCHEMA = _Schema()
+
+
 _OPTIONS = (
     click.argument("predictions", type=PATH),
     click.argument("landmarks", type=PATH),
@@ -100,7 +103,7 @@ _OPTIONS = (
     click.option("--compare", type=PATH, help="Other predictions of the same images."),
     click.option(
         "--schema",
-        type=_Schema(),
+        type=SCHEMA,
         help="Landmark schema whose measurements are compared: a JSON or YAML file, or the name of a shipped schema.",
     ),
     click.option("--all-images", is_flag=True, help="Count the landmarks of images without predictions as missed."),

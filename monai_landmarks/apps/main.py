@@ -35,6 +35,7 @@ from .evaluate import evaluate
 from .init import init
 from .label_app import label_app
 from .label_server import label_server
+from .models import models
 from .predict import predict
 from .report import report
 
@@ -91,5 +92,6 @@ program.add_command(evaluate)
 program.add_command(init)
 program.add_command(label_app)
 program.add_command(label_server)
+program.add_command(models)
 program.add_command(predict)
 program.add_command(report)

@@ -22,13 +22,13 @@ import click
 
 from monai_landmarks.evaluation.prediction_formats import PREDICTION_FORMATS, PredictionFormat
 
-from .console import FOLDER, PATH, spacing_option
+from .console import FOLDER, PATH, SCHEMA, spacing_option
 
 __all__ = ["predict"]
 
 
 @click.command(short_help="Find landmarks in images with a trained bundle.")
-@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("bundle", type=click.Path(file_okay=False))
 @click.argument("images", type=PATH)
 @click.option("--out", type=FOLDER, default="predictions", show_default=True, help="Output folder.")
 @click.option(
@@ -47,7 +47,11 @@ __all__ = ["predict"]
     multiple=True,
     help="Configuration file to read after inference.json, for example unet.json. May be repeated.",
 )
-@click.option("--checkpoint", type=PATH, help="File of the weights. Default: models/model.pt of the bundle.")
+@click.option(
+    "--checkpoint",
+    type=PATH,
+    help="File of the weights. Default: models/model.pt of the bundle, else models/pretrained.pt.",
+)
 @click.option("--device", help="Device, for example cpu or cuda:1. Default: the first GPU, if there is one.")
 @spacing_option("Default: that of the bundle, or 1.")
 @click.option("--regions", type=PATH, help="regions.json from 'calibrate', to add a region to each landmark.")
@@ -58,9 +62,27 @@ __all__ = ["predict"]
     show_default=True,
     help="Source of the uncertainty: each heatmap, or the sigma of each landmark that the training learned.",
 )
+@click.option(
+    "--schema",
+    type=SCHEMA,
+    help="Landmark schema whose measurements are made: a JSON or YAML file, or a name such as cephalometric_19."
+    " Default: that of the bundle.",
+)
+@click.option(
+    "--coverage",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.9,
+    show_default=True,
+    help="Probability of the intervals of measurements.",
+)
+@click.option("--strict", is_flag=True, help="Exit code 2 if a prediction is in doubt.")
 @click.option("--batch-size", type=click.IntRange(1), help="Batch size. Default: that of the bundle.")
-def predict(bundle: Path, images: Path, out: Path, formats: tuple[PredictionFormat, ...], **options: Any) -> None:
+def predict(
+    bundle: str, images: Path, out: Path, formats: tuple[PredictionFormat, ...], strict: bool, **options: Any
+) -> None:
     """Find the landmarks of IMAGES with a trained BUNDLE. No ground truth is needed.
+
+    BUNDLE is a folder, or the name of a bundle that 'monai-landmarks models' lists.
 
     IMAGES is a folder, a file, or the folder of a DICOM series. The table predictions.csv has all points in the
     coordinates of their image, with scores and uncertainty. An image that cannot be read, or that has voxels that are
@@ -69,7 +91,11 @@ def predict(bundle: Path, images: Path, out: Path, formats: tuple[PredictionForm
     The configuration of a MONAI bundle can run any Python code. Use only bundles from sources that you trust. Files of
     weights cannot run code, because they are loaded with weights_only.
 
-    The exit code is 0 if all images were predicted, and 1 otherwise.
+    A prediction whose landmarks form an unusual shape, or whose heatmaps are unusual, is reported as doubtful. If the
+    bundle has a landmark schema, measurements.csv has the clinical measurements of each image with their intervals.
+
+    The exit code is 0 if all images were predicted, and 1 otherwise. With --strict it is 2 if all images were predicted,
+    but some predictions are in doubt.
     """
     from monai_landmarks.evaluation import predict_landmarks
 
@@ -78,7 +104,12 @@ def predict(bundle: Path, images: Path, out: Path, formats: tuple[PredictionForm
         click.echo(path)
     for note in result.notes:
         click.echo(f"note: {note}", err=True)
+    if result.doubts:
+        lines = [f"  - {doubt.image}: {doubt}" for doubt in result.doubts]
+        click.echo("\n".join([f"\npredictions in doubt ({len(lines)}):", *lines]), err=True)
     if result.unreadable:
         lines = [f"  - {image}: {reason}" for image, reason in result.unreadable]
         click.echo("\n".join([f"\nimages that cannot be predicted ({len(lines)}):", *lines]), err=True)
         sys.exit(1)
+    if strict and result.doubts:
+        sys.exit(2)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from monai_landmarks.lazy import lazy_names
 
 from .datalists.bundle_metadata import bundle_landmark_names
+from .datalists.bundle_weights import find_weights
 from .datalists.datalist import (
     build_datalist,
     datalist_item,
@@ -36,6 +37,7 @@ from .datalists.datalist import (
 from .datalists.datalist_faults import DatalistError, check_datalist, require_valid_datalist
 from .datalists.groups_pairs_splits import read_groups, read_pairs
 from .datalists.inspection import CheckedImage, DataCheck, check_data
+from .datalists.item_points import item_world_points
 from .datalists.pairing import LandmarkCase, Pairing, pair_landmarks
 from .datalists.split import fold_images, group_images, split_images
 from .datalists.table_folder import table_folder_datalist
@@ -107,12 +109,14 @@ __all__ = [
     "convert_landmarks",
     "datalist_item",
     "find_landmark_files",
+    "find_weights",
     "fold_images",
     "group_images",
     "hand_phantom",
     "image_folder_items",
     "image_stem",
     "isbi2015_datalist",
+    "item_world_points",
     "landmark_formats",
     "landmark_set_of",
     "landmark_suffix",

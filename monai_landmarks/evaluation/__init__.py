@@ -21,19 +21,27 @@ from typing import TYPE_CHECKING
 from monai_landmarks.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .bundle_prediction import WrittenPredictions, predict_landmarks
+    from .bundle_facts import BundleFacts, read_bundle_facts, shipped_bundles
+    from .bundle_prediction import DoubtfulPrediction, WrittenPredictions, predict_landmarks
     from .conformal_calibration import calibrate_regions, write_predictions_with_regions
     from .dataset_contact_sheet import write_contact_sheet
     from .html_report import write_report
+    from .image_measurements import ImageMeasurements, measure_images
     from .prediction_errors import EvaluatedCase, Evaluation, evaluate_predictions
 
 __all__ = [
+    "BundleFacts",
+    "DoubtfulPrediction",
     "EvaluatedCase",
     "Evaluation",
+    "ImageMeasurements",
     "WrittenPredictions",
     "calibrate_regions",
     "evaluate_predictions",
+    "measure_images",
     "predict_landmarks",
+    "read_bundle_facts",
+    "shipped_bundles",
     "write_contact_sheet",
     "write_predictions_with_regions",
     "write_report",
@@ -42,12 +50,18 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "BundleFacts": "bundle_facts",
+        "DoubtfulPrediction": "bundle_prediction",
         "EvaluatedCase": "prediction_errors",
         "Evaluation": "prediction_errors",
+        "ImageMeasurements": "image_measurements",
         "WrittenPredictions": "bundle_prediction",
         "calibrate_regions": "conformal_calibration",
         "evaluate_predictions": "prediction_errors",
+        "measure_images": "image_measurements",
         "predict_landmarks": "bundle_prediction",
+        "read_bundle_facts": "bundle_facts",
+        "shipped_bundles": "bundle_facts",
         "write_contact_sheet": "dataset_contact_sheet",
         "write_predictions_with_regions": "conformal_calibration",
         "write_report": "html_report",

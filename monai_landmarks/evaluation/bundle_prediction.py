@@ -31,16 +31,39 @@ from monai_landmarks.data.files.tensor_files import load_tensors, non_finite_wei
 from monai_landmarks.data.images.image_files import has_spacing
 from monai_landmarks.data.images.image_notes import image_notes, join_notes
 from monai_landmarks.data.images.pictures import is_picture
-from monai_landmarks.uncertainty import sigma_path
+from monai_landmarks.schema import LandmarkSchema, load_landmark_schema
+from monai_landmarks.uncertainty import calibration_path, doubt_path, sigma_path
 
+from .bundle_facts import read_bundle_facts, resolve_bundle
+from .film_turning import resolving_turn
+from .image_measurements import ImageMeasurements, measure_images
 from .prediction_formats import PREDICTION_FORMATS, PredictionFormat
 
-__all__ = ["WrittenPredictions", "predict_landmarks"]
+__all__ = ["DoubtfulPrediction", "WrittenPredictions", "predict_landmarks"]
 
 # entries of the configuration that this module sets or reads, or that MONAI requires
 _NEEDED = ("dataset_dir", "output_dir", "checkpoint", "device", "dataloader", "saver", "handlers", "run")
 # first words of the errors that MONAI raises from an error in a configuration
-_WRAPPERS = ("Failed to evaluate", "Failed to instantiate")
+_WRAPPERS = ("Failed to evaluate", "Failed to instantiate", "applying transform")
+
+
+@dataclass(frozen=True)
+class DoubtfulPrediction:
+    """An image whose prediction is in doubt.
+
+    Args:
+        image: path of the image.
+        reasons: reasons in words, without a period at the end.
+        turn: how the film has to be turned or mirrored so that the doubt is gone, for example ``"turned by 180
+            degrees"``. Empty if nothing helps.
+    """
+
+    image: str
+    reasons: str
+    turn: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.reasons}; {self.turn}, the film is not in doubt" if self.turn else self.reasons
 
 
 @dataclass(frozen=True)
@@ -52,11 +75,15 @@ class WrittenPredictions:
         unreadable: images that were left out, because they cannot be read or contain NaN or infinite voxels, with the
             reasons.
         notes: remarks, one sentence each.
+        doubts: images whose prediction is in doubt.
+        measurements: clinical measurements of the images. None: the bundle has no landmark schema, and none was given.
     """
 
     written: tuple[Path, ...]
     unreadable: tuple[UnreadableImage, ...]
     notes: tuple[str, ...] = ()
+    doubts: tuple[DoubtfulPrediction, ...] = ()
+    measurements: ImageMeasurements | None = None
 
 
 def predict_landmarks(
@@ -72,6 +99,8 @@ def predict_landmarks(
     batch_size: int | None = None,
     regions: str | os.PathLike | None = None,
     covariance: Literal["heatmap", "sigma"] = "heatmap",
+    schema: LandmarkSchema | None = None,
+    coverage: float = 0.9,
 ) -> WrittenPredictions:
     """Find landmarks with a bundle and write them to files.
 
@@ -80,12 +109,18 @@ def predict_landmarks(
     :class:`monai_landmarks.handlers.PredictionSaver`. Images that cannot be read, or that contain voxels that are NaN or
     infinite, are left out.
 
+    Covariances are calibrated with the factors that lie beside the weights. Predictions are compared with the shapes and
+    heatmaps of the training, which lie there too; what differs is in the columns ``doubt`` and ``landmark_doubt`` of
+    ``predictions_std.csv``, and doubtful images are drawn first. With a landmark schema, ``measurements.csv`` has the
+    clinical measurements of each image with intervals, and ``.mrk.json`` files have their lines and angles.
+
     .. warning::
         The configuration of a MONAI bundle can run any Python code. Use only bundles from sources that you trust. Files
         of weights cannot run code, because they are loaded with ``weights_only``.
 
     Args:
-        bundle: folder of the bundle, with ``configs/inference.json`` and ``configs/metadata.json``.
+        bundle: folder of the bundle, with ``configs/inference.json`` and ``configs/metadata.json``, or the name of a
+            bundle of this package.
         images: folder of images, which is searched with its subfolders, an image file, or the folder of a DICOM series,
             see :func:`monai_landmarks.data.image_folder_items`.
         output_dir: folder for ``predictions.csv``, one file per image in each format, and the figures of the bundle.
@@ -102,9 +137,11 @@ def predict_landmarks(
         covariance: source of the covariances: ``"heatmap"``, or ``"sigma"`` for the sigma of each landmark that the
             training learned, which is the same in all images. If no file of sigma is beside the weights, the
             covariances come from the heatmaps, and a note says so.
+        schema: landmark schema whose measurements are made. Default: that of the bundle, if it has one.
+        coverage: probability of the intervals of measurements.
 
     Returns:
-        The files written, and the images left out.
+        The files written, the images left out, the doubts and the measurements.
 
     Raises:
         ValueError: if the folder is not a bundle, its configuration lacks a required entry, the weights are absent,
@@ -113,17 +150,19 @@ def predict_landmarks(
     unknown = [name for name in formats if name not in PREDICTION_FORMATS]
     if unknown or not formats:
         raise ValueError(f"formats are {list(formats)}; expected one or more of {', '.join(PREDICTION_FORMATS)}.")
-    out, images = Path(output_dir), Path(images)
+    out, images, bundle = Path(output_dir), Path(images), resolve_bundle(bundle)
     if images.is_dir() and images.resolve() in (out.resolve(), *out.resolve().parents):
         raise ValueError(f"the output folder {out} is in the image folder {images}; give another folder.")
     given = {"checkpoint": checkpoint and os.fspath(checkpoint), "spacing": spacing, "batch_size": batch_size}
     overrides: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if device is not None:
         overrides["device"] = _ensure_device(device)
-    flow = _workflow(Path(bundle), configs, formats, regions, dataset_dir=str(images), output_dir=str(out), **overrides)
+    flow = _workflow(bundle, configs, formats, regions, dataset_dir=str(images), output_dir=str(out), **overrides)
     weights = Path(flow.parser.get_parsed_content("checkpoint"))
     _require_weights(weights)
-    notes = _use_sigma(flow, weights) if covariance == "sigma" else ()
+    notes = [*_weights_notes(bundle, weights), *_reliability_notes(flow, weights, covariance)]
+    if covariance == "sigma":
+        notes += _use_sigma(flow, weights)
     before = _snapshot(out)
     try:
         flow.run()
@@ -133,14 +172,88 @@ def predict_landmarks(
         if isinstance(cause, RuntimeError) and "loading state_dict" in str(cause):
             reason = " ".join(str(cause).split()[:60])
             raise ValueError(f"{weights}: the weights do not belong to the network of {bundle}: {reason}") from error
-        raise cause from error
+        raise cause from cause.__cause__  # not "from error", which it is a cause of
+    predictions = getattr(flow.parser.get_parsed_content("saver"), "predictions", ())
+    measurements, more = _measure(bundle, predictions, schema, coverage)
+    notes += more
+    if measurements is not None:
+        measurements.write(out / "measurements.csv")
+        for index, prediction in enumerate(predictions):
+            if "mrk.json" in formats:
+                measurements.add_to_markups(out / f"{prediction.name}.mrk.json", index, prediction.plane)
+    doubts = _doubts(flow, predictions)
     written = sorted(path for path, state in _snapshot(out).items() if before.get(path) != state)
     loader = flow.parser.get_parsed_content("dataloader")
     unreadable = tuple(getattr(loader, "unreadable", ()))
     left_out = {image for image, _ in unreadable}
     read = [item["image"] for item in image_folder_items(images) if item["image"] not in left_out]
     known = flow.parser.get("spacing") is not None
-    return WrittenPredictions(tuple(written), unreadable, (*notes, *_geometry_notes(read, known)))
+    return WrittenPredictions(tuple(written), unreadable, (*notes, *_geometry_notes(read, known)), doubts, measurements)
+
+
+def _weights_notes(bundle: Path, weights: Path) -> list[str]:
+    """Return the terms of weights that are shipped with the bundle, unless they are those of the package."""
+    facts = read_bundle_facts(bundle)
+    shipped = facts.weights == "shipped" and weights.resolve().parent == (bundle / "models").resolve()
+    if not shipped or facts.terms in ("", "Apache-2.0"):
+        return []
+    return [f"the weights of {facts.name} have their own terms: {facts.terms}; see models/README.md of the bundle."]
+
+
+def _reliability_notes(flow: ConfigWorkflow, weights: Path, covariance: str) -> list[str]:
+    """Return what is not known about the reliability of the predictions."""
+    notes = []
+    if covariance == "heatmap" and "calibrator" in flow.parser and not calibration_path(weights).is_file():
+        notes.append(
+            f"the uncertainty is not calibrated, because there is no {calibration_path(weights)}; train again."
+        )
+    if "examiner" in flow.parser and not doubt_path(weights).is_file():
+        notes.append(
+            f"predictions are not examined for doubts, because there is no {doubt_path(weights)}; train again."
+        )
+    return notes
+
+
+def _measure(
+    bundle: Path, predictions: Sequence[Any], schema: LandmarkSchema | None, coverage: float
+) -> tuple[ImageMeasurements | None, list[str]]:
+    """Return the measurements of the predictions, and notes."""
+    if schema is None:
+        name = read_bundle_facts(bundle).schema
+        schema = load_landmark_schema(name) if name else None
+        if schema is None or not schema.measurements:
+            return None, []
+    if not predictions:
+        return None, []
+    result = measure_images(schema, {prediction.image: prediction.landmarks for prediction in predictions}, coverage)
+    return result, list(result.notes)
+
+
+def _doubts(flow: ConfigWorkflow, predictions: Sequence[Any]) -> tuple[DoubtfulPrediction, ...]:
+    """Return the doubtful predictions, each with the turn that resolves the doubt."""
+    doubtful = [prediction for prediction in predictions if prediction.doubt]
+    parts = ("dataset", "preprocessing", "network", "inferer", "decoder", "examiner", "device")
+    if not doubtful or any(part not in flow.parser for part in parts):
+        return tuple(DoubtfulPrediction(prediction.image, str(prediction.doubt)) for prediction in doubtful)
+    dataset, preprocessing, network, inferer, decoder, examiner, device = (
+        flow.parser.get_parsed_content(part) for part in parts
+    )
+    items = {item["image"]: item for item in dataset.data}
+
+    def doubt_about(item: dict[Any, Any]) -> Any:
+        with torch.no_grad():
+            found = inferer(torch.as_tensor(item["image"]).as_subclass(torch.Tensor)[None].to(device), network)
+        one = {key: value[0].cpu() for key, value in found.items()} if isinstance(found, Mapping) else found[0].cpu()
+        return examiner(decoder({**item, "pred": one}))["pred_doubt"]
+
+    return tuple(
+        DoubtfulPrediction(
+            prediction.image,
+            str(prediction.doubt),
+            resolving_turn(items[prediction.image], preprocessing, doubt_about) if prediction.image in items else "",
+        )
+        for prediction in doubtful
+    )
 
 
 def _geometry_notes(images: Sequence[str], spacing_known: bool) -> list[str]:
@@ -204,6 +317,10 @@ def _use_sigma(flow: ConfigWorkflow, weights: Path) -> tuple[str, ...]:
         )
         return (f"the uncertainty is that of the heatmaps, because {reason}.",)
     flow.parser.update({"decoder#covariance": "sigma", "decoder#sigma": os.fspath(path)})
+    # what was learned about the peaks of heatmaps does not hold for sigma
+    for key, value in {"examiner#covariance_key": None, "calibrator#enabled": False}.items():
+        if key.partition("#")[0] in flow.parser:
+            flow.parser.update({key: value})
     flow.parser.parse(reset=True)
     return ()
 

@@ -29,7 +29,7 @@ _MAX_SIZE = 640  # side of a picture in pixels
 
 
 def add_case_figures(page: ReportPage, result: Evaluation, count: int) -> list[str]:
-    """Add a section with the images of the largest mean error, and with images of a median mean error.
+    """Add a section with doubtful images, the images of the largest mean error, and with images of a median mean error.
 
     Args:
         page: page of the report.
@@ -52,10 +52,12 @@ def add_case_figures(page: ReportPage, result: Evaluation, count: int) -> list[s
     means = {b: float(np.nanmean(errors[b])) for b in drawable}
     order = sorted(drawable, key=lambda b: -means[b])
     start = max((len(order) - count) // 2, min(count, len(order)))
+    doubtful = [b for b in order if result.images[b] in (result.doubts or {})]
     notes = []
     for heading, chosen in (
-        ("Images with the largest mean error", order[:count]),
-        ("Images with a median mean error", order[start : start + count]),
+        ("Doubtful images", doubtful[:count]),
+        ("Images with the largest mean error", [b for b in order[:count] if b not in doubtful[:count]]),
+        ("Images with a median mean error", [b for b in order[start : start + count] if b not in doubtful[:count]]),
     ):
         if chosen:
             page.heading(heading)

@@ -37,6 +37,7 @@ from .prediction_errors import Evaluation
 __all__ = ["write_report"]
 
 _LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
+_JUDGED = (0.5, 0.9, 0.95)
 
 
 def write_report(
@@ -63,6 +64,7 @@ def write_report(
     if source:
         page.text(f"{source}. Written by monai_landmarks {__version__}.")
     _add_summary(page, evaluation)
+    _add_doubts(page, evaluation)
     _add_errors(page, evaluation)
     _add_landmarks(page, evaluation)
     _add_measurements(page, evaluation)
@@ -107,6 +109,26 @@ def _add_summary(page: ReportPage, result: Evaluation) -> None:
             f" is {paired.difference:+.3f} {unit} ({paired.low:+.3f} to {paired.high:+.3f}; Wilcoxon signed-rank test: p ="
             f" {paired.p_value:.3g})."
         )
+
+
+def _add_doubts(page: ReportPage, result: Evaluation) -> None:
+    if result.doubts is None:
+        return
+    page.section("Doubt")
+    if not result.doubts:
+        page.text("No prediction is in doubt: all shapes and heatmaps are as in training and validation.", verdict=True)
+        return
+    page.text(
+        f"{len(result.doubts)} of {len(result.images)} predictions are in doubt. Look at these images before you use their"
+        " landmarks.",
+        verdict=True,
+    )
+    means = {row["image"]: row["mean"] for row in result.per_image()}
+    rows = [
+        {"image": image, "reasons": reasons, f"mean error {result.unit}": means.get(image, math.nan)}
+        for image, reasons in result.doubts.items()
+    ]
+    page.table("Predictions in doubt", rows)
 
 
 def _add_errors(page: ReportPage, result: Evaluation) -> None:
@@ -163,9 +185,35 @@ def _add_measurements(page: ReportPage, result: Evaluation) -> None:
     if result.measurements is None:
         return
     page.section("Measurements")
-    rows = result.measurements.rows()
+    rows = result.measurement_rows()
     table = [{key.replace("_percent", " %").replace("_", " "): value for key, value in row.items()} for row in rows]
     page.table("Predicted minus true value. Agreement: images whose predicted class is the true class.", table)
+    if result.measured is None:
+        return
+    _add_intervals(page, result)
+    rows = [
+        {key.replace("_", " "): value for key, value in row.items() if key != "coverage"}
+        for row in result.measurements_per_image()
+    ]
+    page.table("Measurements of each image", rows, folded=True)
+
+
+def _add_intervals(page: ReportPage, result: Evaluation) -> None:
+    """Add the agreement of the intervals of measurements with the true values."""
+    rows = result.measurements_per_image()
+    held = np.array([math.nan if row["held"] is None else row["held"] for row in rows], dtype=float)
+    held = held.reshape(len(result.images), -1)
+    if np.isnan(held).all():
+        page.text("The predictions have no covariances, so the measurements have no intervals.")
+        return
+    coverage = rows[0]["coverage"]
+    share, low, high = _share(held, result)
+    page.text(
+        f"Intervals of measurements: {100 * coverage:g} % should contain the true value. {100 * share:.1f} %"
+        f"{_ends(low, high, result)} do: {int(np.nansum(held))} of {int((~np.isnan(held)).sum())}."
+        f" {_judgment(coverage, low, high, 'intervals')}",
+        verdict=True,
+    )
 
 
 def _add_uncertainty(page: ReportPage, result: Evaluation) -> None:
@@ -263,6 +311,15 @@ def _add_covariances(
             ),
         ]
     )
+    judged = {level: _judgment(level, low, high, "ellipses") for level, _, low, high in within if level in _JUDGED}
+    page.text(
+        " ".join(
+            f"Ellipses of {100 * level:g} %: {100 * share:.1f} % of the landmarks are inside. {judged[level]}"
+            for level, share, _, _ in within
+            if level in judged
+        ),
+        verdict=True,
+    )
     rows = [
         {
             "stated %": f"{100 * level:g}",
@@ -308,15 +365,15 @@ def _share(held: np.ndarray, result: Evaluation) -> tuple[float, float, float]:
     return float(mean(held[None])[0]), float(low), float(high)
 
 
-def _judgment(coverage: float, low: float, high: float) -> str:
+def _judgment(coverage: float, low: float, high: float, what: str = "regions") -> str:
     if low != low:
         return ""
     if low <= coverage <= high:
         return "This agrees with the stated coverage."
     return (
-        "This is less than stated: the regions are too small for these images."
+        f"This is less than stated: the {what} are too small for these images."
         if high < coverage
-        else "This is more than stated: the regions may be larger than necessary for these images."
+        else f"This is more than stated: the {what} may be larger than necessary for these images."
     )
 
 

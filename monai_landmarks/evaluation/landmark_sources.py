@@ -48,7 +48,13 @@ __all__ = [
 ]
 
 # what is written beside predictions and holds no points
-_NO_LANDMARKS = ("metrics.csv", "errors_per_landmark.csv", "errors_per_image.csv")
+_NO_LANDMARKS = (
+    "metrics.csv",
+    "errors_per_landmark.csv",
+    "errors_per_image.csv",
+    "measurements.csv",
+    "measurements_per_image.csv",
+)
 
 
 class ImageGeometry:

@@ -34,8 +34,10 @@ from monai_landmarks.metrics import (
     identification,
     point_error,
 )
-from monai_landmarks.schema import LandmarkSchema, MeasurementReport, compare_measurements
+from monai_landmarks.schema import LandmarkSchema, MeasurementReport, compare_measurements, measure_with_uncertainty
 
+from .doubt_table import read_doubts
+from .image_measurements import ImageMeasurements, matched_names
 from .landmark_sources import ImageGeometry, ImageLandmarks, match_predictions, read_annotations, to_common_space
 
 __all__ = ["EvaluatedCase", "Evaluation", "evaluate_predictions"]
@@ -77,6 +79,9 @@ class Evaluation:
             Keys: ``"second_annotator"``, ``"compare"``.
         cases: the B images with their landmarks, in the order of ``names``.
         measurements: predicted and true measurements of a landmark schema, where one was given.
+        measured: the predicted and the true measurements of each image, where a schema was given.
+        doubts: what is doubtful about predictions, by image; the reasons of the image and of its landmarks. None: they
+            were not examined.
     """
 
     images: list[str]
@@ -94,6 +99,8 @@ class Evaluation:
     comparisons: dict[str, tuple[Evaluation, PairedComparison]] = field(default_factory=dict)
     cases: list[EvaluatedCase] = field(default_factory=list)
     measurements: MeasurementReport | None = None
+    measured: tuple[ImageMeasurements, ImageMeasurements] | None = None
+    doubts: dict[str, str] | None = None
 
     @property
     def report(self) -> ErrorReport:
@@ -134,11 +141,56 @@ class Evaluation:
         """Return one row per image, see :meth:`monai_landmarks.metrics.ErrorReport.per_image`."""
         return self.report.per_image()
 
+    def measurement_rows(self) -> list[dict[str, Any]]:
+        """Return one row per measurement: its errors, and how many of the intervals contain the true value.
+
+        Empty without a schema. See :class:`monai_landmarks.schema.MeasurementReport`.
+        """
+        if self.measurements is None or self.measured is None:
+            return [] if self.measurements is None else self.measurements.rows()
+        rows: list[dict[str, Any]] = []
+        for row in self.measurements.rows():
+            held = self._held(str(row["measurement"]))
+            known = held[~np.isnan(held)]
+            share = 100 * float(known.mean()) if len(known) else math.nan
+            rows.append({**row, "intervals": len(known), "held_percent": share})
+        return rows
+
+    def measurements_per_image(self) -> list[dict[str, Any]]:
+        """Return one row per image and measurement: predicted value with its interval, true value, and both classes."""
+        if self.measured is None:
+            return []
+        found, true = self.measured
+        rows = []
+        for index, image in enumerate(self.images):
+            for name, values in found.measured.items():
+                row, other = values.row(index), true.measured[name]
+                truth = float(other.values[index])
+                held = float(self._held(name)[index])
+                rows.append(
+                    {
+                        "image": image,
+                        **row,
+                        "true": truth,
+                        "error": float(row["value"]) - truth,
+                        "held": None if math.isnan(held) else int(held),
+                        "true_class": other.classes[index],
+                    }
+                )
+        return rows
+
+    def _held(self, measurement: str) -> np.ndarray:
+        """Return for each image whether the interval contains the true value: 1, 0, or NaN if one is unknown."""
+        assert self.measured is not None
+        found, true = (part.measured[measurement] for part in self.measured)
+        known = np.isfinite(found.lows) & np.isfinite(true.values)
+        return np.where(known, (found.lows <= true.values) & (true.values <= found.highs), np.nan)
+
     def write(self, output_dir: str | os.PathLike) -> list[Path]:
         """Write the tables as CSV files, and all numbers as ``evaluation.json``.
 
         The tables are ``metrics.csv``, ``errors_per_landmark.csv`` and ``errors_per_image.csv``, and
-        ``measurements.csv`` where a schema was given. The tables of each comparison are in a subfolder. In the JSON
+        ``measurements.csv`` and ``measurements_per_image.csv`` where a schema was given. The tables of each comparison are in a subfolder. In the JSON
         file an unknown value is null, and the missed landmarks of each image are listed.
 
         Args:
@@ -154,7 +206,8 @@ class Evaluation:
             "errors_per_image": self.per_image(),
         }
         if self.measurements is not None:
-            tables["measurements"] = self.measurements.rows()
+            tables["measurements"] = self.measurement_rows()
+            tables["measurements_per_image"] = self.measurements_per_image()
         written = [_write_csv(output_dir / f"{name}.csv", rows) for name, rows in tables.items()]
         for name, (other, _) in self.comparisons.items():
             written += [path for path in other.write(output_dir / name) if path.suffix == ".csv"]
@@ -175,11 +228,14 @@ class Evaluation:
         result |= {"thresholds": list(self.thresholds), "metrics": self.summary(), "landmarks": self.per_landmark()}
         result["images"] = images
         if self.measurements is not None:
-            result["measurements"] = self.measurements.rows()
+            result["measurements"] = self.measurement_rows()
+            result["measurements_per_image"] = self.measurements_per_image()
+        if self.doubts is not None:
+            result["doubts"] = self.doubts
         for name, (other, comparison) in self.comparisons.items():
             compared = {**asdict(comparison), "metrics": other.summary(), "landmarks": other.per_landmark()}
             if other.measurements is not None:
-                compared["measurements"] = other.measurements.rows()
+                compared["measurements"] = other.measurement_rows()
             result.setdefault("comparisons", {})[name] = compared
         return _plain(result)
 
@@ -280,6 +336,7 @@ def evaluate_predictions(
     chosen = dict(truth) if all_images else {name: truth[name] for name in truth if name in found}
     result = _evaluate(found, chosen, settings)
     result.notes = _notes(found, unknown, truth, chosen, result)
+    result.doubts = read_doubts(predictions, result.images)
     for name, other in (("second_annotator", second_annotator), ("compare", compare)):
         if other is None:
             continue
@@ -296,7 +353,8 @@ def evaluate_predictions(
         result.comparisons[name] = (compared, paired)
     if schema is not None:
         for one in (result, *(other for other, _ in result.comparisons.values())):
-            one.measurements = _measure(one, schema)
+            notes = _measure(one, schema)
+            result.notes += [note for note in notes if note not in result.notes]
         if result.unit == "px":
             result.notes.append("the pixel size is not known, so measured lengths are in pixels.")
     return result
@@ -346,21 +404,29 @@ def _evaluate(
     )
 
 
-def _measure(result: Evaluation, schema: LandmarkSchema) -> MeasurementReport:
-    if not schema.measurements:
-        raise ValueError(f"the schema {schema.name} has no measurements.")
-    if set(schema.names).isdisjoint(result.names):
-        raise ValueError(f"the schema {schema.name} has none of the landmarks {', '.join(result.names[:5])}.")
+def _measure(result: Evaluation, schema: LandmarkSchema, coverage: float = 0.9) -> tuple[str, ...]:
+    """Add the measurements to an evaluation, and return notes."""
+    columns, notes = matched_names(schema, result.names)
     if {case.true.spatial_dims for case in result.cases} != {schema.spatial_dims}:
         raise ValueError(
             f"the schema {schema.name} has {schema.spatial_dims}-D landmarks; these are of another dimension."
         )
-    true = np.stack([case.true.reorder(schema.names).points for case in result.cases])
+    true = np.stack([case.true.reorder(columns).points for case in result.cases])
     found = np.full_like(true, np.nan)
     for points, case in zip(found, result.cases):
         if case.predicted is not None:
-            points[:] = case.predicted.reorder(schema.names).points
-    return compare_measurements(schema, found, true)
+            points[:] = case.predicted.reorder(columns).points
+    result.measurements = compare_measurements(schema, found, true)
+    covariances = np.full((*true.shape, schema.spatial_dims), np.nan)
+    for matrices, case in zip(covariances, result.cases):
+        if case.predicted is not None and case.predicted.covariances is not None:
+            matrices[:] = case.predicted.reorder(columns).covariances
+    images = tuple(result.images)
+    result.measured = (
+        ImageMeasurements(schema, images, found, measure_with_uncertainty(schema, found, covariances, coverage)),
+        ImageMeasurements(schema, images, true, measure_with_uncertainty(schema, true, None, coverage)),
+    )
+    return notes
 
 
 def _notes(

@@ -39,6 +39,7 @@ class _Case(NamedTuple):
     error: float  # mean over its landmarks in mm; NaN without ground truth
     rank: int
     number: int  # index of its view on that rank
+    doubtful: bool = False
 
 
 class OverlaySaver(EpochCollector[_Case]):
@@ -51,8 +52,8 @@ class OverlaySaver(EpochCollector[_Case]):
         output_dir: folder for the figures.
         num_images: number of images to draw.
         select: which images to draw. ``"spread"``: evenly from the worst image over the median to the best one. ``"worst"``:
-            those with the largest mean error. ``"first"``: the first ones by name. Without ground truth it is always
-            ``"first"``.
+            those with the largest mean error. ``"first"``: the first ones by name, doubtful ones before the others. Without
+            ground truth it is always ``"first"``.
         pred_key: key of the predicted points in the evaluator's output, (1, N, D) or (N, D).
         label_key: key of the true points, in the same form. None, or a key that is missing, if there is no ground truth.
         image_key: key of the image to draw on. Its affine maps the world points to its pixels.
@@ -63,6 +64,8 @@ class OverlaySaver(EpochCollector[_Case]):
         max_size: largest number of pixels that are kept on a side of an image.
         single: whether to write a figure of each image, too.
         columns: number of images per row of ``overlays.png``.
+        doubt_key: key of the doubts of :class:`monai_landmarks.transforms.ExamineLandmarksd`. None, or a key that is missing,
+            if there are none.
         best_only: whether to write only when the evaluator's key metric is the best so far. During training, the files then
             belong to the model that is kept.
 
@@ -84,6 +87,7 @@ class OverlaySaver(EpochCollector[_Case]):
         single: bool = True,
         columns: int | None = None,
         best_only: bool = False,
+        doubt_key: str | None = "pred_doubt",
     ) -> None:
         if select not in get_args(Selection):
             raise ValueError(f"select must be one of {', '.join(get_args(Selection))}, got {select!r}.")
@@ -99,6 +103,7 @@ class OverlaySaver(EpochCollector[_Case]):
         self.max_size = max_size
         self.single = single
         self.columns = columns
+        self.doubt_key = doubt_key
         self._views: list[LandmarkView] = []
         self._drawn: list[Path] = []
 
@@ -115,6 +120,7 @@ class OverlaySaver(EpochCollector[_Case]):
             error = torch.nan if truth is None else float(image_specific_error(_finite(point_error(pred, truth))))
             number = len(self._views)
             name = image_path(item, self.image_key) or f"case_{engine.state.rank}_{number}"
+            doubtful = self.doubt_key is not None and bool(item.get(self.doubt_key))
             known = affine_of(image)
             affine = np.eye(4) if known is None else known
             view = landmark_view(
@@ -122,12 +128,14 @@ class OverlaySaver(EpochCollector[_Case]):
                 points_to_index(pred, affine),
                 None if truth is None else points_to_index(truth, affine),
                 covariances=self._covariances(item, affine, pred.shape[-1]),
-                title=image_stem(name) + (f": {error:.2f} mm" if error == error else ""),
+                title=image_stem(name)
+                + (f": {error:.2f} mm" if error == error else "")
+                + (" (doubtful)" if doubtful else ""),
                 center=self.center,
                 max_size=self.max_size,
             )
             self._views.append(view)
-            self._rows.append(_Case(name, error, engine.state.rank, number))
+            self._rows.append(_Case(name, error, engine.state.rank, number, doubtful))
 
     def _covariances(self, item: dict[Hashable, Any], affine: np.ndarray, dims: int) -> np.ndarray | None:
         if self.covariance_key is None:
@@ -155,7 +163,7 @@ class OverlaySaver(EpochCollector[_Case]):
         cases = sorted({case.image: case for case in cases}.values(), key=lambda case: case.image)
         known = [case for case in cases if case.error == case.error]
         if self.select == "first" or not known:
-            return cases[: self.num_images]
+            return sorted(cases, key=lambda case: not case.doubtful)[: self.num_images]
         known.sort(key=lambda case: -case.error)
         count = min(self.num_images, len(known))
         if self.select == "worst" or count < 2:

@@ -34,19 +34,31 @@ from monai_landmarks.data import (
 )
 from monai_landmarks.data.files.csv_rows import text_cell
 from monai_landmarks.spaces import file_affine, plane_z
-from monai_landmarks.uncertainty import ConformalRegions
+from monai_landmarks.uncertainty import ConformalRegions, Doubt
 
 from .engine_output import Engine, Events, gather, image_path, is_best, is_main_process, output_items, take
 
-__all__ = ["PredictionSaver", "distinct_names"]
+__all__ = ["PredictionSaver", "SavedPrediction", "distinct_names"]
 
 
-class _Case(NamedTuple):
+class SavedPrediction(NamedTuple):
+    """The prediction of one image.
+
+    Args:
+        image: path of the image.
+        name: name of its files, without suffix.
+        landmarks: in RAS mm.
+        affine: of the image file, from pixel index to RAS mm; None if unknown.
+        plane: world z of a 2-D image.
+        doubt: result of :class:`monai_landmarks.transforms.ExamineLandmarksd`; None without an examination.
+    """
+
     image: str
-    name: str  # of the file that this rank has written
-    landmarks: LandmarkSet  # RAS
-    affine: np.ndarray | None  # of the image file: pixel index to RAS
-    plane: float  # world z of a 2-D image
+    name: str
+    landmarks: LandmarkSet
+    affine: np.ndarray | None
+    plane: float
+    doubt: Doubt | None = None
 
 
 class PredictionSaver:
@@ -76,6 +88,8 @@ class PredictionSaver:
         table: file name of the table. None to write no tables.
         table_coordinate_system: coordinate system of the table: ``"RAS"``, ``"LPS"``, or ``"index"`` for pixels of the image
             file. By default, pixels for 2-D images and RAS for 3-D images. The table states its coordinate system.
+        doubt_key: key of the doubts of :class:`monai_landmarks.transforms.ExamineLandmarksd`, which become the columns ``doubt``
+            (of the image) and ``landmark_doubt`` of ``<table>_std.csv``. None, or a key that is missing, if there are none.
         best_only: whether to write only when the evaluator's key metric is the best so far. During training, the files then
             belong to the model that is kept.
         regions: conformal regions, or the path of their file. With them, the files state a region for each landmark that
@@ -95,6 +109,7 @@ class PredictionSaver:
         table_coordinate_system: CoordinateSystem | str | None = None,
         best_only: bool = False,
         regions: ConformalRegions | str | os.PathLike | None = None,
+        doubt_key: str | None = "pred_doubt",
     ) -> None:
         self.output_dir = Path(output_dir)
         self.names = tuple(names)
@@ -102,12 +117,14 @@ class PredictionSaver:
         self.score_key = score_key
         self.covariance_key = covariance_key
         self.image_key = image_key
+        self.doubt_key = doubt_key
+        self.predictions: tuple[SavedPrediction, ...] = ()
         self.formats = (formats,) if isinstance(formats, str) else tuple(formats)
         self.table = table
         self.table_coordinate_system = table_coordinate_system and CoordinateSystem(table_coordinate_system)
         self.best_only = best_only
         self.regions = ConformalRegions.load(regions) if isinstance(regions, (str, os.PathLike)) else regions
-        self._cases: dict[str, _Case] = {}
+        self._cases: dict[str, SavedPrediction] = {}
         self._taken: set[str] = set()
 
     def attach(self, engine: Engine) -> None:
@@ -135,7 +152,8 @@ class PredictionSaver:
                     "table_coordinate_system='RAS'."
                 )
             plane = plane_z(item.get(self.image_key))
-            case = _Case(image, self._free_name(image), landmarks, affine, plane)
+            doubt = None if self.doubt_key is None else item.get(self.doubt_key)
+            case = SavedPrediction(image, self._free_name(image), landmarks, affine, plane, doubt)
             if not self.best_only:
                 self._write(case.name, case)
             self._cases[image] = case
@@ -162,7 +180,7 @@ class PredictionSaver:
         landmarks = replace(landmarks, image=image)
         return landmarks if self.regions is None else self.regions.add_to(landmarks)
 
-    def _write(self, name: str, case: _Case) -> None:
+    def _write(self, name: str, case: SavedPrediction) -> None:
         landmarks = case.landmarks
         if landmarks.spatial_dims == 2 and case.plane != 0:  # a single slice of a volume
             landmarks = landmarks.with_spatial_dims(3, case.plane)
@@ -176,7 +194,8 @@ class PredictionSaver:
         if not gathered or not is_main_process():
             return
         cases = {case.image: case for case in sorted(gathered, key=lambda case: case.image)}
-        self._settle_names(gathered, list(cases.values()))
+        names = self._settle_names(gathered, list(cases.values()))
+        self.predictions = tuple(case._replace(name=name) for case, name in zip(cases.values(), names))
         if self.table is not None:
             rows = {image: self._table_landmarks(case) for image, case in cases.items()}
             write_landmark_table(self.output_dir / self.table, rows)
@@ -187,17 +206,20 @@ class PredictionSaver:
         default = CoordinateSystem.INDEX if landmarks.spatial_dims == 2 else CoordinateSystem.RAS
         return CoordinateSystem(self.table_coordinate_system or default)
 
-    def _table_landmarks(self, case: _Case) -> LandmarkSet:
+    def _table_landmarks(self, case: SavedPrediction) -> LandmarkSet:
         system = self._system(case.landmarks)
         if system != CoordinateSystem.INDEX:
             return case.landmarks.to(system)
         assert case.affine is not None
         return case.landmarks.to_index(case.affine)
 
-    def _settle_names(self, gathered: list[_Case], cases: list[_Case]) -> None:
+    def _settle_names(self, gathered: list[SavedPrediction], cases: list[SavedPrediction]) -> list[str]:
         """Rename files so that names do not depend on the order of the images or on the ranks.
 
         This is possible only at the end, when all images are known.
+
+        Returns:
+            The final name of each case.
         """
         names = distinct_names([case.image for case in cases])
         written = Counter(case.name for case in gathered)
@@ -207,10 +229,14 @@ class PredictionSaver:
         for stale in set(written) - set(names):
             for suffix in self.formats:
                 (self.output_dir / f"{stale}.{suffix.lstrip('.')}").unlink(missing_ok=True)
+        return names
 
-    def _write_std(self, cases: list[_Case]) -> None:
-        """Write the table of uncertainties in mm, if there are covariances or regions."""
-        if all(case.landmarks.covariances is None and case.landmarks.regions is None for case in cases):
+    def _write_std(self, cases: list[SavedPrediction]) -> None:
+        """Write the table of uncertainties in mm and of doubts, if there are covariances, regions or examinations."""
+        examined = any(case.doubt is not None for case in cases)
+        if not examined and all(
+            case.landmarks.covariances is None and case.landmarks.regions is None for case in cases
+        ):
             return
         path = self.output_dir / str(self.table)
         dims = cases[0].landmarks.spatial_dims
@@ -218,18 +244,28 @@ class PredictionSaver:
         with atomic_write(path.with_name(f"{path.stem}_std.csv")) as temporary:
             with open(temporary, "w", encoding="utf-8", newline="") as file:
                 table = csv.writer(file, lineterminator="\n")
-                table.writerow(["image", "landmark", *("std_x", "std_y", "std_z")[:dims], *further])
+                table.writerow(
+                    [
+                        "image",
+                        "landmark",
+                        *("std_x", "std_y", "std_z")[:dims],
+                        *further,
+                        *(["doubt", "landmark_doubt"] if examined else []),
+                    ]
+                )
                 for case in cases:
                     std = np.full((len(self.names), dims), np.nan)
                     if case.landmarks.covariances is not None:
                         std = np.sqrt(np.diagonal(case.landmarks.covariances, axis1=1, axis2=2))
                     values = np.column_stack([std, case.landmarks.region_radius][: 1 + len(further)])
-                    for name, row in zip(self.names, values):
+                    doubts = (case.doubt or Doubt()).cells(len(self.names))
+                    for name, row, doubt in zip(self.names, values, doubts):
                         table.writerow(
                             [
                                 text_cell(case.image),
                                 text_cell(name),
                                 *("" if value != value else f"{value:.4f}" for value in row),
+                                *(map(text_cell, doubt) if examined else ()),
                             ]
                         )
 

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -86,13 +87,13 @@ def find_maxima(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     Returns:
         Index (M, D) and value (M,) of the maxima.
     """
-    # amax over the last axis, then argmax over the rest: on a CPU, an argmax over all axes is several times slower
-    rows = maps.amax(dim=-1).flatten(1)
-    row = rows.argmax(dim=1)
-    index = list(torch.unravel_index(row, maps.shape[1:-1]))
-    line = maps[(torch.arange(len(maps), device=maps.device), *index)]
-    index.append(line.argmax(dim=1))
-    return torch.stack(index, dim=-1), rows.gather(1, row[:, None])[:, 0]
+    # amax reads the maps once. argmax, several times slower on a CPU, searches only the maxima of the slices along the
+    # first axis, and the slice of the maximum.
+    slices = maps.amax(dim=tuple(range(2, maps.ndim)))
+    first = slices.argmax(dim=1)
+    part = maps[torch.arange(len(maps), device=maps.device), first]
+    rest = torch.unravel_index(part.flatten(1).argmax(dim=1), part.shape[1:])
+    return torch.stack([first, *rest], dim=-1), slices.gather(1, first[:, None])[:, 0]
 
 
 def work_dtype(device: torch.device) -> torch.dtype:
@@ -126,22 +127,40 @@ def cut_neighborhoods(
         :class:`Neighborhoods` of the C centers.
     """
     dtype = work_dtype(maps.device)
+    dims = maps.ndim - 1
     if owner is None:
         owner = torch.arange(len(maps), device=maps.device)
-    size = torch.tensor(maps.shape[1:], device=maps.device)
-    axis = torch.arange(-radius, radius + 1, device=maps.device)
-    offsets = torch.stack(torch.meshgrid(*[axis] * len(size), indexing="ij"), dim=-1).flatten(0, -2)
-    cells = center[:, None] + offsets
-    inside = ((cells >= 0) & (cells < size)).all(dim=-1)
-    cells = torch.minimum(cells.clamp(min=0), size - 1)
-    values = maps[(owner[:, None].expand(cells.shape[:2]), *cells.unbind(-1))].to(dtype)
-    return Neighborhoods(offsets.to(dtype), torch.where(inside, values, torch.zeros_like(values)), inside)
+    steps = torch.arange(-radius, radius + 1, device=maps.device)
+    index = [owner.view(-1, *[1] * dims)]
+    inside = torch.ones_like(index[0], dtype=torch.bool)
+    for axis, size in enumerate(maps.shape[1:], start=1):
+        shape = [1] * dims
+        shape[axis - 1] = len(steps)
+        cells = (center[:, axis - 1, None] + steps).view(-1, *shape)
+        inside = inside & (cells >= 0) & (cells < size)
+        index.append(cells.clamp(0, size - 1))
+    inside = inside.flatten(1)
+    values = maps[tuple(index)].flatten(1).to(dtype).masked_fill_(~inside, 0)
+    return Neighborhoods(_box(radius, dims, maps.device), values, inside)
+
+
+@lru_cache(maxsize=16)
+def _box(radius: int, dims: int, device: torch.device) -> torch.Tensor:
+    """Return the offset (P, D) of each voxel of a box from its center."""
+    axis = torch.arange(-radius, radius + 1, device=device, dtype=work_dtype(device))
+    return torch.stack(torch.meshgrid(*[axis] * dims, indexing="ij"), dim=-1).flatten(0, -2)
+
+
+def _mass(window: Neighborhoods, peak: torch.Tensor) -> torch.Tensor:
+    """Return the part of the values (M, P) that is above half of the peak, as shares that sum to 1."""
+    # outside of the map the values are 0, which is below
+    weight = (window.values - _HALF * peak[:, None]).clamp_(min=0)
+    return weight / weight.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 def _moments(window: Neighborhoods, peak: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the center (M, D) and the covariance (M, D, D) of the mass above half of the peak."""
-    weight = (window.values - _HALF * peak[:, None]).clamp(min=0) * window.inside
-    weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
+    weight = _mass(window, peak)
     offset = weight @ window.offsets
     deviation = window.offsets - offset[:, None]
     return offset, (deviation * weight[..., None]).transpose(1, 2) @ deviation
@@ -154,17 +173,53 @@ def _isotropic_width(window: Neighborhoods, peak: torch.Tensor) -> torch.Tensor:
     of voxels above half is taken from the part inside.
     """
     dims = window.offsets.shape[1]
-    above = ((window.values > _HALF * peak[:, None]) & window.inside).sum(dim=1).to(peak.dtype)
-    volume = above * (len(window.offsets) / window.inside.sum(dim=1))
+    above = (window.values > _HALF * peak[:, None]).to(peak)
+    volume = above.sum(dim=1) * (len(window.offsets) / window.inside.to(peak).sum(dim=1))
     unit_ball = math.pi if dims == 2 else 4 * math.pi / 3
     return (volume / unit_ball) ** (1 / dims) / math.sqrt(2 * math.log(2))
 
 
-def _quadratic_basis(offsets: torch.Tensor) -> torch.Tensor:
-    """Return the monomials 1, x_i and x_i x_j (i <= j) at each offset, (P, K)."""
-    dims = offsets.shape[1]
-    rows, cols = torch.triu_indices(dims, dims, device=offsets.device)
-    return torch.cat([torch.ones_like(offsets[:, :1]), offsets, offsets[:, rows] * offsets[:, cols]], dim=1)
+class _Polynomials(NamedTuple):
+    """Quadratic polynomials on a box, in coordinates from -1 to 1.
+
+    Attributes:
+        basis: (K, P) monomials 1, x_i and x_i x_j (i <= j) at each voxel.
+        products: (L, P) all different products of two of these monomials.
+        pairs: (K * K) number of the product of each two monomials.
+        terms: (D * D, K - 1 - D) from a symmetric matrix A to the coefficients of the x_i x_j in -x^T A x / 2.
+        matrix: (K - 1 - D, D * D) the inverse of ``terms``.
+    """
+
+    basis: torch.Tensor
+    products: torch.Tensor
+    pairs: torch.Tensor
+    terms: torch.Tensor
+    matrix: torch.Tensor
+
+
+@lru_cache(maxsize=16)
+def _polynomials(radius: int, dims: int, device: torch.device) -> _Polynomials:
+    # on the CPU, since the number of different products depends on values
+    unit = torch.eye(dims, dtype=torch.long)
+    rows, cols = torch.triu_indices(dims, dims)
+    powers = torch.cat([torch.zeros_like(unit[:1]), unit, unit[rows] + unit[cols]])
+    products, pairs = torch.unique((powers[:, None] + powers).flatten(0, 1), dim=0, return_inverse=True)
+    x = _box(radius, dims, torch.device("cpu")) / radius
+    basis, values = (x.pow(exponents[:, None]).prod(dim=2) for exponents in (powers, products))
+    term = torch.arange(len(rows))
+    matrix = torch.zeros(len(rows), dims, dims, dtype=x.dtype)
+    matrix[term, rows, cols] -= 1
+    matrix[term, cols, rows] -= 1
+    terms = torch.zeros(dims, dims, len(rows), dtype=x.dtype)
+    terms[rows, cols, term] = torch.where(rows == cols, -0.5, -1.0).to(x)
+    dtype = work_dtype(device)
+    return _Polynomials(
+        basis.to(device, dtype),
+        values.to(device, dtype),
+        pairs.flatten().to(device),
+        terms.flatten(0, 1).to(device, dtype),
+        matrix.flatten(1).to(device, dtype),
+    )
 
 
 def _fit_gaussian(
@@ -181,58 +236,56 @@ def _fit_gaussian(
     The steps are not shortened, so that one of them may be worse than the one before: the best one is returned.
     """
     dims = window.offsets.shape[1]
-    # coordinates of about unit size keep the normal equations well conditioned
-    basis = _quadratic_basis(window.offsets / radius)
-    products = (basis[:, :, None] * basis[:, None, :]).flatten(1)
-    num_terms = basis.shape[1]
-    rows, cols = torch.triu_indices(dims, dims, device=basis.device)
-    # a term x_i x_j with i < j stands for two entries of the symmetric matrix
-    halves = torch.where(rows == cols, 0.5, 1.0).to(basis)
+    basis, products, pairs, terms, matrix = _polynomials(radius, dims, peak.device)
     inside = window.inside.to(basis)
-
-    offset, _ = _moments(window, peak)
-    covariance = torch.diag_embed((_isotropic_width(window, peak) ** 2)[:, None].expand(-1, dims))
+    # the fit works in units of the radius: coordinates of about unit size keep the normal equations well conditioned
+    offset = (_mass(window, peak) @ window.offsets) / radius
+    variance = (_isotropic_width(window, peak) / radius).square()
+    eye = torch.eye(dims, dtype=peak.dtype, device=peak.device)
+    covariance, precision = variance[:, None, None] * eye, eye / variance[:, None, None]
     log_peak = peak.log()
     log_amplitude = log_peak
-    best = (offset, covariance)
-    best_residual = torch.full_like(peak, math.inf)
-    low, high = _SMALLEST_SIGMA**2, (_LARGEST_SIGMA * radius) ** 2
+    lowest, highest = log_peak - _LOG_HEIGHT, log_peak + _LOG_HEIGHT
+    low, high = (_SMALLEST_SIGMA / radius) ** 2, _LARGEST_SIGMA**2
+    found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
     moved = math.inf
     while True:
-        precision = torch.linalg.inv(covariance)
         slope = (precision @ offset[:, :, None])[:, :, 0]
         constant = log_amplitude - 0.5 * (slope * offset).sum(dim=1)
-        q = torch.cat([constant[:, None], radius * slope, -(radius**2) * halves * precision[:, rows, cols]], dim=1)
-        log_model = q @ basis.T
-        model = log_model.exp() * inside
+        log_model = torch.cat([constant[:, None], slope, precision.flatten(1) @ terms], dim=1) @ basis
+        model = log_model.exp().mul_(inside)
         error = window.values - model
-        residual = error.square().sum(dim=1)
-        better = residual < best_residual
-        best_residual = torch.where(better, residual, best_residual)
-        best = (torch.where(better[:, None], offset, best[0]), torch.where(better[:, None, None], covariance, best[1]))
+        found.append((torch.linalg.vecdot(error, error), offset, covariance))
         if iterations <= 0 or moved < _CONVERGED:
-            return best
+            break
         iterations -= 1
         # weights times response, without the division by a model that may vanish
-        weight = model.square()
-        response = weight * log_model + model * error
-        normal = (weight @ products).reshape(-1, num_terms, num_terms)
-        damping = _DAMPING * normal.diagonal(dim1=1, dim2=2).amax(dim=1)
-        normal = normal + torch.diag_embed(damping[:, None].expand(-1, num_terms))
-        q = torch.nan_to_num(torch.linalg.solve(normal, response @ basis))
+        weight = model * model
+        response = error.addcmul_(model, log_model).mul_(model)
+        normal = (products @ weight.T).T.index_select(1, pairs).unflatten(1, (len(basis), -1))
+        diagonal = normal.diagonal(dim1=1, dim2=2)
+        diagonal += _DAMPING * diagonal.amax(dim=1, keepdim=True)
+        q = torch.nan_to_num(torch.linalg.solve_ex(normal, (basis @ response.T).T)[0])
         # center, covariance and height from the coefficients of the polynomial
-        curvature = torch.zeros_like(covariance)
-        curvature[:, rows, cols] = -q[:, 1 + dims :] / radius**2
-        eigenvalues, vectors = torch.linalg.eigh(curvature + curvature.transpose(1, 2))
-        eigenvalues = eigenvalues.clamp(min=1 / high, max=1 / low)
-        last, covariance = covariance, (vectors / eigenvalues[:, None, :]) @ vectors.transpose(1, 2)
-        slope = q[:, 1 : 1 + dims] / radius
+        eigenvalues, vectors = torch.linalg.eigh((q[:, 1 + dims :] @ matrix).unflatten(1, (dims, dims)))
+        eigenvalues = eigenvalues.clamp(min=1 / high, max=1 / low)[:, None, :]
+        transposed = vectors.transpose(1, 2)
+        last, covariance, precision = (
+            covariance,
+            (vectors / eigenvalues) @ transposed,
+            (vectors * eigenvalues) @ transposed,
+        )
+        slope = q[:, 1 : 1 + dims]
         previous, offset = offset, (covariance @ slope[:, :, None])[:, :, 0]
         log_amplitude = q[:, 0] + 0.5 * (slope * offset).sum(dim=1)
-        log_amplitude = torch.minimum(torch.maximum(log_amplitude, log_peak - _LOG_HEIGHT), log_peak + _LOG_HEIGHT)
+        log_amplitude = torch.clamp(log_amplitude, lowest, highest)
         # a center far from the maximum would lie on another peak
-        offset = offset.clamp(min=-radius / 2, max=radius / 2)
-        moved = float(torch.maximum((offset - previous).abs().max(), (covariance - last).abs().max()))
+        offset = offset.clamp(min=-0.5, max=0.5)
+        change = (radius * (offset - previous).abs().amax(), radius**2 * (covariance - last).abs().amax())
+        moved = float(torch.maximum(*change))
+    residuals, offsets, covariances = (torch.stack(values) for values in zip(*found))
+    best = torch.nan_to_num(residuals, nan=math.inf).argmin(dim=0), torch.arange(len(peak), device=peak.device)
+    return radius * offsets[best], radius**2 * covariances[best]
 
 
 def decode_neighborhoods(

@@ -14,11 +14,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+import warnings
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import product
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from monai.data.utils import compute_importance_map
 from monai.inferers import SlidingWindowInferer, sliding_window_inference
@@ -46,7 +49,11 @@ _CELL_SIZE = 16
 # rarely below this share of its bound, so that a third pass is rarely needed. Stitching a few cells more costs less
 # than running the network on their windows once more.
 _NEAR = 0.7
-# Memory for heatmaps of windows that are kept from the first pass for the next ones, in bytes.
+# A cell whose bound is below this share of the highest one is not kept. The second and third pass rarely need it.
+_FAR = 0.5
+# A maximum is clear if it is more than this many times the median of the cells' values. Noise alone stays below.
+_CLEAR = 3.0
+# Memory for blended values that are kept from the first pass for the next ones, in bytes.
 _KEPT_BYTES = 2**27
 # Default number of candidates per peak: a peak at the corner of a cell lies in eight cells in 3-D.
 _CELLS_OF_PEAK = 8
@@ -77,8 +84,9 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
     3. The windows that overlap other cells whose bound is above this maximum, up to ``candidates`` cells per landmark.
        The pass stitches them, too. It is rarely needed.
 
-    The first pass keeps the heatmaps of as many windows as fit into 128 MiB. The network runs only once on these, and
-    on all windows that are far from any landmark.
+    The first pass blends the heatmaps cell by cell, and keeps what the next passes may need, in up to 128 MiB. If more
+    is needed, it drops the cells that are least likely to hold the maximum. The network runs again only on the windows
+    of cells that were dropped and are needed after all, which is rare.
 
     With ``num_peaks``, the result has several candidates per landmark, those that
     :func:`monai_landmarks.heatmaps.find_peaks` finds in the stitched heatmaps. ``HeatmapToChainLandmarksd`` uses them
@@ -196,7 +204,9 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
             return plain_tensor(heatmaps).to(self._stitching_device(inputs))
 
         layout = self._layout(inputs)
-        bounds, kept = _Bounds(layout, len(inputs)), _Kept(layout)
+        margin = radius if self.num_peaks is None else max(radius, peak_reach(self.min_distance, spatial_dims))
+        bounds = _Bounds(layout, len(inputs))
+        kept = _Kept(layout, bounds, margin, self.candidates, None if self.num_peaks is None else self.threshold)
 
         def visit(windows: torch.Tensor, places: Places) -> None:
             heatmaps = heatmaps_of(windows)
@@ -212,7 +222,7 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
                 self._walk(inputs, partial(_stitch, layout, missing, heatmaps_of))
 
         choose = self._highest if self.num_peaks is None else self._several
-        every = choose(ranking, layout, radius, stitch)
+        every = choose(ranking, layout, radius, margin, stitch)
         windows = [candidate.window for candidate in every]
         decoded = decode_neighborhoods(
             Neighborhoods(
@@ -230,7 +240,9 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
             for name, result in decoded._asdict().items()
         }
 
-    def _highest(self, ranking: _Ranking, layout: _Layout, radius: int, stitch: _Stitcher) -> list[_Candidate]:
+    def _highest(
+        self, ranking: _Ranking, layout: _Layout, radius: int, margin: int, stitch: _Stitcher
+    ) -> list[_Candidate]:
         """Find the maximum of each map, in the second and, where needed, the third pass."""
         found: dict[tuple[int, int], _Candidate] = {}
         scores: dict[tuple[int, int], float] = {}
@@ -239,7 +251,7 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
             for key, cells in ranking.items():
                 taken = _next_cells(cells, scores.get(key))
                 ranking[key] = cells[len(taken) :]
-                boxes += [_Box(layout, key, cell.cell, radius) for cell in taken]
+                boxes += [_Box(layout, key, cell.cell, margin) for cell in taken]
             stitch(boxes)
             candidates = [box.candidate(layout, radius) for box in boxes]
             for box, candidate, score in zip(boxes, candidates, _numbers([c.score for c in candidates])):
@@ -248,12 +260,14 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
                     found[box.key], scores[box.key] = candidate, score
         return [found[key] for key in sorted(found)]
 
-    def _several(self, ranking: _Ranking, layout: _Layout, radius: int, stitch: _Stitcher) -> list[_Candidate]:
+    def _several(
+        self, ranking: _Ranking, layout: _Layout, radius: int, margin: int, stitch: _Stitcher
+    ) -> list[_Candidate]:
         """Find ``num_peaks`` peaks of each map, in the second pass."""
         num_peaks = self.num_peaks or 1
         reach = peak_reach(self.min_distance, len(layout.inside))
         boxes = {
-            key: [_Box(layout, key, cell.cell, max(radius, reach)) for cell in cells if cell.bound > self.threshold]
+            key: [_Box(layout, key, cell.cell, margin) for cell in cells if cell.bound > self.threshold]
             for key, cells in ranking.items()
         }
         every = [box for some in boxes.values() for box in some]
@@ -350,6 +364,22 @@ class _Layout(NamedTuple):
         """Return the factor of each value of a window in the blended value."""
         return self.importance / self.total[place]
 
+    def cells(self, place: Sequence[slice]) -> tuple[slice, ...]:
+        """Return per axis which cells a part of the padded image touches."""
+        return tuple(_touched(cuts, axis.start, axis.stop) for cuts, axis in zip(self.cuts, place))
+
+    def extent(self, cell: Sequence[int]) -> tuple[slice, ...]:
+        """Return the position of a cell in the padded image."""
+        return tuple(slice(cuts[index], cuts[index + 1]) for cuts, index in zip(self.cuts, cell))
+
+    def coverage(self) -> np.ndarray:
+        """Return how many windows of a case include each cell."""
+        count = np.zeros([len(cuts) - 1 for cuts in self.cuts], dtype=np.int64)
+        for case, *place in self.windows:
+            if case == 0:
+                count[self.cells(place)] += 1
+        return count
+
 
 def _cuts(axes: Sequence[slice]) -> list[int]:
     """Return the borders of cells along one axis: the ends of all windows, and more where these are far apart."""
@@ -359,6 +389,16 @@ def _cuts(axes: Sequence[slice]) -> list[int]:
         pieces = -(-(high - low) // _CELL_SIZE)
         cuts += [low + (high - low) * piece // pieces for piece in range(1, pieces + 1)]
     return cuts
+
+
+def _touched(cuts: Sequence[int], start: int, stop: int) -> slice:
+    """Return which cells an interval touches."""
+    return slice(max(bisect_right(cuts, start) - 1, 0), min(bisect_left(cuts, stop), len(cuts) - 1))
+
+
+def _each(cells: Sequence[slice]) -> Iterator[tuple[int, ...]]:
+    """Return the number of each cell along each axis."""
+    return product(*[range(axis.start, axis.stop) for axis in cells])
 
 
 class _Cell(NamedTuple):
@@ -388,7 +428,7 @@ class _Bounds:
         for maps, (case, _, *axes) in zip(heatmaps, places):
             place = tuple(axes)
             share = self.layout.share(place)
-            cells = [slice(bisect_left(c, a.start), bisect_left(c, a.stop)) for c, a in zip(cuts, place)]
+            cells = self.layout.cells(place)
             widths = [[high - low for low, high in zip(c[s], c[s.start + 1 : s.stop + 1])] for c, s in zip(cuts, cells)]
             # a few landmarks at a time, to avoid a copy of all heatmaps of the window
             step = max(1, _VOXELS // share.numel())
@@ -398,13 +438,25 @@ class _Bounds:
                 self.sums[where] += _cell_maxima(some * share, widths)
                 self.largest[where] = torch.maximum(self.largest[where], _cell_maxima(some, widths))
 
-    def best(self, candidates: int) -> dict[tuple[int, int], list[_Cell]]:
-        """Return the cells with the largest bounds per case and landmark, in descending order."""
+    def values(self, complete: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the bounds (B, N, *cells) on the CPU, -inf in the padding.
+
+        Args:
+            complete: (B, 1, *cells) whether all windows of a cell are included. Until then it has no bound, and the
+                largest value so far is returned. Default: all cells are complete.
+        """
         assert self.sums is not None and self.largest is not None
         values = torch.minimum(self.sums, self.largest).cpu()
+        if complete is not None:
+            values = torch.where(complete, values, self.largest.cpu())
         for axis, (cuts, image) in enumerate(zip(self.layout.cuts, self.layout.inside), start=2):
             padding = torch.tensor([not image.start <= low < image.stop for low in cuts[:-1]])
             values = values.index_fill(axis, padding.nonzero()[:, 0], -torch.inf)
+        return values
+
+    def best(self, candidates: int) -> dict[tuple[int, int], list[_Cell]]:
+        """Return the cells with the largest bounds per case and landmark, in descending order."""
+        values = self.values()
         bounds, index = values.flatten(2).topk(min(candidates, values[0, 0].numel()))
         cells = torch.stack(torch.unravel_index(index, values.shape[2:]), dim=-1).tolist()
         return {
@@ -421,43 +473,153 @@ def _cell_maxima(maps: torch.Tensor, widths: Sequence[Sequence[int]]) -> torch.T
     return maps
 
 
+class _Part(NamedTuple):
+    """Sums of the weighted values of the windows in one cell.
+
+    Attributes:
+        landmarks: (n,) numbers of the landmarks that are kept, ascending.
+        index: the same on the device of the sums. None: all landmarks.
+        sums: (n, *cell).
+    """
+
+    landmarks: np.ndarray
+    index: torch.Tensor | None
+    sums: torch.Tensor
+
+    def select(self, mask: np.ndarray) -> _Part:
+        """Return the part with some of its landmarks."""
+        if mask.all():
+            return self
+        rows = torch.from_numpy(np.flatnonzero(mask)).to(self.sums.device)
+        return _Part(self.landmarks[mask], rows if self.index is None else self.index[rows], self.sums[rows])
+
+
 class _Kept:
-    """Heatmaps of windows, as many as fit into the memory for them.
+    """Blended values of the cells that may be needed, as many as fit into the memory for them.
 
     Args:
         layout: positions of windows and cells.
+        bounds: of the values in the cells. They include a window before it is added here.
+        margin: of the boxes that will be filled, in voxels.
+        candidates: largest number of boxes per landmark.
+        threshold: of the bound, for a box. None: it depends on the highest bound, see ``_FAR``.
     """
 
-    def __init__(self, layout: _Layout) -> None:
-        self.layout = layout
-        self.room = _KEPT_BYTES
-        self.heatmaps: dict[tuple[int, ...], torch.Tensor] = {}
+    def __init__(self, layout: _Layout, bounds: _Bounds, margin: int, candidates: int, threshold: float | None) -> None:
+        self.layout, self.bounds, self.candidates, self.threshold = layout, bounds, candidates, threshold
+        self.coverage = layout.coverage()
+        # windows that were added, per case and cell
+        self.added = np.zeros((bounds.num_cases, *self.coverage.shape), dtype=np.int64)
+        self.parts: dict[tuple[int, ...], _Part] = {}
+        self.size, self.limit = 0, _KEPT_BYTES // 8
+        # per axis and cell, the cells whose boxes touch it
+        self.near = [
+            [_touched(cuts, low - margin, high + margin) for low, high in zip(cuts, cuts[1:])] for cuts in layout.cuts
+        ]
 
     def add(self, heatmaps: torch.Tensor, places: Places) -> None:
-        """Keep the heatmaps of some windows, if there is room."""
-        self.room -= heatmaps.numel() * heatmaps.element_size()
-        if self.room >= 0:
-            self.heatmaps |= {_key((c.start, *axes)): maps for maps, (c, _, *axes) in zip(heatmaps, places)}
+        """Add the heatmaps of some windows."""
+        for maps, (case, _, *place) in zip(heatmaps, places):
+            for cell in _each(self.layout.cells(place)):
+                key = (case.start, *cell)
+                is_first = not self.added[key]
+                self.added[key] += 1
+                if not is_first and key not in self.parts:
+                    continue
+                where = _shifted(self.layout.extent(cell), place)
+                sums = maps[(slice(None), *where)].float() * self.layout.importance[where]
+                if not is_first:
+                    part = self.parts[key]
+                    part.sums.add_(sums if part.index is None else sums[part.index])
+                    continue
+                self.parts[key] = _Part(np.arange(len(sums)), None, sums)
+                self.size += sums.nbytes
+                if self.size > self.limit:
+                    self._drop()
 
     def stitch(self, boxes: Sequence[_Box]) -> dict[tuple[int, ...], list[_Box]]:
-        """Add the windows that are kept to the boxes that they overlap.
+        """Fill the boxes of which every cell is kept.
 
         Args:
-            boxes: parts of blended maps.
+            boxes: parts of blended maps, empty.
 
         Returns:
-            For each window that is not kept, the boxes that it overlaps.
+            For each window that overlaps other boxes, these boxes.
         """
         missing: dict[tuple[int, ...], list[_Box]] = {}
-        for window in self.layout.windows:
-            key = _key(window)
-            touched = [box for box in boxes if box.key[0] == key[0] and box.common(window[1:]) is not None]
-            if key in self.heatmaps:
-                for box in touched:
-                    box.add(window[1:], self.layout.importance, self.heatmaps[key])
-            elif touched:
-                missing[key] = touched
+        for box in boxes:
+            if not self._fill(box):
+                for window in self.layout.windows:
+                    if window[0] == box.key[0] and box.common(window[1:]) is not None:
+                        missing.setdefault(_key(window), []).append(box)
         return missing
+
+    def _fill(self, box: _Box) -> bool:
+        case, landmark = box.key
+        found = []
+        for cell in _each(self.layout.cells(box.place)):
+            part = self.parts.get((case, *cell))
+            if part is None or landmark not in part.landmarks:
+                return False
+            place = self.layout.extent(cell)
+            found.append((place, part.sums[int(np.searchsorted(part.landmarks, landmark))]))
+        for place, sums in found:
+            common = box.common(place)
+            assert common is not None
+            box.values[_shifted(common, box.place)] = sums[_shifted(common, place)]
+        return True
+
+    def _drop(self) -> None:
+        """Drop what is not needed and, if the memory is full, a quarter of it: what is least likely to be needed."""
+        chances = self._chances()
+        chance = np.concatenate([chances[(k[0], part.landmarks, *k[1:])] for k, part in self.parts.items()])
+        size = np.concatenate([np.full(len(part.landmarks), part.sums[0].nbytes) for part in self.parts.values()])
+        kept = chance > -np.inf
+        if self.size > _KEPT_BYTES:
+            order = np.argsort(-chance, kind="stable")
+            kept[order] &= np.cumsum(size[order]) <= 3 * _KEPT_BYTES // 4
+        ends = np.cumsum([len(part.landmarks) for part in self.parts.values()])
+        self.parts = {
+            key: part.select(mask)
+            for (key, part), mask in zip(self.parts.items(), np.split(kept, ends[:-1]))
+            if mask.any()
+        }
+        self.size = int(size[kept].sum())
+        # rarely: it takes time
+        self.limit = min(_KEPT_BYTES, max(2 * self.size, _KEPT_BYTES // 8))
+
+    def _chances(self) -> np.ndarray:
+        """Return how likely it is that cells are needed (B, N, *cells): 0 at best, -inf where they are not needed.
+
+        The measure is the highest value so far in any box that touches the cell, relative to the highest one of the
+        landmark.
+        """
+        complete = (self.added == self.coverage)[:, None]
+        values = self.bounds.values(torch.from_numpy(complete)).numpy()
+        flat = values.reshape(*values.shape[:2], -1)
+        best = flat.max(axis=2).reshape(*values.shape[:2], *[1] * self.coverage.ndim)
+        with np.errstate(invalid="ignore", over="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of the median: cases that were not visited have no values
+            typical = np.nanmedian(np.where(np.isfinite(flat), flat, np.nan), axis=2).reshape(best.shape)
+            # nothing is known of a cell before its first window
+            chances = np.where((self.added == 0)[:, None], typical, values) - best
+            chances /= np.maximum(abs(best), np.finfo(np.float32).tiny)
+        # Without a clear peak so far, the peak is likely to be where not all windows were seen.
+        no_peak = np.where(complete, -1.0, -0.5) + 0.1 * np.clip(chances, -1, 0)
+        chances = np.where(best > _CLEAR * typical, chances, no_peak)
+        # NaN is above all other values
+        chances = np.where(np.isnan(chances), 0, chances)
+        # a complete cell gets no box if enough complete ones are higher, or if it is too low
+        bounds = np.where(complete, values, -np.inf).reshape(flat.shape)
+        count = min(self.candidates, bounds.shape[2])
+        lowest = np.partition(bounds, -count, axis=2)[..., -count].reshape(best.shape)
+        highest = bounds.max(axis=2).reshape(best.shape)
+        low = values < np.minimum(highest, _FAR * highest) if self.threshold is None else values <= self.threshold
+        chances = np.where(complete & (low | (values < lowest)), -np.inf, chances)
+        for axis, near in enumerate(self.near, start=2):
+            slices = np.moveaxis(chances, axis, 0)
+            chances = np.moveaxis(np.stack([slices[cells].max(axis=0) for cells in near]), 0, axis)
+        return chances
 
 
 def _key(window: Sequence[Any]) -> tuple[int, ...]:

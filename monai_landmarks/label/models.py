@@ -21,7 +21,8 @@ import shutil
 from pathlib import Path
 
 import monai_landmarks
-from monai_landmarks.data import bundle_landmark_names
+from monai_landmarks.data import bundle_landmark_names, find_weights
+from monai_landmarks.data.datalists.bundle_weights import PRETRAINED
 
 __all__ = ["WEIGHTS", "bundle_names", "find_models", "bundle_spatial_dims"]
 
@@ -55,7 +56,7 @@ def find_models(wanted: str | None, folder: str | os.PathLike) -> dict[str, Path
     if wanted:
         sources = [source for part in wanted.split(",") if part.strip() for source in _sources(part.strip(), folder)]
     else:
-        shipped = [path for path in _shipped() if (path / WEIGHTS).is_file()]
+        shipped = [path for path in _shipped() if Path(find_weights(path / WEIGHTS.parent)).is_file()]
         here = _bundles_in(folder) if folder.is_dir() else []
         sources = here + [path for path in shipped if path.name not in {own.name for own in here}]
     names = [source.name for source in sources]
@@ -102,6 +103,15 @@ def _sources(part: str, folder: Path) -> list[Path]:
     return [known[part]]
 
 
+def _use_shipped_weights(models: Path) -> None:
+    """Let the copy of a bundle that was not trained start from its shipped weights, which it then learns on from."""
+    shipped = Path(PRETRAINED).stem
+    if (models / WEIGHTS.name).is_file() or not (models / PRETRAINED).is_file():
+        return
+    for file in models.glob(f"{shipped}*"):
+        shutil.copy(file, file.with_name(file.name.replace(shipped, WEIGHTS.stem, 1)))
+
+
 def _own_copy(source: Path, copy: Path) -> Path:
     if copy.resolve() == source:
         return copy
@@ -115,5 +125,6 @@ def _own_copy(source: Path, copy: Path) -> Path:
     temporary = copy.with_name(f".{copy.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(source, temporary, ignore=shutil.ignore_patterns(*_MADE_BY_RUNS))
+    _use_shipped_weights(temporary / WEIGHTS.parent)
     temporary.rename(copy)
     return copy

@@ -29,7 +29,7 @@ __all__ = ["Slopes", "VoxelTerm", "in_loss_precision", "loss_dtype", "sum_over_v
 _NUM_PARTS = 128
 # In smaller parts, the overhead of the calls is larger than the computation, and little memory is saved. A GPU starts
 # about 20 kernels per part: a part must be large enough to keep it busy meanwhile. 2**24 voxels take 64 MiB in float32.
-_LEAST_VOXELS = {"cpu": 2**14, "cuda": 2**24}
+_LEAST_VOXELS = {"cpu": 2**16, "cuda": 2**24}
 # Larger parts do not fit into the cache of a CPU.
 _MOST_VOXELS = {"cpu": 2**16}
 

@@ -222,6 +222,9 @@ def _on_grid(transforms: Sequence[Any], plan: Plan) -> list[Any]:
 def fill_metadata(metadata: dict[str, Any], plan: Plan, name: str) -> dict[str, Any]:
     """Return the metadata with the landmarks and the dimensions of the data."""
     summary, method = plan.summary, METHODS[plan.method]
+    for key in ("anatomy", "landmark_schema", "weights_terms"):  # of the bundle that is adapted
+        metadata.pop(key, None)
+    metadata["eval_metrics"] = {}
     dims, count = summary.spatial_dims, len(summary.names)
     metadata.update(
         name=f"{name} ({method.title})",

@@ -14,19 +14,28 @@
 from __future__ import annotations
 
 from .landmark_schema import Landmark, LandmarkSchema, Measurement, MeasurementClass
+from .matching import LandmarkMatch, match_landmarks
+from .measurement_drawing import MeasurementDrawing, measurement_drawings
 from .measurement_report import MeasurementComparison, MeasurementReport, compare_measurements
+from .measurement_uncertainty import MeasuredValues, measure_with_uncertainty
 from .schema_file import json_schema_path, load_landmark_schema, parse_landmark_schema, shipped_schemas
 
 __all__ = [
     "Landmark",
+    "LandmarkMatch",
     "LandmarkSchema",
+    "MeasuredValues",
     "Measurement",
     "MeasurementClass",
     "MeasurementComparison",
+    "MeasurementDrawing",
     "MeasurementReport",
     "compare_measurements",
     "json_schema_path",
     "load_landmark_schema",
+    "match_landmarks",
+    "measure_with_uncertainty",
+    "measurement_drawings",
     "parse_landmark_schema",
     "shipped_schemas",
 ]

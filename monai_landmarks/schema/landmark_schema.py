@@ -156,7 +156,7 @@ class LandmarkSchema:
             self._require_valid_landmark(landmark, f"landmarks.{landmark.name}")
         self._require_known_names()
         for measurement in self.measurements:
-            _require_valid_measurement(measurement, self._terms[measurement.name])
+            _require_valid_measurement(measurement, self.terms[measurement.name])
 
     @property
     def names(self) -> list[str]:
@@ -216,7 +216,7 @@ class LandmarkSchema:
         known = xp.where(xp.isfinite(known), known, xp.nan)
         if spacing is not None:
             known = known * array_like(spacing, known)
-        values = evaluate(self._terms, known)
+        values = evaluate(self.terms, known)
         return {m.name: array_like(values[m.name], known) for m in self.measurements}
 
     def classify(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,7 +238,8 @@ class LandmarkSchema:
         return numbers
 
     @cached_property
-    def _terms(self) -> dict[str, Term]:
+    def terms(self) -> dict[str, Term]:
+        """The compiled expression of each measurement, by name."""
         return compile_expressions({m.name: m.expression for m in self.measurements}, self.names)
 
     def _require_valid_landmark(self, landmark: Landmark, place: str) -> None:

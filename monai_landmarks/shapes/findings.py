@@ -115,32 +115,38 @@ def examine_shapes(points: np.ndarray) -> list[ShapeFinding] | None:
     return found
 
 
-def examine_shape(points: np.ndarray, model: ShapeModel) -> ShapeFinding:
-    """Compare one shape (N, D), in mm, with a model."""
-    return _examine(points[None], model)[0]
+def examine_shape(points: np.ndarray, model: ShapeModel, limit: float = _OUT_OF_PLACE) -> ShapeFinding:
+    """Compare one shape (N, D), in mm, with a model.
+
+    Args:
+        points: array (N, D) in mm, NaN where missing.
+        model: from :func:`monai_landmarks.shapes.fit_shape_model`.
+        limit: a landmark is out of place if it deviates by more than this number of usual deviations.
+    """
+    return _examine(points[None], model, limit)[0]
 
 
-def _examine(points: np.ndarray, model: ShapeModel) -> list[ShapeFinding]:
+def _examine(points: np.ndarray, model: ShapeModel, limit: float = _OUT_OF_PLACE) -> list[ShapeFinding]:
     deviations = model.compare(points)
-    ordinary = np.asarray(~(deviations.distances > _OUT_OF_PLACE).any(axis=1))
+    ordinary = np.asarray(~(deviations.distances > limit).any(axis=1))
     return [
-        _with_pose(ShapeFinding(), shape, model) if good else _explain(shape, model)
+        _with_pose(ShapeFinding(), shape, model) if good else _explain(shape, model, limit)
         for shape, good in zip(points, ordinary)
     ]
 
 
-def _explain(points: np.ndarray, model: ShapeModel) -> ShapeFinding:
+def _explain(points: np.ndarray, model: ShapeModel, limit: float) -> ShapeFinding:
     """Return why a shape is not ordinary."""
-    if not (model.compare(points[None], mirrored=True).distances > _OUT_OF_PLACE).any():
+    if not (model.compare(points[None], mirrored=True).distances > limit).any():
         return _with_pose(ShapeFinding(mirrored=True), points, model, mirrored=True)
-    displaced = _out_of_place(points, model)
+    displaced = _out_of_place(points, model, limit)
     exchanged: list[tuple[int, int]] = []
     mended = points
     for _ in range(_MAX_EXCHANGES):
         pair, candidate = _best_exchange(mended, model)
         if pair is None:
             break
-        left = _out_of_place(candidate, model)
+        left = _out_of_place(candidate, model, limit)
         if set(pair) & set(left) or len(left) >= len(displaced):
             break
         exchanged, mended, displaced = [*exchanged, pair], candidate, left
@@ -185,7 +191,7 @@ def _costs_after_exchange(aligned: np.ndarray, pairs: np.ndarray, model: ShapeMo
     return np.asarray(z @ precision @ z + change)
 
 
-def _out_of_place(points: np.ndarray, model: ShapeModel) -> dict[int, float]:
+def _out_of_place(points: np.ndarray, model: ShapeModel, limit: float) -> dict[int, float]:
     """Return the landmarks out of place with their distance in the unit of the points.
 
     The worst landmark is left out, and the rest is aligned again, until none is out of place.
@@ -196,7 +202,7 @@ def _out_of_place(points: np.ndarray, model: ShapeModel) -> dict[int, float]:
         shape = np.where(kept[:, None], points, np.nan)[None]
         distances = model.compare(shape).distances[0]
         worst = int(np.nanargmax(distances)) if np.isfinite(distances).any() else -1
-        if worst < 0 or distances[worst] <= _OUT_OF_PLACE:
+        if worst < 0 or distances[worst] <= limit:
             break
         removed.append(worst)
         kept[worst] = False
@@ -208,14 +214,14 @@ def _out_of_place(points: np.ndarray, model: ShapeModel) -> dict[int, float]:
         places, covariances = model.expected(aligned, kept)
         offset = aligned[index] - places[index]
         squared = offset @ np.linalg.solve(covariances[index], offset) / model.spatial_dims
-        if squared > _OUT_OF_PLACE**2:
+        if squared > limit**2:
             result[index] = float(np.linalg.norm(offset) / fit.scales[0])
         else:
             kept[index] = True
     if not result:  # too few landmarks to leave one out
         found = model.compare(points[None])
         scale = model.align(points[None]).scales[0]
-        for index in np.flatnonzero(found.distances[0] > _OUT_OF_PLACE):
+        for index in np.flatnonzero(found.distances[0] > limit):
             result[int(index)] = float(np.linalg.norm(found.offsets[0, index]) / scale)
     return result
 

@@ -66,11 +66,22 @@ from .patches import (
     RandLandmarkPatchesDict,
     cut_patches,
 )
+from .reliability import (
+    CalibrateCovariancesD,
+    CalibrateCovariancesd,
+    CalibrateCovariancesDict,
+    ExamineLandmarksD,
+    ExamineLandmarksd,
+    ExamineLandmarksDict,
+)
 from .resample import ResampleToSpacing, ResampleToSpacingD, ResampleToSpacingd, ResampleToSpacingDict
 from .spline_warp import SplineWarp
 from .warp import RandLandmarkWarp, RandLandmarkWarpD, RandLandmarkWarpd, RandLandmarkWarpDict
 
 __all__ = [
+    "CalibrateCovariancesD",
+    "CalibrateCovariancesDict",
+    "CalibrateCovariancesd",
     "CropToForeground",
     "CropToForegroundD",
     "CropToForegroundDict",
@@ -79,6 +90,13 @@ __all__ = [
     "EnsureWorldAffineD",
     "EnsureWorldAffineDict",
     "EnsureWorldAffined",
+    "ExamineLandmarksD",
+    "ExamineLandmarksDict",
+    "ExamineLandmarksd",
+    "FitToGrid",
+    "FitToGridD",
+    "FitToGridDict",
+    "FitToGridd",
     "GroupCenters",
     "GroupCentersD",
     "GroupCentersDict",
@@ -87,10 +105,6 @@ __all__ = [
     "HeatmapToChainLandmarksD",
     "HeatmapToChainLandmarksDict",
     "HeatmapToChainLandmarksd",
-    "FitToGrid",
-    "FitToGridD",
-    "FitToGridDict",
-    "FitToGridd",
     "HeatmapToLandmarks",
     "HeatmapToLandmarksD",
     "HeatmapToLandmarksDict",
@@ -141,10 +155,6 @@ __all__ = [
     "SaveLandmarksDict",
     "SaveLandmarksd",
     "SplineWarp",
-    "cut_patches",
-    "groups_by_name",
-    "require_followable_chain",
-    "require_followable_transforms",
     "ToGray",
     "ToGrayD",
     "ToGrayDict",
@@ -152,4 +162,8 @@ __all__ = [
     "UncachedToDeviceD",
     "UncachedToDeviceDict",
     "UncachedToDeviced",
+    "cut_patches",
+    "groups_by_name",
+    "require_followable_chain",
+    "require_followable_transforms",
 ]

@@ -40,12 +40,15 @@ _DEGREE = 3
 # Samples of the gradient of the elastic field, per axis and interval of the control grid. Between them the gradient of
 # a cubic spline changes little, and the limit of 0.8 leaves room below 1.
 _SAMPLES_PER_SPAN = 4
+# Values of the grid that are computed at once in float64.
+_PIECE = 2**16
 
 
 def _cubic(r: np.ndarray) -> np.ndarray:
     """Return the centered cubic B-spline at ``r``."""
     r = np.abs(r)
-    return np.where(r < 1, 2 / 3 - r**2 + r**3 / 2, np.clip(2 - r, 0, None) ** 3 / 6)
+    outer, inner = np.maximum(2 - r, 0), np.maximum(1 - r, 0)
+    return (outer * outer * outer - 4 * inner * inner * inner) / 6
 
 
 def _cubic_slope(r: np.ndarray) -> np.ndarray:
@@ -161,11 +164,13 @@ class SplineWarp:
         """Return the elastic displacement e in mm at physical coordinates ``u``, both (N, D)."""
         tau = (u / self.spacing + self._center + 0.5) * (self._spans / np.asarray(self.spatial_shape))
         tau = np.clip(tau, 0, self._spans)
-        field = self.control[None]
-        for axis, size in enumerate(self.control.shape[:-1]):
-            basis = _cubic(tau[:, axis, None] - _abscissae(size))
-            rest = field.shape[2:]
-            field = (basis[:, None] @ field.reshape(len(field), size, math.prod(rest))).reshape(len(u), *rest)
+        sizes = self.control.shape[:-1]
+        basis = _cubic(tau[:, :, None] - _abscissae(max(sizes)))
+        # the first axis is one product for all points, the others are small products per point
+        field = basis[:, 0, : sizes[0]] @ self.control.reshape(sizes[0], -1)
+        for axis, size in enumerate(sizes[1:], start=1):
+            rest = math.prod(sizes[axis + 1 :], start=len(sizes))
+            field = (basis[:, axis, None, :size] @ field.reshape(len(u), size, rest))[:, 0]
         return field
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
@@ -196,7 +201,7 @@ class SplineWarp:
                     break
         return u / self.spacing + self._center
 
-    def grid(self, device: torch.device | str = "cpu") -> torch.Tensor:
+    def grid(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64) -> torch.Tensor:
         """Return the backward map at all voxels, for ``torch.nn.functional.grid_sample`` with ``align_corners=False``.
 
         B-splines reproduce affine maps. So the affine part at the control points is added to the elastic field, one
@@ -204,9 +209,10 @@ class SplineWarp:
 
         Args:
             device: of the grid.
+            dtype: of the grid. It is computed in float64 and rounded at the end.
 
         Returns:
-            float64 tensor (1, n_1, ..., n_D, D). Coordinates are in reverse order, and the edges of the image are at -1
+            Tensor (1, n_1, ..., n_D, D). Coordinates are in reverse order, and the edges of the image are at -1
             and 1.
         """
         shape = np.asarray(self.spatial_shape)
@@ -219,10 +225,18 @@ class SplineWarp:
         # float64: TF32 products of a GPU are off by a tenth of a pixel. The last axis goes first, so that each product
         # writes its result in the final memory order. The first axis, the only large product, goes last.
         field = torch.from_numpy(normalized[..., ::-1].copy()).to(device)
-        for axis in reversed(range(len(shape))):
+        for axis in reversed(range(1, len(shape))):
             size = field.shape[axis]
             basis = _grid_basis(int(shape[axis]), size, device)
             field = (basis @ field.reshape(*field.shape[:axis], size, -1)).reshape(
                 *field.shape[:axis], len(basis), *field.shape[axis + 1 :]
             )
-        return field[None]
+        basis, flat = _grid_basis(int(shape[0]), len(field), device), field.flatten(1)
+        grid = flat.new_empty(len(basis), flat.shape[1], dtype=dtype)
+        # a few rows at a time, which are rounded while they are in the cache
+        rows = min(len(basis), max(1, _PIECE // flat.shape[1]))
+        piece = flat.new_empty(rows, flat.shape[1])
+        for first in range(0, len(basis), rows):
+            some = basis[first : first + rows]
+            grid[first : first + rows] = torch.mm(some, flat, out=piece[: len(some)])
+        return grid.view(1, *self.spatial_shape, len(shape))

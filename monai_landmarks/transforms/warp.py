@@ -224,7 +224,7 @@ class RandLandmarkWarp(RandomizableTransform):
             work = torch.float64 if dtype == torch.float64 else torch.float32
             tensor = torch.nn.functional.grid_sample(
                 tensor[None].to(work),
-                self.warp.grid(tensor.device).to(work),
+                self.warp.grid(tensor.device, work),
                 mode=str(look_up_option(mode or self.mode, GridSampleMode).value),
                 padding_mode=str(look_up_option(padding_mode or self.padding_mode, GridSamplePadMode).value),
                 align_corners=False,

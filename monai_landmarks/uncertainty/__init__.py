@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 
 from monai_landmarks.lazy import lazy_names
 
+from .calibration import CovarianceCalibration, calibration_path
 from .conformal import ConformalRegions, conformal_quantile
 from .coverage import covered, gaussian_level, mahalanobis_distance
+from .doubt import Doubt, DoubtModel, doubt_path
 
 if TYPE_CHECKING:
     from .ensemble import ensemble_covariance, ensemble_landmarks, sigma_covariance
@@ -25,8 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConformalRegions",
+    "CovarianceCalibration",
+    "Doubt",
+    "DoubtModel",
+    "calibration_path",
     "conformal_quantile",
     "covered",
+    "doubt_path",
     "ensemble_covariance",
     "ensemble_landmarks",
     "gaussian_level",

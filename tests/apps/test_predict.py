@@ -93,7 +93,7 @@ def test_the_rest_is_done_when_an_image_cannot_be_read(tmp_path):
     again = invoke(root, images / "left" / "b.png", "--out", tmp_path / "one", "--device", "cpu", "--format", "csv")
     assert again.exit_code == 0, again.stderr
     paths = [Path(line).name for line in again.stdout.splitlines()]
-    assert paths == ["overlays.png", "predictions.csv", "predictions_std.csv"]
+    assert paths == ["measurements.csv", "overlays.png", "predictions.csv", "predictions_std.csv"]
     [one] = read_landmark_table(tmp_path / "one" / "predictions.csv").values()
     both = read_landmark_table(out / "predictions.csv")[str(images / "left" / "b.png")]
     np.testing.assert_allclose(one.points, both.points, atol=1e-4)
@@ -147,7 +147,7 @@ def test_the_learned_sigma_as_uncertainty(tmp_path):
     sigma = torch.linspace(1, 3, 19)[:, None]
     torch.save({"sigma": sigma}, root / "models" / "model_sigma.pt")
     done = invoke(*arguments, "--covariance", "sigma")
-    assert done.exit_code == 0 and "note" not in done.stderr
+    assert done.exit_code == 0 and "note: the uncertainty" not in done.stderr
     found = read_landmarks(tmp_path / "out" / "a.mrk.json")
     np.testing.assert_array_equal(found.points, by_heatmap.points)
     voxel = 0.5 * 120 / 128  # the image of 90x120 pixels fills the grid of 96x128

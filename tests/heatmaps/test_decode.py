@@ -13,10 +13,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import least_squares
 
-from monai_landmarks.heatmaps import decode_heatmaps, gaussian_heatmaps
+from monai_landmarks.heatmaps import cut_neighborhoods, decode_heatmaps, find_maxima, gaussian_heatmaps
 
 
 def random_points(count, size, dims, margin, seed=0):
@@ -196,3 +198,62 @@ def test_the_fit_starts_with_the_width_of_the_peak(center: tuple[float, float]) 
     maps = gaussian_heatmaps(torch.tensor([center]), (40, 36), sigma=4.0)
     start = decode_heatmaps(maps, spatial_dims=2, iterations=0).covariances[0]
     assert start.diagonal().sqrt().tolist() == pytest.approx([4.0, 4.0], rel=0.15)
+
+
+@pytest.mark.parametrize("shape", [(1, 7), (6, 5), (4, 5, 3)])
+def test_maxima_are_those_of_numpy(shape: tuple[int, ...]) -> None:
+    """Many equal values: the first one counts. NaN counts as the highest. Also for other orders of the axes in memory."""
+    values = np.random.RandomState(0).randint(0, 4, (20, *shape)).astype(np.float32)
+    values[3].flat[-2] = values[4].flat[2] = np.nan
+    expected = [np.unravel_index(one.argmax(), shape) for one in values]
+    for maps in (torch.from_numpy(values), torch.from_numpy(values.T.copy().T)):
+        index, found = find_maxima(maps)
+        assert index.tolist() == [[int(i) for i in one] for one in expected]
+        np.testing.assert_array_equal(found, [one[place] for one, place in zip(values, expected)])
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_neighborhoods_are_cuts_of_the_map_with_zeros_around_it(dims: int) -> None:
+    maps = torch.rand(2, *(7, 4, 5)[:dims])
+    centers = torch.tensor([[0, 3, 2], [6, 0, 4], [3, 2, 0]])[:, :dims]
+    window = cut_neighborhoods(maps, centers, 2, torch.tensor([1, 0, 1]))
+    padded = torch.nn.functional.pad(maps, [2] * 2 * dims)
+    for values, center, owner in zip(window.values, centers.tolist(), (1, 0, 1)):
+        part = padded[(owner, *[slice(c, c + 5) for c in center])]
+        assert torch.equal(values, part.flatten().to(values))
+        assert torch.equal(
+            window.inside[0].reshape(part.shape).sum(), (padded[(1, *[slice(c, c + 5) for c in centers[0]])] > 0).sum()
+        )
+
+
+@pytest.mark.parametrize("dims, radius", [(2, 5), (3, 4)])
+def test_the_fit_is_the_least_squares_fit_of_scipy(dims: int, radius: int) -> None:
+    """Peaks with different widths and directions, noise of 3 %, and one peak at the border."""
+    generator = torch.Generator().manual_seed(0)
+    size = 24
+    points = random_points(4, size, dims, margin=8)
+    points[0, 0] = 0.7
+    axes = torch.stack(torch.meshgrid(*[torch.arange(size, dtype=torch.float64)] * dims, indexing="ij"), dim=-1)
+    root = torch.eye(dims) * 0.5 + 0.1 * torch.randn(4, dims, dims, generator=generator)
+    maps = torch.exp(
+        -0.5
+        * torch.einsum("n...d,nde->n...e", axes - points.view(4, *[1] * dims, dims), root.double()).square().sum(-1)
+    )
+    maps = maps + 0.03 * torch.randn(maps.shape, generator=generator)
+    decoded = decode_heatmaps(maps, dims, radius=radius, iterations=30)
+    rows, cols = np.tril_indices(dims)
+    for heatmap, point, covariance in zip(maps.numpy(), decoded.points, decoded.covariances.numpy()):
+        center = np.array(np.unravel_index(heatmap.argmax(), heatmap.shape))
+        box = tuple(slice(max(c - radius, 0), c + radius + 1) for c in center)
+        where, values = axes[box].reshape(-1, dims).numpy(), heatmap[box].ravel()
+
+        def difference(p: np.ndarray, where: np.ndarray = where, values: np.ndarray = values) -> np.ndarray:
+            lower = np.zeros((dims, dims))
+            lower[rows, cols] = p[1 + dims :]
+            return p[0] * np.exp(-0.5 * ((where - p[1 : 1 + dims]) @ lower) ** 2 @ np.ones(dims)) - values
+
+        fit = least_squares(difference, [1.0, *center, *(0.5 * np.eye(dims))[rows, cols]], xtol=1e-12, ftol=1e-12)
+        lower = np.zeros((dims, dims))
+        lower[rows, cols] = fit.x[1 + dims :]
+        np.testing.assert_allclose(point, fit.x[1 : 1 + dims], atol=1e-3)
+        np.testing.assert_allclose(covariance, np.linalg.inv(lower @ lower.T), atol=1e-2)

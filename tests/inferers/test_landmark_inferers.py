@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from functools import partial
 from inspect import signature
 
 import pytest
@@ -249,17 +250,48 @@ def test_the_network_runs_once_on_each_window(dims, num_peaks):
 
 
 @pytest.mark.parametrize("num_peaks", [None, 2])
-@pytest.mark.parametrize("memory", [0, 2**21])
+@pytest.mark.parametrize("overlap, mode", [(0.25, "constant"), (0.5, "gaussian")])
+def test_the_network_runs_once_with_little_memory(num_peaks, overlap, mode, monkeypatch):
+    """The memory is half of the stitched heatmaps and a sixth of those of all windows, or less."""
+    torch.manual_seed(0)
+    size = (150, 26, 22)
+    network = Blobs(torch.rand(8, 3) * (torch.tensor(size) - 1), disagreement=0.3, noise=0.02)
+    options = {"roi_size": (24, 24, 16), "overlap": overlap, "mode": mode}
+    image, radius = where(size), 3
+    maps = SlidingWindowInferer(**options)(image, network)
+    memory, once = maps.nbytes // 2, network.num_windows
+    assert once * 8 * 24 * 24 * 16 * 4 > 6 * memory
+    monkeypatch.setattr(sliding_window, "_KEPT_BYTES", memory)
+    network.num_windows = 0
+    how = {} if num_peaks is None else {"num_peaks": num_peaks, "threshold": 0.3}
+    found = SlidingWindowLandmarkInferer(**options, radius=radius, **how)(image, network)
+    assert network.num_windows == once
+    decode = partial(decode_heatmaps, threshold=None) if num_peaks is None else partial(find_peaks, **how)
+    expected = decode(maps, 3, radius=radius)
+    assert_same_landmarks(found, expected)
+
+
+@pytest.mark.parametrize("num_peaks", [None, 2])
+@pytest.mark.parametrize("memory", [0, 2**18])
 def test_what_is_not_kept_is_computed_again(memory, num_peaks, monkeypatch):
-    """With less memory the network runs again on some windows, and the result is the same."""
+    """With too little memory the network runs again on some windows, and the result is the same."""
     network = Blobs(random_points(3), disagreement=0.3, noise=0.02)
     options = {"roi_size": (24, 24, 24), "overlap": 0.5, "num_peaks": num_peaks, "threshold": 0.3}
     image = where(SIZE[3])
     expected, once = SlidingWindowLandmarkInferer(**options)(image, network), network.num_windows
     monkeypatch.setattr(sliding_window, "_KEPT_BYTES", memory)
+    sizes = []
+    add = sliding_window._Kept.add
+
+    def spy(kept, *arguments):
+        add(kept, *arguments)
+        sizes.append((kept.size, sum(part.sums.nbytes for part in kept.parts.values())))
+
+    monkeypatch.setattr(sliding_window._Kept, "add", spy)
     network.num_windows = 0
     found = SlidingWindowLandmarkInferer(**options)(image, network)
     assert once < network.num_windows <= 2 * once
+    assert all(counted == true <= memory for counted, true in sizes)
     for name, values in expected.items():
         torch.testing.assert_close(found[name], values, rtol=1e-4, atol=1e-4, equal_nan=True)
 
@@ -338,8 +370,9 @@ def test_other_sizes_and_arguments_are_refused():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory of the CPU is asked from Linux")
-def test_memory_does_not_grow_with_landmarks():
+def test_memory_does_not_grow_with_landmarks(monkeypatch):
     """A network of almost no memory of its own: the stitched volumes of 40 landmarks would be 120 MiB."""
+    monkeypatch.setattr(sliding_window, "_KEPT_BYTES", 2**23)
     image = torch.zeros(1, 1, 64, 64, 192)
     for num_landmarks in (1, 40):
         flat = torch.rand(1, num_landmarks, 1, 1, 1)
@@ -349,4 +382,4 @@ def test_memory_does_not_grow_with_landmarks():
 
         inferer = SlidingWindowLandmarkInferer(roi_size=(32, 32, 32), overlap=0.25, candidates=1)
         memory = peak_memory(lambda: inferer(image, network))
-    assert memory < 60 * 2**20  # 17 MiB by itself; the rest of the process adds some
+    assert memory < 60 * 2**20  # what is kept and 17 MiB by itself; the rest of the process adds some

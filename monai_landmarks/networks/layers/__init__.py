@@ -9,12 +9,24 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Layers of the landmark networks that MONAI does not provide."""
+"""Layers of the landmark networks that MONAI does not provide, or that are faster than those of MONAI and torch."""
 
 from __future__ import annotations
 
 from .batch_statistics_norm import BatchStatisticsNorm
 from .cubic_upsample import CubicUpsample
+from .fast_layers import use_fast_layers
+from .instance_norm_activation import InstanceNormActivation
+from .lean_up_cat import LeanUpCat
 from .output_tap import OutputTap
+from .slice_gradient_conv import SliceGradientConv3d
 
-__all__ = ["BatchStatisticsNorm", "CubicUpsample", "OutputTap"]
+__all__ = [
+    "BatchStatisticsNorm",
+    "CubicUpsample",
+    "InstanceNormActivation",
+    "LeanUpCat",
+    "OutputTap",
+    "SliceGradientConv3d",
+    "use_fast_layers",
+]

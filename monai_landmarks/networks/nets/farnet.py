@@ -26,6 +26,7 @@ from monai.networks.layers.factories import Conv
 
 from monai_landmarks.networks.encoders import make_encoder
 from monai_landmarks.networks.layers.batch_statistics_norm import BatchStatisticsNorm
+from monai_landmarks.networks.layers.fast_layers import use_fast_layers
 from monai_landmarks.networks.layers.output_tap import OutputTap
 
 __all__ = ["FARNet"]
@@ -270,6 +271,7 @@ class FARNet(nn.Module):
         self.refinement = _Refinement(
             conv(seen_channels, eighth, stem_kernel), _Head(spatial_dims, merged, num_landmarks, head_init_std)
         )
+        use_fast_layers(self)
         if batch_statistics:
             BatchStatisticsNorm.convert(self)
             if not any(isinstance(module, BatchStatisticsNorm) for module in self.modules()):

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 import torch.nn as nn
 from monai.networks.nets import BasicUNet
 
+from monai_landmarks.networks.layers.fast_layers import use_fast_layers
+
 __all__ = ["LocalizationUNet"]
 
 
@@ -69,6 +71,7 @@ class LocalizationUNet(BasicUNet):
             features=features,
             **kwargs,
         )
+        use_fast_layers(self)
         if halvings == 0:
             return
         stem: list[nn.Module] = []

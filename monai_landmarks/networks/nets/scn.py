@@ -25,6 +25,7 @@ from monai.networks.layers.factories import Conv, Pool
 from monai.networks.nets import BasicUNet
 
 from monai_landmarks.networks.layers.cubic_upsample import CubicUpsample
+from monai_landmarks.networks.layers.fast_layers import use_fast_layers
 
 __all__ = ["SCN"]
 
@@ -320,6 +321,7 @@ class SCN(nn.Module):
         nn.init.constant_(spatial_head.bias, spatial_bias)
         self.stride = math.lcm(2**poolings, self.spatial_factor)
         self.smallest_coarse = 1 if padding_mode == "zeros" else spatial_kernel // 2 + 1
+        use_fast_layers(self)
 
     def forward_maps(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """

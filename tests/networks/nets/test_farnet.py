@@ -22,7 +22,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from monai_landmarks.networks.layers import BatchStatisticsNorm
+from monai_landmarks.networks.layers import BatchStatisticsNorm, InstanceNormActivation
 from monai_landmarks.networks.nets import FARNet
 
 DENSENET = ("densenet", {"init_features": 8, "growth_rate": 4, "block_config": (1, 2, 1, 1)})
@@ -138,8 +138,10 @@ def test_three_dimensions_are_narrower():
     with torch.device("meta"):
         net = FARNet(3, 1, 5, backbone=RESNET, num_stages=4)
     assert max(c.out_channels for c in net.aggregation.modules() if isinstance(c, nn.Conv3d)) == 256
-    names = {type(m).__name__ for m in net.modules()}
-    assert {"InstanceNorm3d", "LeakyReLU"} <= names and "BatchNorm3d" not in names
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
+    assert {type(m) for m in norms} == {InstanceNormActivation}
+    # leaky outside the backbone
+    assert {m.negative_slope for m in net.aggregation.modules() if isinstance(m, InstanceNormActivation)} == {0.01}
 
 
 @pytest.mark.parametrize("backbone", [DENSENET, RESNET], ids=["densenet", "resnet"])
@@ -252,7 +254,7 @@ def test_batch_statistics_without_batch_normalization_are_refused():
 def test_instance_normalization_learns_scale_and_shift(backbone):
     net = small(backbone=backbone, norm="instance", backbone_norm="instance")
     norms = [m for m in net.modules() if "Norm" in type(m).__name__]
-    assert {type(m) for m in norms} == {nn.InstanceNorm2d}
+    assert {type(m) for m in norms} == {InstanceNormActivation}
     assert all(m.affine for m in norms)
     plain = small(norm=("instance", {"affine": False}))
     assert not plain.refinement.stem.adn.N.affine
@@ -284,9 +286,9 @@ def test_torchscript(dims, backbone):
     image = torch.rand(1, 1, *(70, 40, 33)[:dims])
     with torch.no_grad():
         expected = net(image)
-        assert torch.allclose(torch.jit.script(net)(image), expected, atol=1e-6)
+        assert torch.allclose(torch.jit.script(net)(image), expected, atol=1e-5)
         traced = torch.jit.trace(net, image, check_trace=False)  # the next line compares the results
-        assert torch.allclose(traced(image), expected, atol=1e-6)
+        assert torch.allclose(traced(image), expected, atol=1e-5)
 
 
 def test_scripted_network_takes_any_size():
@@ -294,7 +296,7 @@ def test_scripted_network_takes_any_size():
     scripted = torch.jit.script(net)
     for size in ((64, 64), (77, 45), (32, 100)):
         image = torch.rand(2, 1, *size)
-        assert torch.allclose(scripted(image), net(image), atol=1e-6)
+        assert torch.allclose(scripted(image), net(image), atol=1e-5)
 
 
 def test_exported_with_free_batch_and_size():
@@ -303,7 +305,7 @@ def test_exported_with_free_batch_and_size():
     shapes = {"x": {0: torch.export.Dim("b"), 2: 16 * height, 3: 16 * width}}
     exported = torch.export.export(net, (torch.rand(2, 1, 64, 48),), dynamic_shapes=shapes).module()
     image = torch.rand(3, 1, 32, 64)
-    assert torch.allclose(exported(image), net(image), atol=1e-6)
+    assert torch.allclose(exported(image), net(image), atol=1e-5)
 
 
 @pytest.mark.parametrize("dims,backbone", [(2, DENSENET), (3, RESNET)], ids=["2d-densenet", "3d-resnet"])
@@ -327,7 +329,7 @@ def test_compiled_graph_is_whole():
     # the "eager" backend checks that the whole forward is one graph, without the minutes that a C++ compiler takes
     net = small(num_stages=4).eval()
     image = torch.rand(1, 1, 37, 50)
-    assert torch.allclose(torch.compile(net, backend="eager", fullgraph=True)(image), net(image), atol=1e-6)
+    assert torch.allclose(torch.compile(net, backend="eager", fullgraph=True)(image), net(image), atol=1e-5)
 
 
 @pytest.mark.parametrize("dims", [2, 3])

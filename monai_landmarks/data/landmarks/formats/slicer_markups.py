@@ -15,19 +15,28 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from monai_landmarks.data.files.json_values import load_json, read_position, short
-from monai_landmarks.data.files.safe_files import read_text
+from monai_landmarks.data.files.safe_files import atomic_write, read_text
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
 from .common import require_world
 from .point_description import describe_points, parse_descriptions
 
-__all__ = ["SCHEMA_URL", "is_markups", "markups_content", "read_markups", "write_markups"]
+__all__ = [
+    "SCHEMA_URL",
+    "add_markup_nodes",
+    "is_markups",
+    "markup_node",
+    "markups_content",
+    "read_markups",
+    "write_markups",
+]
 
 SCHEMA_URL = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
@@ -133,7 +142,65 @@ def write_markups(path: Path, landmark_set: LandmarkSet) -> None:
     Raises:
         ValueError: if the points are pixel index.
     """
-    content = markups_content(landmark_set)
+    _write(path, markups_content(landmark_set))
+
+
+def markup_node(
+    kind: Literal["Line", "Angle"], name: str, points: np.ndarray, system: CoordinateSystem, description: str = ""
+) -> dict[str, Any]:
+    """Return the node of a line or an angle, as 3D Slicer writes it.
+
+    Args:
+        kind: ``"Line"`` for two points, ``"Angle"`` for three, the second of which is the vertex.
+        name: name of the node, which 3D Slicer shows.
+        points: (2 or 3, 3), in mm.
+        system: coordinate system of the points, RAS or LPS.
+        description: description of the first point.
+    """
+    count = {"Line": 2, "Angle": 3}[kind]
+    if points.shape != (count, 3):
+        raise ValueError(f"{kind} {name!r}: points have the shape {points.shape}; expected ({count}, 3).")
+    control_points = [
+        {
+            "id": str(i + 1),
+            "label": f"{name}-{i + 1}",
+            "description": description if i == 0 else "",
+            "associatedNodeID": "",
+            "position": point,
+            "selected": True,
+            "locked": True,
+            "visibility": True,
+            "positionStatus": "defined",
+        }
+        for i, point in enumerate(points.tolist())
+    ]
+    return {
+        "type": kind,
+        "name": name,
+        "coordinateSystem": system.value,
+        "coordinateUnits": "mm",
+        "locked": True,
+        "fixedNumberOfControlPoints": True,
+        "labelFormat": "%N-%d",
+        "controlPoints": control_points,
+    }
+
+
+def add_markup_nodes(path: Path, nodes: Sequence[dict[str, Any]]) -> None:
+    """Add nodes to a markups file.
+
+    Raises:
+        ValueError: if the file is no markups file.
+    """
+    content = load_json(read_text(path))
+    if not is_markups(content):
+        raise ValueError(f"{path}: no list 'markups'; expected a markups file of 3D Slicer.")
+    content["markups"] = [*content["markups"], *nodes]
+    with atomic_write(path) as temporary:
+        _write(temporary, content)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=4, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 

@@ -1,0 +1,37 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Weights of a bundle: those of an own training, or else those that are shipped with the bundle."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["PRETRAINED", "TRAINED", "find_weights"]
+
+TRAINED = "model.pt"  # what a training writes, as MONAI's bundles have it
+PRETRAINED = "pretrained.pt"  # what is shipped, which no training overwrites
+
+
+def find_weights(ckpt_dir: str | os.PathLike) -> str:
+    """Return the path of the weights in a folder.
+
+    Args:
+        ckpt_dir: folder of the weights, ``models`` of a bundle.
+
+    Returns:
+        Path of ``model.pt``, which a training writes. If there is none, path of ``pretrained.pt``, which is shipped with
+        some bundles. If there is none either, the path where ``model.pt`` is expected.
+    """
+    folder = Path(ckpt_dir)
+    shipped = not (folder / TRAINED).is_file() and (folder / PRETRAINED).is_file()
+    return os.fspath(folder / (PRETRAINED if shipped else TRAINED))

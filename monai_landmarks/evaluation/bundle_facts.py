@@ -1,0 +1,103 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What is known about the bundles of this package: anatomy, landmarks, weights, error and terms."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from monai_landmarks.data.datalists.bundle_weights import PRETRAINED, find_weights
+from monai_landmarks.data.files.safe_files import naming_file, read_text
+
+__all__ = ["BundleFacts", "read_bundle_facts", "resolve_bundle", "shipped_bundles"]
+
+
+@dataclass(frozen=True)
+class BundleFacts:
+    """Facts of a bundle.
+
+    Args:
+        name: name of its folder.
+        anatomy: what its images show.
+        modality: ``"X-ray"``, ``"CT"``, ...
+        landmarks: number of landmarks.
+        weights: ``"shipped"`` with the bundle, ``"trained"`` on this machine, or ``"none"``.
+        error_mm: mean error of the shipped weights in mm. None if it is not stated, or the weights are not the shipped
+            ones.
+        terms: terms of the shipped weights; empty without shipped weights.
+        schema: name of the landmark schema; empty if there is none.
+    """
+
+    name: str
+    anatomy: str
+    modality: str
+    landmarks: int
+    weights: Literal["shipped", "trained", "none"]
+    error_mm: float | None
+    terms: str
+    schema: str
+
+
+def read_bundle_facts(bundle: str | os.PathLike) -> BundleFacts:
+    """Read the facts of a bundle from its metadata.
+
+    Raises:
+        ValueError: if the metadata is malformed.
+    """
+    folder = Path(bundle)
+    path = folder / "configs" / "metadata.json"
+    with naming_file(path):
+        content: dict[str, Any] = json.loads(read_text(path))
+        formats = content.get("network_data_format", {})
+        found = Path(find_weights(folder / "models"))
+        shipped = found.name == PRETRAINED
+        return BundleFacts(
+            folder.resolve().name,
+            str(content.get("anatomy", "")),
+            str(formats.get("inputs", {}).get("image", {}).get("modality", "")),
+            len(formats.get("outputs", {}).get("pred", {}).get("channel_def", {})),
+            "shipped" if shipped else "trained" if found.is_file() else "none",
+            content.get("eval_metrics", {}).get("mean_error_mm") if shipped else None,
+            str(content.get("weights_terms", "")) if shipped else "",
+            str(content.get("landmark_schema", "")),
+        )
+
+
+def shipped_bundles() -> list[BundleFacts]:
+    """Return the facts of all bundles of this package, sorted by name."""
+    root = Path(str(files("monai_landmarks.bundles")))
+    return [read_bundle_facts(path.parents[1]) for path in sorted(root.glob("*/configs/metadata.json"))]
+
+
+def resolve_bundle(bundle: str | os.PathLike) -> Path:
+    """Return the folder of a bundle that is given by its folder, or by the name of a bundle of this package.
+
+    A folder comes first.
+
+    Raises:
+        ValueError: if there is neither.
+    """
+    folder = Path(bundle)
+    if folder.is_dir():
+        return folder
+    root = Path(str(files("monai_landmarks.bundles")))
+    names = sorted(path.parents[1].name for path in root.glob("*/configs/metadata.json"))
+    if os.fspath(bundle) not in names:
+        raise ValueError(
+            f"{bundle}: there is no such folder and no bundle of this name; the bundles are {', '.join(names)}."
+        )
+    return root / os.fspath(bundle)

@@ -1,0 +1,108 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a training learns about the reliability of its predictions, written beside the weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from monai.utils import CommonKeys
+
+from monai_landmarks.data import item_world_points
+from monai_landmarks.spaces import to_array
+from monai_landmarks.uncertainty import CovarianceCalibration, DoubtModel, calibration_path, doubt_path
+
+from .engine_output import Engine, cpu_world_points, is_main_process, output_items, take
+from .epoch_collector import EpochCollector
+
+__all__ = ["ReliabilitySaver"]
+
+
+class _Case(NamedTuple):
+    points: np.ndarray  # (N, D) world mm
+    true: np.ndarray  # (N, D) world mm
+    scores: np.ndarray  # (N,)
+    covariances: np.ndarray  # (N, D, D) mm^2
+
+
+class ReliabilitySaver(EpochCollector[_Case]):
+    """Calibrate covariances on the validation images, and learn how usual shapes and heatmaps look.
+
+    Two files of numbers are written beside the weights: ``<weights>_calibration.json``, see
+    :class:`monai_landmarks.uncertainty.CovarianceCalibration`, and ``<weights>_shape.json``, see
+    :class:`monai_landmarks.uncertainty.DoubtModel`. Prediction reads them. Where the images are too few for a file, an
+    old one is removed, because it belongs to other weights, and a warning is logged.
+
+    Args:
+        weights: path of the weights.
+        names: names of the N landmarks.
+        training: items of the training section of a datalist, whose points give the model of shape.
+        pred_key: key of the predicted points in the evaluator's output, (1, N, D) or (N, D).
+        score_key: key of the scores (N,).
+        covariance_key: key of the covariances (N, D, D) in mm^2, not calibrated.
+        label_key: key of the true points.
+        image_key: key of the image.
+        best_only: whether to write only when the evaluator's key metric is the best so far. The files then belong to the
+            weights that are kept.
+    """
+
+    def __init__(
+        self,
+        weights: str | os.PathLike,
+        names: Sequence[str],
+        training: Sequence[Mapping[str, Any]],
+        pred_key: str = "pred_points",
+        score_key: str = "pred_scores",
+        covariance_key: str = "pred_covariances",
+        label_key: str = CommonKeys.LABEL,
+        image_key: str = CommonKeys.IMAGE,
+        best_only: bool = False,
+    ) -> None:
+        super().__init__(best_only)
+        self.calibration_path = calibration_path(weights)
+        self.doubt_path = doubt_path(weights)
+        self.names = tuple(names)
+        self.training = training
+        self.pred_key = pred_key
+        self.score_key = score_key
+        self.covariance_key = covariance_key
+        self.label_key = label_key
+        self.image_key = image_key
+        self._training_points: np.ndarray | None = None
+
+    def _collect(self, engine: Engine) -> None:
+        for item in output_items(engine):
+            image = item.get(self.image_key)
+            points, true = (
+                cpu_world_points(take(item, key, self), image, key).numpy() for key in (self.pred_key, self.label_key)
+            )
+            count, dims = points.shape
+            scores = to_array(take(item, self.score_key, self)).reshape(count)
+            covariances = to_array(take(item, self.covariance_key, self)).reshape(count, dims, dims)
+            self._rows.append(_Case(points, true, scores.astype(np.float64), covariances.astype(np.float64)))
+
+    def _finish(self, engine: Engine, rows: list[_Case]) -> None:
+        if not is_main_process():
+            return
+        points, true, scores, covariances = (np.stack(values) for values in zip(*rows))
+        self.calibration_path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            CovarianceCalibration.fit(self.names, true - points, covariances).save(self.calibration_path)
+        except ValueError as error:
+            engine.logger.warning(f"the covariances are not calibrated: {error}")
+            self.calibration_path.unlink(missing_ok=True)
+        if self._training_points is None:
+            self._training_points = item_world_points(self.training, self.names)
+        DoubtModel.fit(self.names, self._training_points, points, scores, covariances).save(self.doubt_path)

@@ -1,0 +1,154 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""From a fresh clone, with nothing trained: prediction by name, measurements, doubts and a report."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from markups_schema import MARKUPS_SCHEMA
+from PIL import Image
+
+from monai_landmarks.apps.main import program
+from monai_landmarks.data import hand_phantom, read_landmark_table, write_landmark_table
+from monai_landmarks.data.landmarks.landmark_set import LandmarkSet
+from monai_landmarks.evaluation.bundle_facts import read_bundle_facts, resolve_bundle, shipped_bundles
+
+ROOT = Path(__file__).parents[2]
+NAME = "hand_xray_landmarks_scn"
+SHIPPED = sorted(path.parents[1] for path in ROOT.glob("bundles/*/models/pretrained.pt"))
+
+
+@pytest.fixture(scope="module")
+def predicted(tmp_path_factory):
+    """Three films of phantom hands, one of them upside down, predicted by a copy of the bundle in which nobody trained."""
+    folder = tmp_path_factory.mktemp("shipped")
+    bundle = folder / NAME
+    shutil.copytree(
+        ROOT / "bundles" / NAME, bundle, ignore=shutil.ignore_patterns("eval", "data", "model*.pt", "model_*")
+    )
+    (folder / "films").mkdir()
+    sets = {}
+    for name, seed in (("a", 11), ("b", 12), ("turned", 13)):
+        pixels, points = phantom(seed)
+        if name == "turned":
+            pixels, points = pixels[::-1, ::-1], np.array(pixels.shape)[::-1] - 1 - points
+        Image.fromarray(pixels).save(folder / "films" / f"{name}.png")
+        sets[f"{name}.png"] = LandmarkSet(read_names(bundle), points, "index")
+    write_landmark_table(folder / "truth.csv", sets)
+    arguments = [str(bundle), str(folder / "films"), "--spacing", "0.92", "--out", str(folder / "out"), "--strict"]
+    result = CliRunner().invoke(program, ["predict", *arguments, "--device", "cpu"])
+    return folder, result
+
+
+def phantom(seed):
+    """Pixels (y, x) of a film, and points (x, y)."""
+    image, landmarks = hand_phantom(seed)
+    return np.round(255 * image.T).astype(np.uint8), landmarks.points
+
+
+def read_names(bundle):
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    return tuple(metadata["network_data_format"]["outputs"]["pred"]["channel_def"].values())
+
+
+def test_predict_by_name_and_say_which_film_is_turned(predicted):
+    folder, result = predicted
+    assert result.exit_code == 2, result.output
+    doubts = result.output[result.output.index("predictions in doubt") :]
+    assert "predictions in doubt (1):" in doubts and "turned.png" in doubts and "a.png" not in doubts
+    assert "turned by 180 degrees, the film is not in doubt" in doubts
+    assert "not calibrated" not in result.output and "not examined" not in result.output
+    found, true = (read_landmark_table(folder / path) for path in ("out/predictions.csv", "truth.csv"))
+    for image, landmarks in found.items():
+        errors = np.linalg.norm(landmarks.points - true[Path(image).name].points, axis=1)
+        assert np.median(errors) < 2 or image.endswith("turned.png")
+    rows = list(csv.DictReader((folder / "out" / "predictions_std.csv").open()))
+    assert {Path(row["image"]).stem for row in rows if row["doubt"]} == {"turned"}
+    assert sorted(path.name for path in (folder / "out" / "overlays").glob("overlay_01_*")) == ["overlay_01_turned.png"]
+
+
+def test_measurements_and_their_lines(predicted):
+    folder, _ = predicted
+    rows = list(csv.DictReader((folder / "out" / "measurements.csv").open()))
+    true = read_landmark_table(folder / "truth.csv")["a.png"].reorder(
+        ["proximal_phalanx_2_base", "distal_phalanx_2_tip"]
+    )
+    length = 0.92 * np.linalg.norm(true.points[1] - true.points[0])
+    (row,) = (row for row in rows if row["image"].endswith("a.png") and row["measurement"] == "finger_2_length")
+    assert abs(float(row["value"]) - length) < 4 and float(row["low"]) < float(row["value"]) < float(row["high"])
+    content = json.loads((folder / "out" / "a.mrk.json").read_text())
+    jsonschema.validate(content, MARKUPS_SCHEMA)
+    (line,) = (node for node in content["markups"] if node.get("name") == "finger_2_length")
+    ends = np.array([point["position"] for point in line["controlPoints"]])
+    assert line["type"] == "Line"
+    assert np.linalg.norm(ends[1] - ends[0]) == pytest.approx(float(row["value"]), abs=1e-3)
+
+
+def test_report(predicted):
+    folder, _ = predicted
+    arguments = [str(folder / "out"), str(folder / "truth.csv"), "--images", str(folder / "films"), "--spacing", "0.92"]
+    options = ["--schema", "hand_37", "--cases", "1", "--resamples", "50", "--out", str(folder / "report.html")]
+    result = CliRunner().invoke(program, ["report", *arguments, *options])
+    assert result.exit_code == 0, result.output
+    page = (folder / "report.html").read_text()
+    assert "1 of 3 predictions are in doubt" in page and "Doubtful images" in page
+    assert "Measurements of each image" in page and "Ellipses of 90 %" in page
+
+
+def test_models_lists_what_there_is():
+    result = CliRunner().invoke(program, ["models"])
+    assert result.exit_code == 0, result.output
+    lines = {line.split()[0]: line for line in result.output.splitlines()}
+    assert {"hand", "X-ray", "37"} <= set(lines[NAME].split()) and "CT" in lines["mouse_ct_landmarks_scn"]
+    assert sorted(facts.name for facts in shipped_bundles()) == sorted(
+        path.parent.name for path in (ROOT / "bundles").glob("*/configs")
+    )
+    assert resolve_bundle(NAME).name == NAME
+    with pytest.raises(ValueError, match="no such folder and no bundle of this name.*hand_xray"):
+        resolve_bundle("hand")
+
+
+@pytest.mark.parametrize("bundle", SHIPPED, ids=lambda path: path.name)
+def test_weights_are_small_numbers_with_card_and_terms(bundle):
+    weights = bundle / "models" / "pretrained.pt"
+    state = torch.load(weights, weights_only=True)
+    assert weights.stat().st_size <= 16 * 2**20
+    assert {value.dtype for value in state.values() if value.is_floating_point()} == {torch.float16}
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    card = (bundle / "models" / "README.md").read_text()
+    assert metadata["weights_terms"] in card and metadata["eval_metrics"]["mean_error_mm"] > 0
+    assert f"{metadata['eval_metrics']['mean_error_mm']:g} mm" in card
+    in_wheel = f"{bundle.name}/models/pretrained*" in (ROOT / "setup.cfg").read_text()
+    assert in_wheel == (metadata["weights_terms"] == "Apache-2.0")
+    if not in_wheel:
+        assert hashlib.sha256(weights.read_bytes()).hexdigest() in (bundle / "large_files.yml").read_text()
+
+
+def test_what_is_trained_comes_before_what_is_shipped(tmp_path):
+    bundle = tmp_path / "b"
+    (bundle / "models").mkdir(parents=True)
+    shutil.copytree(ROOT / "bundles" / NAME / "configs", bundle / "configs")
+    assert read_bundle_facts(bundle).weights == "none" and read_bundle_facts(bundle).error_mm is None
+    (bundle / "models" / "pretrained.pt").touch()
+    assert read_bundle_facts(bundle).weights == "shipped" and read_bundle_facts(bundle).terms == "Apache-2.0"
+    (bundle / "models" / "model.pt").touch()
+    assert read_bundle_facts(bundle).weights == "trained" and read_bundle_facts(bundle).terms == ""
