@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Hashable
 from pathlib import Path
@@ -25,7 +26,7 @@ from monai.utils import CommonKeys, MetaKeys
 
 from monai_landmarks.data import atomic_write
 from monai_landmarks.data.files.csv_rows import text_cell
-from monai_landmarks.metrics import angle_smape, cobb_angles
+from monai_landmarks.metrics import angle_smape, best_chain_shift, cobb_angles, normalized_mse
 from monai_landmarks.spaces import file_affine, points_to_index
 from monai_landmarks.visualize import draw_cobb_angles
 
@@ -45,10 +46,20 @@ from .engine_output import (
 __all__ = ["CobbReport"]
 
 
+class _Corners(NamedTuple):
+    """Errors of the corners of one image, in pixels of the file; a mean is NaN if no corner has both points."""
+
+    error: float  # mean of the corners as they are named
+    shift: int  # vertebrae by which the whole spine is shifted
+    error_after_shift: float  # mean
+    normalized_mse: float
+
+
 class _Case(NamedTuple):
     image: str | None
     pred: list[float]  # three angles in degrees
     truth: list[float]  # three angles in degrees; empty without ground truth
+    corners: _Corners | None  # None without true corners
 
 
 class CobbReport:
@@ -58,7 +69,15 @@ class CobbReport:
     differences) and ``cobb_angles.png`` to ``output_dir``. The evaluator's metrics contain the errors:
     ``<name>_mae_degrees`` (mean absolute error of all angles), ``<name>1_mae_degrees`` to ``<name>3_mae_degrees``, and
     ``<name>_smape_percent``. An angle is left out if its ground truth is unknown or one of its corners was not detected.
-    Tables and metrics cover the cases of all ranks. Without ground truth, as in inference, set both ``truth_key`` and
+    Tables and metrics cover the cases of all ranks.
+
+    Angles forgive a spine whose vertebrae are all taken for their neighbors, and errors of points do not. With true
+    corners, the table therefore also has the errors of the corners in pixels of the image file: as they are named, and
+    after the best shift of the whole spine (:func:`monai_landmarks.metrics.best_chain_shift`). The metrics are
+    ``<name>_shifted_images`` (number of images whose spine is shifted), ``<name>_error_after_shift_pixels`` (mean over
+    the images) and ``<name>_normalized_mse`` (:func:`monai_landmarks.metrics.normalized_mse`).
+
+    Without ground truth, as in inference, set both ``truth_key`` and
     ``label_key`` to None. The table then has only the predicted angles.
 
     Add it to the evaluator's additional metrics, ``{"cobb": CobbReport(...)}``, and
@@ -121,7 +140,7 @@ class CobbReport:
         for loaded, output in zip(batch_items(engine), output_items(engine)):
             item = {**loaded, **output}
             pred, truth = self._angles(item, self.pred_key), self._true_angles(item)
-            self._own_cases.append(_Case(image_path(item, self.image_key), pred, truth))
+            self._own_cases.append(_Case(image_path(item, self.image_key), pred, truth, self._corners(item)))
 
     @property
     def _has_truth(self) -> bool:
@@ -140,6 +159,21 @@ class CobbReport:
         return [] if self.label_key is None else self._angles(item, self.label_key)
 
     def _angles(self, item: dict[Hashable, Any], key: str) -> list[float]:
+        points, image = self._file_points(item, key)
+        return cobb_angles(points, _spatial_size(image)[1]).tolist()
+
+    def _corners(self, item: dict[Hashable, Any]) -> _Corners | None:
+        if not self._has_truth or self.label_key is None or self.label_key not in item:
+            return None
+        pred, image = self._file_points(item, self.pred_key)
+        truth, _ = self._file_points(item, self.label_key)
+        named = torch.linalg.vector_norm(pred - truth, dim=-1).nanmean()
+        shift, errors = best_chain_shift(pred, truth, size=4)
+        mse = normalized_mse(pred, truth, torch.tensor(_spatial_size(image)))
+        return _Corners(float(named), int(shift), float(errors.nanmean()), float(mse))
+
+    def _file_points(self, item: dict[Hashable, Any], key: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return points (4 V, 2) in pixels of the image file, and the image."""
         image = take(item, self.image_key, self)
         points = cpu_world_points(take(item, key, self), image, key)
         affine = file_affine(image)
@@ -149,7 +183,7 @@ class CobbReport:
                 " the file, so the angles cannot be measured in the file's pixels. Put EnsureWorldAffined right after"
                 " LoadImaged."
             )
-        return cobb_angles(points_to_index(points, affine), _rows(image)).tolist()
+        return points_to_index(points, affine).reshape(-1, 2), image
 
     def _measure(self, engine: Engine) -> None:
         self._cases = sorted(gather(self._own_cases), key=lambda case: case.image or "")
@@ -159,6 +193,12 @@ class CobbReport:
         error = (pred - truth).abs()
         values = [error.nanmean(), *error.nanmean(0), angle_smape(pred, truth).nanmean()]
         engine.state.metrics.update(zip(self._metrics, (value.item() for value in values)))
+        corners = [case.corners for case in self._cases if case.corners is not None]
+        if corners:
+            _, shifts, errors, mses = torch.tensor(corners, dtype=torch.float64).unbind(1)
+            engine.state.metrics[f"{self.name}_shifted_images"] = int((shifts != 0).sum())
+            engine.state.metrics[f"{self.name}_error_after_shift_pixels"] = errors.nanmean().item()
+            engine.state.metrics[f"{self.name}_normalized_mse"] = mses.nanmean().item()
 
     @property
     def _metrics(self) -> list[str]:
@@ -174,11 +214,17 @@ class CobbReport:
         with atomic_write(self.output_dir / "cobb_angles.csv") as temporary:
             with open(temporary, "w", encoding="utf-8", newline="") as file:
                 table = csv.writer(file, lineterminator="\n")
-                table.writerow(["image", *(f"{kind}_cobb{i}" for kind in kinds for i in (1, 2, 3))])
+                with_corners = any(case.corners is not None for case in self._cases)
+                header = ["image", *(f"{kind}_cobb{i}" for kind in kinds for i in (1, 2, 3))]
+                table.writerow(header + (["error_pixels", "shift", "error_after_shift_pixels"] if with_corners else []))
                 for case in self._cases:
                     errors = [pred - truth for pred, truth in zip(case.pred, case.truth)]
-                    cells = ("" if angle != angle else f"{angle:.3f}" for angle in (*case.pred, *case.truth, *errors))
-                    table.writerow([text_cell(case.image or ""), *cells])
+                    cells = map(_cell, (*case.pred, *case.truth, *errors))
+                    row = [text_cell(case.image or ""), *cells]
+                    if case.corners is not None:
+                        error, shift, after, _ = case.corners
+                        row += [_cell(error), "" if math.isnan(error) else str(shift), _cell(after)]
+                    table.writerow(row)
         summary, files = f"Cobb angles of {len(self._cases)} images", "cobb_angles.csv"
         if self._has_truth:
             with atomic_write(self.output_dir / "cobb_angles.png") as temporary:
@@ -188,11 +234,21 @@ class CobbReport:
                 f": mean absolute error {mean:.2f} degrees (first {first:.2f}, second {second:.2f}, third {third:.2f}),"
                 f" SMAPE {smape:.2f} %"
             )
+            if any(case.corners is not None for case in self._cases):
+                shifted = engine.state.metrics[f"{self.name}_shifted_images"]
+                after = engine.state.metrics[f"{self.name}_error_after_shift_pixels"]
+                summary += (
+                    f"; the whole spine is shifted in {shifted} images, error after the best shift {after:.2f} pixels"
+                )
             files += ", cobb_angles.png"
         engine.logger.info(f"{summary}\n  in {self.output_dir}: {files}")
 
 
-def _rows(image: torch.Tensor) -> int:
-    """Return the number of rows of the image file."""
+def _cell(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}"
+
+
+def _spatial_size(image: torch.Tensor) -> list[int]:
+    """Return the number of columns and of rows of the image file."""
     shape = image.meta.get(MetaKeys.SPATIAL_SHAPE) if isinstance(image, MetaTensor) else None
-    return int(image.shape[2] if shape is None else shape[1])
+    return [int(size) for size in (image.shape[1:3] if shape is None else shape[:2])]

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from .chains import chain_offsets, choose_by_graph, choose_by_sequence, with_neighbors
+from .chains import chain_offsets, choose_by_evidence, choose_by_graph, choose_by_sequence, with_neighbors
 from .decode import (
     DecodedLandmarks,
     DecodingMethod,
@@ -33,6 +33,7 @@ __all__ = [
     "Neighborhoods",
     "Normalization",
     "chain_offsets",
+    "choose_by_evidence",
     "choose_by_graph",
     "choose_by_sequence",
     "cut_neighborhoods",

@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Two published rules that choose, among candidates of ordered landmarks such as vertebrae, those that fit together."""
+"""Rules that choose, among candidates of ordered landmarks such as vertebrae, those that fit together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import torch
 
-__all__ = ["chain_offsets", "choose_by_graph", "choose_by_sequence", "with_neighbors"]
+__all__ = ["chain_offsets", "choose_by_evidence", "choose_by_graph", "choose_by_sequence", "with_neighbors"]
 
 # gain of a forbidden step
 _NEVER = -torch.inf
@@ -251,3 +251,106 @@ def with_neighbors(
         torch.cat([points, *around(points)], dim=1),
         torch.cat([scores, *(factor * other for other in around(scores))], dim=1),
     )
+
+
+def choose_by_evidence(
+    points: torch.Tensor,
+    scores: torch.Tensor,
+    offsets: torch.Tensor,
+    distance: float,
+    along: float = 0.12,
+    across: float = 0.25,
+    step_weight: float = 1.0,
+    floor: float = 0.001,
+    limit: float = 5.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    r"""Choose the most probable position of each landmark of a complete chain, by the evidence of all maps together.
+
+    The candidates of all landmarks are put together, so that a landmark can be where only its neighbor's map has a peak.
+    The evidence of landmark i for a candidate is the logarithm of the highest of its own peaks nearby, as a share of its
+    highest peak, or of ``floor`` if it has none. A step from one landmark to the next has the cost of its deviation from
+    the mean step. The chain with the largest sum is found by dynamic programming:
+
+    .. math::
+        \sum_i \ln e_i(x_i) - \frac{w}{2} \sum_i \min\left(l^2,\;
+        \frac{a_i^2}{\sigma_a^2} + \frac{c_i^2}{\sigma_c^2}\right)
+
+    with the components :math:`a_i` along the mean step and :math:`c_i` across it of the deviation, relative to the length
+    of the mean step.
+
+    The plain answer, the highest peak of each landmark, has the largest evidence. **It is returned unchanged if it is a
+    plausible chain**: if no step deviates by more than ``limit`` standard deviations. Otherwise the chain replaces it. So
+    a chain cannot move landmarks that fit together.
+
+    Args:
+        points: candidates (n, K, D) of the n landmarks of a chain, in their order, the highest first, NaN for none.
+        scores: (n, K) scores of the candidates, not negative.
+        offsets: (n - 1, D) mean vectors from each landmark to the next, see :func:`chain_offsets`.
+        distance: candidates that are closer than this show the same place.
+        along: :math:`\sigma_a`, standard deviation of a step along the mean step, as a share of its length.
+        across: :math:`\sigma_c`, standard deviation of a step across the mean step, as a share of its length.
+        step_weight: w, weight of the steps against the evidence.
+        floor: smallest evidence.
+        limit: l, in standard deviations. A worse step does not cost more, since a candidate may be lacking.
+
+    Returns:
+        Landmark (n,) and number (n,) of the candidate that is chosen for each landmark: landmark i is at
+        ``points[landmark[i], number[i]]``. Both are -1 for all landmarks if there is no candidate at all.
+
+    Raises:
+        ValueError: for candidates or offsets of another shape, and a negative score.
+
+    Example:
+        >>> spine = torch.tensor([[[0.0, 100.0], [0.0, 70.0]], [[0.0, 40.0], [2.0, 71.0]], [[0.0, 42.0], [0.0, 100.0]]])
+        >>> scores = torch.tensor([[0.9, 0.3], [0.8, 0.1], [0.9, 0.0]])
+        >>> landmark, number = choose_by_evidence(spine, scores, torch.tensor([[0.0, -29.0]]).expand(2, 2), distance=8.0)
+        >>> spine[landmark, number].tolist()
+        [[0.0, 100.0], [2.0, 71.0], [0.0, 42.0]]
+    """
+    points, scores = _ensure_candidates(points, scores)
+    offsets = torch.as_tensor(offsets).to(points)
+    count, peaks, dims = points.shape
+    if offsets.shape != (count - 1, dims):
+        raise ValueError(
+            f"offsets must have shape {(count - 1, dims)} for {count} landmarks, got {tuple(offsets.shape)}."
+        )
+    found = scores > _NEVER
+    if bool((found & (scores < 0)).any()):
+        raise ValueError("scores of candidates must not be negative: pass probabilities or heatmaps, not logits.")
+    if not found.any():
+        return torch.full((count,), -1, device=points.device), torch.full((count,), -1, device=points.device)
+    every, owner = points.flatten(0, 1)[found.flatten()], found.nonzero()
+    steps = torch.stack([_step_gain(every, offset, along, across, limit) for offset in offsets]) if count > 1 else None
+    # position of the highest candidate of each landmark among all candidates
+    first = torch.full((count,), -1, device=points.device)
+    for position, (landmark, number) in enumerate(owner.tolist()):
+        if first[landmark] < 0 or scores[landmark, number] > scores[tuple(owner[first[landmark]])]:
+            first[landmark] = position
+    plain = bool((first >= 0).all()) and (
+        steps is None or bool((steps[torch.arange(count - 1), first[:-1], first[1:]] > -0.5 * limit**2).all())
+    )
+    if plain or steps is None:
+        return owner[first, 0], owner[first, 1]
+    near = torch.cdist(every, every) < distance
+    total, parents = torch.zeros(len(every)).to(every), []
+    for landmark in range(count):
+        own = torch.where(owner[:, 0] == landmark, scores[found], _NEVER)
+        best = torch.where(near, own[None], _NEVER).amax(dim=1) / own.max().clamp(min=1e-12)
+        if landmark:
+            gain, parent = (total[:, None] + step_weight * steps[landmark - 1]).max(dim=0)
+            total, parents = gain, [*parents, parent]
+        total = total + best.nan_to_num(nan=0.0).clamp(min=floor).log()
+    path = [int(total.argmax())]
+    for parent in reversed(parents):
+        path.append(int(parent[path[-1]]))
+    chosen = owner[path[::-1]]
+    return chosen[:, 0], chosen[:, 1]
+
+
+def _step_gain(points: torch.Tensor, mean: torch.Tensor, along: float, across: float, limit: float) -> torch.Tensor:
+    """Return the logarithm of the likelihood of the step from each point (M, D) to each other one, (M, M)."""
+    size = torch.linalg.vector_norm(mean)
+    delta = (points[None] - points[:, None] - mean) / size
+    forward = delta @ (mean / size)
+    sideways = delta.square().sum(dim=-1) - forward.square()
+    return -0.5 * ((forward / along).square() + sideways / across**2).clamp(max=limit**2)

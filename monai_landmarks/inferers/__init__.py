@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 from .autocast import AutocastInferer, Precision, choose_dtype
+from .chain import ChainLandmarkInferer
 from .close_look import CloseLookInferer
 from .ensemble import DropoutEnsembleInferer, FlipEnsembleInferer
 from .landmark import LandmarkInferer
@@ -22,6 +23,7 @@ from .sliding_window import SlidingWindowLandmarkInferer
 
 __all__ = [
     "AutocastInferer",
+    "ChainLandmarkInferer",
     "CloseLookInferer",
     "DropoutEnsembleInferer",
     "FlipEnsembleInferer",

@@ -23,6 +23,7 @@ from .identification import identification
 from .statistics import PairedComparison, bootstrap_interval, compare_errors, signed_rank_test
 
 if TYPE_CHECKING:
+    from .chain_shift import ChainShift, best_chain_shift, normalized_mse
     from .cobb_metric import CobbAngleMetric
     from .detection_rate import OutlierMetric, SuccessDetectionRateMetric
     from .landmark_metric import LandmarkMetric, error_is_lower, points_error_batch
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .presence import PresenceThreshold, choose_presence_threshold
 
 __all__ = [
+    "ChainShift",
     "CobbAngleMetric",
     "ErrorReport",
     "ImageSpecificErrorMetric",
@@ -42,6 +44,7 @@ __all__ = [
     "PresenceThreshold",
     "SuccessDetectionRateMetric",
     "angle_smape",
+    "best_chain_shift",
     "bootstrap_interval",
     "choose_presence_threshold",
     "cobb_angles",
@@ -49,6 +52,7 @@ __all__ = [
     "error_is_lower",
     "identification",
     "image_specific_error",
+    "normalized_mse",
     "outlier_count",
     "point_error",
     "points_error_batch",
@@ -59,6 +63,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "ChainShift": "chain_shift",
         "CobbAngleMetric": "cobb_metric",
         "ImageSpecificErrorMetric": "point_error_metric",
         "LandmarkMetric": "landmark_metric",
@@ -67,8 +72,10 @@ __getattr__, __dir__ = lazy_names(
         "PointErrorMetric": "point_error_metric",
         "PresenceThreshold": "presence",
         "SuccessDetectionRateMetric": "detection_rate",
+        "best_chain_shift": "chain_shift",
         "choose_presence_threshold": "presence",
         "error_is_lower": "landmark_metric",
+        "normalized_mse": "chain_shift",
         "points_error_batch": "landmark_metric",
     },
 )

@@ -26,7 +26,8 @@ from .fit_to_grid import FitToGrid, FitToGridD, FitToGridd, FitToGridDict
 from .flip import RandLandmarkFlip, RandLandmarkFlipD, RandLandmarkFlipd, RandLandmarkFlipDict
 from .foreground import CropToForeground, CropToForegroundD, CropToForegroundd, CropToForegroundDict
 from .gray import ToGray, ToGrayD, ToGrayd, ToGrayDict
-from .groups import LandmarkGroups
+from .group_centers import GroupCenters, GroupCentersD, GroupCentersd, GroupCentersDict
+from .groups import LandmarkGroups, groups_by_name
 from .guard import require_followable_chain, require_followable_transforms
 from .heatmap import (
     HeatmapToLandmarks,
@@ -92,14 +93,18 @@ __all__ = [
     "ExamineLandmarksD",
     "ExamineLandmarksDict",
     "ExamineLandmarksd",
-    "HeatmapToChainLandmarks",
-    "HeatmapToChainLandmarksD",
-    "HeatmapToChainLandmarksDict",
-    "HeatmapToChainLandmarksd",
     "FitToGrid",
     "FitToGridD",
     "FitToGridDict",
     "FitToGridd",
+    "GroupCenters",
+    "GroupCentersD",
+    "GroupCentersDict",
+    "GroupCentersd",
+    "HeatmapToChainLandmarks",
+    "HeatmapToChainLandmarksD",
+    "HeatmapToChainLandmarksDict",
+    "HeatmapToChainLandmarksd",
     "HeatmapToLandmarks",
     "HeatmapToLandmarksD",
     "HeatmapToLandmarksDict",
@@ -150,9 +155,6 @@ __all__ = [
     "SaveLandmarksDict",
     "SaveLandmarksd",
     "SplineWarp",
-    "cut_patches",
-    "require_followable_chain",
-    "require_followable_transforms",
     "ToGray",
     "ToGrayD",
     "ToGrayDict",
@@ -160,4 +162,8 @@ __all__ = [
     "UncachedToDeviceD",
     "UncachedToDeviceDict",
     "UncachedToDeviced",
+    "cut_patches",
+    "groups_by_name",
+    "require_followable_chain",
+    "require_followable_transforms",
 ]

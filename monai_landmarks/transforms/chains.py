@@ -28,13 +28,14 @@ from numpy.typing import ArrayLike
 from monai_landmarks.heatmaps import (
     DecodedLandmarks,
     DecodingMethod,
+    choose_by_evidence,
     choose_by_graph,
     choose_by_sequence,
     find_peaks,
     require_decoding_method,
     with_neighbors,
 )
-from monai_landmarks.spaces import points_to_world
+from monai_landmarks.spaces import affine_spacing, points_to_world
 
 from .decoding import DecodeLandmarksd, arrays_like
 
@@ -45,9 +46,9 @@ __all__ = [
     "HeatmapToChainLandmarksd",
 ]
 
-ChainRule = Literal["sequence", "graph"]
+ChainRule = Literal["sequence", "graph", "evidence"]
 # published thresholds of candidates
-_THRESHOLDS: dict[ChainRule, float] = {"sequence": 0.25, "graph": 0.05}
+_THRESHOLDS: dict[ChainRule, float] = {"sequence": 0.25, "graph": 0.05, "evidence": 0.0}
 
 Chains = Mapping[str, Sequence[str]] | Sequence[Sequence[str] | Sequence[int]]
 
@@ -55,23 +56,26 @@ Chains = Mapping[str, Sequence[str]] | Sequence[Sequence[str] | Sequence[int]]
 class HeatmapToChainLandmarks(Transform):
     """Heatmaps to index points of landmarks that form chains.
 
-    Each map has several candidates. One of two published rules chooses, per chain, the candidates that fit together:
-    :func:`monai_landmarks.heatmaps.choose_by_sequence` or :func:`monai_landmarks.heatmaps.choose_by_graph`. A landmark
-    without a fitting candidate is missing. A landmark that is in no chain is at the maximum of its map.
+    Each map has several candidates. A rule chooses, per chain, the candidates that fit together. Two rules are published:
+    :func:`monai_landmarks.heatmaps.choose_by_sequence` and :func:`monai_landmarks.heatmaps.choose_by_graph`. With them,
+    a landmark without a fitting candidate is missing. The third, :func:`monai_landmarks.heatmaps.choose_by_evidence`, is
+    for chains that are complete, and keeps the maxima of the maps if they are a plausible chain. A landmark that is in no
+    chain is at the maximum of its map.
 
     Args:
         chains: landmarks of each chain in their order, by name or row number; or the ``chains`` of a landmark schema.
         names: names of all landmarks in their order, for chains by name.
-        choose_by: rule, ``"sequence"`` or ``"graph"``.
-        offsets: for ``"graph"``: per chain the mean vectors from each landmark to the next in RAS mm, (n - 1, D), from
+        choose_by: rule, ``"sequence"``, ``"graph"`` or ``"evidence"``.
+        offsets: for ``"graph"`` and ``"evidence"``: per chain the mean vectors from each landmark to the next in RAS mm, (n - 1, D), from
             :func:`monai_landmarks.heatmaps.chain_offsets`.
         direction: for ``"sequence"``: vector in RAS along which the chains go, for example (0, 0, -1) from head to
             foot.
         num_peaks: number of candidates per map.
         min_distance: smallest distance of the candidates of one map, in voxels.
         threshold: a candidate that is not above it does not count. Default: the published value, 0.25 for
-            ``"sequence"`` and 0.05 for ``"graph"``, for heatmaps with a peak of about 1.
-        min_factor: a candidate below this share of the highest candidate of its map does not count.
+            ``"sequence"`` and 0.05 for ``"graph"``, for heatmaps with a peak of about 1; 0 for ``"evidence"``.
+        min_factor: a candidate below this share of the highest candidate of its map does not count. Not used for
+            ``"evidence"``, which has a floor of its own.
         method: refinement of a candidate to a fraction of a voxel, see
             :func:`monai_landmarks.heatmaps.decode_heatmaps`.
         radius: of the neighborhood that the refinement uses, in voxels.
@@ -113,15 +117,16 @@ class HeatmapToChainLandmarks(Transform):
         self.choose_by: ChainRule = look_up_option(choose_by, get_args(ChainRule))
         self.offsets = [torch.as_tensor(vectors).double() for vectors in offsets or ()]
         found = [len(vectors) + 1 for vectors in self.offsets]
-        needed = [len(chain) for chain in self.chains] if choose_by == "graph" else []
+        needed = [] if choose_by == "sequence" else [len(chain) for chain in self.chains]
         if found != needed:
             raise ValueError(
                 f"offsets must be those of chains of {needed} landmarks, got those of chains of {found}."
                 if needed
-                else "offsets must be given for choose_by='graph' only."
+                else "offsets must be given for choose_by='graph' and 'evidence' only."
             )
         self.direction = direction
-        self.num_peaks, self.min_distance, self.min_factor = num_peaks, min_distance, min_factor
+        self.num_peaks, self.min_distance = num_peaks, min_distance
+        self.min_factor = 0.0 if choose_by == "evidence" else min_factor
         self.threshold = _THRESHOLDS[self.choose_by] if threshold is None else threshold
         self.method: DecodingMethod = method
         self.radius = radius
@@ -177,7 +182,14 @@ class HeatmapToChainLandmarks(Transform):
         for number, chain in enumerate(self.chains):
             rows = torch.tensor(chain, device=counts.device)
             points, scores, covariances = (values[rows] for values in peaks)
-            if self.choose_by == "graph":
+            landmark = torch.arange(len(rows), device=counts.device)
+            if self.choose_by == "evidence":
+                near = {
+                    "distance": self.min_distance * float(affine_spacing(affine, world.shape[-1]).mean()),
+                    **self.options,
+                }
+                landmark, chosen = choose_by_evidence(world[rows], scores, self.offsets[number], **near)
+            elif self.choose_by == "graph":
                 lent, scores = with_neighbors(world[rows], scores)
                 chosen = choose_by_graph(lent, scores, self.offsets[number], **self.options)
                 points, covariances = (_lent(values) for values in (points, covariances))
@@ -185,7 +197,7 @@ class HeatmapToChainLandmarks(Transform):
                 extent = None if size is None else self._extent(size, affine)
                 chosen = choose_by_sequence(world[rows], scores, self.direction, extent, **self.options)
             on_path = chosen >= 0
-            place = torch.arange(len(rows), device=counts.device), chosen.clamp(min=0)
+            place = landmark, chosen.clamp(min=0)
             result.points[rows] = torch.where(on_path[:, None], points[place], torch.nan)
             result.covariances[rows] = torch.where(on_path[:, None, None], covariances[place], torch.nan)
             result.scores[rows] = torch.where(on_path, scores[place], result.scores[rows])

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import torch
 
-__all__ = ["LandmarkGroups"]
+__all__ = ["LandmarkGroups", "groups_by_name"]
 
 
 class LandmarkGroups:
@@ -102,3 +102,24 @@ class LandmarkGroups:
             (B, N, ...).
         """
         return values[:, self.group_of, self.channels]
+
+
+def groups_by_name(names: Sequence[str], separator: str = "_", shared: bool = True) -> LandmarkGroups:
+    """Group landmarks by the beginning of their names, such as ``L1_TL`` and ``L1_TR``.
+
+    Args:
+        names: of all landmarks, in their order.
+        separator: the last one in a name ends the name of its group. A name without it is a group of its own.
+        shared: see :class:`LandmarkGroups`.
+
+    Returns:
+        The groups, in the order of their first landmarks.
+
+    Example:
+        >>> groups_by_name(["L1_TL", "L1_TR", "L2_TL", "L2_TR"]).groups
+        [[0, 1], [2, 3]]
+    """
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        rows.setdefault(name.rpartition(separator)[0] or name, []).append(row)
+    return LandmarkGroups(len(names), list(rows.values()), shared)

@@ -29,6 +29,7 @@ from PIL import Image
 
 from monai_landmarks.handlers import CobbReport, LandmarkReport
 from monai_landmarks.metrics import PointErrorMetric, cobb_angles, error_is_lower
+from monai_landmarks.spaces import file_affine
 from monai_landmarks.transforms import EnsureWorldAffined, LoadLandmarksd
 
 NAN = float("nan")
@@ -66,7 +67,7 @@ def cases(tmp_path):
     return items
 
 
-def evaluate(cases, report, further=(), name="cobb"):
+def evaluate(cases, report, further=(), name="cobb", postprocessing=changed):
     load = [
         LoadImaged("image", ensure_channel_first=True),
         EnsureWorldAffined("image"),
@@ -78,7 +79,7 @@ def evaluate(cases, report, further=(), name="cobb"):
         device=torch.device("cpu"),
         val_data_loader=DataLoader(Dataset(cases, Compose(load)), batch_size=2),
         network=torch.nn.Identity(),
-        postprocessing=changed,
+        postprocessing=postprocessing,
         key_val_metric={"val_mre": metric},
         additional_metrics={name: report},
         metric_cmp_fn=error_is_lower,
@@ -132,6 +133,27 @@ def test_truth_from_the_corners(truth_key, cases, tmp_path):
     expected = [cobb_angles(torch.tensor(bent_spine()), height).tolist() for height in HEIGHTS]
     np.testing.assert_allclose([numbers(row, "true") for row in rows], expected, atol=6e-4, rtol=0)
     assert set(evaluator.state.metrics) >= {"spine_mae_degrees", "spine2_mae_degrees", "spine_smape_percent"}
+
+
+def test_corners_as_named_and_after_the_best_shift(cases, tmp_path):
+    """The label of the second image begins one vertebra later, so that its prediction is shifted by one."""
+    truth = bent_spine()
+    cases[1]["label"] = (truth - [0, 16]).tolist()
+
+    def predicted(item):
+        points = torch.tensor(truth)[None] + torch.tensor([0.0, 1.0])
+        item["pred_points"] = MetaTensor(points, affine=torch.from_numpy(file_affine(item["image"])))
+        return item
+
+    evaluator = evaluate(cases, CobbReport(tmp_path / "eval"), postprocessing=predicted)
+    rows, metrics = read(tmp_path / "eval" / "cobb_angles.csv"), evaluator.state.metrics
+    assert [row["shift"] for row in rows] == ["0", "1", "0"] and metrics["cobb_shifted_images"] == 1
+    after = np.linalg.norm(truth[:-4] + [0, 1] - (truth[4:] - [0, 16]), axis=1).mean()
+    assert [float(row["error_pixels"]) for row in rows] == pytest.approx([1, 17, 1], abs=1e-3)
+    assert [float(row["error_after_shift_pixels"]) for row in rows] == pytest.approx([1, after, 1], abs=1e-3)
+    assert metrics["cobb_error_after_shift_pixels"] == pytest.approx((2 + after) / 3, abs=1e-3)
+    mse = [(1 / 300) ** 2 / 2, (17 / 120) ** 2 / 2, (1 / 200) ** 2 / 2]
+    assert metrics["cobb_normalized_mse"] == pytest.approx(np.mean(mse), rel=1e-4)
 
 
 def test_only_the_best(cases, tmp_path):

@@ -20,7 +20,13 @@ import math
 import pytest
 import torch
 
-from monai_landmarks.heatmaps import chain_offsets, choose_by_graph, choose_by_sequence, with_neighbors
+from monai_landmarks.heatmaps import (
+    chain_offsets,
+    choose_by_evidence,
+    choose_by_graph,
+    choose_by_sequence,
+    with_neighbors,
+)
 
 NAN = float("nan")
 
@@ -172,3 +178,63 @@ def test_a_weak_start_counts_only_away_from_both_borders(extent: tuple[float, fl
     points = torch.tensor([[[0.0, 100.0]], [[math.nan, math.nan]]])
     scores = torch.tensor([[0.4], [math.nan]])  # above the threshold of 0.25, below that of a start, 0.5
     assert choose_by_sequence(points, scores, (0.0, -1.0), extent).tolist() == [chosen, -1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("dims", [2, 3])
+def test_evidence_is_the_best_of_all_assignments(dims, seed):
+    points, score = (values[:4] for values in random_candidates(dims, seed))
+    points[0] = points[1]  # the plain answer is not a chain
+    score[0] = score[1]
+    offsets = torch.zeros(3, dims)
+    offsets[:, -1], offsets[:, 0] = -30.0, 2.0
+    every = [(i, k) for i in range(4) for k in range(3) if not math.isnan(score[i, k])]
+
+    def evidence(i, place):
+        own = [float(score[i, k]) for k in range(3) if not math.isnan(score[i, k])]
+        near = [float(score[i, k]) for k in range(3) if (i, k) in every and (points[i, k] - points[place]).norm() < 6]
+        return math.log(max(max(near, default=0.0) / max(own), 0.001))
+
+    def cost(i, a, b):
+        mean = offsets[i].double()
+        delta = (points[b].double() - points[a].double() - mean) / mean.norm()
+        along = delta @ mean / mean.norm()
+        across = (delta - along * mean / mean.norm()).norm()
+        return min(float(along**2 / 0.12**2 + across**2 / 0.25**2), 25.0) / 2
+
+    own = [[evidence(i, place) for place in every] for i in range(4)]
+    steps = [[[cost(i, a, b) for b in every] for a in every] for i in range(3)]
+
+    def gain(path):
+        return sum(own[i][c] for i, c in enumerate(path)) - sum(steps[i][path[i]][path[i + 1]] for i in range(3))
+
+    best = max(gain(path) for path in itertools.product(range(len(every)), repeat=4))
+    landmark, number = choose_by_evidence(points, score, offsets, distance=6.0)
+    assert gain([every.index(place) for place in zip(landmark.tolist(), number.tolist())]) == pytest.approx(best)
+
+
+def test_evidence_never_moves_a_plausible_chain():
+    """Even where all maps have a higher sum elsewhere: the maxima are the plain answer."""
+    spine = torch.stack([torch.tensor([[3.0 * i, 30.0 * i], [3.0 * i, 30.0 * i + 30.0]]) for i in range(5)])
+    scores = torch.tensor([[0.6, 0.59]]).expand(5, 2)
+    landmark, number = choose_by_evidence(spine, scores, torch.tensor([[0.0, 29.0]]).expand(4, 2), distance=5.0)
+    assert landmark.tolist() == [0, 1, 2, 3, 4] and number.tolist() == [0] * 5
+
+
+def test_evidence_mends_a_double_landmark_from_its_neighbors_map():
+    """Landmarks 1 and 2 are at one place, and nothing but the map of landmark 0 has a peak at the place of landmark 1."""
+    y = torch.tensor([[0.0, 30.0], [60.0, NAN], [60.0, NAN], [90.0, NAN]])
+    points = torch.stack([torch.zeros_like(y).masked_fill(y.isnan(), NAN), y], dim=-1)
+    scores = torch.tensor([[0.9, 0.2], [0.9, NAN], [0.9, NAN], [0.9, NAN]])
+    landmark, number = choose_by_evidence(points, scores, torch.tensor([[0.0, 30.0]]).expand(3, 2), distance=5.0)
+    assert points[landmark, number][:, 1].tolist() == [0.0, 30.0, 60.0, 90.0]
+
+
+def test_evidence_without_candidates_and_faults():
+    none = torch.full((3, 2), NAN)
+    offsets = torch.ones(2, 2)
+    assert choose_by_evidence(none[..., None].expand(3, 2, 2), none, offsets, 1.0)[0].tolist() == [-1] * 3
+    with pytest.raises(ValueError, match="not logits"):
+        choose_by_evidence(torch.zeros(3, 2, 2), -torch.ones(3, 2), offsets, 1.0)
+    with pytest.raises(ValueError, match="offsets must have shape"):
+        choose_by_evidence(torch.zeros(3, 2, 2), torch.ones(3, 2), offsets[:1], 1.0)

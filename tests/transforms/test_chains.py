@@ -53,8 +53,8 @@ def training_offsets():
 
 
 def chooser(method, **arguments):
-    if method == "graph":
-        return {"choose_by": "graph", "offsets": [training_offsets()], **arguments}
+    if method != "sequence":
+        return {"choose_by": method, "offsets": [training_offsets()], **arguments}
     return {"choose_by": "sequence", "direction": (0.0, 0.0, -1.0), **arguments}
 
 
@@ -73,6 +73,22 @@ def test_jumps_are_undone(method, chains, device):
     assert found.scores[known].tolist() == pytest.approx([expected[i] for i in known], rel=0.1)
     sigma = found.covariances[known].diagonal(dim1=-2, dim2=-1).sqrt()
     assert torch.allclose(sigma, torch.full_like(sigma, 1.5), atol=0.1)
+
+
+def test_evidence_leaves_no_landmark_out(device):
+    points, maps = spine_maps(device)
+    found = HeatmapToChainLandmarks([CHAIN], NAMES, **chooser("evidence"))(maps, AFFINE)
+    torch.testing.assert_close(found.points, points, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_evidence_keeps_maxima_that_are_a_chain(shift):
+    """Also if every map shows the next vertebra, since then nothing says that this is wrong."""
+    index = torch.tensor([[10.0, 8.0 + 9 * i] for i in range(6)])
+    maps = gaussian_heatmaps(index, (20, 64), sigma=1.5)
+    wanted = maps[shift : shift + 5] + 0.7 * maps[1 - shift : 6 - shift]
+    chain = HeatmapToChainLandmarks([range(5)], choose_by="evidence", offsets=[[[0.0, 9.0]] * 4], min_distance=4.0)
+    torch.testing.assert_close(chain(wanted).points, index[shift : shift + 5], atol=0.3, rtol=0)
 
 
 def test_distances_are_in_mm():

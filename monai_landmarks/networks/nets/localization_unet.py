@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch.nn as nn
 from monai.networks.nets import BasicUNet
 
 from monai_landmarks.networks.layers.fast_layers import use_fast_layers
@@ -31,10 +32,17 @@ class LocalizationUNet(BasicUNet):
         in_channels: channels of the image.
         num_landmarks: N.
         features: six numbers of channels, as for ``BasicUNet``.
+        stride: number of pixels of the image per pixel of the U-Net, a power of two. With 2 or 4, strided convolutions
+            reduce the image first, and the output has the size of the image again (sub-pixel convolution, Shi et al.
+            2016). It computes the same size of map at a fraction of the cost. Only in 2-D.
         **kwargs: other arguments of ``BasicUNet`` (``act``, ``norm``, ``dropout``, ``upsample``, ...).
 
     Shape:
-        (B, in_channels, *spatial) to (B, num_landmarks, *spatial). Each axis has at least 32 voxels.
+        (B, in_channels, *spatial) to (B, num_landmarks, *spatial). Each axis has at least 32 * stride voxels and, with a
+        stride, a multiple of it.
+
+    Raises:
+        ValueError: for a stride that is not a power of two, or one in 3-D.
 
     Example:
         >>> import torch
@@ -48,9 +56,32 @@ class LocalizationUNet(BasicUNet):
         in_channels: int,
         num_landmarks: int,
         features: Sequence[int] = (32, 32, 64, 128, 256, 32),
+        stride: int = 1,
         **kwargs,
     ) -> None:
+        if stride < 1 or stride & (stride - 1):
+            raise ValueError(f"stride must be a power of two, got {stride}.")
+        if stride > 1 and spatial_dims != 2:
+            raise ValueError(f"a stride is supported in 2-D only, got {spatial_dims} dimensions.")
+        halvings = stride.bit_length() - 1
         super().__init__(
-            spatial_dims=spatial_dims, in_channels=in_channels, out_channels=num_landmarks, features=features, **kwargs
+            spatial_dims=spatial_dims,
+            in_channels=features[0] if halvings else in_channels,
+            out_channels=num_landmarks * stride**2,
+            features=features,
+            **kwargs,
         )
         use_fast_layers(self)
+        if halvings == 0:
+            return
+        stem: list[nn.Module] = []
+        channels = in_channels
+        for left in range(halvings, 0, -1):
+            reduced = max(1, features[0] // 2 ** (left - 1))
+            stem.append(nn.Conv2d(channels, reduced, kernel_size=4, stride=2, padding=1))
+            if left > 1:  # the U-Net begins with a convolution and its own activation
+                stem.append(nn.LeakyReLU(0.1))
+            channels = reduced
+        # the forward pass stays that of BasicUNet, since TorchScript cannot call it from a subclass
+        self.conv_0 = nn.Sequential(*stem, self.conv_0)
+        self.final_conv = nn.Sequential(self.final_conv, nn.PixelShuffle(stride))

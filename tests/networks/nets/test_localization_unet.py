@@ -29,3 +29,24 @@ def test_two_million_parameters():
     # MONAI's BasicUNet with these channels and 19 outputs, the baseline of the cephalometric study
     count = sum(p.numel() for p in LocalizationUNet(2, 1, 19).parameters())
     assert round(count / 1e6) == 2
+
+
+@pytest.mark.parametrize("stride", [2, 4])
+def test_a_stride_keeps_the_size_and_saves_time(stride):
+    features = (8, 8, 8, 8, 8, 8)
+    net = LocalizationUNet(2, 1, 5, features, stride=stride).eval()
+    x = torch.rand(2, 1, 32 * stride, 40 * stride)
+    maps = net(x)
+    assert maps.shape == (2, 5, *x.shape[2:])
+    torch.testing.assert_close(torch.jit.script(net)(x), maps)
+    # the U-Net itself sees an image that is smaller by the stride
+    seen = []
+    net.conv_0[-1].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
+    net(x)
+    assert seen == [(2, 8, 32, 40)]
+
+
+@pytest.mark.parametrize("dims,stride,message", [(2, 3, "power of two"), (2, 0, "power of two"), (3, 2, "2-D only")])
+def test_a_stride_that_is_impossible(dims, stride, message):
+    with pytest.raises(ValueError, match=message):
+        LocalizationUNet(dims, 1, 5, stride=stride)
