@@ -69,7 +69,9 @@ def main(device: str = "cpu", threads: int | None = None, quick: bool = False) -
     announce(device, threads)
     base = {"side": 32 if quick else 128, "landmarks": 2 if quick else 10, "batch": 1 if quick else 2}
     factors = (1, 2) if quick else (0.5, 1, 2, 4)
-    for what, make in {"Training step": training_step, "Inference": inference, "Decoding": decoding}.items():
+    makes: dict[str, Callable[..., Callable[[], Any]]] = {"Training step": training_step, "Inference": inference}
+    makes["Decoding"] = decoding
+    for what, make in makes.items():
         # decoding alone takes larger images, like those of the other tables
         start = {**base, "side": base["side"] * (1 if quick or make is not decoding else 2)}
         for axis in base:

@@ -18,7 +18,7 @@ python benchmarks/benchmark_volumes.py [--device cuda] [--threads 2] [--quick]
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -110,10 +110,10 @@ def inference(num_landmarks: int, side: int, device: str, repeats: int) -> None:
     compare(title, candidates, device, repeats)
 
 
-def inference_with_network(num_landmarks: int, side: int, device: str, repeats: int) -> None:
+def inference_with_network(num_landmarks: int, side: int, features: Sequence[int], device: str, repeats: int) -> None:
     """Compare sliding windows of half the side length with a network that takes most of the time."""
     torch.manual_seed(0)
-    network = LocalizationUNet(3, 1, num_landmarks).to(device).eval()
+    network = LocalizationUNet(3, 1, num_landmarks, features=features).to(device).eval()
     image = torch.rand(1, 1, *(side,) * 3, device=device)
     options: dict[str, Any] = {"roi_size": (side // 2,) * 3, "overlap": 0.25, "mode": "gaussian"}
     windows: Any = SlidingWindowInferer(**options)
@@ -156,8 +156,9 @@ def main(device: str = "cpu", threads: int | None = None, quick: bool = False) -
         losses(num_landmarks, side, device, 1 if quick else 5)
     for side, num_landmarks in itertools.product(sides, numbers):
         inference(num_landmarks, side, device, 1 if quick else 3)
-    for num_landmarks in numbers:
-        inference_with_network(num_landmarks, 64 if quick else 96, device, 1 if quick else 3)
+    for num_landmarks in numbers[:1] if quick else numbers:
+        features = (4,) * 6 if quick else (32, 32, 64, 128, 256, 32)
+        inference_with_network(num_landmarks, 64 if quick else 96, features, device, 1 if quick else 3)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,8 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 def freed_memory_is_returned() -> Iterator[None]:
     """Bundles in this process must not change its allocator: other tests measure memory."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("monai_landmarks.handlers.keep_freed_memory", lambda: False)
+        without_mallopt = SimpleNamespace(CDLL=lambda name: object())
+        patch.setattr("monai_landmarks.handlers.memory.ctypes", without_mallopt)
         yield
 
 

@@ -178,8 +178,11 @@ def test_measurements_of_a_schema(files, truth):
     assert (folder / "out" / "second_annotator" / "measurements.csv").is_file()
     done = evaluate(folder / "pred.csv", folder / "truth.csv", "--schema", folder / "schema.json")
     assert "note: the pixel size is not known, so measured lengths are in pixels." in done.stdout
+    width = {"name": "width", "expression": "distance(x, y)", "unit": "mm"}
+    other = {"name": "other", "spatial_dims": 2, "landmarks": [{"name": "x"}, {"name": "y"}], "measurements": [width]}
+    (folder / "other.json").write_text(json.dumps(other))
     for name, message in (
-        ("cephalometric_19", "has none of the landmarks"),
+        (folder / "other.json", "has none of the landmarks"),
         ("mouse_skull_45", "has no measurements"),
         ("nothing", "nothing"),
     ):

@@ -13,9 +13,9 @@
 
 from __future__ import annotations
 
-import filecmp
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -83,7 +83,13 @@ def assert_same_files(one: Path, two: Path, images: int) -> None:
     names = ["metrics.csv", "errors_per_landmark.csv", "errors_per_image.csv", "predictions/predictions.csv"]
     names += [str(path.relative_to(two)) for path in sorted((two / "predictions").glob("*.mrk.json"))]
     assert len(names) == 4 + images
-    assert sorted(filecmp.cmpfiles(one, two, names, shallow=False)[0]) == sorted(names)
+    number = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
+    for name in names:
+        first, second = ((folder / name).read_text() for folder in (one, two))
+        assert number.sub("#", first) == number.sub("#", second), name
+        # images are batched with others, which changes the last digits
+        values = [[float(value) for value in number.findall(text)] for text in (first, second)]
+        assert values[0] == pytest.approx(values[1], rel=1e-4, abs=1e-4), name
 
 
 def test_training_and_evaluation(tmp_path: Path) -> None:

@@ -83,5 +83,5 @@ class LocalizationUNet(BasicUNet):
                 stem.append(nn.LeakyReLU(0.1))
             channels = reduced
         # the forward pass stays that of BasicUNet, since TorchScript cannot call it from a subclass
-        self.conv_0 = nn.Sequential(*stem, self.conv_0)
+        self.conv_0 = nn.Sequential(*stem, self.conv_0)  # type: ignore[assignment]
         self.final_conv = nn.Sequential(self.final_conv, nn.PixelShuffle(stride))
