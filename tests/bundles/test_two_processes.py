@@ -83,7 +83,7 @@ def assert_same_files(one: Path, two: Path, images: int) -> None:
     names = ["metrics.csv", "errors_per_landmark.csv", "errors_per_image.csv", "predictions/predictions.csv"]
     names += [str(path.relative_to(two)) for path in sorted((two / "predictions").glob("*.mrk.json"))]
     assert len(names) == 4 + images
-    number = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
+    number = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
     for name in names:
         first, second = ((folder / name).read_text() for folder in (one, two))
         assert number.sub("#", first) == number.sub("#", second), name
