@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -118,7 +119,7 @@ def stated_size(holder: Mapping[str, Any], width: str, height: str, where: str) 
     if size == [None, None]:
         return None
     numbers = [value for value in size if isinstance(value, (int, float)) and not isinstance(value, bool)]
-    whole = [int(number) for number in numbers if number > 0 and number == int(number)]
+    whole = [int(number) for number in numbers if 0 < number < math.inf and number == int(number)]
     if len(whole) != 2:
         raise ValueError(f"{where}: {width} and {height} are {short(size)}; expected positive whole numbers.")
     return whole[0], whole[1]
