@@ -66,10 +66,10 @@ def main(images: int = 150, rounds: int = 7, quick: bool = False) -> None:
     Args:
         images: number of images.
         rounds: number of runs of each command, after one that is not counted.
-        quick: few images and one round, to see that it runs; the numbers mean nothing.
+        quick: few images and one run, to see that it runs; the numbers mean nothing.
     """
     if quick:
-        images, rounds = 5, 1
+        images, rounds = 5, 0
     program = ["-m", "monai_landmarks"]
     compared = ["predictions.csv", "landmarks.csv", "--spacing", "0.3"]
     commands = {

@@ -36,6 +36,7 @@ class GroupCenters(Transform):
         groups: the groups, in the order of the centers.
 
     Example:
+        >>> import torch
         >>> centers = GroupCenters(LandmarkGroups(4, groups=[[0, 1], [2, 3]]))
         >>> centers(torch.tensor([[[0.0, 0.0], [2.0, 4.0], [5.0, 5.0], [7.0, 5.0]]])).tolist()
         [[[1.0, 2.0], [6.0, 5.0]]]
