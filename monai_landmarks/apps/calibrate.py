@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from .console import FOLDER, PATH, SYSTEM, spacing_option, text_table
+from .console import FOLDER, PATH, PROBABILITY, SYSTEM, spacing_option, text_table
 
 __all__ = ["calibrate"]
 
@@ -31,7 +31,7 @@ __all__ = ["calibrate"]
 )
 @click.option(
     "--coverage",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=PROBABILITY,
     default=0.9,
     show_default=True,
     help="Probability that a region contains its landmark.",

@@ -20,10 +20,11 @@ from typing import Any
 
 import click
 
-__all__ = ["FOLDER", "PATH", "SCHEMA", "SYSTEM", "evaluation_options", "spacing_option", "text_table"]
+__all__ = ["FOLDER", "PATH", "PROBABILITY", "SCHEMA", "SYSTEM", "evaluation_options", "spacing_option", "text_table"]
 
 PATH = click.Path(exists=True, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
+PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
 SYSTEM = click.Choice(["RAS", "LPS", "index"], case_sensitive=False)
 
 
@@ -126,7 +127,7 @@ _OPTIONS = (
     click.option("--strict", is_flag=True, help="Count an error equal to a radius as outside."),
     click.option(
         "--confidence",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        type=PROBABILITY,
         default=0.95,
         show_default=True,
         help="Confidence level of the intervals.",

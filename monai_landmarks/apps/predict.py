@@ -22,7 +22,7 @@ import click
 
 from monai_landmarks.evaluation.prediction_formats import PREDICTION_FORMATS, PredictionFormat
 
-from .console import FOLDER, PATH, SCHEMA, spacing_option
+from .console import FOLDER, PATH, PROBABILITY, SCHEMA, spacing_option
 
 __all__ = ["predict"]
 
@@ -70,7 +70,7 @@ __all__ = ["predict"]
 )
 @click.option(
     "--coverage",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=PROBABILITY,
     default=0.9,
     show_default=True,
     help="Probability of the intervals of measurements.",

@@ -33,8 +33,7 @@ def read_doubts(predictions: str | os.PathLike, images: Sequence[str]) -> dict[s
         images: names of the images.
 
     Returns:
-        The reasons of each doubtful image, which may be of single landmarks. None if no table says whether there are
-        doubts.
+        The reasons of each doubtful image. None if the predictions were not examined.
     """
     path = Path(predictions)
     tables = sorted(path.rglob("*_std.csv")) if path.is_dir() else [path.with_name(f"{path.stem}_std.csv")]

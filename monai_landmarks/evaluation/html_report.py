@@ -116,7 +116,7 @@ def _add_doubts(page: ReportPage, result: Evaluation) -> None:
         return
     page.section("Doubt")
     if not result.doubts:
-        page.text("No prediction is in doubt: all shapes and heatmaps are as in training and validation.", verdict=True)
+        page.text("No prediction is in doubt.", verdict=True)
         return
     page.text(
         f"{len(result.doubts)} of {len(result.images)} predictions are in doubt. Look at these images before you use their"

@@ -34,7 +34,7 @@ from monai_landmarks.schema import (
     measurement_drawings,
 )
 
-__all__ = ["ImageMeasurements", "measure_images"]
+__all__ = ["ImageMeasurements", "matched_names", "measure_images"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,29 +87,17 @@ class ImageMeasurements:
             points = drawing.points
             if points.shape[1] == 2:
                 points = np.column_stack([points, np.full(len(points), plane)])
-            description = describe_value(values, index)
             nodes.append(
                 markup_node(
                     "Line" if drawing.kind == "line" else "Angle",
                     drawing.measurement,
                     points,
                     CoordinateSystem.RAS,
-                    description,
+                    _describe(values, index),
                 )
             )
         if nodes:
             add_markup_nodes(Path(path), nodes)
-
-
-def describe_value(values: MeasuredValues, index: int) -> str:
-    """Return the value of an image in words, for example ``"ANB: 3.1 degree (90 %: 1.9 to 4.3), class III"``."""
-    row = values.row(index)
-    digits = 3 if values.unit == "ratio" else 1
-    unit = "" if values.unit == "ratio" else f" {values.unit}"
-    text = f"{values.name}: {row['value']:.{digits}f}{unit}"
-    if math.isfinite(float(row["std"])):
-        text += f" ({100 * values.coverage:g} %: {row['low']:.{digits}f} to {row['high']:.{digits}f})"
-    return f"{text}, {row['class']}" if row["class"] else text
 
 
 def measure_images(
@@ -147,7 +135,7 @@ def measure_images(
 
 
 def matched_names(schema: LandmarkSchema, names: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
-    """Return the name in the data of each landmark of a schema, and notes about names that fit nothing.
+    """Return the name in the data of each landmark of a schema, and notes about abbreviations and unknown names.
 
     Raises:
         ValueError: if the schema has no measurements, or none of the landmarks.
@@ -158,14 +146,24 @@ def matched_names(schema: LandmarkSchema, names: Sequence[str]) -> tuple[list[st
     if len(match.absent) == len(schema):
         raise ValueError(f"the schema {schema.name} has none of the landmarks {', '.join(names[:5])}.")
     note = match.note(schema)
-    taken = {name for name in match.names(names) if name is not None}
     found = match.names(names)
     # a landmark that the data lack keeps its own name, unless another landmark of the data has it
     columns = [
-        name if name is not None else (own if own not in taken else f"{own} (absent)")
+        name if name is not None else (own if own not in found else f"{own} (absent)")
         for own, name in zip(schema.names, found)
     ]
     return columns, ((note,) if note else ())
+
+
+def _describe(values: MeasuredValues, index: int) -> str:
+    """Return the value of an image in words, for example ``"ANB: 4.1 degree (90 %: 3.4 to 4.8), class I"``."""
+    row = values.row(index)
+    digits = 3 if values.unit == "ratio" else 1
+    unit = "" if values.unit == "ratio" else f" {values.unit}"
+    text = f"{values.name}: {row['value']:.{digits}f}{unit}"
+    if math.isfinite(float(row["std"])):
+        text += f" ({100 * values.coverage:g} %: {row['low']:.{digits}f} to {row['high']:.{digits}f})"
+    return f"{text}, {row['class']}" if row["class"] else text
 
 
 def _cell(value: Any) -> Any:

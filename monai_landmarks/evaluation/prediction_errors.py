@@ -80,8 +80,7 @@ class Evaluation:
         cases: the B images with their landmarks, in the order of ``names``.
         measurements: predicted and true measurements of a landmark schema, where one was given.
         measured: the predicted and the true measurements of each image, where a schema was given.
-        doubts: what is doubtful about predictions, by image; the reasons of the image and of its landmarks. None: they
-            were not examined.
+        doubts: reasons to doubt the prediction of an image, by image. None: the predictions were not examined.
     """
 
     images: list[str]
@@ -190,8 +189,8 @@ class Evaluation:
         """Write the tables as CSV files, and all numbers as ``evaluation.json``.
 
         The tables are ``metrics.csv``, ``errors_per_landmark.csv`` and ``errors_per_image.csv``, and
-        ``measurements.csv`` and ``measurements_per_image.csv`` where a schema was given. The tables of each comparison are in a subfolder. In the JSON
-        file an unknown value is null, and the missed landmarks of each image are listed.
+        ``measurements.csv`` and ``measurements_per_image.csv`` where a schema was given. The tables of each comparison
+        are in a subfolder. In the JSON file an unknown value is null, and the missed landmarks of each image are listed.
 
         Args:
             output_dir: folder for the files.
@@ -404,7 +403,7 @@ def _evaluate(
     )
 
 
-def _measure(result: Evaluation, schema: LandmarkSchema, coverage: float = 0.9) -> tuple[str, ...]:
+def _measure(result: Evaluation, schema: LandmarkSchema) -> tuple[str, ...]:
     """Add the measurements to an evaluation, and return notes."""
     columns, notes = matched_names(schema, result.names)
     if {case.true.spatial_dims for case in result.cases} != {schema.spatial_dims}:
@@ -423,8 +422,8 @@ def _measure(result: Evaluation, schema: LandmarkSchema, coverage: float = 0.9) 
             matrices[:] = case.predicted.reorder(columns).covariances
     images = tuple(result.images)
     result.measured = (
-        ImageMeasurements(schema, images, found, measure_with_uncertainty(schema, found, covariances, coverage)),
-        ImageMeasurements(schema, images, true, measure_with_uncertainty(schema, true, None, coverage)),
+        ImageMeasurements(schema, images, found, measure_with_uncertainty(schema, found, covariances)),
+        ImageMeasurements(schema, images, true, measure_with_uncertainty(schema, true)),
     )
     return notes
 

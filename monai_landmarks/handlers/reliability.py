@@ -42,8 +42,8 @@ class ReliabilitySaver(EpochCollector[_Case]):
 
     Two files of numbers are written beside the weights: ``<weights>_calibration.json``, see
     :class:`monai_landmarks.uncertainty.CovarianceCalibration`, and ``<weights>_shape.json``, see
-    :class:`monai_landmarks.uncertainty.DoubtModel`. Prediction reads them. Where the images are too few for a file, an
-    old one is removed, because it belongs to other weights, and a warning is logged.
+    :class:`monai_landmarks.uncertainty.DoubtModel`. Prediction reads them. If the images are too few for a file, an old
+    one is removed, because it belongs to other weights, and a warning is logged.
 
     Args:
         weights: path of the weights.
@@ -105,4 +105,9 @@ class ReliabilitySaver(EpochCollector[_Case]):
             self.calibration_path.unlink(missing_ok=True)
         if self._training_points is None:
             self._training_points = item_world_points(self.training, self.names)
-        DoubtModel.fit(self.names, self._training_points, points, scores, covariances).save(self.doubt_path)
+        model = DoubtModel.fit(self.names, self._training_points, points, scores, covariances)
+        if model.shape is None and model.heatmaps is None:
+            engine.logger.warning(f"predictions will not be examined: {len(rows)} validation images are too few.")
+            self.doubt_path.unlink(missing_ok=True)
+        else:
+            model.save(self.doubt_path)

@@ -22,6 +22,7 @@ from monai.handlers import CheckpointLoader, CheckpointSaver
 from monai.utils import IgniteInfo, is_scalar, min_version, optional_import
 
 from monai_landmarks.data.files.tensor_files import atomic_save, load_tensors, non_finite_weights
+from monai_landmarks.uncertainty import remove_reliability
 
 from .engine_output import Events, is_main_process
 
@@ -49,6 +50,8 @@ class SafeCheckpointSaver(CheckpointSaver):
       weights are not saved.
     * After an exception, nothing is saved as the final model. Continue the training with :class:`ResumeTraining`
       instead.
+    * The calibration and the model of shape and heatmaps of the old weights are removed before, because they do not
+      hold for the new ones. :class:`ReliabilitySaver` writes new ones.
 
     Args:
         save_dir: folder of the files.
@@ -124,6 +127,7 @@ class _AtomicSaver(BaseSaveHandler):
                 raise ValueError(f"{path}: the weights are not saved, because {reason}. An old file is unchanged.")
         if not is_main_process():
             return
+        remove_reliability(path)
         atomic_save(checkpoint, path)
         for outdated in set(self._outdated) - {path.name}:
             (self.dirname / outdated).unlink(missing_ok=True)

@@ -31,19 +31,24 @@ class LandmarkMatch:
         columns: for each landmark of the schema, the index of the landmark of the data; None if the data lack it.
         unknown: names of the data that are not in the schema.
         absent: names of the schema that are not in the data.
+        abbreviated: names of the data that fit only an abbreviation, each with the name in the schema.
     """
 
     columns: tuple[int | None, ...]
     unknown: tuple[str, ...]
     absent: tuple[str, ...]
+    abbreviated: tuple[tuple[str, str], ...]
 
     def names(self, given: Sequence[str]) -> list[str | None]:
         """Return the name in the data of each landmark of the schema; None if the data lack it."""
         return [None if column is None else given[column] for column in self.columns]
 
     def note(self, schema: LandmarkSchema) -> str:
-        """Return a sentence about the names that fit nothing; empty if there are none."""
+        """Return a sentence about abbreviations and names that fit nothing; empty if there are none."""
         texts = []
+        if self.abbreviated:
+            pairs = ", ".join(f"{given} as {known}" for given, known in self.abbreviated)
+            texts.append(f"abbreviations of the schema {schema.name} are read: {pairs}")
         if self.unknown:
             texts.append(f"the schema {schema.name} does not have the landmarks {_some(self.unknown)}")
         if self.absent:
@@ -55,7 +60,8 @@ def match_landmarks(schema: LandmarkSchema, names: Sequence[str]) -> LandmarkMat
     """Match names with the landmarks of a schema, by name or abbreviation.
 
     A name is first compared as it is, then without regard to case, spaces, hyphens and underscores; then with the
-    abbreviations, in the same two steps. A step matches a name only if it fits one landmark that no other name fits.
+    abbreviations, in the same two steps. Abbreviations of one letter must be written as in the schema, because ``a``
+    and ``b`` may be mere labels. A step matches a name only if it fits one landmark that no other name fits.
 
     Args:
         schema: the schema.
@@ -71,15 +77,21 @@ def match_landmarks(schema: LandmarkSchema, names: Sequence[str]) -> LandmarkMat
         ((0, 1, None, None, 2), ('bregma',))
     """
     given = [landmark_name(name) for name in names]
-    abbreviations = [landmark.abbreviation or "" for landmark in schema.landmarks]
+    short = [landmark.abbreviation or "" for landmark in schema.landmarks]
+    longer = [text if len(text) > 1 else "" for text in short]
     columns: list[int | None] = [None] * len(schema)
     free = set(range(len(given)))
-    for known, simplify in ((schema.names, str), (schema.names, _plain), (abbreviations, str), (abbreviations, _plain)):
+    abbreviated = []
+    steps = ((schema.names, str), (schema.names, _plain), (short, str), (longer, _plain))
+    for number, (known, simplify) in enumerate(steps):
         for index, column in _unique_pairs(known, given, simplify, columns, free):
             columns[index] = column
             free.discard(column)
+            if number >= 2:
+                abbreviated.append((names[column], schema.names[index]))
     absent = tuple(name for name, column in zip(schema.names, columns) if column is None)
-    return LandmarkMatch(tuple(columns), tuple(names[column] for column in sorted(free)), absent)
+    unknown = tuple(names[column] for column in sorted(free))
+    return LandmarkMatch(tuple(columns), unknown, absent, tuple(abbreviated))
 
 
 def _unique_pairs(

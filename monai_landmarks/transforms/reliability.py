@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from monai.config import KeysCollection
@@ -33,6 +34,9 @@ __all__ = [
     "ExamineLandmarksDict",
     "ExamineLandmarksd",
 ]
+
+
+_Model = TypeVar("_Model", CovarianceCalibration, DoubtModel)
 
 
 class ExamineLandmarksd(MapTransform):
@@ -71,10 +75,7 @@ class ExamineLandmarksd(MapTransform):
         self.score_key = score_key
         self.covariance_key = covariance_key
         self.image_key = image_key
-        path = doubt_path(weights)
-        self.model = DoubtModel.load(path) if path.is_file() else None
-        if self.model is not None and self.model.names != tuple(names):
-            raise ValueError(f"{path}: it is of other landmarks than the bundle; train again, or remove the file.")
+        self.model = _load_if_present(DoubtModel, doubt_path(weights), names)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of the item with the doubts."""
@@ -120,18 +121,24 @@ class CalibrateCovariancesd(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         path = calibration_path(weights)
-        self.calibration = CovarianceCalibration.load(path) if enabled and path.is_file() else None
-        self.names = tuple(names)
-        if self.calibration is not None and not set(self.names) <= set(self.calibration.names):
-            raise ValueError(f"{path}: it is of other landmarks than the bundle; train again, or remove the file.")
+        self.calibration = _load_if_present(CovarianceCalibration, path, names) if enabled else None
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of the item with calibrated covariances."""
         d = dict(data)
         if self.calibration is not None:
             for key in self.key_iterator(d):
-                d[key] = self.calibration.apply(d[key], self.names)
+                d[key] = self.calibration.apply(d[key])
         return d
+
+
+def _load_if_present(kind: type[_Model], path: Path, names: Sequence[str]) -> _Model | None:
+    if not path.is_file():
+        return None
+    model = kind.load(path)
+    if model.names != tuple(names):
+        raise ValueError(f"{path}: it is of other landmarks than the bundle; train again, or remove the file.")
+    return model
 
 
 ExamineLandmarksD = ExamineLandmarksDict = ExamineLandmarksd

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 
 from monai_landmarks.lazy import lazy_names
 
-from .calibration import CovarianceCalibration, calibration_path
+from .calibration import CovarianceCalibration
 from .conformal import ConformalRegions, conformal_quantile
 from .coverage import covered, gaussian_level, mahalanobis_distance
-from .doubt import Doubt, DoubtModel, doubt_path
+from .doubt import Doubt, DoubtModel
+from .weights_files import calibration_path, doubt_path, remove_reliability, sigma_path
 
 if TYPE_CHECKING:
     from .ensemble import ensemble_covariance, ensemble_landmarks, sigma_covariance
-    from .learned_sigma import load_sigma, sigma_path
+    from .learned_sigma import load_sigma
 
 __all__ = [
     "ConformalRegions",
@@ -39,6 +40,7 @@ __all__ = [
     "gaussian_level",
     "load_sigma",
     "mahalanobis_distance",
+    "remove_reliability",
     "sigma_covariance",
     "sigma_path",
 ]
@@ -50,6 +52,5 @@ __getattr__, __dir__ = lazy_names(
         "ensemble_landmarks": "ensemble",
         "load_sigma": "learned_sigma",
         "sigma_covariance": "ensemble",
-        "sigma_path": "learned_sigma",
     },
 )

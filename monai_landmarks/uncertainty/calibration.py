@@ -13,23 +13,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from monai_landmarks.data import atomic_write
-from monai_landmarks.data.files.json_values import is_number, load_json
-from monai_landmarks.data.files.safe_files import naming_file, read_text
+from monai_landmarks.data.files.json_values import is_number
+from monai_landmarks.data.files.safe_files import naming_file
 
 from .coverage import mahalanobis_distance
+from .weights_files import read_kind, write_kind
 
-__all__ = ["MIN_IMAGES", "CovarianceCalibration", "calibration_path"]
+__all__ = ["MIN_IMAGES", "CovarianceCalibration"]
 
 if TYPE_CHECKING:
     import torch
@@ -42,17 +40,6 @@ _MIN_POOLED = 4  # images for a factor that all landmarks share
 _LEVELS = (0.5, 0.9, 0.95)
 _CHI2 = {2: (1.386294, 4.605170, 5.991465), 3: (2.365974, 6.251389, 7.814728)}
 _KIND = "calibration of landmark covariances"
-
-
-def calibration_path(weights: str | os.PathLike) -> Path:
-    """Return the path of the calibration that belongs to network weights.
-
-    Example:
-        >>> calibration_path("models/model.pt").name
-        'model_calibration.json'
-    """
-    path = Path(weights)
-    return path.with_name(f"{path.stem}_calibration.json")
 
 
 @dataclass(frozen=True)
@@ -151,9 +138,7 @@ class CovarianceCalibration:
             name: {"factor": factor, "images": cases, "pooled": pooled}
             for name, factor, cases, pooled in zip(self.names, self.factors, self.cases, self.pooled)
         }
-        text = json.dumps({"kind": _KIND, "landmarks": landmarks}, indent=1, ensure_ascii=False)
-        with atomic_write(path) as temporary:
-            temporary.write_text(f"{text}\n", encoding="utf-8")
+        write_kind(path, _KIND, {"landmarks": landmarks})
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> CovarianceCalibration:
@@ -163,10 +148,7 @@ class CovarianceCalibration:
             ValueError: if the file contains something else or is malformed.
         """
         with naming_file(path):
-            content = load_json(read_text(Path(path)))
-            if not isinstance(content, dict) or content.get("kind") != _KIND:
-                raise ValueError(f"contains no {_KIND}; train again, or remove the file.")
-            landmarks = content.get("landmarks")
+            landmarks = read_kind(path, _KIND, "train again, or remove the file.").get("landmarks")
             if not isinstance(landmarks, dict) or not all(_is_entry(entry) for entry in landmarks.values()):
                 raise ValueError("'landmarks' is malformed; expected factor, images and pooled of each landmark.")
             entries: list[dict[str, Any]] = list(landmarks.values())

@@ -21,21 +21,20 @@ References:
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Literal, cast, get_args
 
 import numpy as np
 
-from monai_landmarks.data import CoordinateSystem, LandmarkSet, atomic_write
-from monai_landmarks.data.files.json_values import is_number, load_json
-from monai_landmarks.data.files.safe_files import naming_file, read_text
+from monai_landmarks.data import CoordinateSystem, LandmarkSet
+from monai_landmarks.data.files.json_values import is_number
+from monai_landmarks.data.files.safe_files import naming_file
 
 from .coverage import mahalanobis_distance
+from .weights_files import read_kind, write_kind
 
 __all__ = ["ConformalRegions", "conformal_quantile"]
 
@@ -209,12 +208,11 @@ class ConformalRegions:
     def save(self, path: str | os.PathLike) -> None:
         """Write a small JSON file, completely or not at all."""
         content = asdict(self) | {"names": None, "bounds": None, "cases": None}
-        content = {"kind": _KIND} | {key: value for key, value in content.items() if value is not None}
+        content = {key: value for key, value in content.items() if value is not None}
         content["landmarks"] = {
             name: {"bound": bound, "cases": cases} for name, bound, cases in zip(self.names, self.bounds, self.cases)
         }
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_kind(path, _KIND, content)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> ConformalRegions:
@@ -224,9 +222,7 @@ class ConformalRegions:
             ValueError: if the file contains something else or is malformed.
         """
         with naming_file(path):
-            content = load_json(read_text(Path(path)))
-            if not isinstance(content, dict) or content.get("kind") != _KIND:
-                raise ValueError(f"contains no {_KIND}; expected a file written by ConformalRegions.save.")
+            content = read_kind(path, _KIND, "expected a file written by ConformalRegions.save.")
             landmarks = content.get("landmarks")
             numbers = [content.get("coverage"), content.get("min_std"), content.get("spatial_dims")]
             if not isinstance(landmarks, dict) or not all(isinstance(entry, dict) for entry in landmarks.values()):

@@ -13,22 +13,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from monai_landmarks.data import atomic_write
-from monai_landmarks.data.files.json_values import is_number, load_json
-from monai_landmarks.data.files.safe_files import naming_file, read_text
+from monai_landmarks.data.files.json_values import is_number
+from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.shapes import MIN_SHAPES, ShapeModel, examine_shape, fit_shape_model, usable_shapes
 
-__all__ = ["Doubt", "DoubtModel", "HeatmapStatistics", "doubt_path"]
+from .weights_files import read_kind, write_kind
+
+__all__ = ["Doubt", "DoubtModel", "HeatmapStatistics"]
 
 _KIND = "shapes and heatmaps of landmarks"
 _PLACE = 6.0  # smallest limit of a landmark's deviation, in usual deviations; that of the check of annotations
@@ -37,17 +36,6 @@ _MIN_IMAGES = 8  # with fewer validation images, nothing is said about heatmaps
 _FLOOR = 0.1  # smallest spread of a logarithm; heatmaps of a phantom are almost equal
 _LANDMARK, _IMAGE = 6.0, 3.0  # smallest limits of a landmark's heatmap, and of the mean over an image, in usual spreads
 _FOUND = 0.8  # of the smallest number of landmarks in a validation image
-
-
-def doubt_path(weights: str | os.PathLike) -> Path:
-    """Return the path of the model of shape and heatmaps that belongs to network weights.
-
-    Example:
-        >>> doubt_path("models/model.pt").name
-        'model_shape.json'
-    """
-    path = Path(weights)
-    return path.with_name(f"{path.stem}_shape.json")
 
 
 @dataclass(frozen=True)
@@ -208,7 +196,7 @@ class DoubtModel:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write a JSON file of numbers, completely or not at all."""
-        content: dict[str, Any] = {"kind": _KIND, "names": list(self.names), "place_limit": self.place_limit}
+        content: dict[str, Any] = {"names": list(self.names), "place_limit": self.place_limit}
         content["shape"] = None if self.shape is None else self.shape.to_dict()
         content["heatmaps"] = None
         if self.heatmaps is not None:
@@ -219,8 +207,7 @@ class DoubtModel:
                 "size_limits": list(self.heatmaps.size_limits),
                 "found": self.heatmaps.found,
             }
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(content, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_kind(path, _KIND, content, indent=None)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> DoubtModel:
@@ -230,9 +217,7 @@ class DoubtModel:
             ValueError: if the file contains something else or is malformed.
         """
         with naming_file(path):
-            content = load_json(read_text(Path(path)))
-            if not isinstance(content, dict) or content.get("kind") != _KIND:
-                raise ValueError(f"contains no {_KIND}; train again, or remove the file.")
+            content = read_kind(path, _KIND, "train again, or remove the file.")
             try:
                 return cls._parse(content)
             except (KeyError, TypeError, IndexError, AttributeError) as error:

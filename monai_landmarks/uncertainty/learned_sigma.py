@@ -17,26 +17,9 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["load_sigma", "sigma_path"]
+__all__ = ["load_sigma"]
 
 _KEY = "sigma"
-
-
-def sigma_path(weights: str | os.PathLike) -> Path:
-    """Return the path of the sigma that was learned together with network weights.
-
-    Args:
-        weights: path of the weights.
-
-    Returns:
-        Path in the same folder.
-
-    Example:
-        >>> sigma_path("models/model.pt").name
-        'model_sigma.pt'
-    """
-    path = Path(weights)
-    return path.with_name(f"{path.stem}_sigma{path.suffix}")
 
 
 def load_sigma(path: str | os.PathLike) -> torch.Tensor:
@@ -45,7 +28,7 @@ def load_sigma(path: str | os.PathLike) -> torch.Tensor:
     The file is read without running any code from it.
 
     Args:
-        path: path of the file, see :func:`sigma_path`.
+        path: path of the file, see :func:`monai_landmarks.uncertainty.sigma_path`.
 
     Returns:
         Sigma, (N, 1) or (N, D), in voxels of the network's grid.

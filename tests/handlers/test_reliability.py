@@ -19,7 +19,7 @@ import torch
 from engines import NAMES, make_cases, make_evaluator
 from monai.data import MetaTensor
 
-from monai_landmarks.handlers import ReliabilitySaver
+from monai_landmarks.handlers import ReliabilitySaver, SafeCheckpointSaver
 from monai_landmarks.transforms import CalibrateCovariancesd, ExamineLandmarksd
 from monai_landmarks.uncertainty import CovarianceCalibration, DoubtModel, calibration_path, doubt_path
 
@@ -63,6 +63,20 @@ def test_old_files_of_other_weights_are_removed(tmp_path):
     run(tmp_path, cases=2)
     assert not calibration_path(weights).exists()
     assert DoubtModel.load(doubt_path(weights)).heatmaps is None
+    run(tmp_path, cases=2, training=2)
+    assert not doubt_path(weights).exists()
+
+
+def test_new_weights_remove_what_belongs_to_old_ones(tmp_path):
+    """As in a training on all images, which measures nothing."""
+    weights = run(tmp_path)
+    kept = weights.with_name("other_calibration.json")
+    kept.write_text(calibration_path(weights).read_text())
+    saver = SafeCheckpointSaver(
+        str(weights.parent), {"model": torch.nn.Linear(1, 1)}, save_final=True, final_filename=weights.name
+    )
+    make_evaluator(make_cases(1), [saver]).run()
+    assert sorted(path.name for path in weights.parent.iterdir()) == ["model.pt", kept.name]
 
 
 def test_transforms(tmp_path):
@@ -77,9 +91,9 @@ def test_transforms(tmp_path):
     for transform in (CalibrateCovariancesd(**calibrate), ExamineLandmarksd(**examine)):  # without files
         assert transform(item).keys() == item.keys()
         assert transform(item)["pred_covariances"] is item["pred_covariances"]
-    CovarianceCalibration(("b", "a", "c"), (1.0, 4.0, 9.0), (40,) * 3, (False,) * 3).save(calibration_path(weights))
+    CovarianceCalibration(("a", "b", "c"), (1.0, 4.0, 9.0), (40,) * 3, (False,) * 3).save(calibration_path(weights))
     found = CalibrateCovariancesd(**calibrate)(item)["pred_covariances"]
-    assert found[:, 0, 0].tolist() == [4, 1, 9] and found[:, 0, 1].tolist() == [0, 0, 0]
+    assert found[:, 0, 0].tolist() == [1, 4, 9] and found[:, 0, 1].tolist() == [0, 0, 0]
     assert CalibrateCovariancesd(**calibrate, enabled=False)(item)["pred_covariances"] is item["pred_covariances"]
     DoubtModel(("a", "b", "c"), None).save(doubt_path(weights))
     assert not ExamineLandmarksd(**examine)(item)["pred_doubt"]

@@ -28,11 +28,19 @@ def test_names_in_any_order():
 
 def test_abbreviations():
     names = [landmark.abbreviation or "" for landmark in CEPH.landmarks]
-    assert match_landmarks(CEPH, names).columns == tuple(range(19))
-    assert match_landmarks(CEPH, [name.lower() for name in names if name not in ("S", "Sn")]).absent == (
-        "sella",
-        "subnasale",
-    )
+    match = match_landmarks(CEPH, names)
+    assert match.columns == tuple(range(19)) and match.abbreviated == tuple(zip(names, CEPH.names))
+    assert "A as subspinale_A, B as supramentale_B" in match.note(CEPH)
+
+
+def test_one_small_letter_is_no_abbreviation():
+    """Points labeled a, b, c, ... are not A, B, S and N of a cephalogram."""
+    labels = [chr(ord("a") + n) for n in range(19)]
+    match = match_landmarks(CEPH, labels)
+    assert match.columns == (None,) * 19 and match.unknown == tuple(labels)
+    longer = [landmark for landmark in CEPH.landmarks if len(landmark.abbreviation or "") > 1]
+    match = match_landmarks(CEPH, [(landmark.abbreviation or "").lower() for landmark in longer])
+    assert [name for name, column in zip(CEPH.names, match.columns) if column is not None] == [m.name for m in longer]
 
 
 @pytest.mark.parametrize(
@@ -54,6 +62,7 @@ def test_spellings(given, expected):
 def test_what_fits_nothing_is_named():
     match = match_landmarks(CEPH, ["S", "bregma", "N"])
     assert match.unknown == ("bregma",) and len(match.absent) == 17
+    assert "S as sella, N as nasion; " in match.note(CEPH)
     assert "does not have the landmarks bregma" in match.note(CEPH)
     assert "orbitale, porion, subspinale_A, supramentale_B, pogonion and 12 more" in match.note(CEPH)
 
