@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,14 +34,15 @@ from pathlib import Path
 import torch
 from monai.bundle import ConfigWorkflow
 
+from monai_landmarks.data import atomic_write
 from monai_landmarks.data.datalists.bundle_weights import PRETRAINED
-from monai_landmarks.data.files.tensor_files import atomic_save, load_tensors, non_finite_weights
+from monai_landmarks.data.files.tensor_files import load_tensors, non_finite_weights
+from monai_landmarks.uncertainty import calibration_path, doubt_path, sigma_path
 
 __all__ = ["in_half_precision", "large_files", "measure_reliability", "ship_weights"]
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
 HANDLER = "monai_landmarks.handlers.ReliabilitySaver"
-BESIDE = ("_calibration.json", "_shape.json", "_sigma.pt")
 MAX_SIZE = 16 * 2**20
 FREE = "Apache-2.0"  # the terms of what the wheel carries
 
@@ -101,16 +103,17 @@ def ship_weights(bundle: str, weights: Path, terms: str, url: str = "") -> list[
     models = BUNDLES / bundle / "models"
     models.mkdir(exist_ok=True)
     target = models / PRETRAINED
-    atomic_save(in_half_precision(load_tensors(weights)), target)
-    if target.stat().st_size > MAX_SIZE:
-        size = target.stat().st_size
-        target.unlink()
+    content = io.BytesIO()
+    torch.save(in_half_precision(load_tensors(weights)), content)
+    if content.tell() > MAX_SIZE:
         raise ValueError(
-            f"{weights}: {size / 2**20:.1f} MB in half precision; at most {MAX_SIZE // 2**20} MB are shipped."
+            f"{weights}: {content.tell() / 2**20:.1f} MB in half precision; at most {MAX_SIZE // 2**20} MB are shipped."
         )
+    with atomic_write(target) as temporary:
+        temporary.write_bytes(content.getvalue())
     written = [target]
-    for suffix in BESIDE:
-        beside, shipped = weights.with_name(weights.stem + suffix), target.with_name(target.stem + suffix)
+    for path_of in (calibration_path, doubt_path, sigma_path):
+        beside, shipped = path_of(weights), path_of(target)
         shipped.unlink(missing_ok=True)
         if beside.is_file():
             shutil.copy(beside, shipped)

@@ -126,11 +126,7 @@ _OPTIONS = (
     ),
     click.option("--strict", is_flag=True, help="Count an error equal to a radius as outside."),
     click.option(
-        "--confidence",
-        type=PROBABILITY,
-        default=0.95,
-        show_default=True,
-        help="Confidence level of the intervals.",
+        "--confidence", type=PROBABILITY, default=0.95, show_default=True, help="Confidence level of the intervals."
     ),
     click.option(
         "--resamples", type=click.IntRange(1), default=2000, show_default=True, help="Number of bootstrap samples."

@@ -69,11 +69,7 @@ __all__ = ["predict"]
     " Default: that of the bundle.",
 )
 @click.option(
-    "--coverage",
-    type=PROBABILITY,
-    default=0.9,
-    show_default=True,
-    help="Probability of the intervals of measurements.",
+    "--coverage", type=PROBABILITY, default=0.9, show_default=True, help="Probability of the intervals of measurements."
 )
 @click.option("--strict", is_flag=True, help="Exit code 2 if a prediction is in doubt.")
 @click.option("--batch-size", type=click.IntRange(1), help="Batch size. Default: that of the bundle.")

@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from importlib.resources import files
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from monai_landmarks.data.datalists.bundle_weights import PRETRAINED, find_weights
+from monai_landmarks.data.files.json_values import load_json, short
 from monai_landmarks.data.files.safe_files import naming_file, read_text
 
 __all__ = ["BundleFacts", "read_bundle_facts", "resolve_bundle", "shipped_bundles"]
@@ -61,26 +61,39 @@ def read_bundle_facts(bundle: str | os.PathLike) -> BundleFacts:
     folder = Path(bundle)
     path = folder / "configs" / "metadata.json"
     with naming_file(path):
-        content: dict[str, Any] = json.loads(read_text(path))
-        formats = content.get("network_data_format", {})
+        content: Any = load_json(read_text(path))
         found = Path(find_weights(folder / "models"))
         shipped = found.name == PRETRAINED
         return BundleFacts(
             folder.resolve().name,
-            str(content.get("anatomy", "")),
-            str(formats.get("inputs", {}).get("image", {}).get("modality", "")),
-            len(formats.get("outputs", {}).get("pred", {}).get("channel_def", {})),
+            str(_entry(content, "anatomy") or ""),
+            str(_entry(content, "network_data_format", "inputs", "image", "modality") or ""),
+            len(_entry(content, "network_data_format", "outputs", "pred", "channel_def") or {}),
             "shipped" if shipped else "trained" if found.is_file() else "none",
-            content.get("eval_metrics", {}).get("mean_error_mm") if shipped else None,
-            str(content.get("weights_terms", "")) if shipped else "",
-            str(content.get("landmark_schema", "")),
+            _entry(content, "eval_metrics", "mean_error_mm") if shipped else None,
+            str(_entry(content, "weights_terms") or "") if shipped else "",
+            str(_entry(content, "landmark_schema") or ""),
         )
+
+
+def _entry(content: Any, *keys: str) -> Any:
+    """Return an entry of nested JSON objects; None if it is absent.
+
+    Raises:
+        ValueError: if a value on the way is not an object.
+    """
+    for key in keys:
+        if content is None:
+            return None
+        if not isinstance(content, dict):
+            raise ValueError(f"{short(content)} is not an object with the key {key!r}.")
+        content = content.get(key)
+    return content
 
 
 def shipped_bundles() -> list[BundleFacts]:
     """Return the facts of all bundles of this package, sorted by name."""
-    root = Path(str(files("monai_landmarks.bundles")))
-    return [read_bundle_facts(path.parents[1]) for path in sorted(root.glob("*/configs/metadata.json"))]
+    return [read_bundle_facts(path) for path in _shipped_folders()]
 
 
 def resolve_bundle(bundle: str | os.PathLike) -> Path:
@@ -94,10 +107,14 @@ def resolve_bundle(bundle: str | os.PathLike) -> Path:
     folder = Path(bundle)
     if folder.is_dir():
         return folder
-    root = Path(str(files("monai_landmarks.bundles")))
-    names = sorted(path.parents[1].name for path in root.glob("*/configs/metadata.json"))
-    if os.fspath(bundle) not in names:
+    shipped = {path.name: path for path in _shipped_folders()}
+    if os.fspath(bundle) not in shipped:
         raise ValueError(
-            f"{bundle}: there is no such folder and no bundle of this name; the bundles are {', '.join(names)}."
+            f"{bundle}: there is no such folder and no bundle of this name; the bundles are {', '.join(shipped)}."
         )
-    return root / os.fspath(bundle)
+    return shipped[os.fspath(bundle)]
+
+
+def _shipped_folders() -> list[Path]:
+    root = Path(str(files("monai_landmarks.bundles")))
+    return [path.parents[1] for path in sorted(root.glob("*/configs/metadata.json"))]

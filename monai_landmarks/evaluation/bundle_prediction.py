@@ -203,14 +203,11 @@ def _weights_notes(bundle: Path, weights: Path) -> list[str]:
 def _reliability_notes(flow: ConfigWorkflow, weights: Path, covariance: str) -> list[str]:
     """Return what is not known about the reliability of the predictions."""
     notes = []
+    advice = "a training writes it, unless it also trains on the validation images."
     if covariance == "heatmap" and "calibrator" in flow.parser and not calibration_path(weights).is_file():
-        notes.append(
-            f"the uncertainty is not calibrated, because there is no {calibration_path(weights)}; train again."
-        )
+        notes.append(f"the uncertainty is not calibrated, because there is no {calibration_path(weights)}; {advice}")
     if "examiner" in flow.parser and not doubt_path(weights).is_file():
-        notes.append(
-            f"predictions are not examined for doubts, because there is no {doubt_path(weights)}; train again."
-        )
+        notes.append(f"predictions are not examined for doubts, because there is no {doubt_path(weights)}; {advice}")
     return notes
 
 

@@ -49,7 +49,9 @@ def square(width, names=("corner", "east", "north"), variance=0.25):
 
 
 def test_table_by_abbreviation(tmp_path):
-    measured = measure_images(SCHEMA, {"a.png": square(6.0, ("C", "x", "north")), "b.png": square(10.0, ("C", "x", "north"))})
+    measured = measure_images(
+        SCHEMA, {"a.png": square(6.0, ("C", "x", "north")), "b.png": square(10.0, ("C", "x", "north"))}
+    )
     assert np.isnan(measured.measured["width"].values).all()  # "x" is not "E"
     assert measured.notes == (
         "abbreviations of the schema square are read: C as corner; the schema square does not have the landmarks x; east"
