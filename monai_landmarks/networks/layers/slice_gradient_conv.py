@@ -36,11 +36,11 @@ class SliceGradientConv3d(nn.Conv3d):
     """
     ``torch.nn.Conv3d`` that computes the gradient of its weights slice by slice, as a sum of 2-D convolutions.
 
-    With AVX2 only, oneDNN computes the gradients of 2-D weights three times faster than those of 3-D weights. Results
-    are equal up to rounding. There are no second derivatives. The log states the choice for the processor at the first
-    use.
+    On processors with AVX2 but without AVX-512, oneDNN computes the gradients of 2-D weights faster than those of 3-D
+    weights. Results are equal up to rounding. There are no second derivatives. The log states the choice for the
+    processor at the first use.
 
-    With AVX-512, on other devices, for strides, dilations, groups and padding modes other than the default, in other
+    On other processors and devices, for strides, dilations, groups and padding modes other than the default, in other
     types than float32, in TorchScript and when the network is traced, exported or compiled, this is torch's layer.
 
     Parameters and state dictionary are those of ``torch.nn.Conv3d``. Use :meth:`convert`.
