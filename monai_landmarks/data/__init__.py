@@ -67,7 +67,7 @@ from .landmarks.landmark_set import CoordinateSystem, LandmarkSet
 from .landmarks.pipeline_item import landmark_set_of
 
 if TYPE_CHECKING:
-    from .datalists.bundle_config import bundle_component
+    from .datalists.bundle_config import bundle_component, run_bundle_config
     from .datasets.phantom import hand_phantom, spine_phantom, write_hand_phantom, write_spine_phantom
     from .files.tensor_files import atomic_save
     from .images.picture_reader import ImageFileReader
@@ -134,6 +134,7 @@ __all__ = [
     "read_pairs",
     "register_format",
     "require_valid_datalist",
+    "run_bundle_config",
     "save_datalist",
     "spine_phantom",
     "split_images",
@@ -154,6 +155,7 @@ __getattr__, __dir__ = lazy_names(
         "atomic_save": "files.tensor_files",
         "bundle_component": "datalists.bundle_config",
         "hand_phantom": "datasets.phantom",
+        "run_bundle_config": "datalists.bundle_config",
         "spine_phantom": "datasets.phantom",
         "write_hand_phantom": "datasets.phantom",
         "write_spine_phantom": "datasets.phantom",

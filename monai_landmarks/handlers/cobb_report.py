@@ -77,8 +77,8 @@ class CobbReport:
     ``<name>_shifted_images`` (number of images whose spine is shifted), ``<name>_error_after_shift_pixels`` (mean over
     the images) and ``<name>_normalized_mse`` (:func:`monai_landmarks.metrics.normalized_mse`).
 
-    Without ground truth, as in inference, set both ``truth_key`` and
-    ``label_key`` to None. The table then has only the predicted angles.
+    Without ground truth, as in inference, set both ``truth_key`` and ``label_key`` to None. The table then has only the
+    predicted angles.
 
     Add it to the evaluator's additional metrics, ``{"cobb": CobbReport(...)}``, and
     :class:`~monai_landmarks.handlers.LandmarkReport` includes its metrics in ``metrics.csv``. It can also be one of the

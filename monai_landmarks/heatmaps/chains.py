@@ -266,21 +266,21 @@ def choose_by_evidence(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     r"""Choose the most probable position of each landmark of a complete chain, by the evidence of all maps together.
 
-    The candidates of all landmarks are put together, so that a landmark can be where only its neighbor's map has a peak.
-    The evidence of landmark i for a candidate is the logarithm of the highest of its own peaks nearby, as a share of its
-    highest peak, or of ``floor`` if it has none. A step from one landmark to the next has the cost of its deviation from
-    the mean step. The chain with the largest sum is found by dynamic programming:
+    The candidates of all landmarks are put together, so that a landmark can be where only its neighbor's map has a
+    peak. The evidence of landmark i for a candidate is the highest of its own peaks nearby, as a share of its highest
+    peak, or ``floor`` if it has none. A step from one landmark to the next costs more, the more it deviates from the
+    mean step. Dynamic programming finds the chain with the largest sum:
 
     .. math::
         \sum_i \ln e_i(x_i) - \frac{w}{2} \sum_i \min\left(l^2,\;
         \frac{a_i^2}{\sigma_a^2} + \frac{c_i^2}{\sigma_c^2}\right)
 
-    with the components :math:`a_i` along the mean step and :math:`c_i` across it of the deviation, relative to the length
-    of the mean step.
+    where :math:`e_i` is the evidence, and :math:`a_i` and :math:`c_i` are the components of the deviation along the
+    mean step and across it, relative to the length of the mean step.
 
-    The plain answer, the highest peak of each landmark, has the largest evidence. **It is returned unchanged if it is a
-    plausible chain**: if no step deviates by more than ``limit`` standard deviations. Otherwise the chain replaces it. So
-    a chain cannot move landmarks that fit together.
+    The highest peak of each landmark has the largest evidence. **These peaks are returned unchanged if they are a
+    plausible chain**, which means that no step deviates by more than ``limit`` standard deviations. Otherwise the chain
+    replaces them. So a chain cannot move landmarks that fit together.
 
     Args:
         points: candidates (n, K, D) of the n landmarks of a chain, in their order, the highest first, NaN for none.
@@ -303,7 +303,8 @@ def choose_by_evidence(
     Example:
         >>> spine = torch.tensor([[[0.0, 100.0], [0.0, 70.0]], [[0.0, 40.0], [2.0, 71.0]], [[0.0, 42.0], [0.0, 100.0]]])
         >>> scores = torch.tensor([[0.9, 0.3], [0.8, 0.1], [0.9, 0.0]])
-        >>> landmark, number = choose_by_evidence(spine, scores, torch.tensor([[0.0, -29.0]]).expand(2, 2), distance=8.0)
+        >>> offsets = torch.tensor([[0.0, -29.0], [0.0, -29.0]])
+        >>> landmark, number = choose_by_evidence(spine, scores, offsets, distance=8.0)
         >>> spine[landmark, number].tolist()
         [[0.0, 100.0], [2.0, 71.0], [0.0, 42.0]]
     """

@@ -28,9 +28,9 @@ __all__ = ["ChainLandmarkInferer"]
 class ChainLandmarkInferer(Inferer):
     """Run the network on the whole image, and return the points that fit together in chains.
 
-    It is :class:`LandmarkInferer` with the candidates already chosen. So it can be the coarse part of a
-    :class:`CloseLookInferer`, which needs one point per landmark. Distances are measured in voxels, not in mm: the grid
-    of a network often shows the whole image, whatever its size.
+    Unlike :class:`LandmarkInferer` with ``num_peaks``, it chooses the candidates itself and returns one point per
+    landmark. So it can be the coarse part of a :class:`CloseLookInferer`. Distances are measured in voxels, not in mm:
+    the grid of a network often shows the whole image, whatever its size.
 
     Args:
         chain: chooses the candidates. Its offsets are in voxels of the network's grid.

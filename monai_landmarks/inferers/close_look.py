@@ -42,9 +42,9 @@ __all__ = ["CloseLookInferer"]
 class CloseLookInferer(Inferer):
     """Find the landmarks with a coarse network, and look closely at each of them with a fine one.
 
-    The image has (nearly) its own resolution. The coarse network sees it on its own, coarser grid. A patch is cut around
-    each point that it finds, in world coordinates and from the image at its resolution; the fine network corrects the
-    point. The result ends in points: ``HeatmapToLandmarksd`` accepts it in place of heatmaps.
+    The inferer gets the image at its own resolution, or nearly so. The coarse network sees it resampled to a coarser
+    grid. Around each point of the coarse network, a patch is cut from the image, in world coordinates. The fine network
+    finds the landmark in the patch. The result are points; ``HeatmapToLandmarksd`` accepts it in place of heatmaps.
 
     The scores are those of the coarse network, so that thresholds keep their meaning. The covariances are those of the
     fine one. A landmark that the coarse network does not find is missing.
@@ -62,7 +62,7 @@ class CloseLookInferer(Inferer):
         coarse_weight: weight of the coarse point in the result, from 0 to 1. A small one averages out errors of both.
         softmax: whether the fine network returns logits, see :class:`~monai_landmarks.losses.HeatmapCrossEntropyLoss`.
         method: see :func:`monai_landmarks.heatmaps.decode_heatmaps`.
-        radius: of the neighborhood that the refinement uses, in voxels of the image and of the patch.
+        radius: of the neighborhood that the refinement uses, in voxels of the coarse grid and of the patch.
         patch_batch_size: number of patches that the fine network sees at once.
         padding_mode: values of a patch beyond the image, see :func:`monai_landmarks.transforms.cut_patches`.
 

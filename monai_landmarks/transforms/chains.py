@@ -56,18 +56,18 @@ Chains = Mapping[str, Sequence[str]] | Sequence[Sequence[str] | Sequence[int]]
 class HeatmapToChainLandmarks(Transform):
     """Heatmaps to index points of landmarks that form chains.
 
-    Each map has several candidates. A rule chooses, per chain, the candidates that fit together. Two rules are published:
-    :func:`monai_landmarks.heatmaps.choose_by_sequence` and :func:`monai_landmarks.heatmaps.choose_by_graph`. With them,
-    a landmark without a fitting candidate is missing. The third, :func:`monai_landmarks.heatmaps.choose_by_evidence`, is
-    for chains that are complete, and keeps the maxima of the maps if they are a plausible chain. A landmark that is in no
-    chain is at the maximum of its map.
+    Each map has several candidates. A rule chooses, per chain, the candidates that fit together. Two rules are
+    published: :func:`monai_landmarks.heatmaps.choose_by_sequence` and :func:`monai_landmarks.heatmaps.choose_by_graph`.
+    With them, a landmark without a fitting candidate is missing. The third rule,
+    :func:`monai_landmarks.heatmaps.choose_by_evidence`, is for complete chains. It keeps the maxima of the maps if they
+    are a plausible chain. A landmark that is in no chain is at the maximum of its map.
 
     Args:
         chains: landmarks of each chain in their order, by name or row number; or the ``chains`` of a landmark schema.
         names: names of all landmarks in their order, for chains by name.
         choose_by: rule, ``"sequence"``, ``"graph"`` or ``"evidence"``.
-        offsets: for ``"graph"`` and ``"evidence"``: per chain the mean vectors from each landmark to the next in RAS mm, (n - 1, D), from
-            :func:`monai_landmarks.heatmaps.chain_offsets`.
+        offsets: for ``"graph"`` and ``"evidence"``: per chain the mean vectors from each landmark to the next in RAS
+            mm, (n - 1, D), from :func:`monai_landmarks.heatmaps.chain_offsets`.
         direction: for ``"sequence"``: vector in RAS along which the chains go, for example (0, 0, -1) from head to
             foot.
         num_peaks: number of candidates per map.

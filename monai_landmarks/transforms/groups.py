@@ -53,7 +53,8 @@ class LandmarkGroups:
         self.shared = shared
         if not all(self.groups) or sorted(row for rows in self.groups for row in rows) != list(range(num_landmarks)):
             raise ValueError(
-                f"every landmark 0 to {num_landmarks - 1} must be in one group, and no group may be empty; got {groups}."
+                f"every landmark 0 to {num_landmarks - 1} must be in one group, and no group may be empty; got"
+                f" {groups}."
             )
         sizes = {len(rows) for rows in self.groups}
         if shared and len(sizes) != 1:
@@ -91,17 +92,6 @@ class LandmarkGroups:
             (B, N, ...).
         """
         return values[:, self.group_of]
-
-    def own_channels(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the channels of each landmark in the patch of its group.
-
-        Args:
-            values: (B, G, C, ...), the channels of each patch.
-
-        Returns:
-            (B, N, ...).
-        """
-        return values[:, self.group_of, self.channels]
 
 
 def groups_by_name(names: Sequence[str], separator: str = "_", shared: bool = True) -> LandmarkGroups:

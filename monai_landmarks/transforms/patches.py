@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Patches around landmarks, cut in world coordinates: for the training of a network that looks closely, and for its use."""
+"""Patches around landmarks, cut in world coordinates, for the training and use of a network that looks closely."""
 
 from __future__ import annotations
 

@@ -13,21 +13,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ckpt_export
-from small_bundles import PICTURES, SIZE, copy_bundle, run, small, table, training_size, workflow
+from monai.bundle import ConfigParser, ckpt_export
+from small_bundles import BUNDLES, PICTURES, SIZE, SOURCE, copy_bundle, run, small, table, training_size
 
-from monai_landmarks.data import bundle_landmark_names, read_landmarks
+from monai_landmarks.data import bundle_component, bundle_landmark_names, read_landmarks
 
 pytestmark = pytest.mark.usefixtures("unpainted")
 
 # one in two dimensions, and one in three whose vertebrae share a channel
 WITH = ["ceph_xray_landmarks_scn", "lumbar_mri_landmarks_scn"]
+CLOSE = [bundle for bundle in BUNDLES if (SOURCE / bundle / "configs" / "close_look.json").is_file()]
 
 
 def coarse_file(root: Path) -> Path:
@@ -58,13 +60,42 @@ def options(root: Path, epochs: int = 2, **more: Any) -> dict[str, Any]:
     }
 
 
+def own_datalist(root: Path) -> dict[str, Any]:
+    """A datalist of three images, as a user passes one."""
+    every = bundle_component(
+        "datalist", root / "configs/train.json", bundle_root=str(root), dataset_dir=str(root / "data")
+    )
+    return {**every, "training": every["training"][:2], "validation": every["validation"][:1], "testing": []}
+
+
+@pytest.mark.parametrize("bundle", CLOSE)
+def test_the_coarse_training_has_the_same_data_and_machine(bundle: str) -> None:
+    given = {"datalist": "my.json", "device": torch.device("meta"), "precision": "float16", "num_workers": 3}
+    given |= {"cache_workers": 1, "seed": 5, "deterministic": True, "resume": True, "dataset_dir": "data"}
+    configs = SOURCE / bundle / "configs"
+    parser = ConfigParser()
+    parser.read_config([configs / "train.json", configs / "close_look.json"])
+    assert set(given) < set(json.loads((configs / "train.json").read_text()))
+    parser.update({"bundle_root": str(SOURCE / bundle), "coarse_training#_target_": "builtins.dict", **given})
+    reached = parser.get_parsed_content("coarse_training")
+    assert {key: reached[key] for key in given} == given
+    coarse = parser.get_parsed_content("coarse_inferer")
+    assert getattr(coarse, "precision", None) == "float16" or coarse.inferer.precision == "float16"
+
+
 @pytest.mark.parametrize("bundle", WITH)
 def test_a_close_look_from_training_to_points(bundle: str, tmp_path: Path) -> None:
     root = copy_bundle(bundle, tmp_path)
     models, curve = root / "models", root / "eval/training_curve.csv"
-    run(root, "train", "close_look", **options(root))
+    datalist: Any = own_datalist(root)
+    if bundle in PICTURES:  # a datalist is a file or its content
+        (tmp_path / "datalist.json").write_text(json.dumps(datalist))
+        datalist = str(tmp_path / "datalist.json")
+    run(root, "train", "close_look", **options(root, datalist=datalist))
     assert {path.name for path in models.iterdir()} >= {"coarse", "model.pt", "training_state.pt"}
     assert len(table(curve)) == len(table(root / "eval/coarse/training_curve.csv")) == 2
+    for half in ("eval", "eval/coarse"):
+        assert len(table(root / half / "errors_per_image.csv")) == 1
 
     # the coarse network is the one that was trained first, and it is in the weights of both
     weights = torch.load(models / "model.pt", weights_only=True)
@@ -73,22 +104,25 @@ def test_a_close_look_from_training_to_points(bundle: str, tmp_path: Path) -> No
 
     # either half goes on; the one that is complete stays as it is
     written = (models / "coarse/model.pt").read_bytes()
-    run(root, "train", "close_look", resume=True, **options(root, epochs=3))
+    run(root, "train", "close_look", resume=True, **options(root, epochs=3, datalist=datalist))
     assert [row["epoch"] for row in table(curve)] == ["1", "2", "3"]
     assert (models / "coarse/model.pt").read_bytes() == written
     assert torch.load(models / "coarse/training_state.pt", weights_only=True)["trainer"]["epoch"] == 2
 
     # alone, the fine network is trained again with the coarse one of before
-    run(root, "train", "close_look", run_id="fine_training", **options(root, epochs=1))
+    run(root, "train", "close_look", run_id="fine_training", **options(root, epochs=1, datalist=datalist))
     assert len(table(curve)) == 1 and (models / "coarse/model.pt").read_bytes() == written
 
-    run(root, "train", "close_look", "evaluate", **options(root, section="validation"))
+    run(root, "train", "close_look", "evaluate", **options(root, datalist=datalist, section="validation"))
     assert table(root / "eval/validation/metrics.csv")
 
-    images = root / "data" / "images"
-    run(root, "inference", "close_look", **options(root, dataset_dir=str(images)))
+    images = tmp_path / "images"
+    images.mkdir()
+    for image in sorted((root / "data" / "images").iterdir())[:2]:
+        shutil.copy(image, images)
+    flow = run(root, "inference", "close_look", **options(root, dataset_dir=str(images)))
     found = sorted((root / "eval/inference").glob("*.mrk.json"))
-    assert len(found) == len(list(images.iterdir()))
+    assert len(found) == 2
     landmarks = read_landmarks(found[0])
     assert list(landmarks.names) == bundle_landmark_names(root / "configs/metadata.json")
     assert np.isfinite(landmarks.points).all()
@@ -103,9 +137,6 @@ def test_a_close_look_from_training_to_points(bundle: str, tmp_path: Path) -> No
         input_shape=[1, 1, *[32] * dims(root)],
         **{key: value for key, value in options(root, bundle_root=str(root)).items() if "epoch" not in key},
     )
-    flow = workflow(root, "inference", "close_look", **options(root, dataset_dir=str(images)))
-    flow.initialize()
-    flow.run()
     network, inferer = (flow.parser.get_parsed_content(name) for name in ("network", "inferer"))
     batch = next(iter(flow.parser.get_parsed_content("dataloader")))["image"]
     scripted = torch.jit.load(exported).eval()

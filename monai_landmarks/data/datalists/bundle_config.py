@@ -10,7 +10,7 @@
 # limitations under the License.
 
 
-"""Parts of other configuration files of a bundle."""
+"""Parts and runs of other configuration files of a bundle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["bundle_component"]
+__all__ = ["bundle_component", "run_bundle_config"]
 
 
 def bundle_component(key: str, config_file: str | os.PathLike | Sequence[str | os.PathLike], **overrides: Any) -> Any:
@@ -29,7 +29,8 @@ def bundle_component(key: str, config_file: str | os.PathLike | Sequence[str | o
     Args:
         key: of the entry, for example ``"network_def"`` or ``"inferer"``.
         config_file: one or several configuration files, as for ``python -m monai.bundle run``.
-        overrides: entries that are changed, at least ``bundle_root`` if the files are not in the current folder.
+        overrides: values of entries, at least ``bundle_root`` if the files are not in the current folder. A value may
+            be any object. It is used as it is: a string that begins with ``$``, ``@`` or ``%`` is not evaluated.
 
     Returns:
         The object, or the plain value.
@@ -41,7 +42,29 @@ def bundle_component(key: str, config_file: str | os.PathLike | Sequence[str | o
 
     parser = ConfigParser()
     parser.read_config(config_file)  # type: ignore[arg-type]
-    parser.update(overrides)
+    parser.update(_as_they_are(overrides))
     if key not in parser:
         raise ValueError(f"{config_file}: there is no entry {key!r}.")
     return parser.get_parsed_content(key)
+
+
+def run_bundle_config(
+    config_file: str | os.PathLike | Sequence[str | os.PathLike], run_id: str = "run", **overrides: Any
+) -> None:
+    """Run other configuration files, as ``python -m monai.bundle run`` does.
+
+    So a configuration can train the network of another one first, on its own data.
+
+    Args:
+        config_file: one or several configuration files.
+        run_id: entry that is run, for example ``"training"``.
+        overrides: values of entries, see :func:`bundle_component`.
+    """
+    from monai.bundle import run
+
+    run(run_id=run_id, config_file=config_file, **_as_they_are(overrides))  # type: ignore[arg-type]
+
+
+def _as_they_are(values: dict[str, Any]) -> dict[str, Any]:
+    """Return configurations that evaluate to these values, for MONAI evaluates what is in a string, dict or list."""
+    return {key: {"_target_": lambda value=value: value} for key, value in values.items()}

@@ -1,0 +1,77 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Parts and runs of other configuration files get the values that they are given."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from monai_landmarks.data import bundle_component, run_bundle_config
+
+VALUES = [
+    "data/$1 + 1.json",
+    "$1 + 1",
+    "@other",
+    "%other",
+    Path("data.json"),
+    torch.device("cpu"),
+    {"training": [{"image": "$1 + 1"}, {"image": "@other"}, {"image": "%other", "_target_": "float"}]},
+    [None, 1.5, "a@#b"],
+]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    entries = {
+        "given": "own",
+        "other": 3,
+        "steps": [],
+        "pair": {
+            "_target_": "builtins.dict",
+            "first": "@given",
+            "second": {"_target_": "builtins.dict", "n": "@other"},
+        },
+        "initialize": ["$@steps.append('initialize')"],
+        "training": ["$@steps.append(@given)"],
+        "run": ["$@steps.append('run')"],
+        "finalize": ["$@steps.append('finalize')"],
+    }
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps(entries))
+    return path
+
+
+@pytest.mark.parametrize("value", VALUES, ids=str)
+def test_a_part_has_the_given_value(config: Path, value: Any) -> None:
+    pair = bundle_component("pair", config, given=value, **{"pair#second#n": value})
+    assert pair["first"] is value and pair["second"]["n"] is value
+
+
+def test_a_part_without_changes(config: Path, tmp_path: Path) -> None:
+    assert bundle_component("pair", str(config)) == {"first": "own", "second": {"n": 3}}
+    more = tmp_path / "more.json"
+    more.write_text('{"other": 4}')
+    assert bundle_component("pair", [config, more])["second"] == {"n": 4}
+    with pytest.raises(ValueError, match="train.json: there is no entry 'size'"):
+        bundle_component("size", config)
+
+
+@pytest.mark.parametrize("value", VALUES, ids=str)
+def test_a_run_has_the_given_value(config: Path, value: Any) -> None:
+    steps: list[Any] = []
+    run_bundle_config(config, "training", given=value, steps=steps)
+    assert [steps[0], steps[2]] == ["initialize", "finalize"] and steps[1] is value
