@@ -23,7 +23,7 @@ import fire
 import numpy as np
 import torch
 from benchmark_networks import TrainingStep, recipes
-from compare import MEBIBYTE, announce, measure, print_table, random_points
+from compare import MEBIBYTE, measure, print_table, program, random_points
 
 from monai_landmarks.heatmaps import decode_heatmaps, gaussian_heatmaps
 from monai_landmarks.inferers import LandmarkInferer
@@ -58,15 +58,8 @@ def decoding(side: int, num_landmarks: int, batch_size: int, device: str, quick:
     return partial(decode_heatmaps, maps, 2)
 
 
-def main(device: str = "cpu", threads: int | None = None, quick: bool = False) -> None:
-    """Run all comparisons.
-
-    Args:
-        device: ``cpu`` or ``cuda``.
-        threads: threads of torch, by default its own choice.
-        quick: tiny sizes, to see that it runs; the numbers mean nothing.
-    """
-    announce(device, threads)
+@program
+def main(device: str, quick: bool) -> None:
     base = {"side": 32 if quick else 128, "landmarks": 2 if quick else 10, "batch": 1 if quick else 2}
     factors = (1, 2) if quick else (0.5, 1, 2, 4)
     makes: dict[str, Callable[..., Callable[[], Any]]] = {"Training step": training_step, "Inference": inference}

@@ -23,7 +23,7 @@ from typing import Any
 
 import fire
 import torch
-from compare import announce, compare, measure, print_table, random_points
+from compare import compare, measure, print_table, program, random_points
 from monai.transforms import GenerateHeatmap
 from torch.nn.functional import mse_loss
 from torch.nn.utils import convert_conv2d_weight_memory_format
@@ -49,7 +49,8 @@ def recipes(num_landmarks: int, quick: bool) -> dict[str, Recipe]:
         return make, lambda net: SCNLoss(num_landmarks, 2)
 
     def farnet(backbone: str) -> Recipe:
-        make = partial(FARNet, 2, 1, num_landmarks, backbone, features=16 if quick else 256)
+        options = {"features": 16, "num_stages": 4} if quick else {"features": 256}
+        make = partial(FARNet, 2, 1, num_landmarks, backbone, **options)
         return make, lambda net: CoarseToFineLoss(EWCLoss(GaussianTarget(SIGMA)), net)
 
     return {
@@ -169,18 +170,11 @@ def losses(num_landmarks: int, shape: tuple[int, int], device: str, repeats: int
     compare(title, candidates, device, repeats)
 
 
-def main(device: str = "cpu", threads: int | None = None, quick: bool = False) -> None:
-    """Run all comparisons.
-
-    Args:
-        device: ``cpu`` or ``cuda``.
-        threads: threads of torch, by default its own choice.
-        quick: tiny sizes, to see that it runs; the numbers mean nothing.
-    """
-    announce(device, threads)
+@program
+def main(device: str, quick: bool) -> None:
     # matrix products are allowed what convolutions are, or they would be no limit
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
-    num_landmarks, shape = (3, (96, 64)) if quick else (19, (800, 640))
+    num_landmarks, shape = (3, (48, 32)) if quick else (19, (800, 640))
     repeats = 1 if quick else 15
     losses(num_landmarks, shape, device, repeats)
     training_steps(num_landmarks, shape, device, repeats, quick)

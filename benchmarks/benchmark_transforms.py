@@ -22,7 +22,7 @@ from typing import Any
 
 import fire
 import torch
-from compare import announce, compare, random_points
+from compare import compare, program, random_points
 from monai.transforms import GenerateHeatmap, Rand2DElastic, Rand3DElastic
 from torch.nn.functional import grid_sample
 
@@ -75,15 +75,8 @@ def warp(num_landmarks: int, shape: tuple[int, ...], device: str, repeats: int) 
     compare(f"Warp: {len(shape)}-D image of {' x '.join(map(str, shape))}", candidates, device, repeats)
 
 
-def main(device: str = "cpu", threads: int | None = None, quick: bool = False) -> None:
-    """Run all comparisons.
-
-    Args:
-        device: ``cpu`` or ``cuda``.
-        threads: threads of torch, by default its own choice.
-        quick: tiny sizes, to see that it runs; the numbers mean nothing.
-    """
-    announce(device, threads)
+@program
+def main(device: str, quick: bool) -> None:
     repeats = 1 if quick else 15
     for num_landmarks, shape in ((3, (32, 24)), (3, (16, 12, 20))) if quick else ((37, (512, 512)), (25, (96, 96, 96))):
         heatmaps(num_landmarks, shape, device, repeats)

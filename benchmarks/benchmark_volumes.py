@@ -24,7 +24,7 @@ from typing import Any
 
 import fire
 import torch
-from compare import announce, compare, measure, print_table, random_points
+from compare import compare, measure, print_table, program, random_points
 from monai.inferers import SlidingWindowInferer
 
 from monai_landmarks.heatmaps import decode_heatmaps, gaussian_heatmaps
@@ -110,55 +110,48 @@ def inference(num_landmarks: int, side: int, device: str, repeats: int) -> None:
     compare(title, candidates, device, repeats)
 
 
-def inference_with_network(num_landmarks: int, side: int, features: Sequence[int], device: str, repeats: int) -> None:
-    """Compare sliding windows of half the side length with a network that takes most of the time."""
+def inference_with_network(
+    num_landmarks: int, side: int, window_side: int, features: Sequence[int], device: str, repeats: int
+) -> None:
+    """Compare sliding windows with a network that takes most of the time."""
     torch.manual_seed(0)
     network = LocalizationUNet(3, 1, num_landmarks, features=features).to(device).eval()
     image = torch.rand(1, 1, *(side,) * 3, device=device)
-    options: dict[str, Any] = {"roi_size": (side // 2,) * 3, "overlap": 0.25, "mode": "gaussian"}
+    options: dict[str, Any] = {"roi_size": window_side, "overlap": 0.25, "mode": "gaussian"}
     windows: Any = SlidingWindowInferer(**options)
     points = SlidingWindowLandmarkInferer(**options)
-    count = 0
+    runs: dict[str, Callable[[Any], Any]] = {
+        "MONAI, all maps stitched (limit)": lambda network: windows(image, network),
+        "MONAI, all maps stitched, then decoded": lambda network: decode_heatmaps(windows(image, network), 3),
+        "SlidingWindowLandmarkInferer": lambda network: points(image, network),
+    }
+    counts: dict[str, float] = {}
 
     @torch.no_grad()
-    def counted(window: torch.Tensor) -> torch.Tensor:
-        nonlocal count
-        count += len(window)
-        return network(window)
+    def run_and_count(name: str) -> None:
+        def counted(window: torch.Tensor) -> torch.Tensor:
+            counts[name] += len(window)
+            return network(window)
 
-    def windows_of(run: Callable[[], Any]) -> int:
-        nonlocal count
-        count = 0
-        run()
-        return count
+        counts[name] = 0
+        runs[name](counted)
 
-    candidates: dict[str, Callable[[], Any]] = {
-        "MONAI, all maps stitched (limit)": lambda: windows(image, counted),
-        "MONAI, all maps stitched, then decoded": lambda: decode_heatmaps(windows(image, counted), 3),
-        "SlidingWindowLandmarkInferer": lambda: points(image, counted),
-    }
-    title = f"Sliding windows of {side // 2}^3 to points: {num_landmarks} landmarks, {side}^3, with a U-Net"
-    costs = measure(candidates, device, repeats, patience=60)
-    print_table(title, costs, {"windows": {name: windows_of(run) for name, run in candidates.items()}})
+    title = f"Sliding windows of {window_side}^3 to points: {num_landmarks} landmarks, {side}^3, with a U-Net"
+    costs = measure({name: partial(run_and_count, name) for name in runs}, device, repeats, patience=60)
+    print_table(title, costs, {"windows": counts})
 
 
-def main(device: str = "cpu", threads: int | None = None, quick: bool = False) -> None:
-    """Run all comparisons.
-
-    Args:
-        device: ``cpu`` or ``cuda``.
-        threads: threads of torch, by default its own choice.
-        quick: tiny sizes, to see that it runs; the numbers mean nothing.
-    """
-    announce(device, threads)
+@program
+def main(device: str, quick: bool) -> None:
     sides, numbers = ((24,), (2, 4)) if quick else ((64, 96, 128), (5, 20, 100))
     for side, num_landmarks in itertools.product(sides, numbers):
         losses(num_landmarks, side, device, 1 if quick else 5)
     for side, num_landmarks in itertools.product(sides, numbers):
         inference(num_landmarks, side, device, 1 if quick else 3)
+    # the coarsest level of the U-Net has a sixteenth of the window
+    side, window_side, features = (40, 32, (4,) * 6) if quick else (96, 48, (32, 32, 64, 128, 256, 32))
     for num_landmarks in numbers[:1] if quick else numbers:
-        features = (4,) * 6 if quick else (32, 32, 64, 128, 256, 32)
-        inference_with_network(num_landmarks, 64 if quick else 96, features, device, 1 if quick else 3)
+        inference_with_network(num_landmarks, side, window_side, features, device, 1 if quick else 3)
 
 
 if __name__ == "__main__":

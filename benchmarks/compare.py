@@ -25,7 +25,7 @@ from monai.utils import get_torch_version_tuple
 
 import monai_landmarks
 
-__all__ = ["Cost", "announce", "compare", "measure", "print_table", "random_points"]
+__all__ = ["Cost", "announce", "compare", "measure", "print_table", "program", "random_points"]
 
 PATIENCE = 5.0  # seconds after which a slow candidate is not measured again
 MEBIBYTE = 2**20
@@ -125,3 +125,24 @@ def print_table(title: str, costs: Mapping[str, Cost], facts: Mapping[str, Mappi
 def compare(title: str, candidates: Mapping[str, Callable[[], Any]], device: str, repeats: int) -> None:
     """Print median time, quartiles and peak memory of each candidate, and their ratios to the first candidate, the limit."""
     print_table(title, measure(candidates, device, repeats))
+
+
+def program(run: Callable[[str, bool], None]) -> Callable[..., None]:
+    """Return the ``main`` of a script, which announces and runs all comparisons.
+
+    Args:
+        run: the comparisons, for a device and, if its second argument is true, with tiny sizes.
+    """
+
+    def main(device: str = "cpu", threads: int | None = None, quick: bool = False) -> None:
+        """Run all comparisons.
+
+        Args:
+            device: ``cpu`` or ``cuda``.
+            threads: threads of torch, by default its own choice.
+            quick: tiny sizes, to see that it runs; the numbers mean nothing.
+        """
+        announce(device, threads)
+        run(device, quick)
+
+    return main

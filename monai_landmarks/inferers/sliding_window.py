@@ -49,6 +49,8 @@ _CELL_SIZE = 16
 # rarely below this share of its bound, so that a third pass is rarely needed. Stitching a few cells more costs less
 # than running the network on their windows once more.
 _NEAR = 0.7
+# The next two, and the numbers in _Kept._chances, are rules of thumb from a few artificial volumes. They only decide
+# which cells stay when memory is short, and so how many windows run again. They never change the result.
 # A cell whose bound is below this share of the highest one is not kept. The second and third pass rarely need it.
 _FAR = 0.5
 # A maximum is clear if it is more than this many times the median of the cells' values. Noise alone stays below.
@@ -86,7 +88,8 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
 
     The first pass blends the heatmaps cell by cell, and keeps what the next passes may need, in up to 128 MiB. If more
     is needed, it drops the cells that are least likely to hold the maximum. The network runs again only on the windows
-    of cells that were dropped and are needed after all, which is rare.
+    of cells that were dropped and are needed after all. If the stitched heatmaps need several times this memory, these
+    can be most of the windows.
 
     With ``num_peaks``, the result has several candidates per landmark, those that
     :func:`monai_landmarks.heatmaps.find_peaks` finds in the stitched heatmaps. ``HeatmapToChainLandmarksd`` uses them
@@ -478,20 +481,15 @@ class _Part(NamedTuple):
 
     Attributes:
         landmarks: (n,) numbers of the landmarks that are kept, ascending.
-        index: the same on the device of the sums. None: all landmarks.
         sums: (n, *cell).
     """
 
     landmarks: np.ndarray
-    index: torch.Tensor | None
     sums: torch.Tensor
 
     def select(self, mask: np.ndarray) -> _Part:
         """Return the part with some of its landmarks."""
-        if mask.all():
-            return self
-        rows = torch.from_numpy(np.flatnonzero(mask)).to(self.sums.device)
-        return _Part(self.landmarks[mask], rows if self.index is None else self.index[rows], self.sums[rows])
+        return self if mask.all() else _Part(self.landmarks[mask], self.sums[torch.from_numpy(np.flatnonzero(mask))])
 
 
 class _Kept:
@@ -522,17 +520,19 @@ class _Kept:
         for maps, (case, _, *place) in zip(heatmaps, places):
             for cell in _each(self.layout.cells(place)):
                 key = (case.start, *cell)
-                is_first = not self.added[key]
                 self.added[key] += 1
-                if not is_first and key not in self.parts:
+                part = self.parts.get(key)
+                if part is None and self.added[key] > 1:  # it was dropped
                     continue
                 where = _shifted(self.layout.extent(cell), place)
-                sums = maps[(slice(None), *where)].float() * self.layout.importance[where]
-                if not is_first:
-                    part = self.parts[key]
-                    part.sums.add_(sums if part.index is None else sums[part.index])
+                some = maps[(slice(None), *where)]
+                if part is not None and len(part.landmarks) < len(maps):
+                    some = some[torch.from_numpy(part.landmarks)]
+                sums = some.float() * self.layout.importance[where]
+                if part is not None:
+                    part.sums.add_(sums)
                     continue
-                self.parts[key] = _Part(np.arange(len(sums)), None, sums)
+                self.parts[key] = _Part(np.arange(len(maps)), sums)
                 self.size += sums.nbytes
                 if self.size > self.limit:
                     self._drop()
