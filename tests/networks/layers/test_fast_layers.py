@@ -82,10 +82,12 @@ def test_gradients_of_norm_and_activation(affine: bool, activation: str) -> None
     assert torch.autograd.gradcheck(fast, torch.randn(2, 5, 3, 4, dtype=torch.float64, requires_grad=True))
 
 
-def test_memory_formats_of_input_and_gradient() -> None:
-    plain = norm_and_activation(2, False, "leaky")
+@pytest.mark.parametrize("activation", ["leaky", "none"])
+def test_memory_formats_of_input_and_gradient(activation: str) -> None:
+    plain = norm_and_activation(2, False, activation)
     fast = InstanceNormActivation.convert(deepcopy(plain))
     x = torch.randn(2, 5, 4, 6).to(memory_format=torch.channels_last)
+    assert fast(x).is_contiguous()
     # as from a concatenation of channels, and as from a sum
     for gradient in (torch.randn(2, 9, 4, 6)[:, 2:7], torch.ones(()).expand(2, 5, 4, 6)):
         assert_close(results(fast, x, target=gradient), results(plain, x, target=gradient))
