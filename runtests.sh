@@ -20,7 +20,7 @@ step() {
 lint() {
     step ruff check --quiet "${code[@]}"
     step isort --check-only --quiet "${code[@]}"
-    step black --check --quiet "${code[@]}"
+    step black --check "${code[@]}"
     step pyrefly check --summary=none
 }
 

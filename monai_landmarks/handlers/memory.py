@@ -31,15 +31,14 @@ def keep_freed_memory() -> bool:
     """Let the allocator of the C library keep the memory that torch frees on a CPU.
 
     By default, glibc returns large blocks to the system at once. Each feature map of a training step is such a block.
-    The next step gets it again page by page, and the system fills each page with zeros. This takes up to a quarter of
-    the time of a step. Afterwards the process keeps its largest amount of memory until it ends; that amount does not
-    grow. The memory of a GPU is not concerned.
+    The next step gets it again page by page, and the system fills each page with zeros, which takes time. With this
+    setting, the process keeps its largest amount of memory until it ends. GPU memory is not affected.
 
     Returns:
-        True if the C library accepts it, as glibc does on Linux. Nothing happens elsewhere.
+        True if the C library accepts the setting, as glibc does on Linux. Elsewhere nothing happens.
 
     Example:
-        >>> accepted = keep_freed_memory()
+        >>> accepted = keep_freed_memory()  # doctest: +SKIP
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -56,9 +56,9 @@ class ResumeTraining:
     * If the trainer runs again without loading, as in the rounds of federated learning, a schedule that would end in this
       round (``OneCycleLR``) starts again. All others continue.
 
-    Put this handler first among the trainer's handlers, after :class:`GradientScale` only. It loads at the start of the run, before the other handlers
-    read the state. It saves after all other handlers of an epoch, so the file includes the learning rate and the
-    validation of that epoch. An unfinished epoch starts again.
+    Put this handler first among the trainer's handlers. Only :class:`GradientScale` comes before it. It loads at the
+    start of the run, before the other handlers read the state. It saves after all other handlers of an epoch, so the
+    file includes the learning rate and the validation of that epoch. An unfinished epoch starts again.
 
     Args:
         load_dict: the objects to save and load, by name: network, optimizer, scheduler, a loss with weights, or any

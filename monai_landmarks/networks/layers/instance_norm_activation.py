@@ -26,7 +26,7 @@ from .plain_graph import needs_plain_graph
 
 __all__ = ["InstanceNormActivation"]
 
-# elements that normalization and activation take in turn: they stay in the cache of a core
+# elements per part: between normalization and activation, a part stays in the cache of a core
 _PART = 2**18
 
 
@@ -73,7 +73,7 @@ class InstanceNormActivation(nn.modules.instancenorm._InstanceNorm):
         if not torch.jit.is_scripting():  # pragma: no branch
             if (
                 x.dtype in (torch.float32, torch.float64)
-                and x.shape[2:].numel() > 1  # else there is no variance, which torch's function says
+                and x.shape[2:].numel() > 1  # for a single voxel, torch's function raises its error
                 and not needs_plain_graph(x)
             ):
                 return _NormActivation.apply(x.contiguous(), self.weight, self.bias, self.eps, self.negative_slope)

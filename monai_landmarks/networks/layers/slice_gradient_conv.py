@@ -14,6 +14,8 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from typing import Any
 
 import torch
@@ -24,6 +26,8 @@ from .plain_graph import needs_plain_graph
 
 __all__ = ["SliceGradientConv3d"]
 
+logger = logging.getLogger(__name__)
+
 # voxels of a channel; below, the calls cost more than they save
 _LEAST_VOXELS = 2**13
 
@@ -32,10 +36,12 @@ class SliceGradientConv3d(nn.Conv3d):
     """
     ``torch.nn.Conv3d`` that computes the gradient of its weights slice by slice, as a sum of 2-D convolutions.
 
-    With AVX2 only, oneDNN computes the gradients of 2-D weights three times faster than those of 3-D weights. Results
-    are equal up to rounding. There are no second derivatives. With AVX-512, on other devices, for strides, dilations,
-    groups and padding modes other than the default, in other types than float32, in TorchScript and when the network is
-    traced, exported or compiled, this is torch's layer.
+    On processors with AVX2 but without AVX-512, oneDNN computes the gradients of 2-D weights faster than those of 3-D
+    weights. Results are equal up to rounding. There are no second derivatives. The log states the choice for the
+    processor at the first use.
+
+    On other processors and devices, for strides, dilations, groups and padding modes other than the default, in other
+    types than float32, in TorchScript and when the network is traced, exported or compiled, this is torch's layer.
 
     Parameters and state dictionary are those of ``torch.nn.Conv3d``. Use :meth:`convert`.
     """
@@ -50,16 +56,16 @@ class SliceGradientConv3d(nn.Conv3d):
     def _is_simple(self, x: torch.Tensor) -> bool:
         return (
             not needs_plain_graph(x)
-            and torch.backends.cpu.get_cpu_capability() == "AVX2"
             and not torch.is_autocast_enabled("cpu")
             and x.dtype == self.weight.dtype == torch.float32
             and x.ndim == 5
-            and x[0, 0].numel() >= _LEAST_VOXELS
+            and x.shape[2:].numel() >= _LEAST_VOXELS
             and x.is_contiguous()
             and self.stride == self.dilation == (1, 1, 1)
             and self.groups == 1
             and self.padding_mode == "zeros"
             and isinstance(self.padding, tuple)
+            and _is_faster_here()
         )
 
     @classmethod
@@ -77,6 +83,19 @@ class SliceGradientConv3d(nn.Conv3d):
             if type(child) is nn.Conv3d:
                 child.__class__ = cls
         return module
+
+
+@cache
+def _is_faster_here() -> bool:
+    """Choose by the instructions of the processor, and log the choice once."""
+    instructions = torch.backends.cpu.get_cpu_capability()
+    is_faster = instructions == "AVX2"
+    logger.info(
+        "The processor has %s: weight gradients of 3-D convolutions are computed %s.",
+        instructions,
+        "slice by slice" if is_faster else "by torch",
+    )
+    return is_faster
 
 
 class _SliceGradientConv(torch.autograd.Function):

@@ -79,7 +79,14 @@ def test_the_size_is_kept(tmp_path, write):
     assert landmarks.image_size == (WIDTH, HEIGHT) == landmarks.reorder(["dot"]).image_size
     write_landmarks(tmp_path / "b.json", landmarks, format="labelme")
     assert read_landmarks(tmp_path / "b.json").image_size == (WIDTH, HEIGHT)
-    for size in ((None, None), (WIDTH, None), (0, HEIGHT), ("20", HEIGHT), (float("inf"), HEIGHT), (float("nan"), HEIGHT)):
+    for size in (
+        (None, None),
+        (WIDTH, None),
+        (0, HEIGHT),
+        ("20", HEIGHT),
+        (float("inf"), HEIGHT),
+        (float("nan"), HEIGHT),
+    ):
         write(tmp_path / "a.json", size)
         if size == (None, None):
             assert read_landmarks(tmp_path / "a.json").image_size is None

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import pickle
 from copy import deepcopy
+from functools import cache
 
 import pytest
 import torch
@@ -128,7 +129,7 @@ def test_the_normalized_values_are_not_stored() -> None:
 def test_gradients_of_a_convolution_slice_by_slice(
     kernel: int, padding: int | tuple[int, int, int], bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr(slice_gradient_conv, "_is_faster_here", lambda: True)
     monkeypatch.setattr(slice_gradient_conv, "_LEAST_VOXELS", 1)
     torch.manual_seed(0)
     plain = nn.Conv3d(3, 4, kernel, padding=padding, bias=bias)
@@ -141,13 +142,28 @@ def test_gradients_of_a_convolution_slice_by_slice(
 
 @pytest.mark.parametrize("options", [{"stride": 2}, {"dilation": 2}, {"groups": 3}, {"padding_mode": "reflect"}])
 def test_other_convolutions_are_those_of_torch(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr(slice_gradient_conv, "_is_faster_here", lambda: True)
     monkeypatch.setattr(slice_gradient_conv, "_LEAST_VOXELS", 1)
     torch.manual_seed(0)
     plain = nn.Conv3d(3, 3, 3, padding=1, **options)
     fast = SliceGradientConv3d.convert(nn.Sequential(deepcopy(plain)))
     x = torch.randn(1, 3, 6, 7, 5)
     assert_close(results(fast, x), results(plain, x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("instructions, is_faster, words", [("AVX2", True, "slice by"), ("AVX512", False, "by torch")])
+def test_the_choice_for_a_processor_is_logged_once(
+    instructions: str, is_faster: bool, words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions)
+    monkeypatch.setattr(slice_gradient_conv, "_is_faster_here", cache(slice_gradient_conv._is_faster_here.__wrapped__))
+    caplog.set_level("INFO")
+    net = SliceGradientConv3d.convert(nn.Sequential(nn.Conv3d(1, 1, 3)))
+    for images in (0, 1):
+        output = net(torch.zeros(images, 1, 20, 20, 21))
+        assert ("SliceGradient" in type(output.grad_fn).__name__) == is_faster
+    (line,) = caplog.messages
+    assert instructions in line and words in line
 
 
 @pytest.mark.parametrize("shape", [(32, 48), (37, 45), (32, 33, 34)])  # even sizes, and odd ones that need padding

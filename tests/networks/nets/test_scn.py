@@ -25,6 +25,11 @@ onnxruntime, has_onnxruntime = optional_import("onnxruntime")
 _, has_onnxscript = optional_import("onnxscript")
 
 
+def assert_equal_up_to_rounding(found, expected):
+    """Scripted and exported networks call other functions for some layers. Errors are relative to the largest value."""
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.detach().abs().max()))
+
+
 def count(module):
     return sum(p.numel() for p in module.parameters())
 
@@ -152,13 +157,14 @@ def test_options_train(options):
 @pytest.mark.parametrize("options", [{}, {"form": "verse2019"}, {"form": "miccai2016"}, {"local_appearance": "unet"}])
 @pytest.mark.parametrize("dims", [2, 3])
 def test_torchscript(dims, options):
-    net = SCN(dims, 1, 3, **SMALL, **options).eval()
+    torch.manual_seed(0)
+    net = SCN(dims, 1, 3, **SMALL, **options, head_init_std=0.1).eval()
     image = torch.randn(1, 1, *(40, 24, 17)[:dims])
     with torch.no_grad():
         expected = net(image)
-        assert torch.allclose(torch.jit.script(net)(image), expected, atol=1e-5)
+        assert_equal_up_to_rounding(torch.jit.script(net)(image), expected)
         traced = torch.jit.trace(net, image, check_trace=False)  # the next line compares the results
-        assert torch.allclose(traced(image), expected, atol=1e-5)
+        assert_equal_up_to_rounding(traced(image), expected)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -177,9 +183,10 @@ def test_onnx(dims, tmp_path):
 
 def test_compiled_graph_is_whole():
     # the "eager" backend checks that the whole forward is one graph, without the minutes that a C++ compiler takes
-    net = SCN(2, 1, 3, **SMALL).eval()
+    torch.manual_seed(0)
+    net = SCN(2, 1, 3, **SMALL, head_init_std=0.1).eval()
     image = torch.randn(1, 1, 37, 50)
-    assert torch.allclose(torch.compile(net, backend="eager", fullgraph=True)(image), net(image), atol=1e-5)
+    assert_equal_up_to_rounding(torch.compile(net, backend="eager", fullgraph=True)(image), net(image))
 
 
 @pytest.mark.parametrize("dims", [2, 3])
