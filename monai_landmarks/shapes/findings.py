@@ -77,8 +77,8 @@ class ShapeFinding:
             order = sorted(self.displaced, key=lambda index: -self.displaced[index])
             places = [f"{names[index]!r} by {self.displaced[index]:.3g} {unit}" for index in order[:5]]
             more = [f"{len(order) - 5} more"] if len(order) > 5 else []
-            noun, verb = ("landmark", "is") if len(order) == 1 else ("landmarks", "are")
-            texts.append(f"{noun} {', '.join([*places, *more])} {verb} away from the expected place")
+            noun = "landmark" if len(order) == 1 else "landmarks"
+            texts.append(f"{noun} away from the expected place: {', '.join([*places, *more])}")
         if self.turned is not None:
             texts.append(f"the landmarks are turned by {self.turned:.0f} degrees against those of other images")
         if self.resized is not None:

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import subprocess
 import sys
@@ -89,6 +90,16 @@ def test_errors_are_one_line(monkeypatch, error, line):
     assert (result.exit_code, result.stderr.strip()) == (1, line)
     for arguments, environment in ((["--verbose", "fail"], {}), (["fail"], {"MONAI_LANDMARKS_VERBOSE": "1"})):
         assert CliRunner().invoke(program, arguments, env=environment).exception is error
+
+
+def test_a_reader_that_stops_early_is_no_error(monkeypatch):
+    @click.command()
+    def fail():
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setitem(program.commands, "fail", fail)
+    result = CliRunner().invoke(program, ["fail"])
+    assert (result.exit_code, result.output) == (1, "")
 
 
 def test_spacing() -> None:
