@@ -26,6 +26,7 @@ from typing import Any
 import click
 
 from monai_landmarks import __version__
+from monai_landmarks.__main__ import INTERRUPTED
 
 from .calibrate import calibrate
 from .check import check
@@ -53,6 +54,9 @@ class _Program(click.Group):
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(INTERRUPTED)
         except Exception as error:
             if ctx.params["verbose"]:
                 raise
