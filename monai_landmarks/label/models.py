@@ -22,7 +22,7 @@ from pathlib import Path
 import monai_landmarks
 from monai_landmarks.data import bundle_landmark_names, find_weights
 from monai_landmarks.data.datalists.bundle_metadata import read_bundle_json
-from monai_landmarks.data.datalists.bundle_weights import PRETRAINED
+from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, PRETRAINED
 
 __all__ = ["WEIGHTS", "bundle_names", "find_models", "bundle_spatial_dims"]
 
@@ -112,7 +112,10 @@ def _use_shipped_weights(models: Path) -> None:
     shipped = Path(PRETRAINED).stem
     if (models / WEIGHTS.name).is_file() or not (models / PRETRAINED).is_file():
         return
+    close_look = Path(CLOSE_LOOK_PRETRAINED).stem  # MONAI Label does not read close_look.json
     for file in models.glob(f"{shipped}*"):
+        if file.name.startswith(close_look):
+            continue
         shutil.copy(file, file.with_name(file.name.replace(shipped, WEIGHTS.stem, 1)))
 
 
