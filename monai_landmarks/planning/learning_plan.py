@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-
 from .augmentation import choose_flip
 from .batch import choose_batch_size, choose_max_epochs, choose_val_interval
 from .choice import Choice, Choices
@@ -86,7 +85,7 @@ def make_learning_plan(
             "batch_size", lambda: choose_batch_size(summary, machine, memory, choices["spatial_size"].value, largest)
         )
     sigma = _sigma(learning)
-    if sigma is not None or "sigma" in choices.given:
+    if sigma is not None:
         choose("sigma", lambda: sigma)
     flip = choose("flip", lambda: choose_flip(summary.pairs, symmetric))
     one_sided = choose(
@@ -99,8 +98,8 @@ def make_learning_plan(
     choose("learning_rate", lambda: choose_learning_rate(train["learning_rate"]))
     choose("held_epochs", lambda: choose_held_epochs(max_epochs))
     choices.require_known_settings()
-    configs = (deepcopy(source.configs[name]) for name in ("train", "inference"))
-    return Plan(source.method, summary, machine, choices, *configs, learning=learning)
+    train, inference = (deepcopy(source.configs[name]) for name in ("train", "inference"))
+    return Plan(source.method, summary, machine, choices, train, inference, learning)
 
 
 def nearest_size(extent: np.ndarray, spacing: float, multiple: int) -> list[int]:

@@ -106,7 +106,7 @@ def make_plan(
     if METHODS[method].close_look:
         choose_close_look(choices, summary)
     choices.require_known_settings()
-    return Plan(method, summary, machine, choices, *configs)
+    return Plan(method, summary, machine, choices, configs[0], configs[1])
 
 
 def _choose_common(

@@ -150,7 +150,7 @@ class _Head(nn.Module):
 class _Refinement(nn.Module):
     """Fine heatmaps from the image, the features and the coarse heatmaps, at full resolution."""
 
-    def __init__(self, stem: nn.Module, head: nn.Module) -> None:
+    def __init__(self, stem: nn.Module, head: _Head) -> None:
         super().__init__()
         self.stem = stem
         self.head = head

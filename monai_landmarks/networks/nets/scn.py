@@ -363,7 +363,9 @@ class SCN(nn.Module):
     def landmark_axes(self) -> dict[str, tuple[LandmarkAxis, ...]]:
         """Return the parameters that belong to landmarks; see :class:`~monai_landmarks.networks.LandmarkNetwork`."""
         outputs, inputs = LandmarkAxis(0), LandmarkAxis(1)
-        axes = {f"local_appearance.1.{name}": (outputs,) for name in ("weight", "bias")}
+        axes: dict[str, tuple[LandmarkAxis, ...]] = {
+            f"local_appearance.1.{name}": (outputs,) for name in ("weight", "bias")
+        }
         convolutions = [
             name
             for name, module in self.spatial_configuration.named_modules()
