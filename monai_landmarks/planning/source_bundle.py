@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from monai_landmarks.data import bundle_landmark_names
-from monai_landmarks.data.datalists.bundle_weights import find_weights
+from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, PRETRAINED, TRAINED, find_weights
 from monai_landmarks.data.files.json_values import load_json
 from monai_landmarks.data.files.safe_files import naming_file, read_text
 from monai_landmarks.data.files.tensor_files import load_tensors
@@ -112,11 +112,16 @@ def read_source_bundle(bundle: str | os.PathLike) -> SourceBundle:
         raise ValueError(
             f"{folder}: the network takes images of {network.get('in_channels')} channels, but images of a datalist have one."
         )
-    file = Path(find_weights(folder / "models"))
+    models = folder / "models"
+    file = Path(find_weights(models, CLOSE_LOOK_PRETRAINED))
+    file = file if file.is_file() else Path(find_weights(models))
     weights = load_tensors(file, advice=f"Train {folder} first, or give a bundle with weights.")
     with naming_file(file):
         coarse, fine = _networks(weights)
-    file_of_sigma = sigma_path(file)
+    beside = file
+    if fine is not None:  # the sigma of the coarse network lies beside its own weights
+        beside = models / "coarse" / TRAINED if file.name == TRAINED else models / PRETRAINED
+    file_of_sigma = sigma_path(beside)
     schema = configs["metadata"].get("landmark_schema")
     return SourceBundle(
         folder=folder,

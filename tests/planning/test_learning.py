@@ -245,8 +245,12 @@ def test_a_close_look_is_kept(datalists, tmp_path):
     parser.update({"bundle_root": str(source)})
     network = parser.get_parsed_content("network_def")
     (source / "models").mkdir()
-    torch.save(network.half().state_dict(), source / "models" / "model.pt")
+    torch.save(network.half().state_dict(), source / "models" / "pretrained_close_look.pt")
+    torch.save(
+        {"sigma": torch.full((network.fine.final_conv.out_channels, 1), 1.5)}, source / "models/pretrained_sigma.pt"
+    )
     plan = make_learning_plan(summarize_datalist(after), read_source_bundle(source), MACHINE)
+    assert set(plan.choices["sigma"].value) == {1.5}
     folder = write_bundle(tmp_path / "learned", plan, after)
     assert "kept" in dict(plan.learning.rows())["close look"]
     files = [str(folder / "configs" / f"{name}.json") for name in ("train", "close_look")]
