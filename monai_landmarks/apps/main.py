@@ -28,6 +28,7 @@ import click
 from monai_landmarks import __version__
 from monai_landmarks.__main__ import INTERRUPTED
 
+from .agreement import agreement
 from .calibrate import calibrate
 from .check import check
 from .convert import convert
@@ -88,6 +89,7 @@ def program(verbose: bool) -> None:
         logging.getLogger().addHandler(logging.NullHandler())
 
 
+program.add_command(agreement)
 program.add_command(calibrate)
 program.add_command(check)
 program.add_command(convert)
