@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .html_report import write_report
     from .image_measurements import ImageMeasurements, measure_images
     from .prediction_errors import EvaluatedCase, Evaluation, evaluate_predictions
+    from .prediction_report import write_prediction_report
 
 __all__ = [
     "BundleFacts",
@@ -43,6 +44,7 @@ __all__ = [
     "read_bundle_facts",
     "shipped_bundles",
     "write_contact_sheet",
+    "write_prediction_report",
     "write_predictions_with_regions",
     "write_report",
 ]
@@ -63,6 +65,7 @@ __getattr__, __dir__ = lazy_names(
         "read_bundle_facts": "bundle_facts",
         "shipped_bundles": "bundle_facts",
         "write_contact_sheet": "dataset_contact_sheet",
+        "write_prediction_report": "prediction_report",
         "write_predictions_with_regions": "conformal_calibration",
         "write_report": "html_report",
     },

@@ -21,7 +21,7 @@ from .landmark_report import LandmarkReport
 from .memory import keep_freed_memory
 from .overlay_saver import OverlaySaver
 from .plain_errors import plain_errors
-from .prediction_saver import PredictionSaver
+from .prediction_saver import PredictionSaver, SavedPrediction
 from .presence_report import PresenceReport
 from .reliability import ReliabilitySaver
 from .reproducible import start_reproducible
@@ -44,6 +44,7 @@ __all__ = [
     "ResumeTraining",
     "SafeCheckpointLoader",
     "SafeCheckpointSaver",
+    "SavedPrediction",
     "StopOnNonFinite",
     "TargetPrecision",
     "TrainingCurve",
