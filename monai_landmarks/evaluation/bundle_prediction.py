@@ -348,7 +348,11 @@ def _use_sigma(flow: ConfigWorkflow, weights: Path) -> tuple[str, ...]:
         return (f"the uncertainty is that of the heatmaps, because {reason}.",)
     flow.parser.update({"decoder#covariance": "sigma", "decoder#sigma": os.fspath(path)})
     # what was learned about the peaks of heatmaps does not hold for sigma
-    for key, value in {"examiner#covariance_key": None, "calibrator#enabled": False}.items():
+    for key, value in {
+        "examiner#covariance_key": None,
+        "calibrator#enabled": False,
+        "probability#enabled": False,
+    }.items():
         if key.partition("#")[0] in flow.parser:
             flow.parser.update({key: value})
     flow.parser.parse(reset=True)

@@ -99,6 +99,10 @@ def _add_summary(
     ]
     if len(known):
         keys.append(("uncertainty", f"{np.median(known):.2f} mm", "median expected error"))
+    probable = [one.probabilities for one in predictions if one.probabilities is not None]
+    if probable and np.isfinite(np.concatenate([one.values for one in probable])).any():
+        mean = float(np.nanmean(np.concatenate([one.values for one in probable])))
+        keys.append((f"within {probable[0].radius:g} mm", f"{100 * mean:.0f} %", "of the landmarks, expected"))
     if unreadable:
         keys.append(("left out", str(len(unreadable)), "images"))
     page.key_figures(keys)
@@ -186,16 +190,19 @@ def _landmark_rows(prediction: SavedPrediction) -> list[dict[str, Any]]:
     count, dims = landmarks.points.shape
     scores = np.full(count, np.nan) if landmarks.scores is None else landmarks.scores
     doubts = prediction.doubt.cells(count) if prediction.doubt is not None else [("", "")] * count
-    columns = zip(landmarks.names, landmarks.points, landmarks.uncertainty, scores, doubts)
+    probable = prediction.probabilities
+    within = {} if probable is None else {f"within {probable.radius:g} mm %": 100 * probable.values}
+    columns = zip(landmarks.names, landmarks.points, landmarks.uncertainty, range(count), doubts)
     return [
         {
             "landmark": name,
             **dict(zip(("x", "y", "z")[:dims], map(float, point))),
             "uncertainty mm": float(size),
-            "score": float(score),
+            **{heading: float(values[n]) for heading, values in within.items()},
+            "score": float(scores[n]),
             "doubt": doubt,
         }
-        for name, point, size, score, (_, doubt) in columns
+        for name, point, size, n, (_, doubt) in columns
     ]
 
 
