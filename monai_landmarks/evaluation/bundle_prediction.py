@@ -235,7 +235,7 @@ def _weights_notes(bundle: Path, weights: Path) -> list[str]:
 def _reliability_notes(flow: ConfigWorkflow, weights: Path, covariance: str) -> list[str]:
     """Return what is not known about the reliability of the predictions."""
     notes = []
-    advice = "a training writes it, unless it also trains on the validation images."
+    advice = "a training writes it; one on all images copies it with --reliability_from."
     if covariance == "heatmap" and "calibrator" in flow.parser and not calibration_path(weights).is_file():
         notes.append(f"the uncertainty is not calibrated, because there is no {calibration_path(weights)}; {advice}")
     if "examiner" in flow.parser and not doubt_path(weights).is_file():

@@ -23,7 +23,7 @@ from .overlay_saver import OverlaySaver
 from .plain_errors import plain_errors
 from .prediction_saver import PredictionSaver, SavedPrediction
 from .presence_report import PresenceReport
-from .reliability import ReliabilitySaver
+from .reliability import ReliabilityCopier, ReliabilitySaver
 from .reproducible import start_reproducible
 from .resume_training import ResumeTraining
 from .safe_checkpoint import SafeCheckpointLoader, SafeCheckpointSaver, load_weights
@@ -40,6 +40,7 @@ __all__ = [
     "OverlaySaver",
     "PredictionSaver",
     "PresenceReport",
+    "ReliabilityCopier",
     "ReliabilitySaver",
     "ResumeTraining",
     "SafeCheckpointLoader",

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a training learns about the reliability of its predictions, written beside the weights."""
+"""What a training learns about the reliability of its predictions, written or copied beside the weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from monai.utils import CommonKeys
 
-from monai_landmarks.data import item_world_points
+from monai_landmarks.data import atomic_write, item_world_points
 from monai_landmarks.spaces import to_array
 from monai_landmarks.uncertainty import (
     CovarianceCalibration,
@@ -31,10 +31,10 @@ from monai_landmarks.uncertainty import (
     doubt_path,
 )
 
-from .engine_output import Engine, cpu_world_points, is_main_process, output_items, take
+from .engine_output import Engine, Events, cpu_world_points, is_main_process, output_items, take
 from .epoch_collector import EpochCollector
 
-__all__ = ["ReliabilitySaver"]
+__all__ = ["ReliabilityCopier", "ReliabilitySaver"]
 
 
 class _Case(NamedTuple):
@@ -129,3 +129,41 @@ class ReliabilitySaver(EpochCollector[_Case]):
             self.doubt_path.unlink(missing_ok=True)
         else:
             model.save(self.doubt_path)
+
+
+class ReliabilityCopier:
+    """Copy calibration and shapes of another training beside the weights that a training has written at its end.
+
+    A training that also uses the validation images cannot learn how reliable its predictions are. Those of the same
+    network, trained with the same settings without the validation images, are about as reliable, or a little less.
+
+    Args:
+        weights: path of the weights of this training.
+        source: path of the weights of the other training, beside which its files lie. They are read at once, so it may be
+            the file that this training replaces. None: nothing is copied.
+
+    Raises:
+        ValueError: if no calibration and no shapes lie beside the source.
+    """
+
+    def __init__(self, weights: str | os.PathLike, source: str | os.PathLike | None = None) -> None:
+        self._contents = {}
+        for path_of in (calibration_path, doubt_path) if source is not None else ():
+            path = path_of(source)
+            if path.is_file():
+                self._contents[path_of(weights)] = path.read_bytes()
+        if source is not None and not self._contents:
+            raise ValueError(
+                f"{source}: there is no {calibration_path(source).name} and no {doubt_path(source).name} beside it; give"
+                " the weights of a training with validation images."
+            )
+
+    def attach(self, engine: Engine) -> None:
+        """Add the handler to a trainer, after those that save the weights."""
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _write(self, engine: Engine) -> None:
+        if is_main_process():
+            for path, content in self._contents.items():
+                with atomic_write(path) as temporary:
+                    temporary.write_bytes(content)

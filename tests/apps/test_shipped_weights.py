@@ -83,6 +83,13 @@ def test_predict_by_name_and_say_which_film_is_turned(predicted):
         assert np.median(errors) < 2 or image.endswith("turned.png")
     rows = list(csv.DictReader((folder / "out" / "predictions_std.csv").open()))
     assert {Path(row["image"]).stem for row in rows if row["doubt"]} == {"turned"}
+    scores = {(image, name): score for image, one in found.items() for name, score in zip(one.names, one.scores)}
+    assert all(float(row["score"]) == pytest.approx(scores[row["image"], row["landmark"]], abs=1e-4) for row in rows)
+    sure = [float(row["probability"]) for row in rows if not row["doubt"]]
+    assert {row["within_mm"] for row in rows} == {"2.0000"} and 0.9 < np.mean(sure) < 1
+    page = (folder / "out" / "report.html").read_text()
+    assert "1 of 3 predictions are in doubt" in page and "within 2 mm" in page and "finger_2_length" in page
+    assert page.index("<h3>turned</h3>") < page.index("<h3>a</h3>")
     assert sorted(path.name for path in (folder / "out" / "overlays").glob("overlay_01_*")) == ["overlay_01_turned.png"]
 
 

@@ -19,7 +19,7 @@ import torch
 from engines import NAMES, make_cases, make_evaluator
 from monai.data import MetaTensor
 
-from monai_landmarks.handlers import ReliabilitySaver, SafeCheckpointSaver
+from monai_landmarks.handlers import ReliabilityCopier, ReliabilitySaver, SafeCheckpointSaver
 from monai_landmarks.transforms import CalibrateCovariancesd, ExamineLandmarksd, LandmarkProbabilityd
 from monai_landmarks.uncertainty import (
     CovarianceCalibration,
@@ -84,6 +84,22 @@ def test_new_weights_remove_what_belongs_to_old_ones(tmp_path):
     )
     make_evaluator(make_cases(1), [saver]).run()
     assert sorted(path.name for path in weights.parent.iterdir()) == ["model.pt", kept.name]
+
+
+def test_a_training_on_all_images_keeps_those_of_another(tmp_path):
+    weights = run(tmp_path)
+    before = [path(weights).read_text() for path in (calibration_path, doubt_path)]
+    for name in ("model.pt", "other.pt"):  # replaced, or in addition
+        saver = SafeCheckpointSaver(
+            str(weights.parent), {"model": torch.nn.Linear(1, 1)}, save_final=True, final_filename=name
+        )
+        final = weights.with_name(name)
+        make_evaluator(make_cases(1), [saver, ReliabilityCopier(final, weights)]).run()
+        assert [path(final).read_text() for path in (calibration_path, doubt_path)] == before
+    make_evaluator(make_cases(1), [ReliabilityCopier(tmp_path / "x.pt")]).run()
+    assert not calibration_path(tmp_path / "x.pt").exists()
+    with pytest.raises(ValueError, match="no x_calibration.json and no x_shape.json beside it"):
+        ReliabilityCopier(weights, tmp_path / "x.pt")
 
 
 def test_transforms(tmp_path):

@@ -29,10 +29,10 @@ def phantom(random, images, dims):
     hard = random.normal(size=(images, 6))
     std = own * np.exp(0.4 * hard)
     offsets = std[..., None] * random.normal(size=(images, 6, dims))
-    gross = random.random((images, 6)) < 0.08 / (1 + np.exp(-2 * hard))
+    gross = random.random((images, 6)) < 0.5 / (1 + np.exp(-3 * hard))
     offsets[gross] += random.uniform(-9, 9, (int(gross.sum()), dims))
-    scores = np.exp(-0.5 * hard + 0.2 * random.normal(size=hard.shape)) * np.linspace(1, 50, 6)
-    variances = 5 * std**2 * np.exp(0.3 * random.normal(size=hard.shape))
+    scores = np.exp(-0.8 * hard + 0.2 * random.normal(size=hard.shape)) * np.linspace(1, 50, 6)
+    variances = 5 * std**2 * np.exp(1.0 * random.normal(size=hard.shape))
     return offsets, scores, variances[..., None, None] * np.eye(dims)
 
 
