@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,8 @@ import torch
 from monai.bundle import ConfigWorkflow
 from monai.data import MetaTensor
 
-from monai_landmarks.data import UnreadableImage, find_weights, image_folder_items
+from monai_landmarks.data import UnreadableImage, UnreadableImagesError, find_weights, image_folder_items
+from monai_landmarks.data.datalists.bundle_metadata import read_bundle_json
 from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, TRAINED
 from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.data.files.tensor_files import load_tensors, non_finite_weights
@@ -177,13 +177,14 @@ def predict_landmarks(
     before = _snapshot(out)
     try:
         flow.run()
-        flow.finalize()
     except Exception as error:
         cause = _cause(error)
         if isinstance(cause, RuntimeError) and "loading state_dict" in str(cause):
             reason = " ".join(str(cause).split()[:60])
             raise ValueError(f"{weights}: the weights do not belong to the network of {bundle}: {reason}") from error
-        raise cause from cause.__cause__  # not "from error", which it is a cause of
+        if not isinstance(cause, UnreadableImagesError):  # the result lists these images
+            raise cause from cause.__cause__  # not "from error", which it is a cause of
+    flow.finalize()
     predictions = getattr(flow.parser.get_parsed_content("saver"), "predictions", ())
     measurements, more = _measure(bundle, predictions, schema, coverage)
     notes += more
@@ -311,7 +312,10 @@ def _workflow(
     for path in (config, config.with_name("metadata.json")):
         if not path.is_file():
             raise ValueError(f"{bundle}: not a bundle for prediction, because it has no configs/{path.name}.")
-        _require_json(path)
+        read_bundle_json(path)
+    for path in configs:
+        if Path(path).suffix == ".json":
+            read_bundle_json(path)
     with naming_file(config):
         disabled = logging.root.manager.disable
         logging.disable(logging.WARNING)  # MONAI warns that logging_file is False
@@ -379,15 +383,6 @@ def _require_weights(path: Path) -> None:
     reason = non_finite_weights(weights) if isinstance(weights, Mapping) else None
     if reason is not None:
         raise ValueError(f"{path}: these weights are useless, because {reason}. Give another file.")
-
-
-def _require_json(path: Path) -> None:
-    """Raise a ``ValueError`` that names the file if it is damaged; MONAI does not name it."""
-    with naming_file(path):
-        try:
-            json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"the file is damaged ({error}). Copy it again from the source of the bundle.") from error
 
 
 def _snapshot(folder: Path) -> dict[Path, tuple[int, int]]:

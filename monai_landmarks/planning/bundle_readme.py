@@ -142,9 +142,10 @@ python -m monai.bundle run inference  --bundle_root $B --config_file $B/configs/
 ```
 
 Training writes `models/model.pt` (the best model on the validation images), `models/model_sigma.pt` if the loss learns sigma, `models/model_calibration.json` and `models/model_shape.json` for the uncertainty and the doubts of predictions, and `eval/training_curve.png`. For the best model it writes `eval/metrics.csv`, `eval/errors_per_landmark.csv`, `eval/errors_per_image.csv`, `eval/overlays/` and `eval/predictions/`.
-Inference needs no landmarks. It writes one `.mrk.json` file per image, which 3D Slicer shows at the right place, and `predictions.csv` with scores, to `eval/inference`.
+Inference needs no landmarks. It writes one `.mrk.json` file per image, which 3D Slicer shows at the right place, and `predictions.csv` with scores, to `eval/inference`. Images that cannot be read are named and left out, and the exit code is then 1.
 
 - **Resume a training**: `--resume true`. **Train longer**: `--max_epochs 100`. Any other entry of the configuration can be set in the same way.
+- **A damaged file**: an error names the file and what to do. One exception: MONAI itself reads the files in `configs/` before the bundle, and a damaged one ends with its `JSONDecodeError`, which does not name the file. `read_meta` in the traceback stands for `configs/metadata.json`, `read_config` for a file of `--config_file`. `monai-landmarks predict` names both. Copy the file again from the source of the bundle.
 - **Train on all images**, for the final model: `--config_file "['$B/configs/train.json','$B/configs/{final_config}']"` also trains on the validation images, and keeps the last epoch.
 {close_look}- **Arithmetic**: `--precision float32`, `bfloat16` or `float16`; the default `auto` chooses by the device.
 - **Several devices**: `torchrun --standalone --nproc_per_node=2 -m monai.bundle run training --bundle_root $B --config_file "['$B/configs/train.json','$B/configs/multi_gpu_train.json']"`.
