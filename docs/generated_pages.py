@@ -60,6 +60,7 @@ SECTIONS = {
     "code": "In code",
     "own_data": "Your own data",
     "uncertainty": "Uncertainty",
+    "annotators": "Several annotators",
     "slicer": "Annotation in 3D Slicer",
     "public_benchmarks": "Public benchmarks",
     "measurements": "Clinical measurements",
