@@ -326,8 +326,8 @@ class AnnotatorAgreement:
 
         Args:
             output_dir: folder for the files.
-            consensus: see :meth:`AnnotatedImages.consensus`.
-            at_least: see :meth:`AnnotatedImages.consensus`.
+            consensus: see :meth:`monai_landmarks.evaluation.AnnotatedImages.consensus`.
+            at_least: see :meth:`monai_landmarks.evaluation.AnnotatedImages.consensus`.
 
         Returns:
             The files written.

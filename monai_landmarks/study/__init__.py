@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from .execution import Outcome, execute_runs, run_state
     from .plan import StudyPlan, plan_study
     from .report import write_study_report
-    from .results import StudyResults, collect_results
+    from .results import Group, StudyResults, collect_results
     from .runs import Run, select_part, study_runs
 
 __all__ = [
     "Budget",
     "Configuration",
+    "Group",
     "Outcome",
     "Run",
     "Study",
@@ -47,6 +48,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "Budget": "definition",
         "Configuration": "definition",
+        "Group": "results",
         "Outcome": "execution",
         "Run": "runs",
         "Study": "definition",

@@ -34,6 +34,8 @@ from .locks import TAKEN, held
 from .plan import StudyPlan, load_timing, save_plan
 from .runs import Run
 
+_PLANNING = threading.Lock()  # the memory of a network is measured with torch's global state
+
 __all__ = ["Launch", "Outcome", "Process", "execute_runs", "finished", "run_state"]
 
 State = Literal["done", "open", "changed"]
@@ -142,7 +144,7 @@ def execute_runs(
     todo = [run for run in runs if run_state(plan, run) != "done"]
     if not todo:
         return []
-    progress = _Progress(plan, len(runs), len(runs) - len(todo), workers, stream or sys.stderr)
+    progress = _Progress(plan, len(runs), len(runs) - len(todo), stream or sys.stderr)
     outcomes: list[Outcome] = []
     with ThreadPoolExecutor(workers) as pool:
         futures = {pool.submit(_execute, plan, run, force, programs, progress): run for run in todo}
@@ -173,7 +175,8 @@ def _execute(plan: StudyPlan, run: Run, force: bool, programs: _Programs, progre
         try:
             if state == "changed" and force:
                 shutil.rmtree(folder)
-            _prepare(plan, run)
+            with _PLANNING:
+                _prepare(plan, run)
             progress.started(run)
             begin = time.monotonic()
             if reason := _train_and_evaluate(folder, log, lock, programs):
@@ -269,9 +272,8 @@ class _Programs:
 class _Progress:
     """One line about all runs: how many are done, which are running, and the time left."""
 
-    def __init__(self, plan: StudyPlan, total: int, before: int, workers: int, stream: TextIO) -> None:
+    def __init__(self, plan: StudyPlan, total: int, before: int, stream: TextIO) -> None:
         self._plan, self._total, self._before, self._stream = plan, total, before, stream
-        self._workers = workers
         self._terminal = stream.isatty()
         self._begin = self._shown = time.monotonic()
         self._running: dict[str, Run] = {}
@@ -301,9 +303,8 @@ class _Progress:
             texts.append("running " + ", ".join(f"{run.name} ({100 * parts[run.name]:.0f} %)" for run in running))
         elapsed = time.monotonic() - self._begin
         texts.append(f"{_clock(elapsed)} elapsed")
-        ended = len(outcomes)
-        made = ended + sum(max(0.0, parts[name] - self._first.get(name, 0)) for name in parts)
-        left = self._total - self._before - ended - sum(parts.values())
+        made = done + sum(max(0.0, parts[name] - self._first.get(name, 0)) for name in parts)
+        left = self._total - self._before - len(outcomes) - sum(parts.values())
         if made > 0 and left > 0:
             texts.append(f"about {_clock(elapsed / made * left)} left")
         line = ", ".join(texts)

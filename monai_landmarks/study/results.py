@@ -257,7 +257,7 @@ def collect_results(plan: StudyPlan) -> StudyResults:
     if not done:
         raise ValueError(f"{plan.folder}: no run is done yet, so there are no results.")
     evaluations = {run.name: _evaluate(plan, run) for run in done}
-    paths = {run: [str(case.geometry.image) for case in evaluations[run.name].cases] for run in done}
+    paths = {name: [str(case.geometry.image) for case in one.cases] for name, one in evaluations.items()}
     images = sorted({path for found in paths.values() for path in found})
     index = {path: b for b, path in enumerate(images)}
     units = {evaluation.unit for evaluation in evaluations.values()}
@@ -272,10 +272,10 @@ def collect_results(plan: StudyPlan) -> StudyResults:
         errors = np.full((len(seeds), len(images), len(names)), np.nan)
         for run in kept:
             evaluation = evaluations[run.name]
-            rows = [index[path] for path in paths[run]]
+            rows = [index[path] for path in paths[run.name]]
             errors[seeds.index(run.seed), rows] = evaluation.errors[:, [evaluation.names.index(name) for name in names]]
             found = predictions.setdefault((label, run.seed), {})
-            for path, case in zip(paths[run], evaluation.cases):
+            for path, case in zip(paths[run.name], evaluation.cases):
                 if case.predicted is not None:
                     found[shown[path]] = case.predicted
         first = members[0]
