@@ -35,6 +35,7 @@ import argparse
 import csv
 import hashlib
 import io
+import json
 import re
 import shutil
 import tempfile
@@ -129,7 +130,7 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         settings = {"dataset_dir": str(dataset_dir), "checkpoint": str(weights), "section": section}
         flow.parser.update({**settings, "output_dir": folder, "precision": "float32"})
-        if not flow.parser.get_parsed_content("datalist").get(section):
+        if section not in _sections(flow.parser.get_parsed_content("datalist")):
             return None
         if learn:
             parser = ConfigParser()
@@ -290,6 +291,12 @@ def ship_weights(
     best = measured[CLOSE_LOOK_PRETRAINED if close else PRETRAINED][-1]
     _write_metadata(name, facts, best.mean)
     return [*sorted(models.glob("pretrained*")), card, *([listed] if listed.is_file() else [])]
+
+
+def _sections(datalist: Any) -> set[str]:
+    """Return the sections of a datalist, a file or its content, that have images."""
+    content = datalist if isinstance(datalist, Mapping) else json.loads(Path(datalist).read_text(encoding="utf-8"))
+    return {str(section) for section, items in content.items() if isinstance(items, list) and items}
 
 
 def _facts(name: str) -> dict[str, Any]:

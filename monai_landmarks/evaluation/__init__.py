@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .html_report import write_report
     from .image_measurements import ImageMeasurements, measure_images
     from .prediction_errors import EvaluatedCase, Evaluation, evaluate_predictions
+    from .prediction_report import write_prediction_report
 
 __all__ = [
     "AnnotatedImages",
@@ -52,6 +53,7 @@ __all__ = [
     "write_agreement_report",
     "write_bland_altman",
     "write_contact_sheet",
+    "write_prediction_report",
     "write_predictions_with_regions",
     "write_report",
 ]
@@ -78,6 +80,7 @@ __getattr__, __dir__ = lazy_names(
         "write_agreement_report": "agreement_report",
         "write_bland_altman": "agreement_report",
         "write_contact_sheet": "dataset_contact_sheet",
+        "write_prediction_report": "prediction_report",
         "write_predictions_with_regions": "conformal_calibration",
         "write_report": "html_report",
     },
