@@ -80,7 +80,7 @@ def study(definition: Path, out: Path, workers: int, part: tuple[int, int], forc
     )
 
     loaded = load_study(definition)
-    plan = plan_study(loaded, out)
+    plan = plan_study(loaded, out, force)
     if only_list:
         _list(plan)
         return
@@ -95,10 +95,8 @@ def study(definition: Path, out: Path, workers: int, part: tuple[int, int], forc
 
 
 def _list(plan: StudyPlan) -> None:
-    from monai_landmarks.study import run_state
-
     same, own = plan.shared_settings()
-    click.echo(text_table([{"run": run.name, "state": run_state(plan, run)} for run in plan.runs]))
+    click.echo(text_table([{"run": run.name, "state": plan.state(run)} for run in plan.runs]))
     click.echo("\nthe same for all configurations: " + ", ".join(f"{name}={value}" for name, value in same.items()))
     for label, values in own.items():
         click.echo(
@@ -108,9 +106,7 @@ def _list(plan: StudyPlan) -> None:
 
 
 def _write(plan: StudyPlan, out: Path, definition: Path, collect: Any, write_report: Any) -> None:
-    from monai_landmarks.study import run_state
-
-    if not any(run_state(plan, run) == "done" for run in plan.runs):
+    if not plan.finished():
         click.echo("note: no run is done yet, so there are no results.", err=True)
         return
     results = collect(plan)

@@ -18,7 +18,7 @@ from monai_landmarks.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .definition import Budget, Configuration, Study, load_study
-    from .execution import Outcome, execute_runs, run_state
+    from .execution import Outcome, execute_runs
     from .plan import StudyPlan, plan_study
     from .report import write_study_report
     from .results import Group, StudyResults, collect_results
@@ -37,7 +37,6 @@ __all__ = [
     "execute_runs",
     "load_study",
     "plan_study",
-    "run_state",
     "select_part",
     "study_runs",
     "write_study_report",
@@ -58,7 +57,6 @@ __getattr__, __dir__ = lazy_names(
         "execute_runs": "execution",
         "load_study": "definition",
         "plan_study": "plan",
-        "run_state": "execution",
         "select_part": "runs",
         "study_runs": "runs",
         "write_study_report": "report",

@@ -27,20 +27,16 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO
 
 from monai_landmarks.data import atomic_write
-from monai_landmarks.data.files.json_values import load_json
-from monai_landmarks.data.files.safe_files import naming_file, read_text
 
 from .locks import TAKEN, held
-from .plan import StudyPlan, load_timing, save_plan
+from .plan import DONE, STARTED, StudyPlan, load_timing, save_plan
 from .runs import Run
 
 _PLANNING = threading.Lock()  # the memory of a network is measured with torch's global state
 
-__all__ = ["Launch", "Outcome", "Process", "execute_runs", "finished", "run_state"]
+__all__ = ["Launch", "Outcome", "Process", "execute_runs"]
 
-State = Literal["done", "open", "changed"]
-
-_DONE, _STARTED, _LOG = "done.json", "run.json", "run.log"
+_LOG = "run.log"
 _POLL = 0.2  # seconds between two looks at a process
 _LINE = 20.0  # seconds between two lines of progress, where the output is not a terminal
 _PROBE = (1, 4)  # epochs of the two trainings that measure the time of a step
@@ -80,24 +76,6 @@ class Outcome:
     log: Path | None = None
 
 
-def run_state(plan: StudyPlan, run: Run) -> State:
-    """Return whether a run is done with its present settings, is open, or was made with other settings."""
-    folder = plan.run_folder(run)
-    for name in (_DONE, _STARTED):
-        if (folder / name).is_file():
-            with naming_file(folder / name):
-                stored = load_json(read_text(folder / name))
-            if stored.get("fingerprint") != plan.fingerprint(run):
-                return "changed"
-            return "done" if name == _DONE else "open"
-    return "open"
-
-
-def finished(plan: StudyPlan) -> list[Run]:
-    """Return the runs that are done with their present settings."""
-    return [run for run in plan.runs if run_state(plan, run) == "done"]
-
-
 def execute_runs(
     plan: StudyPlan,
     runs: Sequence[Run],
@@ -135,13 +113,13 @@ def execute_runs(
         with held(plan.folder / ".plan.lock", patient=True):
             load_timing(plan)
             _measure_steps(plan, programs)
-    changed = [run for run in runs if run_state(plan, run) == "changed"]
+    changed = [run for run in runs if plan.state(run) == "changed"]
     if changed and not force:
         raise ValueError(
             f"{len(changed)} runs were made with other settings, the first in {plan.run_folder(changed[0])}; give the study"
             " another output folder, or remove them and make them again with --force."
         )
-    todo = [run for run in runs if run_state(plan, run) != "done"]
+    todo = [run for run in runs if plan.state(run) != "done"]
     if not todo:
         return []
     progress = _Progress(plan, len(runs), len(runs) - len(todo), stream or sys.stderr)
@@ -168,7 +146,7 @@ def _execute(plan: StudyPlan, run: Run, force: bool, programs: _Programs, progre
     with held(folder.parent / f".{run.name}.lock") as lock:
         if lock is TAKEN:
             return Outcome(run, "elsewhere")
-        state = run_state(plan, run)  # another process may have been faster
+        state = plan.state(run)  # another process may have been faster
         if state == "done":
             return Outcome(run, "done")
         log = folder / _LOG
@@ -182,7 +160,7 @@ def _execute(plan: StudyPlan, run: Run, force: bool, programs: _Programs, progre
             if reason := _train_and_evaluate(folder, log, lock, programs):
                 return Outcome(run, "failed", reason, log)
             seconds = time.monotonic() - begin
-            _write_json(folder / _DONE, {"fingerprint": plan.fingerprint(run), "seconds": round(seconds, 1)})
+            _write_json(folder / DONE, {"fingerprint": plan.fingerprint(run), "seconds": round(seconds, 1)})
         except Exception as error:  # it must not end the other runs
             return Outcome(run, "failed", f"{type(error).__name__}: {error}", log if log.is_file() else None)
         finally:
@@ -193,14 +171,14 @@ def _execute(plan: StudyPlan, run: Run, force: bool, programs: _Programs, progre
 def _prepare(plan: StudyPlan, run: Run) -> None:
     """Write the bundle of a run, unless it is there."""
     folder = plan.run_folder(run)
-    if (folder / _STARTED).is_file():
+    if (folder / STARTED).is_file():
         return
     if folder.exists():
         if (folder / "models").exists():
-            raise ValueError(f"{folder}: has weights, but no {_STARTED}; remove or rename the folder.")
+            raise ValueError(f"{folder}: has weights, but no {STARTED}; remove or rename the folder.")
         shutil.rmtree(folder)  # the bundle of a process that was killed before it started the training
     plan.write_bundle(run)
-    _write_json(folder / _STARTED, {"fingerprint": plan.fingerprint(run), **plan.settings(run)})
+    _write_json(folder / STARTED, {"fingerprint": plan.fingerprint(run), **plan.settings(run)})
 
 
 def _train_and_evaluate(folder: Path, log: Path, lock: int | None, programs: _Programs) -> str:

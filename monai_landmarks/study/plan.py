@@ -15,13 +15,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from monai_landmarks.data import atomic_write, read_pairs
+from monai_landmarks.data import atomic_write, read_pairs, save_datalist
 from monai_landmarks.data.files.json_values import load_json
 from monai_landmarks.data.files.safe_files import naming_file, read_text
 from monai_landmarks.planning import (
@@ -39,13 +40,16 @@ from monai_landmarks.schema import load_landmark_schema
 
 from .definition import Study
 from .locks import held
-from .runs import Run, fingerprint, study_runs, write_datalists
+from .runs import Run, divide_images, fingerprint, study_runs
 
-__all__ = ["StudyPlan", "load_timing", "plan_study", "save_plan"]
+__all__ = ["DONE", "STARTED", "StudyPlan", "load_timing", "plan_study", "save_plan"]
 
 _GRID = ("resampling", "patch_size", "patches_per_image", "overlap", "spatial_size", "spacing_mm")
 _AUGMENTATION = ("translate", "rotate", "scale", "elastic", "flip", "one_sided")
 _PER_RUN = ("max_epochs", "val_interval")
+_NOT_PLANNED = ("datalist", "seeds", "radii", "confidence", "resamples")
+
+DONE, STARTED = "done.json", "run.json"  # the first is written when a run is done, the second before it starts
 
 
 @dataclass(eq=False)
@@ -98,6 +102,20 @@ class StudyPlan:
     def fingerprint(self, run: Run) -> str:
         """Return a hash of :meth:`settings`."""
         return fingerprint(self.settings(run))
+
+    def state(self, run: Run) -> Literal["done", "open", "changed"]:
+        """Return whether a run is done with its present settings, is open, or was made with other settings."""
+        folder = self.run_folder(run)
+        for name in (DONE, STARTED):
+            if stored := _read(folder / name):
+                if stored.get("fingerprint") != self.fingerprint(run):
+                    return "changed"
+                return "done" if name == DONE else "open"
+        return "open"
+
+    def finished(self) -> list[Run]:
+        """Return the runs that are done with their present settings."""
+        return [run for run in self.runs if self.state(run) == "done"]
 
     def write_bundle(self, run: Run) -> Path:
         """Write the bundle of a run into its folder, with ``configs/study.json`` for the entries that differ."""
@@ -165,35 +183,48 @@ class StudyPlan:
         return None if self.study.schema is None else load_landmark_schema(self.study.schema)
 
 
-def plan_study(study: Study, folder: str | os.PathLike) -> StudyPlan:
+def plan_study(study: Study, folder: str | os.PathLike, force: bool = False) -> StudyPlan:
     """Divide the images and choose the settings, or read those that another process has chosen for the same study.
 
     The settings are chosen once, from the images of the first run, so that they are the same in all folds and on all
-    machines.
+    machines. The datalists and the settings are written into the folder of the study.
 
     Args:
         study: the study.
         folder: folder of the study.
+        force: whether the folder may have runs that were made with other settings.
 
     Returns:
         The plan.
 
     Raises:
-        ValueError: if the images cannot be divided as requested, or a setting does not exist or is malformed.
+        ValueError: if the images cannot be divided as requested, a setting does not exist or is malformed, or runs were
+            made with other settings. Nothing is written then.
     """
     folder = Path(folder).absolute()
-    datalists = write_datalists(study, folder)
-    content = {**asdict(study), "datalist": list(datalists.values())}
-    for key in ("radii", "confidence", "resamples"):  # of the tables
-        content.pop(key)
-    known, file = fingerprint(content), folder / "plan.json"
+    datalists = divide_images(study, folder)
+    first = next(iter(datalists.values()))
+    # further seeds and other tables do not change the settings
+    content = {key: value for key, value in asdict(study).items() if key not in _NOT_PLANNED}
+    known = fingerprint({**content, "datalist": first})
     with held(folder / ".plan.lock", patient=True):
-        stored = _read(file)
-        if stored.get("study") == known:
-            return StudyPlan(study, folder, datalists, stored["settings"], stored["seconds_per_step"])
-        plan = StudyPlan(study, folder, datalists, _choose(study, next(iter(datalists))), {})
-        save_plan(plan, known)
-        return plan
+        stored = _read(folder / "plan.json")
+        if same := stored.get("study") == known:
+            plan = StudyPlan(study, folder, datalists, stored["settings"], stored["seconds_per_step"])
+        else:
+            plan = StudyPlan(study, folder, datalists, _choose(study, first), {})
+        changed = [run for run in plan.runs if plan.state(run) == "changed"]
+        if changed and not force:
+            raise ValueError(
+                f"{len(changed)} runs were made with other settings, the first in {plan.run_folder(changed[0])}; give the"
+                " study another output folder, or remove them and make them again with --force."
+            )
+        for file, datalist in datalists.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_datalist(file, datalist)
+        if not same:
+            save_plan(plan, known)
+    return plan
 
 
 def load_timing(plan: StudyPlan) -> None:
@@ -222,9 +253,11 @@ def _read(file: Path) -> dict[str, Any]:
         return load_json(read_text(file))
 
 
-def _choose(study: Study, datalist: Path) -> dict[str, dict[str, Any]]:
+def _choose(study: Study, datalist: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the values of all settings by configuration, with those that are the same for all."""
-    summary, machine = _summarize(study, datalist), _machine(study)
+    with tempfile.TemporaryDirectory() as folder:
+        save_datalist(Path(folder) / "datalist.json", datalist)
+        summary, machine = _summarize(study, Path(folder) / "datalist.json"), _machine(study)
     schema = None if study.schema is None else load_landmark_schema(study.schema)
 
     def plans(given: Mapping[str, Any]) -> dict[str, Plan]:

@@ -30,7 +30,6 @@ from monai_landmarks.evaluation import Evaluation, evaluate_predictions
 from monai_landmarks.evaluation.csv_tables import write_rows
 from monai_landmarks.metrics import PairedComparison, compare_errors, holm_correction
 
-from .execution import finished
 from .plan import StudyPlan
 from .runs import Run
 
@@ -253,7 +252,7 @@ def collect_results(plan: StudyPlan) -> StudyResults:
     Raises:
         ValueError: if no run is done, or the predictions of a run cannot be read.
     """
-    done = finished(plan)
+    done = plan.finished()
     if not done:
         raise ValueError(f"{plan.folder}: no run is done yet, so there are no results.")
     evaluations = {run.name: _evaluate(plan, run) for run in done}

@@ -26,7 +26,6 @@ from monai_landmarks.data import (
     group_images,
     load_landmark_datalist,
     load_landmark_definition,
-    save_datalist,
     split_images,
 )
 from monai_landmarks.data.files.json_values import load_json
@@ -34,7 +33,7 @@ from monai_landmarks.data.files.safe_files import naming_file, read_text
 
 from .definition import Configuration, Study
 
-__all__ = ["Run", "fingerprint", "select_part", "study_runs", "write_datalists"]
+__all__ = ["Run", "divide_images", "fingerprint", "select_part", "study_runs"]
 
 _SECTIONS = ("training", "validation", "testing")
 
@@ -99,8 +98,8 @@ def select_part(runs: list[Run], part: int, parts: int) -> list[Run]:
     return runs[part - 1 :: parts]
 
 
-def write_datalists(study: Study, folder: str | os.PathLike) -> dict[Path, dict[str, Any]]:
-    """Divide the images, and write one datalist per division, with absolute paths. The same study gives the same files.
+def divide_images(study: Study, folder: str | os.PathLike) -> dict[Path, dict[str, Any]]:
+    """Return one datalist per division of the images, with absolute paths. The same study gives the same datalists.
 
     With folds, the images of a fold are the testing section, and a part of the others is the validation section, on
     which the best model is chosen. Therefore no image has an influence on the model that predicts it.
@@ -110,7 +109,7 @@ def write_datalists(study: Study, folder: str | os.PathLike) -> dict[Path, dict[
         folder: folder of the study.
 
     Returns:
-        Content of each file.
+        Content of each file, which is not divisions.
 
     Raises:
         ValueError: if the images cannot be divided as requested.
@@ -127,18 +126,16 @@ def write_datalists(study: Study, folder: str | os.PathLike) -> dict[Path, dict[
     items = {item["image"]: _plain_item(item) for name in _SECTIONS for item in sections[name]}
     pool = [item["image"] for name in _SECTIONS if name in study.sections for item in sections[name]]
     groups = group_images(list(items), study.group_pattern)
-    written = {}
+    divisions = {}
     for run in study_runs(study, folder):
-        if run.datalist in written:
+        if run.datalist in divisions:
             continue
         with naming_file(source):
             divided = _divide(study, run, pool, {name: [i["image"] for i in s] for name, s in sections.items()}, groups)
         datalist: dict[str, Any] = {"landmarks": load_landmark_definition(source)}
         datalist |= {name: [items[image] for image in divided[name]] for name in _SECTIONS}
-        written[run.datalist] = datalist
-        run.datalist.parent.mkdir(parents=True, exist_ok=True)
-        save_datalist(run.datalist, datalist)
-    return written
+        divisions[run.datalist] = datalist
+    return divisions
 
 
 def fingerprint(value: Any) -> str:

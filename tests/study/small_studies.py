@@ -52,10 +52,10 @@ def write_data(folder: Path, images: int = 8) -> None:
     save_datalist(folder / "data" / "datalist.json", {"landmarks": definition, **sections})
 
 
-def make_plan(folder: Path, out: str = "out", **more):
+def make_plan(folder: Path, out: str = "out", force: bool = False, **more):
     """The plan of the small study, with some keys changed."""
     (folder / f"{out}.json").write_text(json.dumps({**STUDY, **more}))
-    return plan_study(load_study(folder / f"{out}.json"), folder / out)
+    return plan_study(load_study(folder / f"{out}.json"), folder / out, force)
 
 
 class Ended:

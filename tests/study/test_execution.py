@@ -30,7 +30,7 @@ from monai_landmarks.apps.main import program
 from monai_landmarks.data import load_landmark_datalist, read_landmark_table
 from monai_landmarks.evaluation import evaluate_predictions
 from monai_landmarks.metrics import compare_errors
-from monai_landmarks.study import collect_results, execute_runs, execution, run_state, select_part, write_study_report
+from monai_landmarks.study import collect_results, execute_runs, execution, select_part, write_study_report
 
 TABLES = ("results.csv", "comparisons.csv", "landmarks.csv")
 
@@ -133,18 +133,23 @@ def test_one_that_fails_is_named_and_the_others_go_on(done, unpainted):
 
 def test_other_settings_are_not_mixed(done):
     plan, _, folder = done
-    make_plan(folder, "changes")
     run(make_plan(folder, "changes"), StandIn())
-    changed = make_plan(folder, "changes", budget={"epochs": 5})
-    assert {run_state(changed, one) for one in changed.runs} == {"changed"}
+    kept = {path: path.read_bytes() for path in (folder / "changes").rglob("*.json")}
     with pytest.raises(ValueError, match="4 runs were made with other settings, the first in .*--force"):
+        make_plan(folder, "changes", budget={"epochs": 5}, split_seed=1)
+    assert {path: path.read_bytes() for path in (folder / "changes").rglob("*.json")} == kept
+    more = make_plan(folder, "changes", seeds=2)  # more seeds keep what is done
+    assert len(more.runs) == 8 and len(more.finished()) == 4
+    changed = make_plan(folder, "changes", force=True, budget={"epochs": 5})
+    assert {changed.state(one) for one in changed.runs} == {"changed"}
+    with pytest.raises(ValueError, match="4 runs were made with other settings"):
         run(changed, StandIn())
     with pytest.raises(ValueError, match="no run is done yet"):
         collect_results(changed)
     run(changed, StandIn(), force=True)
     config = json.loads((changed.run_folder(changed.runs[0]) / "configs" / "train.json").read_text())
     assert config["max_epochs"] == 5 and len(collect_results(changed).evaluations) == 4
-    assert run_state(plan, plan.runs[0]) == "done"
+    assert plan.state(plan.runs[0]) == "done"
 
 
 def test_an_interrupt_ends_the_trainings_and_the_next_call_goes_on(done, monkeypatch):
@@ -161,7 +166,7 @@ def test_an_interrupt_ends_the_trainings_and_the_next_call_goes_on(done, monkeyp
 
     with pytest.raises(KeyboardInterrupt):
         execute_runs(plan, plan.runs, launch=launch, stream=Interrupted())
-    assert run_state(plan, first) == "done" and run_state(plan, second) == "open"
+    assert plan.state(first) == "done" and plan.state(second) == "open"
     bundle = plan.run_folder(second) / "configs" / "train.json"
     if ("training", second.name) in launch.launched:
         assert launch.processes[-1].ended
@@ -181,7 +186,7 @@ def test_a_run_of_another_process_is_left_to_it(done):
     with execution.held(plan.folder / "runs" / f".{taken.name}.lock"):
         outcomes, _ = run(plan, StandIn())
     assert {o.run.name for o in outcomes if o.state == "elsewhere"} == {taken.name}
-    assert run_state(plan, taken) == "open" and sum(o.state == "done" for o in outcomes) == 3
+    assert plan.state(taken) == "open" and sum(o.state == "done" for o in outcomes) == 3
 
 
 def test_a_budget_in_seconds_is_measured_once(done, monkeypatch):

@@ -20,7 +20,7 @@ import pytest
 
 from monai_landmarks.data import LandmarkSet, datalist_item, load_landmark_datalist, save_datalist
 from monai_landmarks.study import Configuration, Study, select_part, study_runs
-from monai_landmarks.study.runs import fingerprint, write_datalists
+from monai_landmarks.study.runs import divide_images, fingerprint
 
 ONE = (Configuration("scn", "scn"), Configuration("light", "adaptive"))
 
@@ -47,7 +47,7 @@ def images(datalist):
 @pytest.mark.parametrize("pattern", [None, r"p\d+"])
 def test_every_image_is_predicted_once_by_a_network_that_did_not_see_it(datalist, tmp_path, pattern):
     study = Study(datalist, ONE, folds=4, group_pattern=pattern)
-    written = write_datalists(study, tmp_path / "study")
+    written = divide_images(study, tmp_path / "study")
     parts = [images(one) for one in written.values()]
     tested = [image for part in parts for image in part["testing"]]
     all_images = [str(tmp_path / f"images/p{i // 2}_{i}.png") for i in range(16)]
@@ -57,16 +57,16 @@ def test_every_image_is_predicted_once_by_a_network_that_did_not_see_it(datalist
         if pattern:
             patients = [{image.rpartition("/")[2].partition("_")[0] for image in one} for one in part.values()]
             assert sum(map(len, patients)) == len(set.union(*patients))
-    again = write_datalists(study, tmp_path / "study")
+    again = divide_images(study, tmp_path / "study")
     assert again == written
-    for file, content in written.items():  # what a bundle reads is the same as in the datalist of the user
-        items = load_landmark_datalist(file, "testing")
+    for content in written.values():  # what a bundle reads is the same as in the datalist of the user
+        items = load_landmark_datalist(content, "testing")
         assert [item["image"] for item in items] == images(content)["testing"] and items[0]["label_names"] == ["a"]
 
 
 def test_small_training_sets_are_parts_of_the_large_ones(datalist, tmp_path):
     study = Study(datalist, ONE, training_sizes=(10, 3), seeds=(0, 5))
-    written = write_datalists(study, tmp_path / "study")
+    written = divide_images(study, tmp_path / "study")
     assert [file.name for file in written] == ["n10-draw0.json", "n3-draw0.json", "n10-draw5.json", "n3-draw5.json"]
     large, small, other, _ = (images(one) for one in written.values())
     assert len(small["training"]) == 3 and set(small["training"]) < set(large["training"])
@@ -76,7 +76,7 @@ def test_small_training_sets_are_parts_of_the_large_ones(datalist, tmp_path):
         assert len(part["validation"]) == len(part["testing"]) == 4
         assert part["testing"][0].endswith(source["testing"][0]["image"])
     with pytest.raises(ValueError, match="13 is more than the 12 training images"):
-        write_datalists(Study(datalist, ONE, training_sizes=(13,)), tmp_path / "study")
+        divide_images(Study(datalist, ONE, training_sizes=(13,)), tmp_path / "study")
 
 
 def test_parts_are_all_runs(datalist, tmp_path):
