@@ -61,6 +61,7 @@ SECTIONS = {
     "own_data": "Your own data",
     "uncertainty": "Uncertainty",
     "annotators": "Several annotators",
+    "studies": "Studies",
     "slicer": "Annotation in 3D Slicer",
     "public_benchmarks": "Public benchmarks",
     "measurements": "Clinical measurements",
