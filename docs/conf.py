@@ -57,7 +57,7 @@ nitpick_ignore_regex = [
     (r"py:class", r".*\b(Figure|Module|Ndarray(Or)?Tensor|OptionalImportError|Path|(dict|tuple)\[(int|float|str))"),
     (r"py:exc", r"OptionalImportError"),
     # types that only annotations use: they are in files, not among the names of a folder
-    (r"py:class", r"monai_landmarks\.(?!networks\.(nets|layers)\.)\w+\.\w+\.\w+"),
+    (r"py:class", r"monai_landmarks\.(?!networks\.(nets|layers)\.)\w+\.\w+\.[\w.]+"),
     (r"py:class", r"(.*\._\w+|ConsensusKind|Launch|Reader|Same|TableReader|Writer)"),
 ]
 
