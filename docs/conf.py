@@ -59,7 +59,7 @@ nitpick_ignore_regex = [
     # types that only annotations inside a file use
     (
         r"py:class",
-        r".*\b(_\w+|ConsensusKind|HeatmapStatistics|ImageGeometry|LandmarkPlane|Launch|Reader|Same|SizedDataset|Slopes|TableReader|Term|Writer)",
+        r".*\b(_\w+|ConsensusKind|HeatmapStatistics|ImageGeometry|LandmarkPlane|Launch|Process|Reader|Same|SizedDataset|Slopes|TableReader|Term|Writer)",
     ),
 ]
 
