@@ -198,7 +198,7 @@ def model_card(
         "data": facts["data"],
         "training": f"`{training}` at commit {commit}",
         "error": f"{errors}; measured with the shipped numbers of half precision, in float32",
-        "calibration, probability, shape": f"from the validation images {part}".strip() + " and the training points",
+        "calibration, probability, shape": f"from the validation images and the training points {part}".strip(),
         "not tried on": facts["not_tried_on"],
         "terms": f"{facts['terms']}. {facts['why']}",
     }
