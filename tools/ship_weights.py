@@ -50,7 +50,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_landmarks.data import atomic_write
 from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, PRETRAINED, TRAINED
-from monai_landmarks.data.files.tensor_files import load_tensors, non_finite_weights
+from monai_landmarks.data.files.tensor_files import load_tensors
 from monai_landmarks.uncertainty import calibration_path, doubt_path, sigma_path
 
 __all__ = ["Measured", "in_half_precision", "large_files", "measure", "model_card", "require_fit", "ship_weights"]
@@ -86,9 +86,10 @@ def in_half_precision(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tens
         ValueError: if a value becomes infinite.
     """
     half = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
-    reason = non_finite_weights(half)
-    if reason is not None:
-        raise ValueError(f"half precision is not enough: {reason}.")
+    for name, value in state.items():
+        lost = int((half[name].isinf() & ~value.isinf()).sum())
+        if lost:
+            raise ValueError(f"half precision is not enough: {lost} values of {name!r} become infinite.")
     return half
 
 
@@ -320,10 +321,14 @@ def _write(path: Path, state: Mapping[str, torch.Tensor]) -> None:
 def _write_metadata(name: str, facts: Mapping[str, Any], error: float) -> None:
     """Write terms and error into the YAML file of the bundle, and build ``metadata.json``."""
     source = SOURCE / "bundles" / f"{name}.yaml"
-    text = re.sub(r"(?m)^  (weights_terms|eval_metrics):.*\n", "", source.read_text(encoding="utf-8"))
     entries = f"  weights_terms: {facts['terms']}\n  eval_metrics: {{mean_error_{_unit(facts)}: {error:.2f}}}\n"
-    assert text.count("\nmetadata:\n") == 1
-    source.write_text(text.replace("\nmetadata:\n", f"\nmetadata:\n{entries}"), encoding="utf-8")
+    old = r"(?m)^  weights_terms:.*\n  eval_metrics:.*\n"
+    text = source.read_text(encoding="utf-8")
+    text, count = (
+        re.subn(old, entries, text) if re.search(old, text) else re.subn("(?m)^metadata:\n", r"\g<0>" + entries, text)
+    )
+    assert count == 1, source
+    source.write_text(text, encoding="utf-8")
     write_bundles()
 
 
