@@ -119,7 +119,7 @@ def main(
     out: str = "study_learning_on",
     spacing: float | None = None,
     draws: int = 5,
-    sizes: Sequence[int] = (10, 25),
+    sizes: int | Sequence[int] = (10, 25),
     epochs: int | None = None,
     close_look: bool = False,
     threads: int = 1,
@@ -144,7 +144,7 @@ def main(
         quick: one small draw on a phantom, only to see that it runs.
     """
     torch.set_num_threads(threads)
-    sizes = [int(size) for size in (sizes if isinstance(sizes, (tuple, list)) else [sizes])]
+    sizes = [sizes] if isinstance(sizes, int) else list(sizes)
     with tempfile.TemporaryDirectory() as temporary:
         if quick:
             source, images, landmarks = map(str, tiny_case(Path(temporary)))
