@@ -52,14 +52,14 @@ copybutton_exclude = ".linenos, .gp, .go"
 nitpick_ignore_regex = [
     (
         r"py:.*",
-        r"(torch|monai\.|ignite|numpy|np\.|nibabel|PIL|matplotlib|collections|typing|pathlib|os\.|click|fastapi|enum).*",
+        r"(torch|monai\.|ignite|numpy|np\.|nibabel|PIL|matplotlib|collections|subprocess|typing|pathlib|os\.|click|fastapi|enum).*",
     ),
     (r"py:class", r".*\b(Figure|Module|Ndarray(Or)?Tensor|OptionalImportError|Path|(dict|tuple)\[(int|float|str))"),
     (r"py:exc", r"OptionalImportError"),
     # types that only annotations inside a file use
     (
         r"py:class",
-        r".*\b(_\w+|HeatmapStatistics|ImageGeometry|LandmarkPlane|Reader|SizedDataset|Slopes|TableReader|Term|Writer)",
+        r".*\b(_\w+|ConsensusKind|HeatmapStatistics|ImageGeometry|LandmarkPlane|Launch|Reader|Same|SizedDataset|Slopes|TableReader|Term|Writer)",
     ),
 ]
 

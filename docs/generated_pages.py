@@ -59,6 +59,8 @@ SECTIONS = {
     "code": "In code",
     "own_data": "Your own data",
     "uncertainty": "Uncertainty",
+    "annotators": "Several annotators",
+    "studies": "Studies",
     "slicer": "Annotation in 3D Slicer",
     "public_benchmarks": "Public benchmarks",
     "measurements": "Clinical measurements",

@@ -22,7 +22,8 @@ from monai_landmarks.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .agreement_report import write_agreement_report, write_bland_altman
-    from .annotator_agreement import AnnotatorAgreement, compare_annotators
+    from .annotator_agreement import AnnotatorAgreement, Difference, compare_annotators
+    from .annotators import AnnotatedImages
     from .bundle_facts import BundleFacts, read_bundle_facts, shipped_bundles
     from .bundle_prediction import DoubtfulPrediction, WrittenPredictions, predict_landmarks
     from .conformal_calibration import calibrate_regions, write_predictions_with_regions
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
     from .prediction_report import write_prediction_report
 
 __all__ = [
+    "AnnotatedImages",
     "AnnotatorAgreement",
     "BundleFacts",
+    "Difference",
     "DoubtfulPrediction",
     "EvaluatedCase",
     "Evaluation",
@@ -58,8 +61,10 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "AnnotatedImages": "annotators",
         "AnnotatorAgreement": "annotator_agreement",
         "BundleFacts": "bundle_facts",
+        "Difference": "annotator_agreement",
         "DoubtfulPrediction": "bundle_prediction",
         "EvaluatedCase": "prediction_errors",
         "Evaluation": "prediction_errors",
