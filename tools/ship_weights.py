@@ -198,7 +198,7 @@ def model_card(
         "data": facts["data"],
         "training": f"`{training}` at commit {commit}",
         "error": f"{errors}; measured with the shipped numbers of half precision, in float32",
-        "calibration, probability, shape": f"from the validation images {part}".strip() + " and the training points",
+        "calibration, probability, shape": f"from the validation images and the training points {part}".strip(),
         "not tried on": facts["not_tried_on"],
         "terms": f"{facts['terms']}. {facts['why']}",
     }
@@ -206,8 +206,12 @@ def model_card(
         f"# Weights: {title}",
         "",
         "The weights are in half precision, as numbers alone (loaded with `weights_only`). The files"
-        " `*_calibration.json` and `*_shape.json` beside them belong to them. The best epoch was chosen on the validation"
-        " part, so errors there are a little too small.",
+        " `*_calibration.json` and `*_shape.json` beside them belong to them."
+        + (
+            ""
+            if reliability_from
+            else " The best epoch was chosen on the validation part, so errors there are too small."
+        ),
         "",
         "| | |",
         "|---|---|",
@@ -239,14 +243,16 @@ def ship_weights(
         training: command of the training, for the card.
         commit: commit with which it ran.
         configs: names of further configurations of the training. That of a close look is found.
-        reliability_from: weights whose calibration and shapes are taken. None: they are learned on the validation part.
+        reliability_from: weights whose calibration and shapes are taken, because ``weights`` were trained on the validation
+            part, too; those of a coarse network are in ``coarse/`` beside it. None: they are learned on the validation part.
         urls: see :func:`large_files`.
 
     Returns:
         The files written.
 
     Raises:
-        ValueError: if the weights do not belong to the network of the bundle, or are too large.
+        ValueError: if the weights do not belong to the network of the bundle or are too large, or if no images are left to
+            measure their error.
     """
     bundle = BUNDLES / name
     models = bundle / "models"
@@ -270,18 +276,20 @@ def ship_weights(
         _write(path, in_half_precision(numbers))
         for path_of in (calibration_path, doubt_path, sigma_path):
             path_of(path).unlink(missing_ok=True)
-        if file != PRETRAINED or not close:
-            if sigma_path(weights).is_file():
-                shutil.copy(sigma_path(weights), sigma_path(path))
-        known = reliability_from if file != PRETRAINED or not close else None
-        results = [
-            measure(bundle, path, dataset_dir, more, section, section == "validation" and known is None)
-            for section in ("validation", "testing")
-        ]
-        if known is not None:
+        if not close and sigma_path(weights).is_file():  # that of a close look is in voxels of a patch
+            shutil.copy(sigma_path(weights), sigma_path(path))
+        if reliability_from is not None:
+            known = reliability_from
+            if close and file == PRETRAINED:
+                known = reliability_from.parent / "coarse" / reliability_from.name
             for path_of in (calibration_path, doubt_path):
                 shutil.copy(path_of(known), path_of(path))
+        # weights that come with the reliability of others have seen the validation part
+        sections = ("validation", "testing") if reliability_from is None else ("testing",)
+        results = [measure(bundle, path, dataset_dir, more, one, one == "validation") for one in sections]
         measured[file] = [one for one in results if one is not None]
+        if not measured[file]:
+            raise ValueError(f"{dataset_dir}: no images are left to measure the error of {file}.")
     facts = _facts(name)
     listed = bundle / "large_files.yml"
     listed.unlink(missing_ok=True)
