@@ -42,6 +42,7 @@ DOCUMENTS = {
     "changelog": "CHANGELOG.md",
     "benchmarks": "benchmarks/README.md",
     "lessons": "notebooks/README.md",
+    "upstream": "docs/upstream/README.md",
     "monai_transforms": "monai_landmarks/transforms/README.md",
     "label_guide": "monai_landmarks/apps/landmarks/README.md",
     "label_reference": "monai_landmarks/label/README.md",

@@ -188,7 +188,7 @@ class AnnotatorAgreement:
 
     @cached_property
     def differences(self) -> list[Difference]:
-        """Differences of each coordinate and measurement: of pairs, from the mean of the others, of a model."""
+        """Differences of each coordinate and measurement between pairs, to the mean of the others, and of a model."""
         people = self._people
         sides: list[tuple[str, str, np.ndarray, np.ndarray]] = [(a, b, people[a], people[b]) for a, b in self._pairs]
         if self.several:

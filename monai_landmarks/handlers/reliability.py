@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -147,12 +148,14 @@ class ReliabilityCopier:
     """
 
     def __init__(self, weights: str | os.PathLike, source: str | os.PathLike | None = None) -> None:
-        self._contents = {}
-        for path_of in (calibration_path, doubt_path) if source is not None else ():
+        self._contents: dict[Path, bytes] = {}
+        if source is None:
+            return
+        for path_of in (calibration_path, doubt_path):
             path = path_of(source)
             if path.is_file():
                 self._contents[path_of(weights)] = path.read_bytes()
-        if source is not None and not self._contents:
+        if not self._contents:
             raise ValueError(
                 f"{source}: there is no {calibration_path(source).name} and no {doubt_path(source).name} beside it; give"
                 " the weights of a training with validation images."

@@ -22,11 +22,15 @@ from typing import Any, Literal, cast
 from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.data.files.yaml_values import load_yaml_or_json
 
-__all__ = ["Budget", "Configuration", "Same", "Study", "load_study"]
+__all__ = ["CLOSE_LOOK", "Budget", "Configuration", "Same", "Study", "load_study"]
 
 Same = Literal["grid", "batch_size", "augmentation"]
 
 _SAME: tuple[Same, ...] = ("grid", "batch_size", "augmentation")
+# settings of the file close_look.json, which a study does not train
+CLOSE_LOOK = {"displacement", "far_displacement"} | {
+    f"close_{name}" for name in ("spacing", "size", "sigma", "patches_per_image")
+}
 _METHODS = ("scn", "farnet", "adaptive")  # as in monai_landmarks.planning, which imports torch
 
 
@@ -212,6 +216,10 @@ def _configurations(keys: Mapping[str, Any]) -> tuple[Configuration, ...]:
             settings = {**common, **own, **_mapping(more or {}, f"settings: {variant}")}
             if taken := {"max_epochs", "val_interval"} & set(settings):
                 raise ValueError(f"{label}: the setting {min(taken)!r} follows from the budget; remove it.")
+            if unused := CLOSE_LOOK & set(settings):
+                raise ValueError(
+                    f"{label}: the setting {min(unused)!r} is of close_look.json, which a study does not train; remove it."
+                )
             result.append(Configuration(label, method, settings, overrides))
     if not result:
         raise ValueError("'methods' is empty; expected at least one method.")

@@ -38,7 +38,7 @@ from monai_landmarks.planning import (
 )
 from monai_landmarks.schema import load_landmark_schema
 
-from .definition import Study
+from .definition import CLOSE_LOOK, Study
 from .locks import held
 from .runs import Run, divide_images, fingerprint, study_runs
 
@@ -293,8 +293,9 @@ def _choose(study: Study, datalist: Mapping[str, Any]) -> dict[str, dict[str, An
         shared |= {name: reference.choices[name].value for name in names if name in reference.choices}
     if "batch_size" in study.same:
         shared["batch_size"] = min(plan.choices["batch_size"].value for plan in first.values())
+    left_out = {*_PER_RUN, *CLOSE_LOOK}
     return {
-        label: {name: choice.value for name, choice in plan.choices.items() if name not in _PER_RUN}
+        label: {name: choice.value for name, choice in plan.choices.items() if name not in left_out}
         for label, plan in plans(shared).items()
     }
 

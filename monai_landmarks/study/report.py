@@ -164,8 +164,8 @@ def _add_comparisons(page: ReportPage, results: StudyResults) -> None:
     page.section("Comparisons")
     page.text(
         "Each image has one value per configuration: its mean error over landmarks and seeds. Pairs of configurations are"
-        " compared on the same images by the exact Wilcoxon signed-rank test, with Holm's correction for"
-        f" {len(results.comparisons)} tests. The tests tell how these trained networks differ on new images. They do not"
+        " compared on the same images by the exact Wilcoxon signed-rank test, with Holm's correction for the number of tests"
+        f" ({len(results.comparisons)}). The tests say how these trained networks differ on new images. They do not"
         " contain the variation from training to training; compare the difference with the standard deviation of the seeds."
     )
     unit, study = results.unit, results.plan.study

@@ -119,7 +119,7 @@ class StudyResults:
 
     @cached_property
     def result_rows(self) -> list[dict[str, Any]]:
-        """One row per group: errors of all predictions with intervals over images, and the spread over seeds."""
+        """One row per group with the errors of all predictions, intervals over images, and the spread over seeds."""
         rows = []
         for group in self.groups:
             if not group.seeds:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from monai.config import KeysCollection
@@ -188,10 +188,10 @@ class LandmarkProbabilityd(MapTransform):
 def _load_if_present(kind: type[_Model], path: Path, names: Sequence[str]) -> _Model | None:
     if not path.is_file():
         return None
-    model = kind.load(path)
+    model: Any = kind.load(path)
     if model.names != tuple(names):
         raise ValueError(f"{path}: it is of other landmarks than the bundle; train again, or remove the file.")
-    return model
+    return cast(_Model, model)
 
 
 ExamineLandmarksD = ExamineLandmarksDict = ExamineLandmarksd

@@ -79,6 +79,7 @@ def test_json_and_defaults(tmp_path):
         ({"same": ["size"]}, "same: expected one of grid, batch_size, augmentation"),
         ({"val_frac": 1}, "val_frac: expected a number between 0 and 1"),
         ({"common": {"max_epochs": 3}}, "the setting 'max_epochs' follows from the budget"),
+        ({"common": {"close_size": [8, 8]}}, "'close_size' is of close_look.json, which a study does not train"),
         ({"symmetric": "yes"}, "symmetric: expected true or false"),
         ({"datalist": None}, "datalist: expected text"),
     ],
