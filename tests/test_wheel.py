@@ -25,7 +25,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_landmarks.apps.main import program
+import monai_landmarks
 
 ROOT = Path(__file__).parents[1]
 MADE_BY_RUNNING = {
@@ -87,10 +87,14 @@ def test_bundles_are_found_in_the_installed_wheel(wheel, tmp_path):
     assert result.stdout.split() == [str(tmp_path / "monai_landmarks" / "bundles" / name) for name in bundles]
 
 
-def test_the_wheel_installs_the_program(wheel):
+def test_the_wheel_installs_the_program(wheel, monkeypatch, capsys):
     archive = zipfile.ZipFile(wheel)
     (listed,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
     config = configparser.ConfigParser()
     config.read_string(archive.read(listed).decode())
     (script,) = EntryPoints(EntryPoint(*item, "console_scripts") for item in config["console_scripts"].items())
-    assert script.name == "monai-landmarks" and script.load() is program
+    monkeypatch.setattr(sys, "argv", [script.name, "--version"])
+    with pytest.raises(SystemExit) as end:
+        script.load()()
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"monai-landmarks, version {monai_landmarks.__version__}\n"
