@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
 __all__ = ["__version__", "bundle_path"]
@@ -35,6 +34,8 @@ def bundle_path(name: str) -> Path:
     Raises:
         ValueError: if there is no bundle with this name. The message lists the available names.
     """
+    from importlib.resources import files  # not above: it is imported before the program handles Ctrl-C
+
     root = Path(str(files("monai_landmarks.bundles")))
     names = sorted(folder.parent.name for folder in root.glob("*/configs"))
     if name not in names:

@@ -9,10 +9,37 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Entry point of ``python -m monai_landmarks``, which is the command ``monai-landmarks``."""
+"""Entry point of ``monai-landmarks`` and of ``python -m monai_landmarks``."""
 
 from __future__ import annotations
 
-from monai_landmarks.apps.main import program
+import sys
+from collections.abc import Callable
 
-program(prog_name="monai-landmarks")
+__all__ = ["INTERRUPTED", "end_plainly", "main"]
+
+INTERRUPTED = 130  # exit code of a program that Ctrl-C ended: 128 + the number of SIGINT
+
+
+def main() -> None:
+    """Run the program."""
+    end_plainly(_run_program)
+
+
+def end_plainly(function: Callable[[], object]) -> None:
+    """Call a function. Ctrl-C ends it with one line, also while it imports modules."""
+    try:
+        function()
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _run_program() -> None:
+    from monai_landmarks.apps.main import program
+
+    program(prog_name="monai-landmarks")
+
+
+if __name__ == "__main__":
+    main()

@@ -46,6 +46,7 @@ MAY_IMPORT = {
     "calibrate": POINTS,
     "check of pictures": POINTS | {"matplotlib", "tqdm"},
     "report": POINTS | {"matplotlib", "tqdm"},
+    "agreement": POINTS | {"matplotlib", "tqdm"},
     "convert with a volume": POINTS | {"matplotlib", "tqdm", "nibabel", "scipy"},  # nibabel imports scipy
 }
 
@@ -129,6 +130,11 @@ def commands(tmp_path):
         ("check of pictures", ["check", "images", "truth.csv", "--spacing", "0.5"]),
         ("report", ["report", *evaluation, "--cases", "1"]),
         (
+            "agreement",
+            ["agreement", "truth.csv", "other.csv", "--images", "images", "--spacing", "0.5", "--cases", "1"]
+            + ["--resamples", "20"],
+        ),
+        (
             "convert with a volume",
             ["convert", "volume.csv", "volume.mrk.json", "--images", "volume.nii.gz"]
             + ["--source-coordinate-system", "index"],
@@ -157,3 +163,4 @@ print(json.dumps(loaded))
     assert len(list((tmp_path / "labelme").glob("*.json"))) == 12 and (tmp_path / "volume.mrk.json").is_file()
     assert (tmp_path / "tables/measurements.csv").is_file() and (tmp_path / "checked/datalist.json").is_file()
     assert len(re.findall("data:image/png", (tmp_path / "report.html").read_text())) == 2
+    assert (tmp_path / "agreement/consensus.csv").is_file()

@@ -8,46 +8,77 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Put the weights of a training into a bundle as its shipped weights.
+"""Put the weights of a training into a bundle as its shipped weights, with calibration, measured errors and card.
 
-The weights become half precision, and are checked by loading them as numbers alone. The files that the training wrote
-beside them (calibration, shape, sigma) go along. If they are absent, ``--dataset_dir`` makes them with the validation
-images, on which the weights must not have been trained. ``metadata.json`` states error and terms: add them in
-``bundle_configs/bundles/<bundle>.yaml`` as this program prints them, and run ``build_bundle_configs.py``. Write the card
-``models/README.md`` by hand.
+One command does all of it::
 
-Weights whose terms are not Apache-2.0 do not go into the wheel. They are named in ``large_files.yml`` in the form of
-MONAI's model zoo, where they are ``models/model.pt``::
+    python tools/ship_weights.py ceph_xray_landmarks_scn out/model.pt --dataset_dir isbi2015 \\
+        --training "python -m monai.bundle run training ..." --commit ac3c30a
 
-    python tools/ship_weights.py hand_xray_landmarks_scn bundles/hand_xray_landmarks_scn/models/model.pt --terms Apache-2.0
+1. The weights become half precision. They are checked by loading them as numbers alone into the network of the bundle.
+   Weights of a close look become ``pretrained_close_look.pt``; their coarse network also becomes ``pretrained.pt``, if it
+   is the one of ``inference.json``. All others become ``pretrained.pt``.
+2. With the images of the bundle, the errors of the shipped numbers are measured on the validation part and, if there is
+   one, on the testing part. Calibration and shapes are learned on the validation part. The weights must not have been
+   trained on it. For weights that were, ``--reliability_from`` names the weights of the same training without it.
+3. ``large_files.yml`` names weights whose terms are not Apache-2.0, in the form of MONAI's model zoo, where
+   ``pretrained.pt`` is ``models/model.pt``. They do not go into the wheel.
+4. ``weights_terms`` and ``eval_metrics`` go into ``bundle_configs/bundles/<bundle>.yaml`` and ``metadata.json``, and the
+   card into ``models/README.md``, with the facts of ``model_cards.yaml``.
+
+Weights under Apache-2.0 also need a line in ``setup.cfg``.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import io
+import re
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from monai.bundle import ConfigWorkflow
+import yaml
+from build_bundle_configs import SOURCE, write_bundles
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_landmarks.data import atomic_write
-from monai_landmarks.data.datalists.bundle_weights import PRETRAINED
+from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, PRETRAINED, TRAINED
 from monai_landmarks.data.files.tensor_files import load_tensors, non_finite_weights
 from monai_landmarks.uncertainty import calibration_path, doubt_path, sigma_path
 
-__all__ = ["in_half_precision", "large_files", "measure_reliability", "ship_weights"]
+__all__ = ["Measured", "in_half_precision", "large_files", "measure", "model_card", "require_fit", "ship_weights"]
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
+CARDS = Path(__file__).with_name("model_cards.yaml")
 HANDLER = "monai_landmarks.handlers.ReliabilitySaver"
+CLOSE_LOOK = "close_look.json"
 MAX_SIZE = 16 * 2**20
 FREE = "Apache-2.0"  # the terms of what the wheel carries
 
 
-def in_half_precision(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+class Measured(NamedTuple):
+    """Errors of weights on a part of the data.
+
+    Args:
+        section: ``"validation"`` or ``"testing"``.
+        images: number of images.
+        mean: mean radial error.
+        median: median radial error.
+    """
+
+    section: str
+    images: int
+    mean: float
+    median: float
+
+
+def in_half_precision(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return a state dictionary with numbers of half precision.
 
     Raises:
@@ -60,70 +91,233 @@ def in_half_precision(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
     return half
 
 
-def large_files(weights: Path, url: str) -> str:
-    """Return the content of ``large_files.yml`` in the form of the model zoo."""
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    lines = ['- path: "models/model.pt"', f'  url: "{url}"', f'  hash_val: "{digest}"', '  hash_type: "sha256"']
-    return "\n".join(["large_files:", *lines, ""])
-
-
-def measure_reliability(bundle: str, weights: Path, dataset_dir: Path, configs: Sequence[str] = ()) -> None:
-    """Write calibration and shapes beside weights, as a training does at its best validation.
+def require_fit(bundle: Path, state: Mapping[str, torch.Tensor], configs: Sequence[str] = ()) -> None:
+    """Raise a ``ValueError`` if a state dictionary does not belong to the network of a bundle.
 
     Args:
-        bundle: name of the bundle.
+        bundle: folder of the bundle.
+        state: the state dictionary.
+        configs: names of the configurations that are read after ``inference.json``.
+    """
+    parser = ConfigParser()
+    parser.read_config([bundle / "configs" / name for name in ("inference.json", *configs)])
+    parser["bundle_root"] = str(bundle)
+    try:
+        parser.get_parsed_content("network_def").load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"the weights do not belong to the network of {bundle.name}: {str(error)[:300]}") from error
+
+
+def measure(
+    bundle: Path, weights: Path, dataset_dir: Path, configs: Sequence[str], section: str, learn: bool
+) -> Measured | None:
+    """Measure the errors of weights on a part of the data of a bundle.
+
+    Args:
+        bundle: folder of the bundle.
         weights: file of the weights.
         dataset_dir: data of the bundle.
-        configs: names of further configurations with which the weights were trained, for example ``"unet.json"``.
+        configs: names of the configurations of the training after ``train.json``.
+        section: ``"validation"`` or ``"testing"``.
+        learn: whether to write calibration and shapes beside the weights, as a training does at its best validation.
+
+    Returns:
+        The errors. None: the section has no images.
     """
-    folder = BUNDLES / bundle / "configs"
-    files = [str(folder / name) for name in ("train.json", *configs, "evaluate.json")]
-    flow = ConfigWorkflow(files, workflow_type="train", logging_file=False, bundle_root=str(folder.parent))
-    settings = {"dataset_dir": str(dataset_dir), "checkpoint": str(weights), "section": "validation"}
-    flow.parser.update({**settings, "output_dir": str(weights.parent / "validation"), "precision": "float32"})
-    saver = {"_target_": HANDLER, "weights": str(weights), "names": "@names", "training": "@train#dataset#data"}
-    flow.parser["validate#handlers"] = [*flow.parser["validate#handlers"], saver]
-    flow.parser["validate#postprocessing#transforms"] = ["@decoder"]
-    flow.initialize()
-    flow.run()
+    files = [str(bundle / "configs" / name) for name in ("train.json", *configs, "evaluate.json")]
+    flow = ConfigWorkflow(files, workflow_type="train", logging_file=False, bundle_root=str(bundle))
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"dataset_dir": str(dataset_dir), "checkpoint": str(weights), "section": section}
+        flow.parser.update({**settings, "output_dir": folder, "precision": "float32"})
+        if not flow.parser.get_parsed_content("datalist").get(section):
+            return None
+        if learn:
+            parser = ConfigParser()
+            parser.read_config(bundle / "configs" / "train.json")
+            (saver,) = (item for item in parser["validate#handlers"] if item["_target_"] == HANDLER)
+            own = {**saver, "weights": str(weights), "best_only": False}
+            flow.parser["validate#handlers"] = [*flow.parser["validate#handlers"], own]
+            flow.parser["validate#postprocessing#transforms"] = ["@decoder"]
+        flow.initialize()
+        flow.run()
+        with open(Path(folder) / "metrics.csv", encoding="utf-8", newline="") as file:
+            values = {row["metric"]: float(row["value"]) for row in csv.DictReader(file)}
+    return Measured(section, int(values["images"]), values["MRE"], values["median"])
 
 
-def ship_weights(bundle: str, weights: Path, terms: str, url: str = "") -> list[Path]:
-    """Write the shipped weights of a bundle.
+def large_files(models: Path, urls: str) -> str:
+    """Return the content of ``large_files.yml`` in the form of the model zoo.
+
+    Args:
+        models: folder of the shipped weights.
+        urls: address of the folder from which they can be downloaded; empty if there is none yet.
+    """
+    lines = ["# MONAI's model zoo downloads these files; in a clone, they are models/pretrained*.pt.", "large_files:"]
+    for name, zoo_name in ((PRETRAINED, TRAINED), (CLOSE_LOOK_PRETRAINED, CLOSE_LOOK_PRETRAINED)):
+        if (models / name).is_file():
+            digest = hashlib.sha256((models / name).read_bytes()).hexdigest()
+            url = f"{urls.rstrip('/')}/{name}" if urls else ""
+            lines += [f'- path: "models/{zoo_name}"', f'  url: "{url}"']
+            lines += [f'  hash_val: "{digest}"', '  hash_type: "sha256"']
+    return "\n".join([*lines, ""])
+
+
+def model_card(
+    bundle: Path, measured: Mapping[str, Sequence[Measured]], training: str, commit: str, reliability_from: Path | None
+) -> str:
+    """Return the card of the shipped weights.
+
+    Args:
+        bundle: folder of the bundle.
+        measured: errors by the name of the file of weights.
+        training: command of the training.
+        commit: commit with which it ran.
+        reliability_from: weights from which calibration and shapes come. None: the shipped ones.
+    """
+    facts = _facts(bundle.name)
+    title = yaml.safe_load((SOURCE / "bundles" / f"{bundle.name}.yaml").read_text(encoding="utf-8"))["metadata"]["name"]
+    reads = {PRETRAINED: "`inference.json` alone", CLOSE_LOOK_PRETRAINED: f"`inference.json` with `{CLOSE_LOOK}`"}
+    files = "; ".join(f"`{name}`: {reads[name]}" for name in measured)
+    errors = "; ".join(
+        f"`{name}`: "
+        + ", ".join(
+            f"mean {one.mean:.2f} {_unit(facts)}, median {one.median:.2f} {_unit(facts)} on the {one.images} images of"
+            f" {'the validation part' if one.section == 'validation' else facts.get('testing', 'the testing part')}"
+            for one in results
+        )
+        for name, results in measured.items()
+    )
+    part = (
+        "of another training with the same settings, which did not use the validation part" if reliability_from else ""
+    )
+    rows = {
+        "finds": facts["finds"],
+        "weights for": files,
+        "data": facts["data"],
+        "training": f"`{training}` at commit {commit}",
+        "error": f"{errors}; measured with the shipped numbers of half precision, in float32",
+        "calibration, probability, shape": f"from the validation images {part}".strip() + " and the training points",
+        "not tried on": facts["not_tried_on"],
+        "terms": f"{facts['terms']}. {facts['why']}",
+    }
+    lines = [
+        f"# Weights: {title}",
+        "",
+        "The weights are in half precision, as numbers alone (loaded with `weights_only`). The files"
+        " `*_calibration.json` and `*_shape.json` beside them belong to them. The best epoch was chosen on the validation"
+        " part, so errors there are a little too small.",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {key} | {' '.join(value.split())} |" for key, value in rows.items()),
+        "",
+        "This is an example, not a medical device. A training writes `model.pt` beside these files and never changes them;"
+        " `predict` then uses `model.pt`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def ship_weights(
+    name: str,
+    weights: Path,
+    dataset_dir: Path,
+    training: str,
+    commit: str,
+    configs: Sequence[str] = (),
+    reliability_from: Path | None = None,
+    urls: str = "",
+) -> list[Path]:
+    """Write the shipped weights of a bundle, and all that belongs to them.
+
+    Args:
+        name: name of the bundle.
+        weights: ``model.pt`` of the training. A file of sigma beside it is shipped, too.
+        dataset_dir: data of the bundle.
+        training: command of the training, for the card.
+        commit: commit with which it ran.
+        configs: names of further configurations of the training. That of a close look is found.
+        reliability_from: weights whose calibration and shapes are taken. None: they are learned on the validation part.
+        urls: see :func:`large_files`.
 
     Returns:
         The files written.
 
     Raises:
-        ValueError: if the weights are no file of numbers, or too large; or if terms other than Apache-2.0 come without
-            a url.
+        ValueError: if the weights do not belong to the network of the bundle, or are too large.
     """
-    if terms != FREE and not url:
-        raise ValueError(f"weights under {terms} are not in the wheel; give the url for large_files.yml.")
-    models = BUNDLES / bundle / "models"
+    bundle = BUNDLES / name
+    models = bundle / "models"
     models.mkdir(exist_ok=True)
-    target = models / PRETRAINED
-    content = io.BytesIO()
-    torch.save(in_half_precision(load_tensors(weights)), content)
-    if content.tell() > MAX_SIZE:
-        raise ValueError(
-            f"{weights}: {content.tell() / 2**20:.1f} MB in half precision; at most {MAX_SIZE // 2**20} MB are shipped."
-        )
-    with atomic_write(target) as temporary:
-        temporary.write_bytes(content.getvalue())
-    written = [target]
-    for path_of in (calibration_path, doubt_path, sigma_path):
-        beside, shipped = path_of(weights), path_of(target)
-        shipped.unlink(missing_ok=True)
-        if beside.is_file():
-            shutil.copy(beside, shipped)
-            written.append(shipped)
-    listed = BUNDLES / bundle / "large_files.yml"
+    state = load_tensors(weights)
+    close = {key.partition(".")[0] for key in state} == {"coarse", "fine"}
+    parts = {PRETRAINED: (state, tuple(configs))}
+    if close:
+        coarse = {key.partition(".")[2]: value for key, value in state.items() if key.startswith("coarse.")}
+        parts = {PRETRAINED: (coarse, tuple(configs)), CLOSE_LOOK_PRETRAINED: (state, (*configs, CLOSE_LOOK))}
+    measured: dict[str, list[Measured]] = {}
+    for file, (numbers, more) in parts.items():
+        path = models / file
+        try:
+            require_fit(bundle, numbers, more)
+        except ValueError as error:
+            if not close or file == CLOSE_LOOK_PRETRAINED:
+                raise
+            print(f"no {file}: {error}")
+            continue
+        _write(path, in_half_precision(numbers))
+        for path_of in (calibration_path, doubt_path, sigma_path):
+            path_of(path).unlink(missing_ok=True)
+        if file != PRETRAINED or not close:
+            if sigma_path(weights).is_file():
+                shutil.copy(sigma_path(weights), sigma_path(path))
+        known = reliability_from if file != PRETRAINED or not close else None
+        results = [
+            measure(bundle, path, dataset_dir, more, section, section == "validation" and known is None)
+            for section in ("validation", "testing")
+        ]
+        if known is not None:
+            for path_of in (calibration_path, doubt_path):
+                shutil.copy(path_of(known), path_of(path))
+        measured[file] = [one for one in results if one is not None]
+    facts = _facts(name)
+    listed = bundle / "large_files.yml"
     listed.unlink(missing_ok=True)
-    if terms != FREE:
-        listed.write_text(large_files(target, url), encoding="utf-8")
-        written.append(listed)
-    return written
+    if facts["terms"] != FREE:
+        listed.write_text(large_files(models, urls), encoding="utf-8")
+    card = models / "README.md"
+    card.write_text(model_card(bundle, measured, training, commit, reliability_from), encoding="utf-8")
+    best = measured[CLOSE_LOOK_PRETRAINED if close else PRETRAINED][-1]
+    _write_metadata(name, facts, best.mean)
+    return [*sorted(models.glob("pretrained*")), card, *([listed] if listed.is_file() else [])]
+
+
+def _facts(name: str) -> dict[str, Any]:
+    return dict(yaml.safe_load(CARDS.read_text(encoding="utf-8"))[name])
+
+
+def _unit(facts: Mapping[str, Any]) -> str:
+    return str(facts.get("unit", "mm"))
+
+
+def _write(path: Path, state: Mapping[str, torch.Tensor]) -> None:
+    content = io.BytesIO()
+    torch.save(dict(state), content)
+    if content.tell() > MAX_SIZE:
+        size = content.tell() / 2**20
+        raise ValueError(f"{path.name}: {size:.1f} MB in half precision; at most {MAX_SIZE // 2**20} MB are shipped.")
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content.getvalue())
+
+
+def _write_metadata(name: str, facts: Mapping[str, Any], error: float) -> None:
+    """Write terms and error into the YAML file of the bundle, and build ``metadata.json``."""
+    source = SOURCE / "bundles" / f"{name}.yaml"
+    text = re.sub(r"(?m)^  (weights_terms|eval_metrics):.*\n", "", source.read_text(encoding="utf-8"))
+    entries = f"  weights_terms: {facts['terms']}\n  eval_metrics: {{mean_error_{_unit(facts)}: {error:.2f}}}\n"
+    assert text.count("\nmetadata:\n") == 1
+    source.write_text(text.replace("\nmetadata:\n", f"\nmetadata:\n{entries}"), encoding="utf-8")
+    write_bundles()
 
 
 def main() -> None:
@@ -131,16 +325,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("bundle", help="name of the bundle")
     parser.add_argument("weights", type=Path, help="model.pt of the training")
-    parser.add_argument("--terms", required=True, help=f"terms of the weights, for example {FREE}")
-    parser.add_argument("--url", default="", help="where the model zoo downloads weights under other terms")
-    parser.add_argument("--dataset_dir", type=Path, help="data of the bundle, to make absent calibration and shapes")
+    parser.add_argument("--dataset_dir", type=Path, required=True, help="data of the bundle")
+    parser.add_argument("--training", required=True, help="command of the training, for the card")
+    parser.add_argument("--commit", required=True, help="commit with which it ran, for the card")
     parser.add_argument("--config", action="append", default=[], help="further configuration of the training")
-    arguments = parser.parse_args()
-    if arguments.dataset_dir is not None:
-        measure_reliability(arguments.bundle, arguments.weights, arguments.dataset_dir, arguments.config)
-    for path in ship_weights(arguments.bundle, arguments.weights, arguments.terms, arguments.url):
+    parser.add_argument("--reliability_from", type=Path, help="weights whose calibration and shapes are taken")
+    parser.add_argument("--urls", default="", help="address of the folder from which the model zoo downloads the files")
+    given = parser.parse_args()
+    written = ship_weights(
+        given.bundle,
+        given.weights,
+        given.dataset_dir,
+        given.training,
+        given.commit,
+        given.config,
+        given.reliability_from,
+        given.urls,
+    )
+    for path in written:
         print(path)
-    print(f"in metadata.json: weights_terms: {arguments.terms}, and eval_metrics.mean_error_mm")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,14 @@ class _Setting(click.ParamType):
 
 @click.command(short_help="Write a MONAI bundle to train on a datalist, with settings chosen for the data.")
 @click.argument("datalist", type=PATH)
-@click.option("--method", type=click.Choice(METHODS), default="scn", show_default=True, help="Localization method.")
+@click.option("--method", type=click.Choice(METHODS), help="Localization method. Default: scn, or that of --from.")
+@click.option(
+    "--from",
+    "source",
+    metavar="BUNDLE",
+    help="Trained bundle to learn on from, a folder or the name of a shipped bundle. Landmarks of the same name, or that "
+    "are abbreviations of its schema, keep what was learned.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -80,7 +87,8 @@ class _Setting(click.ParamType):
 )
 def init(
     datalist: Path,
-    method: str,
+    method: str | None,
+    source: str | None,
     out: Path,
     schema: str | None,
     pairs: Path | None,
@@ -96,20 +104,30 @@ def init(
     of the method, with the settings that depend on the data chosen by rules of thumb. Its docs/README.md has the
     reasons and the commands.
 
+    With --from, the bundle and its weights are those of a trained bundle, and the training learns on. Its voxel size,
+    network and preprocessing are kept.
+
     Every setting in the printed table can be set: --set batch_size=2 --set spatial_size=[128,160] --set modality=MR
     --set intensity=[-200,500].
     """
     from monai_landmarks.data import read_pairs
+    from monai_landmarks.evaluation.bundle_facts import resolve_bundle
     from monai_landmarks.planning import (
         Machine,
         choice_rows,
+        make_learning_plan,
         make_plan,
+        read_source_bundle,
         summarize_datalist,
         summary_rows,
         with_pairs,
         write_bundle,
     )
 
+    if source is not None and (method is not None or schema is not None):
+        other = "--method" if method is not None else "--schema"
+        raise click.UsageError(f"{other} cannot be given with --from, because the bundle determines it.")
+    trained = None if source is None else read_source_bundle(resolve_bundle(source))
     summary = summarize_datalist(datalist)
     known, summary = _with_schema(schema, summary)
     if pairs is not None:
@@ -118,9 +136,13 @@ def init(
     if one_sided:
         given["one_sided"] = list(one_sided)
     machine = Machine.here(device, None if memory is None else memory * 2**30)
-    plan = make_plan(summary, method, machine, schema=known, symmetric=symmetric, given=given)
+    if trained is None:
+        plan = make_plan(summary, method or "scn", machine, schema=known, symmetric=symmetric, given=given)
+    else:
+        plan = make_learning_plan(summary, trained, machine, symmetric=symmetric, given=given)
     folder = write_bundle(out, plan, datalist)
-    for heading, text in summary_rows(summary):
+    learned = [] if plan.learning is None else plan.learning.rows()
+    for heading, text in [*summary_rows(plan.summary), *learned]:
         click.echo(f"{heading:<12} {text}")
     click.echo(f"\n{text_table(choice_rows(plan))}")
     click.echo(f"\n{folder}: bundle; docs/README.md has these reasons. To train:\n")

@@ -109,7 +109,16 @@ def server_command(
     app: str, studies: str, host: str, port: int, conf: dict[str, str], further: tuple[str, ...] = ()
 ) -> list[str]:
     """Return the command that starts the server of MONAI Label."""
-    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", app, "--studies", studies]
+    command = [
+        sys.executable,
+        "-m",
+        "monai_landmarks.apps.label_process",
+        "start_server",
+        "--app",
+        app,
+        "--studies",
+        studies,
+    ]
     command += ["--host", host, "--port", str(port), "--uvicorn_app", "monai_landmarks.label.asgi:app"]
     for key, value in (_CONF | conf).items():
         command += ["--conf", key, value]

@@ -26,7 +26,9 @@ from typing import Any
 import click
 
 from monai_landmarks import __version__
+from monai_landmarks.__main__ import INTERRUPTED
 
+from .agreement import agreement
 from .calibrate import calibrate
 from .check import check
 from .convert import convert
@@ -51,8 +53,11 @@ class _Program(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click ends quietly when the reader of the output stops, as in "... | head"
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(INTERRUPTED)
         except Exception as error:
             if ctx.params["verbose"]:
                 raise
@@ -84,6 +89,7 @@ def program(verbose: bool) -> None:
         logging.getLogger().addHandler(logging.NullHandler())
 
 
+program.add_command(agreement)
 program.add_command(calibrate)
 program.add_command(check)
 program.add_command(convert)

@@ -37,7 +37,7 @@ def models() -> None:
             "modality": facts.modality,
             "landmarks": facts.landmarks,
             "weights": facts.weights,
-            "error mm": facts.error_mm,
+            "error": facts.error,
             "terms": facts.terms,
         }
         for facts in shipped_bundles()

@@ -45,12 +45,13 @@ __all__ = ["predict"]
     "configs",
     type=PATH,
     multiple=True,
-    help="Configuration file to read after inference.json, for example unet.json. May be repeated.",
+    help="Configuration file to read after inference.json, for example unet.json. May be repeated. Default:"
+    " close_look.json if the weights are those of a close look.",
 )
 @click.option(
     "--checkpoint",
     type=PATH,
-    help="File of the weights. Default: models/model.pt of the bundle, else models/pretrained.pt.",
+    help="File of the weights. Default: models/model.pt of the bundle, else the shipped ones.",
 )
 @click.option("--device", help="Device, for example cpu or cuda:1. Default: the first GPU, if there is one.")
 @spacing_option("Default: that of the bundle, or 1.")

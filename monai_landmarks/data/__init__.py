@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from .datasets.phantom import hand_phantom, spine_phantom, write_hand_phantom, write_spine_phantom
     from .files.tensor_files import atomic_save
     from .images.picture_reader import ImageFileReader
-    from .images.readable_loader import ReadableDataLoader, UnreadableImage
+    from .images.readable_loader import ReadableDataLoader, UnreadableImage, UnreadableImagesError
 
 __all__ = [
     "AASCE_LANDMARKS",
@@ -96,6 +96,7 @@ __all__ = [
     "PublicDataset",
     "ReadableDataLoader",
     "UnreadableImage",
+    "UnreadableImagesError",
     "VERSE_LANDMARKS",
     "aasce_datalist",
     "atomic_save",
@@ -152,6 +153,7 @@ __getattr__, __dir__ = lazy_names(
         "ImageFileReader": "images.picture_reader",
         "ReadableDataLoader": "images.readable_loader",
         "UnreadableImage": "images.readable_loader",
+        "UnreadableImagesError": "images.readable_loader",
         "atomic_save": "files.tensor_files",
         "bundle_component": "datalists.bundle_config",
         "hand_phantom": "datasets.phantom",

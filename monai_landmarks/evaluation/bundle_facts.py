@@ -19,7 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from monai_landmarks.data.datalists.bundle_weights import PRETRAINED, find_weights
+from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, TRAINED, find_weights
 from monai_landmarks.data.files.json_values import load_json, short
 from monai_landmarks.data.files.safe_files import naming_file, read_text
 
@@ -36,8 +36,8 @@ class BundleFacts:
         modality: ``"X-ray"``, ``"CT"``, ...
         landmarks: number of landmarks.
         weights: ``"shipped"`` with the bundle, ``"trained"`` on this machine, or ``"none"``.
-        error_mm: mean error of the shipped weights in mm. None if it is not stated, or the weights are not the shipped
-            ones.
+        error: mean error of the shipped weights with its unit, for example ``"0.46 mm"``. Empty if it is not stated, or
+            the weights are not the shipped ones.
         terms: terms of the shipped weights; empty without shipped weights.
         schema: name of the landmark schema; empty if there is none.
     """
@@ -47,7 +47,7 @@ class BundleFacts:
     modality: str
     landmarks: int
     weights: Literal["shipped", "trained", "none"]
-    error_mm: float | None
+    error: str
     terms: str
     schema: str
 
@@ -62,18 +62,26 @@ def read_bundle_facts(bundle: str | os.PathLike) -> BundleFacts:
     path = folder / "configs" / "metadata.json"
     with naming_file(path):
         content: Any = load_json(read_text(path))
-        found = Path(find_weights(folder / "models"))
-        shipped = found.name == PRETRAINED
+        models = folder / "models"
+        found = Path(find_weights(models, CLOSE_LOOK_PRETRAINED))
+        if not found.is_file():
+            found = Path(find_weights(models))
+        shipped = found.is_file() and found.name != TRAINED
         return BundleFacts(
             folder.resolve().name,
             str(_entry(content, "anatomy") or ""),
             str(_entry(content, "network_data_format", "inputs", "image", "modality") or ""),
             len(_entry(content, "network_data_format", "outputs", "pred", "channel_def") or {}),
             "shipped" if shipped else "trained" if found.is_file() else "none",
-            _entry(content, "eval_metrics", "mean_error_mm") if shipped else None,
+            _error(content) if shipped else "",
             str(_entry(content, "weights_terms") or "") if shipped else "",
             str(_entry(content, "landmark_schema") or ""),
         )
+
+
+def _error(content: Any) -> str:
+    values = {unit: _entry(content, "eval_metrics", f"mean_error_{unit}") for unit in ("mm", "pixels")}
+    return next((f"{value} {unit}" for unit, value in values.items() if value is not None), "")
 
 
 def _entry(content: Any, *keys: str) -> Any:

@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -24,8 +23,11 @@ from typing import Any, Literal
 
 import torch
 from monai.bundle import ConfigWorkflow
+from monai.data import MetaTensor
 
-from monai_landmarks.data import UnreadableImage, image_folder_items
+from monai_landmarks.data import UnreadableImage, UnreadableImagesError, find_weights, image_folder_items
+from monai_landmarks.data.datalists.bundle_metadata import read_bundle_json
+from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, TRAINED
 from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.data.files.tensor_files import load_tensors, non_finite_weights
 from monai_landmarks.data.images.image_files import has_spacing
@@ -128,6 +130,7 @@ def predict_landmarks(
         formats: formats of the files: ``"mrk.json"``, ``"fcsv"``, ``"npz"``. ``"csv"`` is the table, which is always
             written.
         configs: configuration files that are read after ``inference.json``, for example that of the trained variant.
+            Default: ``close_look.json`` if the weights are those of a close look.
         checkpoint: file of the weights. Default: the file that the configuration names.
         device: device, for example ``"cpu"`` or ``"cuda:1"``. Default: that of the configuration.
         spacing: pixel size in mm of pictures and other files that state none, one number or one per axis. Default: that
@@ -157,22 +160,27 @@ def predict_landmarks(
     overrides: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if device is not None:
         overrides["device"] = _ensure_device(device)
-    flow = _workflow(bundle, configs, formats, regions, dataset_dir=str(images), output_dir=str(out), **overrides)
+    found = () if configs else _configs_of_weights(bundle, checkpoint)
+    flow = _workflow(
+        bundle, configs or found, formats, regions, dataset_dir=str(images), output_dir=str(out), **overrides
+    )
     weights = Path(flow.parser.get_parsed_content("checkpoint"))
     _require_weights(weights)
-    notes = [*_weights_notes(bundle, weights), *_reliability_notes(flow, weights, covariance)]
+    notes = [f"{path.name} is read, too: the weights are those of a close look." for path in found]
+    notes += [*_weights_notes(bundle, weights), *_reliability_notes(flow, weights, covariance)]
     if covariance == "sigma":
         notes += _use_sigma(flow, weights)
     before = _snapshot(out)
     try:
         flow.run()
-        flow.finalize()
     except Exception as error:
         cause = _cause(error)
         if isinstance(cause, RuntimeError) and "loading state_dict" in str(cause):
             reason = " ".join(str(cause).split()[:60])
             raise ValueError(f"{weights}: the weights do not belong to the network of {bundle}: {reason}") from error
-        raise cause from cause.__cause__  # not "from error", which it is a cause of
+        if not isinstance(cause, UnreadableImagesError):  # the result lists these images
+            raise cause from cause.__cause__  # not "from error", which it is a cause of
+    flow.finalize()
     predictions = getattr(flow.parser.get_parsed_content("saver"), "predictions", ())
     measurements, more = _measure(bundle, predictions, schema, coverage)
     notes += more
@@ -189,6 +197,19 @@ def predict_landmarks(
     read = [item["image"] for item in image_folder_items(images) if item["image"] not in left_out]
     known = flow.parser.get("spacing") is not None
     return WrittenPredictions(tuple(written), unreadable, (*notes, *_geometry_notes(read, known)), doubts, measurements)
+
+
+def _configs_of_weights(bundle: Path, checkpoint: str | os.PathLike | None) -> tuple[Path, ...]:
+    """Return ``close_look.json`` if the weights are those of both networks of a close look."""
+    config, models = bundle / "configs" / "close_look.json", bundle / "models"
+    if not config.is_file():
+        return ()
+    if checkpoint is None and not (models / TRAINED).is_file():
+        return (config,) if (models / CLOSE_LOOK_PRETRAINED).is_file() else ()
+    weights = Path(find_weights(models) if checkpoint is None else checkpoint)
+    state = load_tensors(weights) if weights.is_file() else None
+    networks = {str(name).partition(".")[0] for name in state} if isinstance(state, Mapping) else set()
+    return (config,) if networks == {"coarse", "fine"} else ()
 
 
 def _weights_notes(bundle: Path, weights: Path) -> list[str]:
@@ -239,7 +260,8 @@ def _doubts(flow: ConfigWorkflow, predictions: Sequence[Any]) -> tuple[DoubtfulP
 
     def doubt_about(item: dict[Any, Any]) -> Any:
         with torch.no_grad():
-            found = inferer(torch.as_tensor(item["image"]).as_subclass(torch.Tensor)[None].to(device), network)
+            image = MetaTensor(torch.as_tensor(item["image"])[None], affine=item["image"].affine)
+            found = inferer(image.to(device), network)
         one = {key: value[0].cpu() for key, value in found.items()} if isinstance(found, Mapping) else found[0].cpu()
         return examiner(decoder({**item, "pred": one}))["pred_doubt"]
 
@@ -278,7 +300,10 @@ def _workflow(
     for path in (config, config.with_name("metadata.json")):
         if not path.is_file():
             raise ValueError(f"{bundle}: not a bundle for prediction, because it has no configs/{path.name}.")
-        _require_json(path)
+        read_bundle_json(path)
+    for path in configs:
+        if Path(path).suffix == ".json":
+            read_bundle_json(path)
     with naming_file(config):
         disabled = logging.root.manager.disable
         logging.disable(logging.WARNING)  # MONAI warns that logging_file is False
@@ -342,15 +367,6 @@ def _require_weights(path: Path) -> None:
     reason = non_finite_weights(weights) if isinstance(weights, Mapping) else None
     if reason is not None:
         raise ValueError(f"{path}: these weights are useless, because {reason}. Give another file.")
-
-
-def _require_json(path: Path) -> None:
-    """Raise a ``ValueError`` that names the file if it is damaged; MONAI does not name it."""
-    with naming_file(path):
-        try:
-            json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"the file is damaged ({error}). Copy it again from the source of the bundle.") from error
 
 
 def _snapshot(folder: Path) -> dict[Path, tuple[int, int]]:

@@ -17,6 +17,7 @@ from .distributed import finish_distributed, local_device, start_distributed, wr
 from .engine_output import is_main_process
 from .gradient_clipping import GradientClipping
 from .gradient_scale import GradientScale
+from .hold_layers import HoldLayers
 from .landmark_report import LandmarkReport
 from .memory import keep_freed_memory
 from .overlay_saver import OverlaySaver
@@ -36,6 +37,7 @@ __all__ = [
     "CobbReport",
     "GradientClipping",
     "GradientScale",
+    "HoldLayers",
     "LandmarkReport",
     "OverlaySaver",
     "PredictionSaver",

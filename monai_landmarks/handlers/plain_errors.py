@@ -31,6 +31,7 @@ def plain_errors() -> None:
 
     Ctrl-C prints one line, which says how to continue the training, and the exit code is 130. The traceback of an error in
     a component of a configuration ends with the message of that error, instead of that of MONAI's configuration parser.
+    If an inference has left out images, only that message is printed.
 
     This function sets ``sys.excepthook``. It has no effect on errors that a program handles itself.
     """
@@ -65,9 +66,18 @@ class _PlainHook:
             start = "\n" if sys.stderr.isatty() else ""  # a progress bar has not ended its line
             print(f"{start}Interrupted. {' '.join(_continuation)}".rstrip(), file=sys.stderr, flush=True)
             sys.exit(INTERRUPTED)
-        self.before(kind, error, trace)
         cause = error
         while str(cause).startswith(_WRAPPERS) and cause.__cause__ is not None:
             cause = cause.__cause__
+        if _is_about_images(cause):
+            print(cause, file=sys.stderr, flush=True)
+            return
+        self.before(kind, error, trace)
         if cause is not error:
             print(f"\n{type(cause).__name__}: {cause}", file=sys.stderr, flush=True)
+
+
+def _is_about_images(error: BaseException) -> bool:
+    from monai_landmarks.data import UnreadableImagesError  # its module imports torch, which Ctrl-C must not wait for
+
+    return isinstance(error, UnreadableImagesError)

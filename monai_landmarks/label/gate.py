@@ -161,7 +161,7 @@ class Gate:
         if not (here[0] in self.names or here[0] in _LOOPBACK_NAMES or here[0] == _address(server)):
             return 403, (
                 f"this server is not called {here[0]!r}. If it is, start it with --name {here[0]}; its names are "
-                f"{', '.join([*_LOOPBACK_NAMES, *sorted(self.names)])}."
+                f"{', '.join(dict.fromkeys([*_LOOPBACK_NAMES, *sorted(self.names)]))}."
             )
         for origin in _values(scope, b"origin"):
             parts = urlsplit(origin)

@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -22,7 +21,8 @@ from pathlib import Path
 
 import monai_landmarks
 from monai_landmarks.data import bundle_landmark_names, find_weights
-from monai_landmarks.data.datalists.bundle_weights import PRETRAINED
+from monai_landmarks.data.datalists.bundle_metadata import read_bundle_json
+from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, PRETRAINED
 
 __all__ = ["WEIGHTS", "bundle_names", "find_models", "bundle_spatial_dims"]
 
@@ -50,7 +50,7 @@ def find_models(wanted: str | None, folder: str | os.PathLike) -> dict[str, Path
         The folder of the copy of each bundle, by the name of the bundle.
 
     Raises:
-        ValueError: if a bundle does not exist, or if two bundles have the same name.
+        ValueError: if a bundle does not exist, if a configuration is damaged, or if two bundles have the same name.
     """
     folder = Path(folder)
     if wanted:
@@ -65,7 +65,11 @@ def find_models(wanted: str | None, folder: str | os.PathLike) -> dict[str, Path
         raise ValueError(
             f"two bundles have the name {twice[0]!r}, but each model needs its own name. Rename the folder of one of them."
         )
-    return {source.name: _own_copy(source.resolve(), folder / source.name) for source in sources}
+    copies = {source.name: _own_copy(source.resolve(), folder / source.name) for source in sources}
+    for copy in copies.values():
+        for path in sorted((copy / _INFERENCE).parent.glob("*.json")):
+            read_bundle_json(path)
+    return copies
 
 
 def bundle_names(bundle: str | os.PathLike) -> list[str]:
@@ -75,7 +79,7 @@ def bundle_names(bundle: str | os.PathLike) -> list[str]:
 
 def bundle_spatial_dims(bundle: str | os.PathLike) -> int:
     """Return the number of spatial dimensions of the images of a bundle."""
-    metadata = json.loads((Path(bundle) / _METADATA).read_text(encoding="utf-8"))
+    metadata = read_bundle_json(Path(bundle) / _METADATA)
     return len(next(iter(metadata["network_data_format"]["inputs"].values()))["spatial_shape"])
 
 
@@ -108,7 +112,10 @@ def _use_shipped_weights(models: Path) -> None:
     shipped = Path(PRETRAINED).stem
     if (models / WEIGHTS.name).is_file() or not (models / PRETRAINED).is_file():
         return
+    close_look = Path(CLOSE_LOOK_PRETRAINED).stem  # MONAI Label does not read close_look.json
     for file in models.glob(f"{shipped}*"):
+        if file.name.startswith(close_look):
+            continue
         shutil.copy(file, file.with_name(file.name.replace(shipped, WEIGHTS.stem, 1)))
 
 

@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import tempfile
@@ -35,6 +34,7 @@ from monai_landmarks.data import (
     save_datalist,
     write_landmarks,
 )
+from monai_landmarks.data.datalists.bundle_metadata import read_bundle_json
 from monai_landmarks.data.images.image_files import has_spacing, read_header
 from monai_landmarks.data.images.pictures import is_picture
 
@@ -137,7 +137,7 @@ class LandmarkTrain(BundleTrainTask):
         self.names = bundle_names(path)
         self.spatial_dims = bundle_spatial_dims(path)
         inference = Path(path) / "configs" / "inference.json"
-        self.picture_spacing = json.loads(inference.read_text(encoding="utf-8")).get("spacing")
+        self.picture_spacing = read_bundle_json(inference).get("spacing")
 
     def config(self) -> dict[str, Any]:
         """Return the settings that the user can change in 3D Slicer."""

@@ -16,23 +16,30 @@ from .bundle import apply_schema, with_pairs, write_bundle
 from .bundle_readme import choice_rows, summary_rows
 from .choice import Choice, Choices
 from .data_summary import DataSummary, summarize_datalist
+from .learning import Learning
+from .learning_plan import make_learning_plan
 from .machine import Machine, TrainingMemory, measure_training
 from .methods import METHODS, Method
 from .plan import Plan, make_plan
+from .source_bundle import SourceBundle, read_source_bundle
 
 __all__ = [
     "METHODS",
     "Choice",
     "Choices",
     "DataSummary",
+    "Learning",
     "Machine",
     "Method",
     "Plan",
+    "SourceBundle",
     "TrainingMemory",
     "apply_schema",
     "choice_rows",
+    "make_learning_plan",
     "make_plan",
     "measure_training",
+    "read_source_bundle",
     "summarize_datalist",
     "summary_rows",
     "with_pairs",

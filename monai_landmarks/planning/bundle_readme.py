@@ -17,8 +17,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_landmarks import bundle_path
-
 from .data_summary import SECTIONS, DataSummary
 from .methods import METHODS
 from .plan import Plan
@@ -50,20 +48,21 @@ def readme(plan: Plan, folder: Path, datalist: Path) -> str:
     """Return the README of the bundle in Markdown."""
     method = METHODS[plan.method]
     rows = "\n".join(f"| {r['setting']} | `{r['value']}` | {r['reason']} |" for r in choice_rows(plan))
-    data = "\n".join(f"- {heading}: {text}" for heading, text in summary_rows(plan.summary))
+    data = _list(summary_rows(plan.summary))
     return _PAGE.format(
         name=folder.name,
         title=method.title,
         final_config=method.final_config,
-        close_look=_CLOSE_LOOK if method.close_look else "",
-        bundle=method.bundle,
+        close_look=_CLOSE_LOOK if plan.close_look else "",
+        bundle=plan.template.resolve().name,
+        learning="" if plan.learning is None else _LEARNING.format(rows=_list(plan.learning.rows())),
         folder=folder,
         datalist=datalist,
         data=data,
         rows=rows,
         names=", ".join(plan.summary.names),
         spacing_note=_spacing_note(plan),
-        references="\n\n".join(_references(method.bundle)),
+        references="\n\n".join(_references(plan.template)),
     )
 
 
@@ -73,17 +72,26 @@ def _spacing_note(plan: Plan) -> str:
     return f"{_VOLUMES} {_PATCHES if plan.choices.in_patches else _WHOLE}"
 
 
-def data_license(datalist: Path) -> str:
+def data_license(datalist: Path, plan: Plan) -> str:
     """Return the first text of ``docs/data_license.txt``, for the user to complete."""
-    return (
+    source = None if plan.learning is None else plan.learning.source
+    start = ""
+    if source is not None:
+        terms = f" Their terms, which then also apply to yours: {source.terms}." if source.terms else ""
+        start = f"The training starts from the weights of {source.name}.{terms}\n"
+    return start + (
         f"This bundle is trained on the images and landmarks of {datalist}, which are not part of it. Before you share the bundle "
         "or its weights, write here the source of the data, its license, and how to cite it.\n"
     )
 
 
-def _references(bundle: str) -> list[str]:
-    metadata = json.loads((bundle_path(bundle) / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    return metadata["references"]
+def _references(bundle: Path) -> list[str]:
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    return metadata.get("references", [])
+
+
+def _list(rows: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(f"- {heading}: {text}" for heading, text in rows)
 
 
 def _text(value: Any) -> str:
@@ -109,6 +117,14 @@ _WHOLE = """The network works on whole volumes. A volume that is larger than the
 
 _PATCHES = """The network is trained on patches, most of which contain a landmark. Inference slides windows over the volume, so volumes of any size have the same voxel size. Volumes are predicted one at a time."""
 
+_LEARNING = """
+## Learned before
+
+{rows}
+
+Training starts from `models/initial.pt`. The first layers keep their weights in the first epochs (`--held_epochs`). Where maps of landmarks are the input of a layer, the weights of new landmarks are zero at first, so the first heatmaps of the kept landmarks are those of the other bundle.
+"""
+
 _CLOSE_LOOK = """- **A second, close look**: put `'$B/configs/close_look.json'` after `train.json` or `inference.json` in any of the commands. `training` then trains the coarse network, into `models/coarse/`, and after it a fine network that corrects each point in a patch of the image. `models/model.pt` has both: use another `--ckpt_dir` for the coarse network alone.
 """
 
@@ -123,7 +139,7 @@ Finds {names} with {title}. Written by `monai-landmarks init` from the bundle `{
 {data}
 
 {spacing_note}
-
+{learning}
 ## Settings
 
 Lengths in voxels refer to the grid of the network. To change a setting, run `monai-landmarks init ... --set NAME=VALUE`; the settings that depend on it are then chosen again. Or edit `configs/train.json`, and the same entries of `configs/inference.json`.
@@ -142,9 +158,10 @@ python -m monai.bundle run inference  --bundle_root $B --config_file $B/configs/
 ```
 
 Training writes `models/model.pt` (the best model on the validation images), `models/model_sigma.pt` if the loss learns sigma, `models/model_calibration.json` and `models/model_shape.json` for the uncertainty and the doubts of predictions, and `eval/training_curve.png`. For the best model it writes `eval/metrics.csv`, `eval/errors_per_landmark.csv`, `eval/errors_per_image.csv`, `eval/overlays/` and `eval/predictions/`.
-Inference needs no landmarks. It writes one `.mrk.json` file per image, which 3D Slicer shows at the right place, and `predictions.csv` with scores, to `eval/inference`.
+Inference needs no landmarks. It writes one `.mrk.json` file per image, which 3D Slicer shows at the right place, and `predictions.csv` with scores, to `eval/inference`. Images that cannot be read are named and left out, and the exit code is then 1.
 
 - **Resume a training**: `--resume true`. **Train longer**: `--max_epochs 100`. Any other entry of the configuration can be set in the same way.
+- **A damaged file**: an error names the file and what to do. One exception: MONAI itself reads the files in `configs/` before the bundle, and a damaged one ends with its `JSONDecodeError`, which does not name the file. `read_meta` in the traceback stands for `configs/metadata.json`, `read_config` for a file of `--config_file`. `monai-landmarks predict` names both. Copy the file again from the source of the bundle.
 - **Train on all images**, for the final model: `--config_file "['$B/configs/train.json','$B/configs/{final_config}']"` also trains on the validation images, and keeps the last epoch.
 {close_look}- **Arithmetic**: `--precision float32`, `bfloat16` or `float16`; the default `auto` chooses by the device.
 - **Several devices**: `torchrun --standalone --nproc_per_node=2 -m monai.bundle run training --bundle_root $B --config_file "['$B/configs/train.json','$B/configs/multi_gpu_train.json']"`.

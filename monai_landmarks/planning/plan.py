@@ -12,9 +12,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from monai_landmarks import bundle_path
@@ -27,13 +27,14 @@ from .close_look import choose_close_look
 from .data_summary import DataSummary
 from .grid import choose_resampling, choose_spacing, choose_spatial_size, voxel_limit
 from .intensity import MODALITIES, choose_intensity, normalization_config
+from .learning import Learning
 from .machine import Machine, TrainingMemory, measure_training
 from .methods import METHODS, Method, choose_width
 from .one_sided import choose_one_sided, require_one_sided
 from .patches import NO_PATCHES, choose_overlap, choose_patches, choose_patches_per_image, volume_size
 from .sigma import choose_sigma
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Plan", "make_plan", "require_size"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Plan:
         choices: all choices by name.
         train: configuration of training.
         inference: configuration of inference.
+        learning: what is known from another bundle. None for a training from nothing.
     """
 
     method: str
@@ -55,6 +57,17 @@ class Plan:
     choices: Choices
     train: dict[str, Any]
     inference: dict[str, Any]
+    learning: Learning | None = None
+
+    @property
+    def template(self) -> Path:
+        """Folder of the bundle that is adapted."""
+        return bundle_path(METHODS[self.method].bundle) if self.learning is None else self.learning.source.folder
+
+    @property
+    def close_look(self) -> bool:
+        """Whether the bundle has a ``close_look.json``."""
+        return METHODS[self.method].close_look if self.learning is None else self.learning.close_look
 
 
 def make_plan(
@@ -85,7 +98,7 @@ def make_plan(
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}.")
     machine, choices = machine or Machine.here(), Choices(given)
-    configs = [_template(METHODS[method], name) for name in ("train", "inference")]
+    configs = [METHODS[method].template(name) for name in ("train", "inference")]
     _choose_common(choices, summary, METHODS[method], machine, configs[0]["network_def"], schema, symmetric)
     for config in configs:
         METHODS[method].network(config["network_def"], summary.spatial_dims, choices["width"].value)
@@ -93,11 +106,7 @@ def make_plan(
     if METHODS[method].close_look:
         choose_close_look(choices, summary)
     choices.require_known_settings()
-    return Plan(method, summary, machine, choices, *configs)
-
-
-def _template(method: Method, name: str) -> dict[str, Any]:
-    return json.loads((bundle_path(method.bundle) / "configs" / f"{name}.json").read_text(encoding="utf-8"))
+    return Plan(method, summary, machine, choices, configs[0], configs[1])
 
 
 def _choose_common(
@@ -158,7 +167,7 @@ def _choose_grid(
             patches = choose_patches(summary, machine, memory, patience, multiple, coarse, given)
         patch = choose("patch_size", lambda: patches.size)
         if choices.in_patches:
-            _require_size("patch_size", patch, dims)
+            require_size("patch_size", patch, dims)
             if patches.spacing is None or "spatial_size" in given:
                 raise ValueError(
                     f"patch_size is {patch}, but {method.title} with these settings is trained on whole images; remove patch_size."
@@ -166,7 +175,7 @@ def _choose_grid(
             spacing = choose("spacing_mm", lambda: patches.spacing)
             return volume_size(summary, spacing, multiple), spacing
     size = choose("spatial_size", lambda: whole)
-    _require_size("spatial_size", size, dims)
+    require_size("spatial_size", size, dims)
     return size, choose("spacing_mm", lambda: choose_spacing(summary, resampling, size))
 
 
@@ -183,6 +192,7 @@ def _choose_batch(
     return choose("batch_size", lambda: Choice(1, "the patches of one volume are enough for a batch"))
 
 
-def _require_size(name: str, size: Any, dims: int) -> None:
+def require_size(name: str, size: Any, dims: int) -> None:
+    """Raise a ``ValueError`` if a size is not one positive integer per axis."""
     if not isinstance(size, list) or len(size) != dims or not all(isinstance(n, int) and n > 0 for n in size):
         raise ValueError(f"{name} is {size!r}; expected {dims} positive integers, for example {[128, 96, 64][:dims]}.")

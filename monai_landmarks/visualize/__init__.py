@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from .agreement_figure import BlandAltmanPanel, draw_annotators, draw_bland_altman
 from .cobb_figure import draw_cobb_angles
 from .contact_sheet import draw_contact_sheet
 from .curves import draw_error_boxplot, draw_sdr_curve, draw_training_curve
@@ -22,8 +23,11 @@ from .report_page import ReportPage
 from .uncertainty_figure import draw_calibration, draw_error_against_uncertainty
 
 __all__ = [
+    "BlandAltmanPanel",
     "LandmarkView",
     "ReportPage",
+    "draw_annotators",
+    "draw_bland_altman",
     "draw_calibration",
     "draw_cobb_angles",
     "draw_contact_sheet",

@@ -134,13 +134,16 @@ def draw_sdr_curve(
     return figure
 
 
-def draw_error_boxplot(errors: ArrayLike, names: Sequence[str] | None = None, unit: str = "mm") -> Figure:
+def draw_error_boxplot(
+    errors: ArrayLike, names: Sequence[str] | None = None, unit: str = "mm", quantity: str = "point error"
+) -> Figure:
     """Draw the errors of each landmark as a box: median, quartiles, whiskers from 5 to 95 %, and the mean as a dot.
 
     Args:
         errors: errors (B, N) as from :func:`monai_landmarks.metrics.point_error`. Only finite errors are drawn.
         names: names of the N landmarks. By default their indices.
         unit: unit of the errors, for the label of the axis.
+        quantity: label of the axis.
 
     Returns:
         A matplotlib figure. ``figure.savefig(path)`` writes it.
@@ -162,5 +165,5 @@ def draw_error_boxplot(errors: ArrayLike, names: Sequence[str] | None = None, un
     axes.set_yticks(range(1, len(names) + 1), names, fontsize=7, parse_math=False)
     axes.invert_yaxis()
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"point error [{unit}]", fontsize=8)
+    axes.set_xlabel(f"{quantity} [{unit}]", fontsize=8)
     return figure

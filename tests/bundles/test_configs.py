@@ -143,6 +143,13 @@ def test_a_damaged_image_does_not_end_an_inference(bundle: str, tmp_path: Path) 
     assert [Path(image).name for image, _ in loader.unreadable] == ["damaged.png"]
 
 
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_an_inference_that_leaves_out_images_ends_with_an_error(bundle: str) -> None:
+    """After all results are written."""
+    config = json.loads((SOURCE / bundle / "configs" / "inference.json").read_text())
+    assert config[config["run"][1:]] == ["$@evaluator.run()", "$@dataloader.require_all_read()"]
+
+
 @pytest.mark.parametrize("bundle", PICTURES)
 def test_radiographs_of_one_slice(bundle: str, tmp_path: Path) -> None:
     """A DICOM radiograph, or a NIfTI image with one slice, is a volume to its reader and a picture to the network."""

@@ -26,6 +26,7 @@ from monai.networks.layers import GaussianFilter
 from small_bundles import PATCH, SOURCE, SPINES, VOLUMES, copy_bundle, network_def, run, table, training_size, workflow
 
 from monai_landmarks.data import (
+    UnreadableImagesError,
     bundle_landmark_names,
     load_landmark_datalist,
     read_landmark_table,
@@ -126,7 +127,9 @@ def test_inference_passes_over_a_damaged_volume(
     (tmp_path / "images" / "whole.nii.gz").write_bytes(source.read_bytes())
     (tmp_path / "images" / "damaged.nii.gz").write_bytes(source.read_bytes()[:2000])
     out = tmp_path / "out"
-    run(trained, "inference", dataset_dir=str(tmp_path / "images"), output_dir=str(out), precision="float32")
+    with pytest.raises(RuntimeError) as caught:
+        run(trained, "inference", dataset_dir=str(tmp_path / "images"), output_dir=str(out), precision="float32")
+    assert isinstance(caught.value.__cause__, UnreadableImagesError)
     assert "damaged.nii.gz is left out" in caplog.text
     found = read_landmarks(out / "whole.mrk.json")
     assert found.names == tuple(bundle_landmark_names(metadata_file(trained)))

@@ -23,11 +23,13 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from spot_bundles import PICTURES, SPOTS, change, spot, spot_bundle, write_spots
+from spot_bundles import NETWORK, PICTURES, SPOTS, change, spot, spot_bundle, write_spots
+from warm_python import WarmPython
 
 from monai_landmarks.apps.main import program
 from monai_landmarks.data import bundle_landmark_names, read_landmark_table, read_landmarks
 from monai_landmarks.evaluation import predict_landmarks
+from monai_landmarks.evaluation.bundle_facts import read_bundle_facts
 from monai_landmarks.uncertainty import ConformalRegions
 
 
@@ -200,6 +202,27 @@ def test_an_image_that_is_not_finite_is_named_and_the_others_are_predicted(value
     assert all(np.isfinite(landmarks.points).all() for landmarks in found.values())
 
 
+def test_the_exit_code_of_an_inference_that_leaves_out_images(tmp_path):
+    root, images, out = spot_bundle(tmp_path), write_spots(tmp_path / "images"), tmp_path / "out"
+    (images / "cut.png").write_bytes((images / "a.png").read_bytes()[:-200])
+    nib.save(nib.Nifti1Image(np.full((90, 120, 1), np.nan), np.eye(4)), images / "nan.nii.gz")
+    command = ["-m", "monai.bundle", "run", "inference", "--config_file", root / "configs" / "inference.json"]
+    options = {"bundle_root": root, "dataset_dir": images, "output_dir": out, "device": "cpu"}
+    command += [part for key, value in options.items() for part in (f"--{key}", value)]
+    process = WarmPython(command, tmp_path, tmp_path / "printed.txt")
+    try:
+        code = process.wait(120)
+    finally:
+        process.kill()
+    printed = process.output.read_text()
+    assert code == 1 and "Traceback" not in printed, printed
+    start, *lines = printed.strip().splitlines()[-3:]
+    assert start == "2 of the 5 images were left out, the others are complete:"
+    assert "cut.png: " in lines[0] and "nan.nii.gz: 10800 of 10800 voxels are NaN or infinite" in lines[1]
+    assert {Path(image).name for image in read_landmark_table(out / "predictions.csv")} == {"a.png", "b.png"}
+    assert len(list(out.glob("*.mrk.json"))) == len(SPOTS) and (out / "overlays" / "overlays.png").is_file()
+
+
 def test_a_network_whose_output_is_not_finite(tmp_path):
     root, images = spot_bundle(tmp_path), write_spots(tmp_path / "images")
     weights = torch.load(root / "models" / "model.pt", weights_only=True)
@@ -207,6 +230,13 @@ def test_a_network_whose_output_is_not_finite(tmp_path):
     torch.save(weights, root / "models" / "model.pt")
     with pytest.raises(ValueError, match=r"The output of the network is NaN or infinite for .*png"):
         predict_landmarks(root, images, tmp_path / "out", device="cpu")
+
+
+def test_a_damaged_configuration_beside_the_first_is_named(tmp_path):
+    root, images = spot_bundle(tmp_path), write_spots(tmp_path / "images")
+    (tmp_path / "more.json").write_text('{"a": [1')
+    with pytest.raises(ValueError, match="more.json: the file is damaged"):
+        predict_landmarks(root, images, tmp_path / "out", configs=[tmp_path / "more.json"])
 
 
 def test_wrong_use(tmp_path):
@@ -233,3 +263,33 @@ def test_weights_of_another_place(tmp_path):
     assert out / "mine.txt" not in result.written
     [landmarks] = read_landmark_table(tmp_path / "out" / "predictions.csv").values()
     np.testing.assert_allclose(landmarks.points[0], SPOTS["a.png"][1], atol=0.1)
+
+
+def test_weights_of_a_close_look_need_no_config(tmp_path):
+    """Shipped weights of both networks come before those of the coarse one, and own weights before shipped ones."""
+    root, images = spot_bundle(tmp_path), write_spots(tmp_path / "images")
+    path = root / "configs" / "close_look.json"
+    close_look = json.loads(path.read_text())
+    changed = {"coarse_network_def": NETWORK, "fine_network_def": NETWORK, "spatial_size": [96, 128]}
+    path.write_text(json.dumps({**close_look, **changed, "close_size": [48, 48], "close_spacing": 1.0}))
+    plain, models = torch.load(root / "models" / "model.pt", weights_only=True), root / "models"
+    both = {f"coarse.{name}": value for name, value in plain.items()}
+    both |= {f"fine.{name}": 3 * value for name, value in plain.items()}
+    torch.save(both, models / "pretrained_close_look.pt")
+    (models / "model.pt").rename(models / "pretrained.pt")
+
+    def looks_closely(out, **options):
+        result = predict_landmarks(root, images, tmp_path / out, ("csv",), spacing=0.5, device="cpu", **options)
+        for image, landmarks in read_landmark_table(tmp_path / out / "predictions.csv").items():
+            point = SPOTS[str(Path(image).relative_to(images))][1]
+            np.testing.assert_allclose(landmarks.points, np.tile(point, (19, 1)), atol=1)
+        assert read_bundle_facts(root).weights == ("shipped" if out == "shipped" else "trained")
+        return any("close_look.json" in note for note in result.notes)
+
+    assert looks_closely("shipped")
+    torch.save(plain, models / "model.pt")
+    assert not looks_closely("own")
+    assert looks_closely("given", checkpoint=models / "pretrained_close_look.pt")
+    torch.save(both, models / "model.pt")
+    assert looks_closely("own_both")
+    assert looks_closely("explicit", configs=[path]) is False  # nothing to say

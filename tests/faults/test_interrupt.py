@@ -8,17 +8,19 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Ctrl-C during the training of a bundle from the command line: one line, and exit code 130."""
+"""Ctrl-C during the training of a bundle or during the imports of a command: one line, and exit code 130."""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
 from small_bundles import copy_bundle, option, small, training_size
 from warm_python import WarmPython
 
@@ -59,3 +61,25 @@ def test_exit_code_of_a_new_interpreter() -> None:
     code = f"import runpy; runpy.run_path({file!r})['plain_errors'](); raise KeyboardInterrupt"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
+
+
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [
+        ("click", ["monai_landmarks", "--help"]),
+        ("torch", ["monai_landmarks", "predict", "hand_xray_landmarks_scn", "."]),
+        ("monailabel", ["monai_landmarks.apps.label_process", "start_server"]),
+    ],
+)
+def test_interrupt_during_the_imports(module: str, command: list[str], tmp_path: Path) -> None:
+    """The module is replaced by one during whose import Ctrl-C is pressed."""
+    (tmp_path / f"{module}.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    process = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert (process.returncode, process.stdout, process.stderr) == (130, "", "Interrupted.\n")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import pytest
 
+from monai_landmarks.data import UnreadableImagesError
 from monai_landmarks.handlers.plain_errors import _PlainHook, note_continuation
 
 
@@ -46,3 +47,15 @@ def test_the_last_line_is_the_error_itself(capsys):
 def test_other_errors_are_printed_as_python_does(capsys):
     _PlainHook()(ValueError, ValueError("bad"), None)
     assert capsys.readouterr().err == "ValueError: bad\n"
+
+
+def test_images_that_were_left_out_are_no_traceback(capsys):
+    """The inference is complete: there is no place in a program to show."""
+    try:
+        try:
+            raise UnreadableImagesError("1 of the 3 images were left out:\n  - a.png: broken")
+        except ValueError as error:
+            raise RuntimeError("Failed to evaluate '$@dataloader.require_all_read()'") from error
+    except RuntimeError as error:
+        _PlainHook()(RuntimeError, error, error.__traceback__)
+    assert capsys.readouterr().err == "1 of the 3 images were left out:\n  - a.png: broken\n"

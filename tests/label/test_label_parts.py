@@ -288,3 +288,12 @@ def test_no_such_bundle(tmp_path: Path) -> None:
     make_bundle(tmp_path / "b" / "same")
     with pytest.raises(ValueError, match="two bundles have the name 'same'"):
         find_models(f"{tmp_path / 'a'},{tmp_path / 'b' / 'same'}", tmp_path / "app")
+
+
+@pytest.mark.parametrize("name", ["inference.json", "metadata.json"])
+def test_a_damaged_configuration_is_named(name: str, tmp_path: Path) -> None:
+    """MONAI, which reads it after this, does not name it."""
+    path = make_bundle(tmp_path / "mine") / "configs" / name
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(ValueError, match=f"mine/configs/{name}: the file is damaged .*Copy it again"):
+        find_models(str(tmp_path / "mine"), tmp_path / "app")

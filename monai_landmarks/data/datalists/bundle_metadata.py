@@ -9,16 +9,35 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Landmark names in the metadata of a bundle."""
+"""JSON files in ``configs/`` of a bundle, and the landmark names in its metadata."""
 
 from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 from monai_landmarks.data.files.safe_files import naming_file, read_text
 
-__all__ = ["bundle_landmark_names"]
+__all__ = ["bundle_landmark_names", "read_bundle_json"]
+
+
+def read_bundle_json(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a JSON file in ``configs/`` of a bundle.
+
+    MONAI's own error does not name the file. Read a file with this function before MONAI reads it.
+
+    Raises:
+        ValueError: if the file is not JSON, or not an object. The message names it and says what to do.
+    """
+    with naming_file(path):
+        try:
+            content = json.loads(read_text(path))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"the file is damaged ({error}). Copy it again from the source of the bundle.") from error
+        if not isinstance(content, dict):
+            raise ValueError("not a configuration. Copy the file again from the source of the bundle.")
+        return content
 
 
 def bundle_landmark_names(metadata: str | os.PathLike, output: str = "pred") -> list[str]:
@@ -34,8 +53,8 @@ def bundle_landmark_names(metadata: str | os.PathLike, output: str = "pred") -> 
     Raises:
         ValueError: if the file has no such output, or its channels are not numbered 0 to N - 1.
     """
+    content = read_bundle_json(metadata)
     with naming_file(metadata):
-        content = json.loads(read_text(metadata))
         try:
             channels = content["network_data_format"]["outputs"][output]["channel_def"]
         except (KeyError, TypeError) as error:

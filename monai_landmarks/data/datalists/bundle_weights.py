@@ -16,22 +16,24 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["PRETRAINED", "TRAINED", "find_weights"]
+__all__ = ["CLOSE_LOOK_PRETRAINED", "PRETRAINED", "TRAINED", "find_weights"]
 
 TRAINED = "model.pt"  # what a training writes, as MONAI's bundles have it
 PRETRAINED = "pretrained.pt"  # what is shipped, which no training overwrites
+CLOSE_LOOK_PRETRAINED = "pretrained_close_look.pt"  # what is shipped for close_look.json: both networks
 
 
-def find_weights(ckpt_dir: str | os.PathLike) -> str:
+def find_weights(ckpt_dir: str | os.PathLike, pretrained: str = PRETRAINED) -> str:
     """Return the path of the weights in a folder.
 
     Args:
         ckpt_dir: folder of the weights, ``models`` of a bundle.
+        pretrained: name of the shipped weights. ``pretrained_close_look.pt`` are those of ``close_look.json``.
 
     Returns:
-        Path of ``model.pt``, which a training writes. If there is none, path of ``pretrained.pt``, which is shipped with
-        some bundles. If there is none either, the path where ``model.pt`` is expected.
+        Path of ``model.pt``, which a training writes. If there is none, path of the shipped weights, which some bundles
+        have. If there is none either, the path where ``model.pt`` is expected.
     """
     folder = Path(ckpt_dir)
-    shipped = not (folder / TRAINED).is_file() and (folder / PRETRAINED).is_file()
-    return os.fspath(folder / (PRETRAINED if shipped else TRAINED))
+    shipped = not (folder / TRAINED).is_file() and (folder / pretrained).is_file()
+    return os.fspath(folder / (pretrained if shipped else TRAINED))

@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from monai.data import list_data_collate
@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from monai_landmarks.data.files.safe_files import printable
 
-__all__ = ["ReadableDataLoader", "UnreadableImage"]
+__all__ = ["ReadableDataLoader", "UnreadableImage", "UnreadableImagesError"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,10 @@ class UnreadableImage(NamedTuple):
 
     image: str
     reason: str
+
+
+class UnreadableImagesError(ValueError):
+    """The error of :meth:`ReadableDataLoader.require_all_read`."""
 
 
 class SizedDataset(Protocol):
@@ -91,6 +95,19 @@ class ReadableDataLoader:
         self.image_key = image_key
         self.unreadable: list[UnreadableImage] = []
 
+    def require_all_read(self) -> None:
+        """Raise an error if the last pass has left out images.
+
+        Call this after the results of the other images are written, so that a program does not end as if all images had
+        results.
+
+        Raises:
+            UnreadableImagesError: with the images and the reasons.
+        """
+        if self.unreadable:
+            count = f"{len(self.unreadable)} of the {len(self.dataset)} images were left out, the others are complete:"
+            raise UnreadableImagesError(_listed(count, self.unreadable))
+
     def __length_hint__(self) -> int:
         return -(-len(self.dataset) // self.batch_size)
 
@@ -110,8 +127,7 @@ class ReadableDataLoader:
         if batch:
             yield self._collate(batch)
         if len(self.unreadable) == len(self.dataset):
-            named = [f"{image}: {reason}" for image, reason in self.unreadable[:_MOST_NAMED]]
-            raise ValueError("\n  - ".join([f"none of the {len(self.dataset)} images can be read:", *named]))
+            raise ValueError(_listed(f"none of the {len(self.dataset)} images can be read:", self.unreadable))
 
     def _collate(self, items: list[dict[str, Any]]) -> Any:
         common = [key for key in items[0] if all(key in item for item in items)]
@@ -146,6 +162,12 @@ class _Attempts(Dataset):
 
     def _name(self, index: int) -> str:
         return printable(str(self._item(index).get(self.image_key, f"item {index}")))
+
+
+def _listed(start: str, unreadable: Sequence[UnreadableImage]) -> str:
+    named = [f"{image}: {reason}" for image, reason in unreadable[:_MOST_NAMED]]
+    more = len(unreadable) - len(named)
+    return "\n  - ".join([start, *named, *([f"and {more} more"] if more else [])])
 
 
 def _reason(error: BaseException) -> str:

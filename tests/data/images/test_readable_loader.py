@@ -26,7 +26,7 @@ from monai.engines import SupervisedEvaluator
 from monai.transforms import Compose, LoadImaged, Resized
 from PIL import Image
 
-from monai_landmarks.data import ReadableDataLoader
+from monai_landmarks.data import ReadableDataLoader, UnreadableImagesError
 from monai_landmarks.handlers import TrainingProgress
 
 
@@ -58,6 +58,22 @@ def test_what_can_be_read_comes_once_and_in_order(broken, workers):
 def test_the_log_names_what_is_left_out(caplog):
     list(numbers({3}))
     assert [record.getMessage() for record in caplog.records] == ["3 is left out: 3 is broken"]
+
+
+def test_an_error_names_what_was_left_out():
+    loader = numbers({3, 5})
+    list(loader)
+    with pytest.raises(
+        UnreadableImagesError, match="2 of the 10 images were left out, .*:\n  - 3: 3 is broken\n  - 5: 5 is "
+    ):
+        loader.require_all_read()
+    loader = numbers(set(range(25)), 30)
+    list(loader)
+    with pytest.raises(UnreadableImagesError, match="\n  - 19: 19 is broken\n  - and 5 more$"):
+        loader.require_all_read()
+    loader = numbers(set())
+    list(loader)
+    loader.require_all_read()
 
 
 def test_nothing_can_be_read():
