@@ -87,10 +87,10 @@ def assert_same_files(one: Path, two: Path, images: int) -> None:
     for name in names:
         first, second = ((folder / name).read_text() for folder in (one, two))
         assert number.sub("#", first) == number.sub("#", second), name
-        # images are batched with others: float32 rounds differently, and a value may be rounded to the next of four
-        # decimals
+        # Images are batched with others, so that float32 rounds differently: differences of 2e-4 in 75 mm were seen.
+        # Numbers in tables are rounded to four decimals.
         values = [[float(value) for value in number.findall(text)] for text in (first, second)]
-        assert values[0] == pytest.approx(values[1], rel=1e-6, abs=1.01e-4), name
+        assert values[0] == pytest.approx(values[1], rel=1e-4, abs=1e-4), name
 
 
 def test_training_and_evaluation(tmp_path: Path) -> None:
@@ -125,8 +125,8 @@ def test_coarse_heatmaps_and_cobb_angles(tmp_path: Path) -> None:
     assert [row["iteration"] for row in table(root / "eval/training_curve.csv")] == ["2", "4"]
     one, two = evaluate_alone(root, tmp_path / "validation", "validation", **data), metrics(root / "eval")
     assert two["images"] == len(table(root / "eval/cobb_angles.csv")) == 3
-    # other batches round otherwise, and the values have four decimals
-    assert two == pytest.approx(one, rel=1e-6, abs=1.01e-4) and two["cobb_mae_degrees"] > 0
+    # other batches round otherwise
+    assert two == pytest.approx(one, rel=1e-4, abs=1e-4) and two["cobb_mae_degrees"] > 0
 
 
 def test_one_process_without_torchrun_is_told_what_to_do(tmp_path: Path) -> None:
