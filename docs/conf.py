@@ -35,7 +35,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx-mathjax-offline",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "upstream"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
@@ -52,15 +52,13 @@ copybutton_exclude = ".linenos, .gp, .go"
 nitpick_ignore_regex = [
     (
         r"py:.*",
-        r"(torch|monai\.|ignite|numpy|np\.|nibabel|PIL|matplotlib|collections|typing|pathlib|os\.|click|fastapi|enum).*",
+        r"(torch|monai\.|ignite|numpy|np\.|nibabel|PIL|matplotlib|collections|subprocess|typing|pathlib|os\.|click|fastapi|enum).*",
     ),
     (r"py:class", r".*\b(Figure|Module|Ndarray(Or)?Tensor|OptionalImportError|Path|(dict|tuple)\[(int|float|str))"),
     (r"py:exc", r"OptionalImportError"),
-    # types that only annotations inside a file use
-    (
-        r"py:class",
-        r".*\b(_\w+|HeatmapStatistics|ImageGeometry|LandmarkPlane|Reader|SizedDataset|Slopes|TableReader|Term|Writer)",
-    ),
+    # types that only annotations use: they are in files, not among the names of a folder
+    (r"py:class", r"monai_landmarks\.(?!networks\.(nets|layers)\.)\w+\.\w+\.[\w.]+"),
+    (r"py:class", r"(.*\._\w+|ConsensusKind|Launch|Process|Reader|Same|TableReader|Writer)"),
 ]
 
 html_theme = "pydata_sphinx_theme"

@@ -36,7 +36,13 @@ LAZY = sorted(path for path in PACKAGE.rglob("__init__.py") if "lazy_names(" in 
 # What takes long to import, and what setup.cfg names. A command may import more than the one before it.
 WATCHED = ["torch", "monai", "ignite", "numpy", "PIL", "tqdm", "nibabel", "matplotlib", "itk", "SimpleITK", "yaml"]
 WATCHED += ["pandas", "scipy", "skimage", "torchvision", "fire", "filelock", "mlflow", "tensorboard", "onnx"]
-NEED_TORCH = {"init", "label-app", "label-server", "predict"}  # to run a network, or to start a server that does
+NEED_TORCH = {
+    "init",
+    "label-app",
+    "label-server",
+    "predict",
+    "study",
+}  # to run a network, or to start a server that does
 POINTS = {"numpy", "PIL"}
 MAY_IMPORT = {
     "datasets": POINTS,

@@ -40,6 +40,7 @@ from .label_server import label_server
 from .models import models
 from .predict import predict
 from .report import report
+from .study import study
 
 __all__ = ["program"]
 
@@ -101,3 +102,4 @@ program.add_command(label_server)
 program.add_command(models)
 program.add_command(predict)
 program.add_command(report)
+program.add_command(study)

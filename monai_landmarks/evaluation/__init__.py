@@ -22,7 +22,8 @@ from monai_landmarks.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .agreement_report import write_agreement_report, write_bland_altman
-    from .annotator_agreement import AnnotatorAgreement, compare_annotators
+    from .annotator_agreement import AnnotatorAgreement, Difference, compare_annotators
+    from .annotators import AnnotatedImages
     from .bundle_facts import BundleFacts, read_bundle_facts, shipped_bundles
     from .bundle_prediction import DoubtfulPrediction, WrittenPredictions, predict_landmarks
     from .conformal_calibration import calibrate_regions, write_predictions_with_regions
@@ -30,10 +31,13 @@ if TYPE_CHECKING:
     from .html_report import write_report
     from .image_measurements import ImageMeasurements, measure_images
     from .prediction_errors import EvaluatedCase, Evaluation, evaluate_predictions
+    from .prediction_report import write_prediction_report
 
 __all__ = [
+    "AnnotatedImages",
     "AnnotatorAgreement",
     "BundleFacts",
+    "Difference",
     "DoubtfulPrediction",
     "EvaluatedCase",
     "Evaluation",
@@ -49,6 +53,7 @@ __all__ = [
     "write_agreement_report",
     "write_bland_altman",
     "write_contact_sheet",
+    "write_prediction_report",
     "write_predictions_with_regions",
     "write_report",
 ]
@@ -56,8 +61,10 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "AnnotatedImages": "annotators",
         "AnnotatorAgreement": "annotator_agreement",
         "BundleFacts": "bundle_facts",
+        "Difference": "annotator_agreement",
         "DoubtfulPrediction": "bundle_prediction",
         "EvaluatedCase": "prediction_errors",
         "Evaluation": "prediction_errors",
@@ -73,6 +80,7 @@ __getattr__, __dir__ = lazy_names(
         "write_agreement_report": "agreement_report",
         "write_bland_altman": "agreement_report",
         "write_contact_sheet": "dataset_contact_sheet",
+        "write_prediction_report": "prediction_report",
         "write_predictions_with_regions": "conformal_calibration",
         "write_report": "html_report",
     },

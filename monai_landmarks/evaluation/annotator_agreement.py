@@ -165,7 +165,7 @@ class AnnotatorAgreement:
             values = np.concatenate([values, measured], axis=-1)
             keys += [(measurement.name, "", measurement.unit) for measurement in self.schema.measurements]
         found = intraclass_correlations(values, self.confidence, self.resamples, self.seed)
-        return [(*key, one) for key, one in zip(keys, found)]
+        return [(quantity, coordinate, unit, one) for (quantity, coordinate, unit), one in zip(keys, found)]
 
     def correlation_rows(self) -> list[dict[str, Any]]:
         """Return one row per coordinate and measurement: the intraclass correlations."""
@@ -188,7 +188,7 @@ class AnnotatorAgreement:
 
     @cached_property
     def differences(self) -> list[Difference]:
-        """Differences of each coordinate and measurement: of pairs, from the mean of the others, of a model."""
+        """Differences of each coordinate and measurement between pairs, to the mean of the others, and of a model."""
         people = self._people
         sides: list[tuple[str, str, np.ndarray, np.ndarray]] = [(a, b, people[a], people[b]) for a, b in self._pairs]
         if self.several:
@@ -298,7 +298,7 @@ class AnnotatorAgreement:
         people = [_distance(self._people[name], self.others[name]) for name in self._people]
         models = [_distance(self.data.model, self.others[name]) for name in self._people]
         settings = (self.confidence, self.resamples, self.seed)
-        rows = [(name, compare_errors(*pair, *settings)) for name, *pair in zip(self._people, people, models)]
+        rows = [(name, compare_errors(a, b, *settings)) for name, a, b in zip(self._people, people, models)]
         return [*rows, ("all", compare_errors(np.hstack(people), np.hstack(models), *settings))]
 
     def model_rows(self) -> list[dict[str, Any]]:
@@ -326,8 +326,8 @@ class AnnotatorAgreement:
 
         Args:
             output_dir: folder for the files.
-            consensus: see :meth:`AnnotatedImages.consensus`.
-            at_least: see :meth:`AnnotatedImages.consensus`.
+            consensus: see :meth:`monai_landmarks.evaluation.AnnotatedImages.consensus`.
+            at_least: see :meth:`monai_landmarks.evaluation.AnnotatedImages.consensus`.
 
         Returns:
             The files written.
@@ -387,7 +387,7 @@ class AnnotatorAgreement:
     def _measured_values(self, first: str, second: str) -> list[tuple[str, str, str, np.ndarray]]:
         assert self.schema is not None
         order = (*self._people, MODEL)
-        result = []
+        result: list[tuple[str, str, str, np.ndarray]] = []
         for measurement in self.schema.measurements:
             values = self.values[measurement.name]
             people = np.stack(values[: len(self._people)])

@@ -218,7 +218,7 @@ def geometric_median(points: np.ndarray) -> np.ndarray:
         [0.0, 1.0]
     """
     points = np.asarray(points, dtype=np.float64)
-    known = np.isfinite(points).all(axis=-1)
+    known = np.isfinite(points[..., 0])  # a point is known or NaN as a whole
     center = known_mean(points)
     places = np.where(known[..., None], points, 0)
     spread = np.where(known, np.linalg.norm(places - np.nan_to_num(center), axis=-1), 0).max(axis=0)

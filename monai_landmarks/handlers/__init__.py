@@ -22,9 +22,9 @@ from .landmark_report import LandmarkReport
 from .memory import keep_freed_memory
 from .overlay_saver import OverlaySaver
 from .plain_errors import plain_errors
-from .prediction_saver import PredictionSaver
+from .prediction_saver import PredictionSaver, SavedPrediction
 from .presence_report import PresenceReport
-from .reliability import ReliabilitySaver
+from .reliability import ReliabilityCopier, ReliabilitySaver
 from .reproducible import start_reproducible
 from .resume_training import ResumeTraining
 from .safe_checkpoint import SafeCheckpointLoader, SafeCheckpointSaver, load_weights
@@ -42,10 +42,12 @@ __all__ = [
     "OverlaySaver",
     "PredictionSaver",
     "PresenceReport",
+    "ReliabilityCopier",
     "ReliabilitySaver",
     "ResumeTraining",
     "SafeCheckpointLoader",
     "SafeCheckpointSaver",
+    "SavedPrediction",
     "StopOnNonFinite",
     "TargetPrecision",
     "TrainingCurve",

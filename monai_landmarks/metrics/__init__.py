@@ -26,6 +26,7 @@ from .statistics import (
     bootstrap_interval,
     bootstrap_interval_of_sums,
     compare_errors,
+    holm_correction,
     signed_rank_test,
 )
 
@@ -60,6 +61,7 @@ __all__ = [
     "cobb_angles",
     "compare_errors",
     "error_is_lower",
+    "holm_correction",
     "identification",
     "image_specific_error",
     "intraclass_correlations",

@@ -22,7 +22,14 @@ from statistics import NormalDist
 
 import numpy as np
 
-__all__ = ["PairedComparison", "bootstrap_interval", "bootstrap_interval_of_sums", "compare_errors", "signed_rank_test"]
+__all__ = [
+    "PairedComparison",
+    "bootstrap_interval",
+    "bootstrap_interval_of_sums",
+    "compare_errors",
+    "holm_correction",
+    "signed_rank_test",
+]
 
 _CHUNK = 4_000_000  # values that are resampled at once
 
@@ -143,6 +150,33 @@ def signed_rank_test(differences: np.ndarray) -> float:
         chances = longer
     observed = int(ranks[differences > 0].sum())
     return float(min(1.0, 2 * min(chances[: observed + 1].sum(), chances[observed:].sum())))
+
+
+def holm_correction(p_values: np.ndarray) -> np.ndarray:
+    """Return p-values of several tests, corrected by the method of Holm.
+
+    A test with a corrected p-value of at most 0.05 is significant, and the probability that any such finding is wrong is
+    at most 0.05.
+
+    Args:
+        p_values: (K,), NaN for a test that was not made.
+
+    Returns:
+        (K,), corrected p-values, NaN where the test was not made.
+
+    References:
+        Holm, *A simple sequentially rejective multiple test procedure*, Scand. J. Stat. 6 (1979) 65-70.
+
+    Example:
+        >>> holm_correction(np.array([0.01, 0.04, 0.03])).round(3).tolist()
+        [0.03, 0.06, 0.06]
+    """
+    p_values = np.asarray(p_values, dtype=np.float64)
+    known = np.flatnonzero(~np.isnan(p_values))
+    order = known[np.argsort(p_values[known], kind="stable")]
+    corrected = np.full_like(p_values, np.nan)
+    corrected[order] = np.minimum(1, np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1)))
+    return corrected
 
 
 @dataclass(frozen=True)

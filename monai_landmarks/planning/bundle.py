@@ -17,6 +17,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,9 @@ from .intensity import normalization_config
 from .learning_config import initial_weights, learning_configs
 from .methods import METHODS
 from .plan import Plan
+from .training_time import Pace, measure_pace, training_seconds
 
-__all__ = ["apply_schema", "with_pairs", "write_bundle"]
+__all__ = ["apply_schema", "estimated_seconds", "measure_plan", "with_pairs", "write_bundle"]
 
 # how images get onto the grid: whole, or in voxels of one size and not smaller than a patch
 _FITTED = [
@@ -116,7 +118,7 @@ def write_bundle(output_dir: str | os.PathLike, plan: Plan, datalist: str | os.P
         for name in ("LICENSE", "configs/logging.conf"):
             if (plan.template / name).is_file():
                 shutil.copy(plan.template / name, written / name)
-        configs = _shipped_configs(plan, datalist) if plan.learning is None else _learning_configs(plan, datalist)
+        configs = bundle_configs(plan, datalist)
         metadata = json.loads((plan.template / "configs" / "metadata.json").read_text(encoding="utf-8"))
         configs["metadata"] = fill_metadata(metadata, plan, folder.name)
         configs["evaluate"]["section"] = "testing" if plan.summary.counts[2] else "validation"
@@ -132,6 +134,30 @@ def write_bundle(output_dir: str | os.PathLike, plan: Plan, datalist: str | os.P
             folder.rmdir()
         written.rename(folder)
     return folder
+
+
+def bundle_configs(plan: Plan, datalist: Path) -> dict[str, Any]:
+    """Return the configurations of a bundle by name, without the metadata."""
+    return _shipped_configs(plan, datalist) if plan.learning is None else _learning_configs(plan, datalist)
+
+
+def measure_plan(plan: Plan) -> Pace | None:
+    """Measure the speed of the training of a plan on this machine, for a second or two.
+
+    Returns:
+        The speed. None if the device of the training is not on this machine.
+    """
+    config = bundle_configs(plan, Path("datalist.json"))["train"]
+    batch_size = plan.choices["batch_size"].value
+    if plan.choices.in_patches:
+        batch_size *= plan.choices["patches_per_image"].value
+    names, size = plan.summary.names, plan.choices.network_size
+    return measure_pace(config, len(names), size, plan.machine, batch_size)
+
+
+def estimated_seconds(plan: Plan, pace: Pace) -> float:
+    """Return the estimated time of the training of a plan, without reading of images and augmentation."""
+    return training_seconds(plan.choices, plan.summary, pace, METHODS[plan.method].multiple[plan.summary.spatial_dims])
 
 
 def _shipped_configs(plan: Plan, datalist: Path) -> dict[str, Any]:
@@ -156,7 +182,7 @@ def _learning_configs(plan: Plan, datalist: Path) -> dict[str, Any]:
 
 def train_config(plan: Plan, datalist: Path) -> dict[str, Any]:
     """Return the configuration of training."""
-    config, value = plan.train, {name: choice.value for name, choice in plan.choices.items()}
+    config, value = deepcopy(plan.train), {name: choice.value for name, choice in plan.choices.items()}
     config = {**config, **_common(config, plan)}
     config["datalist"] = literal(datalist)
     del config["annotator"]
@@ -175,7 +201,8 @@ def train_config(plan: Plan, datalist: Path) -> dict[str, Any]:
 
 def inference_config(plan: Plan) -> dict[str, Any]:
     """Return the configuration of inference."""
-    config = {**plan.inference, **_common(plan.inference, plan)}
+    config = deepcopy(plan.inference)
+    config = {**config, **_common(config, plan)}
     spacing = plan.summary.picture_spacing
     config["spacing"] = None if spacing is None else list(spacing)
     config["preprocessing"]["transforms"] = _on_grid(config["preprocessing"]["transforms"], plan)

@@ -70,9 +70,9 @@ class Learning:
         gone = [name for row, name in enumerate(source.names) if row not in self.kept]
         rows = [
             ("learned from", f"{source.name}, weights {source.weights_file.name}{terms}"),
-            ("kept", f"{_listed(same)}; same name or abbreviation, so what was learned is kept"),
-            ("new", f"{_listed(new)}; not in {source.name}, so learned from nothing"),
-            ("left out", f"{_listed(gone)}; not in the datalist"),
+            ("kept", _listed(same, "same name or abbreviation, so what was learned is kept")),
+            ("new", _listed(new, f"not in {source.name}, so learned from nothing")),
+            ("left out", _listed(gone, "not in the datalist")),
         ]
         if self.close_look:
             untrained = ", which is not trained there and starts fresh" if source.close_weights is None else ""
@@ -130,8 +130,8 @@ def _close_look_fault(config: dict[str, Any]) -> str:
     return "the landmarks of a group share its patches, and new groups are not known"
 
 
-def _listed(names: Sequence[str]) -> str:
-    return f"{len(names)}: {', '.join(names)}" if names else "none"
+def _listed(names: Sequence[str], reason: str) -> str:
+    return f"{len(names)}: {', '.join(names)}; {reason}" if names else "none"
 
 
 def _some(names: Sequence[str]) -> str:

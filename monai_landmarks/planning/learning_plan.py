@@ -23,7 +23,7 @@ from .augmentation import choose_flip
 from .batch import choose_batch_size, choose_max_epochs, choose_val_interval
 from .choice import Choice, Choices
 from .data_summary import DataSummary
-from .grid import choose_spacing, choose_spatial_size, covered_extent, voxel_limit
+from .grid import choose_spacing, choose_spatial_size, covered_extent
 from .learning import Learning, learn_from
 from .machine import Machine, TrainingMemory, measure_training
 from .methods import METHODS
@@ -31,6 +31,7 @@ from .one_sided import choose_one_sided, require_one_sided
 from .patches import choose_patches_per_image, volume_size
 from .plan import Plan, require_size
 from .source_bundle import SourceBundle
+from .training_time import Budget, choose_epochs_in
 
 __all__ = ["choose_held_epochs", "choose_learning_rate", "choose_learning_steps", "make_learning_plan", "nearest_size"]
 
@@ -48,6 +49,7 @@ def make_learning_plan(
     *,
     symmetric: bool = False,
     given: Mapping[str, Any] | None = None,
+    budget: Budget | None = None,
 ) -> Plan:
     """Choose all settings for a bundle that learns on from another one.
 
@@ -60,6 +62,7 @@ def make_learning_plan(
         machine: machine for the training. Default: this machine.
         symmetric: whether images are mirrored although no left-right pairs are declared.
         given: values of settings by name. They replace the values of the rules, and the other settings depend on them.
+        budget: time for the training, by which the epochs are chosen. The voxel size stays that of the weights.
 
     Returns:
         The choices and the configurations.
@@ -78,8 +81,7 @@ def make_learning_plan(
     if "patch_size" in train:
         _choose_patches(choices, summary, source, machine, memory)
     else:
-        limit = voxel_limit(machine, memory, method.voxels[machine.device, summary.spatial_dims])
-        _choose_whole(choices, summary, source, limit)
+        _choose_whole(choices, summary, source)
         largest = train["batch_size"]
         choose(
             "batch_size", lambda: choose_batch_size(summary, machine, memory, choices["spatial_size"].value, largest)
@@ -93,7 +95,11 @@ def make_learning_plan(
     )
     require_one_sided(one_sided, summary.names, summary.pairs)
     steps = round(_STEPS * method.steps[machine.device])
-    max_epochs = choose("max_epochs", lambda: choose_learning_steps(summary, choices["batch_size"].value, steps))
+    if budget is None:
+        max_epochs = choose("max_epochs", lambda: choose_learning_steps(summary, choices["batch_size"].value, steps))
+    else:
+        each, multiple = method.validates_each_epoch, method.multiple[summary.spatial_dims]
+        max_epochs = choose("max_epochs", lambda: choose_epochs_in(budget, choices, summary, steps, multiple, each))
     choose("val_interval", lambda: choose_val_interval(max_epochs, method.validates_each_epoch))
     choose("learning_rate", lambda: choose_learning_rate(train["learning_rate"]))
     choose("held_epochs", lambda: choose_held_epochs(max_epochs))
@@ -167,7 +173,7 @@ def _choose_patches(
     choose("batch_size", lambda: Choice(train["batch_size"], "that of the bundle"))
 
 
-def _choose_whole(choices: Choices, summary: DataSummary, source: SourceBundle, limit: tuple[int, str]) -> None:
+def _choose_whole(choices: Choices, summary: DataSummary, source: SourceBundle) -> None:
     """Choose the grid for whole images: the voxel size of the weights, or else their grid."""
     choose, dims, given = choices.choose, summary.spatial_dims, choices.given
     multiple, spacing, unit = METHODS[source.method].multiple[dims], source.spacing, summary.unit
@@ -181,7 +187,7 @@ def _choose_whole(choices: Choices, summary: DataSummary, source: SourceBundle, 
         if resampled or wanted is not None:
             mode = "spacing" if resampled else "fit"
             step = wanted or spacing
-            chosen = choose_spatial_size(summary, mode, multiple, limit, step).value
+            chosen = choose_spatial_size(summary, mode, multiple, (0, ""), step).value  # no limit with a voxel size
             return Choice(chosen, f"covers {_lengths(extent)} {unit} with voxels of {step:g} {unit}")
         if spacing is None or summary.in_pixels:
             missing = (

@@ -33,6 +33,7 @@ from .methods import METHODS, Method, choose_width
 from .one_sided import choose_one_sided, require_one_sided
 from .patches import NO_PATCHES, choose_overlap, choose_patches, choose_patches_per_image, volume_size
 from .sigma import choose_sigma
+from .training_time import Budget, choose_epochs_in
 
 __all__ = ["Plan", "make_plan", "require_size"]
 
@@ -78,6 +79,7 @@ def make_plan(
     schema: LandmarkSchema | None = None,
     symmetric: bool = False,
     given: Mapping[str, Any] | None = None,
+    budget: Budget | None = None,
 ) -> Plan:
     """Choose all settings that depend on the data, and put them into the configurations of the shipped bundle.
 
@@ -88,6 +90,7 @@ def make_plan(
         schema: landmark schema, whose ``sigma_mm`` are used where they are defined.
         symmetric: whether images are mirrored although no left-right pairs are declared.
         given: values of settings by name. They replace the values of the rules, and the other settings depend on them.
+        budget: time for the training, by which size and epochs are chosen. Default: the usual number of training steps.
 
     Returns:
         The choices and the configurations.
@@ -99,7 +102,7 @@ def make_plan(
         raise ValueError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}.")
     machine, choices = machine or Machine.here(), Choices(given)
     configs = [METHODS[method].template(name) for name in ("train", "inference")]
-    _choose_common(choices, summary, METHODS[method], machine, configs[0]["network_def"], schema, symmetric)
+    _choose_common(choices, summary, METHODS[method], machine, configs[0]["network_def"], schema, symmetric, budget)
     for config in configs:
         METHODS[method].network(config["network_def"], summary.spatial_dims, choices["width"].value)
         METHODS[method].fill(config, choices, summary, schema)
@@ -117,6 +120,7 @@ def _choose_common(
     network: Mapping[str, Any],
     schema: LandmarkSchema | None,
     symmetric: bool,
+    budget: Budget | None,
 ) -> None:
     choose, dims, unit = choices.choose, summary.spatial_dims, summary.unit
     modality = choose("modality", lambda: Choice(summary.modality, "guessed from dimensions and intensities"))
@@ -129,7 +133,7 @@ def _choose_common(
     method.network(measured, dims, width)
     memory = measure_training(measured, 0 if machine.on_gpu else sum(summary.counts[:2]))
 
-    size, spacing = _choose_grid(choices, summary, method, machine, memory)
+    size, spacing = _choose_grid(choices, summary, method, machine, memory, budget)
     batch_size = _choose_batch(choices, summary, method, machine, memory, size)
     choose(
         "sigma_mm",
@@ -146,18 +150,34 @@ def _choose_common(
         "one_sided", lambda: choose_one_sided(summary.training_points, summary.names, summary.pairs, flip, unit)
     )
     require_one_sided(one_sided, summary.names, summary.pairs)
-    max_epochs = choose("max_epochs", lambda: choose_max_epochs(summary, batch_size, method.steps[machine.device]))
+    steps = method.steps[machine.device]
+    if budget is None:
+        max_epochs = choose("max_epochs", lambda: choose_max_epochs(summary, batch_size, steps))
+    else:
+        each = method.validates_each_epoch
+        max_epochs = choose(
+            "max_epochs", lambda: choose_epochs_in(budget, choices, summary, steps, method.multiple[dims], each)
+        )
     choose("val_interval", lambda: choose_val_interval(max_epochs, method.validates_each_epoch))
 
 
 def _choose_grid(
-    choices: Choices, summary: DataSummary, method: Method, machine: Machine, memory: TrainingMemory
+    choices: Choices,
+    summary: DataSummary,
+    method: Method,
+    machine: Machine,
+    memory: TrainingMemory,
+    budget: Budget | None,
 ) -> tuple[list[int], float]:
     """Choose whole images or patches. Return the size of the largest image in voxels, and the voxel size in mm."""
     choose, dims, given = choices.choose, summary.spatial_dims, choices.given
     resampling = choose("resampling", lambda: choose_resampling(summary))
     patience, multiple = method.voxels[machine.device, dims], method.multiple[dims]
-    limit = voxel_limit(machine, memory, patience)
+    why = ""
+    if budget is not None:
+        images = min(method.batch_size[dims], summary.counts[0])
+        patience, why = budget.voxels(method.steps[machine.device], images, patience)
+    limit = voxel_limit(machine, memory, patience, why)
     whole = choose_spatial_size(summary, resampling, multiple, limit, given.get("spacing_mm"))
     if dims == 3:
         finest = choose_spatial_size(summary, resampling, multiple, limit)
