@@ -24,6 +24,7 @@ from typing import Any
 import fire
 import torch
 from compare import compare, measure, print_table, program, random_points
+from monai.networks.nets import BasicUNet
 from monai.transforms import GenerateHeatmap
 from torch.nn.functional import mse_loss
 from torch.nn.utils import convert_conv2d_weight_memory_format
@@ -43,6 +44,9 @@ def recipes(num_landmarks: int, quick: bool) -> dict[str, Recipe]:
     """Return the networks, as published or with default settings, each with its loss."""
     unet_features = (4,) * 6 if quick else (32, 32, 64, 128, 256, 32)
 
+    def heatmap_loss(net: torch.nn.Module) -> torch.nn.Module:
+        return HeatmapL2Loss(GaussianTarget(SIGMA))
+
     def scn(local_appearance: str) -> Recipe:
         options: dict[str, Any] = {"local_appearance": local_appearance, "unet_features": unet_features}
         make = partial(SCN, 2, 1, num_landmarks, features=4 if quick else 128, **options)
@@ -54,10 +58,8 @@ def recipes(num_landmarks: int, quick: bool) -> dict[str, Recipe]:
         return make, lambda net: CoarseToFineLoss(EWCLoss(GaussianTarget(SIGMA)), net)
 
     return {
-        "MONAI BasicUNet": (
-            partial(LocalizationUNet, 2, 1, num_landmarks, features=unet_features),
-            lambda net: HeatmapL2Loss(GaussianTarget(SIGMA)),
-        ),
+        "MONAI BasicUNet": (partial(BasicUNet, 2, 1, num_landmarks, features=unet_features), heatmap_loss),
+        "U-Net": (partial(LocalizationUNet, 2, 1, num_landmarks, features=unet_features), heatmap_loss),
         "SCN": scn("additive"),
         "SCN, BasicUNet as local appearance": scn("unet"),
         **{f"FARNet, {name}": farnet(name) for name in (("resnet18",) if quick else ("densenet121", "resnet50"))},

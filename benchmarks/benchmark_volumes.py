@@ -149,7 +149,7 @@ def main(device: str, quick: bool) -> None:
     for side, num_landmarks in itertools.product(sides, numbers):
         inference(num_landmarks, side, device, 1 if quick else 3)
     # the coarsest level of the U-Net has a sixteenth of the window
-    side, window_side, features = (40, 32, (4,) * 6) if quick else (96, 48, (32, 32, 64, 128, 256, 32))
+    side, window_side, features = (32, 32, (4,) * 6) if quick else (96, 48, (32, 32, 64, 128, 256, 32))
     for num_landmarks in numbers[:1] if quick else numbers:
         inference_with_network(num_landmarks, side, window_side, features, device, 1 if quick else 3)
 

@@ -41,6 +41,7 @@ LIMITS = {
     "benchmark_pipelines.py": ("batch ready",),
     "benchmark_layers.py": ("plain", "UpCat"),
     "benchmark_volumes.py": ("sum of squares", "one map stitched", "with a U-Net"),
+    "benchmark_steps.py": ("BasicUNet, plain float32 loop",),
     "benchmark_growth.py": ("growth with side", "growth with landmarks", "growth with batch", "exponent"),
 }
 

@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -47,14 +46,8 @@ __all__ = ["SlidingWindowLandmarkInferer"]
 _CELL_SIZE = 16
 # The second pass stitches all cells whose bound is at least this share of the highest one. The maximum in a cell is
 # rarely below this share of its bound, so that a third pass is rarely needed. Stitching a few cells more costs less
-# than running the network on their windows once more.
+# than running the network on their windows once more. Cells below this share are not kept for the third pass.
 _NEAR = 0.7
-# The next two, and the numbers in _Kept._chances, are rules of thumb from a few artificial volumes. They only decide
-# which cells stay when memory is short, and so how many windows run again. They never change the result.
-# A cell whose bound is below this share of the highest one is not kept. The second and third pass rarely need it.
-_FAR = 0.5
-# A maximum is clear if it is more than this many times the median of the cells' values. Noise alone stays below.
-_CLEAR = 3.0
 # Memory for blended values that are kept from the first pass for the next ones, in bytes.
 _KEPT_BYTES = 2**27
 # Default number of candidates per peak: a peak at the corner of a cell lies in eight cells in 3-D.
@@ -500,7 +493,7 @@ class _Kept:
         bounds: of the values in the cells. They include a window before it is added here.
         margin: of the boxes that will be filled, in voxels.
         candidates: largest number of boxes per landmark.
-        threshold: of the bound, for a box. None: it depends on the highest bound, see ``_FAR``.
+        threshold: of the bound, for a box. None: it depends on the highest bound, see ``_NEAR``.
     """
 
     def __init__(self, layout: _Layout, bounds: _Bounds, margin: int, candidates: int, threshold: float | None) -> None:
@@ -592,29 +585,23 @@ class _Kept:
         """Return how likely it is that cells are needed (B, N, *cells): 0 at best, -inf where they are not needed.
 
         The measure is the highest value so far in any box that touches the cell, relative to the highest one of the
-        landmark.
+        landmark. It decides which windows run again if memory is short, and never the result.
         """
         complete = (self.added == self.coverage)[:, None]
         values = self.bounds.values(torch.from_numpy(complete)).numpy()
-        flat = values.reshape(*values.shape[:2], -1)
-        best = flat.max(axis=2).reshape(*values.shape[:2], *[1] * self.coverage.ndim)
-        with np.errstate(invalid="ignore", over="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of the median: cases that were not visited have no values
-            typical = np.nanmedian(np.where(np.isfinite(flat), flat, np.nan), axis=2).reshape(best.shape)
-            # nothing is known of a cell before its first window
-            chances = np.where((self.added == 0)[:, None], typical, values) - best
-            chances /= np.maximum(abs(best), np.finfo(np.float32).tiny)
-        # Without a clear peak so far, the peak is likely to be where not all windows were seen.
-        no_peak = np.where(complete, -1.0, -0.5) + 0.1 * np.clip(chances, -1, 0)
-        chances = np.where(best > _CLEAR * typical, chances, no_peak)
-        # NaN is above all other values
-        chances = np.where(np.isnan(chances), 0, chances)
+        axes = tuple(range(2, values.ndim))
+        best = values.max(axis=axes, keepdims=True)
+        with np.errstate(invalid="ignore", over="ignore"):
+            chances = (values - best) / np.maximum(abs(best), np.finfo(np.float32).tiny)
+        # before its first window, a cell counts like one of value 0; NaN is above all other values
+        chances = np.where((self.added == 0)[:, None], -1.0, np.where(np.isnan(chances), 0.0, chances))
         # a complete cell gets no box if enough complete ones are higher, or if it is too low
-        bounds = np.where(complete, values, -np.inf).reshape(flat.shape)
-        count = min(self.candidates, bounds.shape[2])
-        lowest = np.partition(bounds, -count, axis=2)[..., -count].reshape(best.shape)
-        highest = bounds.max(axis=2).reshape(best.shape)
-        low = values < np.minimum(highest, _FAR * highest) if self.threshold is None else values <= self.threshold
+        bounds = np.where(complete, values, -np.inf)
+        flat = bounds.reshape(*bounds.shape[:2], -1)
+        count = min(self.candidates, flat.shape[2])
+        lowest = np.partition(flat, -count, axis=2)[..., -count].reshape(best.shape)
+        highest = bounds.max(axis=axes, keepdims=True)
+        low = values < np.minimum(highest, _NEAR * highest) if self.threshold is None else values <= self.threshold
         chances = np.where(complete & (low | (values < lowest)), -np.inf, chances)
         for axis, near in enumerate(self.near, start=2):
             slices = np.moveaxis(chances, axis, 0)

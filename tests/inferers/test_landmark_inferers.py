@@ -215,12 +215,12 @@ def test_what_looks_best_in_one_window_may_not_be_best():
 def test_maximum_in_a_cell_whose_bound_is_low(dims):
     """
     Two windows overlap in columns 16 to 31. In the upper cell each has a peak of 1 where the other has none: the bound
-    is 1 and the highest mean 0.5. In the lower cell both agree on a peak of 0.65: bound and mean are 0.65, which is not
+    is 1 and the highest mean 0.5. In the lower cell both agree on a peak of 0.52: bound and mean are 0.52, which is not
     near 1.
     """
     size = (32, 48) if dims == 2 else (32, 48, 16)
     rest = () if dims == 2 else (8.0,)
-    peaks = {0: [((5.0, 20.0), 1.0), ((26.0, 24.0), 0.65)], 16: [((10.0, 28.0), 1.0), ((26.0, 24.0), 0.65)]}
+    peaks = {0: [((5.0, 20.0), 1.0), ((26.0, 24.0), 0.52)], 16: [((10.0, 28.0), 1.0), ((26.0, 24.0), 0.52)]}
 
     def network(windows):
         maps = []
@@ -234,7 +234,7 @@ def test_maximum_in_a_cell_whose_bound_is_low(dims):
     options = {"roi_size": (32, 32, 16)[:dims], "overlap": (0.0, 0.5, 0.0)[:dims]}
     found = SlidingWindowLandmarkInferer(**options)(where(size), network)
     assert found["points"][0, 0].tolist() == pytest.approx([26.0, 24.0, *rest], abs=0.01)
-    assert found["scores"].item() == pytest.approx(0.65, abs=1e-4)
+    assert found["scores"].item() == pytest.approx(0.52, abs=1e-4)
 
 
 @pytest.mark.parametrize("num_peaks", [None, 2])
@@ -294,6 +294,28 @@ def test_what_is_not_kept_is_computed_again(memory, num_peaks, monkeypatch):
     assert all(counted == true <= memory for counted, true in sizes)
     for name, values in expected.items():
         torch.testing.assert_close(found[name], values, rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+def test_a_dropped_cell_is_not_blended_in_part(monkeypatch):
+    """
+    There is memory for 16 of the first window's 24 cells, and the 9 around its lowest peak are dropped. The second window
+    shows that this peak is the highest after all: the mean of 0.5 and 3 is 1.75, and without the first window 1.5.
+    """
+    peaks = {0: {(8, 8): 1.0, (24, 24): 1.0, (24, 40): 1.0, (72, 40): 0.5}, 16: {(72, 40): 3.0}}
+    seen = []
+
+    def network(windows):
+        seen.append(int(windows[0, 1].min()))
+        places, heights = (torch.tensor(list(part), dtype=torch.float32) for part in zip(*peaks[seen[-1]].items()))
+        blobs = gaussian_heatmaps(places - torch.tensor([0.0, seen[-1]]), (96, 64), 1.5)
+        return (blobs * heights.view(-1, 1, 1)).sum(0)[None, None]
+
+    monkeypatch.setattr(sliding_window, "_KEPT_BYTES", 16 * 16 * 16 * 4)
+    inferer = SlidingWindowLandmarkInferer(roi_size=(96, 64), overlap=(0.0, 0.75), radius=2)
+    found = inferer(where((96, 80)), network)
+    assert seen == [0, 16, 0, 16]
+    assert found["points"][0, 0].tolist() == pytest.approx([72.0, 40.0], abs=0.01)
+    assert found["scores"].item() == pytest.approx(1.75, abs=1e-4)
 
 
 def test_meta_tensors_half_precision_and_nan(device):

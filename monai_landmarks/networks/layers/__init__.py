@@ -20,6 +20,7 @@ from .instance_norm_activation import InstanceNormActivation
 from .lean_up_cat import LeanUpCat
 from .output_tap import OutputTap
 from .slice_gradient_conv import SliceGradientConv3d
+from .uncounted_batch_norm import UncountedBatchNorm
 
 __all__ = [
     "BatchStatisticsNorm",
@@ -28,5 +29,6 @@ __all__ = [
     "LeanUpCat",
     "OutputTap",
     "SliceGradientConv3d",
+    "UncountedBatchNorm",
     "use_fast_layers",
 ]

@@ -19,6 +19,7 @@ import torch.nn as nn
 from .instance_norm_activation import InstanceNormActivation
 from .lean_up_cat import LeanUpCat
 from .slice_gradient_conv import SliceGradientConv3d
+from .uncounted_batch_norm import UncountedBatchNorm
 
 __all__ = ["use_fast_layers"]
 
@@ -27,7 +28,8 @@ def use_fast_layers(network: nn.Module) -> nn.Module:
     """
     Replace layers of a network by forms that give the same results in less time, in place.
 
-    The layers are instance normalization with the activation that follows, 3-D convolutions, and MONAI's ``UpCat``.
+    The layers are instance normalization with the activation that follows, 3-D convolutions, MONAI's ``UpCat``, and batch
+    normalization.
     Names and values of parameters stay the same, so that state dictionaries fit as before.
 
     Args:
@@ -36,6 +38,6 @@ def use_fast_layers(network: nn.Module) -> nn.Module:
     Returns:
         The network.
     """
-    for layer in (InstanceNormActivation, SliceGradientConv3d, LeanUpCat):
+    for layer in (InstanceNormActivation, SliceGradientConv3d, LeanUpCat, UncountedBatchNorm):
         layer.convert(network)
     return network

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from copy import deepcopy
 from functools import cache
 
@@ -28,6 +29,7 @@ from monai_landmarks.networks.layers import (
     InstanceNormActivation,
     LeanUpCat,
     SliceGradientConv3d,
+    UncountedBatchNorm,
     instance_norm_activation,
     slice_gradient_conv,
     use_fast_layers,
@@ -189,3 +191,24 @@ def test_torchscript_and_export() -> None:
     assert_close(torch.jit.trace(fast, x)(x), expected)
     assert_close(torch.export.export(fast, (x,)).module()(x), expected)
     assert pickle.loads(pickle.dumps(fast))(x).equal(fast(x))
+
+
+@pytest.mark.parametrize("layer, shape", [(nn.BatchNorm2d, (2, 3, 5, 4)), (nn.BatchNorm3d, (2, 3, 4, 3, 2))])
+def test_batch_norm_without_a_count_has_the_same_statistics(
+    layer: Callable[..., nn.Module], shape: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(layer(3, momentum=0.3, eps=0.1))
+    fast = UncountedBatchNorm.convert(deepcopy(plain))
+    for step in range(2):
+        x = torch.randn(shape) + step
+        assert_close(results(fast, x), results(plain, x))
+    count = "0.num_batches_tracked"
+    expected = plain.state_dict()
+    assert int(expected.pop(count)) == 2 and int(fast.state_dict()[count]) == 0
+    assert_close({key: value for key, value in fast.state_dict().items() if key != count}, dict(expected))
+    assert_close(fast.eval()(x), plain.eval()(x))
+    assert_close(torch.jit.script(fast)(x), plain(x))
+    fast.load_state_dict(plain.state_dict())
+    for kept in (layer(3, momentum=None), layer(3, track_running_stats=False)):
+        assert type(UncountedBatchNorm.convert(kept)) is layer
