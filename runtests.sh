@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 ./setup.sh dev
 export PATH="$PWD/.venv/bin:$PATH"
-code=(monai_landmarks bundles tests benchmarks notebooks tools)
+code=(monai_landmarks bundles tests benchmarks notebooks tools docs)
 
 step() {
     printf '[runtests] %s\n' "$*"

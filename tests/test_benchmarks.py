@@ -22,6 +22,7 @@ import compare
 import gpu
 import numpy as np
 import pytest
+import study_learning_on
 import torch
 from benchmark_growth import growth_exponent
 from measure import peak_memory
@@ -123,6 +124,30 @@ def test_study_of_target_precision_runs_and_goes_on(tmp_path, capsys):
     with pytest.raises(ValueError, match="choose another"):
         main(str(out), "search", epochs=5)
     assert len({method.partition(" ")[0] for method in METHODS}) == 7
+
+
+def test_study_of_learning_on_runs_and_goes_on(tmp_path, capsys):
+    for _ in range(2):
+        study_learning_on.main(out=str(tmp_path), quick=True)
+    written = capsys.readouterr().out
+    assert written.count("draw 0, 4 images, from nothing") == 1
+    table = (tmp_path / "study.md").read_text()
+    assert all(f"| {arm} | 1 |" in table for arm in ("- | as it is", "4 | learning on", "4 | from nothing"))
+    with pytest.raises(ValueError, match="choose another folder"):
+        study_learning_on.main(out=str(tmp_path), quick=True, close_look=True)
+
+
+def test_draws_of_learning_on_share_no_image():
+    items = [{"image": str(i)} for i in range(50)]
+    for seed in range(3):
+        small, large = (study_learning_on.draw({"training": items, "names": 0}, n, 25, seed) for n in (10, 25))
+        assert [len(small[name]) for name in ("training", "validation", "testing")] == [8, 2, 25]
+        assert small["testing"] == large["testing"] and small["names"] == 0
+        used = [item["image"] for name in ("training", "validation", "testing") for item in large[name]]
+        assert sorted(used, key=int) == [str(i) for i in range(50)]
+        assert {item["image"] for item in small["training"]} <= {
+            item["image"] for item in large["training"] + large["validation"]
+        }
 
 
 def test_rank_correlation_is_spearmans():

@@ -36,7 +36,13 @@ LAZY = sorted(path for path in PACKAGE.rglob("__init__.py") if "lazy_names(" in 
 # What takes long to import, and what setup.cfg names. A command may import more than the one before it.
 WATCHED = ["torch", "monai", "ignite", "numpy", "PIL", "tqdm", "nibabel", "matplotlib", "itk", "SimpleITK", "yaml"]
 WATCHED += ["pandas", "scipy", "skimage", "torchvision", "fire", "filelock", "mlflow", "tensorboard", "onnx"]
-NEED_TORCH = {"init", "label-app", "label-server", "predict"}  # to run a network, or to start a server that does
+NEED_TORCH = {
+    "init",
+    "label-app",
+    "label-server",
+    "predict",
+    "study",
+}  # to run a network, or to start a server that does
 POINTS = {"numpy", "PIL"}
 MAY_IMPORT = {
     "datasets": POINTS,
@@ -46,6 +52,7 @@ MAY_IMPORT = {
     "calibrate": POINTS,
     "check of pictures": POINTS | {"matplotlib", "tqdm"},
     "report": POINTS | {"matplotlib", "tqdm"},
+    "agreement": POINTS | {"matplotlib", "tqdm"},
     "convert with a volume": POINTS | {"matplotlib", "tqdm", "nibabel", "scipy"},  # nibabel imports scipy
 }
 
@@ -129,6 +136,11 @@ def commands(tmp_path):
         ("check of pictures", ["check", "images", "truth.csv", "--spacing", "0.5"]),
         ("report", ["report", *evaluation, "--cases", "1"]),
         (
+            "agreement",
+            ["agreement", "truth.csv", "other.csv", "--images", "images", "--spacing", "0.5", "--cases", "1"]
+            + ["--resamples", "20"],
+        ),
+        (
             "convert with a volume",
             ["convert", "volume.csv", "volume.mrk.json", "--images", "volume.nii.gz"]
             + ["--source-coordinate-system", "index"],
@@ -157,3 +169,4 @@ print(json.dumps(loaded))
     assert len(list((tmp_path / "labelme").glob("*.json"))) == 12 and (tmp_path / "volume.mrk.json").is_file()
     assert (tmp_path / "tables/measurements.csv").is_file() and (tmp_path / "checked/datalist.json").is_file()
     assert len(re.findall("data:image/png", (tmp_path / "report.html").read_text())) == 2
+    assert (tmp_path / "agreement/consensus.csv").is_file()

@@ -35,6 +35,7 @@ import argparse
 import csv
 import hashlib
 import io
+import json
 import re
 import shutil
 import tempfile
@@ -49,7 +50,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_landmarks.data import atomic_write
 from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, PRETRAINED, TRAINED
-from monai_landmarks.data.files.tensor_files import load_tensors, non_finite_weights
+from monai_landmarks.data.files.tensor_files import load_tensors
 from monai_landmarks.uncertainty import calibration_path, doubt_path, sigma_path
 
 __all__ = ["Measured", "in_half_precision", "large_files", "measure", "model_card", "require_fit", "ship_weights"]
@@ -85,9 +86,10 @@ def in_half_precision(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tens
         ValueError: if a value becomes infinite.
     """
     half = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
-    reason = non_finite_weights(half)
-    if reason is not None:
-        raise ValueError(f"half precision is not enough: {reason}.")
+    for name, value in state.items():
+        lost = int((half[name].isinf() & ~value.isinf()).sum())
+        if lost:
+            raise ValueError(f"half precision is not enough: {lost} values of {name!r} become infinite.")
     return half
 
 
@@ -129,7 +131,7 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         settings = {"dataset_dir": str(dataset_dir), "checkpoint": str(weights), "section": section}
         flow.parser.update({**settings, "output_dir": folder, "precision": "float32"})
-        if not flow.parser.get_parsed_content("datalist").get(section):
+        if section not in _sections(flow.parser.get_parsed_content("datalist")):
             return None
         if learn:
             parser = ConfigParser()
@@ -196,7 +198,7 @@ def model_card(
         "data": facts["data"],
         "training": f"`{training}` at commit {commit}",
         "error": f"{errors}; measured with the shipped numbers of half precision, in float32",
-        "calibration, probability, shape": f"from the validation images {part}".strip() + " and the training points",
+        "calibration, probability, shape": f"from the validation images and the training points {part}".strip(),
         "not tried on": facts["not_tried_on"],
         "terms": f"{facts['terms']}. {facts['why']}",
     }
@@ -204,8 +206,12 @@ def model_card(
         f"# Weights: {title}",
         "",
         "The weights are in half precision, as numbers alone (loaded with `weights_only`). The files"
-        " `*_calibration.json` and `*_shape.json` beside them belong to them. The best epoch was chosen on the validation"
-        " part, so errors there are a little too small.",
+        " `*_calibration.json` and `*_shape.json` beside them belong to them."
+        + (
+            ""
+            if reliability_from
+            else " The best epoch was chosen on the validation part, so errors there are too small."
+        ),
         "",
         "| | |",
         "|---|---|",
@@ -237,14 +243,16 @@ def ship_weights(
         training: command of the training, for the card.
         commit: commit with which it ran.
         configs: names of further configurations of the training. That of a close look is found.
-        reliability_from: weights whose calibration and shapes are taken. None: they are learned on the validation part.
+        reliability_from: weights whose calibration and shapes are taken, because ``weights`` were trained on the validation
+            part, too; those of a coarse network are in ``coarse/`` beside it. None: they are learned on the validation part.
         urls: see :func:`large_files`.
 
     Returns:
         The files written.
 
     Raises:
-        ValueError: if the weights do not belong to the network of the bundle, or are too large.
+        ValueError: if the weights do not belong to the network of the bundle or are too large, or if no images are left to
+            measure their error.
     """
     bundle = BUNDLES / name
     models = bundle / "models"
@@ -268,18 +276,20 @@ def ship_weights(
         _write(path, in_half_precision(numbers))
         for path_of in (calibration_path, doubt_path, sigma_path):
             path_of(path).unlink(missing_ok=True)
-        if file != PRETRAINED or not close:
-            if sigma_path(weights).is_file():
-                shutil.copy(sigma_path(weights), sigma_path(path))
-        known = reliability_from if file != PRETRAINED or not close else None
-        results = [
-            measure(bundle, path, dataset_dir, more, section, section == "validation" and known is None)
-            for section in ("validation", "testing")
-        ]
-        if known is not None:
+        if not close and sigma_path(weights).is_file():  # that of a close look is in voxels of a patch
+            shutil.copy(sigma_path(weights), sigma_path(path))
+        if reliability_from is not None:
+            known = reliability_from
+            if close and file == PRETRAINED:
+                known = reliability_from.parent / "coarse" / reliability_from.name
             for path_of in (calibration_path, doubt_path):
                 shutil.copy(path_of(known), path_of(path))
+        # weights that come with the reliability of others have seen the validation part
+        sections = ("validation", "testing") if reliability_from is None else ("testing",)
+        results = [measure(bundle, path, dataset_dir, more, one, one == "validation") for one in sections]
         measured[file] = [one for one in results if one is not None]
+        if not measured[file]:
+            raise ValueError(f"{dataset_dir}: no images are left to measure the error of {file}.")
     facts = _facts(name)
     listed = bundle / "large_files.yml"
     listed.unlink(missing_ok=True)
@@ -290,6 +300,12 @@ def ship_weights(
     best = measured[CLOSE_LOOK_PRETRAINED if close else PRETRAINED][-1]
     _write_metadata(name, facts, best.mean)
     return [*sorted(models.glob("pretrained*")), card, *([listed] if listed.is_file() else [])]
+
+
+def _sections(datalist: Any) -> set[str]:
+    """Return the sections of a datalist, a file or its content, that have images."""
+    content = datalist if isinstance(datalist, Mapping) else json.loads(Path(datalist).read_text(encoding="utf-8"))
+    return {str(section) for section, items in content.items() if isinstance(items, list) and items}
 
 
 def _facts(name: str) -> dict[str, Any]:
@@ -313,10 +329,14 @@ def _write(path: Path, state: Mapping[str, torch.Tensor]) -> None:
 def _write_metadata(name: str, facts: Mapping[str, Any], error: float) -> None:
     """Write terms and error into the YAML file of the bundle, and build ``metadata.json``."""
     source = SOURCE / "bundles" / f"{name}.yaml"
-    text = re.sub(r"(?m)^  (weights_terms|eval_metrics):.*\n", "", source.read_text(encoding="utf-8"))
     entries = f"  weights_terms: {facts['terms']}\n  eval_metrics: {{mean_error_{_unit(facts)}: {error:.2f}}}\n"
-    assert text.count("\nmetadata:\n") == 1
-    source.write_text(text.replace("\nmetadata:\n", f"\nmetadata:\n{entries}"), encoding="utf-8")
+    old = r"(?m)^  weights_terms:.*\n  eval_metrics:.*\n"
+    text = source.read_text(encoding="utf-8")
+    text, count = (
+        re.subn(old, entries, text) if re.search(old, text) else re.subn("(?m)^metadata:\n", r"\g<0>" + entries, text)
+    )
+    assert count == 1, source
+    source.write_text(text, encoding="utf-8")
     write_bundles()
 
 

@@ -21,12 +21,24 @@ import click
 from .console import PATH, text_table
 
 if TYPE_CHECKING:
-    from monai_landmarks.planning import DataSummary
+    from monai_landmarks.planning import DataSummary, Pace, Plan
     from monai_landmarks.schema import LandmarkSchema
 
 __all__ = ["init"]
 
 METHODS = ("scn", "farnet", "adaptive")  # as in monai_landmarks.planning, which the help must not import
+
+
+class _Duration(click.ParamType):
+    name = "DURATION"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from monai_landmarks.planning import parse_duration
+
+        try:
+            return parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class _Setting(click.ParamType):
@@ -48,7 +60,14 @@ class _Setting(click.ParamType):
 
 @click.command(short_help="Write a MONAI bundle to train on a datalist, with settings chosen for the data.")
 @click.argument("datalist", type=PATH)
-@click.option("--method", type=click.Choice(METHODS), default="scn", show_default=True, help="Localization method.")
+@click.option("--method", type=click.Choice(METHODS), help="Localization method. Default: scn, or that of --from.")
+@click.option(
+    "--from",
+    "source",
+    metavar="BUNDLE",
+    help="Trained bundle to learn on from, a folder or the name of a shipped bundle. Landmarks of the same name, or that "
+    "are abbreviations of its schema, keep what was learned.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -76,11 +95,18 @@ class _Setting(click.ParamType):
     help="Free memory of the device in GiB. Default: the memory that is free now.",
 )
 @click.option(
+    "--budget",
+    type=_Duration(),
+    help="Time for the training on this machine, for example 15min, 1h or overnight (10 h). Size and epochs are chosen by "
+    "it, from a measured step. Default: the usual size and number of steps.",
+)
+@click.option(
     "--set", "settings", type=_Setting(), multiple=True, help="Use this value for a setting. May be repeated."
 )
 def init(
     datalist: Path,
-    method: str,
+    method: str | None,
+    source: str | None,
     out: Path,
     schema: str | None,
     pairs: Path | None,
@@ -88,6 +114,7 @@ def init(
     symmetric: bool,
     device: Literal["cpu", "cuda"] | None,
     memory: float | None,
+    budget: float | None,
     settings: tuple[tuple[str, Any], ...],
 ) -> None:
     """Choose settings for the images and landmarks of DATALIST, print the reasons, and write a bundle.
@@ -96,20 +123,32 @@ def init(
     of the method, with the settings that depend on the data chosen by rules of thumb. Its docs/README.md has the
     reasons and the commands.
 
+    With --from, the bundle and its weights are those of a trained bundle, and the training learns on. Its voxel size,
+    network and preprocessing are kept.
+
     Every setting in the printed table can be set: --set batch_size=2 --set spatial_size=[128,160] --set modality=MR
     --set intensity=[-200,500].
     """
     from monai_landmarks.data import read_pairs
+    from monai_landmarks.evaluation.bundle_facts import resolve_bundle
     from monai_landmarks.planning import (
+        Budget,
         Machine,
         choice_rows,
+        make_learning_plan,
         make_plan,
+        measure_plan,
+        read_source_bundle,
         summarize_datalist,
         summary_rows,
         with_pairs,
         write_bundle,
     )
 
+    if source is not None and (method is not None or schema is not None):
+        other = "--method" if method is not None else "--schema"
+        raise click.UsageError(f"{other} cannot be given with --from, because the bundle determines it.")
+    trained = None if source is None else read_source_bundle(resolve_bundle(source))
     summary = summarize_datalist(datalist)
     known, summary = _with_schema(schema, summary)
     if pairs is not None:
@@ -118,11 +157,26 @@ def init(
     if one_sided:
         given["one_sided"] = list(one_sided)
     machine = Machine.here(device, None if memory is None else memory * 2**30)
-    plan = make_plan(summary, method, machine, schema=known, symmetric=symmetric, given=given)
+
+    def planned(time: Budget | None) -> Plan:
+        if trained is None:
+            return make_plan(
+                summary, method or "scn", machine, schema=known, symmetric=symmetric, given=given, budget=time
+            )
+        return make_learning_plan(summary, trained, machine, symmetric=symmetric, given=given, budget=time)
+
+    plan = planned(None)
+    pace = measure_plan(plan)
+    if budget is not None:
+        if pace is None:
+            raise click.UsageError("--budget needs a measured step, but this machine does not have the device.")
+        plan = planned(Budget(budget, pace))
     folder = write_bundle(out, plan, datalist)
-    for heading, text in summary_rows(summary):
+    learned = [] if plan.learning is None else plan.learning.rows()
+    for heading, text in [*summary_rows(plan.summary), *learned]:
         click.echo(f"{heading:<12} {text}")
     click.echo(f"\n{text_table(choice_rows(plan))}")
+    click.echo(f"\n{_estimate(plan, pace)}")
     click.echo(f"\n{folder}: bundle; docs/README.md has these reasons. To train:\n")
     click.echo(
         f"python -m monai.bundle run training --bundle_root {out} --config_file {out / 'configs' / 'train.json'}"
@@ -137,3 +191,16 @@ def _with_schema(schema: str | None, summary: DataSummary) -> tuple[LandmarkSche
 
     known = load_landmark_schema(schema)
     return known, apply_schema(summary, known)
+
+
+def _estimate(plan: Plan, pace: Pace | None) -> str:
+    """Return a sentence about the time of the training."""
+    from monai_landmarks.planning import duration_text, estimated_seconds
+
+    if pace is None:
+        return f"The training time is not known, because {plan.machine.device} is not on this machine."
+    more = " The close look comes on top of it." if plan.close_look else ""
+    return (
+        f"The training takes about {duration_text(estimated_seconds(plan, pace))} on this machine, estimated from measured"
+        f" steps without reading of images and augmentation.{more}"
+    )

@@ -28,6 +28,7 @@ import click
 from monai_landmarks import __version__
 from monai_landmarks.__main__ import INTERRUPTED
 
+from .agreement import agreement
 from .calibrate import calibrate
 from .check import check
 from .convert import convert
@@ -39,6 +40,7 @@ from .label_server import label_server
 from .models import models
 from .predict import predict
 from .report import report
+from .study import study
 
 __all__ = ["program"]
 
@@ -88,6 +90,7 @@ def program(verbose: bool) -> None:
         logging.getLogger().addHandler(logging.NullHandler())
 
 
+program.add_command(agreement)
 program.add_command(calibrate)
 program.add_command(check)
 program.add_command(convert)
@@ -99,3 +102,4 @@ program.add_command(label_server)
 program.add_command(models)
 program.add_command(predict)
 program.add_command(report)
+program.add_command(study)

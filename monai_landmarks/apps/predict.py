@@ -72,6 +72,13 @@ __all__ = ["predict"]
 @click.option(
     "--coverage", type=PROBABILITY, default=0.9, show_default=True, help="Probability of the intervals of measurements."
 )
+@click.option(
+    "--drawings",
+    type=click.IntRange(0),
+    default=12,
+    show_default=True,
+    help="Number of images that report.html shows, doubtful ones first. 0: no report.",
+)
 @click.option("--strict", is_flag=True, help="Exit code 2 if a prediction is in doubt.")
 @click.option("--batch-size", type=click.IntRange(1), help="Batch size. Default: that of the bundle.")
 def predict(
@@ -90,6 +97,7 @@ def predict(
 
     A prediction whose landmarks form an unusual shape, or whose heatmaps are unusual, is reported as doubtful. If the
     bundle has a landmark schema, measurements.csv has the clinical measurements of each image with their intervals.
+    report.html shows doubts, drawings, measurements and uncertainty.
 
     The exit code is 0 if all images were predicted, and 1 otherwise. With --strict it is 2 if all images were predicted,
     but some predictions are in doubt.

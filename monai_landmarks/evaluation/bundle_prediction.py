@@ -40,6 +40,7 @@ from .bundle_facts import read_bundle_facts, resolve_bundle
 from .film_turning import resolving_turn
 from .image_measurements import ImageMeasurements, measure_images
 from .prediction_formats import PREDICTION_FORMATS, PredictionFormat
+from .prediction_report import write_prediction_report
 
 __all__ = ["DoubtfulPrediction", "WrittenPredictions", "predict_landmarks"]
 
@@ -103,6 +104,7 @@ def predict_landmarks(
     covariance: Literal["heatmap", "sigma"] = "heatmap",
     schema: LandmarkSchema | None = None,
     coverage: float = 0.9,
+    drawings: int = 12,
 ) -> WrittenPredictions:
     """Find landmarks with a bundle and write them to files.
 
@@ -114,7 +116,8 @@ def predict_landmarks(
     Covariances are calibrated with the factors that lie beside the weights. Predictions are compared with the shapes and
     heatmaps of the training, which lie there too; what differs is in the columns ``doubt`` and ``landmark_doubt`` of
     ``predictions_std.csv``, and doubtful images are drawn first. With a landmark schema, ``measurements.csv`` has the
-    clinical measurements of each image with intervals, and ``.mrk.json`` files have their lines and angles.
+    clinical measurements of each image with intervals, and ``.mrk.json`` files have their lines and angles. ``report.html``
+    shows it all.
 
     .. warning::
         The configuration of a MONAI bundle can run any Python code. Use only bundles from sources that you trust. Files
@@ -142,6 +145,7 @@ def predict_landmarks(
             covariances come from the heatmaps, and a note says so.
         schema: landmark schema whose measurements are made. Default: that of the bundle, if it has one.
         coverage: probability of the intervals of measurements.
+        drawings: number of images that ``report.html`` shows, doubtful ones first. 0: no report.
 
     Returns:
         The files written, the images left out, the doubts and the measurements.
@@ -166,7 +170,7 @@ def predict_landmarks(
     )
     weights = Path(flow.parser.get_parsed_content("checkpoint"))
     _require_weights(weights)
-    notes = [f"{path.name} is read, too: the weights are those of a close look." for path in found]
+    notes = [f"the weights are those of a close look, so {path.name} is read, too." for path in found]
     notes += [*_weights_notes(bundle, weights), *_reliability_notes(flow, weights, covariance)]
     if covariance == "sigma":
         notes += _use_sigma(flow, weights)
@@ -190,13 +194,21 @@ def predict_landmarks(
             if "mrk.json" in formats:
                 measurements.add_to_markups(out / f"{prediction.name}.mrk.json", index, prediction.plane)
     doubts = _doubts(flow, predictions)
-    written = sorted(path for path, state in _snapshot(out).items() if before.get(path) != state)
     loader = flow.parser.get_parsed_content("dataloader")
     unreadable = tuple(getattr(loader, "unreadable", ()))
     left_out = {image for image, _ in unreadable}
     read = [item["image"] for item in image_folder_items(images) if item["image"] not in left_out]
-    known = flow.parser.get("spacing") is not None
-    return WrittenPredictions(tuple(written), unreadable, (*notes, *_geometry_notes(read, known)), doubts, measurements)
+    notes += _geometry_notes(read, flow.parser.get("spacing") is not None)
+    if drawings:
+        reasons = {doubt.image: str(doubt) for doubt in doubts}
+        source = (
+            f"Landmarks of the images in {images}, found with {bundle.resolve().name} and the weights {weights.name}"
+        )
+        write_prediction_report(
+            out / "report.html", predictions, reasons, measurements, notes, unreadable, source, drawings
+        )
+    written = sorted(path for path, state in _snapshot(out).items() if before.get(path) != state)
+    return WrittenPredictions(tuple(written), unreadable, tuple(notes), doubts, measurements)
 
 
 def _configs_of_weights(bundle: Path, checkpoint: str | os.PathLike | None) -> tuple[Path, ...]:
@@ -224,7 +236,7 @@ def _weights_notes(bundle: Path, weights: Path) -> list[str]:
 def _reliability_notes(flow: ConfigWorkflow, weights: Path, covariance: str) -> list[str]:
     """Return what is not known about the reliability of the predictions."""
     notes = []
-    advice = "a training writes it, unless it also trains on the validation images."
+    advice = "a training writes it; one on all images copies it with --reliability_from."
     if covariance == "heatmap" and "calibrator" in flow.parser and not calibration_path(weights).is_file():
         notes.append(f"the uncertainty is not calibrated, because there is no {calibration_path(weights)}; {advice}")
     if "examiner" in flow.parser and not doubt_path(weights).is_file():
@@ -340,7 +352,11 @@ def _use_sigma(flow: ConfigWorkflow, weights: Path) -> tuple[str, ...]:
         return (f"the uncertainty is that of the heatmaps, because {reason}.",)
     flow.parser.update({"decoder#covariance": "sigma", "decoder#sigma": os.fspath(path)})
     # what was learned about the peaks of heatmaps does not hold for sigma
-    for key, value in {"examiner#covariance_key": None, "calibrator#enabled": False}.items():
+    for key, value in {
+        "examiner#covariance_key": None,
+        "calibrator#enabled": False,
+        "probability#enabled": False,
+    }.items():
         if key.partition("#")[0] in flow.parser:
             flow.parser.update({key: value})
     flow.parser.parse(reset=True)

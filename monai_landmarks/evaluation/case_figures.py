@@ -20,9 +20,10 @@ from monai_landmarks.data import CoordinateSystem, LandmarkSet, read_image
 from monai_landmarks.spaces import affine_spacing
 from monai_landmarks.visualize import LandmarkView, ReportPage, draw_views, landmark_view
 
+from .landmark_sources import ImageGeometry
 from .prediction_errors import EvaluatedCase, Evaluation
 
-__all__ = ["add_case_figures"]
+__all__ = ["add_case_figures", "read_pixels", "window_around"]
 
 _ZOOM = 0.2  # side of the enlarged part, relative to the image
 _MAX_SIZE = 640  # side of a picture in pixels
@@ -96,16 +97,11 @@ def _draw_case(page: ReportPage, result: Evaluation, b: int, mean: float) -> str
 
 def _views(case: EvaluatedCase, n: int) -> list[LandmarkView]:
     """Return two views: the whole image with all landmarks, and the part around landmark n."""
-    assert case.geometry.image is not None
-    spacing = case.geometry.spacing
-    steps = None if spacing is None else tuple(np.broadcast_to(np.atleast_1d(spacing)[:2], (2,)).tolist())
-    pixels, affine = read_image(case.geometry.image, steps)
-    predicted, true = _on_pixels(case, pixels, affine)
-    while pixels.ndim > true.spatial_dims + 1:  # a DICOM radiograph is read as a volume of one slice
-        pixels = pixels[..., 0]
+    assert case.predicted is not None
+    pixels, affine, (predicted, true) = read_pixels(case.geometry, [case.predicted, case.true])
     # the figure draws two standard deviations, so the axes of a region are halved
     matrices = predicted.covariances if predicted.regions is None else predicted.regions / 4
-    window = _window(true.points[n], predicted.points[n], pixels.shape[1:], affine)
+    window = window_around(np.stack([true.points[n], predicted.points[n]]), pixels.shape[1:], affine)
     return [
         landmark_view(
             pixels,
@@ -122,30 +118,44 @@ def _views(case: EvaluatedCase, n: int) -> list[LandmarkView]:
     ]
 
 
-def _window(
-    true: np.ndarray, predicted: np.ndarray, shape: Sequence[int], affine: np.ndarray
+def window_around(
+    points: np.ndarray, shape: Sequence[int], affine: np.ndarray, zoom: float = _ZOOM
 ) -> tuple[list[int], list[int]]:
-    """Return the first index and the end index, per axis, of a square or cube with both points well inside."""
+    """Return the first index and the end index, per axis, of a square or cube with all points well inside.
+
+    Args:
+        points: (K, D), index points; at least one is known.
+        shape: shape of the image.
+        affine: affine of the image.
+        zoom: side of the part relative to the image. It is larger where the points are far apart.
+    """
     size, dims = np.array(shape), len(shape)
     steps = affine_spacing(affine, dims)
-    side = max(_ZOOM * float(np.max(steps * size)), 2.0 * float(np.max(np.abs(true - predicted) * steps)))
+    low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
+    side = max(zoom * float(np.max(steps * size)), 2.0 * float(np.max((high - low) * steps)))
     extent = np.minimum(np.maximum(np.round(side / steps), 2), size).astype(int)
-    low = np.clip(np.round(0.5 * (true + predicted - extent)), 0, size - extent).astype(int)
-    return low.tolist(), (low + extent).tolist()
+    start = np.clip(np.round(0.5 * (low + high - extent)), 0, size - extent).astype(int)
+    return start.tolist(), (start + extent).tolist()
 
 
-def _on_pixels(case: EvaluatedCase, pixels: np.ndarray, affine: np.ndarray) -> tuple[LandmarkSet, LandmarkSet]:
-    """Return the predicted and the true landmarks in index coordinates of the image."""
-    sets = [case.predicted, case.true]
+def read_pixels(
+    geometry: ImageGeometry, sets: Sequence[LandmarkSet]
+) -> tuple[np.ndarray, np.ndarray, list[LandmarkSet]]:
+    """Return an image (C, *spatial), its affine, and landmark sets in index coordinates of the image."""
+    assert geometry.image is not None
+    spacing = geometry.spacing
+    steps = None if spacing is None else tuple(np.broadcast_to(np.atleast_1d(spacing)[:2], (2,)).tolist())
+    pixels, affine = read_image(geometry.image, steps)
     result = []
     for landmarks in sets:
-        assert landmarks is not None
         if landmarks.spatial_dims == 3 and pixels.ndim == 3:  # a single slice may lie anywhere in the world
             landmarks = landmarks.to_world(affine).with_spatial_dims(2, plane=None)
         result.append(
             landmarks if landmarks.coordinate_system == CoordinateSystem.INDEX else landmarks.to_index(affine)
         )
-    return result[0], result[1]
+    while pixels.ndim > result[0].spatial_dims + 1:  # a DICOM radiograph is read as a volume of one slice
+        pixels = pixels[..., 0]
+    return pixels, affine, result
 
 
 def _ellipse_caption(predicted: LandmarkSet) -> str:

@@ -77,7 +77,7 @@ def calibrate_regions(
     for name in sorted(found):
         true, geometry = truth[name].landmarks, truth[name].geometry
         try:
-            first, second, _ = to_common_space(found[name], true.reorder(found[name].names), geometry)
+            (first, second), _ = to_common_space([found[name], true.reorder(found[name].names)], geometry)
             pairs.append((_in_mm(first, geometry), _in_mm(second, geometry)))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error

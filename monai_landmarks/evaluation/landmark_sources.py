@@ -191,35 +191,37 @@ def match_predictions(
 
 
 def to_common_space(
-    first: LandmarkSet, second: LandmarkSet, geometry: ImageGeometry
-) -> tuple[LandmarkSet, LandmarkSet, Literal["mm", "px"]]:
-    """Convert two landmark sets of an image to one space, in which distances between them can be measured.
+    sets: Sequence[LandmarkSet], geometry: ImageGeometry
+) -> tuple[list[LandmarkSet], Literal["mm", "px"]]:
+    """Convert landmark sets of an image to one space, in which distances between them can be measured.
 
     Args:
-        first: landmarks in any coordinate system.
-        second: landmarks with the same names, in any coordinate system.
+        sets: landmarks with the same names, each in any coordinate system.
         geometry: affine and pixel size of the image.
 
     Returns:
-        Both sets, and the unit of their points: ``"mm"``, or ``"px"`` where the pixel size is not known or is 1. The
+        The sets, and the unit of their points: ``"mm"``, or ``"px"`` where the pixel size is not known or is 1. The
         sets are 2-D where all points lie in the plane z = 0.
 
     Raises:
-        ValueError: if one set is in pixels and the other in mm, and the pixel size is not known.
+        ValueError: if some sets are in pixels and others in mm, and the pixel size is not known.
     """
-    indexed = [landmarks.coordinate_system == CoordinateSystem.INDEX for landmarks in (first, second)]
-    if first.spatial_dims != second.spatial_dims:  # files of 3D Slicer hold 3-D points, also for 2-D images
-        first, second = (landmarks.with_spatial_dims(3) for landmarks in (first, second))
+    sets = list(sets)
+    indexed = [landmarks.coordinate_system == CoordinateSystem.INDEX for landmarks in sets]
+    if (
+        len({landmarks.spatial_dims for landmarks in sets}) > 1
+    ):  # files of 3D Slicer hold 3-D points, also for 2-D images
+        sets = [landmarks.with_spatial_dims(3) for landmarks in sets]
     if not (all(indexed) and geometry.in_pixels):
         affine = geometry.affine() if any(indexed) else np.eye(4)
         if affine is None:
             raise ValueError(
                 "some points are in pixels and others in mm; give the images, or the spacing of pictures, to compare them."
             )
-        first, second = (landmarks.to_world(affine) for landmarks in (first, second))
-    if not any(np.nan_to_num(landmarks.points[:, 2:]).any() for landmarks in (first, second)):
-        first, second = (landmarks.with_spatial_dims(2) for landmarks in (first, second))
-    return first, second, "px" if any(indexed) and geometry.in_pixels else "mm"
+        sets = [landmarks.to_world(affine) for landmarks in sets]
+    if not any(np.nan_to_num(landmarks.points[:, 2:]).any() for landmarks in sets):
+        sets = [landmarks.with_spatial_dims(2) for landmarks in sets]
+    return sets, "px" if any(indexed) and geometry.in_pixels else "mm"
 
 
 def _image_spacings(images: Path, spacing: float | Sequence[float] | None) -> dict[str, float | Sequence[float] | None]:

@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -25,7 +24,6 @@ from typing import Any, Literal
 import numpy as np
 
 from monai_landmarks.data import LandmarkSet, atomic_write
-from monai_landmarks.data.files.csv_rows import text_cell
 from monai_landmarks.metrics import (
     ErrorReport,
     PairedComparison,
@@ -36,6 +34,7 @@ from monai_landmarks.metrics import (
 )
 from monai_landmarks.schema import LandmarkSchema, MeasurementReport, compare_measurements, measure_with_uncertainty
 
+from .csv_tables import some_names, write_rows
 from .doubt_table import read_doubts
 from .image_measurements import ImageMeasurements, matched_names
 from .landmark_sources import ImageGeometry, ImageLandmarks, match_predictions, read_annotations, to_common_space
@@ -207,7 +206,7 @@ class Evaluation:
         if self.measurements is not None:
             tables["measurements"] = self.measurement_rows()
             tables["measurements_per_image"] = self.measurements_per_image()
-        written = [_write_csv(output_dir / f"{name}.csv", rows) for name, rows in tables.items()]
+        written = [write_rows(output_dir / f"{name}.csv", rows) for name, rows in tables.items()]
         for name, (other, _) in self.comparisons.items():
             written += [path for path in other.write(output_dir / name) if path.suffix == ".csv"]
             (output_dir / name / "evaluation.json").unlink()
@@ -374,7 +373,7 @@ def _evaluate(
         true = truth[image].landmarks.reorder(names)
         found = predicted[image].reorder(names) if image in predicted else None
         try:
-            other, true, unit = to_common_space(true if found is None else found, true, truth[image].geometry)
+            (other, true), unit = to_common_space([true if found is None else found, true], truth[image].geometry)
         except ValueError as error:
             raise ValueError(f"{image}: {error}") from error
         if found is not None:
@@ -440,21 +439,16 @@ def _notes(
     absent = [name for name in truth if name not in found]
     if absent:
         counted = "counted as missed" if len(chosen) == len(truth) else "not counted"
-        notes.append(f"without predictions and {counted}: {len(absent)} of {len(truth)} images ({_some(absent)}).")
+        notes.append(f"without predictions and {counted}: {len(absent)} of {len(truth)} images ({some_names(absent)}).")
     if unknown:
-        notes.append(f"predicted, but without ground truth: {_some(unknown)}.")
+        notes.append(f"predicted, but without ground truth: {some_names(unknown)}.")
     extra = dict.fromkeys(name for landmarks in found.values() for name in landmarks.names if name not in result.names)
     if extra:
-        notes.append(f"predicted landmarks that are not in the ground truth: {_some(list(extra))}.")
+        notes.append(f"predicted landmarks that are not in the ground truth: {some_names(list(extra))}.")
     never = [name for name, errors in zip(result.names, result.errors.T) if not np.isfinite(errors).any()]
     if never:
-        notes.append(f"landmarks found in no image: {_some(never)}.")
+        notes.append(f"landmarks found in no image: {some_names(never)}.")
     return notes
-
-
-def _some(names: Sequence[str]) -> str:
-    """Return the first five names, and how many more there are."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _found(errors: np.ndarray) -> np.ndarray:
@@ -475,21 +469,6 @@ def _median(values: np.ndarray) -> np.ndarray:
     ordered, count = np.sort(values, axis=1), (~np.isnan(values)).sum(axis=1)
     rows = np.arange(len(values))
     return (ordered[rows, np.maximum(count - 1, 0) // 2] + ordered[rows, count // 2 * (count > 0)]) / 2
-
-
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=[text_cell(str(key)) for key in rows[0]])
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({text_cell(str(key)): _cell(value) for key, value in row.items()})
-    return path
-
-
-def _cell(value: Any) -> Any:
-    if not isinstance(value, float):
-        return text_cell(value) if isinstance(value, str) else value
-    return "" if math.isnan(value) else f"{value:.4f}"
 
 
 def _plain(value: Any) -> Any:

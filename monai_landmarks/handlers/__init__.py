@@ -17,13 +17,14 @@ from .distributed import finish_distributed, local_device, start_distributed, wr
 from .engine_output import is_main_process
 from .gradient_clipping import GradientClipping
 from .gradient_scale import GradientScale
+from .hold_layers import HoldLayers
 from .landmark_report import LandmarkReport
 from .memory import keep_freed_memory
 from .overlay_saver import OverlaySaver
 from .plain_errors import plain_errors
-from .prediction_saver import PredictionSaver
+from .prediction_saver import PredictionSaver, SavedPrediction
 from .presence_report import PresenceReport
-from .reliability import ReliabilitySaver
+from .reliability import ReliabilityCopier, ReliabilitySaver
 from .reproducible import start_reproducible
 from .resume_training import ResumeTraining
 from .safe_checkpoint import SafeCheckpointLoader, SafeCheckpointSaver, load_weights
@@ -36,14 +37,17 @@ __all__ = [
     "CobbReport",
     "GradientClipping",
     "GradientScale",
+    "HoldLayers",
     "LandmarkReport",
     "OverlaySaver",
     "PredictionSaver",
     "PresenceReport",
+    "ReliabilityCopier",
     "ReliabilitySaver",
     "ResumeTraining",
     "SafeCheckpointLoader",
     "SafeCheckpointSaver",
+    "SavedPrediction",
     "StopOnNonFinite",
     "TargetPrecision",
     "TrainingCurve",

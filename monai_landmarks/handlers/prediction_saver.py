@@ -34,7 +34,7 @@ from monai_landmarks.data import (
 )
 from monai_landmarks.data.files.csv_rows import text_cell
 from monai_landmarks.spaces import file_affine, plane_z
-from monai_landmarks.uncertainty import ConformalRegions, Doubt
+from monai_landmarks.uncertainty import ConformalRegions, Doubt, LandmarkProbabilities
 
 from .engine_output import Engine, Events, gather, image_path, is_best, is_main_process, output_items, take
 
@@ -51,6 +51,7 @@ class SavedPrediction(NamedTuple):
         affine: of the image file, from pixel index to RAS mm; None if unknown.
         plane: world z of a 2-D image.
         doubt: result of :class:`monai_landmarks.transforms.ExamineLandmarksd`; None without an examination.
+        probabilities: result of :class:`monai_landmarks.transforms.LandmarkProbabilityd`; None without a model.
     """
 
     image: str
@@ -59,6 +60,7 @@ class SavedPrediction(NamedTuple):
     affine: np.ndarray | None
     plane: float
     doubt: Doubt | None = None
+    probabilities: LandmarkProbabilities | None = None
 
 
 class PredictionSaver:
@@ -92,6 +94,9 @@ class PredictionSaver:
             (of the image) and ``landmark_doubt`` of ``<table>_std.csv``. None, or a key that is missing, if there are none.
         best_only: whether to write only when the evaluator's key metric is the best so far. During training, the files then
             belong to the model that is kept.
+        probability_key: key of the :class:`monai_landmarks.uncertainty.LandmarkProbabilities`. ``<table>_std.csv`` then has the
+            columns ``score``, ``probability`` and ``within_mm``: the raw score, and the probability that the landmark is within
+            that distance of its true place. None, or a key that is missing, if there are none.
         regions: conformal regions, or the path of their file. With them, the files state a region for each landmark that
             contains it with a given probability.
     """
@@ -110,6 +115,7 @@ class PredictionSaver:
         best_only: bool = False,
         regions: ConformalRegions | str | os.PathLike | None = None,
         doubt_key: str | None = "pred_doubt",
+        probability_key: str | None = "pred_probabilities",
     ) -> None:
         self.output_dir = Path(output_dir)
         self.names = tuple(names)
@@ -118,6 +124,7 @@ class PredictionSaver:
         self.covariance_key = covariance_key
         self.image_key = image_key
         self.doubt_key = doubt_key
+        self.probability_key = probability_key
         self.predictions: tuple[SavedPrediction, ...] = ()
         self.formats = (formats,) if isinstance(formats, str) else tuple(formats)
         self.table = table
@@ -153,7 +160,8 @@ class PredictionSaver:
                 )
             plane = plane_z(item.get(self.image_key))
             doubt = None if self.doubt_key is None else item.get(self.doubt_key)
-            case = SavedPrediction(image, self._free_name(image), landmarks, affine, plane, doubt)
+            probable = None if self.probability_key is None else item.get(self.probability_key)
+            case = SavedPrediction(image, self._free_name(image), landmarks, affine, plane, doubt, probable)
             if not self.best_only:
                 self._write(case.name, case)
             self._cases[image] = case
@@ -241,6 +249,8 @@ class PredictionSaver:
         path = self.output_dir / str(self.table)
         dims = cases[0].landmarks.spatial_dims
         further = [] if self.regions is None else ["region_radius"]
+        probable = any(case.probabilities is not None for case in cases)
+        columns = [*further, *(["score", "probability", "within_mm"] if probable else [])]
         with atomic_write(path.with_name(f"{path.stem}_std.csv")) as temporary:
             with open(temporary, "w", encoding="utf-8", newline="") as file:
                 table = csv.writer(file, lineterminator="\n")
@@ -249,7 +259,7 @@ class PredictionSaver:
                         "image",
                         "landmark",
                         *("std_x", "std_y", "std_z")[:dims],
-                        *further,
+                        *columns,
                         *(["doubt", "landmark_doubt"] if examined else []),
                     ]
                 )
@@ -258,6 +268,8 @@ class PredictionSaver:
                     if case.landmarks.covariances is not None:
                         std = np.sqrt(np.diagonal(case.landmarks.covariances, axis1=1, axis2=2))
                     values = np.column_stack([std, case.landmarks.region_radius][: 1 + len(further)])
+                    if probable:
+                        values = np.column_stack([values, self._probability_columns(case)])
                     doubts = (case.doubt or Doubt()).cells(len(self.names))
                     for name, row, doubt in zip(self.names, values, doubts):
                         table.writerow(
@@ -268,6 +280,15 @@ class PredictionSaver:
                                 *(map(text_cell, doubt) if examined else ()),
                             ]
                         )
+
+    def _probability_columns(self, case: SavedPrediction) -> np.ndarray:
+        """Return scores, probabilities and their distance (N, 3)."""
+        unknown = np.full(len(self.names), np.nan)
+        scores = unknown if case.landmarks.scores is None else case.landmarks.scores
+        if case.probabilities is None:
+            return np.column_stack([scores, unknown, unknown])
+        values = case.probabilities.values
+        return np.column_stack([scores, values, np.where(np.isnan(values), np.nan, case.probabilities.radius)])
 
 
 def distinct_names(paths: Sequence[str]) -> list[str]:

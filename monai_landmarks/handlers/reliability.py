@@ -9,25 +9,33 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a training learns about the reliability of its predictions, written beside the weights."""
+"""What a training learns about the reliability of its predictions, written or copied beside the weights."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from monai.utils import CommonKeys
 
-from monai_landmarks.data import item_world_points
+from monai_landmarks.data import atomic_write, item_world_points
 from monai_landmarks.spaces import to_array
-from monai_landmarks.uncertainty import CovarianceCalibration, DoubtModel, calibration_path, doubt_path
+from monai_landmarks.uncertainty import (
+    CovarianceCalibration,
+    DoubtModel,
+    ProbabilityModel,
+    calibration_path,
+    doubt_path,
+)
 
-from .engine_output import Engine, cpu_world_points, is_main_process, output_items, take
+from .engine_output import Engine, Events, cpu_world_points, is_main_process, output_items, take
 from .epoch_collector import EpochCollector
 
-__all__ = ["ReliabilitySaver"]
+__all__ = ["ReliabilityCopier", "ReliabilitySaver"]
 
 
 class _Case(NamedTuple):
@@ -41,7 +49,8 @@ class ReliabilitySaver(EpochCollector[_Case]):
     """Calibrate covariances on the validation images, and learn how usual shapes and heatmaps look.
 
     Two files of numbers are written beside the weights: ``<weights>_calibration.json``, see
-    :class:`monai_landmarks.uncertainty.CovarianceCalibration`, and ``<weights>_shape.json``, see
+    :class:`monai_landmarks.uncertainty.CovarianceCalibration` and
+    :class:`monai_landmarks.uncertainty.ProbabilityModel`, and ``<weights>_shape.json``, see
     :class:`monai_landmarks.uncertainty.DoubtModel`. Prediction reads them. If the images are too few for a file, an old
     one is removed, because it belongs to other weights, and a warning is logged.
 
@@ -56,6 +65,7 @@ class ReliabilitySaver(EpochCollector[_Case]):
         image_key: key of the image.
         best_only: whether to write only when the evaluator's key metric is the best so far. The files then belong to the
             weights that are kept.
+        radius: the probability that a landmark is within this distance of its true place is learned, in mm.
     """
 
     def __init__(
@@ -69,6 +79,7 @@ class ReliabilitySaver(EpochCollector[_Case]):
         label_key: str = CommonKeys.LABEL,
         image_key: str = CommonKeys.IMAGE,
         best_only: bool = False,
+        radius: float = 2.0,
     ) -> None:
         super().__init__(best_only)
         self.calibration_path = calibration_path(weights)
@@ -80,6 +91,7 @@ class ReliabilitySaver(EpochCollector[_Case]):
         self.covariance_key = covariance_key
         self.label_key = label_key
         self.image_key = image_key
+        self.radius = radius
         self._training_points: np.ndarray | None = None
 
     def _collect(self, engine: Engine) -> None:
@@ -99,7 +111,14 @@ class ReliabilitySaver(EpochCollector[_Case]):
         points, true, scores, covariances = (np.stack(values) for values in zip(*rows))
         self.calibration_path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            CovarianceCalibration.fit(self.names, true - points, covariances).save(self.calibration_path)
+            calibration = CovarianceCalibration.fit(self.names, true - points, covariances)
+            try:
+                errors, calibrated = np.linalg.norm(true - points, axis=-1), calibration.apply(covariances)
+                probability = ProbabilityModel.fit(self.names, errors, scores, calibrated, self.radius)
+                calibration = replace(calibration, probability=probability)
+            except ValueError as error:
+                engine.logger.warning(f"predictions will have no probabilities: {error}")
+            calibration.save(self.calibration_path)
         except ValueError as error:
             engine.logger.warning(f"the covariances are not calibrated: {error}")
             self.calibration_path.unlink(missing_ok=True)
@@ -111,3 +130,43 @@ class ReliabilitySaver(EpochCollector[_Case]):
             self.doubt_path.unlink(missing_ok=True)
         else:
             model.save(self.doubt_path)
+
+
+class ReliabilityCopier:
+    """Copy calibration and shapes of another training beside the weights that a training has written at its end.
+
+    A training that also uses the validation images cannot learn how reliable its predictions are. Those of the same
+    network, trained with the same settings without the validation images, are about as reliable, or a little less.
+
+    Args:
+        weights: path of the weights of this training.
+        source: path of the weights of the other training, beside which its files lie. They are read at once, so it may be
+            the file that this training replaces. None: nothing is copied.
+
+    Raises:
+        ValueError: if no calibration and no shapes lie beside the source.
+    """
+
+    def __init__(self, weights: str | os.PathLike, source: str | os.PathLike | None = None) -> None:
+        self._contents: dict[Path, bytes] = {}
+        if source is None:
+            return
+        for path_of in (calibration_path, doubt_path):
+            path = path_of(source)
+            if path.is_file():
+                self._contents[path_of(weights)] = path.read_bytes()
+        if not self._contents:
+            raise ValueError(
+                f"{source}: there is no {calibration_path(source).name} and no {doubt_path(source).name} beside it; give"
+                " the weights of a training with validation images."
+            )
+
+    def attach(self, engine: Engine) -> None:
+        """Add the handler to a trainer, after those that save the weights."""
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _write(self, engine: Engine) -> None:
+        if is_main_process():
+            for path, content in self._contents.items():
+                with atomic_write(path) as temporary:
+                    temporary.write_bytes(content)

@@ -21,7 +21,7 @@ from __future__ import annotations
 from .image_queue import image_uncertainty, next_image, served_at, stored_uncertainty
 from .models import bundle_names, find_models
 from .pictures import from_viewer, to_viewer, viewer_affine, viewer_spacing
-from .proposal import image_extent, plain_list, proposed_landmarks
+from .proposal import image_extent, plain_answer, plain_list, proposed_landmarks
 from .result import LandmarkResultD, LandmarkResultd, LandmarkResultDict, ball_label_map
 from .submitted_label import label_suffix, matching_model, read_label
 from .train_settings import split_labels, training_overrides
@@ -40,6 +40,7 @@ __all__ = [
     "image_uncertainty",
     "label_suffix",
     "next_image",
+    "plain_answer",
     "plain_list",
     "proposed_landmarks",
     "served_at",

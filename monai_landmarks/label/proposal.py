@@ -24,7 +24,7 @@ import torch
 from monai_landmarks.data import CoordinateSystem, LandmarkSet, landmark_set_of
 from monai_landmarks.spaces import plane_z, spacing_of
 
-__all__ = ["image_extent", "plain_list", "proposed_landmarks"]
+__all__ = ["image_extent", "plain_answer", "plain_list", "proposed_landmarks"]
 
 
 def proposed_landmarks(data: Mapping[str, Any], names: Sequence[str], pred_key: str = "pred") -> LandmarkSet:
@@ -76,6 +76,34 @@ def plain_list(landmarks: LandmarkSet) -> list[dict[str, Any]]:
             ras.names, ras.points.tolist(), ras.missing, scores.tolist(), ras.uncertainty.tolist()
         )
     ]
+
+
+def plain_answer(landmarks: LandmarkSet, data: Mapping[str, Any], pred_key: str = "pred") -> dict[str, Any]:
+    """Return proposed landmarks as JSON values, with doubts and probabilities if the training has learned them.
+
+    Args:
+        landmarks: from :func:`proposed_landmarks`, in the space of the answer.
+        data: the same item, which may have ``<pred_key>_doubt`` of
+            :class:`~monai_landmarks.transforms.ExamineLandmarksd` and ``<pred_key>_probabilities`` of
+            :class:`~monai_landmarks.transforms.LandmarkProbabilityd`.
+        pred_key: key of the output of the network.
+
+    Returns:
+        ``landmarks``: see :func:`plain_list`, with the ``doubt`` and the ``probability`` of each landmark; ``doubt``: the
+        reasons to doubt the image, empty if there are none; ``within_mm``: the distance of the probabilities. What is
+        unknown is left out.
+    """
+    answer: dict[str, Any] = {"landmarks": plain_list(landmarks)}
+    doubt, probable = data.get(f"{pred_key}_doubt"), data.get(f"{pred_key}_probabilities")
+    if doubt is not None:
+        answer["doubt"] = str(doubt)
+        for entry, (_, reason) in zip(answer["landmarks"], doubt.cells(len(landmarks))):
+            entry["doubt"] = reason
+    if probable is not None:
+        answer["within_mm"] = probable.radius
+        for entry, value in zip(answer["landmarks"], probable.values.tolist()):
+            entry["probability"] = _known(value)
+    return answer
 
 
 def image_extent(image: torch.Tensor) -> list[float]:

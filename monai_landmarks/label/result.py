@@ -27,7 +27,7 @@ from monai_landmarks.data import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.landmarks.formats.slicer_markups import markups_content
 from monai_landmarks.spaces import affine_4x4, affine_spacing, file_affine, picture_affine
 
-from .proposal import plain_list, proposed_landmarks
+from .proposal import plain_answer, proposed_landmarks
 
 __all__ = ["LandmarkResultD", "LandmarkResultDict", "LandmarkResultd", "ball_label_map"]
 
@@ -81,7 +81,9 @@ class LandmarkResultd(MapTransform):
     them instead of ``postprocessing``. It adds a dictionary for the JSON answer to the item, with the key ``result_keys``:
 
     * ``landmarks``: a list with the ``name``, the ``position`` in RAS mm, the ``score`` and the ``uncertainty_mm`` of each
-      landmark; null if unknown.
+      landmark; null if unknown. With what a training has learned about the reliability of its predictions, also ``doubt``
+      and ``probability``, and beside the list the ``doubt`` about the image and ``within_mm``, see
+      :func:`monai_landmarks.label.plain_answer`.
     * ``markups``: a point list in LPS mm, as in 3D Slicer's ``.mrk.json`` files.
 
     It replaces the output of the network by a label map with a ball for each landmark, see :func:`ball_label_map`. The label map
@@ -132,7 +134,7 @@ class LandmarkResultd(MapTransform):
             found = {str(name): value for name, value in d.items()} | {"image": image}
             landmarks = proposed_landmarks(found, self.names, str(key))
             d[result_key] = {
-                "landmarks": plain_list(landmarks),
+                **plain_answer(landmarks, found, str(key)),
                 "markups": markups_content(landmarks.to(CoordinateSystem.LPS)),
             }
             shape, affine = _file_grid(image)

@@ -41,7 +41,7 @@ from monai_landmarks.data.images.pictures import is_picture
 from .image_queue import UNCERTAINTY_KEY, image_uncertainty, next_image
 from .models import WEIGHTS, bundle_names, bundle_spatial_dims
 from .pictures import from_viewer, to_viewer
-from .proposal import image_extent, plain_list, proposed_landmarks
+from .proposal import image_extent, plain_answer, proposed_landmarks
 from .slicer_submit import MARK
 from .train_settings import split_labels, training_overrides
 
@@ -104,7 +104,7 @@ class LandmarkInfer(BundleInferTask):
         """Write the point list.
 
         Returns:
-            The path of a ``.mrk.json`` file in LPS, and the landmarks as JSON values, see :func:`plain_list`. The name of the
+            The path of a ``.mrk.json`` file in LPS, and the landmarks as JSON values, see :func:`plain_answer`. The name of the
             file begins with the name of the image and becomes the name of the point list in 3D Slicer.
         """
         image = str(data["image_path"])
@@ -112,7 +112,10 @@ class LandmarkInfer(BundleInferTask):
         handle, path = tempfile.mkstemp(prefix=f"{image_stem(image)}{MARK}", suffix=".mrk.json")
         os.close(handle)
         write_landmarks(path, landmarks.to(CoordinateSystem.LPS))
-        return path, {"landmarks": plain_list(landmarks), "coordinate_system": CoordinateSystem.RAS.value}
+        answer = plain_answer(landmarks, data, self.key_pred)
+        if answer.get("doubt"):
+            logger.warning(f"{image}: the proposal is in doubt: {answer['doubt']}")
+        return path, {**answer, "coordinate_system": CoordinateSystem.RAS.value}
 
     def landmarks(self, data: Mapping[str, Any]) -> LandmarkSet:
         """Return the landmarks of an item after postprocessing, in RAS mm of the world of the bundle."""

@@ -22,6 +22,7 @@ from .heatmap_l2 import HeatmapL2Loss
 from .parameter_groups import parameter_groups
 from .scn import SCNLoss
 from .targets import GaussianTarget, TargetSigma, ensure_batch_points
+from .voxelwise import VoxelwiseLoss
 
 __all__ = [
     "AdaptivePrecisionLoss",
@@ -34,6 +35,7 @@ __all__ = [
     "HeatmapL2Loss",
     "SCNLoss",
     "TargetSigma",
+    "VoxelwiseLoss",
     "ensure_batch_points",
     "parameter_groups",
 ]

@@ -99,7 +99,7 @@ class VoxelwiseLoss(_Loss, VoxelTerm):
     """
     Base class of the losses that are a sum over the voxels of each map.
 
-    A subclass implements :meth:`voxel_loss`, the term of one voxel.
+    A subclass implements ``voxel_loss``, the term of one voxel.
 
     Called with points, the loss does not store target maps. It makes them for a few rows at a time, in the forward pass
     and again in the backward pass. In addition to the gradient of the heatmaps, this takes less than 5 % of the memory

@@ -16,11 +16,19 @@ from typing import TYPE_CHECKING
 
 from monai_landmarks.lazy import lazy_names
 
+from .agreement import IntraclassCorrelation, LimitsOfAgreement, intraclass_correlations, limits_of_agreement
 from .cobb import angle_smape, cobb_angles
 from .error_report import ErrorReport
 from .functional import image_specific_error, outlier_count, point_error, success_detection_rate
 from .identification import identification
-from .statistics import PairedComparison, bootstrap_interval, compare_errors, signed_rank_test
+from .statistics import (
+    PairedComparison,
+    bootstrap_interval,
+    bootstrap_interval_of_sums,
+    compare_errors,
+    holm_correction,
+    signed_rank_test,
+)
 
 if TYPE_CHECKING:
     from .chain_shift import ChainShift, best_chain_shift, normalized_mse
@@ -36,7 +44,9 @@ __all__ = [
     "CobbAngleMetric",
     "ErrorReport",
     "ImageSpecificErrorMetric",
+    "IntraclassCorrelation",
     "LandmarkMetric",
+    "LimitsOfAgreement",
     "MistakenLandmarksMetric",
     "OutlierMetric",
     "PairedComparison",
@@ -46,12 +56,16 @@ __all__ = [
     "angle_smape",
     "best_chain_shift",
     "bootstrap_interval",
+    "bootstrap_interval_of_sums",
     "choose_presence_threshold",
     "cobb_angles",
     "compare_errors",
     "error_is_lower",
+    "holm_correction",
     "identification",
     "image_specific_error",
+    "intraclass_correlations",
+    "limits_of_agreement",
     "normalized_mse",
     "outlier_count",
     "point_error",

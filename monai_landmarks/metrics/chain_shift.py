@@ -25,7 +25,7 @@ class ChainShift(NamedTuple):
     """Result of :func:`best_chain_shift`."""
 
     shift: torch.Tensor
-    """(...) number of structures by which the prediction is shifted along the chain. 0: it is not shifted."""
+    """Number of structures by which the prediction is shifted along the chain, (...). 0 means that it is not shifted."""
     errors: torch.Tensor
     """(..., N) distance of each predicted landmark from the ground truth of the structure that it shows, NaN for
     landmarks beyond the end of the chain."""

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from .encoders import Encoder, make_encoder
+from .learned_weights import LandmarkAxis, LandmarkNetwork, learned_weights
 from .pretrained import load_pretrained
 
-__all__ = ["Encoder", "load_pretrained", "make_encoder"]
+__all__ = ["Encoder", "LandmarkAxis", "LandmarkNetwork", "learned_weights", "load_pretrained", "make_encoder"]

@@ -12,27 +12,41 @@
 
 from __future__ import annotations
 
-from .bundle import apply_schema, with_pairs, write_bundle
+from .bundle import apply_schema, estimated_seconds, measure_plan, with_pairs, write_bundle
 from .bundle_readme import choice_rows, summary_rows
 from .choice import Choice, Choices
 from .data_summary import DataSummary, summarize_datalist
+from .learning import Learning
+from .learning_plan import make_learning_plan
 from .machine import Machine, TrainingMemory, measure_training
 from .methods import METHODS, Method
 from .plan import Plan, make_plan
+from .source_bundle import SourceBundle, read_source_bundle
+from .training_time import Budget, Pace, duration_text, parse_duration
 
 __all__ = [
     "METHODS",
+    "Budget",
     "Choice",
     "Choices",
     "DataSummary",
+    "Learning",
     "Machine",
     "Method",
+    "Pace",
     "Plan",
+    "SourceBundle",
     "TrainingMemory",
     "apply_schema",
     "choice_rows",
+    "duration_text",
+    "estimated_seconds",
+    "make_learning_plan",
     "make_plan",
+    "measure_plan",
     "measure_training",
+    "parse_duration",
+    "read_source_bundle",
     "summarize_datalist",
     "summary_rows",
     "with_pairs",

@@ -17,11 +17,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from monai_landmarks import bundle_path
+from monai_landmarks.data.files.tensor_files import atomic_save
 from monai_landmarks.schema import LandmarkSchema
 
 from .augmentation import flip_config, warp_config
@@ -29,10 +30,12 @@ from .bundle_readme import data_license, readme
 from .close_look import close_look_config
 from .data_summary import DataSummary
 from .intensity import normalization_config
+from .learning_config import initial_weights, learning_configs
 from .methods import METHODS
 from .plan import Plan
+from .training_time import Pace, measure_pace, training_seconds
 
-__all__ = ["apply_schema", "with_pairs", "write_bundle"]
+__all__ = ["apply_schema", "estimated_seconds", "measure_plan", "with_pairs", "write_bundle"]
 
 # how images get onto the grid: whole, or in voxels of one size and not smaller than a patch
 _FITTED = [
@@ -64,7 +67,7 @@ _WINDOWS = {
     "mode": "gaussian",
 }
 
-_COPIED = ("multi_gpu_train.json", "tensorboard.json", "logging.conf")
+_COPIED = ("multi_gpu_train", "tensorboard")
 
 
 def with_pairs(summary: DataSummary, pairs: Sequence[tuple[str, str]]) -> DataSummary:
@@ -107,31 +110,25 @@ def write_bundle(output_dir: str | os.PathLike, plan: Plan, datalist: str | os.P
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder}: exists already; give a new folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    template = bundle_path(METHODS[plan.method].bundle)
+    weights = {} if plan.learning is None else initial_weights(plan)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
         written = Path(temporary) / folder.name
         (written / "configs").mkdir(parents=True)
         (written / "docs").mkdir()
-        shutil.copy(template / "LICENSE", written / "LICENSE")
-        for name in (*_COPIED, METHODS[plan.method].final_config):
-            shutil.copy(template / "configs" / name, written / "configs" / name)
-        evaluate = json.loads((template / "configs" / "evaluate.json").read_text(encoding="utf-8"))
-        metadata = json.loads((template / "configs" / "metadata.json").read_text(encoding="utf-8"))
-        evaluate["section"] = "testing" if plan.summary.counts[2] else "validation"
-        configs = {
-            "train": train_config(plan, datalist),
-            "inference": inference_config(plan),
-            "evaluate": evaluate,
-            "metadata": fill_metadata(metadata, plan, folder.name),
-        }
-        if METHODS[plan.method].close_look:
-            close_look = json.loads((template / "configs" / "close_look.json").read_text(encoding="utf-8"))
-            configs["close_look"] = close_look_config(close_look, plan.choices, plan.summary)
+        for name in ("LICENSE", "configs/logging.conf"):
+            if (plan.template / name).is_file():
+                shutil.copy(plan.template / name, written / name)
+        configs = bundle_configs(plan, datalist)
+        metadata = json.loads((plan.template / "configs" / "metadata.json").read_text(encoding="utf-8"))
+        configs["metadata"] = fill_metadata(metadata, plan, folder.name)
+        configs["evaluate"]["section"] = "testing" if plan.summary.counts[2] else "validation"
+        for name, state in weights.items():
+            atomic_save(state, written / "models" / name)
         for name, config in configs.items():
             text = json.dumps(config, indent=4, ensure_ascii=False)
             (written / "configs" / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
         (written / "docs" / "README.md").write_text(readme(plan, folder, datalist), encoding="utf-8")
-        (written / "docs" / "data_license.txt").write_text(data_license(datalist), encoding="utf-8")
+        (written / "docs" / "data_license.txt").write_text(data_license(datalist, plan), encoding="utf-8")
         os.chmod(written, 0o755)
         if folder.exists():
             folder.rmdir()
@@ -139,9 +136,53 @@ def write_bundle(output_dir: str | os.PathLike, plan: Plan, datalist: str | os.P
     return folder
 
 
+def bundle_configs(plan: Plan, datalist: Path) -> dict[str, Any]:
+    """Return the configurations of a bundle by name, without the metadata."""
+    return _shipped_configs(plan, datalist) if plan.learning is None else _learning_configs(plan, datalist)
+
+
+def measure_plan(plan: Plan) -> Pace | None:
+    """Measure the speed of the training of a plan on this machine, for a second or two.
+
+    Returns:
+        The speed. None if the device of the training is not on this machine.
+    """
+    config = bundle_configs(plan, Path("datalist.json"))["train"]
+    batch_size = plan.choices["batch_size"].value
+    if plan.choices.in_patches:
+        batch_size *= plan.choices["patches_per_image"].value
+    names, size = plan.summary.names, plan.choices.network_size
+    return measure_pace(config, len(names), size, plan.machine, batch_size)
+
+
+def estimated_seconds(plan: Plan, pace: Pace) -> float:
+    """Return the estimated time of the training of a plan, without reading of images and augmentation."""
+    return training_seconds(plan.choices, plan.summary, pace, METHODS[plan.method].multiple[plan.summary.spatial_dims])
+
+
+def _shipped_configs(plan: Plan, datalist: Path) -> dict[str, Any]:
+    """Return the configurations of a training from nothing by name, without the metadata."""
+    method = METHODS[plan.method]
+    names = ["evaluate", *_COPIED, Path(method.final_config).stem]
+    configs = {name: method.template(name) for name in names}
+    configs |= {"train": train_config(plan, datalist), "inference": inference_config(plan)}
+    if plan.close_look:
+        configs["close_look"] = close_look_config(method.template("close_look"), plan.choices, plan.summary)
+    return configs
+
+
+def _learning_configs(plan: Plan, datalist: Path) -> dict[str, Any]:
+    """Return the configurations of a training that learns on, by name, without the metadata."""
+    assert plan.learning is not None
+    source = plan.learning.source.configs
+    data = {"datalist": literal(datalist), "dataset_dir": literal(plan.summary.image_folder)}
+    copied = {name: source[name] for name in _COPIED if name in source}
+    return copied | learning_configs(plan, data, _FITTED)
+
+
 def train_config(plan: Plan, datalist: Path) -> dict[str, Any]:
     """Return the configuration of training."""
-    config, value = plan.train, {name: choice.value for name, choice in plan.choices.items()}
+    config, value = deepcopy(plan.train), {name: choice.value for name, choice in plan.choices.items()}
     config = {**config, **_common(config, plan)}
     config["datalist"] = literal(datalist)
     del config["annotator"]
@@ -160,7 +201,8 @@ def train_config(plan: Plan, datalist: Path) -> dict[str, Any]:
 
 def inference_config(plan: Plan) -> dict[str, Any]:
     """Return the configuration of inference."""
-    config = {**plan.inference, **_common(plan.inference, plan)}
+    config = deepcopy(plan.inference)
+    config = {**config, **_common(config, plan)}
     spacing = plan.summary.picture_spacing
     config["spacing"] = None if spacing is None else list(spacing)
     config["preprocessing"]["transforms"] = _on_grid(config["preprocessing"]["transforms"], plan)
@@ -222,9 +264,14 @@ def _on_grid(transforms: Sequence[Any], plan: Plan) -> list[Any]:
 def fill_metadata(metadata: dict[str, Any], plan: Plan, name: str) -> dict[str, Any]:
     """Return the metadata with the landmarks and the dimensions of the data."""
     summary, method = plan.summary, METHODS[plan.method]
+    anatomy = {} if plan.learning is None else {key: metadata[key] for key in ("anatomy",) if key in metadata}
     for key in ("anatomy", "landmark_schema", "weights_terms"):  # of the bundle that is adapted
         metadata.pop(key, None)
-    metadata["eval_metrics"] = {}
+    metadata.update(anatomy, eval_metrics={})
+    # pictures may have no voxel size; that of volumes is in train.json
+    metadata.pop("grid_spacing_mm", None)
+    if summary.spatial_dims == 2 and not summary.in_pixels:
+        metadata["grid_spacing_mm"] = plan.choices["spacing_mm"].value
     dims, count = summary.spatial_dims, len(summary.names)
     metadata.update(
         name=f"{name} ({method.title})",

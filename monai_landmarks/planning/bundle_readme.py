@@ -17,8 +17,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_landmarks import bundle_path
-
 from .data_summary import SECTIONS, DataSummary
 from .methods import METHODS
 from .plan import Plan
@@ -50,20 +48,21 @@ def readme(plan: Plan, folder: Path, datalist: Path) -> str:
     """Return the README of the bundle in Markdown."""
     method = METHODS[plan.method]
     rows = "\n".join(f"| {r['setting']} | `{r['value']}` | {r['reason']} |" for r in choice_rows(plan))
-    data = "\n".join(f"- {heading}: {text}" for heading, text in summary_rows(plan.summary))
+    data = _list(summary_rows(plan.summary))
     return _PAGE.format(
         name=folder.name,
         title=method.title,
         final_config=method.final_config,
-        close_look=_CLOSE_LOOK if method.close_look else "",
-        bundle=method.bundle,
+        close_look=_CLOSE_LOOK if plan.close_look else "",
+        bundle=plan.template.resolve().name,
+        learning="" if plan.learning is None else _LEARNING.format(rows=_list(plan.learning.rows())),
         folder=folder,
         datalist=datalist,
         data=data,
         rows=rows,
         names=", ".join(plan.summary.names),
         spacing_note=_spacing_note(plan),
-        references="\n\n".join(_references(method.bundle)),
+        references="\n\n".join(_references(plan.template)),
     )
 
 
@@ -73,17 +72,26 @@ def _spacing_note(plan: Plan) -> str:
     return f"{_VOLUMES} {_PATCHES if plan.choices.in_patches else _WHOLE}"
 
 
-def data_license(datalist: Path) -> str:
+def data_license(datalist: Path, plan: Plan) -> str:
     """Return the first text of ``docs/data_license.txt``, for the user to complete."""
-    return (
+    source = None if plan.learning is None else plan.learning.source
+    start = ""
+    if source is not None:
+        terms = f" Their terms, which then also apply to yours: {source.terms}." if source.terms else ""
+        start = f"The training starts from the weights of {source.name}.{terms}\n"
+    return start + (
         f"This bundle is trained on the images and landmarks of {datalist}, which are not part of it. Before you share the bundle "
         "or its weights, write here the source of the data, its license, and how to cite it.\n"
     )
 
 
-def _references(bundle: str) -> list[str]:
-    metadata = json.loads((bundle_path(bundle) / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    return metadata["references"]
+def _references(bundle: Path) -> list[str]:
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    return metadata.get("references", [])
+
+
+def _list(rows: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(f"- {heading}: {text}" for heading, text in rows)
 
 
 def _text(value: Any) -> str:
@@ -109,6 +117,14 @@ _WHOLE = """The network works on whole volumes. A volume that is larger than the
 
 _PATCHES = """The network is trained on patches, most of which contain a landmark. Inference slides windows over the volume, so volumes of any size have the same voxel size. Volumes are predicted one at a time."""
 
+_LEARNING = """
+## Learned before
+
+{rows}
+
+Training starts from `models/initial.pt`. The first layers keep their weights in the first epochs (`--held_epochs`). Where maps of landmarks are the input of a layer, the weights of new landmarks are zero at first, so the first heatmaps of the kept landmarks are those of the other bundle.
+"""
+
 _CLOSE_LOOK = """- **A second, close look**: put `'$B/configs/close_look.json'` after `train.json` or `inference.json` in any of the commands. `training` then trains the coarse network, into `models/coarse/`, and after it a fine network that corrects each point in a patch of the image. `models/model.pt` has both: use another `--ckpt_dir` for the coarse network alone.
 """
 
@@ -123,7 +139,7 @@ Finds {names} with {title}. Written by `monai-landmarks init` from the bundle `{
 {data}
 
 {spacing_note}
-
+{learning}
 ## Settings
 
 Lengths in voxels refer to the grid of the network. To change a setting, run `monai-landmarks init ... --set NAME=VALUE`; the settings that depend on it are then chosen again. Or edit `configs/train.json`, and the same entries of `configs/inference.json`.

@@ -62,7 +62,7 @@ class Choices(dict[str, Choice]):
 
     @property
     def network_size(self) -> list[int]:
-        """Size in voxels of the input of the network: a patch, or the whole grid."""
+        """Size in voxels of the input of the network, which is a patch, or the whole grid."""
         return self["patch_size" if self.in_patches else "spatial_size"].value
 
     def require_known_settings(self) -> None:

@@ -76,7 +76,7 @@ class DataSummary:
 
     @property
     def unit(self) -> Literal["mm", "px"]:
-        """Unit of lengths: ``"mm"``, or ``"px"`` if the pixel size is not known."""
+        """Unit of lengths, ``"mm"``, or ``"px"`` if the pixel size is not known."""
         return "px" if self.in_pixels else "mm"
 
     @property

@@ -51,18 +51,19 @@ def covered_extent(summary: DataSummary, resampling: Resampling) -> np.ndarray:
     return np.median(extents, axis=0) if resampling == "fit" else extents.max(axis=0)
 
 
-def voxel_limit(machine: Machine, memory: TrainingMemory, patience: int) -> tuple[int, str]:
+def voxel_limit(machine: Machine, memory: TrainingMemory, patience: int, why: str = "") -> tuple[int, str]:
     """Return the largest number of voxels of an image, limited by memory or training time, and the reason.
 
     Args:
         machine: machine for the training.
         memory: memory of a training step.
         patience: number of voxels with which a training takes a reasonable time.
+        why: reason for this number. Default: the training time.
     """
     fits = memory.voxels_in(machine.memory)
     if fits < patience:
         return fits, f"the limit of {machine.memory / 2**30:.1f} GiB of memory for one image per batch"
-    return patience, f"the limit for a reasonable training time on a {'GPU' if machine.on_gpu else 'CPU'}"
+    return patience, why or f"the limit for a reasonable training time on a {'GPU' if machine.on_gpu else 'CPU'}"
 
 
 def choose_spatial_size(

@@ -12,10 +12,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from monai_landmarks import bundle_path
 from monai_landmarks.schema import LandmarkSchema
 
 from .choice import Choice, Choices
@@ -69,6 +71,15 @@ class Method:
     validates_each_epoch: bool = False
     learns_from_patches: bool = True
     close_look: bool = False
+
+    @property
+    def network_target(self) -> str:
+        """Name of the class of the network."""
+        return self.template("train")["network_def"]["_target_"]
+
+    def template(self, name: str) -> dict[str, Any]:
+        """Return a configuration of the bundle to adapt."""
+        return json.loads((bundle_path(self.bundle) / "configs" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def choose_width(summary: DataSummary, machine: Machine) -> Choice:

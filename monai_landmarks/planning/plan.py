@@ -12,9 +12,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from monai_landmarks import bundle_path
@@ -27,13 +27,15 @@ from .close_look import choose_close_look
 from .data_summary import DataSummary
 from .grid import choose_resampling, choose_spacing, choose_spatial_size, voxel_limit
 from .intensity import MODALITIES, choose_intensity, normalization_config
+from .learning import Learning
 from .machine import Machine, TrainingMemory, measure_training
 from .methods import METHODS, Method, choose_width
 from .one_sided import choose_one_sided, require_one_sided
 from .patches import NO_PATCHES, choose_overlap, choose_patches, choose_patches_per_image, volume_size
 from .sigma import choose_sigma
+from .training_time import Budget, choose_epochs_in
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Plan", "make_plan", "require_size"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Plan:
         choices: all choices by name.
         train: configuration of training.
         inference: configuration of inference.
+        learning: what is known from another bundle. None for a training from nothing.
     """
 
     method: str
@@ -55,6 +58,17 @@ class Plan:
     choices: Choices
     train: dict[str, Any]
     inference: dict[str, Any]
+    learning: Learning | None = None
+
+    @property
+    def template(self) -> Path:
+        """Folder of the bundle that is adapted."""
+        return bundle_path(METHODS[self.method].bundle) if self.learning is None else self.learning.source.folder
+
+    @property
+    def close_look(self) -> bool:
+        """Whether the bundle has a ``close_look.json``."""
+        return METHODS[self.method].close_look if self.learning is None else self.learning.close_look
 
 
 def make_plan(
@@ -65,6 +79,7 @@ def make_plan(
     schema: LandmarkSchema | None = None,
     symmetric: bool = False,
     given: Mapping[str, Any] | None = None,
+    budget: Budget | None = None,
 ) -> Plan:
     """Choose all settings that depend on the data, and put them into the configurations of the shipped bundle.
 
@@ -75,6 +90,7 @@ def make_plan(
         schema: landmark schema, whose ``sigma_mm`` are used where they are defined.
         symmetric: whether images are mirrored although no left-right pairs are declared.
         given: values of settings by name. They replace the values of the rules, and the other settings depend on them.
+        budget: time for the training, by which size and epochs are chosen. Default: the usual number of training steps.
 
     Returns:
         The choices and the configurations.
@@ -85,19 +101,15 @@ def make_plan(
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}.")
     machine, choices = machine or Machine.here(), Choices(given)
-    configs = [_template(METHODS[method], name) for name in ("train", "inference")]
-    _choose_common(choices, summary, METHODS[method], machine, configs[0]["network_def"], schema, symmetric)
+    configs = [METHODS[method].template(name) for name in ("train", "inference")]
+    _choose_common(choices, summary, METHODS[method], machine, configs[0]["network_def"], schema, symmetric, budget)
     for config in configs:
         METHODS[method].network(config["network_def"], summary.spatial_dims, choices["width"].value)
         METHODS[method].fill(config, choices, summary, schema)
     if METHODS[method].close_look:
         choose_close_look(choices, summary)
     choices.require_known_settings()
-    return Plan(method, summary, machine, choices, *configs)
-
-
-def _template(method: Method, name: str) -> dict[str, Any]:
-    return json.loads((bundle_path(method.bundle) / "configs" / f"{name}.json").read_text(encoding="utf-8"))
+    return Plan(method, summary, machine, choices, configs[0], configs[1])
 
 
 def _choose_common(
@@ -108,6 +120,7 @@ def _choose_common(
     network: Mapping[str, Any],
     schema: LandmarkSchema | None,
     symmetric: bool,
+    budget: Budget | None,
 ) -> None:
     choose, dims, unit = choices.choose, summary.spatial_dims, summary.unit
     modality = choose("modality", lambda: Choice(summary.modality, "guessed from dimensions and intensities"))
@@ -120,7 +133,7 @@ def _choose_common(
     method.network(measured, dims, width)
     memory = measure_training(measured, 0 if machine.on_gpu else sum(summary.counts[:2]))
 
-    size, spacing = _choose_grid(choices, summary, method, machine, memory)
+    size, spacing = _choose_grid(choices, summary, method, machine, memory, budget)
     batch_size = _choose_batch(choices, summary, method, machine, memory, size)
     choose(
         "sigma_mm",
@@ -137,18 +150,34 @@ def _choose_common(
         "one_sided", lambda: choose_one_sided(summary.training_points, summary.names, summary.pairs, flip, unit)
     )
     require_one_sided(one_sided, summary.names, summary.pairs)
-    max_epochs = choose("max_epochs", lambda: choose_max_epochs(summary, batch_size, method.steps[machine.device]))
+    steps = method.steps[machine.device]
+    if budget is None:
+        max_epochs = choose("max_epochs", lambda: choose_max_epochs(summary, batch_size, steps))
+    else:
+        each = method.validates_each_epoch
+        max_epochs = choose(
+            "max_epochs", lambda: choose_epochs_in(budget, choices, summary, steps, method.multiple[dims], each)
+        )
     choose("val_interval", lambda: choose_val_interval(max_epochs, method.validates_each_epoch))
 
 
 def _choose_grid(
-    choices: Choices, summary: DataSummary, method: Method, machine: Machine, memory: TrainingMemory
+    choices: Choices,
+    summary: DataSummary,
+    method: Method,
+    machine: Machine,
+    memory: TrainingMemory,
+    budget: Budget | None,
 ) -> tuple[list[int], float]:
     """Choose whole images or patches. Return the size of the largest image in voxels, and the voxel size in mm."""
     choose, dims, given = choices.choose, summary.spatial_dims, choices.given
     resampling = choose("resampling", lambda: choose_resampling(summary))
     patience, multiple = method.voxels[machine.device, dims], method.multiple[dims]
-    limit = voxel_limit(machine, memory, patience)
+    why = ""
+    if budget is not None:
+        images = min(method.batch_size[dims], summary.counts[0])
+        patience, why = budget.voxels(method.steps[machine.device], images, patience)
+    limit = voxel_limit(machine, memory, patience, why)
     whole = choose_spatial_size(summary, resampling, multiple, limit, given.get("spacing_mm"))
     if dims == 3:
         finest = choose_spatial_size(summary, resampling, multiple, limit)
@@ -158,7 +187,7 @@ def _choose_grid(
             patches = choose_patches(summary, machine, memory, patience, multiple, coarse, given)
         patch = choose("patch_size", lambda: patches.size)
         if choices.in_patches:
-            _require_size("patch_size", patch, dims)
+            require_size("patch_size", patch, dims)
             if patches.spacing is None or "spatial_size" in given:
                 raise ValueError(
                     f"patch_size is {patch}, but {method.title} with these settings is trained on whole images; remove patch_size."
@@ -166,7 +195,7 @@ def _choose_grid(
             spacing = choose("spacing_mm", lambda: patches.spacing)
             return volume_size(summary, spacing, multiple), spacing
     size = choose("spatial_size", lambda: whole)
-    _require_size("spatial_size", size, dims)
+    require_size("spatial_size", size, dims)
     return size, choose("spacing_mm", lambda: choose_spacing(summary, resampling, size))
 
 
@@ -183,6 +212,7 @@ def _choose_batch(
     return choose("batch_size", lambda: Choice(1, "the patches of one volume are enough for a batch"))
 
 
-def _require_size(name: str, size: Any, dims: int) -> None:
+def require_size(name: str, size: Any, dims: int) -> None:
+    """Raise a ``ValueError`` if a size is not one positive integer per axis."""
     if not isinstance(size, list) or len(size) != dims or not all(isinstance(n, int) and n > 0 for n in size):
         raise ValueError(f"{name} is {size!r}; expected {dims} positive integers, for example {[128, 96, 64][:dims]}.")

@@ -78,7 +78,7 @@ class RandomAgent:
         Learn from transitions. This agent does not.
 
         Args:
-            **transitions: as for :meth:`ReplayBuffer.add`.
+            **transitions: as for ``ReplayBuffer.add``.
         """
 
     def state_dict(self) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class DoubleDQNAgent(RandomAgent):
         Store transitions and run the updates of one decision.
 
         Args:
-            **transitions: as for :meth:`ReplayBuffer.add`.
+            **transitions: as for ``ReplayBuffer.add``.
         """
         self.replay.add(**transitions)
         for _ in range(self.updates if len(self.replay) else 0):

@@ -37,20 +37,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_landmarks.data.files.json_values import load_json
-from monai_landmarks.data.files.safe_files import naming_file, read_text
-from monai_landmarks.lazy import lazy_import
+from monai_landmarks.data.files.safe_files import naming_file
+from monai_landmarks.data.files.yaml_values import load_yaml_or_json
 
 from .expression import did_you_mean
 from .landmark_schema import Landmark, LandmarkSchema, Measurement, MeasurementClass
 
 __all__ = ["json_schema_path", "load_landmark_schema", "parse_landmark_schema", "shipped_schemas"]
 
-yaml = lazy_import("yaml")
-
 _FOLDER = Path(__file__).parent
-_MOST_VALUES = 100_000
-_YAML_SUFFIXES = (".yaml", ".yml")
 
 
 def json_schema_path() -> Path:
@@ -97,7 +92,7 @@ def load_landmark_schema(schema: str | os.PathLike) -> LandmarkSchema:
         )
     with naming_file(path):
         try:
-            return parse_landmark_schema((_read_yaml if path.suffix.lower() in _YAML_SUFFIXES else _read_json)(path))
+            return parse_landmark_schema(load_yaml_or_json(path))
         except RecursionError:
             raise ValueError("nested too deep; expected a landmark schema.") from None
 
@@ -129,45 +124,6 @@ def parse_landmark_schema(content: Any) -> LandmarkSchema:
     known.optional("$schema", _text)
     known.refuse_others()
     return schema
-
-
-def _read_json(path: Path) -> Any:
-    return load_json(read_text(path))
-
-
-def _read_yaml(path: Path) -> Any:
-    text = read_text(path)
-    try:
-        loader = yaml.SafeLoader(text)
-        try:
-            node = loader.get_single_node()
-            if node is not None and _expanded_size(node, {}) > _MOST_VALUES:
-                raise ValueError(
-                    f"its aliases expand to more than {_MOST_VALUES} values; expected a landmark schema. Write the values"
-                    " themselves."
-                )
-            return None if node is None else loader.construct_document(node)
-        finally:
-            loader.dispose()
-    except (
-        yaml.YAMLError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        TypeError,
-    ) as error:  # PyYAML itself raises these for malformed values, such as a lone tag !!bool
-        raise ValueError(f"not YAML that can be read ({error}).") from error
-
-
-def _expanded_size(node: Any, known: dict[int, int]) -> int:
-    """Return the number of values of a YAML node if all aliases were written out. One that contains itself is endless."""
-    if id(node) not in known:
-        known[id(node)] = _MOST_VALUES + 1  # while its parts are counted
-        parts = node.value if isinstance(node.value, list) else []
-        # the parts of a mapping are pairs
-        nodes = [part for entry in parts for part in (entry if isinstance(entry, tuple) else (entry,))]
-        known[id(node)] = 1 + sum(_expanded_size(part, known) for part in nodes)
-    return known[id(node)]
 
 
 # A reader takes a value and its place in the file, and returns the converted value or raises an error with the place.

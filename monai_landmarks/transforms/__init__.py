@@ -73,6 +73,9 @@ from .reliability import (
     ExamineLandmarksD,
     ExamineLandmarksd,
     ExamineLandmarksDict,
+    LandmarkProbabilityD,
+    LandmarkProbabilityd,
+    LandmarkProbabilityDict,
 )
 from .resample import ResampleToSpacing, ResampleToSpacingD, ResampleToSpacingd, ResampleToSpacingDict
 from .spline_warp import SplineWarp
@@ -93,6 +96,9 @@ __all__ = [
     "ExamineLandmarksD",
     "ExamineLandmarksDict",
     "ExamineLandmarksd",
+    "LandmarkProbabilityD",
+    "LandmarkProbabilityDict",
+    "LandmarkProbabilityd",
     "FitToGrid",
     "FitToGridD",
     "FitToGridDict",

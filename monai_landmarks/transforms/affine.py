@@ -56,9 +56,9 @@ class EnsureWorldAffine(Transform):
     * Pictures that viewers show turned (EXIF) must be loaded with :class:`~monai_landmarks.data.ImageFileReader`; one
       that was loaded as it is stored is refused.
     * DICOM images get the pixel size that the standard defines, see
-      :func:`~monai_landmarks.data.images.dicom_pixel_size.pixel_size_of`. ITK uses another attribute for radiographs.
+      ``data.images.dicom_pixel_size``. ITK uses another attribute for radiographs.
     * NIfTI images get the affine that ITK reads, in mm, where it differs from that of nibabel, see
-      :func:`~monai_landmarks.data.images.nifti_world.nifti_world`.
+      ``data.images.nifti_world``.
     * ``spacing`` is for files without a spacing. These are photographic files, even with a print resolution (which ITK
       takes for the spacing of a TIFF), DICOM files that state no pixel size, and all files whose spacing is exactly 1,
       which is what readers assume for files without one.

@@ -170,7 +170,7 @@ class HeatmapToChainLandmarks(Transform):
             size: of the image. None: the rule for chains that begin at the border of the image is not applied.
 
         Returns:
-            Points (N, D), scores (N,) and covariances (N, D, D), see :meth:`__call__`.
+            Points (N, D), scores (N,) and covariances (N, D, D), as for a call.
         """
         lowest = (self.min_factor * peaks.scores[:, :1]).clamp(min=self.threshold)
         counts = (peaks.scores > self.threshold) & (peaks.scores >= lowest)

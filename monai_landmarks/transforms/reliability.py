@@ -9,14 +9,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Calibrated covariances and doubts of predicted landmarks, from the files that a training writes beside its weights."""
+"""Calibrated covariances, probabilities and doubts of predicted landmarks, from the files that a training writes beside its weights."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from monai.config import KeysCollection
@@ -33,6 +33,9 @@ __all__ = [
     "ExamineLandmarksD",
     "ExamineLandmarksDict",
     "ExamineLandmarksd",
+    "LandmarkProbabilityD",
+    "LandmarkProbabilityDict",
+    "LandmarkProbabilityd",
 ]
 
 
@@ -132,14 +135,65 @@ class CalibrateCovariancesd(MapTransform):
         return d
 
 
+class LandmarkProbabilityd(MapTransform):
+    """Compute the probability that each landmark is within a distance of its true place.
+
+    The item gets :class:`monai_landmarks.uncertainty.LandmarkProbabilities`. The distance and the model, see
+    :class:`monai_landmarks.uncertainty.ProbabilityModel`, are those that a training has learned on its validation images.
+    If there is no ``<weights>_calibration.json``, or it has no model, the item is not changed.
+
+    Args:
+        keys: scores (N,).
+        weights: path of the network weights, beside which the file lies.
+        names: names of the N landmarks.
+        covariance_key: key of the covariances (N, D, D) in mm^2, calibrated.
+        probability_keys: keys of the probabilities. Default: ``pred_probabilities`` for ``pred_scores``.
+        enabled: whether to compute them.
+        allow_missing_keys: do not raise if a key is missing.
+
+    Raises:
+        ValueError: if the file is malformed, or of other landmarks.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        weights: str | os.PathLike,
+        names: Sequence[str],
+        covariance_key: str = "pred_covariances",
+        probability_keys: KeysCollection = "pred_probabilities",
+        enabled: bool = True,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.covariance_key = covariance_key
+        self.probability_keys = ensure_tuple_rep(probability_keys, len(self.keys))
+        calibration = _load_if_present(CovarianceCalibration, calibration_path(weights), names) if enabled else None
+        self.model = None if calibration is None else calibration.probability
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of the item with the probabilities."""
+        d = dict(data)
+        if self.model is None or d.get(self.covariance_key) is None:
+            return d
+        count = len(self.model.names)
+        covariances = to_array(d[self.covariance_key])
+        covariances = covariances.reshape(count, *covariances.shape[-2:]).astype(np.float64)
+        for key, probability_key in self.key_iterator(d, self.probability_keys):
+            scores = to_array(d[key]).reshape(count).astype(np.float64)
+            d[probability_key] = self.model.probabilities(scores, covariances)
+        return d
+
+
 def _load_if_present(kind: type[_Model], path: Path, names: Sequence[str]) -> _Model | None:
     if not path.is_file():
         return None
-    model = kind.load(path)
+    model: Any = kind.load(path)
     if model.names != tuple(names):
         raise ValueError(f"{path}: it is of other landmarks than the bundle; train again, or remove the file.")
-    return model
+    return cast(_Model, model)
 
 
 ExamineLandmarksD = ExamineLandmarksDict = ExamineLandmarksd
 CalibrateCovariancesD = CalibrateCovariancesDict = CalibrateCovariancesd
+LandmarkProbabilityD = LandmarkProbabilityDict = LandmarkProbabilityd

@@ -18,8 +18,9 @@ from monai_landmarks.lazy import lazy_names
 
 from .calibration import CovarianceCalibration
 from .conformal import ConformalRegions, conformal_quantile
-from .coverage import covered, gaussian_level, mahalanobis_distance
+from .coverage import covered, gaussian_coverage, gaussian_level, mahalanobis_distance
 from .doubt import Doubt, DoubtModel
+from .probability import LandmarkProbabilities, ProbabilityModel
 from .weights_files import calibration_path, doubt_path, remove_reliability, sigma_path
 
 if TYPE_CHECKING:
@@ -31,12 +32,15 @@ __all__ = [
     "CovarianceCalibration",
     "Doubt",
     "DoubtModel",
+    "LandmarkProbabilities",
+    "ProbabilityModel",
     "calibration_path",
     "conformal_quantile",
     "covered",
     "doubt_path",
     "ensemble_covariance",
     "ensemble_landmarks",
+    "gaussian_coverage",
     "gaussian_level",
     "load_sigma",
     "mahalanobis_distance",

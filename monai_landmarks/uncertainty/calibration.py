@@ -25,6 +25,7 @@ from monai_landmarks.data.files.json_values import is_number
 from monai_landmarks.data.files.safe_files import naming_file
 
 from .coverage import mahalanobis_distance
+from .probability import ProbabilityModel
 from .weights_files import read_kind, write_kind
 
 __all__ = ["MIN_IMAGES", "CovarianceCalibration"]
@@ -51,6 +52,7 @@ class CovarianceCalibration:
         factors: N factors.
         cases: N numbers of images from which the factors were learned.
         pooled: for each landmark, whether the factor is that of all landmarks.
+        probability: model of the probability that a landmark is within a distance of its true place. None: unknown.
 
     Raises:
         ValueError: if the lengths differ or a factor is not a positive number.
@@ -60,12 +62,15 @@ class CovarianceCalibration:
     factors: tuple[float, ...]
     cases: tuple[int, ...]
     pooled: tuple[bool, ...]
+    probability: ProbabilityModel | None = None
 
     def __post_init__(self) -> None:
         if not len(self.names) == len(self.factors) == len(self.cases) == len(self.pooled):
             raise ValueError("names, factors, cases and pooled must have the same length.")
         if not all(math.isfinite(factor) and factor > 0 for factor in self.factors):
             raise ValueError("the factors must be positive numbers.")
+        if self.probability is not None and self.probability.names != self.names:
+            raise ValueError("the probabilities are of other landmarks than the factors.")
 
     @classmethod
     def fit(
@@ -138,7 +143,8 @@ class CovarianceCalibration:
             name: {"factor": factor, "images": cases, "pooled": pooled}
             for name, factor, cases, pooled in zip(self.names, self.factors, self.cases, self.pooled)
         }
-        write_kind(path, _KIND, {"landmarks": landmarks})
+        further = {} if self.probability is None else {"probability": self.probability.to_dict()}
+        write_kind(path, _KIND, {"landmarks": landmarks, **further})
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> CovarianceCalibration:
@@ -148,7 +154,8 @@ class CovarianceCalibration:
             ValueError: if the file contains something else or is malformed.
         """
         with naming_file(path):
-            landmarks = read_kind(path, _KIND, "train again, or remove the file.").get("landmarks")
+            content = read_kind(path, _KIND, "train again, or remove the file.")
+            landmarks, probability = content.get("landmarks"), content.get("probability")
             if not isinstance(landmarks, dict) or not all(_is_entry(entry) for entry in landmarks.values()):
                 raise ValueError("'landmarks' is malformed; expected factor, images and pooled of each landmark.")
             entries: list[dict[str, Any]] = list(landmarks.values())
@@ -157,6 +164,7 @@ class CovarianceCalibration:
                 tuple(float(entry["factor"]) for entry in entries),
                 tuple(int(entry["images"]) for entry in entries),
                 tuple(entry["pooled"] is True for entry in entries),
+                None if probability is None else ProbabilityModel.from_dict(probability),
             )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from monai_landmarks.data import LandmarkSet
 
-__all__ = ["covered", "gaussian_level", "mahalanobis_distance"]
+__all__ = ["covered", "gaussian_coverage", "gaussian_level", "mahalanobis_distance"]
 
 _FLAT = 1e-9  # relative to the largest eigenvalue; a smaller eigenvalue counts as zero
 _erf = np.frompyfunc(math.erf, 1, 1)
@@ -84,10 +84,21 @@ def gaussian_level(predicted: LandmarkSet, true: LandmarkSet) -> np.ndarray:
     """
     if predicted.covariances is None:
         return np.full(len(predicted), np.nan)
-    m = mahalanobis_distance(true.points - predicted.points, predicted.covariances)
+    distances = mahalanobis_distance(true.points - predicted.points, predicted.covariances)
+    return gaussian_coverage(distances, predicted.spatial_dims)
+
+
+def gaussian_coverage(distances: np.ndarray, dims: int) -> np.ndarray:
+    """Return the probability that a normal vector is within Mahalanobis distances (...) in 2 or 3 dimensions.
+
+    Example:
+        >>> gaussian_coverage(np.array([1.0, 2.0]), 2).round(3)
+        array([0.393, 0.865])
+    """
+    m = np.asarray(distances, dtype=np.float64)
     within = 1 - np.exp(-0.5 * m**2)
-    if predicted.spatial_dims == 2:
-        return within
+    if dims == 2:
+        return np.asarray(within)
     with np.errstate(invalid="ignore"):  # inf * 0 at a distance of inf
         tail = np.where(np.isinf(m), 0.0, np.sqrt(2 / np.pi) * m * np.exp(-0.5 * m**2))
-    return _erf(m / np.sqrt(2)).astype(np.float64) - tail
+    return np.asarray(_erf(m / np.sqrt(2)), dtype=np.float64) - tail

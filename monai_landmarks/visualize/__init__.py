@@ -12,9 +12,10 @@
 
 from __future__ import annotations
 
+from .agreement_figure import BlandAltmanPanel, draw_annotators, draw_bland_altman
 from .cobb_figure import draw_cobb_angles
 from .contact_sheet import draw_contact_sheet
-from .curves import draw_error_boxplot, draw_sdr_curve, draw_training_curve
+from .curves import draw_error_boxplot, draw_sdr_curve, draw_size_curve, draw_training_curve
 from .heatmap_figure import draw_heatmaps
 from .landmark_view import LandmarkView, draw_landmarks, draw_views, landmark_view
 from .precision_figure import draw_precision
@@ -22,8 +23,11 @@ from .report_page import ReportPage
 from .uncertainty_figure import draw_calibration, draw_error_against_uncertainty
 
 __all__ = [
+    "BlandAltmanPanel",
     "LandmarkView",
     "ReportPage",
+    "draw_annotators",
+    "draw_bland_altman",
     "draw_calibration",
     "draw_cobb_angles",
     "draw_contact_sheet",
@@ -33,6 +37,7 @@ __all__ = [
     "draw_landmarks",
     "draw_precision",
     "draw_sdr_curve",
+    "draw_size_curve",
     "draw_training_curve",
     "draw_views",
     "landmark_view",

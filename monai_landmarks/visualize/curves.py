@@ -24,7 +24,7 @@ from .figure import COLORS, Figure, label_log_axis, quiet_axes
 
 patheffects = lazy_import("matplotlib.patheffects")
 
-__all__ = ["draw_error_boxplot", "draw_sdr_curve", "draw_training_curve"]
+__all__ = ["draw_error_boxplot", "draw_sdr_curve", "draw_size_curve", "draw_training_curve"]
 
 _LINES = ("#1f6fb4", "#c8501e", "#2f8f5b", "#8a4fb0", "#b0902a")
 _LABEL = (0.15, 5.0)  # width of a label as a fraction of the axis, and its height in percent
@@ -134,13 +134,16 @@ def draw_sdr_curve(
     return figure
 
 
-def draw_error_boxplot(errors: ArrayLike, names: Sequence[str] | None = None, unit: str = "mm") -> Figure:
+def draw_error_boxplot(
+    errors: ArrayLike, names: Sequence[str] | None = None, unit: str = "mm", quantity: str = "point error"
+) -> Figure:
     """Draw the errors of each landmark as a box: median, quartiles, whiskers from 5 to 95 %, and the mean as a dot.
 
     Args:
         errors: errors (B, N) as from :func:`monai_landmarks.metrics.point_error`. Only finite errors are drawn.
         names: names of the N landmarks. By default their indices.
         unit: unit of the errors, for the label of the axis.
+        quantity: label of the axis.
 
     Returns:
         A matplotlib figure. ``figure.savefig(path)`` writes it.
@@ -162,5 +165,39 @@ def draw_error_boxplot(errors: ArrayLike, names: Sequence[str] | None = None, un
     axes.set_yticks(range(1, len(names) + 1), names, fontsize=7, parse_math=False)
     axes.invert_yaxis()
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"point error [{unit}]", fontsize=8)
+    axes.set_xlabel(f"{quantity} [{unit}]", fontsize=8)
+    return figure
+
+
+def draw_size_curve(lines: Mapping[str, Sequence[tuple[int, ArrayLike]]], unit: str = "mm") -> Figure:
+    """Draw the mean error over the number of training images: the mean of several trainings, and their range.
+
+    Args:
+        lines: for each name, numbers of training images, each with the mean errors (S,) of its trainings.
+        unit: unit of the errors, for the label of the axis.
+
+    Returns:
+        A matplotlib figure. ``figure.savefig(path)`` writes it.
+    """
+    figure = Figure(figsize=(5.0, 3.2), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    quiet_axes(axes)
+    sizes = sorted({size for line in lines.values() for size, _ in line})
+    for i, (name, line) in enumerate(lines.items()):
+        ordered = [(size, to_array(errors)) for size, errors in sorted(line, key=lambda item: item[0])]
+        known = [(size, errors[np.isfinite(errors)]) for size, errors in ordered if np.isfinite(errors).any()]
+        x, middle = [size for size, _ in known], [float(errors.mean()) for _, errors in known]
+        spread = np.array([[m - errors.min(), errors.max() - m] for m, (_, errors) in zip(middle, known)]).T
+        axes.errorbar(
+            x, middle, spread.reshape(2, -1), color=_LINES[i % len(_LINES)], linewidth=1.4, marker="o", markersize=3.5,
+            capsize=3, label=name,
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.set_xticks([], minor=True)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("training images", fontsize=8)
+    axes.set_ylabel(f"mean error [{unit}]", fontsize=8)
+    for text in axes.legend(fontsize=8, frameon=False).get_texts():
+        text.set_parse_math(False)
     return figure

@@ -93,7 +93,7 @@ def test_the_rest_is_done_when_an_image_cannot_be_read(tmp_path):
     again = invoke(root, images / "left" / "b.png", "--out", tmp_path / "one", "--device", "cpu", "--format", "csv")
     assert again.exit_code == 0, again.stderr
     paths = [Path(line).name for line in again.stdout.splitlines()]
-    assert paths == ["measurements.csv", "overlays.png", "predictions.csv", "predictions_std.csv"]
+    assert paths == ["measurements.csv", "overlays.png", "predictions.csv", "predictions_std.csv", "report.html"]
     [one] = read_landmark_table(tmp_path / "one" / "predictions.csv").values()
     both = read_landmark_table(out / "predictions.csv")[str(images / "left" / "b.png")]
     np.testing.assert_allclose(one.points, both.points, atol=1e-4)

@@ -17,9 +17,11 @@ import csv
 import hashlib
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import jsonschema
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -31,6 +33,7 @@ from monai_landmarks.apps.main import program
 from monai_landmarks.data import hand_phantom, read_landmark_table, write_landmark_table
 from monai_landmarks.data.landmarks.landmark_set import LandmarkSet
 from monai_landmarks.evaluation.bundle_facts import read_bundle_facts, resolve_bundle, shipped_bundles
+from monai_landmarks.label.models import bundle_spatial_dims
 
 ROOT = Path(__file__).parents[2]
 NAME = "hand_xray_landmarks_scn"
@@ -83,6 +86,13 @@ def test_predict_by_name_and_say_which_film_is_turned(predicted):
         assert np.median(errors) < 2 or image.endswith("turned.png")
     rows = list(csv.DictReader((folder / "out" / "predictions_std.csv").open()))
     assert {Path(row["image"]).stem for row in rows if row["doubt"]} == {"turned"}
+    scores = {(image, name): score for image, one in found.items() for name, score in zip(one.names, one.scores)}
+    assert all(float(row["score"]) == pytest.approx(scores[row["image"], row["landmark"]], abs=1e-4) for row in rows)
+    sure = [float(row["probability"]) for row in rows if not row["doubt"]]
+    assert {row["within_mm"] for row in rows} == {"2.0000"} and 0.9 < np.mean(sure) < 1
+    page = (folder / "out" / "report.html").read_text()
+    assert "1 of 3 predictions are in doubt" in page and "within 2 mm" in page and "finger_2_length" in page
+    assert page.index("<h3>turned</h3>") < page.index("<h3>a</h3>")
     assert sorted(path.name for path in (folder / "out" / "overlays").glob("overlay_01_*")) == ["overlay_01_turned.png"]
 
 
@@ -112,6 +122,44 @@ def test_report(predicted):
     page = (folder / "report.html").read_text()
     assert "1 of 3 predictions are in doubt" in page and "Doubtful images" in page
     assert "Measurements of each image" in page and "Ellipses of 90 %" in page
+
+
+@pytest.mark.parametrize("bundle", SHIPPED, ids=lambda path: path.name)
+def test_every_bundle_predicts_by_name_and_doubts_noise(bundle, tmp_path):
+    """Nothing but noise: files of every kind, in 2-D and 3-D, terms that are said once, and a doubt."""
+    if read_bundle_facts(bundle).weights != "shipped":
+        pytest.skip("somebody trained in this folder")
+    image = write_noise(tmp_path, bundle_spatial_dims(bundle))
+    arguments = [bundle.name, str(image), "--spacing", "1", "--out", str(tmp_path / "out"), "--strict"]
+    result = CliRunner().invoke(program, ["predict", *arguments, "--device", "cpu"])
+    assert result.exit_code == 2, result.output
+    terms = read_bundle_facts(bundle).terms
+    assert result.output.count(f"have their own terms: {terms}") == (terms != "Apache-2.0")
+    for note in ("not calibrated", "not examined"):
+        assert note not in result.output
+    assert "noise" in (tmp_path / "out" / "report.html").read_text()
+    rows = list(csv.DictReader((tmp_path / "out" / "measurements.csv").open()))
+    content = json.loads((tmp_path / "out" / "noise.mrk.json").read_text())
+    jsonschema.validate(content, MARKUPS_SCHEMA)
+    drawn = [node for node in content["markups"] if node["type"] in ("Line", "Angle")]
+    measured = {row["measurement"]: row for row in rows if row["value"]}
+    assert all(float(row["low"]) <= float(row["high"]) for row in rows if row["low"])
+    assert {node["name"] for node in drawn} <= set(measured)
+    names = Counter(node["name"] for node in drawn)
+    for node in drawn:
+        row, ends = measured[node["name"]], np.array([point["position"] for point in node["controlPoints"]])
+        if names[node["name"]] == 1 and node["type"] == "Line" and row["unit"] == "mm":
+            assert np.linalg.norm(ends[1] - ends[0]) == pytest.approx(abs(float(row["value"])), abs=1e-2)
+
+
+def write_noise(folder, dims):
+    random = np.random.default_rng(0)
+    if dims == 2:
+        Image.fromarray(random.integers(0, 255, (160, 120), dtype=np.uint8)).save(folder / "noise.png")
+        return folder / "noise.png"
+    noise = random.integers(0, 255, (40, 64, 64)).astype(np.uint8)
+    nib.save(nib.Nifti1Image(noise, np.diag([2.0, 2.0, 2.0, 1.0])), folder / "noise.nii.gz")
+    return folder / "noise.nii.gz"
 
 
 def test_models_lists_what_there_is():

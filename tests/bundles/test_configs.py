@@ -119,7 +119,7 @@ def test_train_and_inference_agree() -> None:
         for key in ("spatial_size", "voxel_spacing", "patch_size", "overlap", "foreground", "windows", "decoder"):
             assert train.get(key) == inference.get(key), f"{bundle}: {key}"
         decoding = train["validate"]["postprocessing"]
-        reliability = ["@examiner", "@calibrator"]  # what a validation is about to learn
+        reliability = ["@examiner", "@calibrator", "@probability"]  # what a validation is about to learn
         assert {**decoding, "transforms": decoding["transforms"] + reliability} == inference["postprocessing"], bundle
         assert train["inferer"] == inference["inferer"], bundle
         answer = {"_target_": "monai_landmarks.label.LandmarkResultd", "keys": "pred", "names": "@names"}

@@ -32,6 +32,7 @@ SCHEMA = Path(__file__).with_name("meta_schema.json")
 PINS = {
     canonicalize_name(pin.name): next(iter(pin.specifier)).version
     for pin in map(Requirement, (SOURCE.parent / "constraints.txt").read_text().splitlines()[2:])
+    if pin.marker is None or pin.marker.evaluate({"python_version": "3.10"})  # the oldest Python, on which bundles run
 }
 
 

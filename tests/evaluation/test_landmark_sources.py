@@ -43,14 +43,14 @@ def test_each_picture_has_the_pixel_size_of_its_datalist(tmp_path):
         assert not read[name].geometry.in_pixels
         np.testing.assert_array_equal(read[name].geometry.affine(), np.diag([-x, -y, 1, 1]))
         moved = LandmarkSet(("tip",), [[9.0, 6.0]], "index")
-        first, second, unit = to_common_space(moved, read[name].landmarks, read[name].geometry)
+        (first, second), unit = to_common_space([moved, read[name].landmarks], read[name].geometry)
         assert unit == "mm" and np.abs(first.points - second.points).tolist() == [[x, 2 * y]]
 
 
 @pytest.mark.parametrize("spacing, unit", [(None, "px"), (1, "px"), ((1, 1), "px"), ((1, 2), "mm"), (0.5, "mm")])
 def test_lengths_are_in_pixels_where_nothing_else_is_known(spacing, unit):
     sets = [LandmarkSet(("tip",), [point], "index") for point in ((0.0, 0.0), (3.0, 4.0))]
-    first, second, found = to_common_space(*sets, ImageGeometry(spacing=spacing))
+    (first, second), found = to_common_space(sets, ImageGeometry(spacing=spacing))
     steps = np.ones(2) if spacing is None else np.broadcast_to(spacing, 2)
     assert found == unit
     assert np.linalg.norm(first.points - second.points) == pytest.approx(np.linalg.norm((3, 4) * steps))

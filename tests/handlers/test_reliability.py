@@ -19,9 +19,15 @@ import torch
 from engines import NAMES, make_cases, make_evaluator
 from monai.data import MetaTensor
 
-from monai_landmarks.handlers import ReliabilitySaver, SafeCheckpointSaver
-from monai_landmarks.transforms import CalibrateCovariancesd, ExamineLandmarksd
-from monai_landmarks.uncertainty import CovarianceCalibration, DoubtModel, calibration_path, doubt_path
+from monai_landmarks.handlers import ReliabilityCopier, ReliabilitySaver, SafeCheckpointSaver
+from monai_landmarks.transforms import CalibrateCovariancesd, ExamineLandmarksd, LandmarkProbabilityd
+from monai_landmarks.uncertainty import (
+    CovarianceCalibration,
+    DoubtModel,
+    ProbabilityModel,
+    calibration_path,
+    doubt_path,
+)
 
 
 def items(count, names=NAMES, seed=0):
@@ -49,6 +55,7 @@ def test_files_beside_the_weights(tmp_path):
     weights = run(tmp_path)
     calibration = CovarianceCalibration.load(calibration_path(weights))
     assert calibration.names == tuple(NAMES) and calibration.cases == (12,) * len(NAMES)
+    assert calibration.probability is not None and calibration.probability.radius == 2
     # case i has an error of i mm, and a variance of 0.25 mm^2: the largest errors are many standard deviations
     assert all(factor > 10 for factor in calibration.factors)
     model = DoubtModel.load(doubt_path(weights))
@@ -79,6 +86,22 @@ def test_new_weights_remove_what_belongs_to_old_ones(tmp_path):
     assert sorted(path.name for path in weights.parent.iterdir()) == ["model.pt", kept.name]
 
 
+def test_a_training_on_all_images_keeps_those_of_another(tmp_path):
+    weights = run(tmp_path)
+    before = [path(weights).read_text() for path in (calibration_path, doubt_path)]
+    for name in ("model.pt", "other.pt"):  # replaced, or in addition
+        saver = SafeCheckpointSaver(
+            str(weights.parent), {"model": torch.nn.Linear(1, 1)}, save_final=True, final_filename=name
+        )
+        final = weights.with_name(name)
+        make_evaluator(make_cases(1), [saver, ReliabilityCopier(final, weights)]).run()
+        assert [path(final).read_text() for path in (calibration_path, doubt_path)] == before
+    make_evaluator(make_cases(1), [ReliabilityCopier(tmp_path / "x.pt")]).run()
+    assert not calibration_path(tmp_path / "x.pt").exists()
+    with pytest.raises(ValueError, match="no x_calibration.json and no x_shape.json beside it"):
+        ReliabilityCopier(weights, tmp_path / "x.pt")
+
+
 def test_transforms(tmp_path):
     weights = tmp_path / "model.pt"
     item = {
@@ -97,6 +120,13 @@ def test_transforms(tmp_path):
     assert CalibrateCovariancesd(**calibrate, enabled=False)(item)["pred_covariances"] is item["pred_covariances"]
     DoubtModel(("a", "b", "c"), None).save(doubt_path(weights))
     assert not ExamineLandmarksd(**examine)(item)["pred_doubt"]
-    for wrong in (CalibrateCovariancesd, ExamineLandmarksd):
+    probable = {**calibrate, "keys": "pred_scores"}
+    assert "pred_probabilities" not in LandmarkProbabilityd(**probable)(item)  # the file has no model
+    model = ProbabilityModel(("a", "b", "c"), 2.0, (0.0, 1.0, 0.0), np.tile([0.0, 1.0], (3, 1)))
+    CovarianceCalibration(("a", "b", "c"), (1.0,) * 3, (40,) * 3, (False,) * 3, model).save(calibration_path(weights))
+    found = LandmarkProbabilityd(**probable)(item)["pred_probabilities"]
+    np.testing.assert_allclose(found.values, 1 - np.exp(-2))  # within two standard deviations
+    assert "pred_probabilities" not in LandmarkProbabilityd(**probable, enabled=False)(item)
+    for wrong in (CalibrateCovariancesd, ExamineLandmarksd, LandmarkProbabilityd):
         with pytest.raises(ValueError, match="other landmarks than the bundle"):
             wrong("pred_points", weights, ["a", "b", "x"])

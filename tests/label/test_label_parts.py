@@ -38,6 +38,7 @@ from monai_landmarks.label import (
     image_uncertainty,
     matching_model,
     next_image,
+    plain_answer,
     plain_list,
     proposed_landmarks,
     read_label,
@@ -47,6 +48,7 @@ from monai_landmarks.label import (
     training_overrides,
     viewer_spacing,
 )
+from monai_landmarks.uncertainty import Doubt, LandmarkProbabilities
 
 NAN = float("nan")
 MODELS = {"spots": NAMES, "hand": ("thumb", "wrist", "Brite")}
@@ -192,6 +194,15 @@ def test_proposal() -> None:
         {"name": "b", "position": None, "score": pytest.approx(0.1), "uncertainty_mm": None},
     ]
     json.dumps(found, allow_nan=False)
+    landmarks = proposed_landmarks(data, ("a", "b"))
+    assert plain_answer(landmarks, data) == {"landmarks": found}  # nothing is known about reliability
+    data["pred_doubt"] = Doubt(("turned",), {1: "far away"})
+    data["pred_probabilities"] = LandmarkProbabilities(np.array([0.75, NAN]), 2.0)
+    answer = plain_answer(landmarks, data)
+    assert answer["doubt"] == "turned" and answer["within_mm"] == 2
+    assert [entry["doubt"] for entry in answer["landmarks"]] == ["", "far away"]
+    assert [entry["probability"] for entry in answer["landmarks"]] == [0.75, None]
+    json.dumps(answer, allow_nan=False)
     slice_ = MetaTensor(torch.zeros(1, 4, 5), affine=torch.diag(torch.tensor([1.0, 1, 1, 1])))
     slice_.affine[2, 3] = 7.5
     flat = {"image": slice_, "pred_points": MetaTensor(torch.tensor([[[1.0, 2.0]]]), affine=torch.eye(4))}

@@ -12,13 +12,13 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from monai_landmarks.metrics import bootstrap_interval, compare_errors, signed_rank_test
+from monai_landmarks.metrics import bootstrap_interval, compare_errors, holm_correction, signed_rank_test
 
 NAN, INF = float("nan"), float("inf")
 
@@ -151,3 +151,14 @@ def test_compare_errors():
     assert nothing.images == 0 and np.isnan(nothing.p_value)
     with pytest.raises(ValueError, match=r"\(6, 2\) and \(4, 2\)"):
         compare_errors(first, second[:4])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_holm_is_the_closed_test_of_bonferroni(seed):
+    """The corrected p-value is the largest of Bonferroni's over all sets of hypotheses that contain this one."""
+    p = np.random.default_rng(seed).uniform(0, 0.3, 5).round(2)
+    sets = [one for size in range(1, 6) for one in combinations(range(5), size)]
+    expected = [max(min(1, len(one) * min(p[j] for j in one)) for one in sets if i in one) for i in range(5)]
+    np.testing.assert_allclose(holm_correction(p), expected)
+    np.testing.assert_allclose(holm_correction(np.append(p, NAN)), [*expected, NAN])
+    assert holm_correction(np.array([])).shape == (0,)

@@ -32,6 +32,7 @@ from monai_landmarks.visualize import (
     draw_landmarks,
     draw_precision,
     draw_sdr_curve,
+    draw_size_curve,
     draw_training_curve,
     draw_views,
     landmark_view,
@@ -317,6 +318,9 @@ def test_curves_and_boxes(tmp_path):
     errors[0, 1], errors[1, 1], errors[:, 2] = nan, np.inf, nan
     drawn(draw_error_boxplot(errors, ["a", "b", "c"]), tmp_path)
     drawn(draw_error_boxplot(errors), tmp_path)
+    size_curve = draw_size_curve({"$a": [(50, [1.0, 1.4]), (10, [2.0, nan])], "b": [(10, [3.0])]})
+    drawn(size_curve, tmp_path)
+    assert [text.get_text() for text in size_curve.axes[0].get_xticklabels()] == ["10", "50"]
 
 
 def test_cobb_angles_over_the_true_ones(tmp_path):

@@ -85,7 +85,7 @@ class DataCheck:
 
     @property
     def warnings(self) -> list[str]:
-        """Unusual shapes of the landmarks, which may be mistakes: one sentence each, with the image and its landmarks."""
+        """Unusual shapes of the landmarks, which may be mistakes. One sentence each names the image and its landmarks."""
         return [warning for image in self.images for warning in image.warnings]
 
     @property

@@ -67,7 +67,7 @@ def has_spacing(path: str | os.PathLike) -> bool:
     """Return whether an image file states the pixel size in mm.
 
     PNG, JPEG, BMP and TIFF files do not. A DICOM file may lack it or state 0; see
-    :func:`~monai_landmarks.data.images.dicom_pixel_size.pixel_size_of`.
+    ``data.images.dicom_pixel_size``.
     """
     if is_picture(path):
         return False
@@ -82,13 +82,13 @@ def read_image(
 
     Args:
         path: image file.
-        spacing: (x, y) pixel size in mm of a file that states none, see :func:`has_spacing`; 1 by default. Other files
+        spacing: (x, y) pixel size in mm of a file that states none, see ``has_spacing``; 1 by default. Other files
             ignore it.
 
     Returns:
         the image (C, *spatial), and the 4x4 affine from pixel index to RAS world in mm. For pictures without spacing,
         pixel (x, y) is at LPS (spacing x * x, spacing y * y, 0), as in ITK and 3D Slicer. For NIfTI, see
-        :func:`~monai_landmarks.data.images.nifti_world.nifti_world`.
+        ``data.images.nifti_world``.
     """
     _require_file(path)
     if is_picture(path) and not is_left_to_itk(path):

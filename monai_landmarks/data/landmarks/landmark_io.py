@@ -11,37 +11,37 @@
 
 """Reading and writing of landmark files, in the format of their suffix or in a named format.
 
-=================  ==============================  =====================================================================
-format             suffix                          what
-=================  ==============================  =====================================================================
-``csv``            ``.csv``                        names and points of one image or of many
-``mrk.json``       ``.mrk.json``, ``.json``        point list of 3D Slicer
-``fcsv``           ``.fcsv``                       point list of 3D Slicer, its older format
-``afids``          ``.fcsv``                       the 32 AFIDs, under their numbers
-``elastix``        ``.pts``, ``.txt``              points of elastix and transformix
-``labelme``        ``.json``                       points drawn in LabelMe
-``coco``           ``.json``                       COCO keypoints of many images
-``labelstudio``    ``.json``                       keypoints of Label Studio; read only
-``tps``            ``.tps``                        points of tpsDig; requires the images; read only
-``verse``          ``.json``                       vertebra centroids of VerSe; requires the image
-``napari``         ``.csv``                        points layer of napari
-``payer``          ``.csv``                        wide table of many images without header, as in Payer's projects
-``isbi2015``       ``.txt``                        annotation of the ISBI 2015 cephalograms
-``aasce``          ``.csv``                        vertebra corners of AASCE 2019, read with its images; read only
-``mml``            ``_label.npy``                  mandibular molar landmarks; read only
-``npz``            ``.npz``                        arrays of NumPy
-``nnlandmark``     ``.nii.gz``, ``.nii``           label map with one cube per landmark; chosen only by name
-``nnlandmark.json``  ``.json``                     nnLandmark's voxel coordinates of many images
-=================  ==============================  =====================================================================
+===================  ==============================  ===================================================================
+format               suffix                          what
+===================  ==============================  ===================================================================
+``csv``              ``.csv``                        names and points of one image or of many
+``mrk.json``         ``.mrk.json``, ``.json``        point list of 3D Slicer
+``fcsv``             ``.fcsv``                       point list of 3D Slicer, its older format
+``afids``            ``.fcsv``                       the 32 AFIDs, under their numbers
+``elastix``          ``.pts``, ``.txt``              points of elastix and transformix
+``labelme``          ``.json``                       points drawn in LabelMe
+``coco``             ``.json``                       COCO keypoints of many images
+``labelstudio``      ``.json``                       keypoints of Label Studio; read only
+``tps``              ``.tps``                        points of tpsDig; requires the images; read only
+``verse``            ``.json``                       vertebra centroids of VerSe; requires the image
+``napari``           ``.csv``                        points layer of napari
+``payer``            ``.csv``                        wide table of many images without header, as in Payer's projects
+``isbi2015``         ``.txt``                        annotation of the ISBI 2015 cephalograms
+``aasce``            ``.csv``                        vertebra corners of AASCE 2019, read with its images; read only
+``mml``              ``_label.npy``                  mandibular molar landmarks; read only
+``npz``              ``.npz``                        arrays of NumPy
+``nnlandmark``       ``.nii.gz``, ``.nii``           label map with one cube per landmark; chosen only by name
+``nnlandmark.json``  ``.json``                       nnLandmark's voxel coordinates of many images
+===================  ==============================  ===================================================================
 
 If formats share a suffix, the content of the file decides. Formats of public benchmarks are registered in
-:mod:`monai_landmarks.data.datasets`.
+``monai_landmarks.data.datasets``.
 
 To add a format, write two functions and register them::
 
     register_format(".pts", reader=read_pts, writer=write_pts)
 
-The reader takes a path and returns a :class:`LandmarkSet`; its ``ValueError`` need not name the file. The writer takes a
+The reader takes a path and returns a :class:`~monai_landmarks.data.LandmarkSet`; its ``ValueError`` need not name the file. The writer takes a
 path and a landmark set. It writes to a temporary file, which replaces the file once the writer has finished.
 """
 
@@ -139,7 +139,7 @@ def register_format(
     """Register the functions that read and write files with a suffix.
 
     A function receives those of the options ``names``, ``image``, ``images``, ``coordinate_system``, ``row_faults``,
-    ``find_image`` and ``form`` (of :func:`read_landmark_sets` and related functions) that it has a parameter for.
+    ``find_image`` and ``form`` (of ``read_landmark_sets`` and related functions) that it has a parameter for.
 
     Args:
         suffix: suffix in any case, for example ``".csv"``, ``".mrk.json"`` or ``"_label.npy"``. If several suffixes fit

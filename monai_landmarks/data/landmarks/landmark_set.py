@@ -168,19 +168,19 @@ class LandmarkSet:
 
     @property
     def missing(self) -> np.ndarray:
-        """Boolean array (N,): True for landmarks without position."""
+        """Boolean array (N,), True for landmarks without position."""
         return np.asarray(np.isnan(self.points).any(axis=1))
 
     @property
     def uncertainty(self) -> np.ndarray:
-        """Array (N,): root mean square distance of each landmark from its point; NaN if unknown."""
+        """Array (N,) of the root mean square distance of each landmark from its point; NaN if unknown."""
         if self.covariances is None:
             return np.full(len(self), np.nan)
         return np.sqrt(np.trace(self.covariances, axis1=1, axis2=2))
 
     @property
     def region_radius(self) -> np.ndarray:
-        """Array (N,): largest semi-axis of each region. NaN if there is no region."""
+        """Array (N,) of the largest semi-axis of each region. NaN if there is no region."""
         radius = np.full(len(self), np.nan)
         if self.regions is not None:
             stated = np.isfinite(self.regions).all(axis=(1, 2))

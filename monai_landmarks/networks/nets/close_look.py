@@ -48,3 +48,8 @@ class CloseLookNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the heatmaps of patches."""
         return self.fine(x)
+
+    def first_layers(self) -> tuple[str, ...]:
+        """Return the first layers of the fine network, the only one that is trained."""
+        layers = getattr(self.fine, "first_layers", tuple)()
+        return tuple(f"fine.{layer}" for layer in layers)

@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Literal
 
@@ -28,6 +28,7 @@ from monai_landmarks.networks.encoders import make_encoder
 from monai_landmarks.networks.layers.batch_statistics_norm import BatchStatisticsNorm
 from monai_landmarks.networks.layers.fast_layers import use_fast_layers
 from monai_landmarks.networks.layers.output_tap import OutputTap
+from monai_landmarks.networks.learned_weights import LandmarkAxis
 
 __all__ = ["FARNet"]
 
@@ -149,7 +150,7 @@ class _Head(nn.Module):
 class _Refinement(nn.Module):
     """Fine heatmaps from the image, the features and the coarse heatmaps, at full resolution."""
 
-    def __init__(self, stem: nn.Module, head: nn.Module) -> None:
+    def __init__(self, stem: nn.Module, head: _Head) -> None:
         super().__init__()
         self.stem = stem
         self.head = head
@@ -329,3 +330,45 @@ class FARNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Predict heatmaps (B, N, *spatial) from images (B, in_channels, *spatial)."""
         return self.forward_maps(x)[0]
+
+    def landmark_axes(self) -> dict[str, tuple[LandmarkAxis, ...]]:
+        """Return the parameters that belong to landmarks; see :class:`~monai_landmarks.networks.LandmarkNetwork`."""
+        heads = ("coarse_head", "refinement.head")
+        axes: dict[str, tuple[LandmarkAxis, ...]] = {
+            f"{head}.project.{name}": (LandmarkAxis(0),) for head in heads for name in ("weight", "bias")
+        }
+        head = self.refinement.head
+        start = head.conv.weight.shape[1] - head.project.weight.shape[0]  # the coarse heatmaps are the last inputs
+        return {**axes, "refinement.head.conv.weight": (LandmarkAxis(1, start),)}
+
+    def first_layers(self) -> tuple[str, ...]:
+        """Return the backbone."""
+        return ("backbone",)
+
+    def resize_hidden(self, weights: Mapping[str, torch.Tensor], kept: Sequence[int | None]) -> dict[str, torch.Tensor]:
+        """Return weights of another number of landmarks whose refinement has as many hidden channels as this network.
+
+        The refinement's head has as many hidden channels as inputs, so their number depends on the number of landmarks.
+        The heatmaps of kept landmarks do not change: additional hidden channels have no effect at first, and fewer are
+        enough after a rotation, because there are more than landmarks.
+
+        Args:
+            weights: state dictionary of the other network.
+            kept: see :func:`~monai_landmarks.networks.learned_weights`.
+
+        Returns:
+            A new state dictionary. Only the two layers of the head differ.
+        """
+        names = ("refinement.head.project.weight", "refinement.head.conv.weight")
+        project, conv = (weights[name].float() for name in names)
+        hidden, before = len(self.refinement.head.conv.weight), len(conv)
+        if hidden > before:
+            fresh = self.refinement.head.conv.weight.detach()[before:, : conv.shape[1]].to(conv)
+            conv = torch.cat([conv, fresh])
+            project = torch.cat([project, project.new_zeros(len(project), hidden - before, *project.shape[2:])], dim=1)
+        elif hidden < before:
+            rows = [row for row in kept if row is not None]
+            rotation = torch.linalg.qr(project[rows].flatten(1).mT, mode="complete").Q[:, :hidden]
+            project = torch.einsum("nh...,hk->nk...", project, rotation)
+            conv = torch.einsum("hk,h...->k...", rotation, conv)
+        return {**weights, names[0]: project, names[1]: conv}

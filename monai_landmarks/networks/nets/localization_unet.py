@@ -19,8 +19,11 @@ import torch.nn as nn
 from monai.networks.nets import BasicUNet
 
 from monai_landmarks.networks.layers.fast_layers import use_fast_layers
+from monai_landmarks.networks.learned_weights import LandmarkAxis
 
-__all__ = ["LocalizationUNet"]
+__all__ = ["ENCODER", "LocalizationUNet"]
+
+ENCODER = ("conv_0", "down_1", "down_2", "down_3", "down_4")  # of MONAI's BasicUNet
 
 
 class LocalizationUNet(BasicUNet):
@@ -72,6 +75,7 @@ class LocalizationUNet(BasicUNet):
             **kwargs,
         )
         use_fast_layers(self)
+        self.reduction = stride
         if halvings == 0:
             return
         stem: list[nn.Module] = []
@@ -85,3 +89,13 @@ class LocalizationUNet(BasicUNet):
         # the forward pass stays that of BasicUNet, since TorchScript cannot call it from a subclass
         self.conv_0 = nn.Sequential(*stem, self.conv_0)  # type: ignore[assignment]
         self.final_conv = nn.Sequential(self.final_conv, nn.PixelShuffle(stride))
+
+    def landmark_axes(self) -> dict[str, tuple[LandmarkAxis, ...]]:
+        """Return the parameters that belong to landmarks; see :class:`~monai_landmarks.networks.LandmarkNetwork`."""
+        head = "final_conv" if self.reduction == 1 else "final_conv.0"
+        axes = (LandmarkAxis(0, block=self.reduction**2),)
+        return {f"{head}.weight": axes, f"{head}.bias": axes}
+
+    def first_layers(self) -> tuple[str, ...]:
+        """Return the submodules of the downward path."""
+        return ENCODER

@@ -26,6 +26,9 @@ from monai.networks.nets import BasicUNet
 
 from monai_landmarks.networks.layers.cubic_upsample import CubicUpsample
 from monai_landmarks.networks.layers.fast_layers import use_fast_layers
+from monai_landmarks.networks.learned_weights import LandmarkAxis
+
+from .localization_unet import ENCODER
 
 __all__ = ["SCN"]
 
@@ -356,3 +359,29 @@ class SCN(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Predict heatmaps (B, N, *spatial) from images (B, in_channels, *spatial)."""
         return self.forward_maps(x)[0]
+
+    def landmark_axes(self) -> dict[str, tuple[LandmarkAxis, ...]]:
+        """Return the parameters that belong to landmarks; see :class:`~monai_landmarks.networks.LandmarkNetwork`."""
+        outputs, inputs = LandmarkAxis(0), LandmarkAxis(1)
+        axes: dict[str, tuple[LandmarkAxis, ...]] = {
+            f"local_appearance.1.{name}": (outputs,) for name in ("weight", "bias")
+        }
+        convolutions = [
+            name
+            for name, module in self.spatial_configuration.named_modules()
+            if isinstance(module, (nn.Conv2d, nn.Conv3d))
+        ]
+        first, last = (f"spatial_configuration.{name}" for name in (convolutions[0], convolutions[-1]))
+        axes[f"{last}.bias"] = (outputs,)
+        axes[f"{first}.weight"] = (inputs,)
+        axes[f"{last}.weight"] = (*axes.get(f"{last}.weight", ()), outputs)
+        return axes
+
+    def first_layers(self) -> tuple[str, ...]:
+        """Return the submodules of the local appearance up to its coarsest resolution."""
+        body = self.local_appearance[0]
+        if isinstance(body, BasicUNet):
+            return tuple(f"local_appearance.0.{name}" for name in ENCODER)
+        if isinstance(body, _ConstantWidthUNet):
+            return "local_appearance.0.stem", "local_appearance.0.contracting"
+        return ("local_appearance.0",)

@@ -153,7 +153,7 @@ def hand_phantom(
     Args:
         rng: random number generator, or its seed.
         size: pixels along x and y.
-        spacing: pixel size in mm. By default an adult hand fills the image (:func:`hand_spacing`).
+        spacing: pixel size in mm. By default an adult hand fills the image (``hand_spacing``).
 
     Returns:
         float32 image (x, y) between 0 and 1, and its 37 landmarks in index coordinates (whole numbers at pixel

@@ -1,0 +1,164 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""``monai-landmarks study``: methods and settings compared by many trainings."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .console import FOLDER, text_table
+
+if TYPE_CHECKING:
+    from monai_landmarks.study import Outcome, StudyPlan, StudyResults
+
+__all__ = ["study"]
+
+
+class _Part(click.ParamType):
+    name = "K/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = re.fullmatch(r"(\d+)/(\d+)", str(value))
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            self.fail(f"{value!r} is not a part; expected for example 3/8.", param, ctx)
+        return int(found[1]), int(found[2])
+
+
+@click.command(short_help="Compare methods and settings: trainings on folds or training sizes, with statistics.")
+@click.argument("definition", metavar="STUDY", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--out", type=FOLDER, default="study", show_default=True, help="Folder of the study.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Trainings at the same time.")
+@click.option("--part", type=_Part(), default="1/1", help="Execute only a part of the runs, for example 3/8.")
+@click.option("--force", is_flag=True, help="Remove runs that were made with other settings, and make them again.")
+@click.option("--list", "only_list", is_flag=True, help="List the runs and their settings, and train nothing.")
+def study(definition: Path, out: Path, workers: int, part: tuple[int, int], force: bool, only_list: bool) -> None:
+    """Train and evaluate all methods, settings, folds and seeds of the file STUDY (YAML or JSON), and compare them.
+
+    \b
+    datalist: checked/datalist.json     # of 'monai-landmarks check'
+    methods: [scn, farnet]              # methods of 'monai-landmarks init'
+    settings:                           # optional: variants, as '--set' of 'init'
+      narrow: {sigma_mm: 2}
+      wide: {sigma_mm: 4}
+    folds: 5                            # or: training_sizes: [100, 50, 10]
+    seeds: 3
+    budget: {steps: 1400}               # or {seconds: 600}, {epochs: 40}, own
+    same: [grid, batch_size, augmentation]
+    common: {width: 16}                 # settings of all runs
+
+    Each run is an ordinary bundle in runs/ of the output folder. A run that is done is not repeated, and one that was
+    interrupted continues. If a run fails, it is named with its log, and the others go on. Several processes or jobs can
+    work on the same folder, for example each with its --part. The results of all runs that are done are written at the
+    end of each call: report.html, results.csv, comparisons.csv, landmarks.csv, runs.csv, and the predictions of all
+    images.
+
+    With folds, the images of a fold are predicted by networks that were trained and chosen on the other images. The
+    testing section of the datalist is not used, unless 'sections' names it.
+
+    The exit code is 1 if a run has failed.
+    """
+    from monai_landmarks.study import (
+        collect_results,
+        execute_runs,
+        load_study,
+        plan_study,
+        select_part,
+        write_study_report,
+    )
+
+    loaded = load_study(definition)
+    plan = plan_study(loaded, out, force)
+    if only_list:
+        _list(plan)
+        return
+    outcomes = execute_runs(plan, select_part(plan.runs, *part), workers, force=force)
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    elsewhere = [outcome.run.name for outcome in outcomes if outcome.state == "elsewhere"]
+    if elsewhere:
+        click.echo(f"note: another process is executing {', '.join(elsewhere)}.", err=True)
+    if len(failed) < len(plan.runs):
+        _write(plan, out, definition, collect_results, write_study_report)
+    _show_failed(failed)
+
+
+def _list(plan: StudyPlan) -> None:
+    same, own = plan.shared_settings()
+    click.echo(text_table([{"run": run.name, "state": plan.state(run)} for run in plan.runs]))
+    click.echo("\nthe same for all configurations: " + ", ".join(f"{name}={value}" for name, value in same.items()))
+    for label, values in own.items():
+        click.echo(
+            f"{label}: " + (", ".join(f"{name}={value}" for name, value in values.items()) or "no other setting")
+        )
+    click.echo(f"budget: {plan.study.budget}")
+
+
+def _write(plan: StudyPlan, out: Path, definition: Path, collect: Any, write_report: Any) -> None:
+    if not plan.finished():
+        click.echo("note: no run is done yet, so there are no results.", err=True)
+        return
+    results = collect(plan)
+    written = results.write(out)
+    write_report(results, out / "report.html", f"Study {definition.stem}", f"Study: {definition}")
+    _show(results)
+    names = ["report.html", *(str(path.relative_to(out)) for path in written if path.parent == out), "predictions/"]
+    click.echo(f"\n{out}: {', '.join(names)}")
+
+
+def _show(results: StudyResults) -> None:
+    unit, study = results.unit, results.plan.study
+    click.echo(
+        f"{len(results.evaluations)} of {len(results.plan.runs)} runs, {len(results.images)} images,"
+        f" {len(results.names)} landmarks, errors in {unit}, budget: {study.budget}"
+    )
+    for note in results.notes:
+        click.echo(f"note: {note}")
+    rows = []
+    for row in results.result_rows:
+        cells = {key: row[key] for key in ("configuration", "training_images", "runs") if key in row}
+        cells |= {
+            "mean": row["mean"],
+            f"{100 * study.confidence:g} % interval": _range(row["mean_low"], row["mean_high"]),
+        }
+        cells |= {"std of seeds": row["std_of_seeds"], "median": row["median"]}
+        cells |= {f"<={radius:g} {unit} %": row[f"sdr_{radius:g}{unit}_percent"] for radius in study.radii}
+        rows.append({key.replace("_", " "): value for key, value in cells.items()})
+    click.echo(f"\n{text_table(rows)}")
+    pairs = [
+        {
+            "first": one.name,
+            "second": two.name,
+            "images": result.images,
+            "second - first": result.difference,
+            f"{100 * study.confidence:g} % interval": _range(result.low, result.high),
+            "p": f"{result.p_value:.3g}",
+            "p (Holm)": f"{corrected:.3g}",
+        }
+        for one, two, result, corrected in results.comparisons
+    ]
+    if pairs:
+        click.echo(f"\n{text_table(pairs)}")
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.2f} .. {high:.2f}" if low == low else ""
+
+
+def _show_failed(failed: list[Outcome]) -> None:
+    if not failed:
+        return
+    lines = [f"  - {one.run.name}: {one.reason}{f' (log: {one.log})' if one.log else ''}" for one in failed]
+    click.echo("\n".join([f"\nruns that failed ({len(failed)}):", *lines]), err=True)
+    sys.exit(1)

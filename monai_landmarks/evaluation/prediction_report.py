@@ -1,0 +1,225 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The HTML report of predictions, without ground truth."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from monai_landmarks import __version__
+from monai_landmarks.data import CoordinateSystem, LandmarkSet, atomic_write, read_image
+from monai_landmarks.spaces import affine_spacing
+from monai_landmarks.visualize import ReportPage, draw_views, landmark_view
+
+from .image_measurements import ImageMeasurements
+
+if TYPE_CHECKING:
+    from monai_landmarks.handlers import SavedPrediction
+
+__all__ = ["write_prediction_report"]
+
+_MAX_SIZE = 640  # side of a picture in pixels
+_MOST_ROWS = 500  # of the table of all images
+
+
+def write_prediction_report(
+    path: str | os.PathLike,
+    predictions: Sequence[SavedPrediction],
+    doubts: Mapping[str, str],
+    measurements: ImageMeasurements | None = None,
+    notes: Sequence[str] = (),
+    unreadable: Sequence[tuple[str, str]] = (),
+    source: str = "",
+    drawings: int = 12,
+) -> None:
+    """Write predictions as one self-contained HTML file, without scripts and without external resources.
+
+    The report lists predictions in doubt first. It then shows images, doubtful ones first: a drawing with ellipses, the
+    measurements with intervals and classes, and the landmarks with their uncertainty. A table lists all images.
+
+    Args:
+        path: path of the HTML file. It is written whole or not at all.
+        predictions: prediction of each image.
+        doubts: reasons of the doubtful images, by path of the image.
+        measurements: of the same images, in the same order.
+        notes: remarks, one sentence each.
+        unreadable: images that were left out, with the reasons.
+        source: text that says what was predicted with what.
+        drawings: number of images that are drawn, so that the file stays small.
+    """
+    page = ReportPage("Landmark predictions")
+    if source:
+        page.text(f"{source}. Written by monai_landmarks {__version__}.")
+    _add_summary(page, predictions, doubts, notes, unreadable)
+    _add_doubts(page, len(predictions), doubts)
+    order = sorted(range(len(predictions)), key=lambda i: (predictions[i].image not in doubts, predictions[i].image))
+    if drawings and order:
+        page.section("Images in detail")
+        if len(order) > drawings:
+            page.text(
+                f"{drawings} of {len(order)} images are shown, those in doubt first. predictions.csv and measurements.csv"
+                " have all of them."
+            )
+        for i in order[:drawings]:
+            _add_image(page, predictions[i], doubts.get(predictions[i].image, ""), measurements, i)
+    _add_all(page, [predictions[i] for i in order], doubts)
+    with atomic_write(path) as temporary:
+        page.save(temporary)
+
+
+def _add_summary(
+    page: ReportPage,
+    predictions: Sequence[SavedPrediction],
+    doubts: Mapping[str, str],
+    notes: Sequence[str],
+    unreadable: Sequence[tuple[str, str]],
+) -> None:
+    page.section("Summary")
+    count = len(predictions[0].landmarks) if predictions else 0
+    sizes = np.concatenate([one.landmarks.uncertainty for one in predictions]) if predictions else np.zeros(0)
+    known = sizes[np.isfinite(sizes)]
+    missing = sum(int(one.landmarks.missing.sum()) for one in predictions)
+    keys = [
+        ("images", str(len(predictions)), f"{count} landmarks"),
+        ("in doubt", str(len(doubts)), ""),
+        ("not found", str(missing), f"of {count * len(predictions)} landmarks"),
+    ]
+    if len(known):
+        keys.append(("uncertainty", f"{np.median(known):.2f} mm", "median expected error"))
+    probable = [one.probabilities for one in predictions if one.probabilities is not None]
+    if probable and np.isfinite(np.concatenate([one.values for one in probable])).any():
+        mean = float(np.nanmean(np.concatenate([one.values for one in probable])))
+        keys.append((f"within {probable[0].radius:g} mm", f"{100 * mean:.0f} %", "of the landmarks, expected"))
+    if unreadable:
+        keys.append(("left out", str(len(unreadable)), "images"))
+    page.key_figures(keys)
+    if notes:
+        page.points([f"{note[0].upper()}{note[1:]}" for note in notes])
+    rows = [{"image": image, "reason": reason} for image, reason in unreadable[:_MOST_ROWS]]
+    page.table("Images that cannot be predicted", rows)
+
+
+def _add_doubts(page: ReportPage, count: int, doubts: Mapping[str, str]) -> None:
+    page.section("Doubt")
+    if not doubts:
+        page.text("No prediction is in doubt.", verdict=True)
+        return
+    page.text(
+        f"{len(doubts)} of {count} predictions are in doubt. Look at these images before you use their landmarks.",
+        verdict=True,
+    )
+    page.points([f"{image}: {reasons}." for image, reasons in list(doubts.items())[:_MOST_ROWS]])
+
+
+def _add_image(
+    page: ReportPage, prediction: SavedPrediction, doubt: str, measurements: ImageMeasurements | None, index: int
+) -> None:
+    landmarks = prediction.landmarks
+    page.heading(prediction.name)
+    if doubt:
+        page.text(f"In doubt: {doubt}.", verdict=True)
+    try:
+        view, name = _view(prediction)
+    except Exception as failure:  # image readers raise exceptions of any type
+        reason = str(failure).strip().partition("\n")[0] or type(failure).__name__
+        page.text(f"{prediction.image}: cannot be drawn ({reason}).")
+    else:
+        planes = f"; three planes through {name}" if len(view.planes) > 1 else ""
+        ellipses = "" if landmarks.covariances is None else " Ellipses: two standard deviations."
+        page.picture(
+            draw_views([view], width=4.2 if len(view.planes) == 1 else 8.4),
+            f"{prediction.image} with predicted landmarks.",
+            f"{prediction.image}{planes}.{ellipses}",
+        )
+    if measurements is not None:
+        page.table(f"Measurements of {prediction.name}", _measurement_rows(measurements, index), digits=2)
+    page.table(f"Landmarks of {prediction.name}, in RAS mm", _landmark_rows(prediction), digits=2, folded=True)
+
+
+def _view(prediction: SavedPrediction) -> tuple[Any, str]:
+    """Return the view of an image, and the landmark through which the planes of a volume go."""
+    landmarks, affine = prediction.landmarks, prediction.affine
+    spacing = None if affine is None else tuple(affine_spacing(affine, 2).tolist())
+    pixels, own = read_image(prediction.image, spacing)
+    affine = own if affine is None else affine
+    while pixels.ndim > landmarks.spatial_dims + 1:  # a single slice is read as a volume
+        pixels = pixels[..., 0]
+    drawn = landmarks.to_index(affine)
+    size = np.where(landmarks.missing, -1.0, np.nan_to_num(landmarks.uncertainty))
+    worst = int(np.argmax(size))
+    center = None if landmarks.missing[worst] else drawn.points[worst].tolist()
+    view = landmark_view(
+        pixels, drawn.points, covariances=drawn.covariances, center=center, max_size=_MAX_SIZE, affine=affine
+    )
+    return view, landmarks.names[worst]
+
+
+def _measurement_rows(measurements: ImageMeasurements, index: int) -> list[dict[str, Any]]:
+    rows = []
+    for row in measurements.rows(index):
+        known = math.isfinite(float(row["std"]))
+        rows.append(
+            {
+                "measurement": row["measurement"],
+                "value": row["value"],
+                "unit": row["unit"],
+                f"{100 * float(row['coverage']):g} % interval": (
+                    f"{row['low']:.2f} to {row['high']:.2f}" if known else ""
+                ),
+                "class": row["class"],
+            }
+        )
+    return rows
+
+
+def _landmark_rows(prediction: SavedPrediction) -> list[dict[str, Any]]:
+    landmarks: LandmarkSet = prediction.landmarks.to(CoordinateSystem.RAS)
+    count, dims = landmarks.points.shape
+    scores = np.full(count, np.nan) if landmarks.scores is None else landmarks.scores
+    doubts = prediction.doubt.cells(count) if prediction.doubt is not None else [("", "")] * count
+    probable = prediction.probabilities
+    within = {} if probable is None else {f"within {probable.radius:g} mm %": 100 * probable.values}
+    columns = zip(landmarks.names, landmarks.points, landmarks.uncertainty, range(count), doubts)
+    return [
+        {
+            "landmark": name,
+            **dict(zip(("x", "y", "z")[:dims], map(float, point))),
+            "uncertainty mm": float(size),
+            **{heading: float(values[n]) for heading, values in within.items()},
+            "score": float(scores[n]),
+            "doubt": doubt,
+        }
+        for name, point, size, n, (_, doubt) in columns
+    ]
+
+
+def _add_all(page: ReportPage, predictions: Sequence[SavedPrediction], doubts: Mapping[str, str]) -> None:
+    page.section("All images")
+    rows = []
+    for one in predictions[:_MOST_ROWS]:
+        sizes = one.landmarks.uncertainty
+        known = bool(np.isfinite(sizes).any())
+        rows.append(
+            {
+                "image": one.image,
+                "landmarks found": int((~one.landmarks.missing).sum()),
+                "mean uncertainty mm": float(np.nanmean(sizes)) if known else math.nan,
+                "landmark of the largest": one.landmarks.names[int(np.nanargmax(sizes))] if known else "",
+                "in doubt": "yes" if one.image in doubts else "",
+            }
+        )
+    more = f", the first {_MOST_ROWS} of {len(predictions)}" if len(predictions) > _MOST_ROWS else ""
+    page.table(f"All images{more}", rows, folded=len(rows) > 12)

@@ -1,0 +1,213 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""HTML report of a study."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from typing import Any
+
+import numpy as np
+
+from monai_landmarks import __version__
+from monai_landmarks.data import atomic_write
+from monai_landmarks.visualize import ReportPage, draw_error_boxplot, draw_sdr_curve, draw_size_curve
+
+from .results import Group, StudyResults
+
+__all__ = ["write_study_report"]
+
+_LINES = 5  # of a figure with curves
+
+
+def write_study_report(results: StudyResults, path: str | os.PathLike, title: str = "Study", source: str = "") -> None:
+    """Write the results of a study as one self-contained HTML file, without scripts and external resources.
+
+    Args:
+        results: from :func:`monai_landmarks.study.collect_results`.
+        path: path of the HTML file. It is written completely or not at all.
+        title: title of the page.
+        source: text that says which study it is.
+    """
+    page = ReportPage(title)
+    if source:
+        page.text(f"{source}. Written by monai_landmarks {__version__}.")
+    _add_summary(page, results)
+    _add_design(page, results)
+    _add_errors(page, results)
+    _add_comparisons(page, results)
+    _add_landmarks(page, results)
+    _add_runs(page, results)
+    with atomic_write(path) as temporary:
+        page.save(temporary)
+
+
+def _add_summary(page: ReportPage, results: StudyResults) -> None:
+    page.section("Summary")
+    rows, done = results.result_rows, len(results.evaluations)
+    best = min((row for row in rows if row["mean"] == row["mean"]), key=lambda row: row["mean"], default=None)
+    keys = [
+        ("configurations", str(len(results.plan.study.configurations)), ""),
+        ("runs", str(done), f"of {len(results.plan.runs)}"),
+        ("images", str(len(results.images)), f"{len(results.names)} landmarks"),
+    ]
+    if best is not None:
+        keys.append(("smallest mean error", f"{best['mean']:.2f} {results.unit}", best["configuration"]))
+    page.key_figures(keys)
+    if results.notes:
+        page.points(results.notes)
+
+
+def _add_design(page: ReportPage, results: StudyResults) -> None:
+    plan, study = results.plan, results.plan.study
+    page.section("Design")
+    same, own = plan.shared_settings()
+    points = [f"Budget of each run: {study.budget}."]
+    if study.folds:
+        points.append(
+            f"{study.folds} folds. The images of a fold are predicted by a network that was trained without them;"
+            f" {100 * study.val_frac:g} % of the other images choose its best model."
+        )
+    elif study.training_sizes:
+        points.append(
+            "Each seed draws its own training images, and the smaller numbers are parts of the larger. The images for"
+            " validation and testing are always the same."
+        )
+    points.append(f"Seeds: {', '.join(map(str, study.seeds))}.")
+    chosen = ", ".join(name.replace("_", " ") for name in study.same)
+    points.append(
+        f"Made the same for all configurations: {chosen or 'nothing'}. Settings that depend on the data were chosen once,"
+        " for all runs."
+    )
+    page.points(points)
+    page.table(
+        "Settings that all configurations share",
+        [{"setting": name, "value": _text(value)} for name, value in same.items()],
+        folded=True,
+    )
+    names = list(dict.fromkeys(name for values in own.values() for name in values))
+    rows: list[dict[str, Any]] = [
+        {"setting": name, **{label: _text(values[name]) if name in values else "" for label, values in own.items()}}
+        for name in names
+    ]
+    page.table("Settings that differ", rows)
+    if overrides := [one for one in study.configurations if one.overrides]:
+        page.table(
+            "Entries of the configuration that differ",
+            [
+                {"configuration": one.name, "entry": key, "value": _text(value)}
+                for one in overrides
+                for key, value in one.overrides.items()
+            ],
+        )
+
+
+def _add_errors(page: ReportPage, results: StudyResults) -> None:
+    page.section("Errors")
+    study, unit = results.plan.study, results.unit
+    interval = f"{100 * study.confidence:g} % interval"
+    rows = []
+    for row in results.result_rows:
+        cells = {key: row[key] for key in ("configuration", "training_images", "runs", "images") if key in row}
+        cells |= {f"mean {unit}": row["mean"], interval: _range(row["mean_low"], row["mean_high"])}
+        cells |= {"std of seeds": row["std_of_seeds"], "median": row["median"]}
+        cells |= {f"within {r:g} {unit} %": row[f"sdr_{r:g}{unit}_percent"] for r in study.radii}
+        rows.append({**{key.replace("_", " "): value for key, value in cells.items()}, "missed": row["missed"]})
+    page.table("Errors of all predictions together; intervals from the bootstrap over images", rows)
+    groups = [group for group in results.groups if group.seeds]
+    per_image = np.stack([_image_means(group) for group in groups], axis=1)
+    plots = [
+        (
+            draw_error_boxplot(per_image, [group.name for group in groups], unit, "mean error of an image"),
+            "Box plot of the mean errors of the images, " + ", ".join(f"{group.name}" for group in groups),
+            "Mean error of each image: median, quartiles, whiskers from 5 % to 95 %, and the mean as a dot.",
+        )
+    ]
+    if study.training_sizes:
+        lines: dict[str, list[tuple[int, np.ndarray]]] = {}
+        for group in groups:
+            assert group.size is not None
+            lines.setdefault(group.configuration, []).append((group.size, group.seed_means()))
+        plots.append(
+            (
+                draw_size_curve(lines, unit),
+                "Mean error as a function of the number of training images.",
+                "Mean error as a function of the number of training images: mean of the seeds, and their range.",
+            )
+        )
+    else:
+        curves = {group.name: group.errors for group in groups[:_LINES]}
+        plots.append(
+            (
+                draw_sdr_curve(curves, study.radii, unit=unit),
+                "Success detection rate as a function of the radius.",
+                "Share of landmarks with an error of at most r"
+                + (f", the first {_LINES} configurations." if len(groups) > _LINES else "."),
+            )
+        )
+    page.plots(plots)
+
+
+def _add_comparisons(page: ReportPage, results: StudyResults) -> None:
+    if not results.comparisons:
+        return
+    page.section("Comparisons")
+    page.text(
+        "Each image has one value per configuration: its mean error over landmarks and seeds. Pairs of configurations are"
+        " compared on the same images by the exact Wilcoxon signed-rank test, with Holm's correction for the number of tests"
+        f" ({len(results.comparisons)}). The tests say how these trained networks differ on new images. They do not"
+        " contain the variation from training to training; compare the difference with the standard deviation of the seeds."
+    )
+    unit, study = results.unit, results.plan.study
+    rows = [
+        {
+            "first": one.name,
+            "second": two.name,
+            "images": result.images,
+            f"first {unit}": result.first,
+            f"second {unit}": result.second,
+            "second - first": result.difference,
+            f"{100 * study.confidence:g} % interval": _range(result.low, result.high),
+            "p": f"{result.p_value:.3g}",
+            "p (Holm)": f"{corrected:.3g}",
+        }
+        for one, two, result, corrected in results.comparisons
+    ]
+    page.table("Paired comparisons of the mean error of each image", rows)
+
+
+def _add_landmarks(page: ReportPage, results: StudyResults) -> None:
+    page.section("Landmarks")
+    rows = results.landmark_rows()
+    page.table(f"Mean error of each landmark in {results.unit}", rows, folded=len(rows) > 12)
+
+
+def _add_runs(page: ReportPage, results: StudyResults) -> None:
+    page.section("Runs")
+    rows = [{key.replace("_", " "): value for key, value in row.items()} for row in results.run_rows()]
+    page.table(f"All runs ({len(rows)})", rows, folded=len(rows) > 12)
+
+
+def _image_means(group: Group) -> np.ndarray:
+    """Return the mean error of each image, (B,), NaN where no landmark was found."""
+    found = np.isfinite(group.mean_errors)
+    count = found.sum(axis=1)
+    return np.where(count, np.where(found, group.mean_errors, 0).sum(axis=1), np.nan) / np.maximum(count, 1)
+
+
+def _range(low: float, high: float) -> str:
+    return "" if math.isnan(low) or math.isnan(high) else f"{low:.2f} to {high:.2f}"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

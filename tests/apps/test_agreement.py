@@ -1,0 +1,94 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""``monai-landmarks agreement``: its tables, pictures, page and consensus, and what it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from reports import Content, skip_painting
+
+from monai_landmarks.apps.main import program
+from monai_landmarks.data import LandmarkSet, read_landmark_table, write_landmark_table
+
+NAMES = ("<b>tip", "root")
+
+
+def run(*args):
+    return CliRunner().invoke(program, ["agreement", *map(str, args), "--resamples", "20"])
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    skip_painting(monkeypatch)
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    true = {}
+    for i in range(5):
+        true[f"{i}.png"] = rng.uniform(10, 30, (2, 2))
+        Image.fromarray(rng.integers(0, 255, (40, 44), dtype=np.uint8)).save(tmp_path / "images" / f"{i}.png")
+    paths = []
+    for name in ("ann", "bob", "eve", "found"):
+        sets = {image: LandmarkSet(NAMES, p + rng.normal(0, 1, p.shape), "index") for image, p in true.items()}
+        paths.append(tmp_path / f"{name}.csv")
+        write_landmark_table(paths[-1], sets)
+    return paths, tmp_path
+
+
+@pytest.mark.parametrize("people", [2, 3])
+def test_everything_is_written(files, people, unpainted):
+    paths, folder = files
+    out = folder / "out"
+    options = ["--model", paths[3], "--images", folder / "images", "--spacing", 0.5, "--out", out, "--cases", 1]
+    result = run(*paths[:people], *options)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"{people} annotators, 5 images, 2 landmarks, distances in mm\n")
+    assert "lowest intraclass correlations" in result.stdout and "model 0." in result.stdout
+    names = {path.name for path in out.iterdir()}
+    assert {"report.html", "consensus.csv", "icc.csv", "model.csv", "bland_altman.csv", "disagreement.csv"} <= names
+    assert len([name for name in names if name.endswith(".png")]) == (2 if people == 2 else 4)
+    assert all(name in result.stdout for name in names)
+    sets = [read_landmark_table(path)["3.png"].points for path in paths[:people]]
+    np.testing.assert_allclose(read_landmark_table(out / "consensus.csv")["3.png"].points, np.mean(sets, axis=0))
+    page = Content(out / "report.html")
+    assert "script" not in page.tags and "b" not in page.tags and "ICC(A,1)" in page.text
+    # curve, box plot, Bland-Altman of each side and of the model, one image
+    assert len(page.pictures) == 2 + (1 if people == 2 else people) + 1 + 1
+    assert f"{people} " in page.text and "landmarks with the largest disagreement" in page.text
+
+
+def test_without_images(files, unpainted):
+    paths, folder = files
+    result = run(*paths[:2], "--out", folder / "out")
+    assert result.exit_code == 0 and "distances in px" in result.stdout
+    assert "note: the image files are not known, so no image is drawn" in result.stdout
+
+
+def test_a_robust_consensus(files, unpainted):
+    paths, folder = files
+    sets = read_landmark_table(paths[2])
+    moved = {name: LandmarkSet(NAMES, one.points + 500, "index") for name, one in sets.items()}
+    write_landmark_table(paths[2], moved)
+    assert run(*paths[:3], "--out", folder / "out", "--consensus", "geometric-median").exit_code == 0
+    found = read_landmark_table(folder / "out" / "consensus.csv")
+    assert max(one.points.max() for one in found.values()) < 60
+
+
+def test_refused(files):
+    paths, folder = files
+    assert "give two or more annotators" in run(paths[0]).stderr and run().exit_code == 2
+    result = run(paths[0], paths[0])
+    assert result.exit_code == 1 and "the same annotator is given twice" in result.stderr
+    result = run(*paths[:2], "--at-least", 3, "--out", folder / "out")
+    assert result.exit_code == 1 and "expected 1 to 2" in result.stderr and not (folder / "out").exists()

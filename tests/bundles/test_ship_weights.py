@@ -1,0 +1,65 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What ships weights: half precision, the right network, and files in the form of MONAI's model zoo."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+import yaml
+from monai.bundle import ConfigParser
+from small_bundles import BUNDLES, SOURCE
+
+TOOLS = SOURCE.parent / "tools"
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    return importlib.import_module("ship_weights")
+
+
+def test_half_precision(tool: ModuleType) -> None:
+    state = {"a": torch.tensor([1.0, 1e-3]), "count": torch.tensor(70000)}
+    half = tool.in_half_precision(state)
+    assert half["a"].dtype == torch.float16 and half["count"].item() == 70000
+    with pytest.raises(ValueError, match="half precision is not enough.*'a'"):
+        tool.in_half_precision({"a": torch.tensor([1e5])})
+
+
+def test_large_files_as_the_model_zoo_reads_them(tool: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "pretrained.pt").write_bytes(b"coarse")
+    (tmp_path / "pretrained_close_look.pt").write_bytes(b"both")
+    (tmp_path / "large_files.yml").write_text(tool.large_files(tmp_path, "https://example.org/models/"))
+    parser = ConfigParser()
+    parser.read_config(str(tmp_path / "large_files.yml"))
+    first, second = parser.get()["large_files"]
+    assert [first["path"], second["path"]] == ["models/model.pt", "models/pretrained_close_look.pt"]
+    assert first["url"] == "https://example.org/models/pretrained.pt" and first["hash_type"] == "sha256"
+    assert second["hash_val"] == hashlib.sha256(b"both").hexdigest()
+
+
+def test_weights_of_another_network(tool: ModuleType) -> None:
+    with pytest.raises(ValueError, match="do not belong to the network of hand_xray_landmarks_scn"):
+        tool.require_fit(SOURCE / "hand_xray_landmarks_scn", {"weight": torch.zeros(1)})
+
+
+def test_every_bundle_that_was_trained_has_facts_for_its_card(tool: ModuleType) -> None:
+    facts = yaml.safe_load((TOOLS / "model_cards.yaml").read_text())
+    assert set(facts) == set(BUNDLES) - {"vertebrae_ct_landmarks_scn"}
+    for name, entries in facts.items():
+        assert {"finds", "data", "not_tried_on", "terms", "why"} <= set(entries), name

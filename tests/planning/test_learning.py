@@ -1,0 +1,305 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Bundles that learn on from another one: what is kept, what starts fresh, what is held, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from monai.bundle import ConfigParser, ConfigWorkflow
+from summaries import GIB, summary
+
+from monai_landmarks.apps.main import program
+from monai_landmarks.data import write_hand_phantom, write_spine_phantom
+from monai_landmarks.planning import (
+    Machine,
+    make_learning_plan,
+    make_plan,
+    read_source_bundle,
+    summarize_datalist,
+    write_bundle,
+)
+from monai_landmarks.planning.learning_plan import nearest_size
+
+MACHINE = Machine("cpu", 8 * GIB)
+SMALL = {"width": 4, "batch_size": 2}
+CASES = [("scn", 2), ("farnet", 2), ("adaptive", 2), ("scn", 3)]
+NEW, GONE, RENAMED = 1, 3, 0
+
+
+@pytest.fixture(scope="module")
+def datalists(tmp_path_factory):
+    """The datalist that the source is for, and one with a new landmark, one left out and one of another spelling."""
+    folder = tmp_path_factory.mktemp("data")
+    made = {
+        2: write_hand_phantom(folder / "hand", 5, size=(60, 90), val_frac=0.4),
+        3: write_spine_phantom(folder / "spine", 4, size=(24, 24, 40), spacing=(6, 6, 5), val_frac=0.5, test_frac=0),
+    }
+    return {dims: (path, changed(path)) for dims, path in made.items()}
+
+
+def changed(path):
+    content = json.loads(path.read_text())
+    names = content["landmarks"]["names"]
+    new = {names[NEW]: "one more", names[RENAMED]: names[RENAMED].replace("_", "-").swapcase()}
+    gone = names[GONE]
+    content["landmarks"].update(names=[new.get(name, name) for name in names if name != gone], pairs=[])
+    for item in content["training"] + content["validation"]:
+        if isinstance(item["label"], list):
+            del item["label"][GONE]
+            continue
+        file = path.parent / item["label"]
+        markups = json.loads(file.read_text())
+        points = [point for point in markups["markups"][0]["controlPoints"] if point["label"] != gone]
+        markups["markups"][0]["controlPoints"] = points
+        for point in points:
+            point["label"] = new.get(point["label"], point["label"])
+        item["label"] = f"{item['label'].removesuffix('.mrk.json')}_other.mrk.json"
+        (path.parent / item["label"]).write_text(json.dumps(markups))
+    other = path.with_name("other.json")
+    other.write_text(json.dumps(content))
+    return other
+
+
+def network_of(folder):
+    parser = ConfigParser()
+    parser.read_config(folder / "configs" / "train.json")
+    parser.update({"bundle_root": str(folder)})
+    return parser.get_parsed_content("network_def")
+
+
+def train_source(folder):
+    """Give a bundle weights that are not those of any initialization, and a sigma of 2.0, 2.1, ... voxels."""
+    torch.manual_seed(5)
+    network = network_of(folder)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    (folder / "models").mkdir()
+    torch.save(network.half().state_dict(), folder / "models" / "model.pt")
+    count = config(folder, "metadata")["network_data_format"]["outputs"]["pred"]["num_channels"]
+    torch.save({"sigma": 2 + 0.1 * torch.arange(count)[:, None]}, folder / "models" / "model_sigma.pt")
+    return folder
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[1]}d")
+def learned(request, datalists, tmp_path_factory):
+    """The source, the bundle that learns on, and its plan."""
+    method, dims = request.param
+    folder, (before, after) = tmp_path_factory.mktemp("bundles"), datalists[dims]
+    patches = {"patch_size": [32, 32, 32], "spacing_mm": 6.0} if dims == 3 else {}
+    plan = make_plan(summarize_datalist(before), method, MACHINE, given={"width": 4, **(patches or {"batch_size": 2})})
+    source = train_source(write_bundle(folder / "source", plan, before))
+    given = {"max_epochs": 2, "held_epochs": 1}
+    plan = make_learning_plan(summarize_datalist(after), read_source_bundle(source), MACHINE, given=given)
+    return source, write_bundle(folder / "learned", plan, after), plan
+
+
+def config(folder, name):
+    return json.loads((folder / "configs" / f"{name}.json").read_text())
+
+
+def workflow(folder, **more):
+    flow = ConfigWorkflow(
+        str(folder / "configs" / "train.json"),
+        logging_file=False,
+        workflow_type="train",
+        bundle_root=str(folder),
+        **more,
+    )
+    flow.initialize()
+    return flow
+
+
+def test_first_heatmaps_of_kept_landmarks(learned):
+    """They are those of the old network, in which a landmark that is left out is no input of the others."""
+    source, folder, plan = learned
+    flow = workflow(folder)
+    new, old = flow.parser.get_parsed_content("network").eval(), network_of(source).eval()
+    old.load_state_dict(torch.load(source / "models" / "model.pt"))
+    head = {"scn": lambda: old.local_appearance[1], "farnet": lambda: old.coarse_head.project}.get(plan.method)
+    with torch.no_grad():
+        if head is not None:
+            head().weight[[NEW, GONE]] = 0  # the old landmark in the place of the new one is left out, too
+            head().bias[[NEW, GONE]] = 0
+        dims, side = plan.summary.spatial_dims, 64 if plan.summary.spatial_dims == 2 else 32
+        image = torch.randn(1, 1, *(side,) * dims)
+        before, after = old(image), new(image)
+    names = list(plan.summary.names)
+    count = before.shape[1]
+    rows = [row for row in range(count) if row not in (NEW, GONE)]
+    assert after.shape[1] == len(names) == count - 1 and names[NEW] == "one more"
+    columns = [column for column in range(len(names)) if column != NEW]
+    expected = before[:, rows]
+    torch.testing.assert_close(after[:, columns], expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+    assert (after[:, NEW] - before[:, NEW]).abs().max() > 1e-3
+
+
+def test_what_is_kept_of_the_configuration(learned):
+    source, folder, plan = learned
+    before, after = config(source, "train"), config(folder, "train")
+    for key in ("network_def", "normalization", "inferer", "decoder", "voxel_spacing", "optimizer", "lr_scheduler"):
+        assert after[key] == before[key] == config(folder, "inference").get(key, after[key]), key
+    grid = "patch_size" if plan.summary.spatial_dims == 3 else "spatial_size"
+    assert after[grid] == before[grid] and plan.choices["spacing_mm"].value == pytest.approx(
+        before["voxel_spacing"] or config(source, "metadata")["grid_spacing_mm"], rel=1e-3
+    )
+    sigma = {"scn": lambda: after["loss_def"]["sigma"], "adaptive": lambda: after["loss_def"]["sigma"]}.get(plan.method)
+    if sigma is not None:
+        scale = before["voxel_size"] if plan.method == "adaptive" else 1
+        count = len(plan.summary.names) + 1
+        learned = 2 + 0.1 * np.arange(count)
+        expected = np.delete(learned, GONE)
+        expected[NEW] = np.median(learned)
+        np.testing.assert_allclose(sigma(), scale * expected, rtol=1e-3)
+    assert after["learning_rate"] == before["learning_rate"] / 2
+    assert not {"annotator", "schema"} & set(after) and after["datalist"].endswith("other.json")
+
+
+def test_everything_is_said(learned):
+    source, folder, plan = learned
+    rows = dict(plan.learning.rows())
+    count = len(plan.summary.names)
+    assert rows["kept"].startswith(f"{count - 1}: ") and "(there " in rows["kept"]
+    assert rows["new"].startswith("1: one more;") and rows["left out"].startswith("2: ")
+    page = (folder / "docs" / "README.md").read_text()
+    assert all(text in page for text in rows.values()) and all(c.reason in page for c in plan.choices.values())
+    assert f"from the bundle `{source.name}`" in page
+    assert f"weights of {source.name}" in (folder / "docs" / "data_license.txt").read_text()
+    final = page.partition("Train on all images")[2].partition("configs/")[2].partition("configs/")[2].partition("'")[0]
+    assert (folder / "configs" / final).is_file()
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_first_layers_are_held_and_then_learn(learned, tmp_path):
+    """Also if the training is resumed between the two epochs."""
+    _, folder, plan = learned
+    if plan.method != "scn":
+        return
+    initial = torch.load(folder / "models" / "initial.pt")
+    assert all(value.dtype == torch.float32 for value in initial.values())
+    states = []
+    for epochs in (1, 2):
+        flow = workflow(
+            folder,
+            max_epochs=epochs,
+            resume=epochs == 2,
+            ckpt_dir=str(tmp_path),
+            output_dir=str(tmp_path),
+            device="cpu",
+        )
+        flow.run()
+        states.append(torch.load(tmp_path / "model_final.pt"))
+        held = [name for name in initial if name.startswith(flow.parser.get_parsed_content("network").first_layers())]
+    heads = [name for name in initial if name.startswith("spatial_configuration")]
+    for name in held:
+        torch.testing.assert_close(states[0][name], initial[name], rtol=0, atol=0)
+    for names, state in ((heads, states[0]), (held, states[1])):
+        # a bias before a normalization has no gradient, and one without weight decay does not move
+        assert sum(not torch.equal(state[name], initial[name]) for name in names) > len(names) / 2
+
+
+def test_a_learned_bundle_is_a_source_again(learned, datalists, tmp_path):
+    _, folder, plan = learned
+    copy = shutil.copytree(folder, tmp_path / "again")
+    shutil.move(copy / "models" / "initial.pt", copy / "models" / "model.pt")
+    again = make_learning_plan(plan.summary, read_source_bundle(copy), MACHINE)
+    written = write_bundle(tmp_path / "more", again, datalists[plan.summary.spatial_dims][1])
+    train = config(written, "train")
+    targets = [handler["_target_"] for handler in train["train"]["handlers"]]
+    assert sum(target.endswith("HoldLayers") for target in targets) == 1
+    assert train["initialize"].count("@load_initial") == 1
+    assert again.learning.kept == tuple(range(len(plan.summary.names)))
+
+
+@pytest.mark.parametrize("extent", [(193.5, 240.0), (200.0, 130.0), (90.0, 95.0), (500.0, 40.0)])
+def test_the_voxel_size_stays_near(extent):
+    for spacing in (0.5, 1.25):
+        size = nearest_size(np.array(extent), spacing, 32)
+        assert all(side % 32 == 0 for side in size)
+        found = max(length / side for length, side in zip(extent, size))
+        # within half a multiple of the longest side; the finest grid may have to be finer
+        assert abs(math.log(found / spacing)) < math.log(1 + 20 / (max(extent) / spacing)) or max(size) == 64
+
+
+def test_a_close_look_is_kept(datalists, tmp_path):
+    before, after = datalists[2]
+    plan = make_plan(summarize_datalist(before), "scn", MACHINE, given=SMALL)
+    source = write_bundle(tmp_path / "source", plan, before)
+    parser = ConfigParser()
+    parser.read_config([source / "configs" / "train.json", source / "configs" / "close_look.json"])
+    parser.update({"bundle_root": str(source)})
+    network = parser.get_parsed_content("network_def")
+    (source / "models").mkdir()
+    torch.save(network.half().state_dict(), source / "models" / "pretrained_close_look.pt")
+    torch.save(
+        {"sigma": torch.full((network.fine.final_conv.out_channels, 1), 1.5)}, source / "models/pretrained_sigma.pt"
+    )
+    plan = make_learning_plan(summarize_datalist(after), read_source_bundle(source), MACHINE)
+    assert set(plan.choices["sigma"].value) == {1.5}
+    folder = write_bundle(tmp_path / "learned", plan, after)
+    assert "kept" in dict(plan.learning.rows())["close look"]
+    files = [str(folder / "configs" / f"{name}.json") for name in ("train", "close_look")]
+    flow = ConfigWorkflow(files, logging_file=False, workflow_type="train", bundle_root=str(folder))
+    flow.initialize()
+    new = flow.parser.get_parsed_content("network").eval().fine
+    image = torch.randn(1, 1, 32, 32)
+    with torch.no_grad():
+        expected = network.float().eval().fine(image)
+        found = new(image)
+    rows = [row for row in range(expected.shape[1]) if row not in (NEW, GONE)]
+    columns = [column for column in range(found.shape[1]) if column != NEW]
+    torch.testing.assert_close(found[:, columns], expected[:, rows], rtol=1e-3, atol=1e-4)
+
+
+def test_wrong_sources(datalists, tmp_path):
+    before, after = datalists[2]
+    plan = make_plan(summarize_datalist(before), "scn", MACHINE, given=SMALL)
+    source = write_bundle(tmp_path / "source", plan, before)
+
+    def init(*args):
+        result = CliRunner().invoke(program, ["init", str(after), "--out", str(tmp_path / "b"), *map(str, args)])
+        assert "Traceback" not in result.stderr and not (tmp_path / "b").exists()
+        assert result.exit_code in (1, 2)
+        return result.stderr
+
+    assert "Train" in init("--from", source) and "model.pt" in init("--from", source)
+    train_source(source)
+    assert "no such folder and no bundle of this name" in init("--from", tmp_path / "nothing")
+    assert "--method cannot be given with --from" in init("--from", source, "--method", "scn")
+    assert (
+        "the bundle is for 2-D images, but those of the datalist are 3-D"
+        in CliRunner()
+        .invoke(program, ["init", str(datalists[3][0]), "--out", str(tmp_path / "b"), "--from", str(source)])
+        .stderr
+    )
+    with pytest.raises(
+        ValueError, match=r"no landmark of the datalist \(a, b, c\) is one of the bundle \(radius_styloid"
+    ):
+        make_learning_plan(summary(), read_source_bundle(source), MACHINE)
+    train = source / "configs" / "train.json"
+    content = json.loads(train.read_text())
+    for change, message in (
+        ({"in_channels": 3}, "images of 3 channels, but images of a datalist have one"),
+        (
+            {"_target_": "monai.networks.nets.UNet"},
+            "the network is monai.networks.nets.UNet; init --from knows those of",
+        ),
+        ({"features": 16}, "which does not fit this network"),
+    ):
+        train.write_text(json.dumps({**content, "network_def": {**content["network_def"], **change}}))
+        assert message in init("--from", source)

@@ -1,0 +1,281 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Execution of studies: what is done once, what goes on, and what several processes do together."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from small_studies import StandIn, make_plan, write_data
+from warm_python import WarmPython
+
+from monai_landmarks.apps.main import program
+from monai_landmarks.data import load_landmark_datalist, read_landmark_table
+from monai_landmarks.evaluation import evaluate_predictions
+from monai_landmarks.metrics import compare_errors
+from monai_landmarks.study import collect_results, execute_runs, execution, select_part, write_study_report
+
+TABLES = ("results.csv", "comparisons.csv", "landmarks.csv")
+
+
+def run(plan, launch, *args, **options):
+    stream = io.StringIO()
+    outcomes = execute_runs(plan, *(args or (plan.runs,)), launch=launch, stream=stream, **options)
+    return outcomes, stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A study whose four runs are done, two at a time."""
+    folder = tmp_path_factory.mktemp("study")
+    write_data(folder)
+    plan, launch = make_plan(folder), StandIn()
+    outcomes, text = run(plan, launch, workers=2)
+    assert [outcome.state for outcome in outcomes] == ["done"] * 4
+    assert "study: 4 of 4 runs done" in text.splitlines()[-1]
+    return plan, launch, folder
+
+
+def test_each_run_is_a_bundle_that_is_trained_once(done):
+    plan, launch, _ = done
+    assert sorted(launch.launched) == sorted(itertools.product(("training", "evaluating"), [r.name for r in plan.runs]))
+    for one in plan.runs:
+        folder = plan.run_folder(one)
+        config = json.loads((folder / "configs" / "train.json").read_text())
+        # 8 images: 4 for testing, 1 for validation, 3 for training in 2 steps per epoch
+        assert (config["max_epochs"], config["batch_size"], config["spatial_size"]) == (2, 2, [64, 64])
+        assert json.loads((folder / "configs" / "study.json").read_text())["seed"] == one.seed
+        assert json.loads((folder / "configs" / "evaluate.json").read_text())["section"] == "testing"
+    assert launch.environment["PYTHONUNBUFFERED"] == "1"
+    again = StandIn()
+    assert run(plan, again) == ([], "") and again.launched == []
+
+
+def test_pooled_errors_are_those_of_all_predictions_together(done, tmp_path):
+    plan, _, folder = done
+    results = collect_results(plan)
+    results.write(tmp_path)
+    rows = {row["configuration"]: row for row in results.result_rows}
+    errors = {}
+    for name in ("scn", "adaptive"):
+        table = tmp_path / "predictions" / f"{name}-seed0.csv"
+        whole = evaluate_predictions(table, folder / "data" / "datalist.json", resamples=100)
+        errors[name] = whole.errors
+        summary = {row["metric"]: row for row in whole.summary()}
+        found = rows[name]
+        assert (found["images"], found["runs"], whole.unit) == (8, 2, "mm")
+        for key, metric in (("mean", "MRE"), ("median", "median"), ("sdr_2mm_percent", "SDR 2 mm")):
+            assert found[key] == pytest.approx(summary[metric]["value"])
+        assert (found["mean_low"], found["mean_high"]) == pytest.approx((summary["MRE"]["low"], summary["MRE"]["high"]))
+        # and by hand, from what each run wrote
+        distances = []
+        for one in plan.runs:
+            if one.configuration.name == name:
+                sets = read_landmark_table(plan.run_folder(one) / "eval/testing/predictions/predictions.csv")
+                for item in load_landmark_datalist(one.datalist, "testing"):
+                    points = sets[item["image"].rpartition("/")[2]].points
+                    distances += np.linalg.norm(0.5 * (points - np.array(item["label"])), axis=1).tolist()
+        assert len(distances) == 16 and found["mean"] == pytest.approx(np.mean(distances))
+    [(one, two, comparison, corrected)] = results.comparisons
+    expected = compare_errors(errors["scn"], errors["adaptive"], resamples=100)
+    assert comparison.p_value == corrected == pytest.approx(expected.p_value)
+    assert comparison.difference == pytest.approx(expected.difference) and expected.difference > 0
+
+
+def test_two_parts_give_the_same_tables_as_two_workers(done, tmp_path):
+    plan, _, folder = done
+    collect_results(plan).write(tmp_path / "workers")
+    other, launch = make_plan(folder, "parts"), StandIn()
+    for part in (2, 1):
+        run(other, launch, select_part(other.runs, part, 2))
+    collect_results(other).write(tmp_path / "parts")
+    assert len(launch.launched) == 8
+    names = {path.relative_to(tmp_path / "parts") for path in (tmp_path / "parts").rglob("*.csv")}
+    assert {path.name for path in names} == {*TABLES, "runs.csv", "scn-seed0.csv", "adaptive-seed0.csv"}
+    for name in names - {next(path for path in names if path.name == "runs.csv")}:
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "workers" / name).read_bytes()
+
+
+def test_one_that_fails_is_named_and_the_others_go_on(done, unpainted):
+    _, _, folder = done
+    plan = make_plan(folder, "fails")
+    name = plan.runs[1].name
+    outcomes, text = run(plan, StandIn(fail=[name]))
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    assert len(outcomes) == 4 and [outcome.run.name for outcome in failed] == [name]
+    assert failed[0].reason == "training ended with exit code 3: RuntimeError: no memory left"
+    assert failed[0].log == plan.run_folder(plan.runs[1]) / "run.log" and "1 failed" in text
+    results = collect_results(plan)
+    assert results.notes == ["adaptive: 1 of 2 runs are not done and not in the tables."]
+    write_study_report(results, folder / "fails.html")
+    assert "1 of 2 runs are not done" in (folder / "fails.html").read_text()
+    again = StandIn()
+    outcomes, _ = run(plan, again)
+    assert again.launched == [("training", name), ("evaluating", name)] and collect_results(plan).notes == []
+
+
+def test_other_settings_are_not_mixed(done):
+    plan, _, folder = done
+    run(make_plan(folder, "changes"), StandIn())
+    kept = {path: path.read_bytes() for path in (folder / "changes").rglob("*.json")}
+    with pytest.raises(ValueError, match="4 runs were made with other settings, the first in .*--force"):
+        make_plan(folder, "changes", budget={"epochs": 5}, split_seed=1)
+    assert {path: path.read_bytes() for path in (folder / "changes").rglob("*.json")} == kept
+    more = make_plan(folder, "changes", seeds=2)  # more seeds keep what is done
+    assert len(more.runs) == 8 and len(more.finished()) == 4
+    changed = make_plan(folder, "changes", force=True, budget={"epochs": 5})
+    assert {changed.state(one) for one in changed.runs} == {"changed"}
+    with pytest.raises(ValueError, match="4 runs were made with other settings"):
+        run(changed, StandIn())
+    with pytest.raises(ValueError, match="no run is done yet"):
+        collect_results(changed)
+    run(changed, StandIn(), force=True)
+    config = json.loads((changed.run_folder(changed.runs[0]) / "configs" / "train.json").read_text())
+    assert config["max_epochs"] == 5 and len(collect_results(changed).evaluations) == 4
+    assert plan.state(plan.runs[0]) == "done"
+
+
+def test_an_interrupt_ends_the_trainings_and_the_next_call_goes_on(done, monkeypatch):
+    _, _, folder = done
+    plan = make_plan(folder, "interrupted")
+    first, second, *_ = plan.runs
+    launch = StandIn(hang=[second.name])
+
+    class Interrupted(io.StringIO):
+        def write(self, text):
+            if "1 of 4 runs done" in text:
+                raise KeyboardInterrupt
+            return super().write(text)
+
+    with pytest.raises(KeyboardInterrupt):
+        execute_runs(plan, plan.runs, launch=launch, stream=Interrupted())
+    assert plan.state(first) == "done" and plan.state(second) == "open"
+    bundle = plan.run_folder(second) / "configs" / "train.json"
+    if ("training", second.name) in launch.launched:
+        assert launch.processes[-1].ended
+        written = bundle.stat().st_mtime_ns
+    else:
+        written = None
+    again = StandIn()
+    run(plan, again)
+    assert ("training", first.name) not in again.launched and len(again.launched) == 6
+    assert written is None or bundle.stat().st_mtime_ns == written  # it is not set up again
+
+
+def test_a_run_of_another_process_is_left_to_it(done):
+    _, _, folder = done
+    plan = make_plan(folder, "shared")
+    taken = plan.runs[0]
+    with execution.held(plan.folder / "runs" / f".{taken.name}.lock"):
+        outcomes, _ = run(plan, StandIn())
+    assert {o.run.name for o in outcomes if o.state == "elsewhere"} == {taken.name}
+    assert plan.state(taken) == "open" and sum(o.state == "done" for o in outcomes) == 3
+
+
+def test_a_budget_in_seconds_is_measured_once(done, monkeypatch):
+    _, _, folder = done
+    now = itertools.count()
+    clock = {"time": 0.0}
+    monkeypatch.setattr(execution.time, "monotonic", lambda: clock["time"] + 0 * next(now))
+
+    class Slow(StandIn):
+        """A training takes 7 s to start, and 0.5 s per step of an epoch of two steps."""
+
+        def _run(self, what, root, log, arguments):
+            epochs = int(arguments[arguments.index("--max_epochs") + 1]) if "--max_epochs" in arguments else 0
+            clock["time"] += 7 + epochs * 2 * 0.5
+            return super()._run(what, root, log, arguments)
+
+    plan, launch = make_plan(folder, "timed", budget={"seconds": 6.5}), Slow()
+    run(plan, launch)
+    assert plan.seconds_per_step == pytest.approx({"scn": 0.5, "adaptive": 0.5})
+    assert plan.max_epochs(plan.runs[0]) == 6  # of 1 s each
+    assert len([what for what, name in launch.launched if name == "scn"]) == 2
+    again, launch = make_plan(folder, "timed", budget={"seconds": 6.5}), Slow()
+    assert run(again, launch)[0] == [] and launch.launched == []
+
+
+def test_command(done, monkeypatch, unpainted):
+    _, _, folder = done
+    failing = StandIn(fail=["scn-fold1-seed0"])
+    monkeypatch.setattr(execution, "_popen", failing)
+    (folder / "study.yaml").write_text((folder / "out.json").read_text())  # JSON is YAML
+
+    def call(*args):
+        return CliRunner().invoke(program, ["study", str(folder / "study.yaml"), "--out", str(folder / "cli"), *args])
+
+    listed = call("--list")
+    assert listed.exit_code == 0 and "scn-fold0-seed0       open" in listed.stdout and not failing.launched
+    assert "spatial_size=[64, 64]" in listed.stdout and "budget: 4 steps" in listed.stdout
+    result = call("--part", "1/2")
+    assert result.exit_code == 1, result.output
+    assert "scn-fold1-seed0: training ended with exit code 3: RuntimeError: no memory left (log: " in result.stderr
+    assert result.stdout.startswith("1 of 4 runs, 4 images, 2 landmarks, errors in mm, budget: 4 steps")
+    failing.fail = set()
+    assert call("--part", "1/2").exit_code == 0
+    result = call("--part", "2/2", "--workers", "2")
+    assert result.exit_code == 0 and result.stdout.startswith("4 of 4 runs, 8 images")
+    page = (folder / "cli" / "report.html").read_text()
+    assert all(
+        text in page for text in ("Wilcoxon", "2 folds", "budget" if "budget" in page else "Budget", "spatial_size")
+    )
+    with open(folder / "cli" / "runs.csv", newline="") as file:
+        assert [row["state"] for row in csv.DictReader(file)] == ["done"] * 4
+    assert call("--part", "3/2").exit_code == 2
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_four_trainings_of_which_one_is_killed(tmp_path):
+    """Real bundles. The second training is killed after its first epoch; the next call continues it."""
+    write_data(tmp_path)
+    plan = make_plan(tmp_path)
+    killed = plan.runs[1].name
+
+    class Launch:
+        kill = True
+
+        def __call__(self, arguments, log, environment, lock):
+            process = WarmPython(arguments, tmp_path, log, environment)
+            return Killed(process, plan.run_folder(plan.runs[1])) if self.kill and killed in str(log) else process
+
+    class Killed:
+        def __init__(self, process, folder):
+            self.process, self.folder = process, folder
+
+        def poll(self):
+            if (self.folder / "models" / "training_state.pt").is_file() and self.process.poll() is None:
+                os.kill(self.process.pid, signal.SIGKILL)
+                self.process.wait(60)
+            return self.process.poll()
+
+    launch = Launch()
+    outcomes, _ = run(plan, launch, workers=2)
+    states = {outcome.run.name: outcome for outcome in outcomes}
+    logs = {name: (plan.folder / "runs" / name / "run.log").read_text()[-3000:] for name in states}
+    assert {name for name, one in states.items() if one.state != "done"} == {killed}, logs
+    assert "exit code -9" in states[killed].reason
+    launch.kill = False
+    [outcome], _ = run(plan, launch)
+    assert outcome.state == "done", (outcome, (plan.folder / "runs" / killed / "run.log").read_text()[-3000:])
+    with open(plan.run_folder(plan.runs[1]) / "eval" / "training_curve.csv", newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+    results = collect_results(plan)
+    assert [row["images"] for row in results.result_rows] == [8, 8] and len(results.evaluations) == 4
+    assert all(np.isfinite(row["mean"]) for row in results.result_rows)

@@ -1,0 +1,57 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The site is built without a warning, contains every public name, and needs no network."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+from warm_python import WarmPython
+
+import monai_landmarks
+
+pytest.importorskip("sphinx", reason="the site is built by Sphinx")
+
+DOCS = Path(__file__).parents[1] / "docs"
+ROOMS = sorted(path.parent.name for path in Path(monai_landmarks.__file__).parent.glob("*/__init__.py"))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The pages, as text by their path."""
+    folder = tmp_path_factory.mktemp("site")
+    # a warning is an error: a broken link, a name in a docstring that is nowhere, a page that nothing leads to
+    command = ["-m", "sphinx", "--nitpicky", "--fail-on-warning", "--keep-going", "--quiet", DOCS, folder / "html"]
+    WarmPython(command, DOCS, folder / "log.txt").printed()
+    return {str(path.relative_to(folder / "html")): path.read_text() for path in (folder / "html").rglob("*.html")}
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room != "apps"])
+def test_public_names_have_an_entry(site, room):
+    module = importlib.import_module(f"monai_landmarks.{room}")
+    page = site.get(f"generated/api_{room}.html", "")
+    # the second names of dictionary transforms, such as LoadLandmarksD, have none
+    names = [name for name in module.__all__ if getattr(getattr(module, name), "__name__", name) == name]
+    assert [name for name in names if f'id="monai_landmarks.{room}.{name}"' not in page] == []
+
+
+def test_nothing_is_loaded_from_elsewhere(site):
+    loading = r"<(?:script|img|link|iframe)\b[^>]*?(?:src|href)=\"(https?:[^\"]+)"
+    assert {page: found for page, text in site.items() if (found := re.findall(loading, text))} == {}
+
+
+def test_the_front_page_leads_to_the_answers(site):
+    for answer in ("answer", "slicer", "own_data", "measurements", "contributing"):
+        assert f'href="generated/{answer}.html"' in site["index.html"]
