@@ -17,7 +17,7 @@ import locale
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -101,10 +101,10 @@ def _write_dicom(
         locale.setlocale(locale.LC_ALL, before)  # ITK leaves "C" where tags hold decimals: text would be ASCII
 
 
-def _write_dicom_tags(path: Path, pixels: np.ndarray, **tags: str) -> None:
+def _write_dicom_tags(path: Path, pixels: np.ndarray, groups: Sequence[Mapping[str, str]] = (), **tags: str) -> None:
     """A DICOM file of one image (rows, columns) with exactly these attributes, such as t00280030="0.2\\0.1".
 
-    Written by hand (explicit little endian), because libraries add or change the attributes of the pixel size.
+    ``groups`` are attributes in functional groups, of the first and further frames. Written by hand (explicit little endian), because libraries add or change the attributes of the pixel size.
     """
     sop_class = tags.pop("sop_class", "1.2.840.10008.5.1.4.1.1.1")  # CR
     uid = "1.2.3." + str(zlib.crc32(str(path).encode()))
@@ -134,10 +134,22 @@ def _write_dicom_tags(path: Path, pixels: np.ndarray, **tags: str) -> None:
         (0x28, 0x102): ("US", 15),
         (0x28, 0x103): ("US", 0),
     }
-    for tag, value in tags.items():
-        key = int(tag[1:5], 16), int(tag[5:], 16)
-        elements[key] = "CS" if key == (0x28, 0xA02) else "DS", value
+    kinds = {(0x28, 0xA02): "CS", (0x28, 0x34): "IS"}
+
+    def stated(tags: Mapping[str, str]) -> dict[tuple[int, int], tuple[str, str]]:
+        keys = {(int(tag[1:5], 16), int(tag[5:], 16)): value for tag, value in tags.items()}
+        return {key: (kinds.get(key, "DS"), value) for key, value in keys.items()}
+
+    elements |= stated(tags)
     data = b"".join(element(*key, *elements[key]) for key in sorted(elements))
+    if groups:
+        frames = b""
+        for group in groups:
+            item = b"".join(element(*key, *value) for key, value in sorted(stated(group).items()))
+            item = struct.pack("<HHI", 0xFFFE, 0xE000, len(item)) + item
+            measures = struct.pack("<HH2sHI", 0x28, 0x9110, b"SQ", 0, len(item)) + item
+            frames += struct.pack("<HHI", 0xFFFE, 0xE000, len(measures)) + measures
+        data += struct.pack("<HH2sHI", 0x5200, 0x9230, b"SQ", 0, len(frames)) + frames
     data += element(0x7FE0, 0x10, "OW", pixels.astype("<u2").tobytes())
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(bytes(128) + b"DICM" + element(2, 0, "UL", struct.pack("<I", len(meta))) + meta + data)

@@ -199,9 +199,9 @@ def _follow_itk(image: MetaTensor) -> None:
 
 def _dicom_size(image: MetaTensor) -> DicomPixelSize | None:
     """Return the pixel size that a DICOM image states; None for other images."""
-    if SOP_CLASS in image.meta:  # ITK passes the attributes on
-        return pixel_size_of(image.meta)
-    return read_pixel_size(str(image.meta.get(ImageMetaKey.FILENAME_OR_OBJ, "")))
+    size = read_pixel_size(str(image.meta.get(ImageMetaKey.FILENAME_OR_OBJ, "")))
+    # without the file: ITK passes most attributes on
+    return pixel_size_of(image.meta) if size is None and SOP_CLASS in image.meta else size
 
 
 def _is_photographic(image: MetaTensor) -> bool:

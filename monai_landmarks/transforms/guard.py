@@ -63,6 +63,7 @@ _RESAMPLING = (
     *_TO_GRID,
     *_array_and_dictionary("Resize", "Zoom", "RandZoom", "Rotate", "RandRotate", "RandAffine"),
 )
+_MOVING_MODULES = ("monai.transforms.spatial", "monai.transforms.croppad")
 _OTHER_LIBRARIES = _array_and_dictionary(
     "TorchVision", "RandTorchVision", "TorchIO", "RandTorchIO", "CuCIM", "RandCuCIM"
 )
@@ -187,7 +188,31 @@ def _resamplings(transform: Any, watched: set | None) -> Iterator[tuple[str, Any
             yield str(getattr(mode, "value", mode)), corner
 
 
-def require_followable_chain(transform: Any, image_keys: KeysCollection) -> None:
+def _moved_later(chain: mt.Compose, transform: Any, image_keys: KeysCollection) -> list[str]:
+    """Return the transforms of MONAI that move an image after the last landmark transform of a chain.
+
+    A chain that computes heatmaps from the points may move the heatmaps with the image.
+    """
+    members = list(_members(chain))
+    ours = [
+        place
+        for place, member in enumerate(members)
+        if type(member).__module__.startswith("monai_landmarks.transforms")
+    ]
+    if transform not in members or any(type(members[place]).__name__ == "LandmarksToHeatmapd" for place in ours):
+        return []
+    watched = set(ensure_tuple(image_keys))
+    return [
+        type(member).__name__
+        for member in members[ours[-1] + 1 :]
+        if isinstance(member, mt.MapTransform)
+        and type(member).__module__.startswith(_MOVING_MODULES)
+        and not isinstance(member, mt.BoundingRectd)
+        and watched & set(ensure_tuple(member.keys))
+    ]
+
+
+def require_followable_chain(transform: Any, image_keys: KeysCollection, to_index: bool = False) -> None:
     """Apply :func:`require_followable_transforms` to the chain that is running a transform, once per transform.
 
     The chain is the outermost ``Compose`` that is running.
@@ -195,9 +220,14 @@ def require_followable_chain(transform: Any, image_keys: KeysCollection) -> None
     Args:
         transform: the landmark transform that is being called.
         image_keys: images that the landmarks belong to.
+        to_index: whether the transform makes index points, which do not follow an image that MONAI moves afterwards.
 
     Raises:
         ValueError: see :func:`require_followable_transforms`.
+
+    Warns:
+        UserWarning: see :func:`require_followable_transforms`; and for transforms that move an image after its points
+            have become index points.
     """
     if getattr(transform, "_chain_checked", False):
         return
@@ -210,4 +240,11 @@ def require_followable_chain(transform: Any, image_keys: KeysCollection) -> None
     chains = [caller for caller in callers if isinstance(caller, mt.Compose)]
     if chains:
         require_followable_transforms(chains[-1], image_keys)
+        later = _moved_later(chains[-1], transform, image_keys) if to_index else []
+        if later:
+            warnings.warn(
+                f"{', '.join(later)} may move the image after {type(transform).__name__} has made index points of its "
+                "landmarks, which do not follow. Put it before.",
+                stacklevel=2,
+            )
         transform._chain_checked = True

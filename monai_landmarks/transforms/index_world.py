@@ -153,7 +153,7 @@ class _Convertd(MapTransform, InvertibleTransform):
             ValueError: if the running chain has a transform that landmarks cannot follow, or if landmarks or image have
                 lost their affine.
         """
-        require_followable_chain(self, self.refer_keys)
+        require_followable_chain(self, self.refer_keys, to_index=isinstance(self.transform, LandmarksToIndex))
         d = dict(data)
         for key, refer_key in self.key_iterator(d, self.refer_keys):
             if refer_key not in d:

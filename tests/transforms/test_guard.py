@@ -27,6 +27,7 @@ from monai.data import CacheDataset, DataLoader, Dataset, MetaTensor, Persistent
 from warm_python import START_METHOD
 
 from monai_landmarks.transforms import (
+    LandmarksToHeatmapd,
     LandmarksToIndexd,
     LoadLandmarksd,
     RandLandmarkWarpd,
@@ -186,3 +187,34 @@ def test_elastic_around_a_chain_inside_a_function() -> None:
 
 def test_alone_it_runs() -> None:
     assert LoadLandmarksd("label")(source())["label"].shape == (1, 2, 2)
+
+
+LATER: dict[str, tuple[Callable[[], list[Any]], str]] = {
+    "flip": (lambda: [LandmarksToIndexd("label"), mt.RandFlipd("image", prob=1.0)], "RandFlipd"),
+    "nested": (
+        lambda: [mt.Compose([LandmarksToIndexd("label")]), mt.OneOf([mt.Resized("image", (16, 16), mode="bilinear")])],
+        "Resized",
+    ),
+    "crop": (lambda: [LandmarksToIndexd("label"), mt.SpatialCropd("image", (9, 9), (8, 8))], "SpatialCropd"),
+    "before": (lambda: [mt.RandFlipd("image", prob=1.0), LandmarksToIndexd("label")], ""),
+    "other image": (lambda: [LandmarksToIndexd("label"), mt.RandFlipd("mask", prob=1.0)], ""),
+    "other kind": (lambda: [LandmarksToIndexd("label"), mt.RandGaussianSmoothd("image", prob=1.0)], ""),
+    "twice": (lambda: [LandmarksToIndexd("label"), mt.RandFlipd("image", prob=1.0), LandmarksToIndexd("label")], ""),
+    "heatmaps": (
+        lambda: [LandmarksToIndexd("label"), LandmarksToHeatmapd("label", sigma=2), mt.Flipd(["image", "label"], 0)],
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_moves_after_the_points_are_index_points(name: str) -> None:
+    make, moved = LATER[name]
+    item = LoadLandmarksd("label")(source())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = mt.Compose(make())(item)
+    said = [str(warning.message) for warning in caught if "do not follow" in str(warning.message)]
+    assert len(said) == bool(moved) and all(text.startswith(moved) for text in said)
+    if name == "twice":  # both axes are flipped
+        np.testing.assert_allclose(result["label"][0, 0], [28.0, 27.0])

@@ -16,6 +16,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ __all__ = [
     "index_points",
     "is_positive",
     "is_spacing",
+    "looks_of",
     "name_faults",
     "point_faults",
     "require_valid_datalist",
@@ -41,6 +44,8 @@ __all__ = [
 ]
 
 _LONGEST_SIDE = 100  # in shortest sides
+_RELATIVE = re.compile("[@%](?:#|::)")
+_LIKE_LATIN = str.maketrans("асеіјорѕхуԁһ", "aceijopsxydh")
 _LABELED_SECTIONS = ("training", "validation")
 
 
@@ -255,13 +260,36 @@ def point_faults(landmarks: LandmarkSet, shape: tuple[int, ...], affine: np.ndar
 
 
 def name_faults(names: Sequence[Any]) -> list[str]:
-    """Return one sentence per landmark name that MONAI would take for a reference in a configuration."""
-    return [
-        f"the name of landmark {name!r} begins with {name[0]!r}, which MONAI's configurations take for a reference or an"
-        " expression; rename it."
-        for name in names
-        if isinstance(name, str) and name.strip().startswith(("@", "$", "%"))
-    ]
+    """Return one sentence per landmark name that MONAI's configurations or the lines of a table would change."""
+    faults = []
+    for name in names:
+        if not isinstance(name, str):
+            continue
+        if name.strip().startswith(("@", "$", "%")):
+            faults.append(
+                f"the name of landmark {name!r} begins with {name.strip()[0]!r}, which MONAI's configurations take for a"
+                " reference or an expression; rename it."
+            )
+        elif reference := _RELATIVE.search(name):
+            faults.append(
+                f"the name of landmark {name!r} contains {reference[0]!r}, which MONAI's configurations take for a reference;"
+                " rename it."
+            )
+        elif any(unicodedata.category(letter) == "Cc" for letter in name):
+            faults.append(
+                f"the name of landmark {name!r} contains a tab, a line end or another control character; rename it."
+            )
+    return faults
+
+
+def looks_of(name: str) -> str:
+    """Return the same text for names that a reader may take for the same one.
+
+    They may differ in case, spaces and hyphens, in invisible characters such as the zero-width space, in
+    compatibility forms such as full-width letters, and in Cyrillic letters that look like Latin ones.
+    """
+    seen = "".join(letter for letter in unicodedata.normalize("NFKC", name) if unicodedata.category(letter) != "Cf")
+    return "".join(seen.casefold().translate(_LIKE_LATIN).replace("_", " ").replace("-", " ").split())
 
 
 def shape_faults(shape: Sequence[int]) -> list[str]:

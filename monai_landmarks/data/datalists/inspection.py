@@ -29,7 +29,7 @@ from monai_landmarks.data.landmarks.row_faults import LandmarkRows
 from monai_landmarks.shapes import MIN_LANDMARKS, MIN_SHAPES, examine_shapes, usable_shapes
 from monai_landmarks.spaces import affine_spacing
 
-from .datalist_faults import first_line, index_points, name_faults, point_faults, shape_faults
+from .datalist_faults import first_line, index_points, looks_of, name_faults, point_faults, shape_faults
 from .pairing import LandmarkCase, Pairing, pair_landmarks
 
 _MOST_CHANNELS = 4  # of ToGrayd, with which the bundles read
@@ -139,7 +139,7 @@ def check_data(
     Faults are: a file or a row that cannot be read; landmarks without image, of two images, or given twice for one
     image; names that MONAI takes for references; an unknown pixel size; points outside their image or of another
     dimension; pixels that are not finite; 2-D images together with 3-D images. Notes are: images without landmarks; landmarks that few images have, or whose names
-    differ only in case or spaces; images that are the same file twice, have an unusual number of channels, or are
+    differ only in case, spaces or letters that look the same; images that are the same file twice, have an unusual number of channels, or are
     constant; a pixel size that was chosen between two, or 2-D images of several pixel sizes; and images that readers put
     at different places, if their points are in mm.
 
@@ -291,10 +291,13 @@ def _common_notes(check: DataCheck) -> list[str]:
             notes.append(f"landmark {name!r} has a point in only {count} of {len(check.images)} images.")
     alike: dict[str, list[str]] = {}
     for name in counts:
-        alike.setdefault("".join(name.lower().replace("_", " ").replace("-", " ").split()), []).append(name)
+        alike.setdefault(looks_of(name), []).append(name)
     for names in alike.values():
         if len(names) > 1:
-            notes.append(f"landmarks {names} count as different; their names differ only in case or spaces.")
+            shown = f"[{', '.join(map(ascii, names))}]"
+            notes.append(
+                f"landmarks {shown} count as different; their names differ only in case, spaces or letters that look the same."
+            )
     sizes = Counter(
         _spacing(image.spacing[:2]) for image in check.images if image.spacing and sum(n > 1 for n in image.shape) == 2
     )

@@ -32,6 +32,10 @@ def load_json(text: str) -> Any:
         return json.loads(text, object_pairs_hook=_distinct)
     except json.JSONDecodeError as error:
         raise ValueError(f"line {error.lineno}: not valid JSON ({error.msg}); the file may be cut short.") from error
+    except ValueError as error:
+        if "integer string conversion" not in str(error):
+            raise
+        raise ValueError("a number has too many digits to be read.") from error
     except RecursionError as error:
         raise ValueError("the JSON is nested too deeply.") from error
 

@@ -19,7 +19,10 @@ of this package. Attributes state the distance of rows before that of columns; h
 from __future__ import annotations
 
 import math
+import mmap
 import os
+import re
+import struct
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -46,6 +49,7 @@ _PIXEL_SPACING = "0028|0030"
 _CALIBRATION = "0028|0a02"
 _IMAGER_SPACING = "0018|1164"
 _SCANNED_SPACING = "0018|2010"
+_ASPECT_RATIO = "0028|0034"
 _MAGNIFICATION = "0018|1114"
 _SOURCE_TO_DETECTOR = "0018|1110"
 _SOURCE_TO_PATIENT = "0018|1111"
@@ -53,8 +57,12 @@ _CALIBRATED = ("GEOMETRY", "FIDUCIAL")
 _TINY = 1e-6  # mm
 _SAME = 1e-4  # relative; decimal strings are rounded
 
-# Classes that state the pixel size in functional groups, which ITK reads, and not at the top level
+# Classes that state the pixel size in functional groups. ITK reads some of them, and takes 1 mm for the others.
 _IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1."
+_SIZES = (_PIXEL_SPACING, _IMAGER_SPACING, _SCANNED_SPACING)
+_WANTED = (SOP_CLASS, *_SIZES, _CALIBRATION, _ASPECT_RATIO, _MAGNIFICATION, _SOURCE_TO_DETECTOR, _SOURCE_TO_PATIENT)
+_FUNCTIONAL_GROUPS = re.compile(rb"\x00\x52[\x29\x30]\x92")  # shared, and of each frame
+_PIXEL_DATA = b"\xe0\x7f\x10\x00"
 _WITH_FUNCTIONAL_GROUPS = {
     _IMAGE_STORAGE + kind
     for kind in (
@@ -87,12 +95,13 @@ def pixel_size_of(tags: Mapping[str, str]) -> DicomPixelSize | None:
     * A scanned film with ``NominalScannedPixelSpacing`` alone has the size on the film.
     * Without a positive value, the size is not known. This holds for most ultrasound images, whose regions have
       different sizes.
+    * Enhanced multi-frame images state the same attributes in functional groups; :func:`read_pixel_size` looks there.
 
     Args:
         tags: values by tag, for example ``{"0028|0030": "0.2\\\\0.1"}``, as in the metadata dictionary of ITK.
 
     Returns:
-        The size. None if the image states it in functional groups (enhanced multi-frame images), where ITK finds it.
+        The size. None if the image is of a kind that states it in functional groups, and has none beside them.
 
     References:
         DICOM PS3.3, 10.7.1.1 "Pixel Spacing" and 10.7.1.3 "Pixel Spacing Value Order and Valid Values".
@@ -101,7 +110,7 @@ def pixel_size_of(tags: Mapping[str, str]) -> DicomPixelSize | None:
         >>> pixel_size_of({"0028|0030": "0.2\\\\0.1"}).spacing
         (0.1, 0.2)
     """
-    if _text(tags, SOP_CLASS) in _WITH_FUNCTIONAL_GROUPS:
+    if _text(tags, SOP_CLASS) in _WITH_FUNCTIONAL_GROUPS and not any(tag in tags for tag in _SIZES):
         return None
     stated = _pair(tags, _PIXEL_SPACING)
     receptor, name = _pair(tags, _IMAGER_SPACING), "ImagerPixelSpacing"
@@ -110,8 +119,14 @@ def pixel_size_of(tags: Mapping[str, str]) -> DicomPixelSize | None:
     if stated is not None:
         return DicomPixelSize(stated, _choice(stated, receptor, name, _text(tags, _CALIBRATION).upper()))
     if receptor is None:
-        texts = [tags[tag].strip() for tag in (_PIXEL_SPACING, _IMAGER_SPACING, _SCANNED_SPACING) if tag in tags]
-        return DicomPixelSize(None, f"the DICOM file states the pixel size {texts[0]!r}" if texts else "")
+        texts = [tags[tag].strip() for tag in _SIZES if tag in tags]
+        note = f"the DICOM file states the pixel size {texts[0]!r}" if texts else ""
+        aspect = _pair(tags, _ASPECT_RATIO)
+        if aspect is not None and aspect[0] != aspect[1]:
+            note += (
+                f"{'; ' if note else ''}its pixels are not square (aspect ratio x : y = {aspect[0]:g} : {aspect[1]:g})"
+            )
+        return DicomPixelSize(None, note)
     if name != "ImagerPixelSpacing":
         return DicomPixelSize(receptor, f"{name} ({_mm(receptor)}) is used, which is the size on the film.")
     factor, source = _magnification(tags)
@@ -131,7 +146,7 @@ def read_pixel_size(path: str | os.PathLike) -> DicomPixelSize | None:
     """Read the pixel size of a DICOM file, or of the slices in a folder; see :func:`pixel_size_of`.
 
     Returns:
-        The size. None if the path is no DICOM image, or one whose size ITK finds.
+        The size. None if the path is no DICOM image, or a damaged one.
     """
     file = _dicom_file(Path(path))
     if file is None:
@@ -189,18 +204,40 @@ def _read(file: str, _mtime: int, _size: int) -> tuple[DicomPixelSize | None, tu
     except RuntimeError:  # a damaged file, which the reader of the pixels names
         return None, None
     tags = reader.GetMetaDataDictionary()
-    wanted = (
-        SOP_CLASS,
-        _PIXEL_SPACING,
-        _CALIBRATION,
-        _IMAGER_SPACING,
-        _SCANNED_SPACING,
-        _MAGNIFICATION,
-        _SOURCE_TO_DETECTOR,
-        _SOURCE_TO_PATIENT,
-    )
-    size = pixel_size_of({tag: str(tags[tag]) for tag in wanted if tags.HasKey(tag)})
-    return size, (reader.GetSpacing(0), reader.GetSpacing(1))
+    stated = {tag: str(tags[tag]) for tag in _WANTED if tags.HasKey(tag)}
+    seen = (reader.GetSpacing(0), reader.GetSpacing(1))
+    if _text(stated, SOP_CLASS) not in _WITH_FUNCTIONAL_GROUPS:
+        return pixel_size_of(stated), seen
+    nested = _read_functional_groups(file)
+    if any(len(nested[tag]) > 1 for tag in _SIZES):
+        return DicomPixelSize(None, "the frames of the DICOM file state several pixel sizes"), seen
+    stated.pop(SOP_CLASS)
+    return pixel_size_of(stated | {tag: texts[0] for tag, texts in nested.items() if len(texts) == 1}), seen
+
+
+def _read_functional_groups(file: str) -> dict[str, list[str]]:
+    """Return the distinct values of each attribute in the functional groups; ITK does not pass sequences on.
+
+    The file is searched for the attributes, between the start of the groups and that of the pixels.
+    """
+    with open(file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = _FUNCTIONAL_GROUPS.search(content)
+        if start is None:
+            return {tag: [] for tag in _WANTED}
+        end = content.find(_PIXEL_DATA, start.end())
+        groups = content[start.end() : end if end >= 0 else len(content)]
+    return {tag: _values(groups, tag) for tag in _WANTED}
+
+
+def _values(groups: bytes, tag: str) -> list[str]:
+    code = struct.pack("<HH", *(int(part, 16) for part in tag.split("|")))
+    # little endian, with or without the kind of the value before its length
+    pattern = re.compile(re.escape(code) + rb"(?:[A-Z]{2}(..)|(..)\x00\x00)", re.DOTALL)
+    found = []
+    for match in pattern.finditer(groups):
+        length = int.from_bytes(match[1] or match[2], "little")
+        found.append(groups[match.end() : match.end() + length].decode("ascii", errors="replace").strip(" \0"))
+    return list(dict.fromkeys(found))
 
 
 def _dicom_file(path: Path) -> Path | None:

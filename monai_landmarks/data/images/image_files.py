@@ -25,6 +25,7 @@ from monai_landmarks.data.files.safe_files import special_file_fault
 from monai_landmarks.spaces import affine_4x4, picture_affine
 
 from .dicom_pixel_size import pixel_scale, read_itk_spacing, read_pixel_size
+from .image_headers import NO_VOXEL_SIZE, states_voxel_size
 from .nifti_world import read_nifti_world
 from .pictures import PICTURE_SUFFIXES, is_left_to_itk, is_picture, picture_orientation, read_picture
 
@@ -144,6 +145,8 @@ def file_note(path: str | os.PathLike) -> str:
             " the picture as viewers show it. Viewers built on ITK, such as 3D Slicer, do not turn it. To have one picture in"
             f" all programs: {_UPRIGHT}"
         )
+    if not states_voxel_size(path):
+        return NO_VOXEL_SIZE
     size = read_pixel_size(path)
     return "" if size is None else size.note
 

@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 from monai.config import PathLike
-from monai.data import ImageReader, PILReader
+from monai.data import ImageReader, ITKReader, PILReader
 from monai.transforms import LoadImage
 from monai.utils import ensure_tuple
 
 from .dicom_pixel_size import require_readable_size
+from .image_headers import NRRD_SUFFIXES
 from .pictures import is_left_to_itk, is_picture, open_picture
 
 __all__ = ["AS_SHOWN", "ImageFileReader"]
@@ -36,8 +37,9 @@ class ImageFileReader(ImageReader):
     """Read image files like MONAI's default readers, but pictures as every viewer shows them.
 
     Pictures are turned as their EXIF orientation states. Gray palettes become gray, and color palettes, CMYK and other
-    color spaces become RGB. Everything else goes to the reader that MONAI chooses for the file. The metadata of pictures
-    has the entry ``as_shown``.
+    color spaces become RGB. Everything else goes to the reader that MONAI chooses for the file, but NRRD to ITK if it is
+    installed, because MONAI's ``NrrdReader`` puts images of other spaces than LPS and RAS at a wrong place. The metadata
+    of pictures has the entry ``as_shown``.
 
     Example:
         >>> from monai.transforms import LoadImaged
@@ -79,7 +81,10 @@ class ImageFileReader(ImageReader):
             require_readable_size(path)
         if self._others is None:  # sets up all readers
             self._others = LoadImage()
-        for reader in reversed(self._others.readers):
+        readers = list(reversed(self._others.readers))
+        if os.fspath(img[0]).lower().endswith(NRRD_SUFFIXES):
+            readers.sort(key=lambda reader: not isinstance(reader, ITKReader))
+        for reader in readers:
             if reader.verify_suffix(img):
                 return reader.get_data(reader.read(img))
         raise ValueError(f"{img[0]}: no installed package reads this format; most formats require itk.")

@@ -96,7 +96,7 @@ def test_notes(pictures):
         f"{images / 'unlabeled.png'}: has no landmarks and is left out.",
         "landmark 'A' has a point in only 1 of 12 images.",
         "landmark 'rare' has a point in only 1 of 12 images.",
-        "landmarks ['a', 'A'] count as different; their names differ only in case or spaces.",
+        "landmarks ['a', 'A'] count as different; their names differ only in case, spaces or letters that look the same.",
         "most images have 1 channels, but 1 differ, for example 04.png.",
         f"{images / '06.png'}: all pixels are 7.",
         f"{images / '08.png'}: the same image as {images / '07.png'}.",

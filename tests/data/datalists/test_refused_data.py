@@ -32,6 +32,25 @@ def test_names_that_are_references(tmp_path, name, write_picture):
     assert len(check_datalist(datalist, tmp_path / "images")) == 1
 
 
+@pytest.mark.parametrize(
+    "name, reason", [("a@#b", "contains '@#'"), ("a%::b", "contains '%::'"), ("a\tb", "contains a tab")]
+)
+def test_names_that_files_cannot_hold(tmp_path, name, reason, write_picture):
+    write_picture(tmp_path / "images" / "a.png", 9, 9)
+    (tmp_path / "t.csv").write_text(f'image,landmark,x,y\na.png,"{name}",1,2\na.png,a#b::c,3,4\n')
+    [fault] = check_data(tmp_path / "images", tmp_path / "t.csv", spacing=1).faults
+    assert f"landmark {name!r} {reason}" in fault and "rename" in fault
+
+
+@pytest.mark.parametrize("other", ["Sella", "sel-la", "se\u200blla", "\uff53ella", "s\u0435lla"])
+def test_names_that_look_the_same(tmp_path, other, write_picture):
+    for name in ("a.png", "b.png"):
+        write_picture(tmp_path / "images" / name, 9, 9)
+    (tmp_path / "t.csv").write_text(f"image,landmark,x,y\na.png,sella,1,2\nb.png,{other},3,4\n", encoding="utf-8")
+    notes = check_data(tmp_path / "images", tmp_path / "t.csv", spacing=1).notes
+    assert any(note.startswith(f"landmarks ['sella', {ascii(other)}] count as different") for note in notes), notes
+
+
 @pytest.mark.parametrize("spacing", [-1, 0, [-1, 1], [1, 0], "1", True, [], [1, None], float("nan")])
 def test_a_spacing_that_is_none(tmp_path, spacing):
     datalist = {"landmarks": {"names": ["a"]}, "training": [{"image": "a.png", "label": [[1, 1]], "spacing": spacing}]}

@@ -28,7 +28,6 @@ from monai_landmarks.spaces import affine_spacing
 from monai_landmarks.transforms import EnsureWorldAffined, LoadLandmarksd
 
 DX, ULTRASOUND, CAPTURE = (f"1.2.840.10008.5.1.4.1.1.{kind}" for kind in ("1.1", "6.1", "7"))
-ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 
 # attributes, pixel size along x and y (the standard has rows, so y, first), part of the note
 CASES = {
@@ -110,8 +109,39 @@ def test_a_choice_is_said(name):
     assert (found.spacing is None) == (size is None) and note in found.note and bool(note) == bool(found.note)
 
 
-def test_multi_frame_images_keep_the_size_that_itk_reads():
-    assert pixel_size_of({"0008|0016": ENHANCED_CT}) is None
+# images with functional groups: attributes in them, attributes beside them, pixel size, part of the note
+GROUPED = {
+    "one size": ([{"t00280030": "0.2\\0.1"}], {}, (0.1, 0.2), ""),
+    "at the detector": ([{"t00181164": "0.2\\0.1"}], {}, (0.1, 0.2), "at the detector"),
+    "the same in each frame": ([{"t00280030": "0.2\\0.1"}, {"t00280030": "0.2\\0.1 "}], {}, (0.1, 0.2), ""),
+    "several": ([{"t00280030": "0.2\\0.1"}, {"t00280030": "0.3\\0.1"}], {}, None, "several pixel sizes"),
+    "none": ([], {}, None, ""),
+    "beside": ([], {"t00182010": "0.4\\0.3"}, (0.3, 0.4), "on the film"),
+    "zero": ([{"t00280030": "0\\0"}], {}, None, "'0\\\\0'"),
+}
+
+
+@pytest.mark.parametrize("kind", ["6.2", "12.1.1"])  # which ITK takes for 1 mm
+@pytest.mark.parametrize("name", GROUPED)
+def test_functional_groups(tmp_path, write_dicom_tags, name, kind):
+    groups, tags, size, note = GROUPED[name]
+    path = tmp_path / "image.dcm"
+    write_dicom_tags(path, pixels(), sop_class=f"1.2.840.10008.5.1.4.1.1.{kind}", groups=groups, **tags)
+    found = read_pixel_size(path)
+    assert (found.spacing and tuple(round(step, 9) for step in found.spacing)) == size and note in found.note
+    wanted = size or (0.7, 0.9)
+    _, affine = read_image(path, (0.7, 0.9))
+    np.testing.assert_allclose(np.abs(np.diag(affine)[:2]), wanted, rtol=1e-6)
+    image = Compose([LoadImaged("image", ensure_channel_first=True), EnsureWorldAffined("image", squeeze=True)])(
+        {"image": str(path)} | ({"spacing": (0.7, 0.9)} if size is None else {})
+    )["image"]
+    np.testing.assert_allclose(affine_spacing(image.affine, 2), wanted, rtol=1e-6)
+
+
+def test_pixels_that_are_not_square_are_said(tmp_path, write_dicom_tags):
+    write_dicom_tags(tmp_path / "a.dcm", pixels(), t00280034="2\\1")
+    found = read_pixel_size(tmp_path / "a.dcm")
+    assert found.spacing is None and found.note == "its pixels are not square (aspect ratio x : y = 1 : 2)"
 
 
 def test_without_itk_the_size_is_not_known(tmp_path, write_dicom_tags, monkeypatch):

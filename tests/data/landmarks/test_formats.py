@@ -678,6 +678,7 @@ MALFORMED = [
     ("json", lambda: '{"shapes": [3]}', r"shapes\[0\] is not an object"),
     ("json", lambda: example("labelme.json").read_text()[:300], r"line \d+: not valid JSON .*cut short"),
     ("json", lambda: "[" * 100_000, "nested too deeply"),
+    ("json", lambda: "9" * 5_000, "too many digits"),
     (
         "json",
         lambda: changed("coco.json", ('"image_id": 37777', '"image_id": 1')),

@@ -213,6 +213,7 @@ FOREIGN = {
     "project.json": ('{"_via_settings": {}, "_via_img_metadata": {}}', "VIA.*CSV"),
     "datumaro.json": ('{"info": {}, "categories": {"points": {}}, "items": []}', "Datumaro.*COCO Keypoints"),
     "coco.json": ('{"images": [{"id": 1, "file_name": "1.png"}], "categories": []}', "COCO without annotations"),
+    "dlc.csv": ("scorer,me,me\nbodyparts,nose,nose\ncoords,x,y\n1.png,1,2\n", "DeepLabCut.*CSV"),
     "mesh.vtk": ("# vtk DataFile Version 3.0\nvtk output\nASCII\n", "VTK"),
 }
 

@@ -31,6 +31,8 @@ _TEXTS = (
     (r"(<\?xml[^>]*>\s*)?<annotations>", "annotations of CVAT", "export them as 'COCO Keypoints'"),
     (r"(<\?xml[^>]*>\s*)?(<\?xml-stylesheet[^>]*>\s*)?<dataset>", "a dataset of dlib", _TABLE),
     (r"(<\?xml[^>]*>\s*)?<annotation[\s>]", "boxes in the layout of Pascal VOC", "export keypoints instead, as COCO"),
+    (r"<!DOCTYPE PickedPoints", "picked points of MeshLab", "write them as a CSV with landmark,x,y,z"),
+    (r"scorer,", "a table of DeepLabCut", _TABLE),
     (r"# vtk DataFile", "a file of VTK", "export the points as .mrk.json or .csv"),
     (r"# (AmiraMesh|Avizo|HyperMesh)", "a file of Amira or Avizo", "export the points as a CSV with landmark,x,y,z"),
     (r'"?#?filename"?,.*region_shape_attributes', "annotations of VIA (VGG Image Annotator)", _TABLE),
@@ -51,7 +53,7 @@ def foreign_file(content: Any) -> str:
         found = [row[1:] for row in _TEXTS if re.match(row[0], content.lstrip(), flags=re.IGNORECASE)]
     else:
         found = _json_kinds(content)
-    return f"holds {found[0][0]}, which are not read; {found[0][1]}." if found else ""
+    return f"holds {found[0][0]}, which this package does not read; {found[0][1]}." if found else ""
 
 
 def _json_kinds(content: Any) -> list[tuple[str, str]]:
