@@ -9,9 +9,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Learning on from trained weights with few images of another device, compared with a training from nothing; see README.md.
+"""Learning on from trained weights with few images of another device, compared with a training from nothing.
 
-python benchmarks/study_learning_on.py SOURCE IMAGES LANDMARKS --spacing 0.254 --out study [--draws 5] [--sizes 10,25] [--quick]
+python benchmarks/study_learning_on.py SOURCE IMAGES LANDMARKS --spacing 0.254 --out study \\
+    [--draws 5] [--sizes 10,25] [--quick]
 """
 
 from __future__ import annotations

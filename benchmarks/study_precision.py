@@ -10,7 +10,8 @@
 # limitations under the License.
 
 
-"""Searched target precision compared with baselines, on a phantom with known random errors of the annotations; see README.md.
+"""Searched target precision compared with baselines, on a phantom with known random errors of the annotations; see
+README.md.
 
 python benchmarks/study_precision.py [--out study.json] [--methods search,random] [--seeds 3] [--device cuda] [--quick]
 """
@@ -283,8 +284,8 @@ def main(
 ) -> None:
     """
     Args:
-        out: file of the results, such as study.json, with the table (.md) and a picture (.png) beside it; runs that it has
-            are not run again.
+        out: file of the results, such as study.json, with the table (.md) and a picture (.png) beside it; runs that it
+            has are not run again.
         methods: some of them, separated by commas; all by default.
         seeds: trainings of each method.
         size: pixels along an axis.

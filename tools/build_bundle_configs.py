@@ -10,17 +10,18 @@
 # limitations under the License.
 """Write the configurations of all bundles from what they have in common and what differs.
 
-A bundle is a folder that must work alone, so it cannot share files with other bundles. Edit ``bundle_configs/`` instead of
-``bundles/*/configs/*.json``, and run this program. ``bundle_configs/`` contains:
+A bundle is a folder that must work alone, so it cannot share files with other bundles. Edit ``bundle_configs/`` instead
+of ``bundles/*/configs/*.json``, and run this program. ``bundle_configs/`` contains:
 
 * ``base/<config>.yaml``: the content of ``configs/<config>.json`` that all bundles share. Four files are special:
-  ``common.yaml`` is added to train.json and inference.json, ``fragments.yaml`` holds pieces that are copied to other places,
-  ``files.yaml`` lists files that are copied unchanged, and ``order.yaml`` is the order of the keys.
+  ``common.yaml`` is added to train.json and inference.json, ``fragments.yaml`` holds pieces that are copied to other
+  places, ``files.yaml`` lists files that are copied unchanged, and ``order.yaml`` is the order of the keys.
 * ``parts/<part>.yaml``: what some bundles share.
 * ``bundles/<bundle>.yaml``: the parts of a bundle, and what only this bundle has.
 
-A part or a bundle is a mapping from the names of base files (``train``, ``common``, ``fragments``, ...) to what it changes in
-them. A bundle is merged in the order base, parts, bundle. Other names, such as ``full``, are further configurations.
+A part or a bundle is a mapping from the names of base files (``train``, ``common``, ``fragments``, ...) to what it
+changes in them. A bundle is merged in the order base, parts, bundle. Other names, such as ``full``, are further
+configurations.
 
 * A mapping with a ``_target_`` replaces the previous value. Any other mapping changes only the keys it contains.
 * ``omit`` removes a key. In the base, it marks the position of a key or an entry that only some bundles have.

@@ -16,14 +16,15 @@ One command does all of it::
         --training "python -m monai.bundle run training ..." --commit ac3c30a
 
 1. The weights become half precision. They are checked by loading them as numbers alone into the network of the bundle.
-   Weights of a close look become ``pretrained_close_look.pt``; their coarse network also becomes ``pretrained.pt``, if it
-   is the one of ``inference.json``. All others become ``pretrained.pt``.
+   Weights of a close look become ``pretrained_close_look.pt``; their coarse network also becomes ``pretrained.pt``, if
+   it is the one of ``inference.json``. All others become ``pretrained.pt``.
 2. With the images of the bundle, the errors of the shipped numbers are measured on the validation part and, if there is
    one, on the testing part. Calibration and shapes are learned on the validation part. The weights must not have been
    trained on it. For weights that were, ``--reliability_from`` names the weights of the same training without it.
 3. ``large_files.yml`` names weights whose terms are not Apache-2.0, in the form of MONAI's model zoo, where
    ``pretrained.pt`` is ``models/model.pt``. They do not go into the wheel.
-4. ``weights_terms`` and ``eval_metrics`` go into ``bundle_configs/bundles/<bundle>.yaml`` and ``metadata.json``, and the
+4. ``weights_terms`` and ``eval_metrics`` go into ``bundle_configs/bundles/<bundle>.yaml`` and ``metadata.json``, and
+the
    card into ``models/README.md``, with the facts of ``model_cards.yaml``.
 
 Weights under Apache-2.0 also need a line in ``setup.cfg``.
@@ -243,16 +244,17 @@ def ship_weights(
         training: command of the training, for the card.
         commit: commit with which it ran.
         configs: names of further configurations of the training. That of a close look is found.
-        reliability_from: weights whose calibration and shapes are taken, because ``weights`` were trained on the validation
-            part, too; those of a coarse network are in ``coarse/`` beside it. None: they are learned on the validation part.
+        reliability_from: weights whose calibration and shapes are taken, because ``weights`` were trained on the
+            validation part, too; those of a coarse network are in ``coarse/`` beside it. None: they are learned on the
+            validation part.
         urls: see :func:`large_files`.
 
     Returns:
         The files written.
 
     Raises:
-        ValueError: if the weights do not belong to the network of the bundle or are too large, or if no images are left to
-            measure their error.
+        ValueError: if the weights do not belong to the network of the bundle or are too large, or if no images are left
+            to measure their error.
     """
     bundle = BUNDLES / name
     models = bundle / "models"

@@ -14,8 +14,8 @@
 **Describe the bug.** With ``align_corners=True``, ``Affine`` samples the image with another scale than without, but it
 writes the same affine into the result. The world position of a voxel, computed with that affine, is not the place that
 the voxel shows. A translation by t voxels is wrong by t / n voxels along an axis of n voxels. Rotations and shears are
-wrong if the sides of the image differ. Points and other images that follow the affine are then at a wrong place. In lazy
-mode the result is right.
+wrong if the sides of the image differ. Points and other images that follow the affine are then at a wrong place. In
+lazy mode the result is right.
 
 **Expected behavior.** The content is where the affine says, for both values of ``align_corners``.
 

@@ -11,9 +11,9 @@
 
 """MONAI: GenerateHeatmap rounds points to whole voxels.
 
-**Describe the bug.** ``GenerateHeatmap`` rounds each point before it computes the Gaussian. A point at 20.3 has the same
-heatmap as a point at 20.0. Networks that decode heatmaps with sub-pixel precision therefore learn targets that are up to
-half a voxel wrong per axis, 0.38 voxels on average in 2-D. The docstring does not mention it.
+**Describe the bug.** ``GenerateHeatmap`` rounds each point before it computes the Gaussian. A point at 20.3 has the
+same heatmap as a point at 20.0. Networks that decode heatmaps with sub-pixel precision therefore learn targets that are
+up to half a voxel wrong per axis, 0.38 voxels on average in 2-D. The docstring does not mention it.
 
 **Expected behavior.** The Gaussian is evaluated at the distance of each voxel from the exact point. This costs nothing,
 because the Gaussian is separable.

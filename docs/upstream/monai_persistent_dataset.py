@@ -11,10 +11,10 @@
 
 """MONAI: PersistentDataset loses the affine from the second epoch on.
 
-**Describe the bug.** ``PersistentDataset`` stores plain tensors by default (``track_meta=False``). In the first epoch an
-item is a ``MetaTensor`` with its affine. In the second epoch it is a plain tensor. A random spatial transform then starts
-from an identity affine, without a warning. Everything that relies on world coordinates (landmarks, saving results,
-resampling to another image) is right in the first epoch and wrong in all others.
+**Describe the bug.** ``PersistentDataset`` stores plain tensors by default (``track_meta=False``). In the first epoch
+an item is a ``MetaTensor`` with its affine. In the second epoch it is a plain tensor. A random spatial transform then
+starts from an identity affine, without a warning. Everything that relies on world coordinates (landmarks, saving
+results, resampling to another image) is right in the first epoch and wrong in all others.
 
 **Expected behavior.** The item has the same affine in each epoch, or an error or a warning says that it is lost.
 

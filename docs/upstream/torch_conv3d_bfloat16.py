@@ -11,9 +11,9 @@
 
 """PyTorch: conv3d in bfloat16 on CPUs has wrong weight gradients if the kernel is wider than its input.
 
-**Describe the bug.** On a CPU with AVX-512 BF16 instructions, torch 2.13, the weight gradient of ``conv3d`` in bfloat16 is
-wrong or NaN if the kernel is wider than the input along an axis. Such layers are the deepest levels of a U-Net on a thin
-patch. In some runs memory was corrupted. In float32 the gradient is right.
+**Describe the bug.** On a CPU with AVX-512 BF16 instructions, torch 2.13, the weight gradient of ``conv3d`` in bfloat16
+is wrong or NaN if the kernel is wider than the input along an axis. Such layers are the deepest levels of a U-Net on a
+thin patch. In some runs memory was corrupted. In float32 the gradient is right.
 
 **Expected behavior.** The gradients of both types agree within the precision of bfloat16.
 

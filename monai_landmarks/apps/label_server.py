@@ -82,10 +82,10 @@ def label_server(
     this machine can reach the server, it does not look for models on the internet, and images may be NIfTI, NRRD, MHA,
     DICOM, PNG, JPEG, BMP and TIFF files.
 
-    Whoever can reach the server can read, change and delete images and labels, and start trainings. On this machine, these
-    are all its users. With another --host, each request needs the token that the server prints at its start. It is the
-    file 'token' in the app folder. Clients use http://server:8000/TOKEN as the address of the server. The connection is
-    not encrypted: outside a network that you trust, put a proxy with TLS in front of it.
+    Whoever can reach the server can read, change and delete images and labels, and start trainings. On this machine,
+    these are all its users. With another --host, each request needs the token that the server prints at its start. It
+    is the file 'token' in the app folder. Clients use http://server:8000/TOKEN as the address of the server. The
+    connection is not encrypted: outside a network that you trust, put a proxy with TLS in front of it.
     """
     if find_spec("monailabel") is None:
         raise ValueError(

@@ -24,9 +24,9 @@ __all__ = ["models"]
 def models() -> None:
     """List the bundles of this package, which 'predict' accepts by name.
 
-    Weights are 'shipped' with the bundle, 'trained' on this machine, or 'none': such a bundle must be trained first. The
-    error is the mean error of the shipped weights, as measured in their card, models/README.md of the bundle. The terms
-    are those of the shipped weights.
+    Weights are 'shipped' with the bundle, 'trained' on this machine, or 'none': such a bundle must be trained first.
+    The error is the mean error of the shipped weights, as measured in their card, models/README.md of the bundle. The
+    terms are those of the shipped weights.
     """
     from monai_landmarks.evaluation.bundle_facts import shipped_bundles
 

@@ -99,8 +99,8 @@ def predict(
     bundle has a landmark schema, measurements.csv has the clinical measurements of each image with their intervals.
     report.html shows doubts, drawings, measurements and uncertainty.
 
-    The exit code is 0 if all images were predicted, and 1 otherwise. With --strict it is 2 if all images were predicted,
-    but some predictions are in doubt.
+    The exit code is 0 if all images were predicted, and 1 otherwise. With --strict it is 2 if all images were
+    predicted, but some predictions are in doubt.
     """
     from monai_landmarks.evaluation import predict_landmarks
 

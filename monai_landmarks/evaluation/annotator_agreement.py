@@ -290,8 +290,8 @@ class AnnotatorAgreement:
         """Compare the model with each annotator, both by their distance to the mean of the other annotators.
 
         Returns:
-            Name of the annotator (``"all"``: over all annotators) and the paired comparison: ``first`` is the annotator,
-            ``second`` the model. Empty without a model.
+            Name of the annotator (``"all"``: over all annotators) and the paired comparison: ``first`` is the
+            annotator, ``second`` the model. Empty without a model.
         """
         if self.data.model is None:
             return []

@@ -110,14 +110,14 @@ def predict_landmarks(
 
     This runs ``configs/inference.json`` of the bundle, as ``python -m monai.bundle run`` does, with other images,
     output folder and formats. Points are in the coordinates of the image files, with a score and a covariance, see
-    :class:`monai_landmarks.handlers.PredictionSaver`. Images that cannot be read, or that contain voxels that are NaN or
-    infinite, are left out.
+    :class:`monai_landmarks.handlers.PredictionSaver`. Images that cannot be read, or that contain voxels that are NaN
+    or infinite, are left out.
 
-    Covariances are calibrated with the factors that lie beside the weights. Predictions are compared with the shapes and
-    heatmaps of the training, which lie there too; what differs is in the columns ``doubt`` and ``landmark_doubt`` of
-    ``predictions_std.csv``, and doubtful images are drawn first. With a landmark schema, ``measurements.csv`` has the
-    clinical measurements of each image with intervals, and ``.mrk.json`` files have their lines and angles. ``report.html``
-    shows it all.
+    Covariances are calibrated with the factors that lie beside the weights. Predictions are compared with the shapes
+    and heatmaps of the training, which lie there too; what differs is in the columns ``doubt`` and ``landmark_doubt``
+    of ``predictions_std.csv``, and doubtful images are drawn first. With a landmark schema, ``measurements.csv`` has
+    the clinical measurements of each image with intervals, and ``.mrk.json`` files have their lines and angles.
+    ``report.html`` shows it all.
 
     .. warning::
         The configuration of a MONAI bundle can run any Python code. Use only bundles from sources that you trust. Files

@@ -189,7 +189,8 @@ class Evaluation:
 
         The tables are ``metrics.csv``, ``errors_per_landmark.csv`` and ``errors_per_image.csv``, and
         ``measurements.csv`` and ``measurements_per_image.csv`` where a schema was given. The tables of each comparison
-        are in a subfolder. In the JSON file an unknown value is null, and the missed landmarks of each image are listed.
+        are in a subfolder. In the JSON file an unknown value is null, and the missed landmarks of each image are
+        listed.
 
         Args:
             output_dir: folder for the files.

@@ -68,8 +68,8 @@ class CobbReport:
     When the evaluator has completed, it writes ``cobb_angles.csv`` (one row per image: predicted angles, true angles,
     differences) and ``cobb_angles.png`` to ``output_dir``. The evaluator's metrics contain the errors:
     ``<name>_mae_degrees`` (mean absolute error of all angles), ``<name>1_mae_degrees`` to ``<name>3_mae_degrees``, and
-    ``<name>_smape_percent``. An angle is left out if its ground truth is unknown or one of its corners was not detected.
-    Tables and metrics cover the cases of all ranks.
+    ``<name>_smape_percent``. An angle is left out if its ground truth is unknown or one of its corners was not
+    detected. Tables and metrics cover the cases of all ranks.
 
     Angles forgive a spine whose vertebrae are all taken for their neighbors, and errors of points do not. With true
     corners, the table therefore also has the errors of the corners in pixels of the image file: as they are named, and
@@ -84,21 +84,21 @@ class CobbReport:
     :class:`~monai_landmarks.handlers.LandmarkReport` includes its metrics in ``metrics.csv``. It can also be one of the
     evaluator's handlers.
 
-    The angles are measured in the pixels of the image file. The second axis of the file must run downward, as in all pictures:
-    see :func:`monai_landmarks.metrics.cobb_angles`.
+    The angles are measured in the pixels of the image file. The second axis of the file must run downward, as in all
+    pictures: see :func:`monai_landmarks.metrics.cobb_angles`.
 
     Args:
         output_dir: folder for the table and the figure.
-        truth_key: key of three true angles in degrees, in the evaluator's batch or output, for example the ``cobb_angles`` of
-            :func:`monai_landmarks.data.aasce_datalist`. If it is None, or an item does not have it, the true angles are
-            measured from the true corners.
+        truth_key: key of three true angles in degrees, in the evaluator's batch or output, for example the
+            ``cobb_angles`` of :func:`monai_landmarks.data.aasce_datalist`. If it is None, or an item does not have it,
+            the true angles are measured from the true corners.
         pred_key: key of the predicted corners, (1, 4 V, 2) or (4 V, 2) for V vertebrae, in world mm or as a
             :class:`~monai.data.MetaTensor` whose affine maps them to world mm.
-        label_key: key of the true corners, in the same form. They are used where there are no true angles. None if there are
-            no true corners.
+        label_key: key of the true corners, in the same form. They are used where there are no true angles. None if
+            there are no true corners.
         image_key: key of the image, whose metadata gives the file name, the affine of the file and its number of rows.
-        best_only: whether to write only when the evaluator's key metric is the best so far. During training, the files then
-            belong to the model that is kept.
+        best_only: whether to write only when the evaluator's key metric is the best so far. During training, the files
+            then belong to the model that is kept.
     """
 
     def __init__(

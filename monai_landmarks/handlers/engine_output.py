@@ -98,8 +98,8 @@ def cpu_world_points(points: torch.Tensor, image: Any, what: str) -> torch.Tenso
     """Return points in world mm, as float64 on the CPU.
 
     Args:
-        points: (N, D) or (1, N, D). A :class:`~monai.data.MetaTensor` is mapped by its own affine. A plain tensor holds index
-            points of the image.
+        points: (N, D) or (1, N, D). A :class:`~monai.data.MetaTensor` is mapped by its own affine. A plain tensor holds
+            index points of the image.
         image: the image of the points. If it has no affine, plain points are returned unchanged.
         what: name of the points, for the error message.
 

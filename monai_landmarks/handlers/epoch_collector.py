@@ -25,8 +25,8 @@ _Row = TypeVar("_Row")
 class EpochCollector(Generic[_Row]):
     """Collect rows in each iteration of an evaluator and process the rows of all ranks at the end of the epoch.
 
-    A subclass appends to ``_rows`` in ``_collect``. It implements ``_finish``, which is called on each rank with the rows of
-    all ranks. If there are no rows, ``_finish`` is not called.
+    A subclass appends to ``_rows`` in ``_collect``. It implements ``_finish``, which is called on each rank with the
+    rows of all ranks. If there are no rows, ``_finish`` is not called.
 
     Args:
         best_only: whether to call ``_finish`` only when the evaluator's key metric is the best so far.

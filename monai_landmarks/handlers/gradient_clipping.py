@@ -54,6 +54,7 @@ class GradientClipping:
         assert self.max_norm is not None
         scaler = getattr(engine, "scaler", None)
         if scaler is not None:
-            # under mixed precision the gradients still carry the loss scale; the scaler does not unscale them a second time
+            # under mixed precision the gradients still carry the loss scale; the scaler does not unscale them a second
+            # time
             scaler.unscale_(self.optimizer)
         clip_grad_norm_([p for group in self.optimizer.param_groups for p in group["params"]], self.max_norm)

@@ -32,18 +32,18 @@ __all__ = ["LandmarkReport"]
 class LandmarkReport(EpochCollector[tuple[str | None, torch.Tensor]]):
     """Write the errors of an evaluation as tables and log them.
 
-    At the end of the evaluator's epoch it writes three tables to ``output_dir``: ``metrics.csv`` (MRE, standard deviation,
-    median, SDR, outliers, IPE, and the evaluator's additional metrics that are single numbers),
-    ``errors_per_landmark.csv`` and ``errors_per_image.csv``. They cover the cases of all ranks. The attribute ``report``
-    holds the last :class:`~monai_landmarks.metrics.ErrorReport`.
+    At the end of the evaluator's epoch it writes three tables to ``output_dir``: ``metrics.csv`` (MRE, standard
+    deviation, median, SDR, outliers, IPE, and the evaluator's additional metrics that are single numbers),
+    ``errors_per_landmark.csv`` and ``errors_per_image.csv``. They cover the cases of all ranks. The attribute
+    ``report`` holds the last :class:`~monai_landmarks.metrics.ErrorReport`.
 
     Args:
         output_dir: folder for the tables.
         names: names of the N landmarks.
         thresholds: radii for SDR and outlier counts, in ``unit``.
         pred_key: key of the predicted points in the evaluator's output, (1, N, D) or (N, D).
-        label_key: key of the true points, in the same form. Points that are :class:`~monai.data.MetaTensor` are mapped by
-            their affines, so world points and index points can be compared.
+        label_key: key of the true points, in the same form. Points that are :class:`~monai.data.MetaTensor` are mapped
+            by their affines, so world points and index points can be compared.
         image_key: key of the image, whose file name identifies the case.
         unit: unit of the errors in the tables: ``"mm"`` for world points.
         space: ``"world"`` compares points in world mm. ``"index"`` compares the coordinates as they are; use
@@ -51,8 +51,8 @@ class LandmarkReport(EpochCollector[tuple[str | None, torch.Tensor]]):
         strict: whether an error must be below a radius, and not equal to it, to count as a detection; see
             :class:`~monai_landmarks.metrics.ErrorReport`.
         log_table: whether to log the table with the engine's logger.
-        best_only: whether to write only when the evaluator's key metric is the best so far. During training, the files then
-            belong to the model that is kept.
+        best_only: whether to write only when the evaluator's key metric is the best so far. During training, the files
+            then belong to the model that is kept.
     """
 
     def __init__(

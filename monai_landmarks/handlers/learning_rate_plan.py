@@ -32,8 +32,9 @@ _SCHEDULED = (*_RATES, "momentum", "betas", "max_momentum", "base_momentum")
 class LearningRatePlan:
     """A schedule as it was configured, which can be moved to any step.
 
-    The learning rates of torch's schedulers depend only on the configuration and the number of steps. A saved state also
-    contains the configuration of its time, such as ``total_steps``, so loading it would bring back an outdated plan.
+    The learning rates of torch's schedulers depend only on the configuration and the number of steps. A saved state
+    also contains the configuration of its time, such as ``total_steps``, so loading it would bring back an outdated
+    plan.
 
     Args:
         scheduler: a scheduler that has not made a step yet.

@@ -51,23 +51,24 @@ class OverlaySaver(EpochCollector[_Case]):
     Args:
         output_dir: folder for the figures.
         num_images: number of images to draw.
-        select: which images to draw. ``"spread"``: evenly from the worst image over the median to the best one. ``"worst"``:
-            those with the largest mean error. ``"first"``: the first ones by name, doubtful ones before the others. Without
-            ground truth it is always ``"first"``.
+        select: which images to draw. ``"spread"``: evenly from the worst image over the median to the best one.
+            ``"worst"``: those with the largest mean error. ``"first"``: the first ones by name, doubtful ones before
+            the others. Without ground truth it is always ``"first"``.
         pred_key: key of the predicted points in the evaluator's output, (1, N, D) or (N, D).
-        label_key: key of the true points, in the same form. None, or a key that is missing, if there is no ground truth.
+        label_key: key of the true points, in the same form. None, or a key that is missing, if there is no ground
+            truth.
         image_key: key of the image to draw on. Its affine maps the world points to its pixels.
-        covariance_key: key of the covariances (N, D, D) in mm^2, drawn as ellipses of two standard deviations. None to draw
-            no ellipses.
+        covariance_key: key of the covariances (N, D, D) in mm^2, drawn as ellipses of two standard deviations. None to
+            draw no ellipses.
         center: index of the landmark where the three planes of a volume cross, see
             :func:`monai_landmarks.visualize.landmark_view`. None for the mean of the landmarks.
         max_size: largest number of pixels that are kept on a side of an image.
         single: whether to write a figure of each image, too.
         columns: number of images per row of ``overlays.png``.
-        doubt_key: key of the doubts of :class:`monai_landmarks.transforms.ExamineLandmarksd`. None, or a key that is missing,
-            if there are none.
-        best_only: whether to write only when the evaluator's key metric is the best so far. During training, the files then
-            belong to the model that is kept.
+        doubt_key: key of the doubts of :class:`monai_landmarks.transforms.ExamineLandmarksd`. None, or a key that is
+            missing, if there are none.
+        best_only: whether to write only when the evaluator's key metric is the best so far. During training, the files
+            then belong to the model that is kept.
 
     Raises:
         ValueError: if ``select`` is not one of the options.

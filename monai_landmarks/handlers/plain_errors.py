@@ -29,9 +29,9 @@ _continuation: list[str] = []
 def plain_errors() -> None:
     """End the program with a plain message after Ctrl-C or an error.
 
-    Ctrl-C prints one line, which says how to continue the training, and the exit code is 130. The traceback of an error in
-    a component of a configuration ends with the message of that error, instead of that of MONAI's configuration parser.
-    If an inference has left out images, only that message is printed.
+    Ctrl-C prints one line, which says how to continue the training, and the exit code is 130. The traceback of an error
+    in a component of a configuration ends with the message of that error, instead of that of MONAI's configuration
+    parser. If an inference has left out images, only that message is printed.
 
     This function sets ``sys.excepthook``. It has no effect on errors that a program handles itself.
     """

@@ -66,39 +66,42 @@ class SavedPrediction(NamedTuple):
 class PredictionSaver:
     """Write the predicted landmarks of every image in the world space of the image.
 
-    After each iteration, ``output_dir`` contains ``<name>.mrk.json`` for every image so far. At the end, two tables cover the
-    images of all ranks. ``table`` has one row per landmark, with its score, covariance and region. It may be in pixels, so
-    ``<table>_std.csv`` states the uncertainty of each landmark in mm: the standard deviations along the world axes and the
-    radius of its region. If images in different folders have the same name, the names of their folders are put before it.
+    After each iteration, ``output_dir`` contains ``<name>.mrk.json`` for every image so far. At the end, two tables
+    cover the images of all ranks. ``table`` has one row per landmark, with its score, covariance and region. It may be
+    in pixels, so ``<table>_std.csv`` states the uncertainty of each landmark in mm: the standard deviations along the
+    world axes and the radius of its region. If images in different folders have the same name, the names of their
+    folders are put before it.
 
     The points are in mm. PNG, JPEG, BMP and TIFF files do not store the pixel size. JPEG and TIFF may store a print
-    resolution, which 3D Slicer takes for the pixel size. To align image and points, set the pipeline's spacing (1 mm if it has
-    none) in 3D Slicer's *Volumes* module.
+    resolution, which 3D Slicer takes for the pixel size. To align image and points, set the pipeline's spacing (1 mm if
+    it has none) in 3D Slicer's *Volumes* module.
 
     Args:
         output_dir: folder for the files.
         names: names of the N landmarks.
         pred_key: key of the predicted points in the evaluator's output, (1, N, D) or (N, D): a
             :class:`~monai.data.MetaTensor` whose affine maps them to world mm, as
-            :class:`~monai_landmarks.transforms.HeatmapToLandmarksd` returns it, or a plain tensor of index points of the
-            image. NaN for a landmark that was not detected.
+            :class:`~monai_landmarks.transforms.HeatmapToLandmarksd` returns it, or a plain tensor of index points of
+            the image. NaN for a landmark that was not detected.
         score_key: key of the scores (N,). None, or a key that is missing, if there are no scores.
         covariance_key: key of the covariances (N, D, D) in mm^2. None, or a key that is missing, if there are none.
         image_key: key of the image, whose metadata gives the file name and the affine.
         formats: suffixes of the files to write for each image; any suffix that
             :func:`monai_landmarks.data.write_landmarks` supports.
         table: file name of the table. None to write no tables.
-        table_coordinate_system: coordinate system of the table: ``"RAS"``, ``"LPS"``, or ``"index"`` for pixels of the image
-            file. By default, pixels for 2-D images and RAS for 3-D images. The table states its coordinate system.
-        doubt_key: key of the doubts of :class:`monai_landmarks.transforms.ExamineLandmarksd`, which become the columns ``doubt``
-            (of the image) and ``landmark_doubt`` of ``<table>_std.csv``. None, or a key that is missing, if there are none.
-        best_only: whether to write only when the evaluator's key metric is the best so far. During training, the files then
-            belong to the model that is kept.
-        probability_key: key of the :class:`monai_landmarks.uncertainty.LandmarkProbabilities`. ``<table>_std.csv`` then has the
-            columns ``score``, ``probability`` and ``within_mm``: the raw score, and the probability that the landmark is within
-            that distance of its true place. None, or a key that is missing, if there are none.
-        regions: conformal regions, or the path of their file. With them, the files state a region for each landmark that
-            contains it with a given probability.
+        table_coordinate_system: coordinate system of the table: ``"RAS"``, ``"LPS"``, or ``"index"`` for pixels of the
+            image file. By default, pixels for 2-D images and RAS for 3-D images. The table states its coordinate
+            system.
+        doubt_key: key of the doubts of :class:`monai_landmarks.transforms.ExamineLandmarksd`, which become the columns
+            ``doubt`` (of the image) and ``landmark_doubt`` of ``<table>_std.csv``. None, or a key that is missing, if
+            there are none.
+        best_only: whether to write only when the evaluator's key metric is the best so far. During training, the files
+            then belong to the model that is kept.
+        probability_key: key of the :class:`monai_landmarks.uncertainty.LandmarkProbabilities`. ``<table>_std.csv`` then
+            has the columns ``score``, ``probability`` and ``within_mm``: the raw score, and the probability that the
+            landmark is within that distance of its true place. None, or a key that is missing, if there are none.
+        regions: conformal regions, or the path of their file. With them, the files state a region for each landmark
+            that contains it with a given probability.
     """
 
     def __init__(
@@ -294,7 +297,8 @@ class PredictionSaver:
 def distinct_names(paths: Sequence[str]) -> list[str]:
     """Return a distinct file name without suffix for each of several image files.
 
-    It is the name of the image. If several images have the same name, as many folder names as necessary are put before it.
+    It is the name of the image. If several images have the same name, as many folder names as necessary are put before
+    it.
 
     Args:
         paths: paths of different image files.

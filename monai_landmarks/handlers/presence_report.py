@@ -31,8 +31,9 @@ __all__ = ["PresenceReport"]
 class PresenceReport(EpochCollector[tuple[torch.Tensor, torch.Tensor]]):
     """Choose the presence threshold on the validation cases and write it with its sensitivity and specificity.
 
-    All landmarks of the cases need scores, so the validation must decode with ``threshold=None``. Inference reads the file:
-    ``"threshold": "$monai_landmarks.metrics.PresenceThreshold.read(@ckpt_dir + '/presence.json').threshold"``. If all
+    All landmarks of the cases need scores, so the validation must decode with ``threshold=None``. Inference reads the
+    file: ``"threshold": "$monai_landmarks.metrics.PresenceThreshold.read(@ckpt_dir + '/presence.json').threshold"``. If
+        all
     landmarks of all cases are present, or all are absent, no file is written and a warning is logged. The attribute
     ``threshold`` holds the last :class:`~monai_landmarks.metrics.PresenceThreshold`.
 
@@ -40,8 +41,8 @@ class PresenceReport(EpochCollector[tuple[torch.Tensor, torch.Tensor]]):
         path: JSON file to write.
         score_key: key of the scores (N,) in the evaluator's output.
         label_key: key of the true points, (1, N, D) or (N, D), with NaN for an absent landmark.
-        best_only: whether to write only when the evaluator's key metric is the best so far. The threshold then belongs to the
-            model that is kept.
+        best_only: whether to write only when the evaluator's key metric is the best so far. The threshold then belongs
+            to the model that is kept.
     """
 
     def __init__(

@@ -63,8 +63,8 @@ class ReliabilitySaver(EpochCollector[_Case]):
         covariance_key: key of the covariances (N, D, D) in mm^2, not calibrated.
         label_key: key of the true points.
         image_key: key of the image.
-        best_only: whether to write only when the evaluator's key metric is the best so far. The files then belong to the
-            weights that are kept.
+        best_only: whether to write only when the evaluator's key metric is the best so far. The files then belong to
+            the weights that are kept.
         radius: the probability that a landmark is within this distance of its true place is learned, in mm.
     """
 
@@ -140,8 +140,8 @@ class ReliabilityCopier:
 
     Args:
         weights: path of the weights of this training.
-        source: path of the weights of the other training, beside which its files lie. They are read at once, so it may be
-            the file that this training replaces. None: nothing is copied.
+        source: path of the weights of the other training, beside which its files lie. They are read at once, so it may
+            be the file that this training replaces. None: nothing is copied.
 
     Raises:
         ValueError: if no calibration and no shapes lie beside the source.

@@ -47,14 +47,14 @@ class ResumeTraining:
     A training may continue with more epochs, other training images or another batch size. The rules are:
 
     * The training continues after the last saved epoch. Progress is counted in epochs.
-    * The learning rate is that of the schedule as it is configured now, for the new length, at this progress. A schedule
-      of 10 epochs that continues to 20 is at its half after epoch 10. The learning rate may therefore rise again. With
-      unchanged settings, it is exactly that of an uninterrupted training. (``ReduceLROnPlateau`` has no length; its own
-      state continues.)
+    * The learning rate is that of the schedule as it is configured now, for the new length, at this progress. A
+      schedule of 10 epochs that continues to 20 is at its half after epoch 10. The learning rate may therefore rise
+      again. With unchanged settings, it is exactly that of an uninterrupted training. (``ReduceLROnPlateau`` has no
+      length; its own state continues.)
     * The best metric is kept if the validation images and their labels are the same, and if the file of the best model
       can be read. Otherwise the next validation is the best so far.
-    * If the trainer runs again without loading, as in the rounds of federated learning, a schedule that would end in this
-      round (``OneCycleLR``) starts again. All others continue.
+    * If the trainer runs again without loading, as in the rounds of federated learning, a schedule that would end in
+      this round (``OneCycleLR``) starts again. All others continue.
 
     Put this handler first among the trainer's handlers. Only :class:`GradientScale` comes before it. It loads at the
     start of the run, before the other handlers read the state. It saves after all other handlers of an epoch, so the

@@ -46,8 +46,8 @@ class SafeCheckpointSaver(CheckpointSaver):
     * A file is written completely or not at all. MONAI removes the old file and writes the new one in its place, so
       that a full disk or the end of the process destroys both.
     * Weights that are NaN or infinite are an error, and are not saved.
-    * A key metric that is NaN or infinite is never the best. The evaluator does not count it as the best metric, and its
-      weights are not saved.
+    * A key metric that is NaN or infinite is never the best. The evaluator does not count it as the best metric, and
+      its weights are not saved.
     * After an exception, nothing is saved as the final model. Continue the training with :class:`ResumeTraining`
       instead.
     * The calibration and the model of shape and heatmaps of the old weights are removed before, because they do not

@@ -31,9 +31,9 @@ _MOST_NAMED = 8
 class StopOnNonFinite:
     """Stop with an error as soon as a value that must be finite is NaN or infinite.
 
-    In a trainer, this is the loss of each iteration, and each weight after an epoch. The error states the iteration, the
-    learning rate, the images of the batch and what to try. If an image itself contains NaN or infinite voxels, the error
-    names it. Put this handler before those that validate or save, so that nothing of this epoch is saved.
+    In a trainer, this is the loss of each iteration, and each weight after an epoch. The error states the iteration,
+    the learning rate, the images of the batch and what to try. If an image itself contains NaN or infinite voxels, the
+    error names it. Put this handler before those that validate or save, so that nothing of this epoch is saved.
 
     In an evaluator, it is the output of the network. Without this handler, all landmarks of such an image would be
     missing.

@@ -12,8 +12,8 @@
 
 """MONAI Label app: propose landmarks to an annotator and train with the corrections.
 
-The modules ``app``, ``tasks``, ``datastore`` and ``asgi`` require MONAI Label, so import from them directly. Everything that
-this package exports works without it.
+The modules ``app``, ``tasks``, ``datastore`` and ``asgi`` require MONAI Label, so import from them directly. Everything
+that this package exports works without it.
 """
 
 from __future__ import annotations

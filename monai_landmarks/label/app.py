@@ -135,8 +135,8 @@ class LandmarksApp(MONAILabelApp):
         """Propose landmarks.
 
         Raises:
-            HTTPException: 404 for an unknown model or image, 409 for a model without weights or an image whose name is also a
-                file of the server's working folder, 422 if the inference fails.
+            HTTPException: 404 for an unknown model or image, 409 for a model without weights or an image whose name is
+                also a file of the server's working folder, 422 if the inference fails.
         """
         self._require_model(request.get("model"))
         image = request.get("image")
@@ -169,8 +169,8 @@ class LandmarksApp(MONAILabelApp):
     def bundle_path(self, model: str | None) -> str | None:
         """Return the folder of a bundle.
 
-        MONAI Label calls this method before it starts a background task. Errors that are raised here are part of the answer to
-        the request; later errors appear only in the log of the task.
+        MONAI Label calls this method before it starts a background task. Errors that are raised here are part of the
+        answer to the request; later errors appear only in the log of the task.
 
         Raises:
             HTTPException: 404 for an unknown model.

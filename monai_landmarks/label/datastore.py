@@ -47,11 +47,12 @@ class LandmarkDatastore(LocalDatastore):
     """A folder with images and their labels in ``labels/final`` (submitted) and ``labels/original`` (proposed).
 
     The server and each of its background tasks have a datastore object for the same folder. MONAI Label's own datastore
-    writes its state from memory, so a task that ends would overwrite the changes that the server has written since the task
-    started. This datastore takes a lock and reads the file before it writes. It writes the file completely or not at all.
+    writes its state from memory, so a task that ends would overwrite the changes that the server has written since the
+    task started. This datastore takes a lock and reads the file before it writes. It writes the file completely or not
+    at all.
 
-    Ids and tags are names. Files outside the folder are never read, written or removed, also if a link in the folder leads
-    to them.
+    Ids and tags are names. Files outside the folder are never read, written or removed, also if a link in the folder
+    leads to them.
 
     Args:
         folder: folder of the images.
@@ -126,8 +127,8 @@ class LandmarkDatastore(LocalDatastore):
         """Add an image, see MONAI Label.
 
         Raises:
-            HTTPException: 400 if the id is not a name or the file does not have the suffix of an image, 403 if it would be
-                written to another folder.
+            HTTPException: 400 if the id is not a name or the file does not have the suffix of an image, 403 if it would
+                be written to another folder.
         """
         if not image_suffix(image_filename):
             raise HTTPException(400, f"{image_id!r} is not an image; use a file of type {', '.join(IMAGE_SUFFIXES)}.")
@@ -138,7 +139,8 @@ class LandmarkDatastore(LocalDatastore):
             return str(super().add_image(image_id, image_filename, image_info))
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
-        """Remove a label and update the state at once. MONAI Label updates it only when it notices that the file is gone.
+        """Remove a label and update the state at once. MONAI Label updates it only when it notices that the file is
+        gone.
 
         Raises:
             HTTPException: 404 if there is no such label.

@@ -11,8 +11,8 @@
 
 """Gate of the label server: which requests reach MONAI Label at all.
 
-The gate is an ASGI application around another one. It looks only at the head of a request and counts the bytes of its body,
-so that it answers before anything is read into memory. It works without MONAI Label.
+The gate is an ASGI application around another one. It looks only at the head of a request and counts the bytes of its
+body, so that it answers before anything is read into memory. It works without MONAI Label.
 """
 
 from __future__ import annotations
@@ -91,8 +91,9 @@ class Gate:
 
     - with 403 if its header ``Host`` is not a name of the server (a web page can give its own name the address of this
       machine), or if a web page of another server sends it (``Origin``);
-    - with 401 without the token, if the server has one. A client sends it as ``Authorization: Bearer TOKEN``, or as the first
-      part of the path, ``http://server:8000/TOKEN``, which the viewers' modules accept as the address of a server;
+    - with 401 without the token, if the server has one. A client sends it as ``Authorization: Bearer TOKEN``, or as the
+      first part of the path, ``http://server:8000/TOKEN``, which the viewers' modules accept as the address of a
+      server;
     - with 403 if it comes from another machine to a server without a token, unless this is permitted;
     - with 413 if its body is too large, before the body is read.
 
@@ -227,8 +228,8 @@ async def _answer(send: Send, status: int, detail: str, more: bool = False) -> N
 async def _refuse_body(scope: Scope, receive: Receive, send: Send, limit: int) -> None:
     """Answer 413 at once.
 
-    Most clients read an answer only after they have sent everything, and report a broken connection if it was closed before.
-    So the rest of the body is received for a while, and thrown away.
+    Most clients read an answer only after they have sent everything, and report a broken connection if it was closed
+    before. So the rest of the body is received for a while, and thrown away.
     """
     detail = f"the body of the request is larger than the {_readable(limit)} that this server accepts here."
     patient = not _values(scope, b"expect")  # such a client does not send the body after this answer

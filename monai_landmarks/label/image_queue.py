@@ -32,8 +32,8 @@ RESERVED_SECONDS = 60 * 60
 def image_uncertainty(landmarks: LandmarkSet, extent: Sequence[float]) -> float:
     """Return the expected error of the landmarks of an image in mm, averaged over the landmarks.
 
-    The expected error of a detected landmark is the root mean square distance according to its covariance. A landmark that was
-    not detected, or whose peak is too flat for a covariance, counts as uniformly distributed over the image.
+    The expected error of a detected landmark is the root mean square distance according to its covariance. A landmark
+    that was not detected, or whose peak is too flat for a covariance, counts as uniformly distributed over the image.
 
     Args:
         landmarks: predicted landmarks in world mm, with covariances.
@@ -88,10 +88,10 @@ def next_image(
 ) -> str | None:
     """Return the image with the highest rank that is not reserved.
 
-    An image is reserved for ``reserved_seconds`` after it was given to an annotator. During this time it is given to nobody,
-    not even to the same annotator: an annotator who asks for the next image without submitting the last one has skipped it.
-    The name of the client does not identify an annotator, because 3D Slicer sends the same name for everyone who has not set
-    one.
+    An image is reserved for ``reserved_seconds`` after it was given to an annotator. During this time it is given to
+    nobody, not even to the same annotator: an annotator who asks for the next image without submitting the last one has
+    skipped it. The name of the client does not identify an annotator, because 3D Slicer sends the same name for
+    everyone who has not set one.
 
     Args:
         images: stored information about each image without a label, by the image's id.
@@ -100,8 +100,8 @@ def next_image(
         reserved_seconds: how long an image is reserved.
 
     Returns:
-        The id of the image, or None if all images are reserved or there are none. Images of equal rank come in the order of
-        their ids.
+        The id of the image, or None if all images are reserved or there are none. Images of equal rank come in the
+        order of their ids.
 
     Example:
         >>> images = {"a": {"rank": 1}, "b": {"rank": 3, "strategy": {"s": {"ts": 990}}}, "c": {"rank": 2}}

@@ -37,13 +37,13 @@ _MADE_BY_RUNS = ("eval", "data", "__pycache__", "mlruns*")
 def find_models(wanted: str | None, folder: str | os.PathLike) -> dict[str, Path]:
     """Copy the selected bundles to the folder of the app, and return the copies.
 
-    The app trains the copies. So an installed package, or a bundle that somebody has trained, is never changed. A bundle is
-    copied once, without its data. To start again from the original, delete the copy.
+    The app trains the copies. So an installed package, or a bundle that somebody has trained, is never changed. A
+    bundle is copied once, without its data. To start again from the original, delete the copy.
 
     Args:
-        wanted: bundles, separated by commas: paths of bundles, paths of folders with bundles, or names of bundles of this
-            package. They do not need weights, because a training can create them. If None or empty: all bundles of this
-            package that have weights, and all bundles that are already in ``folder``.
+        wanted: bundles, separated by commas: paths of bundles, paths of folders with bundles, or names of bundles of
+            this package. They do not need weights, because a training can create them. If None or empty: all bundles of
+            this package that have weights, and all bundles that are already in ``folder``.
         folder: folder of the copies.
 
     Returns:

@@ -12,8 +12,8 @@
 
 """World coordinates of images whose file does not state them, which viewers and bundles define differently.
 
-Pictures (PNG, JPEG, BMP, TIFF) do not store the pixel size in mm. A viewer assumes one, and a bundle has a setting for it.
-Viewers built on ITK also read the pixel size of a DICOM radiograph from another attribute than this package.
+Pictures (PNG, JPEG, BMP, TIFF) do not store the pixel size in mm. A viewer assumes one, and a bundle has a setting for
+it. Viewers built on ITK also read the pixel size of a DICOM radiograph from another attribute than this package.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ _UNIT_IN_MM = {1: 25.4, 2: 10.0}  # units of JFIF: inch, centimeter
 
 
 def viewer_spacing(path: str | os.PathLike) -> tuple[float, float] | None:
-    """Return the pixel size in mm that 3D Slicer, which reads with ITK, assumes for an image, if a bundle takes another.
+    """Return the pixel size in mm that 3D Slicer, which reads with ITK, assumes for an image, if a bundle takes
+    another.
 
     Args:
         path: an image file.

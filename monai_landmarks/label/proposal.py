@@ -31,13 +31,14 @@ def proposed_landmarks(data: Mapping[str, Any], names: Sequence[str], pred_key: 
     """Return the landmarks that the postprocessing of a bundle has added to an item.
 
     Args:
-        data: item after :class:`~monai_landmarks.transforms.HeatmapToLandmarksd`, with ``<pred_key>_points`` (1, N, D) and
-            ``image``, and optionally ``<pred_key>_scores`` and ``<pred_key>_covariances``.
+        data: item after :class:`~monai_landmarks.transforms.HeatmapToLandmarksd`, with ``<pred_key>_points`` (1, N, D)
+            and ``image``, and optionally ``<pred_key>_scores`` and ``<pred_key>_covariances``.
         names: names of the N landmarks.
         pred_key: key of the output of the network.
 
     Returns:
-        3-D landmarks in RAS mm. The points of a single slice lie in its plane. NaN for a landmark that was not detected.
+        3-D landmarks in RAS mm. The points of a single slice lie in its plane. NaN for a landmark that was not
+        detected.
 
     Raises:
         ValueError: if there are no points, or if the numbers of points and names differ.
@@ -89,7 +90,8 @@ def plain_answer(landmarks: LandmarkSet, data: Mapping[str, Any], pred_key: str 
         pred_key: key of the output of the network.
 
     Returns:
-        ``landmarks``: see :func:`plain_list`, with the ``doubt`` and the ``probability`` of each landmark; ``doubt``: the
+        ``landmarks``: see :func:`plain_list`, with the ``doubt`` and the ``probability`` of each landmark; ``doubt``:
+            the
         reasons to doubt the image, empty if there are none; ``within_mm``: the distance of the probabilities. What is
         unknown is left out.
     """

@@ -11,8 +11,8 @@
 
 """Checks of the values that a request to the label server contains: names of images, labels, tags and models, and JSON.
 
-MONAI Label builds paths from these values and gives some of them to the configuration of a bundle, which can run code. All
-functions work without MONAI Label.
+MONAI Label builds paths from these values and gives some of them to the configuration of a bundle, which can run code.
+All functions work without MONAI Label.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def require_name(name: Any, what: str) -> None:
         what: what the value names, for the message.
 
     Raises:
-        ValueError: if the value is no text, is empty or too long, begins with a dot, or contains a slash, a backslash or a
-            control character.
+        ValueError: if the value is no text, is empty or too long, begins with a dot, or contains a slash, a backslash
+            or a control character.
     """
     if not isinstance(name, str) or not name:
         raise ValueError(f"{what} must be a name, but it is {_short(name)}.")
@@ -92,10 +92,12 @@ def json_object(text: str, what: str) -> dict[str, Any]:
 
 
 def require_storable(value: Any, what: str, depth: int = 0) -> None:
-    """Require that a value can be sent as JSON again. One value that cannot would break every later answer that contains it.
+    """Require that a value can be sent as JSON again. One value that cannot would break every later answer that
+    contains it.
 
     Raises:
-        ValueError: if a number is infinite or NaN, a text has half of a surrogate pair, or the value is nested too deeply.
+        ValueError: if a number is infinite or NaN, a text has half of a surrogate pair, or the value is nested too
+            deeply.
     """
     if depth > _DEPTH:
         raise ValueError(f"{what} is nested more than {_DEPTH} times.")
@@ -115,8 +117,8 @@ def require_storable(value: Any, what: str, depth: int = 0) -> None:
 def require_task_settings(settings: Mapping[str, Any]) -> None:
     """Require that the settings of an inference, training, scoring or strategy contain only values.
 
-    MONAI Label copies the settings over its own request, so they could replace the image by a path, and it puts some of them
-    into the configuration of the bundle, where a text that begins with ``$`` is Python code.
+    MONAI Label copies the settings over its own request, so they could replace the image by a path, and it puts some of
+    them into the configuration of the bundle, where a text that begins with ``$`` is Python code.
 
     Args:
         settings: JSON object that a client sends. Nested objects are checked as well.

@@ -41,11 +41,13 @@ def ball_label_map(
         landmarks: 3-D landmarks in world mm.
         shape: shape of the label map, with three axes.
         affine: affine (4, 4) that maps its indices to RAS mm.
-        radius: radius of the balls in mm. By default, a hundredth of the longest side, but at least one and a half voxels.
+        radius: radius of the balls in mm. By default, a hundredth of the longest side, but at least one and a half
+            voxels.
 
     Returns:
-        Array of the given shape, uint8, or uint16 for more than 255 landmarks. It is i + 1 in the ball of landmark i and 0
-        elsewhere. The voxel nearest to a landmark always belongs to this landmark. A missing landmark has no ball.
+        Array of the given shape, uint8, or uint16 for more than 255 landmarks. It is i + 1 in the ball of landmark i
+        and 0 elsewhere. The voxel nearest to a landmark always belongs to this landmark. A missing landmark has no
+        ball.
 
     Example:
         >>> one = LandmarkSet(("a", "b"), [[np.nan] * 3, [2.0, 1.0, 0.0]])
@@ -77,18 +79,19 @@ def ball_label_map(
 class LandmarkResultd(MapTransform):
     """Convert the landmarks of an item to the answer of a MONAI Label server.
 
-    It is the last of the ``post_transforms`` in the inference configuration of a bundle. MONAI Label's app ``monaibundle`` runs
-    them instead of ``postprocessing``. It adds a dictionary for the JSON answer to the item, with the key ``result_keys``:
+    It is the last of the ``post_transforms`` in the inference configuration of a bundle. MONAI Label's app
+    ``monaibundle`` runs them instead of ``postprocessing``. It adds a dictionary for the JSON answer to the item, with
+    the key ``result_keys``:
 
-    * ``landmarks``: a list with the ``name``, the ``position`` in RAS mm, the ``score`` and the ``uncertainty_mm`` of each
-      landmark; null if unknown. With what a training has learned about the reliability of its predictions, also ``doubt``
-      and ``probability``, and beside the list the ``doubt`` about the image and ``within_mm``, see
+    * ``landmarks``: a list with the ``name``, the ``position`` in RAS mm, the ``score`` and the ``uncertainty_mm`` of
+      each landmark; null if unknown. With what a training has learned about the reliability of its predictions, also
+      ``doubt`` and ``probability``, and beside the list the ``doubt`` about the image and ``within_mm``, see
       :func:`monai_landmarks.label.plain_answer`.
     * ``markups``: a point list in LPS mm, as in 3D Slicer's ``.mrk.json`` files.
 
-    It replaces the output of the network by a label map with a ball for each landmark, see :func:`ball_label_map`. The label map
-    has the grid of the image file and the shape that MONAI Label writes: without a channel, (X, Y, Z), (X, Y, 1) for a single
-    slice with a position in the world, or (X, Y) for a picture.
+    It replaces the output of the network by a label map with a ball for each landmark, see :func:`ball_label_map`. The
+    label map has the grid of the image file and the shape that MONAI Label writes: without a channel, (X, Y, Z), (X, Y,
+    1) for a single slice with a position in the world, or (X, Y) for a picture.
 
     Args:
         keys: keys of the outputs of the network. For each of them,

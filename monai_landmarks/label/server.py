@@ -11,9 +11,10 @@
 
 """Web application of MONAI Label with checks of every value that a client sends.
 
-MONAI Label uses ids, tags and settings of requests as parts of paths and of configurations, runs all work in the thread that
-answers the network, and answers many wrong requests with an error without a reason. This application has the same routes.
-Each of them first checks its values, then runs MONAI Label's own function in a thread, and turns errors into sentences.
+MONAI Label uses ids, tags and settings of requests as parts of paths and of configurations, runs all work in the thread
+that answers the network, and answers many wrong requests with an error without a reason. This application has the same
+routes. Each of them first checks its values, then runs MONAI Label's own function in a thread, and turns errors into
+sentences.
 """
 
 from __future__ import annotations

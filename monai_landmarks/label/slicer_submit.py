@@ -12,14 +12,14 @@
 
 """Script for 3D Slicer's Python console that submits corrected landmarks to MONAI Label.
 
-3D Slicer's MONAI Label module loads the proposed landmarks as a point list, but submits only segmentations and ROIs. Paste
-one line into the Python console (View, Python Console), with the address of your server:
+3D Slicer's MONAI Label module loads the proposed landmarks as a point list, but submits only segmentations and ROIs.
+Paste one line into the Python console (View, Python Console), with the address of your server:
 
     import requests; exec(requests.get("http://127.0.0.1:8000/slicer_submit.py").text)
 
 If you have this file on your disk, you can also run ``exec(open("slicer_submit.py").read())``. It adds a button "Submit
-landmarks" to the toolbar, which calls ``submit_landmarks()``. The script uses the network only through the MONAI Label module,
-which sends the point list to the server that is set there.
+landmarks" to the toolbar, which calls ``submit_landmarks()``. The script uses the network only through the MONAI Label
+module, which sends the point list to the server that is set there.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def submit_landmarks(name: str | None = None) -> Any:
     """Submit a point list as the label of the current image of MONAI Label.
 
     Args:
-        name: name of the point list. By default, the list that the server has proposed for the image, or otherwise the only
-            list in the scene.
+        name: name of the point list. By default, the list that the server has proposed for the image, or otherwise the
+            only list in the scene.
 
     Returns:
         The answer of the server, or None if the list was not submitted. A window then shows the reason.

@@ -59,8 +59,8 @@ def matching_model(landmarks: LandmarkSet, models: Mapping[str, Sequence[str]]) 
         models: names of the landmarks of each model.
 
     Raises:
-        ValueError: if no model has all of the names. The message lists the unknown names and similar names of the model that
-            fits best.
+        ValueError: if no model has all of the names. The message lists the unknown names and similar names of the model
+            that fits best.
     """
     if not models:
         raise ValueError(
@@ -86,8 +86,8 @@ def read_label(
 ) -> tuple[str, LandmarkSet]:
     """Read a label and require that it belongs to an image and to a model.
 
-    A point list in which no point is placed states that no landmark is visible, and is a valid label. A file without a point
-    list is not.
+    A point list in which no point is placed states that no landmark is visible, and is a valid label. A file without a
+    point list is not.
 
     Args:
         path: file of the label.
@@ -98,7 +98,8 @@ def read_label(
         The name of the model, and the landmarks as they are in the file.
 
     Raises:
-        ValueError: if the file cannot be read, if no model has all of its names, or if all points are outside the image.
+        ValueError: if the file cannot be read, if no model has all of its names, or if all points are outside the
+            image.
     """
     suffix = label_suffix(path)
     landmarks = read_landmarks(path, image=image)
@@ -114,8 +115,8 @@ def require_few_points(path: str | os.PathLike) -> None:
     """Require that a label has at most :data:`MAX_POINTS` points, before the points are read.
 
     Raises:
-        ValueError: if the file has more lines, more positions of ``.mrk.json``, or more commas than other formats need for
-            so many points.
+        ValueError: if the file has more lines, more positions of ``.mrk.json``, or more commas than other formats need
+            for so many points.
     """
     content = Path(path).read_bytes()
     is_json = Path(path).suffix.lower() == ".json"

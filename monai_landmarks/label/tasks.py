@@ -67,8 +67,8 @@ class _Keys(BundleConstants):
 class LandmarkInfer(BundleInferTask):
     """Propose the landmarks of an image.
 
-    The type of the task is "detection": 3D Slicer's module supports it and loads its results as markups, which include point
-    lists.
+    The type of the task is "detection": 3D Slicer's module supports it and loads its results as markups, which include
+    point lists.
 
     Args:
         path: folder of the bundle, with weights.
@@ -104,8 +104,8 @@ class LandmarkInfer(BundleInferTask):
         """Write the point list.
 
         Returns:
-            The path of a ``.mrk.json`` file in LPS, and the landmarks as JSON values, see :func:`plain_answer`. The name of the
-            file begins with the name of the image and becomes the name of the point list in 3D Slicer.
+            The path of a ``.mrk.json`` file in LPS, and the landmarks as JSON values, see :func:`plain_answer`. The
+            name of the file begins with the name of the image and becomes the name of the point list in 3D Slicer.
         """
         image = str(data["image_path"])
         landmarks = to_viewer(self.landmarks(data), image, self.picture_spacing)

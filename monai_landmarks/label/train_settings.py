@@ -29,13 +29,14 @@ def split_labels(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
     """Split labels into training and validation.
 
-    The validation labels are evenly spaced, so both parts contain old and new labels. With fewer than four labels, all labels
-    are used for both. Validation then rewards weights that reproduce the training labels, but no label is lost for training.
+    The validation labels are evenly spaced, so both parts contain old and new labels. With fewer than four labels, all
+    labels are used for both. Validation then rewards weights that reproduce the training labels, but no label is lost
+    for training.
 
     Args:
         items: items of a datalist.
-        val_frac: fraction for validation, the setting ``val_split`` of MONAI Label. If negative, the bundle has its own validation
-            data. If 0, all labels are used for both.
+        val_frac: fraction for validation, the setting ``val_split`` of MONAI Label. If negative, the bundle has its own
+            validation data. If 0, all labels are used for both.
 
     Returns:
         The training items, and the validation items or None if the bundle has its own.
@@ -56,7 +57,8 @@ def split_labels(
 
 
 def training_overrides(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the overrides of ``configs/train.json`` that a training with labels needs in addition to those of MONAI Label.
+    """Return the overrides of ``configs/train.json`` that a training with labels needs in addition to those of MONAI
+    Label.
 
     * ``max_epochs``, because learning rate schedules depend on it. MONAI Label only overrides that of the trainer.
     * If the training continues from existing weights, the validation also runs before the first epoch. New weights then

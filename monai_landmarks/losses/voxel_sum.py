@@ -169,8 +169,8 @@ class _SumOverVoxels(torch.autograd.Function):
     def forward(
         ctx: Any, term: VoxelTerm, heatmaps: torch.Tensor, peak: torch.Tensor, *factors: torch.Tensor
     ) -> torch.Tensor:
-        # Far from the landmarks the targets are zero, which saves half of the work on a CPU. A GPU has few parts, and to
-        # ask it takes longer than to compute them.
+        # Far from the landmarks the targets are zero, which saves half of the work on a CPU. A GPU has few parts, and
+        # to ask it takes longer than to compute them.
         row_has_target = factors[0] != 0 if heatmaps.device.type == "cpu" else None
         sums = torch.zeros_like(factors[0][..., 0])
         for part in _parts(heatmaps, term.whole_maps):

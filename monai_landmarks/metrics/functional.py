@@ -10,7 +10,8 @@
 # limitations under the License.
 """Point errors and their statistics, as pure functions of arrays or tensors.
 
-The result has the type of the input, and a tensor stays on its device. All statistics take ``errors`` of shape (B, N), the distance of each of N landmarks in each of B images, with
+The result has the type of the input, and a tensor stays on its device. All statistics take ``errors`` of shape (B, N),
+the distance of each of N landmarks in each of B images, with
 
 * ``nan`` where there is no ground truth: such a landmark is never counted, whatever was predicted;
 * ``inf`` where there is ground truth but no prediction (a missed landmark): farther away than any threshold.

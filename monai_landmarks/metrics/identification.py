@@ -29,12 +29,14 @@ def identification(pred: NdarrayTensor, target: NdarrayTensor, limit: float | No
     is identified.
 
     Args:
-        pred: (..., N, D) predicted points in mm, array or tensor; a non-finite coordinate means that there is no prediction.
+        pred: (..., N, D) predicted points in mm, array or tensor; a non-finite coordinate means that there is no
+            prediction.
         target: true points of the same shape; a NaN coordinate means that there is no ground truth.
         limit: largest distance, in the unit of the points. None: no limit.
 
     Returns:
-        (..., N), of the type of the points: 1 for an identified landmark, 0 for one that is not identified or missed, NaN without ground truth.
+        (..., N), of the type of the points: 1 for an identified landmark, 0 for one that is not identified or missed,
+        NaN without ground truth.
 
     Raises:
         ValueError: if the shapes differ.

@@ -155,8 +155,8 @@ def signed_rank_test(differences: np.ndarray) -> float:
 def holm_correction(p_values: np.ndarray) -> np.ndarray:
     """Return p-values of several tests, corrected by the method of Holm.
 
-    A test with a corrected p-value of at most 0.05 is significant, and the probability that any such finding is wrong is
-    at most 0.05.
+    A test with a corrected p-value of at most 0.05 is significant, and the probability that any such finding is wrong
+    is at most 0.05.
 
     Args:
         p_values: (K,), NaN for a test that was not made.

@@ -43,7 +43,8 @@ class SourceBundle:
         folder: its folder.
         method: its method, a key of ``METHODS``.
         names: names of its landmarks, in the order of its heatmaps.
-        configs: its configurations by name: ``train``, ``inference``, ``evaluate``, ``metadata``, and others that exist.
+        configs: its configurations by name: ``train``, ``inference``, ``evaluate``, ``metadata``, and others that
+            exist.
         weights_file: file of its weights.
         weights: weights of the network of ``train.json``.
         close_weights: weights of the fine network of ``close_look.json``. None if it is not trained.

@@ -44,8 +44,8 @@ def measurement_drawings(schema: LandmarkSchema, points: np.ndarray) -> list[Mea
     """Return the lines and angles of all measurements of an image.
 
     A distance is the line between its points. The distance of a point from a line is the perpendicular. An angle at a
-    landmark is an angle. The angle between two lines is both lines. Parts of an expression are drawn one by one; another
-    measurement in it is drawn with its own name only.
+    landmark is an angle. The angle between two lines is both lines. Parts of an expression are drawn one by one;
+    another measurement in it is drawn with its own name only.
 
     Args:
         schema: schema with the measurements.

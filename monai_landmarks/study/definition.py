@@ -82,8 +82,8 @@ class Study:
         same: what all configurations share. They take it from the method whose grid has the fewest voxels.
         val_frac: fraction of the images for training that is used for the choice of the best model.
         test_frac: fraction of the images for testing, without folds, if the datalist has no testing section.
-        sections: sections of the datalist whose images are divided. Default: training and validation, and testing only if
-            it is the test set of ``training_sizes``.
+        sections: sections of the datalist whose images are divided. Default: training and validation, and testing only
+            if it is the test set of ``training_sizes``.
         split_seed: seed of the division into parts.
         group_pattern: regular expression. Images with the same match in their path stay together.
         schema: landmark schema.
@@ -121,8 +121,8 @@ class Study:
 def load_study(path: str | os.PathLike) -> Study:
     """Read the definition of a study.
 
-    Paths in the file are relative to its folder. ``methods`` is a list of methods of ``init``, or a mapping from a name to
-    a method with ``method``, ``settings`` and ``overrides``. ``settings`` names variants of settings: each method is
+    Paths in the file are relative to its folder. ``methods`` is a list of methods of ``init``, or a mapping from a name
+    to a method with ``method``, ``settings`` and ``overrides``. ``settings`` names variants of settings: each method is
     trained with each of them. ``common`` has settings of all runs. ``seeds`` is a list, or their number. Example::
 
         datalist: checked/datalist.json

@@ -87,8 +87,8 @@ def execute_runs(
 ) -> list[Outcome]:
     """Execute those of the runs that are not done.
 
-    Each run is a bundle in ``runs/<name>``, which is trained and evaluated by ``python -m monai.bundle run``. A training
-    that was interrupted continues. The file ``done.json`` is written last.
+    Each run is a bundle in ``runs/<name>``, which is trained and evaluated by ``python -m monai.bundle run``. A
+    training that was interrupted continues. The file ``done.json`` is written last.
 
     Args:
         plan: the plan of the study.

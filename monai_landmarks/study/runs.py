@@ -63,7 +63,8 @@ class Run:
 
 
 def study_runs(study: Study, folder: str | os.PathLike) -> list[Run]:
-    """Return the runs of a study, always in the same order. Parts and seeds come first, so that configurations take turns.
+    """Return the runs of a study, always in the same order. Parts and seeds come first, so that configurations take
+    turns.
 
     Args:
         study: the study.

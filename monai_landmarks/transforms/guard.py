@@ -93,10 +93,10 @@ def require_followable_transforms(
         ValueError: for such a transform, with its name and what to use instead.
 
     Warns:
-        UserWarning: for options that shift the content by more than 0.05 voxel against the affine: mode "area", which is
-            the default of ``Resize`` and ``Zoom``, mode "nearest", and ``align_corners=True`` of ``Affine`` and, with
-            splines, of ``Spacing``; and for transforms of torchvision, TorchIO and cuCIM, which may move the content.
-            ``monai_landmarks/transforms/README.md`` has the measured shifts of all transforms.
+        UserWarning: for options that shift the content by more than 0.05 voxel against the affine: mode "area", which
+            is the default of ``Resize`` and ``Zoom``, mode "nearest", and ``align_corners=True`` of ``Affine`` and,
+            with splines, of ``Spacing``; and for transforms of torchvision, TorchIO and cuCIM, which may move the
+            content. ``monai_landmarks/transforms/README.md`` has the measured shifts of all transforms.
 
     Example:
         >>> from monai.transforms import Compose, Rand2DElasticd

@@ -139,8 +139,8 @@ class LandmarkProbabilityd(MapTransform):
     """Compute the probability that each landmark is within a distance of its true place.
 
     The item gets :class:`monai_landmarks.uncertainty.LandmarkProbabilities`. The distance and the model, see
-    :class:`monai_landmarks.uncertainty.ProbabilityModel`, are those that a training has learned on its validation images.
-    If there is no ``<weights>_calibration.json``, or it has no model, the item is not changed.
+    :class:`monai_landmarks.uncertainty.ProbabilityModel`, are those that a training has learned on its validation
+    images. If there is no ``<weights>_calibration.json``, or it has no model, the item is not changed.
 
     Args:
         keys: scores (N,).

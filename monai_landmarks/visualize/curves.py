@@ -42,8 +42,8 @@ def draw_training_curve(
     Args:
         epochs: epochs (T,), not necessarily integers.
         loss: loss (T,), NaN where it is unknown. Its axis is logarithmic if all values are positive.
-        metric: metric (T,), NaN where there was no validation. Its axis is logarithmic if all values are positive and the
-            largest is more than five times the smallest.
+        metric: metric (T,), NaN where there was no validation. Its axis is logarithmic if all values are positive and
+            the largest is more than five times the smallest.
         metric_name: label of the metric's axis.
         lower_is_better: whether the lowest value of the metric is the best one.
 
@@ -89,8 +89,8 @@ def draw_sdr_curve(
     """Draw the success detection rate over the radius r: the percentage of landmarks with an error of at most r.
 
     Args:
-        errors: errors of any shape, as from :func:`monai_landmarks.metrics.point_error`. NaN is left out, inf is a landmark
-            that was not detected. Or a mapping from names to such errors, with one line per name.
+        errors: errors of any shape, as from :func:`monai_landmarks.metrics.point_error`. NaN is left out, inf is a
+            landmark that was not detected. Or a mapping from names to such errors, with one line per name.
         thresholds: radii at which the rate of the first line is marked.
         radius: largest radius of the figure. By default twice the largest threshold.
         unit: unit of the errors, for the label of the axis.

@@ -35,8 +35,9 @@ def draw_heatmaps(
 ) -> Figure:
     """Draw heatmaps over the image, one panel per landmark.
 
-    For a volume, each panel shows the slice along the last axis in which the heatmap has its largest magnitude. If there are
-    negative values, as in the local-appearance and spatial-configuration maps of SCN, a diverging color scale is used.
+    For a volume, each panel shows the slice along the last axis in which the heatmap has its largest magnitude. If
+    there are negative values, as in the local-appearance and spatial-configuration maps of SCN, a diverging color scale
+    is used.
 
     Args:
         image: image (C, X, Y[, Z]) or (X, Y[, Z]) in MONAI's index order, with the size of the heatmaps. Channels are
@@ -44,8 +45,8 @@ def draw_heatmaps(
         heatmaps: heatmaps (N, X, Y[, Z]).
         names: titles of the N panels.
         columns: number of panels per row.
-        share_scale: whether all panels have the same color scale. Otherwise, the scale of each panel ends at its own largest
-            magnitude.
+        share_scale: whether all panels have the same color scale. Otherwise, the scale of each panel ends at its own
+            largest magnitude.
         width: width of the figure in inches.
 
     Returns:

@@ -101,18 +101,19 @@ def landmark_view(
     """Extract the parts of an image that a figure of its landmarks needs.
 
     Args:
-        image: image (C, X, Y[, Z]) or (X, Y[, Z]) in MONAI's index order: x runs to the right, y runs down. Channels are
-            averaged.
+        image: image (C, X, Y[, Z]) or (X, Y[, Z]) in MONAI's index order: x runs to the right, y runs down. Channels
+            are averaged.
         points: predicted index points, (N, D) or (1, N, D). NaN is not drawn.
         truth: true index points, in the same form.
         names: names of the landmarks, which are written beside the points. Suitable for a few landmarks.
         covariances: covariances (N, D, D) in voxel^2, drawn as ellipses of two standard deviations.
         title: title of the image.
-        center: for a volume, where its three planes cross: a point, or the index of a landmark. By default, the mean of the
-            true points, or of the predicted points if there are no true ones. Points fade with their distance from a plane.
+        center: for a volume, where its three planes cross: a point, or the index of a landmark. By default, the mean of
+            the true points, or of the predicted points if there are no true ones. Points fade with their distance from
+            a plane.
         spacing: voxel size along each axis. By default, it is taken from the affine.
-        max_size: largest number of pixels on a side of a plane, approximately. Larger planes are averaged over blocks of
-            pixels, which keeps the view small.
+        max_size: largest number of pixels on a side of a plane, approximately. Larger planes are averaged over blocks
+            of pixels, which keeps the view small.
         window: the part of the image to show: its first index along each axis, and the index after its last one.
         affine: affine of an image that is no ``MetaTensor``, from index to RAS mm. Default: the identity.
 
@@ -166,8 +167,8 @@ def draw_landmarks(
         points: see :func:`landmark_view`.
         truth: see :func:`landmark_view`.
         width: width of the figure in inches. By default 4 for an image and 9 for the three planes of a volume.
-        options: further arguments of :func:`landmark_view`: ``names``, ``covariances``, ``title``, ``center``, ``spacing``,
-            ``max_size``, ``window`` and ``affine``.
+        options: further arguments of :func:`landmark_view`: ``names``, ``covariances``, ``title``, ``center``,
+            ``spacing``, ``max_size``, ``window`` and ``affine``.
 
     Returns:
         A matplotlib figure. ``figure.savefig(path)`` writes it.

@@ -81,9 +81,9 @@ footer { color: var(--soft); font-size: .85rem; padding: 2rem 1.25rem; }
 class ReportPage:
     """Build an HTML page from text, tables and figures, in the order in which they are added.
 
-    All text is plain text: HTML in names is shown as it is written. Figures are matplotlib figures and become data URIs. The
-    page has no script and loads nothing. It follows the light or dark color scheme of the reader, can be used with the
-    keyboard alone, and has alternative texts for its figures.
+    All text is plain text: HTML in names is shown as it is written. Figures are matplotlib figures and become data
+    URIs. The page has no script and loads nothing. It follows the light or dark color scheme of the reader, can be used
+    with the keyboard alone, and has alternative texts for its figures.
 
     Args:
         title: title of the page.
@@ -140,8 +140,8 @@ class ReportPage:
 
         Args:
             caption: caption of the table.
-            rows: cells by heading. All rows have the same headings. NaN and None become blank cells. The first column names
-                the row.
+            rows: cells by heading. All rows have the same headings. NaN and None become blank cells. The first column
+                names the row.
             digits: number of decimal digits of floats.
             folded: whether only the caption is visible until the reader opens the table.
         """

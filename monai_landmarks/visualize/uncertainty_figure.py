@@ -30,8 +30,8 @@ def draw_error_against_uncertainty(errors: ArrayLike, uncertainties: ArrayLike, 
     """Draw the error of each landmark against its uncertainty, with the root mean square error of up to eight groups.
 
     The uncertainty should be the expected root mean square distance, as in
-    :attr:`monai_landmarks.data.LandmarkSet.uncertainty`. If it is correct, the groups lie on the diagonal. Above the diagonal
-    the predictions are overconfident, below it they are underconfident.
+    :attr:`monai_landmarks.data.LandmarkSet.uncertainty`. If it is correct, the groups lie on the diagonal. Above the
+    diagonal the predictions are overconfident, below it they are underconfident.
 
     Args:
         errors: errors of any shape. Landmarks whose error or uncertainty is not finite are not drawn.
@@ -80,11 +80,11 @@ def draw_calibration(levels: ArrayLike, stated: Sequence[tuple[float, float, flo
     """Draw the observed coverage of regions against their stated coverage.
 
     Args:
-        levels: levels of any shape, from :func:`monai_landmarks.uncertainty.gaussian_level`: the probability of the smallest
-            region that contains the landmark. If the covariances are correct, the line is the diagonal. Below the diagonal
-            the predictions are overconfident. If it is empty, only ``stated`` is drawn.
-        stated: for each region type, the stated coverage, the observed coverage, and the lower and upper end of the interval
-            of the observed coverage, all between 0 and 1.
+        levels: levels of any shape, from :func:`monai_landmarks.uncertainty.gaussian_level`: the probability of the
+            smallest region that contains the landmark. If the covariances are correct, the line is the diagonal. Below
+            the diagonal the predictions are overconfident. If it is empty, only ``stated`` is drawn.
+        stated: for each region type, the stated coverage, the observed coverage, and the lower and upper end of the
+            interval of the observed coverage, all between 0 and 1.
 
     Returns:
         A matplotlib figure. ``figure.savefig(path)`` writes it.

@@ -90,8 +90,8 @@ def pixel_size_of(tags: Mapping[str, str]) -> DicomPixelSize | None:
     * ``PixelSpacing`` holds for every kind of image. A radiograph that also states a different
       ``ImagerPixelSpacing``, or a scanned film with a different ``NominalScannedPixelSpacing``, was calibrated: its
       ``PixelSpacing`` is the size in the patient.
-    * A radiograph with ``ImagerPixelSpacing`` alone has the size at the detector. It is divided by the magnification, if
-      that or both distances to the source are stated.
+    * A radiograph with ``ImagerPixelSpacing`` alone has the size at the detector. It is divided by the magnification,
+      if that or both distances to the source are stated.
     * A scanned film with ``NominalScannedPixelSpacing`` alone has the size on the film.
     * Without a positive value, the size is not known. This holds for most ultrasound images, whose regions have
       different sizes.
@@ -170,8 +170,8 @@ def require_readable_size(path: str | os.PathLike) -> None:
     """Raise an error if a DICOM file states a pixel size with which ITK cannot read the image, or mirrors it.
 
     Raises:
-        ValueError: for a pixel size of 0, a negative one or one that is no number, in an image of a kind for which ITK uses
-            that attribute. It ignores the pixel spacing of radiographs.
+        ValueError: for a pixel size of 0, a negative one or one that is no number, in an image of a kind for which ITK
+            uses that attribute. It ignores the pixel spacing of radiographs.
     """
     seen = read_itk_spacing(path)
     if seen is not None and not all(math.isfinite(step) and step > _TINY for step in seen):

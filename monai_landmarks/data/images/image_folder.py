@@ -82,7 +82,8 @@ def find_images(images: str | os.PathLike | Iterable[str | os.PathLike]) -> dict
 def list_images(folder: str | os.PathLike) -> dict[Path, str]:
     """Find the images of a folder like :func:`find_images`, but accept a folder without images.
 
-    A file whose name or kind cannot be used has a reason, see :func:`~monai_landmarks.data.files.safe_files.path_fault`.
+    A file whose name or kind cannot be used has a reason, see
+    :func:`~monai_landmarks.data.files.safe_files.path_fault`.
 
     Images are files with the suffix of an image format, DICOM files without suffix, and folders of DICOM slices; see
     :func:`~monai_landmarks.data.images.dicom_series.find_dicom_images`.

@@ -27,10 +27,10 @@ __all__ = ["NameIndex"]
 class NameIndex:
     """Find images by the names that tables and landmark files use.
 
-    A name matches the images with the same file name, with or without suffix. If there is none, the case of letters, the
-    Unicode form of accents and spaces at the ends do not count; then neither do zeros before a number, which spreadsheet
-    programs remove (``2`` for ``002.png``). If several images match, those are chosen whose folders agree with the
-    folders of the name over the longest part, counted from the file name upward.
+    A name matches the images with the same file name, with or without suffix. If there is none, the case of letters,
+    the Unicode form of accents and spaces at the ends do not count; then neither do zeros before a number, which
+    spreadsheet programs remove (``2`` for ``002.png``). If several images match, those are chosen whose folders agree
+    with the folders of the name over the longest part, counted from the file name upward.
 
     Args:
         names: paths or names of the images.

@@ -37,9 +37,9 @@ class ImageFileReader(ImageReader):
     """Read image files like MONAI's default readers, but pictures as every viewer shows them.
 
     Pictures are turned as their EXIF orientation states. Gray palettes become gray, and color palettes, CMYK and other
-    color spaces become RGB. Everything else goes to the reader that MONAI chooses for the file, but NRRD to ITK if it is
-    installed, because MONAI's ``NrrdReader`` puts images of other spaces than LPS and RAS at a wrong place. The metadata
-    of pictures has the entry ``as_shown``.
+    color spaces become RGB. Everything else goes to the reader that MONAI chooses for the file, but NRRD to ITK if it
+    is installed, because MONAI's ``NrrdReader`` puts images of other spaces than LPS and RAS at a wrong place. The
+    metadata of pictures has the entry ``as_shown``.
 
     Example:
         >>> from monai.transforms import LoadImaged

@@ -11,9 +11,9 @@
 
 """Pictures (PNG, JPEG, BMP, TIFF) as every viewer shows them.
 
-Cameras and scanners store a picture as the sensor saw it, and state how to turn it for display: the orientation of EXIF,
-2 to 8. Others store numbers of colors (palettes) or amounts of ink (CMYK) instead of brightness. MONAI's ``PILReader``
-returns what is stored; annotations are drawn on what is shown.
+Cameras and scanners store a picture as the sensor saw it, and state how to turn it for display: the orientation of
+EXIF, 2 to 8. Others store numbers of colors (palettes) or amounts of ink (CMYK) instead of brightness. MONAI's
+``PILReader`` returns what is stored; annotations are drawn on what is shown.
 """
 
 from __future__ import annotations

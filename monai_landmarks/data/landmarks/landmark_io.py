@@ -41,8 +41,9 @@ To add a format, write two functions and register them::
 
     register_format(".pts", reader=read_pts, writer=write_pts)
 
-The reader takes a path and returns a :class:`~monai_landmarks.data.LandmarkSet`; its ``ValueError`` need not name the file. The writer takes a
-path and a landmark set. It writes to a temporary file, which replaces the file once the writer has finished.
+The reader takes a path and returns a :class:`~monai_landmarks.data.LandmarkSet`; its ``ValueError`` need not name the
+file. The writer takes a path and a landmark set. It writes to a temporary file, which replaces the file once the writer
+has finished.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ def use_fast_layers(network: nn.Module) -> nn.Module:
     """
     Replace layers of a network by forms that give the same results in less time, in place.
 
-    The layers are instance normalization with the activation that follows, 3-D convolutions, MONAI's ``UpCat``, and batch
-    normalization.
+    The layers are instance normalization with the activation that follows, 3-D convolutions, MONAI's ``UpCat``, and
+    batch normalization.
     Names and values of parameters stay the same, so that state dictionaries fit as before.
 
     Args:

@@ -153,8 +153,8 @@ class _NormActivation(torch.autograd.Function):
                 here, *affine, images, channels, here.shape[2:].numel(), channels, eps
             )
             torch.ops.aten.leaky_relu.out(normed, slope, out=output[part])
-        # The normalized values follow from the output. Without activation, the output may be changed in place, as by the
-        # sum and the activation of a residual block.
+        # The normalized values follow from the output. Without activation, the output may be changed in place, as by
+        # the sum and the activation of a residual block.
         ctx.invertible = weight is None and 0 < slope < 1
         ctx.save_for_backward(None if slope == 1 else output, None if ctx.invertible else x, weight, mean, scale)
         ctx.slope = slope

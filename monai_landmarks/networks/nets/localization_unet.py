@@ -41,8 +41,8 @@ class LocalizationUNet(BasicUNet):
         **kwargs: other arguments of ``BasicUNet`` (``act``, ``norm``, ``dropout``, ``upsample``, ...).
 
     Shape:
-        (B, in_channels, *spatial) to (B, num_landmarks, *spatial). Each axis has at least 32 * stride voxels and, with a
-        stride, a multiple of it.
+        (B, in_channels, *spatial) to (B, num_landmarks, *spatial). Each axis has at least 32 * stride voxels and, with
+        a stride, a multiple of it.
 
     Raises:
         ValueError: for a stride that is not a power of two, or one in 3-D.

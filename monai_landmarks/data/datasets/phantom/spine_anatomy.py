@@ -33,7 +33,8 @@ SPINE_PAIRS: tuple[tuple[str, str], ...] = tuple(
 )
 PITCH = 34.5  # mm from body to body
 
-# right side of the arch behind the body: start, end, radius at both, mm in the vertebra's frame; the left is its mirror image
+# right side of the arch behind the body: start, end, radius at both, mm in the vertebra's frame; the left is its mirror
+# image
 PEDICLE = ((12.5, -12, 4.5), (13.5, -24, 4.5), 4.6, 4.6)
 LAMINA = ((14, -26, 2), (3, -36, -4), 4.2, 3.8)
 FACETS = ((15.5, -27, 13), (14, -29, -14), 4.4, 4.8)

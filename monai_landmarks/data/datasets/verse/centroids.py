@@ -71,8 +71,8 @@ def read_verse(path: Path, image: str | os.PathLike | None = None) -> LandmarkSe
         image: image of the centroids, for its shape and orientation.
 
     Raises:
-        ValueError: if the file is malformed, states no directions, has a label that is not a vertebra or occurs twice, or
-            there is no image.
+        ValueError: if the file is malformed, states no directions, has a label that is not a vertebra or occurs twice,
+            or there is no image.
     """
     content = load_json(read_text(path))
     if not is_verse(content):

@@ -12,8 +12,8 @@
 """COCO keypoints (``.json``, one file of many images).
 
 Keypoints are read as pixel index, with whole numbers at pixel centers, as in COCO's own annotations. A keypoint with
-visibility 0 is a missing landmark; 1 (labeled, hidden) and 2 (labeled, visible) are both present. In an annotation whose
-list of keypoints is empty, all landmarks are missing. See
+visibility 0 is a missing landmark; 1 (labeled, hidden) and 2 (labeled, visible) are both present. In an annotation
+whose list of keypoints is empty, all landmarks are missing. See
 https://cocodataset.org/#format-data.
 """
 

@@ -32,8 +32,8 @@ mm. A blank cell, ``nan`` or ``na`` is a missing coordinate. Other columns are i
 
 Tables that a spreadsheet program has saved can have semicolons or tabs instead of commas, a first line ``sep=;``, and
 decimal commas; see :class:`~monai_landmarks.data.files.csv_rows.TableRows` and
-:class:`~monai_landmarks.data.files.csv_rows.NumberCells`. Names that such a program would take for a formula are written
-with an apostrophe, which is removed on reading.
+:class:`~monai_landmarks.data.files.csv_rows.NumberCells`. Names that such a program would take for a formula are
+written with an apostrophe, which is removed on reading.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@
 The first word is ``point`` for world points (mm in LPS, as in ITK) or ``index`` for pixel index, which is also the
 default without this word. The second is the number of points. The file has no names; the order identifies the points.
 
-``outputpoints.txt``, which transformix writes, has one line per point, with ``; OutputPoint = [ 10.5 20.5 ]`` among other
-entries. This is the transformed point in the world, and it is the one that is read.
+``outputpoints.txt``, which transformix writes, has one line per point, with ``; OutputPoint = [ 10.5 20.5 ]`` among
+other entries. This is the transformed point in the world, and it is the one that is read.
 
 References:
     Manual of elastix, section 4.2; ``itkTransformixInputPointFileReader``

@@ -12,8 +12,8 @@
 
 """Keypoints of Label Studio (``.json``, one file of many images, exported as "JSON" or "JSON-MIN").
 
-Positions are percentages of the width and height of the image, from its top left corner. They are converted to pixel index
-with the size that the file states; half a pixel is subtracted, so that whole numbers are pixel centers. See
+Positions are percentages of the width and height of the image, from its top left corner. They are converted to pixel
+index with the size that the file states; half a pixel is subtracted, so that whole numbers are pixel centers. See
 https://labelstud.io/guide/export.
 """
 

@@ -59,7 +59,8 @@ def read_markups(path: Path) -> LandmarkSet:
 
     Points are 3-D; :meth:`LandmarkSet.with_spatial_dims` converts them to 2-D. A point whose ``positionStatus`` is not
     ``defined`` is missing, and so is one whose position is blank, null or NaN. Several point lists are joined. Points
-    of other nodes (lines, curves, ROIs) are ignored. A point list without points gives a landmark set without landmarks.
+    of other nodes (lines, curves, ROIs) are ignored. A point list without points gives a landmark set without
+    landmarks.
 
     Raises:
         ValueError: if the file is malformed, holds nodes but no point list, or uses a label twice.

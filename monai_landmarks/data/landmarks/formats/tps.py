@@ -21,9 +21,9 @@
     ID=0
     SCALE=0.025
 
-The points have no names; their order identifies them. x counts from the left, and y from the bottom of the image, as the
-image is shown: the height of the image is needed. ``-1 -1`` is a missing landmark. ``LM3=`` begins 3-D points. Curves and
-outlines are ignored, and so is ``SCALE`` (mm per pixel), because points are pixel index.
+The points have no names; their order identifies them. x counts from the left, and y from the bottom of the image, as
+the image is shown: the height of the image is needed. ``-1 -1`` is a missing landmark. ``LM3=`` begins 3-D points.
+Curves and outlines are ignored, and so is ``SCALE`` (mm per pixel), because points are pixel index.
 
 References:
     F. J. Rohlf, tpsDig, https://www.sbmorphometrics.org
