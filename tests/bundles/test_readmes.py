@@ -23,10 +23,15 @@ from typing import Any
 import pytest
 from small_bundles import BUNDLES, SOURCE
 
+from monai_landmarks.apps.main import program
+
 # options of "monai.bundle run" itself
 OWN = {"config_file", "tracking"}
-# options of other programs: torchrun, "monai.bundle ckpt_export" and the benchmarks
-OTHERS = {"standalone", "nproc_per_node", "filepath", "ckpt_file", "meta_file", "threads", "quick", "bundle", "out"}
+# options of other programs: torchrun, "monai.bundle ckpt_export", the benchmarks, and "monai-landmarks"
+OTHERS = {"standalone", "nproc_per_node", "filepath", "ckpt_file", "meta_file", "threads", "quick", "bundle"}
+OTHERS |= {
+    option.lstrip("-") for command in program.commands.values() for item in command.params for option in item.opts
+}
 
 
 def commands(page: str) -> Iterator[list[str]]:
