@@ -33,8 +33,7 @@ class PresenceReport(EpochCollector[tuple[torch.Tensor, torch.Tensor]]):
 
     All landmarks of the cases need scores, so the validation must decode with ``threshold=None``. Inference reads the
     file: ``"threshold": "$monai_landmarks.metrics.PresenceThreshold.read(@ckpt_dir + '/presence.json').threshold"``. If
-        all
-    landmarks of all cases are present, or all are absent, no file is written and a warning is logged. The attribute
+    all landmarks of all cases are present, or all are absent, no file is written and a warning is logged. The attribute
     ``threshold`` holds the last :class:`~monai_landmarks.metrics.PresenceThreshold`.
 
     Args:

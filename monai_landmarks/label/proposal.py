@@ -91,8 +91,7 @@ def plain_answer(landmarks: LandmarkSet, data: Mapping[str, Any], pred_key: str 
 
     Returns:
         ``landmarks``: see :func:`plain_list`, with the ``doubt`` and the ``probability`` of each landmark; ``doubt``:
-            the
-        reasons to doubt the image, empty if there are none; ``within_mm``: the distance of the probabilities. What is
+        the reasons to doubt the image, empty if there are none; ``within_mm``: the distance of the probabilities. What is
         unknown is left out.
     """
     answer: dict[str, Any] = {"landmarks": plain_list(landmarks)}
