@@ -9,8 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Time to prepare a training batch of a bundle, relative to a training step, on the CPU and on the device; see
-README.md.
+"""Time to prepare a training batch of a bundle, relative to a training step, on the CPU and on the device.
 
 python benchmarks/benchmark_pipelines.py [--bundle hand_xray_landmarks_scn] [--dataset_dir data]
     [--device cuda] [--threads 2] [--quick]

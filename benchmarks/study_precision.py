@@ -10,8 +10,7 @@
 # limitations under the License.
 
 
-"""Searched target precision compared with baselines, on a phantom with known random errors of the annotations; see
-README.md.
+"""Searched target precision compared with baselines, on a phantom with known random errors of the annotations.
 
 python benchmarks/study_precision.py [--out study.json] [--methods search,random] [--seeds 3] [--device cuda] [--quick]
 """

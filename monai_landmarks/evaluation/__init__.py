@@ -9,8 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Prediction with a bundle, evaluation of predictions, agreement of annotators, reports, and calibration of conformal
-regions.
+"""Prediction with a bundle, evaluation of predictions, agreement of annotators, reports, and conformal regions.
 
 Each name is imported at its first use, so that a command loads only the modules it needs.
 """

@@ -188,9 +188,7 @@ class CloseLookInferer(Inferer):
         network: Any,
         turn: float | Sequence[float],
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return what the fine network finds around the centers (B, G, D): points (B, N, D), heights (B, N) and
-        covariances (B, N, D, D) in the world.
-        """
+        """Return what the fine network finds around the centers (B, G, D): points, heights and covariances."""
         dims = inputs.ndim - 2
         linear = torch.from_numpy(np.asarray(create_rotate(dims, ensure_tuple(turn)))[:dims, :dims])
         # a group without a point is looked at somewhere, and missing in the result

@@ -139,8 +139,7 @@ class LandmarkDatastore(LocalDatastore):
             return str(super().add_image(image_id, image_filename, image_info))
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
-        """Remove a label and update the state at once. MONAI Label updates it only when it notices that the file is
-        gone.
+        """Remove a label and update the state at once, not only when MONAI Label notices that the file is gone.
 
         Raises:
             HTTPException: 404 if there is no such label.

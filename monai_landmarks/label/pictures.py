@@ -38,8 +38,7 @@ _UNIT_IN_MM = {1: 25.4, 2: 10.0}  # units of JFIF: inch, centimeter
 
 
 def viewer_spacing(path: str | os.PathLike) -> tuple[float, float] | None:
-    """Return the pixel size in mm that 3D Slicer, which reads with ITK, assumes for an image, if a bundle takes
-    another.
+    """Return the pixel size in mm that 3D Slicer, which reads with ITK, assumes, if a bundle takes another.
 
     Args:
         path: an image file.

@@ -92,8 +92,7 @@ def json_object(text: str, what: str) -> dict[str, Any]:
 
 
 def require_storable(value: Any, what: str, depth: int = 0) -> None:
-    """Require that a value can be sent as JSON again. One value that cannot would break every later answer that
-    contains it.
+    """Require that a value can be sent as JSON again. Another would break every later answer that contains it.
 
     Raises:
         ValueError: if a number is infinite or NaN, a text has half of a surrogate pair, or the value is nested too
