@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from .console import FOLDER, PATH, PROBABILITY, SCHEMA, SYSTEM, spacing_option, text_table
+from .console import FOLDER, PATH, PROBABILITY, schema_option, spacing_option, system_option, text_table
 
 if TYPE_CHECKING:
     from monai_landmarks.evaluation import AnnotatorAgreement
@@ -32,14 +32,8 @@ _SHOWN = 10
 @click.option("--model", type=PATH, help="Predictions of a model, which are compared on the same scale.")
 @click.option("--images", type=PATH, help="Folder or datalist of the images, for the pixel size and the pictures.")
 @spacing_option("1: work in pixels.")
-@click.option(
-    "--coordinate-system", type=SYSTEM, help="Coordinate system of landmark files that do not state their own."
-)
-@click.option(
-    "--schema",
-    type=SCHEMA,
-    help="Landmark schema whose measurements are compared: a JSON or YAML file, or the name of a shipped schema.",
-)
+@system_option
+@schema_option
 @click.option(
     "--radius",
     "thresholds",

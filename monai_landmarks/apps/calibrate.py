@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from .console import FOLDER, PATH, PROBABILITY, SYSTEM, spacing_option, text_table
+from .console import FOLDER, PATH, PROBABILITY, spacing_option, system_option, text_table
 
 __all__ = ["calibrate"]
 
@@ -54,9 +54,7 @@ __all__ = ["calibrate"]
 @click.option("--images", type=PATH, help="Folder or datalist of the images, from which the pixel size is read.")
 @click.option("--section", help="Section of a datalist, for example validation. Default: all sections.")
 @spacing_option("1: work in pixels.")
-@click.option(
-    "--coordinate-system", type=SYSTEM, help="Coordinate system of landmark files that do not state their own."
-)
+@system_option
 def calibrate(predictions: Path, landmarks: Path, out: Path, new: Path | None, **options: Any) -> None:
     """Calibrate regions on PREDICTIONS of images that were not used in training, and the ground truth in LANDMARKS.
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import FOLDER, PATH, SYSTEM, spacing_option, text_table
+from .console import FOLDER, PATH, spacing_option, system_option, text_table
 
 if TYPE_CHECKING:
     from monai_landmarks.data import DataCheck
@@ -32,9 +32,7 @@ __all__ = ["check"]
 @click.argument("landmarks", type=PATH)
 @click.option("--out", type=FOLDER, default="checked", show_default=True, help="Output folder.")
 @spacing_option("1: work in pixels.")
-@click.option(
-    "--coordinate-system", type=SYSTEM, help="Coordinate system of landmark files that do not state their own."
-)
+@system_option
 @click.option("--pairs", type=PATH, help="CSV file whose first two columns name left and right landmarks.")
 @click.option("--partial", is_flag=True, help="Leave out landmarks without an image, instead of reporting a fault.")
 @click.option(

@@ -20,7 +20,18 @@ from typing import Any
 
 import click
 
-__all__ = ["FOLDER", "PATH", "PROBABILITY", "SCHEMA", "SYSTEM", "evaluation_options", "spacing_option", "text_table"]
+__all__ = [
+    "FOLDER",
+    "PATH",
+    "PROBABILITY",
+    "SCHEMA",
+    "SYSTEM",
+    "evaluation_options",
+    "schema_option",
+    "spacing_option",
+    "system_option",
+    "text_table",
+]
 
 PATH = click.Path(exists=True, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -90,6 +101,14 @@ class _Schema(click.ParamType):
 
 SCHEMA = _Schema()
 
+system_option = click.option(
+    "--coordinate-system", type=SYSTEM, help="Coordinate system of landmark files that do not state their own."
+)
+schema_option = click.option(
+    "--schema",
+    type=SCHEMA,
+    help="Landmark schema whose measurements are compared: a JSON or YAML file, or the name of a shipped schema.",
+)
 
 _OPTIONS = (
     click.argument("predictions", type=PATH),
@@ -97,16 +116,10 @@ _OPTIONS = (
     click.option("--images", type=PATH, help="Folder or datalist of the images, to compare pixels to mm."),
     click.option("--section", help="Section of a datalist, for example validation. Default: all sections."),
     spacing_option(),
-    click.option(
-        "--coordinate-system", type=SYSTEM, help="Coordinate system of landmark files that do not state their own."
-    ),
+    system_option,
     click.option("--second-annotator", type=PATH, help="Landmarks by another annotator, for the inter-observer error."),
     click.option("--compare", type=PATH, help="Other predictions of the same images."),
-    click.option(
-        "--schema",
-        type=SCHEMA,
-        help="Landmark schema whose measurements are compared: a JSON or YAML file, or the name of a shipped schema.",
-    ),
+    schema_option,
     click.option("--all-images", is_flag=True, help="Count the landmarks of images without predictions as missed."),
     click.option(
         "--radius",

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from monai_landmarks import __version__
 from monai_landmarks.data import atomic_write
 from monai_landmarks.visualize import (
     BlandAltmanPanel,
@@ -36,6 +35,7 @@ from monai_landmarks.visualize import (
 from .annotator_agreement import AnnotatorAgreement, Difference
 from .annotators import ALL, MODEL, OTHERS
 from .case_figures import read_pixels, window_around
+from .report_file import report_file
 
 __all__ = ["write_agreement_report", "write_bland_altman"]
 
@@ -65,19 +65,15 @@ def write_agreement_report(
     Returns:
         Notes about what cannot be shown, one sentence each.
     """
-    page = ReportPage(title)
-    if source:
-        page.text(f"{source}. Written by monai_landmarks {__version__}.")
-    _add_summary(page, agreement)
-    _add_distances(page, agreement)
-    _add_landmarks(page, agreement)
-    _add_model(page, agreement)
-    _add_bias(page, agreement)
-    _add_correlations(page, agreement)
-    notes = _add_cases(page, agreement, cases)
-    _add_images(page, agreement)
-    with atomic_write(path) as temporary:
-        page.save(temporary)
+    with report_file(path, title, source) as page:
+        _add_summary(page, agreement)
+        _add_distances(page, agreement)
+        _add_landmarks(page, agreement)
+        _add_model(page, agreement)
+        _add_bias(page, agreement)
+        _add_correlations(page, agreement)
+        notes = _add_cases(page, agreement, cases)
+        _add_images(page, agreement)
     return notes
 
 

@@ -19,8 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_landmarks import __version__
-from monai_landmarks.data import LandmarkSet, atomic_write
+from monai_landmarks.data import LandmarkSet
 from monai_landmarks.metrics import bootstrap_interval
 from monai_landmarks.uncertainty import covered, gaussian_level
 from monai_landmarks.visualize import (
@@ -33,6 +32,7 @@ from monai_landmarks.visualize import (
 
 from .case_figures import add_case_figures
 from .prediction_errors import Evaluation
+from .report_file import report_file
 
 __all__ = ["write_report"]
 
@@ -60,19 +60,15 @@ def write_report(
     Returns:
         Notes about what cannot be shown, one sentence each.
     """
-    page = ReportPage(title)
-    if source:
-        page.text(f"{source}. Written by monai_landmarks {__version__}.")
-    _add_summary(page, evaluation)
-    _add_doubts(page, evaluation)
-    _add_errors(page, evaluation)
-    _add_landmarks(page, evaluation)
-    _add_measurements(page, evaluation)
-    _add_uncertainty(page, evaluation)
-    notes = add_case_figures(page, evaluation, cases)
-    _add_images(page, evaluation)
-    with atomic_write(path) as temporary:
-        page.save(temporary)
+    with report_file(path, title, source) as page:
+        _add_summary(page, evaluation)
+        _add_doubts(page, evaluation)
+        _add_errors(page, evaluation)
+        _add_landmarks(page, evaluation)
+        _add_measurements(page, evaluation)
+        _add_uncertainty(page, evaluation)
+        notes = add_case_figures(page, evaluation, cases)
+        _add_images(page, evaluation)
     return notes
 
 

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from monai_landmarks import __version__
-from monai_landmarks.data import CoordinateSystem, LandmarkSet, atomic_write, read_image
+from monai_landmarks.data import CoordinateSystem, LandmarkSet, read_image
 from monai_landmarks.spaces import affine_spacing
 from monai_landmarks.visualize import ReportPage, draw_views, landmark_view
 
 from .image_measurements import ImageMeasurements
+from .report_file import report_file
 
 if TYPE_CHECKING:
     from monai_landmarks.handlers import SavedPrediction
@@ -60,24 +60,22 @@ def write_prediction_report(
         source: text that says what was predicted with what.
         drawings: number of images that are drawn, so that the file stays small.
     """
-    page = ReportPage("Landmark predictions")
-    if source:
-        page.text(f"{source}. Written by monai_landmarks {__version__}.")
-    _add_summary(page, predictions, doubts, notes, unreadable)
-    _add_doubts(page, len(predictions), doubts)
-    order = sorted(range(len(predictions)), key=lambda i: (predictions[i].image not in doubts, predictions[i].image))
-    if drawings and order:
-        page.section("Images in detail")
-        if len(order) > drawings:
-            page.text(
-                f"{drawings} of {len(order)} images are shown, those in doubt first. predictions.csv and measurements.csv"
-                " have all of them."
-            )
-        for i in order[:drawings]:
-            _add_image(page, predictions[i], doubts.get(predictions[i].image, ""), measurements, i)
-    _add_all(page, [predictions[i] for i in order], doubts)
-    with atomic_write(path) as temporary:
-        page.save(temporary)
+    with report_file(path, "Landmark predictions", source) as page:
+        _add_summary(page, predictions, doubts, notes, unreadable)
+        _add_doubts(page, len(predictions), doubts)
+        order = sorted(
+            range(len(predictions)), key=lambda i: (predictions[i].image not in doubts, predictions[i].image)
+        )
+        if drawings and order:
+            page.section("Images in detail")
+            if len(order) > drawings:
+                page.text(
+                    f"{drawings} of {len(order)} images are shown, those in doubt first. predictions.csv and measurements.csv"
+                    " have all of them."
+                )
+            for i in order[:drawings]:
+                _add_image(page, predictions[i], doubts.get(predictions[i].image, ""), measurements, i)
+        _add_all(page, [predictions[i] for i in order], doubts)
 
 
 def _add_summary(

@@ -19,8 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_landmarks import __version__
-from monai_landmarks.data import atomic_write
+from monai_landmarks.evaluation.report_file import report_file
 from monai_landmarks.visualize import ReportPage, draw_error_boxplot, draw_sdr_curve, draw_size_curve
 
 from .results import Group, StudyResults
@@ -39,17 +38,13 @@ def write_study_report(results: StudyResults, path: str | os.PathLike, title: st
         title: title of the page.
         source: text that says which study it is.
     """
-    page = ReportPage(title)
-    if source:
-        page.text(f"{source}. Written by monai_landmarks {__version__}.")
-    _add_summary(page, results)
-    _add_design(page, results)
-    _add_errors(page, results)
-    _add_comparisons(page, results)
-    _add_landmarks(page, results)
-    _add_runs(page, results)
-    with atomic_write(path) as temporary:
-        page.save(temporary)
+    with report_file(path, title, source) as page:
+        _add_summary(page, results)
+        _add_design(page, results)
+        _add_errors(page, results)
+        _add_comparisons(page, results)
+        _add_landmarks(page, results)
+        _add_runs(page, results)
 
 
 def _add_summary(page: ReportPage, results: StudyResults) -> None:
