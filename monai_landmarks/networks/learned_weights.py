@@ -28,8 +28,8 @@ class LandmarkAxis:
 
     Args:
         axis: 0 for outputs, 1 for inputs.
-        start: index of the first entry of the first landmark. The entries before it belong to none, and the last ones
-            to the last landmark.
+        start: index of the first entry of the first landmark. The entries before it belong to no landmark. None may
+            follow those of the last landmark.
         block: number of consecutive entries per landmark.
     """
 
