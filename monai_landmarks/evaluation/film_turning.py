@@ -16,11 +16,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from monai_landmarks.spaces import affine_4x4
+from monai_landmarks.spaces import affine_4x4, affine_spacing
 
 __all__ = ["resolving_turn", "turned_image"]
 
@@ -85,7 +84,7 @@ def turned_image(image: Any, quarters: int, mirrored: bool = False) -> MetaTenso
         pixels = pixels.flip(1)
     affine = affine_4x4(image.affine).copy()
     if quarters % 2:
-        lengths = np.linalg.norm(affine[:3, :2], axis=0)
+        lengths = affine_spacing(affine, 2)
         affine[:3, :2] *= lengths[::-1] / lengths
     result = MetaTensor(torch.rot90(pixels, quarters, (1, 2)).contiguous(), affine=torch.from_numpy(affine))
     result.meta.update({key: value for key, value in image.meta.items() if key not in ("affine", "spatial_shape")})

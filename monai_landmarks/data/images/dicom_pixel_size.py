@@ -31,6 +31,7 @@ from typing import NamedTuple
 import numpy as np
 
 from monai_landmarks.lazy import is_installed, lazy_import
+from monai_landmarks.spaces import affine_spacing
 
 __all__ = [
     "SOP_CLASS",
@@ -189,7 +190,7 @@ def pixel_scale(affine: np.ndarray, spacing: float | Sequence[float]) -> np.ndar
         spacing: pixel size in mm, one number, or one per axis.
     """
     size = np.broadcast_to(np.ravel(np.asarray(spacing, dtype=np.float64))[:2], 2)
-    lengths = np.linalg.norm(affine[:3, :2], axis=0)
+    lengths = affine_spacing(affine, 2)
     # an unchanged size leaves every bit of the affine as it was
     scale = np.where(np.isclose(lengths, size, rtol=1e-6, atol=0), 1.0, size / lengths)
     return np.diag([*scale, 1.0, 1.0])

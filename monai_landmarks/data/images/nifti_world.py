@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from monai_landmarks.spaces import picture_affine
+from monai_landmarks.spaces import affine_spacing, picture_affine
 
 __all__ = ["NiftiWorld", "nifti_world", "read_nifti_world"]
 
@@ -152,7 +152,7 @@ def _place_note(header: Any, itk: np.ndarray, nibabel: np.ndarray, shape: Sequen
 
 
 def _size_note(itk: np.ndarray, nibabel: np.ndarray, dims: int) -> str:
-    sizes = [np.linalg.norm(affine[:3, :dims], axis=0) for affine in (itk, nibabel)]
+    sizes = [affine_spacing(affine, dims) for affine in (itk, nibabel)]
     if np.allclose(*sizes, rtol=1e-2):
         return ""
     texts = [" x ".join(f"{step:.4g}" for step in size) + " mm" for size in sizes]
