@@ -150,9 +150,11 @@ def _efficientnet_lite(name: str, spatial_dims: int, in_channels: int) -> tuple[
     network: Any = EfficientNet(rows, spatial_dims, in_channels, num_classes=1, drop_connect_rate=0.0)
     for block in (block for stack in network._blocks for block in stack):
         block._swish = nn.ReLU6(inplace=True)
-    stages = []
+    stages: list[nn.Module] = []
     for number, stacks in enumerate(_LITE_STAGES):
-        parts = OrderedDict(_blocks=nn.Sequential(OrderedDict((str(i), network._blocks[i]) for i in stacks)))
+        parts = OrderedDict[str, nn.Module](
+            _blocks=nn.Sequential(OrderedDict((str(i), network._blocks[i]) for i in stacks))
+        )
         if number == 0:
             stem = OrderedDict(
                 (part, network.get_submodule(part)) for part in ("_conv_stem_padding", "_conv_stem", "_bn0")
