@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from generated_pages import keep_stars, write_pages
+from generated_pages import keep_stars, site_links, write_pages
 
 import monai_landmarks
 
@@ -76,7 +76,14 @@ html_theme_options = {
 def setup(app):
     """Connect what the site does beyond Sphinx."""
     write_pages(Path(__file__).parent)
+    app.connect("source-read", _site_links)
     app.connect("autodoc-process-docstring", _keep_stars)
+
+
+def _site_links(app, page, source):
+    path = Path(app.srcdir, f"{page}.md")
+    if path.parent.name != "generated":
+        source[0] = site_links(source[0], path, path.parent)
 
 
 def _keep_stars(app, what, name, obj, options, lines):

@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the README shows runs, and what the documents link to is there."""
+"""What the README and the pages of the site show runs, and what the documents link to is there."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ DOCUMENTS = sorted(
         *ROOT.glob("bundles/*/models/*.md"),
         *ROOT.glob("notebooks/*.md"),
         *ROOT.glob("benchmarks/*.md"),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("docs/upstream/*.md"),
     ]
 )
 
@@ -35,10 +37,21 @@ def python_blocks(path):
     return re.findall(r"^```python\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("code", python_blocks(ROOT / "README.md"))
-def test_readme_code_runs(code, tmp_path, monkeypatch):
+CODE = [
+    pytest.param(path, code, id=f"{path.name}-{number}")
+    for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+    for number, code in enumerate(python_blocks(path))
+]
+
+
+@pytest.mark.parametrize("path, code", CODE)
+def test_code_runs(path, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, str(path), "exec"), {})
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().split()) <= 900
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))

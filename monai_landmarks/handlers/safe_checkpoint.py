@@ -23,6 +23,7 @@ import torch
 from monai.handlers import CheckpointLoader, CheckpointSaver
 from monai.utils import IgniteInfo, is_scalar, min_version, optional_import
 
+from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED
 from monai_landmarks.data.files.tensor_files import atomic_save, load_tensors, non_finite_weights
 from monai_landmarks.uncertainty import calibration_path, doubt_path, remove_reliability
 
@@ -160,9 +161,15 @@ class SafeCheckpointLoader(CheckpointLoader):
             ValueError: if the file does not exist, is damaged, or contains weights that are NaN or infinite; if ranks
                 have other files than rank 0.
         """
-        load_tensors(
-            self.load_path, advice="Train the bundle, copy the file again, or give another file as checkpoint."
-        )
+        advice = "Train the bundle, copy the file again, or give another file as checkpoint."
+        absent = not Path(self.load_path).exists()
+        if absent and Path(self.load_path).with_name(CLOSE_LOOK_PRETRAINED).is_file():
+            advice = (
+                f"The bundle has weights for its close look, {CLOSE_LOOK_PRETRAINED}: read configs/close_look.json, too,"
+                " for example --config_file \"['configs/inference.json','configs/close_look.json']\", or use"
+                " monai-landmarks predict, which does so."
+            )
+        load_tensors(self.load_path, advice=advice)
         super().__call__(engine)
         for holder in self.load_dict.values():
             reason = non_finite_weights(getattr(holder, "module", holder)) if hasattr(holder, "state_dict") else None
