@@ -51,6 +51,12 @@ def write_ct(folder: Path, side: int, slices: int) -> tuple[Path, Path]:
     return plain, packed
 
 
+def read(path: Path) -> np.ndarray:
+    """Return the voxels of a file, copied to memory."""
+    image: Any = nib.load(path)
+    return np.array(image.dataobj)
+
+
 def cpu_seconds(run: Callable[[], Any], rounds: int) -> tuple[float, Any]:
     """Return the shortest CPU time of some calls, which other programs change little, and the last result."""
     times, result = [], None
@@ -99,27 +105,20 @@ def main(
     parser.update(options)
     load, *others = parser.get_parsed_content("preprocessing").transforms
     network = parser.get_parsed_content("network_def").eval()
-    inferer = parser.get_parsed_content("windows")
     patch = tuple(parser.get_parsed_content("patch_size"))
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         plain, packed = write_ct(Path(folder), side, slices)
         raw, zipped = os.path.getsize(plain), os.path.getsize(packed)
-        read = lambda path: np.asarray(nib.load(path).dataobj)  # noqa: E731
         rows = [("read .nii (limit)", cpu_seconds(lambda: read(plain), rounds)[0])]
         rows.append(("read .nii.gz", cpu_seconds(lambda: read(packed), rounds)[0]))
         seconds, item = cpu_seconds(lambda: load({"image": str(packed)}), rounds)
         rows.append(("LoadImaged of .nii.gz", seconds))
 
-        def prepare() -> Any:
-            result = dict(item)
-            for transform in others:
-                result = transform(result)
-            return result
-
-        seconds, ready = cpu_seconds(prepare, rounds)
-        rows.append(("the other transforms", seconds))
-        image = ready["image"]
-        count = windows(tuple(image.shape[1:]), patch, getattr(inferer, "overlap", 0.25))
+        for transform in others:
+            seconds, item = cpu_seconds(lambda item=item, transform=transform: transform(dict(item)), rounds)
+            rows.append((type(transform).__name__, seconds))
+        image = item["image"]
+        count = windows(tuple(image.shape[1:]), patch, parser.get_parsed_content("overlap"))
         window = torch.zeros(1, image.shape[0], *patch)
         seconds, heatmaps = cpu_seconds(lambda: network(window), rounds)
         rows.append((f"network, {count} windows", count * seconds))

@@ -17,6 +17,7 @@ python benchmarks/label_practice.py [--annotators 5] [--images 2000] [--minutes 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import statistics
@@ -188,11 +189,12 @@ def server(folder: Path, studies: Path, model: Path) -> Any:
                 time.sleep(1)
         yield url, psutil.Process(process.pid)
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        for number in (signal.SIGTERM, signal.SIGKILL):  # with the training that it may have started
+            try:
+                os.killpg(process.pid, number)
+                process.wait(20)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                continue
 
 
 def main(
@@ -217,7 +219,7 @@ def main(
     """
     if quick:
         annotators, images, minutes, pause, epochs = 2, 12, 0.1, 0.0, 1
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         studies, model = folder / "studies", folder / "models" / "hand"
         shutil.copytree(resolve_bundle(bundle), model, ignore=shutil.ignore_patterns("eval", "data"))
@@ -253,14 +255,14 @@ def main(
             stop.set()
             watcher.join()
             faults = work.faults(studies)
-    print(f"{annotators} annotators, {images} images, {minutes:g} minutes, {pause:g} s at each image\n")
-    print(table(work.seconds))
-    print(f"\n{len(work.submitted)} labels, {len(faults)} faults; the training: {status}")
-    for fault in faults[:20]:
-        print(f"- {fault}")
-    if memory:
-        shown = [memory[round(part * (len(memory) - 1))] for part in (0.0, 0.25, 0.5, 0.75, 1.0)]
-        print("memory of the server: " + ", ".join(f"{mib:.0f} MiB after {at:.0f} s" for at, mib in shown))
+            print(f"{annotators} annotators, {images} images, {minutes:g} minutes, {pause:g} s at each image\n")
+            print(table(work.seconds))
+            print(f"\n{len(work.submitted)} labels, {len(faults)} faults; the training: {status}")
+            for fault in faults[:20]:
+                print(f"- {fault}")
+            if memory:
+                shown = [memory[round(part * (len(memory) - 1))] for part in (0.0, 0.25, 0.5, 0.75, 1.0)]
+                print("memory of the server: " + ", ".join(f"{mib:.0f} MiB after {at:.0f} s" for at, mib in shown))
 
 
 if __name__ == "__main__":
