@@ -36,6 +36,7 @@ extensions = [
     "sphinx-mathjax-offline",
 ]
 exclude_patterns = ["_build", "upstream"]
+highlight_language = "text"  # of blocks without a language
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
@@ -63,6 +64,8 @@ nitpick_ignore_regex = [
 
 html_theme = "pydata_sphinx_theme"
 html_title = "monai_landmarks"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 toc_object_entries_show_parents = "hide"
 html_show_sourcelink = False
 html_theme_options = {

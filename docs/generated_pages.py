@@ -23,11 +23,12 @@ import pkgutil
 import re
 import reprlib
 import shutil
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
 
 import click
+from lesson_pages import lesson_page
 
 import monai_landmarks
 from monai_landmarks.apps.main import program
@@ -76,6 +77,14 @@ def write_pages(site: Path) -> None:
     for room in _rooms():
         (folder / f"api_{room.__name__.partition('.')[2].replace('.', '_')}.md").write_text(_api_page(room))
     (folder / "commands.md").write_text(_commands_page())
+    lessons = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    for lesson in lessons:
+        text = lesson_page(lesson, folder, partial(site_links, source=lesson, folder=folder))
+        (folder / f"lesson_{lesson.stem}.md").write_text(text)
+    with open(folder / "lessons.md", "a") as page:
+        page.write(
+            "\n".join(["\n```{toctree}", ":hidden:\n", *(f"lesson_{lesson.stem}" for lesson in lessons), "```\n"])
+        )
 
 
 def keep_stars(text: str) -> str:
@@ -117,6 +126,8 @@ def _page(document: Path) -> Path | None:
             return site / "generated" / f"{page}.md"
     if document == ROOT / "README.md":
         return site / "index.md"
+    if document.parent == ROOT / "notebooks":
+        return site / "generated" / f"lesson_{document.stem}.md"
     return document if document.is_relative_to(site) and document.suffix == ".md" else None
 
 
