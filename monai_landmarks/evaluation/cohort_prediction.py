@@ -25,6 +25,7 @@ from monai.data import MetaTensor
 from monai.networks.utils import eval_mode
 
 from monai_landmarks.data import ReadableDataLoader, UnreadableImagesError
+from monai_landmarks.data.files.worker_count import usual_workers
 from monai_landmarks.data.images.readable_loader import error_reason
 from monai_landmarks.handlers import PredictionSaver, SavedPrediction
 from monai_landmarks.schema import LandmarkSchema
@@ -33,12 +34,11 @@ from .film_turning import resolving_turn
 from .image_measurements import measure_images
 from .prediction_records import ImageFile, PredictionRecords, RecordedPredictions
 
-__all__ = ["CohortPrediction", "own_part", "unwrapped", "usual_workers"]
+__all__ = ["CohortPrediction", "loading_workers", "own_part", "unwrapped"]
 
 # first words of the errors that MONAI raises from an error in a configuration
 _WRAPPERS = ("Failed to evaluate", "Failed to instantiate", "applying transform")
 _MOST_FAILURES = 8  # at so many images one after the other, the fault is not that of the images
-_MANY = 32  # images; for fewer, the start of workers takes longer than they save
 _MOST_WORKERS = 4
 _SHARED_MEMORY = 1 << 30  # bytes; through it, workers pass images to the main process
 _PARTS = ("preprocessing", "network", "inferer", "decoder", "examiner", "device")
@@ -82,7 +82,7 @@ class CohortPrediction:
 
         Args:
             todo: item and file of each image.
-            workers: number of processes that load images. Default: see :func:`usual_workers`.
+            workers: number of processes that load images. Default: that of the configuration, or :func:`loading_workers`.
 
         Raises:
             Exception: the error of the network, if it fails before the first image, or at several one after the other.
@@ -90,7 +90,8 @@ class CohortPrediction:
         self._waiting = {file.path: (item, file) for item, file in todo}
         self._alone, self._in_a_row = set(), 0
         self._names = {file.path: file.name for _, file in todo}
-        self._workers = usual_workers(self._loader.num_workers, len(todo)) if workers is None else workers
+        usual = self._loader.num_workers or loading_workers(len(todo))
+        self._workers = usual if workers is None else workers
         while self._waiting:
             self._prepare()
             try:
@@ -183,20 +184,15 @@ class CohortPrediction:
         return resolving_turn(item, preprocessing, doubt_about)
 
 
-def usual_workers(configured: int, images: int) -> int:
-    """Return the number of processes that load images: that of the configuration, or by rule if it is 0.
+def loading_workers(images: int) -> int:
+    """Return the number of processes that load images while the network runs.
 
     Args:
-        configured: number in the configuration.
         images: number of images to load.
     """
-    if configured or images < _MANY:
-        return configured
     if os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free < _SHARED_MEMORY:
         return 0  # as in a container with default options
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of torchrun
-    return max(1, min(cores, _MOST_WORKERS))
+    return min(usual_workers(images), _MOST_WORKERS)
 
 
 def own_part(part: tuple[int, int] | None) -> tuple[int, int]:
