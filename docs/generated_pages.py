@@ -62,6 +62,7 @@ SECTIONS = {
     "uncertainty": "Uncertainty",
     "annotators": "Several annotators",
     "studies": "Studies",
+    "cohorts": "Cohorts",
     "slicer": "Annotation in 3D Slicer",
     "public_benchmarks": "Public benchmarks",
     "measurements": "Clinical measurements",

@@ -136,8 +136,10 @@ class CohortPrediction:
             first = {image: self._waiting[image] for image in batch}
             self._waiting = first | self._waiting
             return
-        self._records.add_failure(self._waiting.pop(batch[0])[1], error_reason(error))
-        self._in_a_row += 1
+        _, file = self._waiting.pop(batch[0])
+        self._records.add_failure(file, error_reason(error))
+        if self._records.state(file) is None:  # it has not failed before this call
+            self._in_a_row += 1
         if self._in_a_row >= _MOST_FAILURES:
             raise error
 
