@@ -112,7 +112,7 @@ def test_a_killed_prediction_goes_on(whole, tmp_path):
     (tmp_path / "kill.json").write_text(json.dumps({"handlers": [*handlers, KILL]}))
     out, command = tmp_path / "out", ["-m", "monai_landmarks", "predict", root, images, "--out", tmp_path / "out"]
     killed = WarmPython([*command, *ARGUMENTS, "--config", tmp_path / "kill.json"], tmp_path, tmp_path / "killed.txt")
-    assert killed.wait(120) == -signal.SIGKILL, killed.output.read_text()
+    assert killed.wait(300) == -signal.SIGKILL, killed.output.read_text()
     assert len(list(out.glob("*.mrk.json"))) == 4 and not (out / "predictions.csv").exists()
     records = out / "progress" / "part_1_of_1.jsonl"
     records.write_bytes(records.read_bytes()[:-100])  # as if it had been killed while it wrote the last line
