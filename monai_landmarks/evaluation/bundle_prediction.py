@@ -43,7 +43,7 @@ from monai_landmarks.schema import LandmarkSchema, load_landmark_schema
 from monai_landmarks.uncertainty import calibration_path, doubt_path, sigma_path
 
 from .bundle_facts import read_bundle_facts, resolve_bundle
-from .cohort_prediction import CohortPrediction, own_part, unwrapped
+from .cohort_prediction import CohortPrediction, own_device, own_part, unwrapped
 from .csv_tables import write_rows
 from .image_measurements import matched_names, write_measurements
 from .prediction_formats import PREDICTION_FORMATS, PredictionFormat
@@ -158,7 +158,8 @@ def predict_landmarks(
         configs: configuration files that are read after ``inference.json``, for example that of the trained variant.
             Default: ``close_look.json`` if the weights are those of a close look.
         checkpoint: file of the weights. Default: the file that the configuration names.
-        device: device, for example ``"cpu"`` or ``"cuda:1"``. Default: that of the configuration.
+        device: device, for example ``"cpu"`` or ``"cuda:1"``. Default: that of the configuration; the processes of
+            torchrun share several GPUs.
         spacing: pixel size in mm of pictures and other files that state none, one number or one per axis. Default: that
             of the configuration, or 1 mm.
         batch_size: number of images in a batch. Default: that of the configuration.
@@ -190,6 +191,7 @@ def predict_landmarks(
         raise ValueError(f"the output folder {out} is in the image folder {images}; give another folder.")
     given = {"checkpoint": checkpoint and os.fspath(checkpoint), "spacing": spacing, "batch_size": batch_size}
     overrides: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    device = device or own_device()
     if device is not None:
         overrides["device"] = _ensure_device(device)
     found = () if configs else _configs_of_weights(bundle, checkpoint)
@@ -216,16 +218,17 @@ def predict_landmarks(
     settings = _settings(flow, weights, regions, schema, coverage)
     records = PredictionRecords(out / "progress", settings, saver.names, part)
     own = list(zip(items, files))[part[0] - 1 :: part[1]]
+    of_call = []  # notes on this call, which a report does not have
     if force:
         records.begin_again()
     elif records.changed:
-        notes.append(
+        of_call.append(
             f"{', '.join(records.changed)} changed since the last prediction into {out}, so all images are predicted again."
         )
     todo = [pair for pair in own if force or not records.is_done(pair[1])]
     todo.sort(key=lambda pair: records.state(pair[1]) is not None)  # images that have failed before come last
     if len(todo) < len(own):
-        notes.append(f"{len(own) - len(todo)} of {len(own)} images were done before.")
+        of_call.append(f"{len(own) - len(todo)} of {len(own)} images were done before.")
     try:
         cohort = CohortPrediction(flow, records, schema, coverage)
         cohort.write_lost([file for _, file in own if not force and records.is_done(file)])
@@ -239,14 +242,14 @@ def predict_landmarks(
         records.close()
     flow.finalize()
     records.read()
-    notes += [f"{path} was made with other weights or options, and is not used." for path in records.ignored]
+    of_call += [f"{path} was made with other weights or options, and is not used." for path in records.ignored]
     predictions, unreadable = records.results(files)
     unfinished = len(files) - len(predictions) - len(unreadable)
     if not predictions and not unfinished:
         raise ValueError(list_unreadable(f"none of the {len(files)} images can be read:", unreadable))
     doubts = tuple(DoubtfulPrediction(*doubt) for doubt in predictions.doubts())
     if unfinished:
-        notes.append(
+        of_call.append(
             f"{unfinished} of {len(files)} images are not predicted yet, so there are no tables and no report; run the other"
             " parts, or the same command without a part."
         )
@@ -263,7 +266,7 @@ def predict_landmarks(
                 out / "report.html", predictions, reasons, measured, notes, unreadable, source, drawings
             )
     written = sorted(Path(path) for path, state in _snapshot(out).items() if before.get(path) != state)
-    return WrittenPredictions(tuple(written), unreadable, tuple(notes), doubts, unfinished)
+    return WrittenPredictions(tuple(written), unreadable, (*notes, *of_call), doubts, unfinished)
 
 
 def _image_files(items: Sequence[Mapping[str, Any]], images: Path) -> list[ImageFile]:

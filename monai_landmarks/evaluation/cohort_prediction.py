@@ -34,7 +34,7 @@ from .film_turning import resolving_turn
 from .image_measurements import measure_images
 from .prediction_records import ImageFile, PredictionRecords, RecordedPredictions
 
-__all__ = ["CohortPrediction", "loading_workers", "own_part", "unwrapped"]
+__all__ = ["CohortPrediction", "loading_workers", "own_device", "own_part", "unwrapped"]
 
 # first words of the errors that MONAI raises from an error in a configuration
 _WRAPPERS = ("Failed to evaluate", "Failed to instantiate", "applying transform")
@@ -210,6 +210,13 @@ def own_part(part: tuple[int, int] | None) -> tuple[int, int]:
         return number, parts
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     return (number - 1) * count + rank + 1, parts * count
+
+
+def own_device() -> str | None:
+    """Return the GPU of this process of torchrun, if the machine has several; None: that of the configuration."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or torch.cuda.device_count() < 2:
+        return None
+    return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
 
 
 @contextmanager
