@@ -240,7 +240,9 @@ class RecordedPredictions(Sequence[SavedPrediction]):
             return RecordedPredictions(self.records, self.images[index])
         image, names = self.images[index], self.records.names
         entry = self._read(image)
-        arrays = {key: None if entry[key] is None else np.array(entry[key], dtype=np.float64) for key in _ARRAYS}
+        arrays: dict[str, Any] = {
+            key: None if entry[key] is None else np.array(entry[key], dtype=np.float64) for key in _ARRAYS
+        }
         landmarks = LandmarkSet(names, image=image.path, coverage=entry["coverage"], **arrays)
         affine, doubts, probable = entry["affine"], entry["doubts"], entry["probabilities"]
         return SavedPrediction(

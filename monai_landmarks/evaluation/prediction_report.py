@@ -115,7 +115,7 @@ def _summarize(predictions: Sequence[SavedPrediction]) -> tuple[list[str], dict[
         if one.probabilities is not None:
             radius = one.probabilities.radius
             probable.append(one.probabilities.values)
-    figures = {"images": len(rows), "landmarks": count, "missing": missing, "radius": radius}
+    figures: dict[str, Any] = {"images": len(rows), "landmarks": count, "missing": missing, "radius": radius}
     figures["sizes"] = np.concatenate(sizes) if sizes else np.zeros(0)
     figures["probabilities"] = np.concatenate(probable) if probable else np.zeros(0)
     return [row.image for row in rows], figures, rows

@@ -81,9 +81,9 @@ def bootstrap_interval(
     step = max(1, _CHUNK // max(1, values.size))
     others = np.arange(count - 1)
     left_out = (others + (others >= np.arange(i, min(i + step, count))[:, None]) for i in range(0, count, step))
-    drawn = (draws[i : i + step] for i in range(0, resamples, step))
-    ends = (np.concatenate([statistic(values[rows]) for rows in chunks]) for chunks in (drawn, left_out))
-    return _ends(observed, *(np.asarray(end, dtype=np.float64) for end in ends), confidence)
+    drawn = [statistic(values[draws[i : i + step]]) for i in range(0, resamples, step)]
+    jackknife = [statistic(values[rows]) for rows in left_out]
+    return _ends(observed, _joined(drawn), _joined(jackknife), confidence)
 
 
 def bootstrap_interval_of_counts(
@@ -122,7 +122,7 @@ def bootstrap_interval_of_counts(
     drawn = [statistic(_counts(draws[i : i + step])) for i in range(0, resamples, step)]
     every = np.arange(images)
     jackknife = [statistic((every[i : i + step, None] != every).astype(np.float64)) for i in range(0, images, step)]
-    return _ends(observed, *(np.concatenate(parts).astype(np.float64) for parts in (drawn, jackknife)), confidence)
+    return _ends(observed, _joined(drawn), _joined(jackknife), confidence)
 
 
 def bootstrap_interval_of_sums(
@@ -318,6 +318,10 @@ def _draws(count: int, confidence: float, resamples: int, seed: int) -> np.ndarr
 def _ends(observed: np.ndarray, drawn: np.ndarray, jackknife: np.ndarray, confidence: float) -> np.ndarray:
     columns = zip(observed.reshape(-1), drawn.reshape(len(drawn), -1).T, jackknife.reshape(len(jackknife), -1).T)
     return np.array([_bca(*column, confidence) for column in columns]).T.reshape(2, *observed.shape)
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts).astype(np.float64)
 
 
 def _counts(draws: np.ndarray) -> np.ndarray:

@@ -213,7 +213,7 @@ class _Look(NamedTuple):
     """What a look at one image has found."""
 
     image: CheckedImage
-    point_faults: list[tuple[str, str]]  # landmark, and what is wrong with its point
+    point_faults: list[tuple[str | None, str]]  # landmark or None for all, and what is wrong
     notes: list[str]
     geometry: list[str]
     digest: bytes
@@ -246,9 +246,9 @@ def _look(case: LandmarkCase, spacing: list[float] | None) -> _Look:
         result.faults.append(f"{case.image}: {(~np.isfinite(image)).sum()} pixels are not finite numbers.")
     notes = [f"{case.image}: all pixels are {image.flat[0]:g}."] if image.min() == image.max() else []
     in_world = case.landmarks.coordinate_system != CoordinateSystem.INDEX
-    faults: list[tuple[str, str]] = []
+    faults: list[tuple[str | None, str]] = []
     if not (unknown and in_world):  # the position of the points in the image depends on the spacing
-        faults = list(point_faults(case.landmarks, result.shape, affine))
+        faults = point_faults(case.landmarks, result.shape, affine)
         with suppress(ValueError):  # listed among the faults
             result.points = index_points(case.landmarks, result.shape, affine)
     if not result.shape:
