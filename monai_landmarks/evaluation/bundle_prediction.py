@@ -169,7 +169,7 @@ def predict_landmarks(
         bundle, configs or found, formats, regions, dataset_dir=str(images), output_dir=str(out), **overrides
     )
     weights = Path(flow.parser.get_parsed_content("checkpoint"))
-    _require_weights(weights)
+    _require_weights(weights, bundle)
     notes = [f"the weights are those of a close look, so {path.name} is read, too." for path in found]
     notes += [*_weights_notes(bundle, weights), *_reliability_notes(flow, weights, covariance)]
     if covariance == "sigma":
@@ -374,9 +374,15 @@ def _ensure_device(name: str) -> torch.device:
         raise ValueError(f"device {name!r} cannot be used ({reason}); expected for example cpu or cuda:0.") from error
 
 
-def _require_weights(path: Path) -> None:
+def _require_weights(path: Path, bundle: Path) -> None:
     """Raise a ``ValueError`` if a file does not exist, or has other contents than finite weights."""
-    weights = load_tensors(path, advice="Train the bundle, copy the file again, or give another file.")
+    advice = "Train the bundle, copy the file again, or give another file."
+    if not path.exists() and read_bundle_facts(bundle).elsewhere:
+        advice = (
+            "The weights of this bundle have their own terms. A clone of the repository contains them; this installation"
+            " does not. Use a clone, train the bundle, or give another file."
+        )
+    weights = load_tensors(path, advice=advice)
     reason = non_finite_weights(weights) if isinstance(weights, Mapping) else None
     if reason is not None:
         raise ValueError(f"{path}: these weights are useless, because {reason}. Give another file.")
