@@ -23,6 +23,7 @@ import monai_landmarks
 from monai_landmarks.data import bundle_landmark_names, find_weights
 from monai_landmarks.data.datalists.bundle_metadata import read_bundle_json
 from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, PRETRAINED
+from monai_landmarks.data.files.safe_files import atomic_folder
 
 __all__ = ["WEIGHTS", "bundle_names", "find_models", "bundle_spatial_dims"]
 
@@ -89,7 +90,7 @@ def _shipped() -> list[Path]:
 
 
 def _bundles_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if (path / _INFERENCE).is_file())
+    return sorted(path for path in folder.glob("[!.]*") if (path / _INFERENCE).is_file())
 
 
 def _sources(part: str, folder: Path) -> list[Path]:
@@ -129,9 +130,7 @@ def _own_copy(source: Path, copy: Path) -> Path:
                 f"{source} was trained after it was copied to {copy}. The copy is used; delete it to copy the bundle again."
             )
         return copy
-    temporary = copy.with_name(f".{copy.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary, ignore=shutil.ignore_patterns(*_MADE_BY_RUNS))
-    _use_shipped_weights(temporary / WEIGHTS.parent)
-    temporary.rename(copy)
+    with atomic_folder(copy) as temporary:
+        shutil.copytree(source, temporary, ignore=shutil.ignore_patterns(*_MADE_BY_RUNS), dirs_exist_ok=True)
+        _use_shipped_weights(temporary / WEIGHTS.parent)
     return copy
