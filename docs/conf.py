@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from generated_pages import keep_stars, write_pages
+from generated_pages import keep_stars, site_links, write_pages
 
 import monai_landmarks
 
@@ -36,6 +36,7 @@ extensions = [
     "sphinx-mathjax-offline",
 ]
 exclude_patterns = ["_build", "upstream"]
+highlight_language = "text"  # of blocks without a language
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
@@ -63,6 +64,8 @@ nitpick_ignore_regex = [
 
 html_theme = "pydata_sphinx_theme"
 html_title = "monai_landmarks"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 toc_object_entries_show_parents = "hide"
 html_show_sourcelink = False
 html_theme_options = {
@@ -76,7 +79,14 @@ html_theme_options = {
 def setup(app):
     """Connect what the site does beyond Sphinx."""
     write_pages(Path(__file__).parent)
+    app.connect("source-read", _site_links)
     app.connect("autodoc-process-docstring", _keep_stars)
+
+
+def _site_links(app, page, source):
+    path = Path(app.srcdir, f"{page}.md")
+    if path.parent.name != "generated":
+        source[0] = site_links(source[0], path, path.parent)
 
 
 def _keep_stars(app, what, name, obj, options, lines):

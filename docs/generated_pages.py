@@ -23,16 +23,17 @@ import pkgutil
 import re
 import reprlib
 import shutil
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
 
 import click
+from lesson_pages import lesson_page
 
 import monai_landmarks
 from monai_landmarks.apps.main import program
 
-__all__ = ["keep_stars", "write_pages"]
+__all__ = ["keep_stars", "site_links", "write_pages"]
 
 ROOT = Path(__file__).parents[1]
 # page to the document that it shows
@@ -40,6 +41,7 @@ DOCUMENTS = {
     "contributing": "CONTRIBUTING.md",
     "security": "SECURITY.md",
     "changelog": "CHANGELOG.md",
+    "conduct": "CODE_OF_CONDUCT.md",
     "benchmarks": "benchmarks/README.md",
     "lessons": "notebooks/README.md",
     "upstream": "docs/upstream/README.md",
@@ -51,23 +53,6 @@ DOCUMENTS = {
         f"weights_{path.parents[1].name}": str(path.relative_to(ROOT))
         for path in ROOT.glob("bundles/*/models/README.md")
     },
-}
-# page to the section of the README that it shows
-SECTIONS = {
-    "train": "Two commands",
-    "results": "Results of the first command",
-    "answer": "An answer without training",
-    "code": "In code",
-    "own_data": "Your own data",
-    "uncertainty": "Uncertainty",
-    "annotators": "Several annotators",
-    "studies": "Studies",
-    "slicer": "Annotation in 3D Slicer",
-    "public_benchmarks": "Public benchmarks",
-    "measurements": "Clinical measurements",
-    "bundles": "Bundles",
-    "status": "Status",
-    "licence": "Licence and citation",
 }
 # modules whose docstring belongs to the page of a folder
 MODULES = {
@@ -87,18 +72,19 @@ def write_pages(site: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     pages = {page: (ROOT / path, (ROOT / path).read_text()) for page, path in DOCUMENTS.items()}
-    readme = ROOT / "README.md"
-    sections = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", readme.read_text(), flags=re.MULTILINE | re.DOTALL))
-    if set(sections) != set(SECTIONS.values()):
-        odd = sorted(set(sections) ^ set(SECTIONS.values()))
-        raise ValueError(f"{readme}: SECTIONS of {__file__} must name all sections; these differ: {', '.join(odd)}.")
-    pages |= {page: (readme, f"# {title}\n{sections[title]}") for page, title in SECTIONS.items()}
     for page, (source, text) in pages.items():
-        links = LINK.sub(lambda match, source=source: _link(match, source, folder), text)
-        (folder / f"{page}.md").write_text(links)
+        (folder / f"{page}.md").write_text(site_links(text, source, folder))
     for room in _rooms():
         (folder / f"api_{room.__name__.partition('.')[2].replace('.', '_')}.md").write_text(_api_page(room))
     (folder / "commands.md").write_text(_commands_page())
+    lessons = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    for lesson in lessons:
+        text = lesson_page(lesson, folder, partial(site_links, source=lesson, folder=folder))
+        (folder / f"lesson_{lesson.stem}.md").write_text(text)
+    with open(folder / "lessons.md", "a") as page:
+        page.write(
+            "\n".join(["\n```{toctree}", ":hidden:\n", *(f"lesson_{lesson.stem}" for lesson in lessons), "```\n"])
+        )
 
 
 def keep_stars(text: str) -> str:
@@ -106,23 +92,43 @@ def keep_stars(text: str) -> str:
     return re.sub(r"(?<=[ (])\*(?=[\w(])", r"\\*", text)
 
 
+def site_links(text: str, source: Path, folder: Path) -> str:
+    """Return a document whose links to files of the repository lead to pages of the site.
+
+    Args:
+        text: the document, in Markdown.
+        source: its file, from which its links start.
+        folder: folder of the page that shows it.
+    """
+    return LINK.sub(lambda match: _link(match, source, folder), text)
+
+
 def _link(match: re.Match[str], source: Path, folder: Path) -> str:
-    """Return a link of a document as the site needs it: to the page of another document, or plain text without one."""
+    """Return a link as the site needs it: to the page of another document, or plain text without one."""
     image, text, target = match.groups()
     path, _, anchor = target.partition("#")
-    if re.match(r"\w+:", target):
+    if not path or re.match(r"\w+:", target):
         return match[0]
-    place = (source.parent / path).resolve() if path else source
+    place = (source.parent / path).resolve()
     if image:
         return f"![{text}]({os.path.relpath(place, folder)})"
-    place = place / "README.md" if place.is_dir() else place
-    if place == ROOT / "README.md":
-        titles = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-"): page for page, title in SECTIONS.items()}
-        return f"[{text}]({titles.get(anchor, 'train')}.md)"
-    for page, document in DOCUMENTS.items():
-        if place == ROOT / document:
-            return f"[{text}]({page}.md{'#' + anchor if anchor else ''})"
-    return text
+    page = _page(place / "README.md" if place.is_dir() else place)
+    if page == ROOT / "docs" / "index.md":  # the front page has other sections than the README
+        anchor = ""
+    return f"[{text}]({os.path.relpath(page, folder)}{'#' + anchor if anchor else ''})" if page else text
+
+
+def _page(document: Path) -> Path | None:
+    """Return the page that shows a document of the repository."""
+    site = ROOT / "docs"
+    for page, path in DOCUMENTS.items():
+        if document == ROOT / path:
+            return site / "generated" / f"{page}.md"
+    if document == ROOT / "README.md":
+        return site / "index.md"
+    if document.parent == ROOT / "notebooks":
+        return site / "generated" / f"lesson_{document.stem}.md"
+    return document if document.is_relative_to(site) and document.suffix == ".md" else None
 
 
 @lru_cache

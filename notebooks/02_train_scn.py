@@ -27,8 +27,6 @@
 # %% [markdown]
 # ## Setup imports
 
-from __future__ import annotations
-
 # %%
 import tempfile
 from pathlib import Path

@@ -25,8 +25,6 @@
 # %% [markdown]
 # ## Setup imports
 
-from __future__ import annotations
-
 # %%
 import matplotlib.pyplot as plt
 import numpy as np

@@ -26,8 +26,6 @@
 # %% [markdown]
 # ## Setup imports
 
-from __future__ import annotations
-
 # %%
 import logging
 import tempfile

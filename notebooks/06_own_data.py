@@ -24,8 +24,6 @@
 # %% [markdown]
 # ## Setup imports
 
-from __future__ import annotations
-
 # %%
 import csv
 import json

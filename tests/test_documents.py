@@ -9,14 +9,21 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the README shows runs, and what the documents link to is there."""
+"""What the README and the pages of the site show runs, and what the documents link to is there."""
 
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
+
+from monai_landmarks.apps.main import program
+from monai_landmarks.data import write_hand_phantom
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
@@ -27,6 +34,8 @@ DOCUMENTS = sorted(
         *ROOT.glob("bundles/*/models/*.md"),
         *ROOT.glob("notebooks/*.md"),
         *ROOT.glob("benchmarks/*.md"),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("docs/upstream/*.md"),
     ]
 )
 
@@ -35,10 +44,22 @@ def python_blocks(path):
     return re.findall(r"^```python\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("code", python_blocks(ROOT / "README.md"))
-def test_readme_code_runs(code, tmp_path, monkeypatch):
+CODE = [
+    pytest.param(path, code, id=f"{path.name}-{number}")
+    for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+    for number, code in enumerate(python_blocks(path))
+]
+
+
+@pytest.mark.parametrize("path, code", CODE)
+def test_code_runs(path, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, str(path), "exec"), {})
+
+
+def test_the_readme_is_short():
+    text = re.sub(r"<!--.*?-->", "", (ROOT / "README.md").read_text())
+    assert len(text.split()) <= 900
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
@@ -46,3 +67,70 @@ def test_links_lead_somewhere(path):
     links = re.findall(r"\]\(([^)#\s]+)", path.read_text())
     local = [link for link in links if not re.match(r"\w+:", link)]
     assert [link for link in local if not (path.parent / link).exists()] == []
+
+
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+TRAINING = "monai.bundle run training"  # tests/bundles and lesson 6 train
+
+
+def command_blocks(path):
+    """Blocks of commands of a page: the reason why the tests do not run it, if the page states one, and the commands."""
+    block = r"(?:^ *<!-- not run: ([^\n]+) -->\n+)?^ *```bash\n(.*?)^ *```"
+    for reason, text in re.findall(block, path.read_text(), flags=re.MULTILINE | re.DOTALL):
+        lines = (line.strip() for line in text.replace("\\\n", " ").splitlines())
+        yield reason, [line for line in lines if line and not line.startswith("#")]
+
+
+def arguments(command):
+    """Arguments of ``monai-landmarks`` in a line, or None."""
+    words = shlex.split(command, comments=True)
+    place = next((i for i, word in enumerate(words) if Path(word).name == "monai-landmarks"), None)
+    return None if place is None else words[place + 1 :]
+
+
+COMMANDS = sorted(
+    {
+        (str(path.relative_to(ROOT)), command)
+        for path in DOCUMENTS
+        for _, commands in command_blocks(path)
+        for command in commands
+        if arguments(command)
+    }
+)
+
+
+@pytest.mark.parametrize("page, command", COMMANDS)
+def test_options_exist(page, command, monkeypatch):
+    monkeypatch.setattr(click.Path, "convert", lambda self, value, param, ctx: Path(value))  # my/... is not there
+    name, *words = arguments(command)
+    parser = program.commands[name]
+    while isinstance(parser, click.Group):
+        parser = parser.commands[words.pop(0)]
+    parser.make_context(name, words)
+
+
+def test_commands_of_the_pages_run(tmp_path, monkeypatch):
+    """In the order of the pages' way: data, bundle, prediction, evaluation. Trainings are left out."""
+    monkeypatch.chdir(tmp_path)
+    write_hand_phantom("my", num_images=10, size=(96, 96), spacing=0.92)
+    shutil.copytree("my/images", "my/new_images", ignore=shutil.ignore_patterns("*[2-9].png"))
+    way = ["README.md", "docs/own_data.md", "docs/predict.md", "docs/files.md", "docs/evaluate.md"]
+    blocks = {str(path.relative_to(ROOT)): list(command_blocks(path)) for path in PAGES}
+    ran = 0
+    for page in [*way, *(page for page in blocks if page not in way)]:
+        if page == "docs/predict.md":  # a trained bundle
+            shutil.rmtree("my/bundle")
+            shutil.copytree(ROOT / "bundles/hand_xray_landmarks_scn", "my/bundle")
+        if page == "docs/evaluate.md":  # its predictions
+            shutil.copytree("my/slicer", "my/bundle/eval/predictions")
+        for reason, commands in blocks[page]:
+            for command in commands:
+                words = arguments(command)
+                if reason or TRAINING in command:
+                    continue
+                assert words, f"{page} has a command that is neither run here nor marked as not run: {command}"
+                shutil.rmtree(words[words.index("--out") + 1] if words[0] == "init" else "none", ignore_errors=True)
+                result = CliRunner().invoke(program, words)
+                assert result.exit_code == 0, f"{page}: {command}\n{result.output}"
+                ran += 1
+    assert ran >= 8

@@ -9,10 +9,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The notebooks run from the first cell to the last, and are stored as text."""
+"""The lessons run from the first cell to the last, and the notebooks that show them are in step with their text."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -55,4 +56,19 @@ def test_notebook_runs(path, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_is_listed(path):
-    assert path.name in (FOLDER / "README.md").read_text()
+    assert f"({path.stem}.ipynb)" in (FOLDER / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_shown_notebook_is_in_step(path):
+    """The notebook with output has the cells of the text. If not: ``python tools/run_lessons.py``."""
+    shown = path.with_suffix(".ipynb")
+    cells = json.loads(shown.read_text())["cells"]
+    expected = [(cell.cell_type, cell.source) for cell in jupytext.read(path, fmt="py:percent").cells]
+    assert [(cell["cell_type"], "".join(cell["source"])) for cell in cells] == expected
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert any("image/jpeg" in output.get("data", {}) for output in outputs)
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    assert shown.stat().st_size <= 300_000
+    printed = json.dumps([{key: output.get(key) for key in ("text", "name")} for output in outputs])
+    assert "/tmp/" not in printed and "/home/" not in printed

@@ -53,5 +53,6 @@ def test_nothing_is_loaded_from_elsewhere(site):
 
 
 def test_the_front_page_leads_to_the_answers(site):
-    for answer in ("answer", "slicer", "own_data", "measurements", "contributing"):
-        assert f'href="generated/{answer}.html"' in site["index.html"]
+    pages = ["predict", "slicer", "own_data", "measurements", "concepts", "results", "weights"]
+    for page in [*pages, "generated/contributing"]:
+        assert f'href="{page}.html' in site["index.html"]

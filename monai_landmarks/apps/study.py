@@ -39,12 +39,25 @@ class _Part(click.ParamType):
 
 @click.command(short_help="Compare methods and settings: trainings on folds or training sizes, with statistics.")
 @click.argument("definition", metavar="STUDY", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--datalist",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Datalist of the images, instead of the one that STUDY names.",
+)
 @click.option("--out", type=FOLDER, default="study", show_default=True, help="Folder of the study.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Trainings at the same time.")
 @click.option("--part", type=_Part(), default="1/1", help="Execute only a part of the runs, for example 3/8.")
 @click.option("--force", is_flag=True, help="Remove runs that were made with other settings, and make them again.")
 @click.option("--list", "only_list", is_flag=True, help="List the runs and their settings, and train nothing.")
-def study(definition: Path, out: Path, workers: int, part: tuple[int, int], force: bool, only_list: bool) -> None:
+def study(
+    definition: Path,
+    datalist: Path | None,
+    out: Path,
+    workers: int,
+    part: tuple[int, int],
+    force: bool,
+    only_list: bool,
+) -> None:
     """Train and evaluate all methods, settings, folds and seeds of the file STUDY (YAML or JSON), and compare them.
 
     \b
@@ -79,7 +92,7 @@ def study(definition: Path, out: Path, workers: int, part: tuple[int, int], forc
         write_study_report,
     )
 
-    loaded = load_study(definition)
+    loaded = load_study(definition, datalist)
     plan = plan_study(loaded, out, force)
     if only_list:
         _list(plan)
@@ -98,10 +111,10 @@ def _list(plan: StudyPlan) -> None:
     same, own = plan.shared_settings()
     click.echo(text_table([{"run": run.name, "state": plan.state(run)} for run in plan.runs]))
     click.echo("\nthe same for all configurations: " + ", ".join(f"{name}={value}" for name, value in same.items()))
+    overrides = {one.name: one.overrides for one in plan.study.configurations}
     for label, values in own.items():
-        click.echo(
-            f"{label}: " + (", ".join(f"{name}={value}" for name, value in values.items()) or "no other setting")
-        )
+        shown = ", ".join(f"{name}={value}" for name, value in {**values, **overrides[label]}.items())
+        click.echo(f"{label}: {shown or 'no other setting'}")
     click.echo(f"budget: {plan.study.budget}")
 
 

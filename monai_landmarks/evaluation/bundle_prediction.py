@@ -27,7 +27,7 @@ from monai.data import MetaTensor
 
 from monai_landmarks.data import UnreadableImage, UnreadableImagesError, find_weights, image_folder_items
 from monai_landmarks.data.datalists.bundle_metadata import require_readable
-from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, TRAINED
+from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, TRAINED, has_both_networks
 from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.data.files.tensor_files import load_tensors, non_finite_weights
 from monai_landmarks.data.images.image_files import has_spacing
@@ -218,10 +218,7 @@ def _configs_of_weights(bundle: Path, checkpoint: str | os.PathLike | None) -> t
         return ()
     if checkpoint is None and not (models / TRAINED).is_file():
         return (config,) if (models / CLOSE_LOOK_PRETRAINED).is_file() else ()
-    weights = Path(find_weights(models) if checkpoint is None else checkpoint)
-    state = load_tensors(weights) if weights.is_file() else None
-    networks = {str(name).partition(".")[0] for name in state} if isinstance(state, Mapping) else set()
-    return (config,) if networks == {"coarse", "fine"} else ()
+    return (config,) if has_both_networks(find_weights(models) if checkpoint is None else checkpoint) else ()
 
 
 def _weights_notes(bundle: Path, weights: Path) -> list[str]:

@@ -37,6 +37,7 @@ __all__ = [
     "Events",
     "batch_items",
     "cpu_world_points",
+    "from_main_process",
     "gather",
     "image_path",
     "is_best",
@@ -123,6 +124,22 @@ def gather(rows: list[_Row]) -> list[_Row]:
     of_rank: list[list[_Row]] = [[]] * dist.get_world_size()
     dist.all_gather_object(of_rank, rows)
     return [row for rows in of_rank for row in rows]
+
+
+def from_main_process(value: _Row, source: int = 0) -> _Row:
+    """Return the value of the main process, on each rank. All ranks must call this function.
+
+    Decisions that depend on files are made by the rank that has the files: nodes may have disks of their own.
+
+    Args:
+        value: the value of this rank.
+        source: the rank whose value is returned, by default the main process.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=source)
+    return values[0]
 
 
 def is_best(engine: Engine) -> bool:

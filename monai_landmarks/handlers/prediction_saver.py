@@ -67,7 +67,7 @@ class PredictionSaver:
     """Write the predicted landmarks of every image in the world space of the image.
 
     After each iteration, ``output_dir`` contains ``<name>.mrk.json`` for every image so far. At the end, two tables
-    cover the images of all ranks. ``table`` has one row per landmark, with its score, covariance and region. It may be
+    cover the images of all ranks, and the folder of rank 0 has the files of all images. ``table`` has one row per landmark, with its score, covariance and region. It may be
     in pixels, so ``<table>_std.csv`` states the uncertainty of each landmark in mm: the standard deviations along the
     world axes and the radius of its region. If images in different folders have the same name, the names of their
     folders are put before it.
@@ -235,7 +235,8 @@ class PredictionSaver:
         names = distinct_names([case.image for case in cases])
         written = Counter(case.name for case in gathered)
         for case, name in zip(cases, names):
-            if self.best_only or case.name != name or written[name] > 1:
+            # the file of another rank may be on the disk of another node
+            if self.best_only or case.image not in self._cases or case.name != name or written[name] > 1:
                 self._write(name, case)
         for stale in set(written) - set(names):
             for suffix in self.formats:

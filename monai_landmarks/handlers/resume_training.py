@@ -27,11 +27,13 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from monai_landmarks.data.files.tensor_files import atomic_save, load_tensors, non_finite_weights
 
-from .engine_output import Engine, Events, is_main_process
+from .engine_output import Engine, Events, from_main_process, gather, is_main_process
 from .learning_rate_plan import LearningRatePlan
 from .plain_errors import note_continuation
 
 __all__ = ["ResumeTraining"]
+
+_ADVICE = "Start from the beginning with ResumeTraining(enabled=False) (--resume false), or use another folder."
 
 
 class ResumeTraining:
@@ -55,6 +57,9 @@ class ResumeTraining:
       can be read. Otherwise the next validation is the best so far.
     * If the trainer runs again without loading, as in the rounds of federated learning, a schedule that would end in
       this round (``OneCycleLR``) starts again. All others continue.
+
+    Under distributed training, rank 0 writes the file. The ranks need no common disk: all of them continue from the
+    file with the most epochs that any rank finds, and rank 0 decides whether the best model is kept.
 
     Put this handler first among the trainer's handlers. Only :class:`GradientScale` comes before it. It loads at the
     start of the run, before the other handlers read the state. It saves after all other handlers of an epoch, so the
@@ -116,11 +121,12 @@ class ResumeTraining:
             engine.add_event_handler(Events.COMPLETED, self._save)
             engine.add_event_handler(Events.COMPLETED, lambda engine: note_continuation(None))
             self._saves = True
-            self._part = None if self.validator is None else _validation_part(self.validator)
+            self._part = None if self.validator is None else from_main_process(_validation_part(self.validator))
             self._plans = {name: LearningRatePlan(holder) for name, holder in self._schedules().items()}
         self._saved_at = 0
-        if self.enabled and self.path.is_file():
-            self._load(engine)
+        state = self._newest_state() if self.enabled else None
+        if state is not None:
+            self._load(engine, state)
             self._saved_at = engine.state.iteration
         else:
             if self.enabled:
@@ -165,13 +171,17 @@ class ResumeTraining:
             atomic_save(state, self.path)
         self._note(engine)
 
-    def _load(self, engine: Engine) -> None:
-        advice = "Start from the beginning with ResumeTraining(enabled=False) (--resume false), or use another folder."
-        state = load_tensors(self.path, self.map_location, advice)
+    def _newest_state(self) -> Any:
+        """Return the content of the file, of the rank whose file has the most epochs; None if no rank has a file."""
+        state = load_tensors(self.path, self.map_location, _ADVICE) if self.path.is_file() else None
+        epochs = gather([-1 if state is None else _epoch_of(state)])
+        return from_main_process(state, epochs.index(max(epochs)))
+
+    def _load(self, engine: Engine, state: Any) -> None:
         holders = self._state_holders(engine)
         absent = sorted(set(holders) - set(state)) if isinstance(state, dict) else sorted(holders)
         if absent:
-            raise ValueError(f"{self.path} does not contain {absent}, which load_dict requires. {advice}")
+            raise ValueError(f"{self.path} does not contain {absent}, which load_dict requires. {_ADVICE}")
         length = state["trainer"]["epoch_length"]
         for name, holder in holders.items():
             if name in self._plans:
@@ -179,7 +189,7 @@ class ResumeTraining:
             try:
                 _unwrap(holder).load_state_dict(state[name])
             except (ValueError, KeyError, RuntimeError) as error:
-                raise ValueError(f"{name!r} in {self.path} does not match this training: {error}\n{advice}") from error
+                raise ValueError(f"{name!r} in {self.path} does not match this training: {error}\n{_ADVICE}") from error
         for name, plan in self._plans.items():  # after the optimizers, whose learning rates they set
             plan.go_to(state[name], engine, length, name)
         unused = sorted(set(state) - set(holders))
@@ -259,7 +269,7 @@ class _BestModel:
             folder, fixed = Path(saver.save_dir), checkpoint.save_handler.filename
             held = []
             for priority, name in saved:
-                fault = _fault(folder / (fixed or name))
+                fault = from_main_process(_fault(folder / (fixed or name)))
                 if fault is None:
                     held.append((priority, name))
                 elif (priority, name) == max(map(tuple, saved)):
@@ -278,6 +288,11 @@ class _BestModel:
                 f"The best metric so far, {state['best_metric']:.4f} at epoch {state['best_metric_epoch']}, is not kept, "
                 f"because {reason}. The next validation is the best so far."
             )
+
+
+def _epoch_of(state: Any) -> int:
+    trainer = state.get("trainer") if isinstance(state, Mapping) else None
+    return int(trainer.get("epoch", 0)) if isinstance(trainer, Mapping) else 0
 
 
 def _validation_part(validator: Engine) -> str | None:

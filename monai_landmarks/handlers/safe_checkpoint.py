@@ -12,7 +12,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +23,12 @@ import torch
 from monai.handlers import CheckpointLoader, CheckpointSaver
 from monai.utils import IgniteInfo, is_scalar, min_version, optional_import
 
+from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED
 from monai_landmarks.data.files.safe_files import atomic_write
 from monai_landmarks.data.files.tensor_files import atomic_save, load_tensors, non_finite_weights
-from monai_landmarks.uncertainty import remove_reliability
+from monai_landmarks.uncertainty import calibration_path, doubt_path, remove_reliability
 
-from .engine_output import Events, is_main_process
+from .engine_output import Events, gather, is_main_process
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
@@ -143,6 +146,9 @@ class _AtomicSaver(BaseSaveHandler):
 class SafeCheckpointLoader(CheckpointLoader):
     """MONAI's ``CheckpointLoader``, but its errors name the file, and weights that are NaN or infinite are refused.
 
+    Under distributed evaluation, all ranks must read the same weights, calibration and shapes. Nodes without a common
+    disk need copies of these files, because a training writes them on the node of rank 0 only.
+
     Args:
         kwargs: arguments of ``monai.handlers.CheckpointLoader``.
     """
@@ -154,16 +160,39 @@ class SafeCheckpointLoader(CheckpointLoader):
             engine: the engine that starts.
 
         Raises:
-            ValueError: if the file does not exist, is damaged, or contains weights that are NaN or infinite.
+            ValueError: if the file does not exist, is damaged, or contains weights that are NaN or infinite; if ranks
+                have other files than rank 0.
         """
-        load_tensors(
-            self.load_path, advice="Train the bundle, copy the file again, or give another file as checkpoint."
-        )
+        advice = "Train the bundle, copy the file again, or give another file as checkpoint."
+        absent = not Path(self.load_path).exists()
+        if absent and Path(self.load_path).with_name(CLOSE_LOOK_PRETRAINED).is_file():
+            advice = (
+                f"The bundle has weights for its close look, {CLOSE_LOOK_PRETRAINED}: read configs/close_look.json, too,"
+                " for example --config_file \"['configs/inference.json','configs/close_look.json']\", or use"
+                " monai-landmarks predict, which does so."
+            )
+        load_tensors(self.load_path, advice=advice)
         super().__call__(engine)
         for holder in self.load_dict.values():
             reason = non_finite_weights(getattr(holder, "module", holder)) if hasattr(holder, "state_dict") else None
             if reason is not None:
                 raise ValueError(f"{self.load_path}: these weights are useless, because {reason}. Give another file.")
+        _require_same_files(Path(self.load_path))
+
+
+def _require_same_files(weights: Path) -> None:
+    """Raise ``ValueError`` on each rank if ranks have other weights, calibration or shapes than rank 0."""
+    digest = hashlib.sha256()
+    for path in (weights, calibration_path(weights), doubt_path(weights)):
+        digest.update(path.read_bytes() if path.is_file() else b"")
+        digest.update(b"\0")
+    files = gather([(digest.hexdigest(), f"rank {{rank}} ({socket.gethostname()}): {weights}")])
+    others = [where.format(rank=rank) for rank, (value, where) in enumerate(files) if value != files[0][0]]
+    if others:
+        raise ValueError(
+            f"{files[0][1].format(rank=0)}: other ranks have other weights, calibration or shapes: {', '.join(others)}. "
+            "Copy the folder of the weights from the node of rank 0 to the other nodes."
+        )
 
 
 def load_weights(network: torch.nn.Module, path: str) -> None:

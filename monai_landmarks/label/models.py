@@ -14,24 +14,31 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 from pathlib import Path
 
-import monai_landmarks
-from monai_landmarks.data import bundle_landmark_names, find_weights
-from monai_landmarks.data.datalists.bundle_metadata import read_bundle_json
-from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, PRETRAINED
-from monai_landmarks.data.files.safe_files import atomic_folder
+from monai.bundle import ConfigParser
 
-__all__ = ["WEIGHTS", "bundle_names", "find_models", "bundle_spatial_dims"]
+import monai_landmarks
+from monai_landmarks.data import atomic_write, bundle_landmark_names, find_weights
+from monai_landmarks.data.datalists.bundle_metadata import read_bundle_json, require_readable
+from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, PRETRAINED, has_both_networks
+from monai_landmarks.data.files.safe_files import atomic_folder
+from monai_landmarks.data.files.tensor_files import atomic_save, load_tensors
+
+__all__ = ["WEIGHTS", "bundle_names", "bundle_spatial_dims", "config_files", "find_models"]
 
 logger = logging.getLogger(__name__)
 
 WEIGHTS = Path("models") / "model.pt"
 _INFERENCE = Path("configs") / "inference.json"
 _METADATA = Path("configs") / "metadata.json"
+_CLOSE_LOOK = Path("configs") / "close_look.json"
+_MERGED = "_with_close_look.json"  # end of the names of the files that replace inference.json and train.json
+_COARSE = Path("models") / "coarse" / "model.pt"  # which a training of the fine network reads
 _MADE_BY_RUNS = ("eval", "data", "__pycache__", "mlruns*")
 
 
@@ -57,7 +64,7 @@ def find_models(wanted: str | None, folder: str | os.PathLike) -> dict[str, Path
     if wanted:
         sources = [source for part in wanted.split(",") if part.strip() for source in _sources(part.strip(), folder)]
     else:
-        shipped = [path for path in _shipped() if Path(find_weights(path / WEIGHTS.parent)).is_file()]
+        shipped = [path for path in _shipped() if _weights(path / WEIGHTS.parent).is_file()]
         here = _bundles_in(folder) if folder.is_dir() else []
         sources = here + [path for path in shipped if path.name not in {own.name for own in here}]
     names = [source.name for source in sources]
@@ -108,16 +115,60 @@ def _sources(part: str, folder: Path) -> list[Path]:
     return [known[part]]
 
 
+def config_files(bundle: str | os.PathLike, name: str) -> list[str]:
+    """Return the names of the configuration files that a task of MONAI Label may read, the best one first.
+
+    Args:
+        bundle: folder of the bundle.
+        name: ``"inference"`` or ``"train"``.
+    """
+    merged = Path(bundle) / "configs" / f"{name}{_MERGED}"
+    both = merged.is_file() and has_both_networks(Path(bundle) / WEIGHTS)
+    return [*([merged.name] if both else []), f"{name}.json", f"{name}.yaml"]
+
+
+def _weights(models: Path) -> Path:
+    """Return the weights with which a bundle is offered: own ones, those for one network, or those of a close look."""
+    plain = Path(find_weights(models))
+    return plain if plain.is_file() else models / CLOSE_LOOK_PRETRAINED
+
+
 def _use_shipped_weights(models: Path) -> None:
     """Let the copy of a bundle that was not trained start from its shipped weights, which it then learns on from."""
-    shipped = Path(PRETRAINED).stem
-    if (models / WEIGHTS.name).is_file() or not (models / PRETRAINED).is_file():
+    found = _weights(models)
+    if not found.is_file() or found.name == WEIGHTS.name:
         return
-    close_look = Path(CLOSE_LOOK_PRETRAINED).stem  # MONAI Label does not read close_look.json
-    for file in models.glob(f"{shipped}*"):
-        if file.name.startswith(close_look):
-            continue
-        shutil.copy(file, file.with_name(file.name.replace(shipped, WEIGHTS.stem, 1)))
+    for file in models.glob(f"{found.stem}*"):
+        if found.name != PRETRAINED or not file.name.startswith(Path(CLOSE_LOOK_PRETRAINED).stem):
+            shutil.copy(file, file.with_name(file.name.replace(found.stem, WEIGHTS.stem, 1)))
+
+
+def _use_close_look(bundle: Path) -> None:
+    """Let the copy of a bundle look closely if its weights are those of both networks.
+
+    MONAI Label reads one file of configuration, so those of the close look are merged into files of their own. A training
+    with them is that of the fine network; the coarse one keeps its weights.
+    """
+    try:
+        both = (bundle / _CLOSE_LOOK).is_file() and has_both_networks(bundle / WEIGHTS)
+    except ValueError as error:  # only a task that uses the weights fails
+        logger.warning(str(error))
+        return
+    if not both:
+        return
+    for name, changes in (("inference", {}), ("train", {"run": "@fine_training"})):
+        files = [bundle / "configs" / f"{name}.json", bundle / _CLOSE_LOOK]
+        if all(path.is_file() for path in files):
+            require_readable(files)
+            parser = ConfigParser()
+            parser.read_config([os.fspath(path) for path in files])
+            content = {key: value for key, value in parser.get().items() if key != parser.meta_key}
+            with atomic_write(bundle / "configs" / f"{name}{_MERGED}") as file:
+                file.write_text(json.dumps({**content, **changes}, indent=4), encoding="utf-8")
+    if not (bundle / _COARSE).is_file():
+        parts = ((key.partition("."), value) for key, value in load_tensors(bundle / WEIGHTS).items())
+        (bundle / _COARSE).parent.mkdir(exist_ok=True)
+        atomic_save({name: value for (network, _, name), value in parts if network == "coarse"}, bundle / _COARSE)
 
 
 def _own_copy(source: Path, copy: Path) -> Path:
@@ -133,4 +184,5 @@ def _own_copy(source: Path, copy: Path) -> Path:
     with atomic_folder(copy) as temporary:
         shutil.copytree(source, temporary, ignore=shutil.ignore_patterns(*_MADE_BY_RUNS), dirs_exist_ok=True)
         _use_shipped_weights(temporary / WEIGHTS.parent)
+        _use_close_look(temporary)
     return copy

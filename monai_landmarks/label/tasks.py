@@ -39,7 +39,7 @@ from monai_landmarks.data.images.image_files import has_spacing, read_header
 from monai_landmarks.data.images.pictures import is_picture
 
 from .image_queue import UNCERTAINTY_KEY, image_uncertainty, next_image
-from .models import WEIGHTS, bundle_names, bundle_spatial_dims
+from .models import WEIGHTS, bundle_names, bundle_spatial_dims, config_files
 from .pictures import from_viewer, to_viewer
 from .proposal import image_extent, plain_answer, proposed_landmarks
 from .slicer_submit import MARK
@@ -50,6 +50,7 @@ ScoringMethod, _ = optional_import("monailabel.interfaces.tasks.scoring", name="
 Strategy, _ = optional_import("monailabel.interfaces.tasks.strategy", name="Strategy", as_type="base")
 BundleConstants, _ = optional_import("monailabel.tasks.infer.bundle", name="BundleConstants", as_type="base")
 BundleInferTask, _ = optional_import("monailabel.tasks.infer.bundle", name="BundleInferTask", as_type="base")
+TrainConstants, _ = optional_import("monailabel.tasks.train.bundle", name="BundleConstants", as_type="base")
 BundleTrainTask, _ = optional_import("monailabel.tasks.train.bundle", name="BundleTrainTask", as_type="base")
 
 __all__ = ["LandmarkBatchInfer", "LandmarkInfer", "LandmarkScoring", "LandmarkStrategy", "LandmarkTrain"]
@@ -58,10 +59,30 @@ logger = logging.getLogger(__name__)
 
 
 class _Keys(BundleConstants):
-    """Names of the sections of a bundle's configuration that the app uses."""
+    """Names of the files and sections of a bundle's configuration that the app uses.
+
+    Args:
+        path: folder of the bundle.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._configs = config_files(path, "inference")
+
+    def configs(self) -> Sequence[str]:
+        return self._configs
 
     def key_postprocessing(self) -> Sequence[str]:
         return ["postprocessing"]  # post_transforms also makes a label map, for apps that do not support points
+
+
+class _TrainKeys(TrainConstants):
+    """The same for a training."""
+
+    def __init__(self, path: str) -> None:
+        self._configs = config_files(path, "train")
+
+    def configs(self) -> Sequence[str]:
+        return self._configs
 
 
 class LandmarkInfer(BundleInferTask):
@@ -76,7 +97,7 @@ class LandmarkInfer(BundleInferTask):
     """
 
     def __init__(self, path: str, conf: dict[str, str]) -> None:
-        super().__init__(path, conf, const=_Keys(), type="detection", load_strict=True)
+        super().__init__(path, conf, const=_Keys(path), type="detection", load_strict=True)
         self.names = bundle_names(path)
         self.labels = {
             name: index for index, name in enumerate(self.names)
@@ -136,7 +157,7 @@ class LandmarkTrain(BundleTrainTask):
     """
 
     def __init__(self, path: str, conf: dict[str, str]) -> None:
-        super().__init__(path, conf)
+        super().__init__(path, conf, const=_TrainKeys(path))
         self.names = bundle_names(path)
         self.spatial_dims = bundle_spatial_dims(path)
         inference = Path(path) / "configs" / "inference.json"

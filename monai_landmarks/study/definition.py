@@ -118,7 +118,7 @@ class Study:
     resamples: int = 2000
 
 
-def load_study(path: str | os.PathLike) -> Study:
+def load_study(path: str | os.PathLike, datalist: str | os.PathLike | None = None) -> Study:
     """Read the definition of a study.
 
     Paths in the file are relative to its folder. ``methods`` is a list of methods of ``init``, or a mapping from a name
@@ -133,6 +133,7 @@ def load_study(path: str | os.PathLike) -> Study:
 
     Args:
         path: ``.yaml``, ``.yml`` or ``.json`` file.
+        datalist: datalist that replaces the one of the file, relative to the current folder.
 
     Returns:
         The study.
@@ -144,7 +145,10 @@ def load_study(path: str | os.PathLike) -> Study:
     path = Path(path)
     with naming_file(path):
         try:
-            return _parse(load_yaml_or_json(path), path.absolute().parent)
+            content = load_yaml_or_json(path)
+            if datalist is not None and isinstance(content, Mapping):
+                content = {**content, "datalist": os.path.abspath(datalist)}
+            return _parse(content, path.absolute().parent)
         except RecursionError:
             raise ValueError("nested too deep; expected a study.") from None
 

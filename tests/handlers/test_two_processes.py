@@ -13,17 +13,27 @@
 from __future__ import annotations
 
 import filecmp
+import os
+from datetime import timedelta
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from engines import NAMES, make_cases, make_evaluator
-from monai.handlers import IgniteMetricHandler, from_engine
+from engines import NAMES, Regressor, make_cases, make_evaluator, make_trainer
+from monai.handlers import IgniteMetricHandler, ValidationHandler, from_engine
 from test_target_precision import search, training
+from torch.nn.parallel import DistributedDataParallel
 from warm_python import START_METHOD, free_port
 
-from monai_landmarks.handlers import LandmarkReport, OverlaySaver, PredictionSaver
+from monai_landmarks.handlers import (
+    LandmarkReport,
+    OverlaySaver,
+    PredictionSaver,
+    ResumeTraining,
+    SafeCheckpointLoader,
+    SafeCheckpointSaver,
+)
 from monai_landmarks.metrics import OutlierMetric, PointErrorMetric, SuccessDetectionRateMetric
 from monai_landmarks.precision import PrecisionTrajectory
 
@@ -57,14 +67,57 @@ def search_while_training(rank, folder):
     }
 
 
+def train_and_resume(rank, folder):
+    """Train two epochs and, as after a restart, two more. Return the epochs of both, the best one, and the weights."""
+    epochs = []
+    for total in (2, 4):
+        torch.manual_seed(rank)
+        network = DistributedDataParallel(Regressor())
+        optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+        options = {"save_key_metric": True, "key_metric_filename": "model.pt", "key_metric_negative_sign": True}
+        best = SafeCheckpointSaver(str(folder), {"model": network.module}, **options)
+        # each rank that has a best model waits for the rows of the others
+        report = LandmarkReport(folder / "report", NAMES, best_only=True)
+        evaluator = make_evaluator(make_cases(), [best, report], network=network.module, scores=[3.0, 1.0, 2.0, 0.5])
+        resume = ResumeTraining({"model": network, "optimizer": optimizer}, folder, validator=evaluator)
+        trainer = make_trainer(
+            make_cases(seed=rank), network, optimizer, total, [resume, ValidationHandler(1, evaluator)]
+        )
+        trainer.run()
+        state = evaluator.state
+        epochs.append([trainer.state.iteration, state.best_metric_epoch, state.best_metric])
+    return {"epochs": epochs, "weights": list(network.state_dict().values())}
+
+
+def load_weights_of_a_node(folder):
+    """Return what is said of the weights of this node, and write the weights of the other one."""
+    try:
+        SafeCheckpointLoader(load_path=str(folder / "model.pt"), load_dict={"model": Regressor()})(make_evaluator([]))
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def worker(rank, port, folder):
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    address, patience = f"tcp://127.0.0.1:{port}", timedelta(seconds=60)
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2, timeout=patience)
     cases = make_cases(folders=("left", "right"))
     # uneven, and the two images that share a name lie on different ranks
-    metrics = evaluate(cases[:1] if rank == 0 else cases[1:], folder / "evaluation")
+    # each rank has a folder of its own, as on two nodes without a common disk
+    metrics = evaluate(cases[:1] if rank == 0 else cases[1:], folder / f"evaluation_{rank}")
     torch.save(metrics, folder / f"evaluation{rank}.pt")
-    torch.save(search_while_training(rank, folder / "search"), folder / f"search{rank}.pt")
+    node = folder / f"node{rank}"
+    torch.save(search_while_training(rank, node / "search"), folder / f"search{rank}.pt")
+    torch.save(train_and_resume(rank, node), folder / f"resume{rank}.pt")
+    files = sorted(str(path.relative_to(node)) for path in node.rglob("*") if path.is_file())
+    (node / "other").mkdir(parents=True)
+    messages = []
+    for seed in (rank, 0):
+        torch.manual_seed(seed)
+        torch.save(Regressor().state_dict(), node / "other" / "model.pt")
+        messages.append(load_weights_of_a_node(node / "other"))
+    torch.save({"files": files, "messages": messages}, folder / f"files{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -78,10 +131,10 @@ def two(tmp_path_factory):
 
 
 def test_evaluation(two, tmp_path):
-    one, two = tmp_path / "one", two / "evaluation"
+    one, two = tmp_path / "one", two / "evaluation_0"
     expected = evaluate(make_cases(folders=("left", "right")), one)
     for rank in range(2):
-        metrics = torch.load(f"{two}{rank}.pt", weights_only=True)
+        metrics = torch.load(two.parent / f"evaluation{rank}.pt", weights_only=True)
         assert set(metrics) == set(expected) == {"val_mre", "median", "sdr", "outliers"}
         for name, value in metrics.items():
             torch.testing.assert_close(value, expected[name], msg=f"{name} of rank {rank}")
@@ -95,9 +148,28 @@ def test_search_of_target_precision(two):
     """Both processes make the same decisions, from the cases of both."""
     first, second = (torch.load(two / f"search{rank}.pt", weights_only=True) for rank in range(2))
     assert first["decisions"] == second["decisions"]
-    assert PrecisionTrajectory.read(two / "search/precision.json").decisions == first["decisions"]
+    assert PrecisionTrajectory.read(two / "node0/search/precision.json").decisions == first["decisions"]
     for name in ("sigma", "agent", "rewards", "network"):
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=0, msg=name)
     assert len({tuple(row["sigma"]) for row in first["decisions"]}) > 2
     # the errors of the five cases are 0, 1, 2, 3 and 4 mm; the third landmark is missing in the second one
     assert first["decisions"][1]["error"] == pytest.approx([2.0, 2.0, 2.25])
+
+
+def test_training_goes_on_without_a_common_disk(two):
+    """Rank 1 has no file, but goes on at the same epoch, and both agree on which model is the best."""
+    first, second = (torch.load(two / f"resume{rank}.pt", weights_only=True) for rank in range(2))
+    # three iterations an epoch; epoch 3 is worse than epoch 2
+    assert first["epochs"] == second["epochs"] == [[6, 2, 1.0], [12, 4, 0.5]]
+    torch.testing.assert_close(first["weights"], second["weights"], rtol=0, atol=0)
+    of_first, of_second = (torch.load(two / f"files{rank}.pt", weights_only=True)["files"] for rank in range(2))
+    assert of_second == [] and {"training_state.pt", "model.pt", os.path.join("search", "precision.json")} <= set(
+        of_first
+    )
+
+
+def test_other_weights_on_another_node_are_refused(two):
+    for rank in range(2):
+        different, same = torch.load(two / f"files{rank}.pt", weights_only=True)["messages"]
+        assert same == ""
+        assert "rank 0" in different and f"{two / 'node1' / 'other' / 'model.pt'}. Copy the folder" in different

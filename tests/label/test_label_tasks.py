@@ -29,6 +29,7 @@ from label_data import NAMES, SHAPES, oblique, random_points, write_bundle_of_sp
 from monai_landmarks.data import LandmarkSet, write_landmarks
 from monai_landmarks.label import tasks
 from monai_landmarks.label.datastore import LandmarkDatastore
+from monai_landmarks.label.models import find_models
 from monai_landmarks.label.tasks import (
     LandmarkBatchInfer,
     LandmarkInfer,
@@ -36,6 +37,7 @@ from monai_landmarks.label.tasks import (
     LandmarkStrategy,
     LandmarkTrain,
 )
+from monai_landmarks.networks.nets import CloseLookNet
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed; ./setup.sh label installs it")
 from fastapi import HTTPException
@@ -191,6 +193,41 @@ def test_batch_goes_on_after_an_error(studies: Path) -> None:
     assert result == {"one": {"error": "too dark"}, "scan.v2.png": {"label": "scan.v2.png"}, "two": {"label": "two"}}
     expected = "cuda" if torch.cuda.is_available() else "cpu"
     assert {request["device"].split(":")[0] for request in asked} == {expected}
+
+
+def test_a_bundle_with_only_a_close_look_is_offered_and_learns_on(tmp_path: Path) -> None:
+    root, studies = write_bundle_of_spots(tmp_path / "spots", ".png"), tmp_path / "studies"
+    path, models = root / "configs" / "close_look.json", root / "models"
+    network = json.loads((root / "configs" / "inference.json").read_text())["network_def"]
+    config = {**json.loads(path.read_text()), "coarse_network_def": network, "fine_network_def": network}
+    path.write_text(json.dumps({**config, "coarse_weight": 0.0, "patches_per_image": 2}))
+    plain = torch.load(models / "model.pt", weights_only=True)
+    both = {f"coarse.{name}": value for name, value in plain.items()}
+    # the fine network would exchange the two spots, if it saw both
+    both |= {f"fine.{name}": 3 * value for name, value in plain.items()}
+    torch.save(both, models / "pretrained_close_look.pt")
+    (models / "model.pt").unlink()
+    (copy,) = find_models(str(root), tmp_path / "app").values()
+    assert not (root / "models" / "coarse").exists() and not (models / "model.pt").exists()
+    points = random_points(np.random.default_rng(3), SHAPES[2])
+    for name in ("one", "two", "three", "four"):
+        write_image(studies / f"{name}.png", points)
+    task = LandmarkInfer(str(copy), {})
+    assert isinstance(task.network, CloseLookNet)
+    found = task.landmarks(task.predict(str(studies / "one.png"), "cpu"))
+    np.testing.assert_allclose(found.points[:, :2], -0.5 * points, atol=0.4)
+
+    datastore = store(studies)
+    label_of = LandmarkSet(NAMES, np.c_[points, np.zeros(2)] * [1, 1, 0], "LPS")
+    write_landmarks(tmp_path / "a.mrk.json", label_of)
+    for name in ("one", "two", "three", "four"):
+        datastore.save_label(name, str(tmp_path / "a.mrk.json"), "final", {})
+    request = {"model": "spots", "max_epochs": 1, "device": "cpu", "pretrained": True, "val_split": 0.0}
+    LandmarkTrain(str(copy), {})(request, datastore)
+    after = torch.load(copy / "models" / "model_final.pt", weights_only=True)
+    assert set(after) == set(both)
+    for name, value in both.items():
+        assert torch.equal(after[name], value) == name.startswith("coarse.")
 
 
 def test_what_a_training_learns_from(bundle: Path, studies: Path, tmp_path: Path) -> None:

@@ -44,12 +44,12 @@ class Reference:
     def conv(self, x, name, stride=1, padding=0):
         return self.conv_nd(x, self.weights[f"{name}.weight"], None, stride, padding)
 
-    def norm(self, x, name):
+    def norm(self, x, name, eps=1e-5):
         mean, var, weight, bias = (
             self.weights[f"{name}.{part}"].view(-1, *[1] * (x.dim() - 2))
             for part in ("running_mean", "running_var", "weight", "bias")
         )
-        return (x - mean) / (var + 1e-5).sqrt() * weight + bias
+        return (x - mean) / (var + eps).sqrt() * weight + bias
 
     def densenet(self, image, layers):
         x = self.conv(image, "conv0", stride=2, padding=3)
@@ -88,6 +88,30 @@ class Reference:
             taps.append(x)
         return taps
 
+    def same(self, x, name, stride=1, groups=1):
+        """A convolution with TensorFlow's padding "same"."""
+        kernel = self.weights[f"{name}.weight"]
+        missing = [max((-(-n // stride) - 1) * stride + k - n, 0) for n, k in zip(x.shape[2:], kernel.shape[2:])]
+        pads = [pad for total in missing[::-1] for pad in (total // 2, total - total // 2)]
+        return self.conv_nd(F.pad(x, pads), kernel, None, stride, 0, 1, groups)
+
+    def efficientnet_lite(self, image, rows):
+        """``rows``: stack, block, stride of each block in order."""
+        x = F.relu6(self.norm(self.same(image, "_conv_stem", 2), "_bn0", 1e-3))
+        taps = []
+        for number, (stack, stride) in enumerate(rows):
+            name = f"_blocks.{stack}.{number}"
+            if stride == 2:
+                taps.append(x)
+            y = x
+            if f"{name}._expand_conv.weight" in self.weights:
+                y = F.relu6(self.norm(self.same(y, f"{name}._expand_conv"), f"{name}._bn0", 1e-3))
+            y = self.same(y, f"{name}._depthwise_conv", stride, y.shape[1])
+            y = F.relu6(self.norm(y, f"{name}._bn1", 1e-3))
+            y = self.norm(self.same(y, f"{name}._project_conv"), f"{name}._bn2", 1e-3)
+            x = x + y if x.shape == y.shape else y
+        return [*taps, x]
+
 
 def randomize(encoder):
     """Weights and running statistics other than one and zero, so that each has an effect."""
@@ -117,6 +141,40 @@ def test_taps_are_the_published_layers(kind, dims, size):
     fewer = make_encoder(backbone, dims, in_channels=2, num_stages=3).double().eval()
     fewer.load_state_dict({k: v for k, v in encoder.state_dict().items() if k in fewer.state_dict()})
     assert all(torch.equal(a, b) for a, b in zip(fewer(image), taps[:3], strict=True))
+
+
+@pytest.mark.parametrize(
+    "name,repeats,channels,size",
+    [
+        ("efficientnet_lite0", (1, 2, 2, 3, 3, 4, 1), (16, 24, 40, 112, 320), (64, 96)),
+        ("efficientnet_lite0", (1, 2, 2, 3, 3, 4, 1), (16, 24, 40, 112, 320), (32, 64, 32)),
+        ("efficientnet_lite2", (1, 3, 3, 4, 4, 5, 1), (16, 24, 48, 120, 352), (64, 96)),
+    ],
+)
+def test_efficientnet_lite_taps(name, repeats, channels, size):
+    dims = len(size)
+    encoder = randomize(make_encoder(name, dims, in_channels=1))
+    image = torch.randn(1, 1, *size, dtype=torch.float64)
+    strides = (1, 2, 2, 2, 1, 2, 1)
+    rows = [
+        (stack, strides[stack] if block == 0 else 1) for stack, count in enumerate(repeats) for block in range(count)
+    ]
+    expected = Reference(encoder, dims).efficientnet_lite(image, rows)
+    assert encoder.channels == channels
+    for level, (tap, right) in enumerate(zip(encoder(image), expected, strict=True)):
+        assert tap.shape == (1, channels[level], *[s // 2 ** (level + 1) for s in size])
+        assert torch.allclose(tap, right)
+
+
+# published sizes in millions (TensorFlow's page of EfficientNet-Lite), with the head and the classifier
+@pytest.mark.parametrize(
+    "name,millions", [("efficientnet_lite0", 4.7), ("efficientnet_lite1", 5.4), ("efficientnet_lite2", 6.1)]
+)
+def test_sizes_of_efficientnet_lite(name, millions):
+    with torch.device("meta"):
+        encoder = make_encoder(name, 2, in_channels=3)
+    head = encoder.channels[-1] * 1280 + 2 * 1280 + 1280 * 1000 + 1000
+    assert round((sum(p.numel() for p in encoder.parameters()) + head) / 1e6, 1) == millions
 
 
 @pytest.mark.parametrize(

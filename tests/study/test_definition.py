@@ -61,6 +61,14 @@ def test_json_and_defaults(tmp_path):
     assert study.budget == Budget("own") and study.sections == ("training", "validation")
 
 
+@pytest.mark.parametrize("stated", [{}, {"datalist": "elsewhere.json"}])
+def test_a_given_datalist_replaces_that_of_the_file(tmp_path, monkeypatch, stated):
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "study.json").write_text(json.dumps({"methods": ["scn"], **stated}))
+    monkeypatch.chdir(tmp_path)
+    assert load_study("studies/study.json", "mine.json").datalist == tmp_path / "mine.json"
+
+
 @pytest.mark.parametrize(
     "more, message",
     [

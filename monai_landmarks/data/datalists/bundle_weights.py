@@ -14,9 +14,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["CLOSE_LOOK_PRETRAINED", "PRETRAINED", "TRAINED", "find_weights"]
+__all__ = ["CLOSE_LOOK_PRETRAINED", "PRETRAINED", "TRAINED", "find_weights", "has_both_networks"]
 
 TRAINED = "model.pt"  # what a training writes, as MONAI's bundles have it
 PRETRAINED = "pretrained.pt"  # what is shipped, which no training overwrites
@@ -37,3 +38,15 @@ def find_weights(ckpt_dir: str | os.PathLike, pretrained: str = PRETRAINED) -> s
     folder = Path(ckpt_dir)
     shipped = not (folder / TRAINED).is_file() and (folder / pretrained).is_file()
     return os.fspath(folder / (pretrained if shipped else TRAINED))
+
+
+def has_both_networks(weights: str | os.PathLike) -> bool:
+    """Return whether a file has the weights of both networks of a close look. False if there is no file.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    from monai_landmarks.data.files.tensor_files import load_tensors  # imports torch
+
+    state = load_tensors(weights) if Path(weights).is_file() else None
+    return isinstance(state, Mapping) and {str(name).partition(".")[0] for name in state} == {"coarse", "fine"}

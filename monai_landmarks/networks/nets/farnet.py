@@ -32,8 +32,11 @@ from monai_landmarks.networks.learned_weights import LandmarkAxis
 
 __all__ = ["FARNet"]
 
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+# means and standard deviations of the images with which pre-trained backbones were trained, for images in [0, 1]
+_STATISTICS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "efficientnet_lite": ((127 / 255,) * 3, (128 / 255,) * 3),
+}
 
 
 def _affine(norm: str | tuple) -> str | tuple:
@@ -46,32 +49,35 @@ def _upsample(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return F.interpolate(x, size=like.shape[2:], mode=mode, align_corners=False)
 
 
-class _ImageNetStatistics(nn.Module):
-    """Expand gray images to three channels, and normalize them by the means and standard deviations of ImageNet."""
+class _InputStatistics(nn.Module):
+    """Expand gray images to three channels, and normalize them as pre-trained weights require."""
 
-    def __init__(self) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.mean: torch.Tensor
         self.std: torch.Tensor
-        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(-1, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return (x - self.mean) / self.std
 
 
-def _input_statistics(name: str | None, spatial_dims: int, in_channels: int) -> nn.Module:
+def _input_statistics(name: str | None, spatial_dims: int, in_channels: int, backbone: str | Sequence) -> nn.Module:
     possible = spatial_dims == 2 and in_channels in (1, 3)
     if name is None or (name == "auto" and not possible):
         return nn.Identity()
-    if name not in ("auto", "imagenet"):
-        raise ValueError(f"input_statistics must be 'auto', 'imagenet' or None, got {name!r}.")
+    if name == "auto":
+        encoder = backbone if isinstance(backbone, str) else backbone[0]
+        name = "efficientnet_lite" if encoder.startswith("efficientnet_lite") else "imagenet"
+    if name not in _STATISTICS:
+        raise ValueError(f"input_statistics must be 'auto', {', '.join(map(repr, _STATISTICS))} or None, got {name!r}.")
     if not possible:
         raise ValueError(
-            f"input_statistics='imagenet' is for 2-D images of 1 or 3 channels, not for {spatial_dims}-D images of "
+            f"input_statistics={name!r} is for 2-D images of 1 or 3 channels, not for {spatial_dims}-D images of "
             f"{in_channels}: set it to None."
         )
-    return _ImageNetStatistics()
+    return _InputStatistics(*_STATISTICS[name])
 
 
 class _Aggregation(nn.Module):
@@ -120,6 +126,35 @@ class _Aggregation(nn.Module):
             going_down.append(x)
         for level, conv in enumerate(self.up_again):
             skip = going_down[len(going_down) - 2 - level]
+            x = conv(torch.cat([_upsample(x, skip), skip], dim=1))
+        return x
+
+
+class _TopDown(nn.Module):
+    """
+    Features at half of the resolution in a single path up from the deepest features, as in a feature pyramid network.
+
+    Args:
+        conv: makes convolution, normalization and activation from (in_channels, out_channels, kernel size, stride).
+        channels: channels of the features of the backbone, finest first.
+        width: width of the path.
+        last: widths of the last two convolutions, at a quarter and at half of the resolution.
+    """
+
+    def __init__(
+        self, conv: Callable[[int, int, int, int], nn.Module], channels: Sequence[int], width: int, last: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.squeeze = conv(channels[-1], width, 1, 1)
+        outputs = [width] * (len(channels) - 3) + list(last)
+        inputs = [width, *outputs]
+        self.up = nn.ModuleList(conv(i + skip, o, 1, 1) for i, skip, o in zip(inputs, channels[-2::-1], outputs))
+
+    def forward(self, taps: list[torch.Tensor]) -> torch.Tensor:
+        """Return features at the resolution of the finest features of the backbone."""
+        x = self.squeeze(taps[-1])
+        for level, conv in enumerate(self.up):
+            skip = taps[len(taps) - 2 - level]
             x = conv(torch.cat([_upsample(x, skip), skip], dim=1))
         return x
 
@@ -194,9 +229,12 @@ class FARNet(nn.Module):
             and 1 in the authors' code.
         input_statistics: ``"imagenet"`` is for 2-D images in [0, 1], gray or RGB. The network then expands gray images
             to three channels, and normalizes by the means and standard deviations of ImageNet, as pre-trained weights
-            require. With None the backbone receives the image itself; for images of one channel, the pre-trained
-            weights of the first convolution are then summed over the channels. ``"auto"`` is ``"imagenet"`` if
-            possible, else None.
+            require. ``"efficientnet_lite"`` maps [0, 1] to about -1 to 1, for the weights of these backbones. With None the backbone receives the image itself; for images of one channel, the pre-trained
+            weights of the first convolution are then summed over the channels. ``"auto"`` is what the backbone requires
+            if possible, else None.
+        aggregation: False replaces the three paths by one path up from the deepest features, as in a feature pyramid
+            network: the comparison without aggregation in the paper.
+        refinement: False returns the coarse heatmaps, interpolated to full resolution: the comparison without refinement.
         batch_statistics: in evaluation, batch normalization uses the statistics of the batch instead of the running
             ones. The authors' code has the same effect. It is for training with one image per batch, which gives poor
             running statistics.
@@ -233,7 +271,9 @@ class FARNet(nn.Module):
         backbone_norm: str | tuple | None = None,
         act: str | tuple | None = None,
         stem_kernel: int = 3,
-        input_statistics: Literal["auto", "imagenet"] | None = "auto",
+        input_statistics: Literal["auto", "imagenet", "efficientnet_lite"] | None = "auto",
+        aggregation: bool = True,
+        refinement: bool = True,
         batch_statistics: bool = False,
         head_init_std: float | None = None,
     ) -> None:
@@ -255,7 +295,7 @@ class FARNet(nn.Module):
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
         self.stride = 2**num_stages
-        self.statistics = _input_statistics(input_statistics, spatial_dims, in_channels)
+        self.statistics = _input_statistics(input_statistics, spatial_dims, in_channels, backbone)
         seen_channels = in_channels if isinstance(self.statistics, nn.Identity) else 3
         self.backbone = make_encoder(backbone, spatial_dims, seen_channels, num_stages, backbone_norm, weights)
 
@@ -265,13 +305,18 @@ class FARNet(nn.Module):
             )
 
         half, quarter, eighth = (widths[0] // divisor for divisor in (2, 4, 8))
-        self.aggregation = _Aggregation(conv, self.backbone.channels, widths, (half, quarter))
+        channels, last = self.backbone.channels, (half, quarter)
+        self.aggregation = (
+            _Aggregation(conv, channels, widths, last) if aggregation else _TopDown(conv, channels, widths[0], last)
+        )
         self.coarse_head = _Head(spatial_dims, quarter, num_landmarks, head_init_std)
         self.coarse = OutputTap()
         merged = quarter + eighth + num_landmarks
-        self.refinement = _Refinement(
-            conv(seen_channels, eighth, stem_kernel), _Head(spatial_dims, merged, num_landmarks, head_init_std)
-        )
+        self.refinement: _Refinement | None = None
+        if refinement:
+            self.refinement = _Refinement(
+                conv(seen_channels, eighth, stem_kernel), _Head(spatial_dims, merged, num_landmarks, head_init_std)
+            )
         use_fast_layers(self)
         if batch_statistics:
             BatchStatisticsNorm.convert(self)
@@ -321,7 +366,7 @@ class FARNet(nn.Module):
             x = F.pad(x, padding, mode="replicate")
         features = self.aggregation(self.backbone(x))
         coarse = self.coarse_head(features)
-        fine = self.refinement(x, features, coarse)
+        fine = _upsample(coarse, x) if self.refinement is None else self.refinement(x, features, coarse)
         for axis, length in enumerate(size):
             fine = fine.narrow(axis + 2, 0, length)
             coarse = coarse.narrow(axis + 2, 0, (length + 1) // 2)
@@ -333,10 +378,12 @@ class FARNet(nn.Module):
 
     def landmark_axes(self) -> dict[str, tuple[LandmarkAxis, ...]]:
         """Return the parameters that belong to landmarks; see :class:`~monai_landmarks.networks.LandmarkNetwork`."""
-        heads = ("coarse_head", "refinement.head")
+        heads = ("coarse_head",) if self.refinement is None else ("coarse_head", "refinement.head")
         axes: dict[str, tuple[LandmarkAxis, ...]] = {
             f"{head}.project.{name}": (LandmarkAxis(0),) for head in heads for name in ("weight", "bias")
         }
+        if self.refinement is None:
+            return axes
         head = self.refinement.head
         start = head.conv.weight.shape[1] - head.project.weight.shape[0]  # the coarse heatmaps are the last inputs
         return {**axes, "refinement.head.conv.weight": (LandmarkAxis(1, start),)}
@@ -359,6 +406,8 @@ class FARNet(nn.Module):
         Returns:
             A new state dictionary. Only the two layers of the head differ.
         """
+        if self.refinement is None:
+            return dict(weights)
         names = ("refinement.head.project.weight", "refinement.head.conv.weight")
         project, conv = (weights[name].float() for name in names)
         hidden, before = len(self.refinement.head.conv.weight), len(conv)

@@ -124,6 +124,50 @@ def test_forward_is_the_published_computation(backbone, dims, size):
     assert torch.equal(net(image), fine)
 
 
+@pytest.mark.parametrize("dims,size", [(2, (64, 96)), (3, (32, 64, 32))])
+def test_without_refinement_the_coarse_heatmaps_are_interpolated(dims, size):
+    whole, coarse_only = small(dims).eval(), small(dims, refinement=False).eval()
+    left = coarse_only.load_state_dict(whole.state_dict(), strict=False)
+    assert not left.missing_keys and {key.partition(".")[0] for key in left.unexpected_keys} == {"refinement"}
+    image = torch.rand(1, 1, *size)
+    coarse = whole.forward_maps(image)[1]
+    fine = F.interpolate(coarse, scale_factor=2, mode="bilinear" if dims == 2 else "trilinear", align_corners=False)
+    assert torch.allclose(coarse_only(image), fine, atol=1e-6)
+    assert "refinement.head.conv.weight" not in coarse_only.landmark_axes()
+
+
+@pytest.mark.parametrize("dims,size", [(2, (64, 96)), (3, (32, 64, 32))])
+@pytest.mark.parametrize("stages", [4, 5])
+def test_without_aggregation_there_is_one_path_up(dims, size, stages):
+    net = small(dims, aggregation=False, num_stages=stages, norm="instance").eval()
+    image = torch.rand(1, 1, *size)
+    mode = "bilinear" if dims == 2 else "trilinear"
+    taps = net.backbone(net.statistics(image))
+
+    def layer(module, x):
+        conv = F.conv2d if dims == 2 else F.conv3d
+        x = F.instance_norm(conv(x, module.conv.weight))
+        return F.relu(x) if dims == 2 else F.leaky_relu(x)
+
+    x = layer(net.aggregation.squeeze, taps[-1])
+    for skip, module in zip(taps[-2::-1], net.aggregation.up, strict=True):
+        x = layer(module, torch.cat([F.interpolate(x, scale_factor=2, mode=mode, align_corners=False), skip], dim=1))
+    assert x.shape == (1, 4, *[length // 2 for length in size])
+    assert torch.allclose(net.aggregation(taps), x, atol=1e-4)
+    assert net(image).shape == (1, 3, *size)
+
+
+@pytest.mark.parametrize("options", [{"aggregation": False}, {"refinement": False}, {"backbone": "efficientnet_lite0"}])
+def test_variants_train_every_parameter_and_are_scripted(options):
+    net = small(**{"act": "leakyrelu", **options})
+    net(torch.rand(2, 1, 64, 96)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in net.parameters())
+    net, image = net.eval(), torch.rand(1, 1, 64, 64)
+    if "backbone" not in options:  # MONAI's EfficientNet is traced, not scripted
+        assert torch.allclose(torch.jit.script(net)(image), net(image), atol=1e-5)
+    assert torch.allclose(torch.jit.trace(net, image, check_trace=False)(image), net(image), atol=1e-5)
+
+
 @pytest.mark.parametrize("features,limit,widths", [(16, None, (16, 32, 64, 128)), (32, 64, (32, 64, 64, 64))])
 def test_widths_are_in_proportion_and_limited(features, limit, widths):
     net = small(features=features, max_features=limit)
@@ -209,6 +253,14 @@ def test_imagenet_statistics_are_applied_inside():
     image = torch.rand(1, 3, 64, 64)
     mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 1, 3, 1, 1)
     assert torch.allclose(inside(image), outside((image - mean) / std), atol=1e-6)
+
+
+def test_statistics_of_efficientnet_lite():
+    inside = small(backbone="efficientnet_lite0").eval()
+    outside = small(backbone="efficientnet_lite0", in_channels=3, input_statistics=None).eval()
+    outside.load_state_dict(inside.state_dict())
+    image = torch.rand(1, 1, 64, 64)
+    assert torch.allclose(inside(image), outside((255 * image.expand(1, 3, 64, 64) - 127) / 128), atol=1e-5)
 
 
 @pytest.mark.parametrize(
