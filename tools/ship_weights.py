@@ -155,7 +155,11 @@ def large_files(models: Path, urls: str) -> str:
         models: folder of the shipped weights.
         urls: address of the folder from which they can be downloaded; empty if there is none yet.
     """
-    lines = ["# MONAI's model zoo downloads these files; in a clone, they are models/pretrained*.pt.", "large_files:"]
+    lines = [
+        "# MONAI's model zoo downloads these files; in a clone, they are models/pretrained*.pt.",
+        "# The addresses are set when the files are uploaded, see docs/model_zoo.md.",
+        "large_files:",
+    ]
     for name, zoo_name in ((PRETRAINED, TRAINED), (CLOSE_LOOK_PRETRAINED, CLOSE_LOOK_PRETRAINED)):
         if (models / name).is_file():
             digest = hashlib.sha256((models / name).read_bytes()).hexdigest()

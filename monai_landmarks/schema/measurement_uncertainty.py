@@ -69,9 +69,13 @@ def measure_with_uncertainty(
     """Measure images, with standard deviations and intervals that follow from the covariances of the landmarks.
 
     The landmarks of an image are taken as independent and normally distributed around their points. Each measurement is
-    made on 4000 random samples of them, always the same ones. Its interval lies between two quantiles of the samples.
-    Therefore it also holds for expressions that are far from linear, such as an unsigned distance near 0 or the largest
-    of many angles.
+    made on 4000 random samples of them, always the same ones. Its interval lies between two quantiles of the samples,
+    moved so that the median of the samples is the measured value. Random errors make the largest of many angles larger,
+    in the predicted points and once more in the samples; without the move, the interval would not contain the value. The
+    interval of a quantity that is never negative does not go below 0.
+
+    Errors that landmarks have in common, as those of a vertebra that is taken for its neighbor, are not independent.
+    Intervals of angles and lengths are then too large.
 
     Args:
         schema: schema with the measurements.
@@ -101,7 +105,12 @@ def measure_with_uncertainty(
             samples = place + np.einsum("nij,knj->kni", _roots(matrices), noise)
             for name, found in schema.measure(samples).items():
                 if np.isfinite(found).all():
-                    spread[name][:, index] = found.std(), *np.quantile(found, [0.5 - coverage / 2, 0.5 + coverage / 2])
+                    low, middle, high = np.quantile(found, [0.5 - coverage / 2, 0.5, 0.5 + coverage / 2])
+                    value = values[name][index]
+                    low = low - middle + value
+                    if min(value, found.min()) >= 0:
+                        low = max(low, 0.0)
+                    spread[name][:, index] = found.std(), low, high - middle + value
     numbers = schema.classify(values)
     result = {}
     for measurement in schema.measurements:

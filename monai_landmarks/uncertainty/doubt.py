@@ -23,14 +23,14 @@ import numpy as np
 
 from monai_landmarks.data.files.json_values import is_number
 from monai_landmarks.data.files.safe_files import naming_file
-from monai_landmarks.shapes import MIN_SHAPES, ShapeModel, examine_shape, fit_shape_model, usable_shapes
+from monai_landmarks.shapes import MIN_SHAPES, Deviations, ShapeModel, examine_shape, fit_shape_model, usable_shapes
 
 from .weights_files import read_kind, write_kind
 
 __all__ = ["Doubt", "DoubtModel", "HeatmapStatistics"]
 
 _KIND = "shapes and heatmaps of landmarks"
-_PLACE = 6.0  # smallest limit of a landmark's deviation, in usual deviations; that of the check of annotations
+_PLACE = 6.0  # smallest limit of a landmark's deviation, in usual deviations; that of annotations is 5
 _MARGIN = 1.25  # between the largest value in a validation image and a limit
 _MIN_IMAGES = 8  # with fewer validation images, nothing is said about heatmaps
 _FLOOR = 0.1  # smallest spread of a logarithm; heatmaps of a phantom are almost equal
@@ -106,12 +106,16 @@ class DoubtModel:
         shape: model of shape. None: there were too few training shapes.
         place_limit: largest deviation of a landmark from its expected place, in usual deviations.
         heatmaps: usual heatmaps. None: there were too few validation images.
+        form_limit: largest squared Mahalanobis distance of a shape from the mean shape, divided by its number of
+            coordinates. It sees many small deviations, such as those of a spine that is upside down. Infinite if there
+            were too few validation images.
     """
 
     names: tuple[str, ...]
     shape: ShapeModel | None
     place_limit: float = _PLACE
     heatmaps: HeatmapStatistics | None = None
+    form_limit: float = math.inf
 
     @classmethod
     def fit(
@@ -134,16 +138,19 @@ class DoubtModel:
         shape = None
         if len(training_points) and usable_shapes(training_points).sum() >= MIN_SHAPES:
             shape = fit_shape_model(training_points)
-        limit = _PLACE
+        limit, form_limit = _PLACE, math.inf
         if shape is not None and len(points):
-            limit = max(limit, _MARGIN * _largest(_maxima(shape.compare(points).distances)))
+            compared = shape.compare(points)
+            limit = max(limit, _MARGIN * _largest(_maxima(compared.distances)))
+            if len(points) >= _MIN_IMAGES:
+                form_limit = _MARGIN**2 * _largest(_mean_costs(points, compared))  # a square
         heatmaps = None
         if len(points) >= _MIN_IMAGES:
             missing = ~np.isfinite(points).all(axis=-1)
             heatmaps = HeatmapStatistics.fit(
                 np.where(missing, np.nan, scores), np.where(missing, np.nan, _size(covariances))
             )
-        return cls(tuple(names), shape, float(limit), heatmaps)
+        return cls(tuple(names), shape, float(limit), heatmaps, float(form_limit))
 
     def examine(self, points: np.ndarray, scores: np.ndarray | None, covariances: np.ndarray | None) -> Doubt:
         """Examine the prediction of one image.
@@ -178,7 +185,11 @@ class DoubtModel:
         finding = examine_shape(points, shape, self.place_limit)
         for index, distance in finding.displaced.items():
             marks.setdefault(index, []).append(f"{distance:.3g} mm away from the expected place")
-        return [finding.describe(self.names)] if finding else []
+        if finding:
+            return [finding.describe(self.names)]
+        if (_mean_costs(points[None], shape.compare(points[None])) > self.form_limit).any():
+            return ["the landmarks together form another shape than in any validation image"]
+        return []
 
     def _heatmaps(self, scores: np.ndarray, sizes: np.ndarray, marks: dict[int, list[str]]) -> list[str]:
         assert self.heatmaps is not None
@@ -197,6 +208,7 @@ class DoubtModel:
     def save(self, path: str | os.PathLike) -> None:
         """Write a JSON file of numbers, completely or not at all."""
         content: dict[str, Any] = {"names": list(self.names), "place_limit": self.place_limit}
+        content["form_limit"] = self.form_limit if math.isfinite(self.form_limit) else None
         content["shape"] = None if self.shape is None else self.shape.to_dict()
         content["heatmaps"] = None
         if self.heatmaps is not None:
@@ -237,13 +249,17 @@ class DoubtModel:
             raise ValueError("malformed: the model of shape does not have one point for each name.")
         if not is_number(content["place_limit"]):
             raise ValueError("malformed: place_limit must be a number.")
+        form_limit = content.get("form_limit")  # files of older trainings have none
+        if form_limit is not None and not is_number(form_limit):
+            raise ValueError("malformed: form_limit must be a number.")
         heatmaps = None
         if content["heatmaps"] is not None:
             known = content["heatmaps"]
             scores, sizes = (_array(known[key], len(names)) for key in ("scores", "sizes"))
             (score, score_mean), (size, size_mean) = (map(float, known[key]) for key in ("score_limits", "size_limits"))
             heatmaps = HeatmapStatistics(scores, sizes, (score, score_mean), (size, size_mean), int(known["found"]))
-        return cls(names, shape, float(content["place_limit"]), heatmaps)
+        form = math.inf if form_limit is None else float(form_limit)
+        return cls(names, shape, float(content["place_limit"]), heatmaps, form)
 
 
 def _distance_from_mean(points: np.ndarray, shape: ShapeModel, mirrored: bool) -> float:
@@ -253,6 +269,13 @@ def _distance_from_mean(points: np.ndarray, shape: ShapeModel, mirrored: bool) -
     distances = np.sqrt((offsets**2).mean(axis=1) / variances)
     known = distances[np.isfinite(distances)]
     return float(np.median(known)) if len(known) else 0.0
+
+
+def _mean_costs(points: np.ndarray, compared: Deviations) -> np.ndarray:
+    """Return the squared distances (K,) of shapes (K, N, D) from the mean shape per coordinate, without unknown ones."""
+    counts = np.isfinite(compared.distances).sum(axis=1) * points.shape[-1]
+    costs = compared.costs / np.maximum(counts, 1)
+    return costs[np.isfinite(costs)]
 
 
 def _size(covariances: np.ndarray) -> np.ndarray:

@@ -162,6 +162,47 @@ def write_noise(folder, dims):
     return folder / "noise.nii.gz"
 
 
+def test_a_volume_from_a_clone(tmp_path):
+    """3-D: a network that sees one bright spot, and finds the five vertebrae at known distances from it."""
+    name, voxel = "lumbar_mri_landmarks_scn", 2.0
+    bundle = tmp_path / name
+    shutil.copytree(ROOT / "bundles" / name / "configs", bundle / "configs")
+    path, offsets = bundle / "configs" / "inference.json", (12, 6, 0, -6, -12)
+    network = {"in_channels": 1, "out_channels": 5, "kernel_size": [1, 1, 25], "padding": [0, 0, 12], "bias": False}
+    changes = {"network_def": {"_target_": "torch.nn.Conv3d", **network}, "voxel_spacing": voxel}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes, "patch_size": [32, 32, 64]}))
+    weight = torch.zeros(5, 1, 1, 1, 25)
+    for channel, offset in enumerate(offsets):
+        weight[channel, 0, 0, 0, 12 - offset] = 1.0
+    (bundle / "models").mkdir()
+    torch.save({"weight": weight}, bundle / "models" / "model.pt")
+    place = np.array([14.0, 17.0, 30.0])
+    distances = ((np.stack(np.meshgrid(*map(np.arange, (32, 32, 64)), indexing="ij"), axis=-1) - place) ** 2).sum(-1)
+    affine = np.array([[-voxel, 0, 0, 9], [0, voxel, 0, -7], [0, 0, voxel, 5], [0, 0, 0, 1.0]])  # to RAS, x to the left
+    (tmp_path / "volumes").mkdir()
+    nib.save(nib.Nifti1Image((1000 * np.exp(-distances / 8)).astype(np.float32), affine), tmp_path / "volumes/a.nii.gz")
+    out = tmp_path / "out"
+    arguments = ["predict", str(bundle), str(tmp_path / "volumes"), "--out", str(out), "--device", "cpu"]
+    result = CliRunner().invoke(program, arguments)
+    assert result.exit_code == 0, result.output
+
+    content = json.loads((out / "a.mrk.json").read_text())
+    jsonschema.validate(content, MARKUPS_SCHEMA)
+    points, line = content["markups"]
+    true = (affine @ [*place, 1])[:3] + voxel * np.array(offsets)[:, None] * [0, 0, 1]
+    found = np.array([point["position"] for point in points["controlPoints"]])
+    found = found * ([-1, -1, 1] if points["coordinateSystem"] == "LPS" else [1, 1, 1])
+    np.testing.assert_allclose(found, true, atol=0.3)
+    (row,) = csv.DictReader((out / "measurements.csv").open())
+    assert row["measurement"] == line["name"] == "lumbar_length" and line["type"] == "Line"
+    ends = np.array([point["position"] for point in line["controlPoints"]])
+    assert np.linalg.norm(ends[1] - ends[0]) == pytest.approx(float(row["value"]), abs=1e-3)
+    low, value, high = (float(row[key]) for key in ("low", "value", "high"))
+    assert low < value < high and value == pytest.approx(48, abs=0.3)
+    page = (out / "report.html").read_text()
+    assert "lumbar_length" in page and "data:image/png" in page
+
+
 def test_models_lists_what_there_is():
     result = CliRunner().invoke(program, ["models"])
     assert result.exit_code == 0, result.output

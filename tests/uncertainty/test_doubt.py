@@ -66,12 +66,25 @@ QUARTER = np.array([[0.0, -1.0], [1.0, 0.0]])
         lambda p, s, c, r: (r.uniform(0, 100, p.shape), s, c),
         lambda p, s, c, r: (p[:, r.permutation(10)], s, c),
         lambda p, s, c, r: (2.5 * p, s, c),
+        lambda p, s, c, r: (p + r.normal(0, 4, p.shape), s, c),
         lambda p, s, c, r: (p, 0.2 * s, c),
         lambda p, s, c, r: (p, s, 5 * c),
         lambda p, s, c, r: (np.where(np.arange(10)[:, None] < 6, np.nan, p), s, c),
         lambda p, s, c, r: (np.full_like(p, np.nan), s, c),
     ],
-    ids=["turned", "upside down", "mirrored", "noise", "exchanged", "other size", "weak", "wide", "few", "none"],
+    ids=[
+        "turned",
+        "upside down",
+        "mirrored",
+        "noise",
+        "exchanged",
+        "other size",
+        "blurred",
+        "weak",
+        "wide",
+        "few",
+        "none",
+    ],
 )
 def test_bad_predictions_are_in_doubt(spoil):
     random = np.random.default_rng(5)
@@ -94,8 +107,21 @@ def test_reasons():
     )
 
 
-def test_without_scores_or_enough_images():
+def test_many_small_deviations_are_another_shape():
+    """Each landmark is within its own limit, as in a spine that is upside down."""
+    random, model = np.random.default_rng(6), fitted()
+    points, scores, covariances = population(random, 20)
+    for one in points + random.choice([-2.5, 2.5], points.shape):
+        found = model.examine(one, scores[0], covariances[0])
+        assert found and not found.landmarks, found
+        assert "together form another shape" in str(found)
+    assert not any(model.examine(one, scores[0], covariances[0]) for one in points)
+
+
+def test_without_scores_or_enough_images(tmp_path):
     model = fitted(validation=3)
+    model.save(tmp_path / "model_shape.json")
+    assert model.form_limit == DoubtModel.load(tmp_path / "model_shape.json").form_limit == np.inf
     assert model.heatmaps is None and model.shape is not None
     points = population(np.random.default_rng(1), 1)[0][0]
     assert not model.examine(points, None, None) and model.examine(-points, None, None)
@@ -111,8 +137,16 @@ def test_file(tmp_path):
     for case in zip(*population(np.random.default_rng(3), 20)):
         for scale in (1, -1):
             assert again.examine(scale * case[0], *case[1:]) == model.examine(scale * case[0], *case[1:])
+    assert again.form_limit == model.form_limit < np.inf
     content = json.loads(path.read_text())
-    for change in ({"kind": "?"}, {"names": ["a"]}, {"heatmaps": {}}, {"shape": {"mean": 1}}, {"place_limit": None}):
+    for change in (
+        {"kind": "?"},
+        {"names": ["a"]},
+        {"heatmaps": {}},
+        {"shape": {"mean": 1}},
+        {"place_limit": None},
+        {"form_limit": "?"},
+    ):
         path.write_text(json.dumps({**content, **change}))
         with pytest.raises(ValueError, match="model_shape.json"):
             DoubtModel.load(path)
