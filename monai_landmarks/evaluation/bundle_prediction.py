@@ -26,7 +26,7 @@ from monai.bundle import ConfigWorkflow
 from monai.data import MetaTensor
 
 from monai_landmarks.data import UnreadableImage, UnreadableImagesError, find_weights, image_folder_items
-from monai_landmarks.data.datalists.bundle_metadata import read_bundle_json
+from monai_landmarks.data.datalists.bundle_metadata import require_readable
 from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, TRAINED, has_both_networks
 from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.data.files.tensor_files import load_tensors, non_finite_weights
@@ -309,10 +309,7 @@ def _workflow(
     for path in (config, config.with_name("metadata.json")):
         if not path.is_file():
             raise ValueError(f"{bundle}: not a bundle for prediction, because it has no configs/{path.name}.")
-        read_bundle_json(path)
-    for path in configs:
-        if Path(path).suffix == ".json":
-            read_bundle_json(path)
+    require_readable([config, config.with_name("metadata.json"), *configs])
     with naming_file(config):
         disabled = logging.root.manager.disable
         logging.disable(logging.WARNING)  # MONAI warns that logging_file is False
