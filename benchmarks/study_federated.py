@@ -50,6 +50,8 @@ def divide(items: Sequence[Any], shares: Sequence[float]) -> list[list[Any]]:
 
 def without(item: Mapping[str, Any], landmarks: Sequence[str]) -> dict[str, Any]:
     """Return an item in which these landmarks are missing: the site has not annotated them."""
+    if "label_names" not in item:
+        raise ValueError(f"{item['image']}: the label must be a list of points with names, as `check` writes it.")
     names = item["label_names"]
     label = [[None] * len(point) if name in landmarks else point for name, point in zip(names, item["label"])]
     return {**item, "label": label}
