@@ -26,7 +26,7 @@ from monai.bundle import ConfigWorkflow
 from monai.data import MetaTensor
 
 from monai_landmarks.data import UnreadableImage, UnreadableImagesError, find_weights, image_folder_items
-from monai_landmarks.data.datalists.bundle_metadata import read_bundle_json
+from monai_landmarks.data.datalists.bundle_metadata import require_readable
 from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, TRAINED, has_both_networks
 from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.data.files.tensor_files import load_tensors, non_finite_weights
@@ -169,7 +169,7 @@ def predict_landmarks(
         bundle, configs or found, formats, regions, dataset_dir=str(images), output_dir=str(out), **overrides
     )
     weights = Path(flow.parser.get_parsed_content("checkpoint"))
-    _require_weights(weights)
+    _require_weights(weights, bundle)
     notes = [f"the weights are those of a close look, so {path.name} is read, too." for path in found]
     notes += [*_weights_notes(bundle, weights), *_reliability_notes(flow, weights, covariance)]
     if covariance == "sigma":
@@ -309,10 +309,7 @@ def _workflow(
     for path in (config, config.with_name("metadata.json")):
         if not path.is_file():
             raise ValueError(f"{bundle}: not a bundle for prediction, because it has no configs/{path.name}.")
-        read_bundle_json(path)
-    for path in configs:
-        if Path(path).suffix == ".json":
-            read_bundle_json(path)
+    require_readable([config, config.with_name("metadata.json"), *configs])
     with naming_file(config):
         disabled = logging.root.manager.disable
         logging.disable(logging.WARNING)  # MONAI warns that logging_file is False
@@ -374,9 +371,15 @@ def _ensure_device(name: str) -> torch.device:
         raise ValueError(f"device {name!r} cannot be used ({reason}); expected for example cpu or cuda:0.") from error
 
 
-def _require_weights(path: Path) -> None:
+def _require_weights(path: Path, bundle: Path) -> None:
     """Raise a ``ValueError`` if a file does not exist, or has other contents than finite weights."""
-    weights = load_tensors(path, advice="Train the bundle, copy the file again, or give another file.")
+    advice = "Train the bundle, copy the file again, or give another file."
+    if not path.exists() and read_bundle_facts(bundle).elsewhere:
+        advice = (
+            "The weights of this bundle have their own terms. A clone of the repository contains them; this installation"
+            " does not. Use a clone, train the bundle, or give another file."
+        )
+    weights = load_tensors(path, advice=advice)
     reason = non_finite_weights(weights) if isinstance(weights, Mapping) else None
     if reason is not None:
         raise ValueError(f"{path}: these weights are useless, because {reason}. Give another file.")
