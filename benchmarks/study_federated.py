@@ -35,6 +35,7 @@ from monai_landmarks.data.files.tensor_files import atomic_save
 from monai_landmarks.evaluation.bundle_facts import resolve_bundle
 
 SCRIPT = Path(__file__).with_name("federated_site.py")
+FIGURES = ("OverlaySaver", "TrainingCurve")
 VALIDATION = 0.2  # part of the images of a site that it validates on
 
 
@@ -49,6 +50,8 @@ def divide(items: Sequence[Any], shares: Sequence[float]) -> list[list[Any]]:
 
 def without(item: Mapping[str, Any], landmarks: Sequence[str]) -> dict[str, Any]:
     """Return an item in which these landmarks are missing: the site has not annotated them."""
+    if "label_names" not in item:
+        raise ValueError(f"{item['image']}: the label must be a list of points with names, as `check` writes it.")
     names = item["label_names"]
     label = [[None] * len(point) if name in landmarks else point for name, point in zip(names, item["label"])]
     return {**item, "label": label}
@@ -57,8 +60,15 @@ def without(item: Mapping[str, Any], landmarks: Sequence[str]) -> dict[str, Any]
 def write_site(
     bundle: Path, source: Path, training: list[Any], testing: list[Any], missing: Sequence[str] = ()
 ) -> None:
-    """Write the bundle of a site, with a datalist of its own images."""
+    """Write the bundle of a site, with a datalist of its own images, and without the figures of each validation."""
     shutil.copytree(source, bundle, ignore=shutil.ignore_patterns("models", "eval", "data"))
+    for name in ("train", "evaluate"):
+        path = bundle / "configs" / f"{name}.json"
+        config = json.loads(path.read_text())
+        for part in (config, config.get("train", {}), config.get("validate", {})):
+            for key in [key for key in part if key.endswith("handlers")]:
+                part[key] = [each for each in part[key] if not str(each.get("_target_")).endswith(FIGURES)]
+        path.write_text(json.dumps(config, indent=4))
     items = [without(item, missing) for item in training]
     held = max(1, round(VALIDATION * len(items)))
     definition = {"names": items[0]["label_names"], "coordinate_system": items[0]["label_coordinate_system"]}

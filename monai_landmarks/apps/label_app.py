@@ -19,6 +19,8 @@ from pathlib import Path
 
 import click
 
+from monai_landmarks.data.files.safe_files import atomic_write
+
 from .console import FOLDER
 
 __all__ = ["DEFAULT_FOLDER", "label_app", "make_app"]
@@ -70,6 +72,6 @@ def make_app(folder: Path) -> Path:
     target = folder.resolve() / "main.py"
     if folder.is_dir() and any(folder.iterdir()) and not target.is_file():
         raise ValueError(f"{folder}: the folder is not empty and is not an app of MONAI Label; choose another folder.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(Path(__file__).with_name("landmarks") / "main.py", target)
+    with atomic_write(target) as temporary:
+        shutil.copyfile(Path(__file__).with_name("landmarks") / "main.py", temporary)
     return target.parent

@@ -19,9 +19,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+from monai_landmarks.data.datalists.bundle_metadata import read_bundle_json
 from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, TRAINED, find_weights
-from monai_landmarks.data.files.json_values import load_json, short
-from monai_landmarks.data.files.safe_files import naming_file, read_text
+from monai_landmarks.data.files.json_values import short
+from monai_landmarks.data.files.safe_files import naming_file
 
 __all__ = ["BundleFacts", "read_bundle_facts", "resolve_bundle", "shipped_bundles"]
 
@@ -40,6 +41,8 @@ class BundleFacts:
             the weights are not the shipped ones.
         terms: terms of the shipped weights; empty without shipped weights.
         schema: name of the landmark schema; empty if there is none.
+        elsewhere: whether there are no weights here, but a clone of the repository has some, whose terms keep them out
+            of the wheel.
     """
 
     name: str
@@ -50,6 +53,7 @@ class BundleFacts:
     error: str
     terms: str
     schema: str
+    elsewhere: bool = False
 
 
 def read_bundle_facts(bundle: str | os.PathLike) -> BundleFacts:
@@ -60,8 +64,8 @@ def read_bundle_facts(bundle: str | os.PathLike) -> BundleFacts:
     """
     folder = Path(bundle)
     path = folder / "configs" / "metadata.json"
+    content = read_bundle_json(path)
     with naming_file(path):
-        content: Any = load_json(read_text(path))
         models = folder / "models"
         found = Path(find_weights(models, CLOSE_LOOK_PRETRAINED))
         if not found.is_file():
@@ -76,6 +80,7 @@ def read_bundle_facts(bundle: str | os.PathLike) -> BundleFacts:
             _error(content) if shipped else "",
             str(_entry(content, "weights_terms") or "") if shipped else "",
             str(_entry(content, "landmark_schema") or ""),
+            not found.is_file() and bool(_entry(content, "weights_terms")),
         )
 
 

@@ -24,6 +24,7 @@ from monai.handlers import CheckpointLoader, CheckpointSaver
 from monai.utils import IgniteInfo, is_scalar, min_version, optional_import
 
 from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED
+from monai_landmarks.data.files.safe_files import atomic_write
 from monai_landmarks.data.files.tensor_files import atomic_save, load_tensors, non_finite_weights
 from monai_landmarks.uncertainty import calibration_path, doubt_path, remove_reliability
 
@@ -130,8 +131,9 @@ class _AtomicSaver(BaseSaveHandler):
                 raise ValueError(f"{path}: the weights are not saved, because {reason}. An old file is unchanged.")
         if not is_main_process():
             return
-        remove_reliability(path)
-        atomic_save(checkpoint, path)
+        with atomic_write(path) as temporary:
+            atomic_save(checkpoint, temporary)
+            remove_reliability(path)  # as late as this, because a full disk leaves the old weights
         for outdated in set(self._outdated) - {path.name}:
             (self.dirname / outdated).unlink(missing_ok=True)
         self._outdated = []

@@ -24,8 +24,9 @@ from monai.bundle import ConfigParser
 
 import monai_landmarks
 from monai_landmarks.data import atomic_write, bundle_landmark_names, find_weights
-from monai_landmarks.data.datalists.bundle_metadata import read_bundle_json
+from monai_landmarks.data.datalists.bundle_metadata import read_bundle_json, require_readable
 from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, PRETRAINED, has_both_networks
+from monai_landmarks.data.files.safe_files import atomic_folder
 from monai_landmarks.data.files.tensor_files import atomic_save, load_tensors
 
 __all__ = ["WEIGHTS", "bundle_names", "bundle_spatial_dims", "config_files", "find_models"]
@@ -96,7 +97,7 @@ def _shipped() -> list[Path]:
 
 
 def _bundles_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if (path / _INFERENCE).is_file())
+    return sorted(path for path in folder.glob("[!.]*") if (path / _INFERENCE).is_file())
 
 
 def _sources(part: str, folder: Path) -> list[Path]:
@@ -158,6 +159,7 @@ def _use_close_look(bundle: Path) -> None:
     for name, changes in (("inference", {}), ("train", {"run": "@fine_training"})):
         files = [bundle / "configs" / f"{name}.json", bundle / _CLOSE_LOOK]
         if all(path.is_file() for path in files):
+            require_readable(files)
             parser = ConfigParser()
             parser.read_config([os.fspath(path) for path in files])
             content = {key: value for key, value in parser.get().items() if key != parser.meta_key}
@@ -179,10 +181,8 @@ def _own_copy(source: Path, copy: Path) -> Path:
                 f"{source} was trained after it was copied to {copy}. The copy is used; delete it to copy the bundle again."
             )
         return copy
-    temporary = copy.with_name(f".{copy.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary, ignore=shutil.ignore_patterns(*_MADE_BY_RUNS))
-    _use_shipped_weights(temporary / WEIGHTS.parent)
-    _use_close_look(temporary)
-    temporary.rename(copy)
+    with atomic_folder(copy) as temporary:
+        shutil.copytree(source, temporary, ignore=shutil.ignore_patterns(*_MADE_BY_RUNS), dirs_exist_ok=True)
+        _use_shipped_weights(temporary / WEIGHTS.parent)
+        _use_close_look(temporary)
     return copy

@@ -15,13 +15,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from monai_landmarks.data.files.safe_files import atomic_folder
 from monai_landmarks.data.files.tensor_files import atomic_save
 from monai_landmarks.schema import LandmarkSchema
 
@@ -109,11 +109,9 @@ def write_bundle(output_dir: str | os.PathLike, plan: Plan, datalist: str | os.P
     folder, datalist = Path(output_dir).absolute(), Path(datalist).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder}: exists already; give a new folder.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
     weights = {} if plan.learning is None else initial_weights(plan)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-        written = Path(temporary) / folder.name
-        (written / "configs").mkdir(parents=True)
+    with atomic_folder(folder) as written:
+        (written / "configs").mkdir()
         (written / "docs").mkdir()
         for name in ("LICENSE", "configs/logging.conf"):
             if (plan.template / name).is_file():
@@ -129,10 +127,6 @@ def write_bundle(output_dir: str | os.PathLike, plan: Plan, datalist: str | os.P
             (written / "configs" / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
         (written / "docs" / "README.md").write_text(readme(plan, folder, datalist), encoding="utf-8")
         (written / "docs" / "data_license.txt").write_text(data_license(datalist, plan), encoding="utf-8")
-        os.chmod(written, 0o755)
-        if folder.exists():
-            folder.rmdir()
-        written.rename(folder)
     return folder
 
 

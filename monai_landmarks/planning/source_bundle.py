@@ -20,10 +20,9 @@ from typing import Any
 
 import torch
 
-from monai_landmarks.data import bundle_landmark_names
+from monai_landmarks.data.datalists.bundle_metadata import bundle_landmark_names, read_bundle_json
 from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, PRETRAINED, TRAINED, find_weights
-from monai_landmarks.data.files.json_values import load_json
-from monai_landmarks.data.files.safe_files import naming_file, read_text
+from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.data.files.tensor_files import load_tensors
 from monai_landmarks.schema import LandmarkSchema, load_landmark_schema
 from monai_landmarks.uncertainty import load_sigma, sigma_path
@@ -95,8 +94,7 @@ def read_source_bundle(bundle: str | os.PathLike) -> SourceBundle:
     folder = Path(bundle)
     configs = {}
     for path in sorted((folder / "configs").glob("*.json")):
-        with naming_file(path):
-            configs[path.stem] = load_json(read_text(path))
+        configs[path.stem] = read_bundle_json(path)
     absent = [name for name in ("train", "inference", "evaluate", "metadata") if name not in configs]
     if absent:
         raise ValueError(f"{folder}: configs/{absent[0]}.json is absent, so this is no bundle to learn on from.")

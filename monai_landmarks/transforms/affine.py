@@ -190,7 +190,7 @@ def _follow_itk(image: MetaTensor) -> None:
     wanted, stored = read_nifti_world(path).affine, affine_4x4(original)
     if np.allclose(wanted, stored, rtol=1e-6, atol=1e-6):
         return
-    if np.array_equal(affine_4x4(image.affine), stored):
+    if np.array_equal(affine_4x4(image.affine), stored, equal_nan=True):
         image.affine = torch.from_numpy(wanted.copy())
         image.meta[MetaKeys.ORIGINAL_AFFINE] = wanted.copy()
     else:  # the reader has exchanged or turned axes

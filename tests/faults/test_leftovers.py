@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ import pytest
 
 from monai_landmarks.data import atomic_write, write_hand_phantom
 from monai_landmarks.data.files import safe_files
+from monai_landmarks.data.files.safe_files import atomic_folder
 
 
 @pytest.fixture
@@ -63,6 +65,38 @@ def test_only_files_of_ended_processes_are_removed(sleeping: int, tmp_path: Path
     assert not any(path.exists() for path in removed)
     assert all(path.exists() for path in kept)
     assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "b.txt", *(path.name for path in kept)}
+
+
+def kept_files(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
+        with pytest.raises(KeyError), atomic_folder(tmp_path / name) as temporary:
+            (temporary / "half.txt").write_text("half")
+            raise KeyError
+        assert kept_files(tmp_path) == {}
+        with atomic_folder(tmp_path / name) as temporary:
+            (temporary / "sub").mkdir()
+            (temporary / "sub" / "a.txt").write_text("all")
+        assert kept_files(tmp_path / name) == {str(Path("sub", "a.txt")): "all"}
+        with pytest.raises(OSError), atomic_folder(tmp_path / name) as temporary:
+            (temporary / "b.txt").write_text("another")
+        assert kept_files(tmp_path / name) == {str(Path("sub", "a.txt")): "all"}
+        shutil.rmtree(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_was_left_is_removed(sleeping: int, tmp_path: Path) -> None:
+    folders = [tmp_path / f".writing-{safe_files._NODE}-{process}-0123abcd_run" for process in (ended(), sleeping)]
+    for folder in folders:
+        (folder / "configs").mkdir(parents=True)
+        (folder / "configs" / "train.json").write_text("{")
+    with atomic_write(tmp_path / "a.txt") as temporary:
+        temporary.write_text("all")
+    assert [folder.exists() for folder in folders] == [False, True]
 
 
 def test_another_process_may_remove_a_leftover_first(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
@@ -21,6 +22,7 @@ import torch
 from engines import Regressor, make_cases, make_evaluator
 
 from monai_landmarks.handlers import SafeCheckpointLoader, SafeCheckpointSaver
+from monai_landmarks.uncertainty import calibration_path, doubt_path
 
 OPTIONS = {"save_key_metric": True, "key_metric_negative_sign": True}
 
@@ -41,6 +43,28 @@ def test_nan_is_never_the_best(tmp_path, caplog):
     assert (evaluator.state.best_metric, evaluator.state.best_metric_epoch) == (5.0, 3)
     assert caplog.text.count("new best metric") == 1
     assert "val_mre is nan: these weights are not saved as the best" in caplog.text
+
+
+def test_old_weights_keep_their_calibration_until_new_ones_are_complete(tmp_path, monkeypatch):
+    network = Regressor()
+    saver = SafeCheckpointSaver(str(tmp_path), {"model": network}, key_metric_filename="model.pt", **OPTIONS)
+    evaluator = evaluator_of([5.0, 4.0], saver, network)
+    evaluator.run(1)
+    for path in (calibration_path(tmp_path / "model.pt"), doubt_path(tmp_path / "model.pt")):
+        path.write_text("of the old weights")
+    old = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(content, file):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="the disk is full") as caught:
+        patch.setattr(torch, "save", full)
+        evaluator.run(2)
+    assert caught.value.filename == str(tmp_path / "model.pt")
+    assert old == {path: path.read_bytes() for path in tmp_path.iterdir()}
+    evaluator_of([3.0], saver, network).run(1)
+    assert os.listdir(tmp_path) == ["model.pt"] and (tmp_path / "model.pt").read_bytes() != b"half"
 
 
 @pytest.mark.parametrize("name", ["model.pt", None])

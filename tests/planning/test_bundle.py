@@ -298,10 +298,15 @@ def test_a_folder_in_use_is_left_alone(datalists, tmp_path):
 
 def test_nothing_is_left_of_a_bundle_that_fails(datalists, tmp_path, monkeypatch):
     plan = make_plan(summarize_datalist(datalists[2]), "scn", Machine("cpu", 8 * GIB), given=SMALL)
-    monkeypatch.setattr("monai_landmarks.planning.bundle.readme", lambda *args: 1 / 0)
+    seen = []
+    monkeypatch.setattr(
+        "monai_landmarks.planning.bundle.readme", lambda *args: seen.extend(tmp_path.iterdir()) or 1 / 0
+    )
     with pytest.raises(ZeroDivisionError):
         write_bundle(tmp_path / "b", plan, datalists[2])
     assert list(tmp_path.iterdir()) == []
+    # if it was killed, the next process removes what has such a name
+    assert [path.name.startswith(".writing-") for path in seen] == [True]
 
 
 def test_memory_bounds_the_plan(datalists):

@@ -293,6 +293,9 @@ def test_wrong_sources(datalists, tmp_path):
         make_learning_plan(summary(), read_source_bundle(source), MACHINE)
     train = source / "configs" / "train.json"
     content = json.loads(train.read_text())
+    train.write_text(train.read_text()[:500])
+    with pytest.raises(ValueError, match=r"train.json: the file is damaged .* Copy it again from the source"):
+        read_source_bundle(source)
     for change, message in (
         ({"in_channels": 3}, "images of 3 channels, but images of a datalist have one"),
         (

@@ -18,6 +18,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from .bundle_metadata import require_readable
+
 __all__ = ["bundle_component", "run_bundle_config"]
 
 
@@ -36,10 +38,11 @@ def bundle_component(key: str, config_file: str | os.PathLike | Sequence[str | o
         The object, or the plain value.
 
     Raises:
-        ValueError: if there is no such entry.
+        ValueError: if there is no such entry, or a file is damaged.
     """
     from monai.bundle import ConfigParser  # slow to import, and not needed by most users of this module
 
+    require_readable(config_file)
     parser = ConfigParser()
     parser.read_config(config_file)  # type: ignore[arg-type]
     parser.update(_as_they_are(overrides))
@@ -62,6 +65,7 @@ def run_bundle_config(
     """
     from monai.bundle import run
 
+    require_readable(config_file)
     run(run_id=run_id, config_file=config_file, **_as_they_are(overrides))  # type: ignore[arg-type]
 
 

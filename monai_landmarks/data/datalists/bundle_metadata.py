@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from monai_landmarks.data.files.safe_files import naming_file, read_text
 
-__all__ = ["bundle_landmark_names", "read_bundle_json"]
+__all__ = ["bundle_landmark_names", "read_bundle_json", "require_readable"]
 
 
 def read_bundle_json(path: str | os.PathLike) -> dict[str, Any]:
@@ -33,11 +34,18 @@ def read_bundle_json(path: str | os.PathLike) -> dict[str, Any]:
     with naming_file(path):
         try:
             content = json.loads(read_text(path))
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"the file is damaged ({error}). Copy it again from the source of the bundle.") from error
         if not isinstance(content, dict):
             raise ValueError("not a configuration. Copy the file again from the source of the bundle.")
         return content
+
+
+def require_readable(configs: str | os.PathLike | Sequence[str | os.PathLike]) -> None:
+    """Raise ValueError if a JSON file among configurations that MONAI is to read next is damaged."""
+    for path in [configs] if isinstance(configs, (str, os.PathLike)) else configs:
+        if os.fspath(path).endswith(".json") and os.path.isfile(path):
+            read_bundle_json(path)
 
 
 def bundle_landmark_names(metadata: str | os.PathLike, output: str = "pred") -> list[str]:

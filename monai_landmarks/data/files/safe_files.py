@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Atomic writing, and reading of text with errors that name the file."""
+"""Atomic writing of files and folders, and reading of text with errors that name the file."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TextIO
 
 __all__ = [
+    "atomic_folder",
     "atomic_write",
     "naming_file",
     "open_text",
@@ -77,6 +78,33 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         ['note.txt']
     """
     path = Path(path)
+    with _temporary_path(path) as temporary:
+        yield temporary
+        os.replace(temporary, path)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Write a new folder completely or not at all, as :func:`atomic_write` does with a file.
+
+    The context manager yields an empty temporary folder in the same place, which becomes ``path`` when the block ends
+    without an error. ``path`` must not exist, or be an empty folder.
+
+    Raises:
+        OSError: if there is no space for the folder, or if it is not empty.
+    """
+    path = Path(path)
+    with _temporary_path(path) as temporary:
+        temporary.mkdir()
+        yield temporary
+        if path.is_dir():
+            path.rmdir()
+        temporary.rename(path)
+
+
+@contextmanager
+def _temporary_path(path: Path) -> Iterator[Path]:
+    """Yield a path beside another one, and remove what is there at the end."""
     with _naming_space(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path.parent)
@@ -86,14 +114,20 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     try:
         with _naming_space(path):
             yield temporary
-            os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         _open_files.discard(temporary.name)
 
 
+def _remove(path: str | os.PathLike) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        Path(path).unlink(missing_ok=True)
+
+
 def _remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of processes that have ended, once per folder and process."""
+    """Remove the temporary files and folders of processes that have ended, once per folder and process."""
     resolved = folder.absolute()
     if resolved in _tidied:
         return
@@ -102,7 +136,7 @@ def _remove_leftovers(folder: Path) -> None:
         with os.scandir(folder) as entries:
             leftovers = [entry.path for entry in entries if _is_leftover(entry)]
         for path in leftovers:
-            os.unlink(path)
+            _remove(path)
 
 
 def _is_leftover(entry: os.DirEntry[str]) -> bool:

@@ -14,8 +14,9 @@
 A header has two transforms to the world, qform and sform, each with a code that is 0 if the transform is not given, and
 a unit of length. nibabel takes the sform, then the qform, then a guess, and ignores the unit. ITK, and so 3D Slicer and
 ITK-SNAP, takes a transform only if it is a rotation and a voxel size, always takes the voxel size from ``pixdim``,
-prefers the sform only if its code is 1 or there is no qform, has another guess, and converts to mm. Annotations are
-drawn and predictions are opened in such viewers, so this package follows ITK wherever both differ.
+prefers the sform only if its code is 1 or there is no qform, has another guess, and converts to mm. It mirrors an axis
+whose voxel size is negative, and takes 1 for a size that is 0 or no number. Annotations are drawn and predictions are
+opened in such viewers, so this package follows ITK wherever both differ. ITK 5.4 cannot open NIfTI-2.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ _METER, _MICRON = 1, 3
 _UNIT_IN_MM = {_METER: 1e3, _MICRON: 1e-3}  # other codes count as mm, as in ITK
 _UNIT_NAMES = {_METER: "meter", _MICRON: "micron"}
 _QUATERNION = ("quatern_b", "quatern_c", "quatern_d")
+_SIZE_OF_NIFTI2 = 540
 _SCANNER = 1  # sform code for which ITK prefers the sform to the qform
 _APART = 0.1  # voxels; quaternions are rounded, and large images move by some hundredths
 _ORTHONORMAL = 1e-4  # tolerance of ITK
@@ -48,6 +50,10 @@ _KEEP_ITK = (
 _KEEP_NIBABEL = (
     "python -c \"import nibabel as n; i = n.load('old.nii.gz'); i.set_qform(i.affine, 1); i.set_sform(i.affine, 1); "
     "n.save(i, 'new.nii.gz')\" keeps that of nibabel"
+)
+_NIFTI2 = (
+    f'The file is NIfTI-2, which {_ITK}, cannot open. To write it as NIfTI-1: python -c "import nibabel as n; '
+    "n.save(n.Nifti1Image.from_image(n.load('old.nii.gz')), 'new.nii.gz')\"."
 )
 _MEND = f"To write a file on which all readers agree: {_KEEP_ITK}; {_KEEP_NIBABEL}."
 
@@ -77,25 +83,36 @@ def _read(path: str, _mtime: int, _size: int) -> NiftiWorld:
     import nibabel as nib
 
     image: Any = nib.load(path)
-    return nifti_world(image.header)
+    holder = image.file_map.get("header", image.file_map["image"])
+    with holder.get_prepare_fileobj("rb") as file:  # as it is: nibabel mends voxel sizes when it loads an image
+        return nifti_world(type(image.header).from_fileobj(file, check=False))
 
 
 def nifti_world(header: Any) -> NiftiWorld:
     """Return the world coordinates of an image with a header, as ITK reads them.
 
     If ITK and nibabel agree within 0.1 voxel, the affine is that of nibabel. If ITK cannot read the header, because its
-    only transform shears the image, the affine is that of nibabel too, and a note says so.
+    only transform shears the image, the affine is that of nibabel too, and a note says so. A NIfTI-2 header, which ITK
+    does not read, is treated as the same header of NIfTI-1.
 
     Args:
-        header: NIfTI header of nibabel.
+        header: NIfTI header of nibabel, as it is in the file.
 
     Raises:
         ValueError: if the affine is singular, or the plane of a 2-D image is not the x-y plane of the world.
     """
+    world = _nifti_world(header)
+    if int(header["sizeof_hdr"]) == _SIZE_OF_NIFTI2:
+        return world._replace(place_note=f"{_NIFTI2} {world.place_note}".strip())
+    return world
+
+
+def _nifti_world(header: Any) -> NiftiWorld:
     shape = header.get_data_shape()[:3]
     unit = int(header["xyzt_units"]) & 7
     to_mm = np.diag([*[_UNIT_IN_MM.get(unit, 1.0)] * 3, 1.0])
-    nibabel, itk = to_mm @ header.get_best_affine(), _itk_affine(header)
+    mended = type(header)(header.binaryblock, header.endianness)  # as nibabel loads it
+    nibabel, itk = to_mm @ mended.get_best_affine(), _itk_affine(header)
     itk = None if itk is None else to_mm @ itk
     size_note = (
         f"The unit of the header is {_UNIT_NAMES[unit]}; lengths are converted to mm." if unit in _UNIT_NAMES else ""
@@ -120,10 +137,9 @@ def nifti_world(header: Any) -> NiftiWorld:
             " nibabel.processing.resample_to_output."
         )
         return NiftiWorld(nibabel, size_note, note)
-    apart = _corner_distance(itk, nibabel, shape)
-    if apart > _APART:
-        size_note = f"{size_note} {_size_note(itk, nibabel, len(shape))}".strip()
-    return NiftiWorld(itk if apart > _APART else nibabel, size_note, _place_note(header, itk, nibabel, shape, to_mm))
+    agree = _corner_distance(itk, nibabel, shape) <= _APART
+    size_note = f"{size_note} {_size_note(header, itk, nibabel, len(shape))}".strip()
+    return NiftiWorld(nibabel if agree else itk, size_note, _place_note(header, itk, nibabel, shape, to_mm))
 
 
 def _place_note(header: Any, itk: np.ndarray, nibabel: np.ndarray, shape: Sequence[int], to_mm: np.ndarray) -> str:
@@ -132,6 +148,11 @@ def _place_note(header: Any, itk: np.ndarray, nibabel: np.ndarray, shape: Sequen
         return (
             f"The header does not state where the image is (qform_code and sform_code are 0). {_ITK[0].upper()}{_ITK[1:]}, put"
             f" its first voxel at the origin, and so does this package; nibabel puts its center there. {_MEND}"
+        )
+    if not np.isfinite(nibabel).all():
+        return (
+            f"nibabel finds no place for the image, because its voxel size is no number; this package puts it where {_ITK}, do."
+            f" To write a file on which all readers agree: {_KEEP_ITK}."
         )
     if _corner_distance(itk, nibabel, shape) > _APART:
         used, other = "the qform" if q_code > 0 else "the voxel size of pixdim", "the sform"
@@ -151,19 +172,27 @@ def _place_note(header: Any, itk: np.ndarray, nibabel: np.ndarray, shape: Sequen
     return ""
 
 
-def _size_note(itk: np.ndarray, nibabel: np.ndarray, dims: int) -> str:
-    sizes = [affine_spacing(affine, dims) for affine in (itk, nibabel)]
-    if np.allclose(*sizes, rtol=1e-2):
-        return ""
-    texts = [" x ".join(f"{step:.4g}" for step in size) + " mm" for size in sizes]
-    return f"pixdim states a voxel size of {texts[0]}, which is used, as in ITK; the sform has {texts[1]}."
+def _size_note(header: Any, itk: np.ndarray, nibabel: np.ndarray, dims: int) -> str:
+    used, other = (affine_spacing(affine, dims) for affine in (itk, nibabel))
+    sform = f"; the sform has {_sizes(other)} mm" if not np.allclose(used, other, rtol=1e-2, equal_nan=True) else ""
+    sform = sform if np.isfinite(other).all() else ""
+    stated = np.asarray(header["pixdim"][1 : dims + 1], dtype=np.float64)
+    if not ((stated > 0) & np.isfinite(stated)).all():
+        return (
+            f"pixdim is {_sizes(stated)}: as in ITK, a negative size mirrors its axis, and 1 is used for a size that is 0 or no"
+            f" number{sform}."
+        )
+    return sform and f"pixdim states a voxel size of {_sizes(used)} mm, which is used, as in ITK{sform}."
+
+
+def _sizes(steps: np.ndarray) -> str:
+    return " x ".join(f"{step:.4g}" for step in steps)
 
 
 def _itk_affine(header: Any) -> np.ndarray | None:
     """Return the affine that ITK uses, in the unit of the header; None if it refuses the header."""
     dims = min(3, len(header.get_data_shape()))
-    steps = np.abs(np.asarray(header["pixdim"][1 : dims + 1], dtype=np.float64))
-    steps = np.where(np.isfinite(steps) & (steps > 0), steps, 1.0)
+    steps = _steps(header)[:dims]
     q_code, s_code = int(header["qform_code"]), int(header["sform_code"])
     if q_code <= 0 and s_code <= 0:
         return picture_affine(steps)
@@ -180,9 +209,16 @@ def _itk_affine(header: Any) -> np.ndarray | None:
     return result
 
 
+def _steps(header: Any) -> np.ndarray:
+    """Return the voxel size (3,) of ``pixdim``, as ITK reads it."""
+    steps = np.asarray(header["pixdim"][1:4], dtype=np.float64)
+    return np.where(np.isfinite(steps) & (steps != 0), steps, 1.0)
+
+
 def _qform(header: Any) -> np.ndarray:
     """Return the transform of the quaternion, as ITK reads it."""
     header = header.copy()
+    header["pixdim"][:4] = [-1 if header["pixdim"][0] < 0 else 1, *np.abs(_steps(header))]
     for field in (*_QUATERNION, "qoffset_x", "qoffset_y", "qoffset_z"):
         if not np.isfinite(header[field]):  # counts as 0 in ITK
             header[field] = 0

@@ -52,7 +52,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from monai_landmarks.data.files.json_values import load_json
 from monai_landmarks.data.files.safe_files import atomic_write, naming_file, read_text
@@ -320,7 +320,7 @@ def read_landmark_sets(
             row_faults=row_faults,
             find_image=find_image,
         )
-        sets: dict[str | None, LandmarkSet] = {None: result} if isinstance(result, LandmarkSet) else dict(result)
+        sets: dict[str | None, LandmarkSet] = {None: result} if isinstance(result, LandmarkSet) else result
         others = {landmark_set.coordinate_system.value for landmark_set in sets.values()} - {asked and asked.value}
         if asked is not None and others:
             raise ValueError(f"holds points in {others.pop()}, but {asked} was asked for.")
@@ -393,7 +393,7 @@ def read_landmark_table(
         raise ValueError(
             f"{os.fspath(path)}: holds the landmark set of one image, and no column or entry names it; use read_landmarks."
         )
-    return {str(image): landmark_set for image, landmark_set in sets.items()}
+    return cast(dict[str, LandmarkSet], sets)
 
 
 def write_landmark_table(

@@ -14,11 +14,12 @@
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from functools import lru_cache
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,9 @@ from monai_landmarks.spaces import (
 
 from .point_matrices import ensure_matrices
 
-__all__ = ["CoordinateSystem", "LandmarkSet", "join_landmark_sets", "landmark_name"]
+__all__ = ["CoordinateSystem", "LandmarkSet", "join_landmark_sets", "landmark_name", "landmark_sets_of_table"]
 
+_store = object.__setattr__  # into a frozen object
 _Move = Callable[[np.ndarray, np.ndarray], np.ndarray]  # arrays through an affine
 
 _LONGEST_NAME = 10_000  # characters; a CSV with a cell of more than 131072 can be written, but not read again
@@ -64,7 +66,7 @@ class CoordinateSystem(str, Enum):
         return self.value
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class LandmarkSet:
     """The landmarks of one image.
 
@@ -111,7 +113,7 @@ class LandmarkSet:
 
     def __post_init__(self) -> None:
         # the class is frozen: this is the one place where arguments become their stored, read-only form
-        store = object.__setattr__
+        store = _store
         store(self, "names", _checked_names(self.names))
         store(self, "points", _checked_points(self.points, self.names))
         store(self, "coordinate_system", CoordinateSystem(self.coordinate_system))
@@ -335,6 +337,53 @@ def join_landmark_sets(sets: Sequence[LandmarkSet]) -> LandmarkSet:
         coverage=next(iter(coverages), None),
         **beside,
     )
+
+
+def landmark_sets_of_table(
+    names: Sequence[str],
+    points: np.ndarray,
+    images: Sequence[str | None],
+    coordinate_system: CoordinateSystem | str,
+    pairs: Iterable[Sequence[str]] = (),
+    coverage: float | None = None,
+    **beside: np.ndarray,
+) -> dict[str | None, LandmarkSet]:
+    """Make the landmark sets of many images with the same names at once.
+
+    The sets share their names, pairs and arrays, so that a million images take seconds.
+
+    Args:
+        names: N names.
+        points: (M, N, D), of M images.
+        images: names of the M images.
+        coordinate_system: coordinate system of the points.
+        pairs: see :class:`LandmarkSet`.
+        coverage: see :class:`LandmarkSet`.
+        beside: ``scores`` (M, N), ``covariances`` and ``regions`` (M, N, D, D).
+
+    Raises:
+        ValueError: as :class:`LandmarkSet`.
+    """
+    if not len(images):
+        return {}
+    first = {key: values[0] for key, values in beside.items()}
+    shared = LandmarkSet(tuple(names), points[0], coordinate_system, tuple(pairs), coverage=coverage, **first)
+    every = shared.names * len(images)
+    points = _checked_points(points.reshape(-1, points.shape[2]), every)
+    columns: dict[str, Iterable[Any]] = {field.name: repeat(getattr(shared, field.name)) for field in fields(shared)}
+    columns["image"] = [image and _checked_length(image, "image") for image in images]
+    for key, values in {"points": points, **beside}.items():
+        if key == "scores":
+            values = _checked_scores(values.reshape(-1), len(every))
+        elif key != "points":
+            values = ensure_matrices(values.reshape(-1, *values.shape[2:]), points, every, key)
+        columns[key] = values.reshape(len(images), len(shared), *values.shape[1:])
+    del every, points, beside
+    # __post_init__ would check each set again, and takes ten times as long
+    sets = list(map(object.__new__, repeat(LandmarkSet, len(images))))
+    for key, column in columns.items():
+        deque(map(_store, sets, repeat(key), column), maxlen=0)
+    return dict(zip(images, sets))
 
 
 def landmark_name(name: str) -> str:

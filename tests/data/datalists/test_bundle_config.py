@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,14 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "train.json"
     path.write_text(json.dumps(entries))
     return path
+
+
+@pytest.mark.parametrize("text", ['{"other": 3, "gi', "", "[1, 2]", "[" * 100_000])
+def test_a_damaged_file_is_named(config: Path, text: str) -> None:
+    (damaged := config.with_name("more.json")).write_text(text)
+    for use in (partial(bundle_component, "pair"), run_bundle_config):
+        with pytest.raises(ValueError, match=r"more.json: .*Copy (it|the file) again from the source"):
+            use([config, damaged])
 
 
 @pytest.mark.parametrize("value", VALUES, ids=str)

@@ -209,6 +209,41 @@ def test_a_quaternion_that_no_rotation_has(tmp_path, quaternion, s_code):
     assert "mm apart. This package uses " + ("the sform" if s_code == 1 else "the qform") in world.place_note
 
 
+@pytest.mark.parametrize("codes", [(1, 0), (0, 1), (1, 1), (2, 2), (0, 0)])
+@pytest.mark.parametrize(
+    "pixdim", [(NAN, 0.6, 0.7), (0.5, 0, 0.7), (INF, 0.6, -INF), (0.5, -0.6, 0.7), (-0.5, NAN, -0.7)]
+)
+def test_a_voxel_size_that_is_none(tmp_path, codes, pixdim):
+    path = save(tmp_path / "image.nii", SAME, codes[0], SAME, codes[1])
+    content = bytearray(path.read_bytes())
+    content[80:92] = struct.pack("<3f", *pixdim)
+    path.write_bytes(content)
+    expected, world = viewer_affine(path), read_nifti_world(path)
+    chain = Compose([LoadImaged("image", ensure_channel_first=True), EnsureWorldAffined("image")])
+    loaded = chain({"image": str(path)})["image"].affine
+    for found in (world.affine, read_image(path)[1], read_header(path)[1], loaded.numpy()):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-4)
+    stated = " x ".join(f"{step:g}" for step in pixdim)
+    assert world.size_note.startswith(f"pixdim is {stated}: as in ITK, a negative size mirrors its axis, and 1 is used")
+    agree = np.allclose(nib.load(path).affine, expected, atol=2e-4)
+    assert bool(world.place_note) != agree and "up to nan" not in world.place_note + world.size_note
+
+
+def test_nifti_2_is_not_opened_by_itk(tmp_path):
+    image = nib.Nifti2Image(np.zeros(SHAPE, np.float32), SAME)
+    image.set_qform(SAME, 1)
+    nib.save(image, tmp_path / "old.nii.gz")
+    with pytest.raises(RuntimeError):
+        sitk.ReadImage(str(tmp_path / "old.nii.gz"))
+    world = read_nifti_world(tmp_path / "old.nii.gz")
+    np.testing.assert_allclose(world.affine, SAME, atol=1e-6)
+    assert world.place_note.startswith("The file is NIfTI-2, which viewers built on ITK")
+    command = world.place_note.split('python -c "')[1].split('"')[0]
+    subprocess.run([sys.executable, "-c", command], cwd=tmp_path, check=True)
+    np.testing.assert_allclose(viewer_affine(tmp_path / "new.nii.gz"), SAME, atol=1e-5)
+    assert read_nifti_world(tmp_path / "new.nii.gz").place_note == ""
+
+
 def test_check_says_it_once_where_points_are_in_mm(tmp_path):
     for name in ("a", "b"):
         save(tmp_path / f"images/{name}.nii.gz", *HEADERS["sform moved"][:-1])

@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ from monai.data import MetaTensor
 from monai.transforms import ApplyTransformToPoints
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet
-from monai_landmarks.data.landmarks.landmark_set import join_landmark_sets
+from monai_landmarks.data.landmarks.landmark_set import join_landmark_sets, landmark_sets_of_table
 
 NAN = float("nan")
 
@@ -27,6 +29,34 @@ def random_set(dims=3, system="RAS", **kwargs):
     points = np.random.RandomState(dims).uniform(-50, 50, (4, dims))
     points[2] = NAN
     return LandmarkSet(("a", "b", "c", "d"), points, system, **kwargs)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("keys", [(), ("scores",), ("scores", "covariances", "regions")])
+def test_the_sets_of_a_table_are_those_of_its_images(dims, keys):
+    random = np.random.RandomState(dims)
+    points, scores = random.normal(size=(5, 2, dims)), random.uniform(size=(5, 2))
+    points[1, 0] = points[3] = NAN
+    roots = random.normal(size=(5, 2, dims, dims))
+    beside = {
+        "scores": scores,
+        "covariances": roots @ roots.swapaxes(2, 3),
+        "regions": np.eye(dims) * scores[..., None, None],
+    }
+    beside = {key: beside[key] for key in keys}
+    images, coverage = [f"{i}.png" for i in range(5)], 0.9 if "regions" in keys else None
+    found = landmark_sets_of_table((" a ", "b"), points, images, "LPS", [("b", "a")], coverage, **beside)
+    for i, image in enumerate(images):
+        of_image = {key: values[i] for key, values in beside.items()}
+        assert found[image] == LandmarkSet(
+            ("a", "b"), points[i], "LPS", (("b", "a"),), image, coverage=coverage, **of_image
+        )
+        assert not found[image].points.flags.writeable
+        assert pickle.loads(pickle.dumps(found[image])) == found[image]
+    points[4, 1, 0] = NAN
+    with pytest.raises(ValueError, match="landmark 'b' is at"):
+        landmark_sets_of_table((" a ", "b"), points, images, "LPS")
+    assert landmark_sets_of_table((), np.zeros((0, 0, dims)), [], "RAS") == {}
 
 
 @pytest.mark.parametrize("dims", [2, 3])

@@ -243,13 +243,25 @@ def write_long_table(path, rows, per_image=20):
         file.writelines(f"{i // per_image}.png,{i % per_image},{i},1.5\n" for i in range(rows))
 
 
-def test_a_long_table_costs_little_more_memory_than_its_numbers(tmp_path):
-    write_long_table(tmp_path / "t.csv", 20_000)
+@pytest.mark.parametrize(
+    "per_image, most",  # bytes per row; a Python record for each row needs 900, and arrays of its own for each image 500
+    [(20, 200), (1, 440)],
+)
+def test_a_long_table_costs_little_more_memory_than_its_numbers(tmp_path, per_image, most):
+    write_long_table(tmp_path / "t.csv", 20_000, per_image)
     tracemalloc.start()
     sets = read_landmark_table(tmp_path / "t.csv")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(sets) == 1000 and peak < 400 * 20_000  # bytes; a Python record for each row needs 900
+    assert len(sets) == 20_000 // per_image and peak < most * 20_000
+
+
+def test_what_images_share_is_checked_once(tmp_path, monkeypatch):
+    checked = []
+    check = LandmarkSet.__post_init__
+    monkeypatch.setattr(LandmarkSet, "__post_init__", lambda self: checked.append(self) or check(self))
+    write_long_table(tmp_path / "t.csv", 500, per_image=1)
+    assert len(read_landmark_table(tmp_path / "t.csv")) == 500 and len(checked) < 5
 
 
 def test_faulty_rows_do_not_cost_a_pass_each(tmp_path, monkeypatch):

@@ -41,7 +41,7 @@ from __future__ import annotations
 import csv
 import json
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,7 +50,12 @@ import numpy as np
 from monai_landmarks.data.files.csv_rows import NumberCells, TableRows, cell_text, format_number, is_number, text_cell
 from monai_landmarks.data.files.json_values import load_json
 from monai_landmarks.data.files.safe_files import open_text
-from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet, landmark_name
+from monai_landmarks.data.landmarks.landmark_set import (
+    CoordinateSystem,
+    LandmarkSet,
+    landmark_name,
+    landmark_sets_of_table,
+)
 from monai_landmarks.data.landmarks.point_matrices import pack_matrices, triangle, unpack_matrices
 
 from .common import common_set
@@ -101,7 +106,7 @@ def write_csv_table(path: Path, sets: Mapping[str, LandmarkSet], form: Literal["
     """
     if form not in ("long", "wide"):
         raise ValueError(f"form is {form!r}; expected 'long' or 'wide'.")
-    common = common_set(list(sets.values()))
+    common = common_set(sets.values())
     _write_rows(path, common, (_long_rows if form == "long" else _wide_rows)(sets, common))
 
 
@@ -109,7 +114,7 @@ def write_csv(path: Path, landmark_set: LandmarkSet) -> None:
     """Write one landmark set to a CSV: in long form if it has an image name, otherwise without the image column."""
     rows = _long_rows({landmark_set.image or "": landmark_set}, landmark_set)
     if landmark_set.image is None:
-        rows = [row[1:] for row in rows]
+        rows = (row[1:] for row in rows)
     _write_rows(path, landmark_set, rows)
 
 
@@ -121,9 +126,8 @@ class _Parser:
         self._images: dict[str | None, int] = {}
         self._names: dict[str, int] = {}
         self._numbers = NumberCells()
-        # per point: number of the image, of the name, line, and its values: coordinates, then the other columns
-        self._of_image, self._of_name, self._lines = array("q"), array("q"), array("q")
-        self._values = array("d")
+        # per point: number of the image, number of the name, line, and its values: coordinates, then the other columns
+        self._points = array("d")
 
     def parse(self, lines: Iterable[str], default: CoordinateSystem | str | None) -> dict[str | None, LandmarkSet]:
         """Read the lines of a table; see :func:`read_csv_table`."""
@@ -189,66 +193,74 @@ class _Parser:
         self, of_image: int, header: list[str], of_names: dict[str, dict[str, int]], parts: list[str]
     ) -> Callable[[int, list[str]], None]:
         places = [[of_name.get(part) for part in parts] for of_name in of_names.values()]
-        seen: dict[str, int] = {}
+        stride = len(of_names) * (3 + len(parts))  # of an image in the array of points
 
         def add_row(line: int, cells: list[str]) -> None:
             image = cell_text(cells[of_image])
             if not image:
                 raise ValueError(f"line {line}: column 'image' is blank; expected a name.")
-            if image in seen:
-                raise ValueError(
-                    f"line {line}: image {image!r} is also in line {seen[image]}; expected one row per image."
-                )
+            if image in self._images:
+                first = int(self._points[self._images[image] * stride + 2])
+                raise ValueError(f"line {line}: image {image!r} is also in line {first}; expected one row per image.")
             table = [
                 [np.nan if i is None else self._numbers.parse(cells[i], line, header[i]) for i in row] for row in places
             ]
-            seen[image] = line
             for number, values in enumerate(table):
                 self._add(line, image, number, values)
 
         return add_row
 
     def _add(self, line: int, image: str | None, number: int, values: list[float]) -> None:
-        self._of_image.append(self._images.setdefault(image, len(self._images)))
-        self._of_name.append(number)
-        self._lines.append(line)
-        self._values.extend(values)
+        self._points.extend((self._images.setdefault(image, len(self._images)), number, line, *values))
 
     def _assemble(
         self, dims: int, beside: list[str], system: CoordinateSystem, stated: dict[str, str]
     ) -> dict[str | None, LandmarkSet]:
-        names, pairs = tuple(self._names), _parse_pairs(stated)
-        values = np.reshape(self._values, (len(self._lines), dims + len(beside)))
-        keep = self._faultless(values[:, :dims])
-        _require_filled(len(self._images), len(names), len(values))
-        table = np.full((len(self._images), len(names), values.shape[1]), np.nan)
-        table[np.array(self._of_image)[keep], np.array(self._of_name)[keep]] = values[keep]
-        result = {}
-        for (image, _), of_image in zip(self._images.items(), table):
-            columns = dict(zip(beside, of_image[:, dims:].T))
-            result[image] = LandmarkSet(
-                names, of_image[:, :dims], system, pairs, image, **_parse_beside(columns, dims, stated)
-            )
-        return result
+        table = self._fill_table(dims, dims + len(beside))
+        columns = dict(zip(beside, np.moveaxis(table[:, :, dims:], 2, 0)))
+        images = list(self._images)
+        self._images.clear()  # a million keys take 80 MB
+        return landmark_sets_of_table(
+            tuple(self._names),
+            table[:, :, :dims],
+            images,
+            system,
+            _parse_pairs(stated),
+            **_parse_beside(columns, dims, stated),
+        )
 
-    def _faultless(self, points: np.ndarray) -> np.ndarray:
+    def _fill_table(self, dims: int, values: int) -> np.ndarray:
+        """Return the values of all points (images, names, values), and forget the points."""
+        rows = np.reshape(self._points, (-1, 3 + values))
+        self._points = array("d")
+        of_image, of_name = rows[:, :2].T.astype(np.int32)
+        keep = self._faultless(of_image, of_name, rows[:, 2], rows[:, 3 : 3 + dims])
+        _require_filled(len(self._images), len(self._names), len(rows))
+        table = np.full((len(self._images), len(self._names), values), np.nan)
+        table[of_image[keep], of_name[keep]] = rows[keep, 3:]
+        return table
+
+    def _faultless(
+        self, of_image: np.ndarray, of_name: np.ndarray, lines: np.ndarray, points: np.ndarray
+    ) -> np.ndarray:
         """Return the numbers of the rows (R,) without fault: a landmark once per image, and all of its coordinates."""
-        images, numbers, lines = (np.array(column) for column in (self._of_image, self._of_name, self._lines))
-        _, first, group = np.unique(images * len(self._names) + numbers, return_index=True, return_inverse=True)
+        _, first, group = np.unique(
+            of_image * np.int64(len(self._names)) + of_name, return_index=True, return_inverse=True
+        )
         first = first[group.reshape(-1)]
         blank = np.isnan(points).sum(axis=1)
         is_first, is_whole = first == np.arange(len(points)), (blank == 0) | (blank == points.shape[1])
-        names, keys = list(self._names), list(self._images)
+        names, images = list(self._names), list(self._images)
         for row in np.flatnonzero(~is_first | ~is_whole).tolist():
-            image, name = keys[images[row]], names[numbers[row]]
+            image, name = images[of_image[row]], names[of_name[row]]
             if not is_first[row]:
-                of_image = "" if image is None else f" of image {image!r}"
+                where = "" if image is None else f" of image {image!r}"
                 self._report(
-                    f"line {lines[row]}: landmark {name!r}{of_image} is also in line {lines[first[row]]}; expected one row."
+                    f"line {lines[row]:.0f}: landmark {name!r}{where} is also in line {lines[first[row]]:.0f}; expected one row."
                 )
             else:
                 self._report(
-                    f"line {lines[row]}: landmark {name!r} is at {points[row].tolist()}; expected {points.shape[1]} numbers,"
+                    f"line {lines[row]:.0f}: landmark {name!r} is at {points[row].tolist()}; expected {points.shape[1]} numbers,"
                     " or none if it is missing."
                 )
         return np.flatnonzero(is_first & is_whole)
@@ -335,7 +347,7 @@ def _parse_beside(columns: dict[str, np.ndarray], dims: int, stated: dict[str, s
         if found and found != wanted:
             raise ValueError(f"the columns are {','.join(found)}; expected {','.join(wanted)} for {dims}-D points.")
         if found:
-            result[key] = unpack_matrices(np.stack([columns[column] for column in wanted], axis=1), dims)
+            result[key] = unpack_matrices(np.stack([columns[column] for column in wanted], axis=-1), dims)
     if "regions" in result:
         coverage = stated.get("coverage", "")
         if not is_number(coverage):
@@ -346,22 +358,18 @@ def _parse_beside(columns: dict[str, np.ndarray], dims: int, stated: dict[str, s
     return result
 
 
-def _long_rows(sets: Mapping[str, LandmarkSet], common: LandmarkSet) -> list[list[str]]:
-    rows = [["image", "landmark", *_columns(common)]]
+def _long_rows(sets: Mapping[str, LandmarkSet], common: LandmarkSet) -> Iterator[list[str]]:
+    yield ["image", "landmark", *_columns(common)]
     for image, landmark_set in sets.items():
-        rows += [
-            [text_cell(image), text_cell(name), *cells]
-            for name, cells in zip(landmark_set.names, _cells(landmark_set, common))
-        ]
-    return rows
+        for name, cells in zip(landmark_set.names, _cells(landmark_set, common)):
+            yield [text_cell(image), text_cell(name), *cells]
 
 
-def _wide_rows(sets: Mapping[str, LandmarkSet], common: LandmarkSet) -> list[list[str]]:
-    rows = [["image", *(text_cell(f"{name}_{column}") for name in common.names for column in _columns(common))]]
+def _wide_rows(sets: Mapping[str, LandmarkSet], common: LandmarkSet) -> Iterator[list[str]]:
+    yield ["image", *(text_cell(f"{name}_{column}") for name in common.names for column in _columns(common))]
     for image, landmark_set in sets.items():
         cells = _cells(landmark_set.reorder(common.names), common)
-        rows.append([text_cell(image), *(cell for landmark in cells for cell in landmark)])
-    return rows
+        yield [text_cell(image), *(cell for landmark in cells for cell in landmark)]
 
 
 def _columns(common: LandmarkSet) -> list[str]:
@@ -392,7 +400,7 @@ def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _write_rows(path: Path, common: LandmarkSet, rows: list[list[str]]) -> None:
+def _write_rows(path: Path, common: LandmarkSet, rows: Iterable[list[str]]) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.write(f"# coordinate_system={common.coordinate_system}\n")
         if common.coverage is not None:
