@@ -29,12 +29,14 @@ import numpy as np
 import torch
 from federated_site import DATALIST, Site, Update, absent_rounds, describe
 from monai.bundle import ConfigWorkflow
+from monai.utils import optional_import
 
 from monai_landmarks.data import load_landmark_datalist, save_datalist, write_hand_phantom
 from monai_landmarks.data.files.tensor_files import atomic_save
 from monai_landmarks.evaluation.bundle_facts import resolve_bundle
 
 SCRIPT = Path(__file__).with_name("federated_site.py")
+FIGURES = ("OverlaySaver", "TrainingCurve")
 VALIDATION = 0.2  # part of the images of a site that it validates on
 
 
@@ -49,6 +51,8 @@ def divide(items: Sequence[Any], shares: Sequence[float]) -> list[list[Any]]:
 
 def without(item: Mapping[str, Any], landmarks: Sequence[str]) -> dict[str, Any]:
     """Return an item in which these landmarks are missing: the site has not annotated them."""
+    if "label_names" not in item:
+        raise ValueError(f"{item['image']}: the label must be a list of points with names, as `check` writes it.")
     names = item["label_names"]
     label = [[None] * len(point) if name in landmarks else point for name, point in zip(names, item["label"])]
     return {**item, "label": label}
@@ -57,8 +61,15 @@ def without(item: Mapping[str, Any], landmarks: Sequence[str]) -> dict[str, Any]
 def write_site(
     bundle: Path, source: Path, training: list[Any], testing: list[Any], missing: Sequence[str] = ()
 ) -> None:
-    """Write the bundle of a site, with a datalist of its own images."""
+    """Write the bundle of a site, with a datalist of its own images, and without the figures of each validation."""
     shutil.copytree(source, bundle, ignore=shutil.ignore_patterns("models", "eval", "data"))
+    for name in ("train", "evaluate"):
+        path = bundle / "configs" / f"{name}.json"
+        config = json.loads(path.read_text())
+        for part in (config, config.get("train", {}), config.get("validate", {})):
+            for key in [key for key in part if key.endswith("handlers")]:
+                part[key] = [each for each in part[key] if not str(each.get("_target_")).endswith(FIGURES)]
+        path.write_text(json.dumps(config, indent=4))
     items = [without(item, missing) for item in training]
     held = max(1, round(VALIDATION * len(items)))
     definition = {"names": items[0]["label_names"], "coordinate_system": items[0]["label_coordinate_system"]}
@@ -96,20 +107,21 @@ def federate_with_flare(
     folder: Path, names: Sequence[str], rounds: int, local_epochs: int, absent: str, settings: Mapping[str, Any]
 ) -> tuple[dict[str, torch.Tensor], list[tuple[str, str, int]]]:
     """Run a federated training in the simulator of NVIDIA FLARE, see :func:`federate`."""
-    from nvflare.app_common.workflows.fedavg import FedAvg
-    from nvflare.fuel.utils import fobs
-    from nvflare.job_config.api import FedJob
-    from nvflare.job_config.script_runner import FrameworkType, ScriptRunner
+    averaging, _ = optional_import("nvflare.app_common.workflows.fedavg")
+    jobs, _ = optional_import("nvflare.job_config.api")
+    runners, _ = optional_import("nvflare.job_config.script_runner")
+    fobs, _ = optional_import("nvflare.fuel.utils.fobs")
 
-    job = FedJob(name="landmarks", min_clients=len(names))
-    job.to_server(FedAvg(num_clients=len(names), num_rounds=rounds, save_filename="global_model.fobs"))
+    job = jobs.FedJob(name="landmarks", min_clients=len(names))
+    job.to_server(averaging.FedAvg(num_clients=len(names), num_rounds=rounds, save_filename="global_model.fobs"))
     arguments = f"--sites {folder} --rounds {rounds} --local_epochs {local_epochs}"
     if absent:
         arguments += f" --absent {absent}"
     if settings:
         arguments += " --settings " + json.dumps(settings, separators=(",", ":"))
     for name in names:
-        job.to(ScriptRunner(script=str(SCRIPT), script_args=arguments, framework=FrameworkType.RAW), name)
+        raw = runners.FrameworkType.RAW
+        job.to(runners.ScriptRunner(script=str(SCRIPT), script_args=arguments, framework=raw), name)
     workspace = folder / "flare"
     job.simulator_run(str(workspace), clients=list(names), threads=len(names))
     found = sorted(workspace.rglob("global_model.fobs"))

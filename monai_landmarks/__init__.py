@@ -17,7 +17,7 @@ from pathlib import Path
 
 __all__ = ["__version__", "bundle_path"]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def bundle_path(name: str) -> Path:

@@ -90,6 +90,15 @@ def test_a_benchmark_runs_alone(tmp_path):
     assert wrong.wait(300) != 0 and "only commands, growth" in (tmp_path / "wrong.txt").read_text()
 
 
+def test_study_of_cohorts_runs(tmp_path):
+    command = ["-m", "study_cohort", "--quick", "--only", "memory", "--out", tmp_path / "cohort"]
+    written = WarmPython(command, BENCHMARKS, tmp_path / "written.txt").printed()
+    assert "| 10 |" in written and "| all, with tables and report |" in written
+    command = ["-m", "study_cohort", "--quick", "--only", "commands", "--out", tmp_path / "cohort"]
+    written = WarmPython(command, BENCHMARKS, tmp_path / "commands.txt").printed()
+    assert "| check, all defaults |" in written and "report.html: " in written and "exit code" not in written
+
+
 def test_exponent_of_a_power_law():
     sizes = (64, 96, 256)
     assert growth_exponent(sizes, [3 * size**1.7 for size in sizes]) == pytest.approx(1.7)

@@ -23,9 +23,14 @@ from fnmatch import fnmatch
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
 import monai_landmarks
+from monai_landmarks.apps.main import program
+from monai_landmarks.data import hand_phantom, read_landmark_table
 
 ROOT = Path(__file__).parents[1]
 MADE_BY_RUNNING = {
@@ -85,6 +90,20 @@ def test_bundles_are_found_in_the_installed_wheel(wheel, tmp_path):
     command = [sys.executable, "-S", "-c", program]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout.split() == [str(tmp_path / "monai_landmarks" / "bundles" / name) for name in bundles]
+
+
+def test_the_wheel_has_all_that_a_prediction_needs(wheel, tmp_path):
+    """With the bundle of the wheel, not that of the repository; where it is found by name is tested above."""
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    pixels, landmarks = hand_phantom(11)
+    Image.fromarray(np.round(255 * pixels.T).astype(np.uint8)).save(tmp_path / "hand.png")
+    bundle = tmp_path / "monai_landmarks" / "bundles" / "hand_xray_landmarks_scn"
+    arguments = [str(bundle), str(tmp_path / "hand.png"), "--spacing", "0.92", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(program, ["predict", *arguments, "--device", "cpu", "--drawings", "0", "--strict"])
+    assert result.exit_code == 0, result.output
+    (found,) = read_landmark_table(tmp_path / "out" / "predictions.csv").values()
+    errors = np.linalg.norm(found.points - landmarks.points, axis=1)
+    assert np.median(errors) < 2 and (tmp_path / "out" / "measurements.csv").is_file()
 
 
 def test_the_wheel_installs_the_program(wheel, monkeypatch, capsys):

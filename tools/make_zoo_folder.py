@@ -35,6 +35,7 @@ __all__ = ["check_zoo_folder", "make_zoo_folder"]
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
 LARGEST = 25 * 10**6  # bytes of a file in the zoo
+SMALL = 100_000  # bytes; smaller files of numbers stay in the folder
 NEEDED = ("LICENSE", "configs/metadata.json", "configs/inference.json", "docs/README.md", "docs/data_license.txt")
 # entries that the zoo requires, `#` between the levels
 KEYS = {
@@ -69,7 +70,7 @@ def make_zoo_folder(bundle: Path, out: Path, urls: str = "") -> Path:
     for source in sorted((bundle / "models").glob("pretrained*")):
         # in the zoo, the weights of inference.json are model.pt
         name = source.name if "close_look" in source.name else source.name.replace("pretrained", "model", 1)
-        if source.suffix == ".pt" and urls:
+        if source.suffix == ".pt" and source.stat().st_size > SMALL and urls:
             target = out / "files" / bundle.name / name
             weights.append(target)
         else:

@@ -49,6 +49,9 @@ __all__ = ["check"]
     "--group-table", type=PATH, help="CSV file with the group column and a column 'image'. Default: LANDMARKS."
 )
 @click.option(
+    "--workers", type=click.IntRange(0), help="Processes that read images. Default for many images: one per core."
+)
+@click.option(
     "--sheet", type=click.IntRange(0), default=24, show_default=True, help="Number of images on the contact sheet."
 )
 def check(images: Path, landmarks: Path, out: Path, **options: Any) -> None:
@@ -85,6 +88,7 @@ def check(images: Path, landmarks: Path, out: Path, **options: Any) -> None:
         spacing=options["spacing"],
         coordinate_system=options["coordinate_system"],
         partial=options["partial"],
+        workers=options["workers"],
     )
     _show(result)
     if drawn := write_contact_sheet(result, out / "contact_sheet.png", options["sheet"]):

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ import click
 
 __all__ = [
     "FOLDER",
+    "PART",
     "PATH",
     "PROBABILITY",
     "SCHEMA",
     "SYSTEM",
     "evaluation_options",
+    "first_lines",
     "schema_option",
     "spacing_option",
     "system_option",
@@ -84,10 +87,36 @@ def text_table(rows: Sequence[Mapping[str, Any]], digits: int = 2) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def first_lines(lines: Sequence[str], most: int, more: str = "") -> str:
+    """Join lines; only the first ones, and how many more there are.
+
+    Args:
+        lines: the lines.
+        most: largest number of lines.
+        more: where the others are, for example ``"see failed.csv"``.
+    """
+    if len(lines) <= most:
+        return "\n".join(lines)
+    return "\n".join([*lines[:most], f"  ... and {len(lines) - most} more" + (f"; {more}" if more else "")])
+
+
 def _cell(value: Any, digits: int) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+
+
+class _Part(click.ParamType):
+    name = "K/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = re.fullmatch(r"(\d+)/(\d+)", str(value))
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            self.fail(f"{value!r} is not a part; expected for example 3/8.", param, ctx)
+        return int(found[1]), int(found[2])
+
+
+PART = _Part()
 
 
 class _Schema(click.ParamType):

@@ -30,6 +30,7 @@ def models() -> None:
     """
     from monai_landmarks.evaluation.bundle_facts import shipped_bundles
 
+    bundles = shipped_bundles()
     rows = [
         {
             "name": facts.name,
@@ -40,6 +41,12 @@ def models() -> None:
             "error": facts.error,
             "terms": facts.terms,
         }
-        for facts in shipped_bundles()
+        for facts in bundles
     ]
     click.echo(text_table(rows))
+    absent = [facts.name for facts in bundles if facts.elsewhere]
+    if absent:
+        click.echo(
+            f"\nThe weights of {', '.join(absent)} have their own terms. A clone of the repository contains them; this"
+            " installation does not."
+        )

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,12 @@ import click
 
 from monai_landmarks.evaluation.prediction_formats import PREDICTION_FORMATS, PredictionFormat
 
-from .console import FOLDER, PATH, PROBABILITY, SCHEMA, spacing_option
+from .console import FOLDER, PART, PATH, PROBABILITY, SCHEMA, first_lines, spacing_option
 
 __all__ = ["predict"]
+
+_MOST_FILES = 200  # that are printed
+_MOST_IMAGES = 50  # whose doubts or faults are printed
 
 
 @click.command(short_help="Find landmarks in images with a trained bundle.")
@@ -77,10 +81,17 @@ __all__ = ["predict"]
     type=click.IntRange(0),
     default=12,
     show_default=True,
-    help="Number of images that report.html shows, doubtful ones first. 0: no report.",
+    help="Number of images that report.html and the overlays show, doubtful ones first. 0: no report, no overlays.",
 )
 @click.option("--strict", is_flag=True, help="Exit code 2 if a prediction is in doubt.")
 @click.option("--batch-size", type=click.IntRange(1), help="Batch size. Default: that of the bundle.")
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    help="Processes that load images while the network runs. Default for many images: one per core, up to 4.",
+)
+@click.option("--part", type=PART, help="Predict only a part of the images, for example 3/8.")
+@click.option("--force", is_flag=True, help="Predict images again that are done.")
 def predict(
     bundle: str, images: Path, out: Path, formats: tuple[PredictionFormat, ...], strict: bool, **options: Any
 ) -> None:
@@ -99,22 +110,31 @@ def predict(
     bundle has a landmark schema, measurements.csv has the clinical measurements of each image with their intervals.
     report.html shows doubts, drawings, measurements and uncertainty.
 
+    A prediction that was stopped goes on with the same command: images that are done, with the same weights and options,
+    are not predicted again. Parts can run at the same time and share the output folder; so do the processes of
+    'torchrun --nproc_per_node 2 -m monai_landmarks predict ...'. The last one writes tables and report, or the same
+    command without --part.
+
     The exit code is 0 if all images were predicted, and 1 otherwise. With --strict it is 2 if all images were
     predicted, but some predictions are in doubt.
     """
     from monai_landmarks.evaluation import predict_landmarks
 
     result = predict_landmarks(bundle, images, out, formats, **options)
-    for path in result.written:
-        click.echo(path)
+    if result.written:
+        click.echo(first_lines([str(path) for path in result.written], _MOST_FILES))
     for note in result.notes:
         click.echo(f"note: {note}", err=True)
-    if result.doubts:
+    if result.doubts and not result.unfinished:
         lines = [f"  - {doubt.image}: {doubt}" for doubt in result.doubts]
-        click.echo("\n".join([f"\npredictions in doubt ({len(lines)}):", *lines]), err=True)
+        text = first_lines(lines, _MOST_IMAGES, "see report.html")
+        click.echo(f"\npredictions in doubt ({len(lines)}):\n{text}", err=True)
     if result.unreadable:
         lines = [f"  - {image}: {reason}" for image, reason in result.unreadable]
-        click.echo("\n".join([f"\nimages that cannot be predicted ({len(lines)}):", *lines]), err=True)
-        sys.exit(1)
-    if strict and result.doubts:
+        text = first_lines(lines, _MOST_IMAGES, "see failed.csv")
+        click.echo(f"\nimages that cannot be predicted ({len(lines)}):\n{text}", err=True)
+        # torchrun ends all processes when one ends with an error, so only the last one does
+        if not (result.unfinished and "TORCHELASTIC_RUN_ID" in os.environ):
+            sys.exit(1)
+    if strict and result.doubts and not result.unfinished:
         sys.exit(2)

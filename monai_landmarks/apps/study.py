@@ -12,29 +12,18 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import FOLDER, text_table
+from .console import FOLDER, PART, text_table
 
 if TYPE_CHECKING:
     from monai_landmarks.study import Outcome, StudyPlan, StudyResults
 
 __all__ = ["study"]
-
-
-class _Part(click.ParamType):
-    name = "K/N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        found = re.fullmatch(r"(\d+)/(\d+)", str(value))
-        if not found or not 1 <= int(found[1]) <= int(found[2]):
-            self.fail(f"{value!r} is not a part; expected for example 3/8.", param, ctx)
-        return int(found[1]), int(found[2])
 
 
 @click.command(short_help="Compare methods and settings: trainings on folds or training sizes, with statistics.")
@@ -46,7 +35,7 @@ class _Part(click.ParamType):
 )
 @click.option("--out", type=FOLDER, default="study", show_default=True, help="Folder of the study.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Trainings at the same time.")
-@click.option("--part", type=_Part(), default="1/1", help="Execute only a part of the runs, for example 3/8.")
+@click.option("--part", type=PART, default="1/1", help="Execute only a part of the runs, for example 3/8.")
 @click.option("--force", is_flag=True, help="Remove runs that were made with other settings, and make them again.")
 @click.option("--list", "only_list", is_flag=True, help="List the runs and their settings, and train nothing.")
 def study(

@@ -41,6 +41,8 @@ class BundleFacts:
             the weights are not the shipped ones.
         terms: terms of the shipped weights; empty without shipped weights.
         schema: name of the landmark schema; empty if there is none.
+        elsewhere: whether there are no weights here, but a clone of the repository has some, whose terms keep them out
+            of the wheel.
     """
 
     name: str
@@ -51,6 +53,7 @@ class BundleFacts:
     error: str
     terms: str
     schema: str
+    elsewhere: bool = False
 
 
 def read_bundle_facts(bundle: str | os.PathLike) -> BundleFacts:
@@ -77,6 +80,7 @@ def read_bundle_facts(bundle: str | os.PathLike) -> BundleFacts:
             _error(content) if shipped else "",
             str(_entry(content, "weights_terms") or "") if shipped else "",
             str(_entry(content, "landmark_schema") or ""),
+            not found.is_file() and bool(_entry(content, "weights_terms")),
         )
 
 

@@ -14,18 +14,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from monai.bundle import ConfigWorkflow
-from monai.data import MetaTensor
 
-from monai_landmarks.data import UnreadableImage, UnreadableImagesError, find_weights, image_folder_items
+from monai_landmarks import __version__
+from monai_landmarks.data import UnreadableImage, find_weights, image_stem
 from monai_landmarks.data.datalists.bundle_metadata import require_readable
 from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, TRAINED, has_both_networks
 from monai_landmarks.data.files.safe_files import naming_file
@@ -33,21 +36,30 @@ from monai_landmarks.data.files.tensor_files import load_tensors, non_finite_wei
 from monai_landmarks.data.images.image_files import has_spacing
 from monai_landmarks.data.images.image_notes import image_notes, join_notes
 from monai_landmarks.data.images.pictures import is_picture
+from monai_landmarks.data.images.readable_loader import list_unreadable
+from monai_landmarks.handlers import OverlaySaver, PredictionSaver
+from monai_landmarks.handlers.prediction_saver import distinct_names
 from monai_landmarks.schema import LandmarkSchema, load_landmark_schema
 from monai_landmarks.uncertainty import calibration_path, doubt_path, sigma_path
 
 from .bundle_facts import read_bundle_facts, resolve_bundle
-from .film_turning import resolving_turn
-from .image_measurements import ImageMeasurements, measure_images
+from .cohort_prediction import CohortPrediction, own_device, own_part, unwrapped
+from .csv_tables import write_rows
+from .image_measurements import matched_names, write_measurements
 from .prediction_formats import PREDICTION_FORMATS, PredictionFormat
-from .prediction_report import write_prediction_report
+from .prediction_records import ImageFile, PredictionRecords, RecordedPredictions, file_stamp
+from .prediction_report import doubtful_first, prediction_view, write_prediction_report
 
 __all__ = ["DoubtfulPrediction", "WrittenPredictions", "predict_landmarks"]
 
 # entries of the configuration that this module sets or reads, or that MONAI requires
 _NEEDED = ("dataset_dir", "output_dir", "checkpoint", "device", "dataloader", "saver", "handlers", "run")
-# first words of the errors that MONAI raises from an error in a configuration
-_WRAPPERS = ("Failed to evaluate", "Failed to instantiate", "applying transform")
+_OVERLAYS = "predict_overlays"  # entry for the bundle's OverlaySaver, which draws at the end
+# entries that do not change the predictions, or are recorded as files
+_NO_SETTINGS = (
+    "bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "pretrained", "checkpoint", "device", "batch_size",
+    "num_workers", "saver", "handlers", "dataset", "dataloader", "evaluator", "initialize", "inference", "run", _OVERLAYS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,18 +87,19 @@ class WrittenPredictions:
 
     Args:
         written: files that were written.
-        unreadable: images that were left out, because they cannot be read or contain NaN or infinite voxels, with the
-            reasons.
+        unreadable: images that were left out, because they cannot be read, contain NaN or infinite voxels, or are those
+            at which the network failed, with the reasons.
         notes: remarks, one sentence each.
         doubts: images whose prediction is in doubt.
-        measurements: clinical measurements of the images. None: the bundle has no landmark schema, and none was given.
+        unfinished: number of images that other parts have not predicted yet. While there are any, there are no tables
+            and no report.
     """
 
     written: tuple[Path, ...]
     unreadable: tuple[UnreadableImage, ...]
     notes: tuple[str, ...] = ()
     doubts: tuple[DoubtfulPrediction, ...] = ()
-    measurements: ImageMeasurements | None = None
+    unfinished: int = 0
 
 
 def predict_landmarks(
@@ -105,6 +118,9 @@ def predict_landmarks(
     schema: LandmarkSchema | None = None,
     coverage: float = 0.9,
     drawings: int = 12,
+    workers: int | None = None,
+    part: tuple[int, int] | None = None,
+    force: bool = False,
 ) -> WrittenPredictions:
     """Find landmarks with a bundle and write them to files.
 
@@ -118,6 +134,13 @@ def predict_landmarks(
     of ``predictions_std.csv``, and doubtful images are drawn first. With a landmark schema, ``measurements.csv`` has
     the clinical measurements of each image with intervals, and ``.mrk.json`` files have their lines and angles.
     ``report.html`` shows it all.
+
+    The prediction of many images can be stopped, continued and divided, see
+    :class:`~monai_landmarks.evaluation.prediction_records.PredictionRecords`: ``progress/`` in the output folder has a
+    line for each image that is done. A new call predicts what is not done, or was done with other weights or options. An
+    image at which the network fails is named, and the others are predicted. Several processes divide the images by
+    ``part``, or are started by ``torchrun``. The call after which all images are done writes tables, overlays and
+    report. All this takes no more memory for many images than for few.
 
     .. warning::
         The configuration of a MONAI bundle can run any Python code. Use only bundles from sources that you trust. Files
@@ -135,7 +158,8 @@ def predict_landmarks(
         configs: configuration files that are read after ``inference.json``, for example that of the trained variant.
             Default: ``close_look.json`` if the weights are those of a close look.
         checkpoint: file of the weights. Default: the file that the configuration names.
-        device: device, for example ``"cpu"`` or ``"cuda:1"``. Default: that of the configuration.
+        device: device, for example ``"cpu"`` or ``"cuda:1"``. Default: that of the configuration; the processes of
+            torchrun share several GPUs.
         spacing: pixel size in mm of pictures and other files that state none, one number or one per axis. Default: that
             of the configuration, or 1 mm.
         batch_size: number of images in a batch. Default: that of the configuration.
@@ -145,10 +169,15 @@ def predict_landmarks(
             covariances come from the heatmaps, and a note says so.
         schema: landmark schema whose measurements are made. Default: that of the bundle, if it has one.
         coverage: probability of the intervals of measurements.
-        drawings: number of images that ``report.html`` shows, doubtful ones first. 0: no report.
+        drawings: number of images that ``report.html`` shows, doubtful ones first. It also limits the overlays of the
+            bundle. 0: no report and no overlays.
+        workers: number of processes that load images while the network runs. 0: none. Default: that of the
+            configuration; if it is 0 and there are many images, one per core, up to 4.
+        part: number of the part of the images to predict, from 1, and number of parts. Default: all images.
+        force: whether images that are done are predicted again.
 
     Returns:
-        The files written, the images left out, the doubts and the measurements.
+        The files written, the images left out and the doubts.
 
     Raises:
         ValueError: if the folder is not a bundle, its configuration lacks a required entry, the weights are absent,
@@ -162,53 +191,150 @@ def predict_landmarks(
         raise ValueError(f"the output folder {out} is in the image folder {images}; give another folder.")
     given = {"checkpoint": checkpoint and os.fspath(checkpoint), "spacing": spacing, "batch_size": batch_size}
     overrides: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    device = device or own_device()
     if device is not None:
         overrides["device"] = _ensure_device(device)
     found = () if configs else _configs_of_weights(bundle, checkpoint)
+    part = own_part(part)
     flow = _workflow(
         bundle, configs or found, formats, regions, dataset_dir=str(images), output_dir=str(out), **overrides
     )
     weights = Path(flow.parser.get_parsed_content("checkpoint"))
-    _require_weights(weights)
+    _require_weights(weights, bundle)
     notes = [f"the weights are those of a close look, so {path.name} is read, too." for path in found]
     notes += [*_weights_notes(bundle, weights), *_reliability_notes(flow, weights, covariance)]
     if covariance == "sigma":
         notes += _use_sigma(flow, weights)
     before = _snapshot(out)
+    with unwrapped():
+        saver = flow.parser.get_parsed_content("saver")
+        items = list(flow.parser.get_parsed_content("dataloader").dataset.data)
+    if schema is None:
+        name = read_bundle_facts(bundle).schema
+        schema = load_landmark_schema(name) if name else None
+        schema = schema if schema is not None and schema.measurements else None
+    notes += matched_names(schema, saver.names)[1] if schema is not None else ()
+    files = _image_files(items, images)
+    settings = _settings(flow, weights, regions, schema, coverage)
+    records = PredictionRecords(out / "progress", settings, saver.names, part)
+    own = list(zip(items, files))[part[0] - 1 :: part[1]]
+    of_call = []  # notes on this call, which a report does not have
+    if force:
+        records.begin_again()
+    elif records.changed:
+        of_call.append(
+            f"{', '.join(records.changed)} changed since the last prediction into {out}, so all images are predicted again."
+        )
+    todo = [pair for pair in own if force or not records.is_done(pair[1])]
+    todo.sort(key=lambda pair: records.state(pair[1]) is not None)  # images that have failed before come last
+    if len(todo) < len(own):
+        of_call.append(f"{len(own) - len(todo)} of {len(own)} images were done before.")
     try:
-        flow.run()
-    except Exception as error:
-        cause = _cause(error)
-        if isinstance(cause, RuntimeError) and "loading state_dict" in str(cause):
-            reason = " ".join(str(cause).split()[:60])
-            raise ValueError(f"{weights}: the weights do not belong to the network of {bundle}: {reason}") from error
-        if not isinstance(cause, UnreadableImagesError):  # the result lists these images
-            raise cause from cause.__cause__  # not "from error", which it is a cause of
+        cohort = CohortPrediction(flow, records, schema, coverage)
+        cohort.write_lost([file for _, file in own if not force and records.is_done(file)])
+        cohort.predict(todo, workers)
+    except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise
+        reason = " ".join(str(error).split()[:60])
+        raise ValueError(f"{weights}: the weights do not belong to the network of {bundle}: {reason}") from error
+    finally:
+        records.close()
     flow.finalize()
-    predictions = getattr(flow.parser.get_parsed_content("saver"), "predictions", ())
-    measurements, more = _measure(bundle, predictions, schema, coverage)
-    notes += more
-    if measurements is not None:
-        measurements.write(out / "measurements.csv")
-        for index, prediction in enumerate(predictions):
-            if "mrk.json" in formats:
-                measurements.add_to_markups(out / f"{prediction.name}.mrk.json", index, prediction.plane)
-    doubts = _doubts(flow, predictions)
-    loader = flow.parser.get_parsed_content("dataloader")
-    unreadable = tuple(getattr(loader, "unreadable", ()))
-    left_out = {image for image, _ in unreadable}
-    read = [item["image"] for item in image_folder_items(images) if item["image"] not in left_out]
-    notes += _geometry_notes(read, flow.parser.get("spacing") is not None)
-    if drawings:
+    records.read()
+    of_call += [f"{path} was made with other weights or options, and is not used." for path in records.ignored]
+    predictions, unreadable = records.results(files)
+    unfinished = len(files) - len(predictions) - len(unreadable)
+    if not predictions and not unfinished:
+        raise ValueError(list_unreadable(f"none of the {len(files)} images can be read:", unreadable))
+    doubts = tuple(DoubtfulPrediction(*doubt) for doubt in predictions.doubts())
+    if unfinished:
+        of_call.append(
+            f"{unfinished} of {len(files)} images are not predicted yet, so there are no tables and no report; run the other"
+            " parts, or the same command without a part."
+        )
+    else:
+        notes += _geometry_notes([file.path for file in predictions.images], flow.parser.get("spacing") is not None)
         reasons = {doubt.image: str(doubt) for doubt in doubts}
-        source = (
-            f"Landmarks of the images in {images}, found with {bundle.resolve().name} and the weights {weights.name}"
-        )
-        write_prediction_report(
-            out / "report.html", predictions, reasons, measurements, notes, unreadable, source, drawings
-        )
-    written = sorted(path for path, state in _snapshot(out).items() if before.get(path) != state)
-    return WrittenPredictions(tuple(written), unreadable, tuple(notes), doubts, measurements)
+        _write_tables(out, saver, predictions, schema is not None, unreadable)
+        if drawings and _OVERLAYS in flow.parser:
+            _draw_overlays(flow.parser.get_parsed_content(_OVERLAYS), predictions, reasons, drawings)
+        if drawings:
+            source = f"Landmarks of the images in {images}, found with {bundle.resolve().name} and the weights {weights.name}"
+            measured = predictions if schema is not None else None
+            write_prediction_report(
+                out / "report.html", predictions, reasons, measured, notes, unreadable, source, drawings
+            )
+    written = sorted(Path(path) for path, state in _snapshot(out).items() if before.get(path) != state)
+    return WrittenPredictions(tuple(written), unreadable, (*notes, *of_call), doubts, unfinished)
+
+
+def _image_files(items: Sequence[Mapping[str, Any]], images: Path) -> list[ImageFile]:
+    """Return the images with the names of their landmark files, which do not depend on what was predicted before."""
+    paths = [str(item["image"]) for item in items]
+    folder = os.path.abspath(images if images.is_dir() else images.parent)
+    return [
+        ImageFile(os.path.relpath(path, folder), path, name, file_stamp(path))
+        for path, name in zip(paths, distinct_names(paths))
+    ]
+
+
+def _settings(
+    flow: ConfigWorkflow,
+    weights: Path,
+    regions: str | os.PathLike | None,
+    schema: LandmarkSchema | None,
+    coverage: float,
+) -> dict[str, str]:
+    """Return what determines the predictions, in short texts, by what they describe."""
+    beside = [weights, calibration_path(weights), doubt_path(weights), sigma_path(weights)]
+    content = flow.parser.get()
+    result = {
+        "version": __version__,
+        "weights": " ".join(_digest(path.read_bytes()) if path.is_file() else "-" for path in beside),
+        "names": _digest(repr(flow.parser.get_parsed_content("saver").names).encode()),
+        "regions": "-" if regions is None else _digest(Path(regions).read_bytes()),
+        "schema": "-" if schema is None else _digest(repr(schema).encode()),
+        "coverage": str(coverage),
+    }
+    for key in sorted(set(content) - set(_NO_SETTINGS) - set(result)):
+        result[key] = _digest(json.dumps(content[key], sort_keys=True, default=str).encode())
+    return result
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _write_tables(
+    out: Path,
+    saver: PredictionSaver,
+    predictions: RecordedPredictions,
+    measured: bool,
+    unreadable: Sequence[UnreadableImage],
+) -> None:
+    saver.write_tables(predictions)
+    if measured:
+        write_measurements(out / "measurements.csv", predictions.measurements())
+    failed = out / "failed.csv"
+    if unreadable:
+        write_rows(failed, [one._asdict() for one in unreadable])
+    else:
+        failed.unlink(missing_ok=True)
+
+
+def _draw_overlays(saver: OverlaySaver, predictions: RecordedPredictions, doubts: Mapping[str, str], most: int) -> None:
+    """Draw what the bundle draws of an inference, but of all images, also of those that were predicted before."""
+    views = []
+    for index in doubtful_first([file.path for file in predictions.images], doubts)[: min(most, saver.num_images)]:
+        prediction = predictions[index]
+        title = image_stem(prediction.image) + (" (doubtful)" if prediction.image in doubts else "")
+        with suppress(Exception):  # image readers raise exceptions of any type; the report names the image
+            views.append((prediction.image, prediction_view(prediction, title, saver.covariance_key is not None)[0]))
+    for old in saver.output_dir.glob("overlay_[0-9][0-9]_*.png"):
+        old.unlink(missing_ok=True)
+    if views:
+        saver.draw(views)
 
 
 def _configs_of_weights(bundle: Path, checkpoint: str | os.PathLike | None) -> tuple[Path, ...]:
@@ -239,49 +365,6 @@ def _reliability_notes(flow: ConfigWorkflow, weights: Path, covariance: str) -> 
     if "examiner" in flow.parser and not doubt_path(weights).is_file():
         notes.append(f"predictions are not examined for doubts, because there is no {doubt_path(weights)}; {advice}")
     return notes
-
-
-def _measure(
-    bundle: Path, predictions: Sequence[Any], schema: LandmarkSchema | None, coverage: float
-) -> tuple[ImageMeasurements | None, list[str]]:
-    """Return the measurements of the predictions, and notes."""
-    if schema is None:
-        name = read_bundle_facts(bundle).schema
-        schema = load_landmark_schema(name) if name else None
-        if schema is None or not schema.measurements:
-            return None, []
-    if not predictions:
-        return None, []
-    result = measure_images(schema, {prediction.image: prediction.landmarks for prediction in predictions}, coverage)
-    return result, list(result.notes)
-
-
-def _doubts(flow: ConfigWorkflow, predictions: Sequence[Any]) -> tuple[DoubtfulPrediction, ...]:
-    """Return the doubtful predictions, each with the turn that resolves the doubt."""
-    doubtful = [prediction for prediction in predictions if prediction.doubt]
-    parts = ("dataset", "preprocessing", "network", "inferer", "decoder", "examiner", "device")
-    if not doubtful or any(part not in flow.parser for part in parts):
-        return tuple(DoubtfulPrediction(prediction.image, str(prediction.doubt)) for prediction in doubtful)
-    dataset, preprocessing, network, inferer, decoder, examiner, device = (
-        flow.parser.get_parsed_content(part) for part in parts
-    )
-    items = {item["image"]: item for item in dataset.data}
-
-    def doubt_about(item: dict[Any, Any]) -> Any:
-        with torch.no_grad():
-            image = MetaTensor(torch.as_tensor(item["image"])[None], affine=item["image"].affine)
-            found = inferer(image.to(device), network)
-        one = {key: value[0].cpu() for key, value in found.items()} if isinstance(found, Mapping) else found[0].cpu()
-        return examiner(decoder({**item, "pred": one}))["pred_doubt"]
-
-    return tuple(
-        DoubtfulPrediction(
-            prediction.image,
-            str(prediction.doubt),
-            resolving_turn(items[prediction.image], preprocessing, doubt_about) if prediction.image in items else "",
-        )
-        for prediction in doubtful
-    )
 
 
 def _geometry_notes(images: Sequence[str], spacing_known: bool) -> list[str]:
@@ -329,6 +412,12 @@ def _workflow(
     flow.parser.update(overrides)
     flow.parser["saver#formats"] = [name for name in formats if name != "csv"]
     flow.parser["saver#table"] = "predictions.csv"
+    handlers = flow.parser["handlers"]
+    for handler in handlers if isinstance(handlers, list) else ():
+        entry = flow.parser.get(handler[1:]) if isinstance(handler, str) else handler
+        if _is(entry, "OverlaySaver"):
+            flow.parser["handlers"] = [other for other in handlers if other is not handler]
+            flow.parser[_OVERLAYS] = entry
     if regions is not None:
         flow.parser["saver#regions"] = os.fspath(regions)
     flow.initialize()
@@ -371,21 +460,24 @@ def _ensure_device(name: str) -> torch.device:
         raise ValueError(f"device {name!r} cannot be used ({reason}); expected for example cpu or cuda:0.") from error
 
 
-def _require_weights(path: Path) -> None:
+def _require_weights(path: Path, bundle: Path) -> None:
     """Raise a ``ValueError`` if a file does not exist, or has other contents than finite weights."""
-    weights = load_tensors(path, advice="Train the bundle, copy the file again, or give another file.")
+    advice = "Train the bundle, copy the file again, or give another file."
+    if not path.exists() and read_bundle_facts(bundle).elsewhere:
+        advice = (
+            "The weights of this bundle have their own terms. A clone of the repository contains them; this installation"
+            " does not. Use a clone, train the bundle, or give another file."
+        )
+    weights = load_tensors(path, advice=advice)
     reason = non_finite_weights(weights) if isinstance(weights, Mapping) else None
     if reason is not None:
         raise ValueError(f"{path}: these weights are useless, because {reason}. Give another file.")
 
 
-def _snapshot(folder: Path) -> dict[Path, tuple[int, int]]:
+def _snapshot(folder: Path) -> dict[str, tuple[int, int]]:
     """Return the files of a folder, each with its modification time and inode, which change when it is written."""
-    return {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.rglob("*") if path.is_file()}
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Return the cause of an error, without the errors that MONAI wraps around it."""
-    while str(error).startswith(_WRAPPERS) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
+    return {
+        str(path): (state.st_mtime_ns, state.st_ino)
+        for path in folder.rglob("*")
+        if path.is_file() and path.parent.name != "progress" and (state := path.stat())
+    }

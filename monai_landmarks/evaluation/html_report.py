@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from monai_landmarks.data import LandmarkSet
-from monai_landmarks.metrics import bootstrap_interval
+from monai_landmarks.metrics import bootstrap_interval_of_sums
 from monai_landmarks.uncertainty import covered, gaussian_level
 from monai_landmarks.visualize import (
     ReportPage,
@@ -38,6 +38,7 @@ __all__ = ["write_report"]
 
 _LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 _JUDGED = (0.5, 0.9, 0.95)
+_MOST_ROWS = 1000  # of a table of images; 'evaluate --out' writes all of them
 
 
 def write_report(
@@ -122,7 +123,7 @@ def _add_doubts(page: ReportPage, result: Evaluation) -> None:
     means = {row["image"]: row["mean"] for row in result.per_image()}
     rows = [
         {"image": image, "reasons": reasons, f"mean error {result.unit}": means.get(image, math.nan)}
-        for image, reasons in result.doubts.items()
+        for image, reasons in list(result.doubts.items())[:_MOST_ROWS]
     ]
     page.table("Predictions in doubt", rows)
 
@@ -189,9 +190,10 @@ def _add_measurements(page: ReportPage, result: Evaluation) -> None:
     _add_intervals(page, result)
     rows = [
         {key.replace("_", " "): value for key, value in row.items() if key != "coverage"}
-        for row in result.measurements_per_image()
+        for row in result.measurements_per_image()[: _MOST_ROWS * len(result.measured[0].measured)]
     ]
-    page.table("Measurements of each image", rows, folded=True)
+    more = f", the first {_MOST_ROWS} of {len(result.images)}" if len(result.images) > _MOST_ROWS else ""
+    page.table(f"Measurements of each image{more}", rows, folded=True)
 
 
 def _add_intervals(page: ReportPage, result: Evaluation) -> None:
@@ -345,20 +347,21 @@ def _add_images(page: ReportPage, result: Evaluation) -> None:
     # an image without any landmark found has no mean; it comes first
     mean = f"mean {result.unit}"
     rows.sort(key=lambda row: -row[mean] if row[mean] == row[mean] else -math.inf)
-    page.table(f"Errors of each image, sorted by decreasing mean ({len(rows)} images)", rows, folded=len(rows) > 12)
+    count = f"{len(rows)} images" if len(rows) <= _MOST_ROWS else f"the first {_MOST_ROWS} of {len(rows)} images"
+    page.table(f"Errors of each image, sorted by decreasing mean ({count})", rows[:_MOST_ROWS], folded=len(rows) > 12)
 
 
 def _share(held: np.ndarray, result: Evaluation) -> tuple[float, float, float]:
     """Return the mean of (B, N) zeros and ones without NaN, and its bootstrap interval over images."""
 
-    def mean(sample: np.ndarray) -> np.ndarray:
-        flat = sample.reshape(len(sample), -1)
-        known = ~np.isnan(flat)
-        count = known.sum(axis=1)
-        return np.where(count, np.where(known, flat, 0).sum(axis=1), np.nan) / np.maximum(count, 1)
+    known = (~np.isnan(held)).sum(axis=1)
+    values = np.stack([np.nansum(held, axis=1), known], axis=1)
 
-    low, high = bootstrap_interval(held, mean, result.confidence, result.resamples, result.seed)
-    return float(mean(held[None])[0]), float(low), float(high)
+    def mean(sums: np.ndarray) -> np.ndarray:
+        return np.where(sums[:, 1] > 0, sums[:, 0], np.nan) / np.maximum(sums[:, 1], 1)
+
+    low, high = bootstrap_interval_of_sums(values, mean, result.confidence, result.resamples, result.seed)
+    return float(mean(values.sum(axis=0)[None])[0]), float(low), float(high)
 
 
 def _judgment(coverage: float, low: float, high: float, what: str = "regions") -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from monai_landmarks.schema import (
     measurement_drawings,
 )
 
-__all__ = ["ImageMeasurements", "matched_names", "measure_images"]
+__all__ = ["ImageMeasurements", "matched_names", "measure_images", "write_measurements"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,15 +61,7 @@ class ImageMeasurements:
 
     def write(self, path: str | os.PathLike) -> Path:
         """Write a CSV file with one row per image and measurement. Unknown numbers are blank."""
-        header = ["image", "measurement", "value", "unit", "std", "low", "high", "coverage", "class"]
-        with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(header)
-            for index, image in enumerate(self.images):
-                for row in self.rows(index):
-                    cells = {"image": image, **row}
-                    table.writerow([_cell(cells[key]) for key in header])
-        return Path(path)
+        return write_measurements(path, ((image, self.rows(index)) for index, image in enumerate(self.images)))
 
     def add_to_markups(self, path: str | os.PathLike, index: int, plane: float = 0.0) -> None:
         """Add lines and angles of an image to its ``.mrk.json`` file, beside the points.
@@ -98,6 +90,27 @@ class ImageMeasurements:
             )
         if nodes:
             add_markup_nodes(Path(path), nodes)
+
+
+def write_measurements(path: str | os.PathLike, images: Iterable[tuple[str, Sequence[Mapping[str, Any]]]]) -> Path:
+    """Write the table of :meth:`ImageMeasurements.write`.
+
+    Args:
+        path: the CSV file. It is written completely or not at all.
+        images: path and rows of each image.
+
+    Returns:
+        The path.
+    """
+    header = ["image", "measurement", "value", "unit", "std", "low", "high", "coverage", "class"]
+    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(header)
+        for image, rows in images:
+            for row in rows:
+                cells = {"image": image, **row}
+                table.writerow([_cell(cells[key]) for key in header])
+    return Path(path)
 
 
 def measure_images(

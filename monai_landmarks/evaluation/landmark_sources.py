@@ -54,6 +54,7 @@ _NO_LANDMARKS = (
     "errors_per_image.csv",
     "measurements.csv",
     "measurements_per_image.csv",
+    "failed.csv",
 )
 
 

@@ -18,6 +18,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ from monai_landmarks.data import LandmarkSet, atomic_write
 from monai_landmarks.metrics import (
     ErrorReport,
     PairedComparison,
-    bootstrap_interval,
+    bootstrap_interval_of_counts,
     compare_errors,
     identification,
     point_error,
@@ -117,8 +118,12 @@ class Evaluation:
 
     def summary(self) -> list[dict[str, Any]]:
         """Return the metrics over all images and landmarks: rows of metric, value, unit, and interval (low, high)."""
+        return [dict(row) for row in self._summary]
+
+    @cached_property
+    def _summary(self) -> list[dict[str, Any]]:
         rows = [dict(zip(("metric", "value", "unit"), row)) for row in self.report.summary()]
-        intervals = self._intervals(np.stack([self.errors, self.identified], axis=-1), self._statistics)
+        intervals = self._intervals(self._statistics())
         rates = [row["metric"] for row in rows if row["unit"] == "%"]
         ends = dict(zip(["MRE", "std", "median", *rates], intervals.T))
         return [row | dict(zip(("low", "high"), map(float, ends.get(row["metric"], (math.nan,) * 2)))) for row in rows]
@@ -128,7 +133,10 @@ class Evaluation:
 
         See :meth:`monai_landmarks.metrics.ErrorReport.per_landmark`.
         """
-        ends = self._intervals(self.errors, lambda sample: _mean(_found(sample), axis=1))
+        found = _found(self.errors)
+        known = np.isfinite(found)
+        sums = np.where(known, found, 0)
+        ends = self._intervals(lambda counts: _ratio(counts @ sums, counts @ known))
         rates = 100 * _mean(self.identified, axis=0)
         return [
             row | {"mean_low": float(low), "mean_high": float(high), "identified_percent": float(rate)}
@@ -238,26 +246,33 @@ class Evaluation:
             result.setdefault("comparisons", {})[name] = compared
         return _plain(result)
 
-    def _intervals(self, values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        return bootstrap_interval(values, statistic, self.confidence, self.resamples, self.seed)
+    def _intervals(self, statistic: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        return bootstrap_interval_of_counts(len(self.images), statistic, self.confidence, self.resamples, self.seed)
 
-    def _statistics(self, sample: np.ndarray) -> np.ndarray:
-        """Return mean, standard deviation, median, SDR at each radius and identification rate of resampled values.
+    def _statistics(self) -> Callable[[np.ndarray], np.ndarray]:
+        """Return a function from numbers of times (R, B) that images are in a sample to statistics (R, K).
 
-        Args:
-            sample: (R, B, N, 2), resampled errors and identifications.
-
-        Returns:
-            (R, K).
+        These are mean, standard deviation, median, SDR at each radius, and identification rate.
         """
-        errors = sample[..., 0].reshape(len(sample), -1)
-        found, identified = _found(errors), sample[..., 1].reshape(len(sample), -1)
-        mean = _mean(found, axis=1)
-        statistics = [mean, np.sqrt(_mean((found - mean[:, None]) ** 2, axis=1)), _median(found)]
-        for radius in self.thresholds:
-            within = errors < radius if self.strict else errors <= radius
-            statistics.append(100 * _mean(np.where(np.isnan(errors), np.nan, within), axis=1))
-        return np.stack([*statistics, 100 * _mean(identified, axis=1)], axis=1)
+        found = _found(self.errors)
+        center = float(_mean(found.reshape(-1), axis=0))
+        deviations = found - (center if center == center else 0.0)  # small numbers: their squares are exact enough
+        within = [self.errors < radius if self.strict else self.errors <= radius for radius in self.thresholds]
+        rates = [np.where(np.isnan(self.errors), np.nan, part) for part in within]
+        parts = [deviations, deviations**2, *rates, self.identified]
+        sums = np.stack([np.nansum(part, axis=1) for part in parts], axis=1)
+        known = np.stack([(~np.isnan(part)).sum(axis=1) for part in parts], axis=1).astype(np.float64)
+        images, landmarks = np.nonzero(np.isfinite(found))
+        order = np.argsort(found[images, landmarks], kind="stable")
+        images, ordered = images[order], found[images, landmarks][order]
+
+        def statistics(counts: np.ndarray) -> np.ndarray:
+            means = _ratio(counts @ sums, counts @ known)
+            std = np.sqrt(np.maximum(means[:, 1] - means[:, 0] ** 2, 0))
+            median = np.array([_counted_median(ordered, row[images]) for row in counts])
+            return np.column_stack([means[:, 0] + center, std, median, 100 * means[:, 2:]])
+
+        return statistics
 
 
 def evaluate_predictions(
@@ -464,12 +479,18 @@ def _mean(values: np.ndarray, axis: int) -> np.ndarray:
     return np.where(count, np.where(known, values, 0).sum(axis=axis), np.nan) / np.maximum(count, 1)
 
 
-def _median(values: np.ndarray) -> np.ndarray:
-    """Return the median of each row of values (R, V), without NaN values."""
-    # numpy sorts NaN to the end of a row
-    ordered, count = np.sort(values, axis=1), (~np.isnan(values)).sum(axis=1)
-    rows = np.arange(len(values))
-    return (ordered[rows, np.maximum(count - 1, 0) // 2] + ordered[rows, count // 2 * (count > 0)]) / 2
+def _ratio(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return sums divided by counts, NaN where a count is 0."""
+    return np.where(counts > 0, sums, np.nan) / np.maximum(counts, 1)
+
+
+def _counted_median(ordered: np.ndarray, counts: np.ndarray) -> float:
+    """Return the median of sorted values, each of which is there ``counts`` times."""
+    ends = np.cumsum(counts)
+    if not len(ends) or ends[-1] == 0:
+        return math.nan
+    middle = np.array([(ends[-1] - 1) // 2, ends[-1] // 2])
+    return float(ordered[np.searchsorted(ends, middle, side="right")].mean())
 
 
 def _plain(value: Any) -> Any:

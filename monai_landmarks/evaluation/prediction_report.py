@@ -14,22 +14,29 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Container, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet, read_image
 from monai_landmarks.spaces import affine_spacing
-from monai_landmarks.visualize import ReportPage, draw_views, landmark_view
+from monai_landmarks.visualize import LandmarkView, ReportPage, draw_views, landmark_view
 
-from .image_measurements import ImageMeasurements
 from .report_file import report_file
 
 if TYPE_CHECKING:
     from monai_landmarks.handlers import SavedPrediction
 
-__all__ = ["write_prediction_report"]
+__all__ = ["doubtful_first", "prediction_view", "write_prediction_report"]
+
+
+class MeasuredRows(Protocol):
+    """The clinical measurements of images."""
+
+    def rows(self, index: int) -> list[dict[str, Any]]:
+        """Return the table of an image, one row per measurement."""
+
 
 _MAX_SIZE = 640  # side of a picture in pixels
 _MOST_ROWS = 500  # of the table of all images
@@ -39,7 +46,7 @@ def write_prediction_report(
     path: str | os.PathLike,
     predictions: Sequence[SavedPrediction],
     doubts: Mapping[str, str],
-    measurements: ImageMeasurements | None = None,
+    measurements: MeasuredRows | None = None,
     notes: Sequence[str] = (),
     unreadable: Sequence[tuple[str, str]] = (),
     source: str = "",
@@ -52,7 +59,7 @@ def write_prediction_report(
 
     Args:
         path: path of the HTML file. It is written whole or not at all.
-        predictions: prediction of each image.
+        predictions: prediction of each image. Each is read once, and those that are drawn twice.
         doubts: reasons of the doubtful images, by path of the image.
         measurements: of the same images, in the same order.
         notes: remarks, one sentence each.
@@ -60,12 +67,11 @@ def write_prediction_report(
         source: text that says what was predicted with what.
         drawings: number of images that are drawn, so that the file stays small.
     """
+    images, figures, rows = _summarize(predictions)
+    order = doubtful_first(images, doubts)
     with report_file(path, "Landmark predictions", source) as page:
-        _add_summary(page, predictions, doubts, notes, unreadable)
-        _add_doubts(page, len(predictions), doubts)
-        order = sorted(
-            range(len(predictions)), key=lambda i: (predictions[i].image not in doubts, predictions[i].image)
-        )
+        _add_summary(page, figures, doubts, notes, unreadable)
+        _add_doubts(page, len(images), doubts)
         if drawings and order:
             page.section("Images in detail")
             if len(order) > drawings:
@@ -74,33 +80,66 @@ def write_prediction_report(
                     " have all of them."
                 )
             for i in order[:drawings]:
-                _add_image(page, predictions[i], doubts.get(predictions[i].image, ""), measurements, i)
-        _add_all(page, [predictions[i] for i in order], doubts)
+                _add_image(page, predictions[i], doubts.get(images[i], ""), measurements, i)
+        _add_all(page, [rows[i] for i in order[:_MOST_ROWS]], doubts, len(images))
+
+
+def doubtful_first(images: Sequence[str], doubts: Container[str]) -> list[int]:
+    """Return the order in which images are drawn: doubtful ones first, then by name."""
+    return sorted(range(len(images)), key=lambda i: (images[i] not in doubts, images[i]))
+
+
+class _Row(NamedTuple):
+    """The row of an image."""
+
+    image: str
+    found: int
+    mean: float
+    largest: str
+
+
+def _summarize(predictions: Sequence[SavedPrediction]) -> tuple[list[str], dict[str, Any], list[_Row]]:
+    """Read each prediction once. Return the images, the figures of the summary, and the row of each image."""
+    rows, sizes, probable = [], [], []
+    count = missing = 0
+    radius = math.nan
+    for one in predictions:
+        landmarks = one.landmarks
+        count, size = len(landmarks), landmarks.uncertainty
+        missing += int(landmarks.missing.sum())
+        known = bool(np.isfinite(size).any())
+        mean = float(np.nanmean(size)) if known else math.nan
+        largest = landmarks.names[int(np.nanargmax(size))] if known else ""
+        rows.append(_Row(one.image, int((~landmarks.missing).sum()), mean, largest))
+        sizes.append(size[np.isfinite(size)])
+        if one.probabilities is not None:
+            radius = one.probabilities.radius
+            probable.append(one.probabilities.values)
+    figures: dict[str, Any] = {"images": len(rows), "landmarks": count, "missing": missing, "radius": radius}
+    figures["sizes"] = np.concatenate(sizes) if sizes else np.zeros(0)
+    figures["probabilities"] = np.concatenate(probable) if probable else np.zeros(0)
+    return [row.image for row in rows], figures, rows
 
 
 def _add_summary(
     page: ReportPage,
-    predictions: Sequence[SavedPrediction],
+    figures: Mapping[str, Any],
     doubts: Mapping[str, str],
     notes: Sequence[str],
     unreadable: Sequence[tuple[str, str]],
 ) -> None:
     page.section("Summary")
-    count = len(predictions[0].landmarks) if predictions else 0
-    sizes = np.concatenate([one.landmarks.uncertainty for one in predictions]) if predictions else np.zeros(0)
-    known = sizes[np.isfinite(sizes)]
-    missing = sum(int(one.landmarks.missing.sum()) for one in predictions)
+    images, count, sizes, probable = (figures[key] for key in ("images", "landmarks", "sizes", "probabilities"))
     keys = [
-        ("images", str(len(predictions)), f"{count} landmarks"),
+        ("images", str(images), f"{count} landmarks"),
         ("in doubt", str(len(doubts)), ""),
-        ("not found", str(missing), f"of {count * len(predictions)} landmarks"),
+        ("not found", str(figures["missing"]), f"of {count * images} landmarks"),
     ]
-    if len(known):
-        keys.append(("uncertainty", f"{np.median(known):.2f} mm", "median expected error"))
-    probable = [one.probabilities for one in predictions if one.probabilities is not None]
-    if probable and np.isfinite(np.concatenate([one.values for one in probable])).any():
-        mean = float(np.nanmean(np.concatenate([one.values for one in probable])))
-        keys.append((f"within {probable[0].radius:g} mm", f"{100 * mean:.0f} %", "of the landmarks, expected"))
+    if len(sizes):
+        keys.append(("uncertainty", f"{np.median(sizes):.2f} mm", "median expected error"))
+    if np.isfinite(probable).any():
+        mean = float(np.nanmean(probable))
+        keys.append((f"within {figures['radius']:g} mm", f"{100 * mean:.0f} %", "of the landmarks, expected"))
     if unreadable:
         keys.append(("left out", str(len(unreadable)), "images"))
     page.key_figures(keys)
@@ -123,14 +162,14 @@ def _add_doubts(page: ReportPage, count: int, doubts: Mapping[str, str]) -> None
 
 
 def _add_image(
-    page: ReportPage, prediction: SavedPrediction, doubt: str, measurements: ImageMeasurements | None, index: int
+    page: ReportPage, prediction: SavedPrediction, doubt: str, measurements: MeasuredRows | None, index: int
 ) -> None:
     landmarks = prediction.landmarks
     page.heading(prediction.name)
     if doubt:
         page.text(f"In doubt: {doubt}.", verdict=True)
     try:
-        view, name = _view(prediction)
+        view, name = prediction_view(prediction)
     except Exception as failure:  # image readers raise exceptions of any type
         reason = str(failure).strip().partition("\n")[0] or type(failure).__name__
         page.text(f"{prediction.image}: cannot be drawn ({reason}).")
@@ -147,8 +186,14 @@ def _add_image(
     page.table(f"Landmarks of {prediction.name}, in RAS mm", _landmark_rows(prediction), digits=2, folded=True)
 
 
-def _view(prediction: SavedPrediction) -> tuple[Any, str]:
-    """Return the view of an image, and the landmark through which the planes of a volume go."""
+def prediction_view(prediction: SavedPrediction, title: str = "", ellipses: bool = True) -> tuple[LandmarkView, str]:
+    """Return the view of an image, and the landmark through which the planes of a volume go.
+
+    Args:
+        prediction: the prediction, whose image is read again.
+        title: title of the view.
+        ellipses: whether to draw the covariances.
+    """
     landmarks, affine = prediction.landmarks, prediction.affine
     spacing = None if affine is None else tuple(affine_spacing(affine, 2).tolist())
     pixels, own = read_image(prediction.image, spacing)
@@ -160,12 +205,18 @@ def _view(prediction: SavedPrediction) -> tuple[Any, str]:
     worst = int(np.argmax(size))
     center = None if landmarks.missing[worst] else drawn.points[worst].tolist()
     view = landmark_view(
-        pixels, drawn.points, covariances=drawn.covariances, center=center, max_size=_MAX_SIZE, affine=affine
+        pixels,
+        drawn.points,
+        covariances=drawn.covariances if ellipses else None,
+        title=title,
+        center=center,
+        max_size=_MAX_SIZE,
+        affine=affine,
     )
     return view, landmarks.names[worst]
 
 
-def _measurement_rows(measurements: ImageMeasurements, index: int) -> list[dict[str, Any]]:
+def _measurement_rows(measurements: MeasuredRows, index: int) -> list[dict[str, Any]]:
     rows = []
     for row in measurements.rows(index):
         known = math.isfinite(float(row["std"]))
@@ -204,20 +255,17 @@ def _landmark_rows(prediction: SavedPrediction) -> list[dict[str, Any]]:
     ]
 
 
-def _add_all(page: ReportPage, predictions: Sequence[SavedPrediction], doubts: Mapping[str, str]) -> None:
+def _add_all(page: ReportPage, shown: Sequence[_Row], doubts: Mapping[str, str], count: int) -> None:
     page.section("All images")
-    rows = []
-    for one in predictions[:_MOST_ROWS]:
-        sizes = one.landmarks.uncertainty
-        known = bool(np.isfinite(sizes).any())
-        rows.append(
-            {
-                "image": one.image,
-                "landmarks found": int((~one.landmarks.missing).sum()),
-                "mean uncertainty mm": float(np.nanmean(sizes)) if known else math.nan,
-                "landmark of the largest": one.landmarks.names[int(np.nanargmax(sizes))] if known else "",
-                "in doubt": "yes" if one.image in doubts else "",
-            }
-        )
-    more = f", the first {_MOST_ROWS} of {len(predictions)}" if len(predictions) > _MOST_ROWS else ""
+    rows = [
+        {
+            "image": row.image,
+            "landmarks found": row.found,
+            "mean uncertainty mm": row.mean,
+            "landmark of the largest": row.largest,
+            "in doubt": "yes" if row.image in doubts else "",
+        }
+        for row in shown
+    ]
+    more = f", the first {len(rows)} of {count}" if len(rows) < count else ""
     page.table(f"All images{more}", rows, folded=len(rows) > 12)

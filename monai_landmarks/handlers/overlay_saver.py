@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -151,14 +151,21 @@ class OverlaySaver(EpochCollector[_Case]):
         self._views = []
         if not views or not is_main_process():
             return
+        self.draw([(case.image, views[case.image]) for case in chosen])
+        engine.logger.info(f"drew the landmarks of {len(chosen)} images: {self._drawn[0]}")
+
+    def draw(self, shown: Sequence[tuple[str, LandmarkView]]) -> None:
+        """Write the figures, and remove those that were written before.
+
+        Args:
+            shown: path and view of each image.
+        """
         for path in self._drawn:
             path.unlink(missing_ok=True)
-        shown = [(case.image, views[case.image]) for case in chosen]
         self._drawn = [self._draw([view for _, view in shown], "overlays", self.columns)]
         if self.single and len(shown) > 1:
             for i, (image, view) in enumerate(shown):
                 self._drawn.append(self._draw([view], f"overlay_{i + 1:02d}_{image_stem(image)}", 1))
-        engine.logger.info(f"drew the landmarks of {len(shown)} images: {self._drawn[0]}")
 
     def _choose(self, cases: list[_Case]) -> list[_Case]:
         cases = sorted({case.image: case for case in cases}.values(), key=lambda case: case.image)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,6 +102,12 @@ class PredictionSaver:
             landmark is within that distance of its true place. None, or a key that is missing, if there are none.
         regions: conformal regions, or the path of their file. With them, the files state a region for each landmark
             that contains it with a given probability.
+
+    Attributes:
+        sink: function that receives each prediction after its files were written. The saver then keeps no predictions,
+            so that its memory does not grow with the images, and writes no tables; see :meth:`write_tables`. None, the
+            default: it keeps them.
+        file_names: names of the files without suffix, by path of the image, if they are known before the end.
     """
 
     def __init__(
@@ -134,6 +140,8 @@ class PredictionSaver:
         self.table_coordinate_system = table_coordinate_system and CoordinateSystem(table_coordinate_system)
         self.best_only = best_only
         self.regions = ConformalRegions.load(regions) if isinstance(regions, (str, os.PathLike)) else regions
+        self.sink: Callable[[SavedPrediction], None] | None = None
+        self.file_names: Mapping[str, str] = {}
         self._cases: dict[str, SavedPrediction] = {}
         self._taken: set[str] = set()
 
@@ -166,11 +174,16 @@ class PredictionSaver:
             probable = None if self.probability_key is None else item.get(self.probability_key)
             case = SavedPrediction(image, self._free_name(image), landmarks, affine, plane, doubt, probable)
             if not self.best_only:
-                self._write(case.name, case)
-            self._cases[image] = case
+                self.write(case)
+            if self.sink is None:
+                self._cases[image] = case
+            else:
+                self.sink(case)
 
     def _free_name(self, image: str) -> str:
         """Return a preliminary file name that no other image of this rank has."""
+        if image in self.file_names:
+            return self.file_names[image]
         if image in self._cases:
             return self._cases[image].name
         stem = name = image_stem(image)
@@ -191,12 +204,21 @@ class PredictionSaver:
         landmarks = replace(landmarks, image=image)
         return landmarks if self.regions is None else self.regions.add_to(landmarks)
 
-    def _write(self, name: str, case: SavedPrediction) -> None:
+    def files(self, name: str) -> list[Path]:
+        """Return the paths of the files of an image with this name."""
+        return [self.output_dir / f"{name}.{suffix.lstrip('.')}" for suffix in self.formats]
+
+    def write(self, case: SavedPrediction) -> None:
+        """Write the files of an image.
+
+        Args:
+            case: its prediction.
+        """
         landmarks = case.landmarks
         if landmarks.spatial_dims == 2 and case.plane != 0:  # a single slice of a volume
             landmarks = landmarks.with_spatial_dims(3, case.plane)
-        for suffix in self.formats:
-            write_landmarks(self.output_dir / f"{name}.{suffix.lstrip('.')}", landmarks)
+        for path in self.files(case.name):
+            write_landmarks(path, landmarks)
 
     def _finish(self, engine: Engine) -> None:
         if self.best_only and not is_best(engine):
@@ -207,11 +229,18 @@ class PredictionSaver:
         cases = {case.image: case for case in sorted(gathered, key=lambda case: case.image)}
         names = self._settle_names(gathered, list(cases.values()))
         self.predictions = tuple(case._replace(name=name) for case, name in zip(cases.values(), names))
-        if self.table is not None:
-            rows = {image: self._table_landmarks(case) for image, case in cases.items()}
-            write_landmark_table(self.output_dir / self.table, rows)
-            self._write_std(list(cases.values()))
+        self.write_tables(list(cases.values()))
         engine.logger.info(f"wrote the landmarks of {len(cases)} images to {self.output_dir}")
+
+    def write_tables(self, predictions: Sequence[SavedPrediction]) -> None:
+        """Write both tables.
+
+        Args:
+            predictions: the predictions, in the order of the rows. They may be read from the disk one by one.
+        """
+        if self.table is not None:
+            write_landmark_table(self.output_dir / self.table, _TableSets(predictions, self._table_landmarks))
+            self._write_std(predictions)
 
     def _system(self, landmarks: LandmarkSet) -> CoordinateSystem:
         default = CoordinateSystem.INDEX if landmarks.spatial_dims == 2 else CoordinateSystem.RAS
@@ -237,13 +266,13 @@ class PredictionSaver:
         for case, name in zip(cases, names):
             # the file of another rank may be on the disk of another node
             if self.best_only or case.image not in self._cases or case.name != name or written[name] > 1:
-                self._write(name, case)
+                self.write(case._replace(name=name))
         for stale in set(written) - set(names):
-            for suffix in self.formats:
-                (self.output_dir / f"{stale}.{suffix.lstrip('.')}").unlink(missing_ok=True)
+            for path in self.files(stale):
+                path.unlink(missing_ok=True)
         return names
 
-    def _write_std(self, cases: list[SavedPrediction]) -> None:
+    def _write_std(self, cases: Sequence[SavedPrediction]) -> None:
         """Write the table of uncertainties in mm and of doubts, if there are covariances, regions or examinations."""
         examined = any(case.doubt is not None for case in cases)
         if not examined and all(
@@ -293,6 +322,26 @@ class PredictionSaver:
             return np.column_stack([scores, unknown, unknown])
         values = case.probabilities.values
         return np.column_stack([scores, values, np.where(np.isnan(values), np.nan, case.probabilities.radius)])
+
+
+class _TableSets(Mapping[str, LandmarkSet]):
+    """The landmarks of images as a table has them, each converted when it is used."""
+
+    def __init__(
+        self, predictions: Sequence[SavedPrediction], convert: Callable[[SavedPrediction], LandmarkSet]
+    ) -> None:
+        self._predictions = predictions
+        self._convert = convert
+        self._index = {case.image: i for i, case in enumerate(predictions)}
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._index)
+
+    def __getitem__(self, image: str) -> LandmarkSet:
+        return self._convert(self._predictions[self._index[image]])
 
 
 def distinct_names(paths: Sequence[str]) -> list[str]:

@@ -24,6 +24,7 @@ from .identification import identification
 from .statistics import (
     PairedComparison,
     bootstrap_interval,
+    bootstrap_interval_of_counts,
     bootstrap_interval_of_sums,
     compare_errors,
     holm_correction,
@@ -56,6 +57,7 @@ __all__ = [
     "angle_smape",
     "best_chain_shift",
     "bootstrap_interval",
+    "bootstrap_interval_of_counts",
     "bootstrap_interval_of_sums",
     "choose_presence_threshold",
     "cobb_angles",

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -99,8 +100,7 @@ def measure_with_uncertainty(
     values = schema.measure(points)
     spread = {name: np.full((3, len(points)), np.nan) for name in values}
     if covariances is not None:
-        noise = np.random.default_rng(_SEED).standard_normal((_SAMPLES // 2, *points.shape[1:]))
-        noise = np.concatenate([noise, -noise])
+        noise = _noise(points.shape[1:])
         for index, (place, matrices) in enumerate(zip(points, np.asarray(covariances, dtype=np.float64))):
             samples = place + np.einsum("nij,knj->kni", _roots(matrices), noise)
             for name, found in schema.measure(samples).items():
@@ -128,6 +128,13 @@ def measure_with_uncertainty(
             tuple(names[int(number)] for number in classes),
         )
     return result
+
+
+@lru_cache(maxsize=1)
+def _noise(shape: tuple[int, ...]) -> np.ndarray:
+    """Return the random samples of landmarks (K, N, D); images that are measured one by one share them."""
+    noise = np.random.default_rng(_SEED).standard_normal((_SAMPLES // 2, *shape))
+    return np.concatenate([noise, -noise])
 
 
 def _roots(covariances: np.ndarray) -> np.ndarray:

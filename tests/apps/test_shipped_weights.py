@@ -216,6 +216,21 @@ def test_models_lists_what_there_is():
         resolve_bundle("hand")
 
 
+def test_weights_that_are_only_in_a_clone_are_named(tmp_path, monkeypatch):
+    """As in an installation from the wheel."""
+    bundle = tmp_path / "ceph_xray_landmarks_scn"
+    shutil.copytree(ROOT / "bundles" / bundle.name / "configs", bundle / "configs")
+    assert read_bundle_facts(bundle).elsewhere and read_bundle_facts(bundle).weights == "none"
+    Image.new("L", (64, 64)).save(tmp_path / "film.png")
+    result = CliRunner().invoke(
+        program, ["predict", str(bundle), str(tmp_path / "film.png"), "--out", str(tmp_path / "o")]
+    )
+    assert result.exit_code == 1 and "A clone of the repository contains them" in result.output
+    monkeypatch.setattr("monai_landmarks.evaluation.bundle_facts._shipped_folders", lambda: [bundle])
+    listed = CliRunner().invoke(program, ["models"]).output
+    assert "The weights of ceph_xray_landmarks_scn have their own terms. A clone" in listed
+
+
 @pytest.mark.parametrize("bundle", SHIPPED, ids=lambda path: path.name)
 def test_weights_are_small_numbers_with_card_and_terms(bundle):
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text())

@@ -21,7 +21,7 @@ from browser import Page
 from matplotlib.patches import Ellipse
 from reports import FEW, IMAGES, NAMES, SPACING, Content, make, skip_painting
 
-from monai_landmarks.evaluation import evaluate_predictions, write_report
+from monai_landmarks.evaluation import evaluate_predictions, html_report, write_report
 from monai_landmarks.schema import Landmark, LandmarkSchema, Measurement, compare_measurements
 from monai_landmarks.visualize import report_page
 
@@ -96,6 +96,17 @@ def test_numbers_are_those_of_the_evaluation(tmp_path, words_only):
     for level in (0.5, 0.9):
         assert f" {100 * level:g} {100 * np.mean(levels <= level):.1f} " in page.text
     assert page.tags.count("script") == 0 and all(picture["src"].startswith("data:image/") for picture in page.pictures)
+
+
+def test_tables_of_many_images_are_limited(tmp_path, words_only, monkeypatch):
+    monkeypatch.setattr(html_report, "_MOST_ROWS", 3)
+    pred, datalist = make(tmp_path, 2)
+    evaluation = evaluate_predictions(pred, datalist, **FEW)
+    write_report(evaluation, tmp_path / "report.html", cases=0)
+    text = Content(tmp_path / "report.html").text
+    worst = sorted(evaluation.per_image(), key=lambda row: -row["mean"])
+    assert "sorted by decreasing mean (the first 3 of 8 images)" in text
+    assert [row["image"] in text for row in worst] == [True] * 3 + [False] * 5
 
 
 @pytest.mark.parametrize(

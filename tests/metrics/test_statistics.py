@@ -18,7 +18,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from monai_landmarks.metrics import bootstrap_interval, compare_errors, holm_correction, signed_rank_test
+from monai_landmarks.metrics import (
+    bootstrap_interval,
+    bootstrap_interval_of_counts,
+    bootstrap_interval_of_sums,
+    compare_errors,
+    holm_correction,
+    signed_rank_test,
+    statistics,
+)
 
 NAN, INF = float("nan"), float("inf")
 
@@ -162,3 +170,27 @@ def test_holm_is_the_closed_test_of_bonferroni(seed):
     np.testing.assert_allclose(holm_correction(p), expected)
     np.testing.assert_allclose(holm_correction(np.append(p, NAN)), [*expected, NAN])
     assert holm_correction(np.array([])).shape == (0,)
+
+
+def test_many_differences_have_the_p_value_of_the_normal_distribution(monkeypatch):
+    random = np.random.default_rng(0)
+    for shift in (0.0, 0.05, 0.2):
+        differences = random.normal(shift, 1, 400).round(1)  # with ties
+        exact = signed_rank_test(differences)
+        monkeypatch.setattr(statistics, "_MOST_EXACT", 100)
+        assert signed_rank_test(differences) == pytest.approx(exact, rel=0.1, abs=1e-6)
+        monkeypatch.undo()
+
+
+def test_many_images_are_resampled_in_parts(monkeypatch):
+    values = np.random.default_rng(0).normal(size=30)
+    whole = bootstrap_interval(values, lambda sample: sample.mean(axis=1), resamples=60)
+    monkeypatch.setattr(statistics, "_CHUNK", 100)
+    for found in (
+        bootstrap_interval(values, lambda sample: sample.mean(axis=1), resamples=60),
+        bootstrap_interval_of_counts(30, lambda counts: counts @ values / counts.sum(axis=1), resamples=60),
+        bootstrap_interval_of_sums(
+            np.stack([values, np.ones(30)], axis=1), lambda sums: sums[:, 0] / sums[:, 1], resamples=60
+        ),
+    ):
+        np.testing.assert_allclose(found, whole, rtol=1e-9)

@@ -13,15 +13,19 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from monai_landmarks.data.files.worker_count import usual_workers
 from monai_landmarks.data.images.image_files import has_spacing, image_suffix, read_image
 from monai_landmarks.data.images.image_notes import image_notes, join_notes
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
@@ -32,6 +36,7 @@ from monai_landmarks.spaces import affine_spacing
 from .datalist_faults import first_line, index_points, looks_of, name_faults, point_faults, shape_faults
 from .pairing import LandmarkCase, Pairing, pair_landmarks
 
+_AT_ONCE = 4  # images that a process is given
 _MOST_CHANNELS = 4  # of ToGrayd, with which the bundles read
 
 __all__ = ["CheckedImage", "DataCheck", "check_data"]
@@ -133,6 +138,7 @@ def check_data(
     spacing: float | Sequence[float] | None = None,
     coordinate_system: CoordinateSystem | str | None = None,
     partial: bool = False,
+    workers: int | None = 0,
 ) -> DataCheck:
     """Read images and landmarks, and find all faults before a training starts.
 
@@ -155,6 +161,7 @@ def check_data(
         coordinate_system: coordinate system of landmark files that do not state their own.
         spacing: pixel size in mm, one number or (x, y), of images whose file does not state it; 1 to work in pixels.
         partial: whether landmarks without an image are a note instead of a fault.
+        workers: number of processes that read images. 0: this process reads them. None: one per core, for many images.
 
     Returns:
         the report. It has no faults if a training can start.
@@ -163,22 +170,31 @@ def check_data(
         ValueError: if there is no image or no landmark file.
     """
     from tqdm import tqdm
+    from tqdm.contrib.concurrent import process_map
 
     pairing = pair_landmarks(images, landmarks, coordinate_system)
     both = None if spacing is None else [float(step) for step in np.broadcast_to(np.asarray(spacing), (2,))]
     rows = {part.source: LandmarkRows(part.source) for case in pairing.cases for part in (case, *case.parts)}
+    look = functools.partial(_look, spacing=both)
+    bar: dict[str, Any] = {"desc": "reading images", "leave": False, "disable": None}
+    workers = usual_workers(len(pairing.cases)) if workers is None else workers
+    looks: Iterable[_Look]
+    if workers:
+        looks = process_map(look, pairing.cases, max_workers=workers, chunksize=_AT_ONCE, **bar)
+    else:
+        looks = map(look, tqdm(pairing.cases, **bar))
     checked, notes, geometry, seen = [], [], [], {}
-    for case in tqdm(pairing.cases, desc="reading images", leave=False, disable=None):
-        image, note = _check_image(case, both, rows)
-        checked.append(image)
-        notes += note
-        if image.shape:
-            in_world = case.landmarks.coordinate_system != CoordinateSystem.INDEX
-            geometry += [(case.name, text) for text in image_notes(case.image, in_world)]
-            digest = _digest(case.image)
-            if digest in seen:
-                notes.append(f"{case.image}: the same image as {seen[digest]}.")
-            seen.setdefault(digest, case.image)
+    for case, found in zip(pairing.cases, looks):
+        checked.append(replace(found.image, case=case))
+        for name, fault in found.point_faults:
+            source, key = case.origin(name)
+            checked[-1].faults.append(f"{rows[source].where(key, name)}: {fault[:-1]}: {case.name}.")
+        notes += found.notes
+        geometry += [(case.name, text) for text in found.geometry]
+        if found.digest in seen:
+            notes.append(f"{case.image}: the same image as {seen[found.digest]}.")
+        if found.digest:
+            seen.setdefault(found.digest, case.image)
     faults = [
         *pairing.faults,
         *([] if partial else pairing.absent),
@@ -193,15 +209,24 @@ def check_data(
     return result
 
 
-def _check_image(
-    case: LandmarkCase, spacing: list[float] | None, rows: dict[Path, LandmarkRows]
-) -> tuple[CheckedImage, list[str]]:
+class _Look(NamedTuple):
+    """What a look at one image has found."""
+
+    image: CheckedImage
+    point_faults: list[tuple[str | None, str]]  # landmark or None for all, and what is wrong
+    notes: list[str]
+    geometry: list[str]
+    digest: bytes
+
+
+def _look(case: LandmarkCase, spacing: list[float] | None) -> _Look:
+    """Look at one image and its points; in a process of its own, if there are workers."""
     result = CheckedImage(case)
     try:
         image, affine = read_image(case.image, spacing)
     except Exception as error:  # readers raise exceptions of any type
         result.faults.append(f"{case.image}: the image cannot be read: {first_line(error)}")
-        return result, []
+        return _Look(result, [], [], [], b"")
     result.affine = affine
     result.channels, result.shape = image.shape[0], image.shape[1:]
     result.faults += [f"{case.image}: {fault}" for fault in shape_faults(result.shape)]
@@ -220,16 +245,15 @@ def _check_image(
     if not np.isfinite(image).all():
         result.faults.append(f"{case.image}: {(~np.isfinite(image)).sum()} pixels are not finite numbers.")
     notes = [f"{case.image}: all pixels are {image.flat[0]:g}."] if image.min() == image.max() else []
-    if unknown and case.landmarks.coordinate_system != CoordinateSystem.INDEX:
-        return result, notes  # the position of the points in the image depends on the spacing
-    for name, fault in point_faults(case.landmarks, result.shape, affine):
-        source, key = case.origin(name)
-        result.faults.append(f"{rows[source].where(key, name)}: {fault[:-1]}: {case.name}.")
-    try:
-        result.points = index_points(case.landmarks, result.shape, affine)
-    except ValueError:  # listed among the faults
-        pass
-    return result, notes
+    in_world = case.landmarks.coordinate_system != CoordinateSystem.INDEX
+    faults: list[tuple[str | None, str]] = []
+    if not (unknown and in_world):  # the position of the points in the image depends on the spacing
+        faults = point_faults(case.landmarks, result.shape, affine)
+        with suppress(ValueError):  # listed among the faults
+            result.points = index_points(case.landmarks, result.shape, affine)
+    if not result.shape:
+        return _Look(result, faults, notes, [], b"")
+    return _Look(result, faults, notes, image_notes(case.image, in_world), _digest(case.image))
 
 
 def _compare_shapes(check: DataCheck, in_pixels: bool) -> None:

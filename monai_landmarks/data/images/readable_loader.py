@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from monai_landmarks.data.files.safe_files import printable
 
-__all__ = ["ReadableDataLoader", "UnreadableImage", "UnreadableImagesError"]
+__all__ = ["ReadableDataLoader", "UnreadableImage", "UnreadableImagesError", "error_reason", "list_unreadable"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class UnreadableImage(NamedTuple):
 
 
 class UnreadableImagesError(ValueError):
-    """The error of :meth:`ReadableDataLoader.require_all_read`."""
+    """Images were left out: all of them, or some, see :meth:`ReadableDataLoader.require_all_read`."""
 
 
 class SizedDataset(Protocol):
@@ -70,10 +70,12 @@ class ReadableDataLoader:
 
     Attributes:
         unreadable: :class:`UnreadableImage` objects that the current or last pass has left out.
+        current: names of the images of the batch that was returned last.
+        alone: names of images that get a batch of their own.
 
     Raises:
-        ValueError: during a pass, if no item can be read, with the reasons; or if the images of a batch differ in
-            shape.
+        UnreadableImagesError: during a pass, if no item can be read, with the reasons.
+        ValueError: during a pass, if the images of a batch differ in shape.
 
     Example:
         >>> from monai.data import Dataset
@@ -94,6 +96,8 @@ class ReadableDataLoader:
         self.num_workers = num_workers
         self.image_key = image_key
         self.unreadable: list[UnreadableImage] = []
+        self.current: list[str] = []
+        self.alone: set[str] = set()
 
     def require_all_read(self) -> None:
         """Raise an error if the last pass has left out images.
@@ -106,30 +110,45 @@ class ReadableDataLoader:
         """
         if self.unreadable:
             count = f"{len(self.unreadable)} of the {len(self.dataset)} images were left out, the others are complete:"
-            raise UnreadableImagesError(_listed(count, self.unreadable))
+            raise UnreadableImagesError(list_unreadable(count, self.unreadable))
 
     def __length_hint__(self) -> int:
         return -(-len(self.dataset) // self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
         self.unreadable = []
+        names: list[str] = []
         batch: list[dict[str, Any]] = []
-        # workers return an item or the reason; only the main process sees all of them
-        for item in DataLoader(_Attempts(self.dataset, self.image_key), batch_size=None, num_workers=self.num_workers):
+        for index, item in enumerate(self._items()):
             if isinstance(item, UnreadableImage):
                 self.unreadable.append(item)
                 logger.warning("%s is left out: %s", *item)
                 continue
+            name = _name(self.dataset, index, self.image_key)
+            if batch and name in self.alone:
+                yield self._collate(batch, names)
+                batch, names = [], []
             batch.append(item)
-            if len(batch) == self.batch_size:
-                yield self._collate(batch)
-                batch = []
+            names.append(name)
+            if len(batch) == self.batch_size or name in self.alone:
+                yield self._collate(batch, names)
+                batch, names = [], []
         if batch:
-            yield self._collate(batch)
+            yield self._collate(batch, names)
         if len(self.unreadable) == len(self.dataset):
-            raise ValueError(_listed(f"none of the {len(self.dataset)} images can be read:", self.unreadable))
+            raise UnreadableImagesError(
+                list_unreadable(f"none of the {len(self.dataset)} images can be read:", self.unreadable)
+            )
 
-    def _collate(self, items: list[dict[str, Any]]) -> Any:
+    def _items(self) -> Iterator[Any]:
+        """Return each item, or the reason why it cannot be read: only the main process sees those of all workers."""
+        # while the network runs on a batch, the workers load the next one
+        ahead = 1 + -(-self.batch_size // self.num_workers) if self.num_workers else None
+        attempts = _Attempts(self.dataset, self.image_key)
+        return iter(DataLoader(attempts, batch_size=None, num_workers=self.num_workers, prefetch_factor=ahead))
+
+    def _collate(self, items: list[dict[str, Any]], names: list[str]) -> Any:
+        self.current = names
         common = [key for key in items[0] if all(key in item for item in items)]
         shapes = {tuple(getattr(item.get(self.image_key), "shape", ())) for item in items}
         if len(shapes) > 1:
@@ -149,28 +168,36 @@ class _Attempts(Dataset):
 
     def __getitem__(self, index: int) -> Any:
         try:
-            if reason := self._item(index).get("unreadable"):
+            if reason := _item(self.dataset, index).get("unreadable"):
                 raise ValueError(reason)
             return self.dataset[index]
         except Exception as error:  # readers and transforms raise exceptions of any type
-            return UnreadableImage(self._name(index), _reason(error))
-
-    def _item(self, index: int) -> dict[str, Any]:
-        """Return the entry of the dataset's ``data``; empty if the dataset has none."""
-        data = getattr(self.dataset, "data", None)
-        return data[index] if data is not None and isinstance(data[index], dict) else {}
-
-    def _name(self, index: int) -> str:
-        return printable(str(self._item(index).get(self.image_key, f"item {index}")))
+            return UnreadableImage(_name(self.dataset, index, self.image_key), error_reason(error))
 
 
-def _listed(start: str, unreadable: Sequence[UnreadableImage]) -> str:
+def _item(dataset: SizedDataset, index: int) -> dict[str, Any]:
+    """Return the entry of the dataset's ``data``; empty if the dataset has none."""
+    data = getattr(dataset, "data", None)
+    return data[index] if data is not None and isinstance(data[index], dict) else {}
+
+
+def _name(dataset: SizedDataset, index: int, image_key: str) -> str:
+    return printable(str(_item(dataset, index).get(image_key, f"item {index}")))
+
+
+def list_unreadable(start: str, unreadable: Sequence[UnreadableImage]) -> str:
+    """Return a text with the first images that cannot be read, and the reasons.
+
+    Args:
+        start: first line.
+        unreadable: the images.
+    """
     named = [f"{image}: {reason}" for image, reason in unreadable[:_MOST_NAMED]]
     more = len(unreadable) - len(named)
     return "\n  - ".join([start, *named, *([f"and {more} more"] if more else [])])
 
 
-def _reason(error: BaseException) -> str:
+def error_reason(error: BaseException) -> str:
     """Return the first line of the error that a transform raised, without MONAI's own message around it."""
     while str(error).startswith(_WRAPPER) and error.__cause__ is not None:
         error = error.__cause__

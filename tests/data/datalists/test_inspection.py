@@ -58,13 +58,14 @@ def test_nothing_is_wrong(pictures):
     np.testing.assert_array_equal(check.images[5].points.points, [[29.5, 5], [-0.5, 19.5]])
 
 
-def test_every_fault_is_found(pictures):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_fault_is_found(pictures, workers):
     images, table = pictures / "images", pictures / "t.csv"
     append(pictures, "02,c,1,x\n02,d,30.6,3\n05,d,1,-0.6\n99,a,1,2\n")  # lines 27 to 30
     (images / "01.png").write_bytes(b"\x89PNG cut")
     nib.save(nib.Nifti1Image(np.full((4, 5, 6), np.nan, np.float32), np.eye(4)), images / "v.nii.gz")
     append(pictures, "v,a,1,2\n")
-    faults = check_data(images, table).faults
+    faults = check_data(images, table, workers=workers).faults
     expected = [
         (f"{table}: line 27: ", "'y' is 'x'; expected a number"),
         (f"{table}: line 30: ", "'99' is not among the images"),

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-def common_set(sets: Sequence[LandmarkSet]) -> LandmarkSet:
+def common_set(sets: Iterable[LandmarkSet]) -> LandmarkSet:
     """Return what the sets of a table share.
 
     Args:
@@ -49,28 +49,37 @@ def common_set(sets: Sequence[LandmarkSet]) -> LandmarkSet:
     Raises:
         ValueError: if there is no set, or the sets differ in coordinate system, dimension or coverage.
     """
-    if not sets:
+    systems: dict[CoordinateSystem, None] = {}
+    names: dict[str, None] = {}
+    pairs: dict[tuple[str, str], None] = {}
+    dims, coverages, beside = set(), set(), set()
+    for landmark_set in sets:  # one pass: a long table is read from the disk
+        systems[landmark_set.coordinate_system] = None
+        names |= dict.fromkeys(landmark_set.names)
+        pairs |= dict.fromkeys(landmark_set.pairs)
+        dims.add(landmark_set.spatial_dims)
+        coverages |= {landmark_set.coverage} - {None}
+        beside |= {key for key in ("scores", "covariances", "regions") if getattr(landmark_set, key) is not None}
+    if not systems:
         raise ValueError("no landmark sets to write; expected at least one.")
-    systems = {landmark_set.coordinate_system.value for landmark_set in sets}
     if len(systems) > 1:
-        raise ValueError(f"the landmark sets are in {sorted(systems)}; expected one coordinate system. Use .to(...).")
-    dims = {landmark_set.spatial_dims for landmark_set in sets}
+        found = sorted(system.value for system in systems)
+        raise ValueError(f"the landmark sets are in {found}; expected one coordinate system. Use .to(...).")
     if len(dims) > 1:
         raise ValueError("some landmark sets are 2-D and some 3-D; expected one dimension.")
-    names = tuple(dict.fromkeys(name for landmark_set in sets for name in landmark_set.names))
-    pairs = tuple(dict.fromkeys(pair for landmark_set in sets for pair in landmark_set.pairs))
-    coverages = {landmark_set.coverage for landmark_set in sets if landmark_set.coverage is not None}
     if len(coverages) > 1:
         raise ValueError(f"the regions of the landmark sets state the coverages {sorted(coverages)}; expected one.")
     points = np.full((len(names), dims.pop()), np.nan)
-    shapes = {"scores": points.shape[:1], "covariances": (*points.shape, points.shape[1])}
-    shapes["regions"] = shapes["covariances"]
-    beside: dict[str, Any] = {
-        key: np.full(shape, np.nan)
-        for key, shape in shapes.items()
-        if any(getattr(landmark_set, key) is not None for landmark_set in sets)
-    }
-    return LandmarkSet(names, points, sets[0].coordinate_system, pairs, coverage=next(iter(coverages), None), **beside)
+    matrices = np.full((*points.shape, points.shape[1]), np.nan)
+    unknown: dict[str, Any] = {"scores": points[:, 0], "covariances": matrices, "regions": matrices}
+    return LandmarkSet(
+        tuple(names),
+        points,
+        next(iter(systems)),
+        tuple(pairs),
+        coverage=next(iter(coverages), None),
+        **{key: values for key, values in unknown.items() if key in beside},
+    )
 
 
 def names_or_numbers(count: int, names: Sequence[str] | None) -> tuple[str, ...]:

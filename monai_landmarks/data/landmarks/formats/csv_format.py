@@ -41,7 +41,7 @@ from __future__ import annotations
 import csv
 import json
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -106,7 +106,7 @@ def write_csv_table(path: Path, sets: Mapping[str, LandmarkSet], form: Literal["
     """
     if form not in ("long", "wide"):
         raise ValueError(f"form is {form!r}; expected 'long' or 'wide'.")
-    common = common_set(list(sets.values()))
+    common = common_set(sets.values())
     _write_rows(path, common, (_long_rows if form == "long" else _wide_rows)(sets, common))
 
 
@@ -114,7 +114,7 @@ def write_csv(path: Path, landmark_set: LandmarkSet) -> None:
     """Write one landmark set to a CSV: in long form if it has an image name, otherwise without the image column."""
     rows = _long_rows({landmark_set.image or "": landmark_set}, landmark_set)
     if landmark_set.image is None:
-        rows = [row[1:] for row in rows]
+        rows = (row[1:] for row in rows)
     _write_rows(path, landmark_set, rows)
 
 
@@ -358,22 +358,18 @@ def _parse_beside(columns: dict[str, np.ndarray], dims: int, stated: dict[str, s
     return result
 
 
-def _long_rows(sets: Mapping[str, LandmarkSet], common: LandmarkSet) -> list[list[str]]:
-    rows = [["image", "landmark", *_columns(common)]]
+def _long_rows(sets: Mapping[str, LandmarkSet], common: LandmarkSet) -> Iterator[list[str]]:
+    yield ["image", "landmark", *_columns(common)]
     for image, landmark_set in sets.items():
-        rows += [
-            [text_cell(image), text_cell(name), *cells]
-            for name, cells in zip(landmark_set.names, _cells(landmark_set, common))
-        ]
-    return rows
+        for name, cells in zip(landmark_set.names, _cells(landmark_set, common)):
+            yield [text_cell(image), text_cell(name), *cells]
 
 
-def _wide_rows(sets: Mapping[str, LandmarkSet], common: LandmarkSet) -> list[list[str]]:
-    rows = [["image", *(text_cell(f"{name}_{column}") for name in common.names for column in _columns(common))]]
+def _wide_rows(sets: Mapping[str, LandmarkSet], common: LandmarkSet) -> Iterator[list[str]]:
+    yield ["image", *(text_cell(f"{name}_{column}") for name in common.names for column in _columns(common))]
     for image, landmark_set in sets.items():
         cells = _cells(landmark_set.reorder(common.names), common)
-        rows.append([text_cell(image), *(cell for landmark in cells for cell in landmark)])
-    return rows
+        yield [text_cell(image), *(cell for landmark in cells for cell in landmark)]
 
 
 def _columns(common: LandmarkSet) -> list[str]:
@@ -404,7 +400,7 @@ def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _write_rows(path: Path, common: LandmarkSet, rows: list[list[str]]) -> None:
+def _write_rows(path: Path, common: LandmarkSet, rows: Iterable[list[str]]) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.write(f"# coordinate_system={common.coordinate_system}\n")
         if common.coverage is not None:
