@@ -29,6 +29,7 @@ from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems
 from monai.fl.utils.exchange_object import ExchangeObject
 from monai.handlers import CheckpointSaver
+from monai.utils import optional_import
 
 __all__ = ["Site", "Update", "absent_rounds", "describe"]
 
@@ -151,8 +152,7 @@ def main(sites: str, rounds: int, local_epochs: int = 1, absent: str = "", setti
         absent: rounds in which sites are away, such as ``site-2:1,2;site-3:4``.
         settings: settings of the bundle, as JSON.
     """
-    import nvflare.client as flare
-
+    flare, _ = optional_import("nvflare.client")
     flare.init()
     name = flare.get_site_name()
     options = settings if isinstance(settings, dict) else json.loads(settings)

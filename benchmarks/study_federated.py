@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from federated_site import DATALIST, Site, Update, absent_rounds, describe
 from monai.bundle import ConfigWorkflow
+from monai.utils import optional_import
 
 from monai_landmarks.data import load_landmark_datalist, save_datalist, write_hand_phantom
 from monai_landmarks.data.files.tensor_files import atomic_save
@@ -106,20 +107,21 @@ def federate_with_flare(
     folder: Path, names: Sequence[str], rounds: int, local_epochs: int, absent: str, settings: Mapping[str, Any]
 ) -> tuple[dict[str, torch.Tensor], list[tuple[str, str, int]]]:
     """Run a federated training in the simulator of NVIDIA FLARE, see :func:`federate`."""
-    from nvflare.app_common.workflows.fedavg import FedAvg
-    from nvflare.fuel.utils import fobs
-    from nvflare.job_config.api import FedJob
-    from nvflare.job_config.script_runner import FrameworkType, ScriptRunner
+    averaging, _ = optional_import("nvflare.app_common.workflows.fedavg")
+    jobs, _ = optional_import("nvflare.job_config.api")
+    runners, _ = optional_import("nvflare.job_config.script_runner")
+    fobs, _ = optional_import("nvflare.fuel.utils.fobs")
 
-    job = FedJob(name="landmarks", min_clients=len(names))
-    job.to_server(FedAvg(num_clients=len(names), num_rounds=rounds, save_filename="global_model.fobs"))
+    job = jobs.FedJob(name="landmarks", min_clients=len(names))
+    job.to_server(averaging.FedAvg(num_clients=len(names), num_rounds=rounds, save_filename="global_model.fobs"))
     arguments = f"--sites {folder} --rounds {rounds} --local_epochs {local_epochs}"
     if absent:
         arguments += f" --absent {absent}"
     if settings:
         arguments += " --settings " + json.dumps(settings, separators=(",", ":"))
     for name in names:
-        job.to(ScriptRunner(script=str(SCRIPT), script_args=arguments, framework=FrameworkType.RAW), name)
+        raw = runners.FrameworkType.RAW
+        job.to(runners.ScriptRunner(script=str(SCRIPT), script_args=arguments, framework=raw), name)
     workspace = folder / "flare"
     job.simulator_run(str(workspace), clients=list(names), threads=len(names))
     found = sorted(workspace.rglob("global_model.fobs"))

@@ -59,7 +59,7 @@ nitpick_ignore_regex = [
     (r"py:exc", r"OptionalImportError"),
     # types that only annotations use: they are in files, not among the names of a folder
     (r"py:class", r"monai_landmarks\.(?!networks\.(nets|layers)\.)\w+\.\w+\.[\w.]+"),
-    (r"py:class", r"(.*\._\w+|ConsensusKind|Launch|Process|Reader|Same|TableReader|Writer)"),
+    (r"py:class", r"(.*\._\w+|ConsensusKind|Launch|MeasuredRows|Process|Reader|Same|TableReader|Writer)"),
 ]
 
 html_theme = "pydata_sphinx_theme"

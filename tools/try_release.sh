@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Builds wheel and sdist, checks them, installs each in a fresh environment, and runs a smoke test there.
 #
-#   tools/try_release.sh              with the newest versions of the dependencies
-#   tools/try_release.sh --lowest     with the lowest declared versions, except torch
-#   tools/try_release.sh --tested     with the versions of constraints.txt
+#   tools/try_release.sh              wheel and sdist, with the newest versions of the dependencies
+#   tools/try_release.sh --tested     the wheel, with the versions of constraints.txt
+#   tools/try_release.sh --lowest     the wheel, with the lowest declared versions, except torch
 #
 # Options, as environment variables: PYTHON, the interpreter of the environments; TORCH, what is installed as torch first
 # (default: torch; with TORCH_INDEX_URL as in setup.sh).
@@ -18,6 +18,7 @@ say() { printf '[release] %s\n' "$*"; }
 "$python" -m venv "$work/build"
 "$work/build/bin/pip" install --quiet --disable-pip-version-check build twine
 say "building"
+rm -rf dist
 git archive --prefix source/ HEAD | tar -x -C "$work" # what is committed, and nothing that was left over
 "$work/build/bin/python" -m build --outdir dist "$work/source" >"$work/build.log" || { tail -n 30 "$work/build.log"; exit 1; }
 "$work/build/bin/twine" check --strict dist/*
@@ -40,7 +41,9 @@ END
     *) : >"$work/constraints.txt" ;;
 esac
 
-for package in dist/*.whl dist/*.tar.gz; do
+packages=(dist/*.whl)
+[ -n "$mode" ] || packages+=(dist/*.tar.gz)
+for package in "${packages[@]}"; do
     say "installing $package with $("$python" --version) $mode"
     rm -rf "$work/env"
     "$python" -m venv "$work/env"

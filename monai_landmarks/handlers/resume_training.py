@@ -135,8 +135,9 @@ class ResumeTraining:
                 for name, plan in self._plans.items():
                     if plan.start_again(engine):
                         engine.logger.info(f"{name} would end in this round, and starts again.")
-        for name, plan in self._plans.items():
-            plan.require_length(engine, name)
+        if engine.state.epoch <= engine.state.max_epochs:
+            for name, plan in self._plans.items():
+                plan.require_length(engine, name)
         self._note(engine)
 
     def _schedules(self) -> dict[str, LRScheduler]:
@@ -190,8 +191,9 @@ class ResumeTraining:
                 _unwrap(holder).load_state_dict(state[name])
             except (ValueError, KeyError, RuntimeError) as error:
                 raise ValueError(f"{name!r} in {self.path} does not match this training: {error}\n{_ADVICE}") from error
-        for name, plan in self._plans.items():  # after the optimizers, whose learning rates they set
-            plan.go_to(state[name], engine, length, name)
+        if engine.state.epoch <= engine.state.max_epochs:  # a schedule of fewer epochs has no learning rate there
+            for name, plan in self._plans.items():  # after the optimizers, whose learning rates they set
+                plan.go_to(state[name], engine, length, name)
         unused = sorted(set(state) - set(holders))
         if unused:
             engine.logger.warning(f"{self.path} also contains {unused}, which this training does not use.")

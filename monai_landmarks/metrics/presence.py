@@ -14,6 +14,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +25,8 @@ import torch
 from monai_landmarks.data import atomic_write
 
 __all__ = ["PresenceThreshold", "choose_presence_threshold"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,12 +59,22 @@ class PresenceThreshold:
             temporary.write_text(json.dumps(asdict(self), indent=4) + "\n")
 
     @classmethod
-    def read(cls, path: str | os.PathLike) -> PresenceThreshold:
+    def read(cls, path: str | os.PathLike, default: float | None = None) -> PresenceThreshold:
         """Read a file that :meth:`write` has written.
 
+        Args:
+            path: the file.
+            default: threshold that is used, with a warning, if the file does not exist. None: this is an error.
+
         Raises:
-            ValueError: if the file contains something else.
+            ValueError: if the file does not exist or contains something else.
         """
+        if not Path(path).is_file():
+            missing = f"{os.fspath(path)}: there is no such file; a training writes it at its best validation"
+            if default is None:
+                raise ValueError(f"{missing}. Train the bundle first, or copy the file.")
+            logger.warning(f"{missing}. The threshold {default:g} is used, which was not chosen on validation cases.")
+            return cls(default, math.nan, math.nan, 0, 0)
         try:
             return cls(**json.loads(Path(path).read_text()))
         except (TypeError, json.JSONDecodeError) as e:

@@ -144,3 +144,12 @@ def test_flare_comes_to_the_same_model(tmp_path: Path) -> None:
     assert json.loads(json.dumps(listed)) == [list(row) for row in sent]
     for name, value in plain.items():
         torch.testing.assert_close(simulated[name].to(value.dtype), value, rtol=1e-3, atol=1e-3, msg=name)
+
+
+def test_the_evaluation_is_built_before_the_first_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of the bundle whose evaluation uses more than the weights that a training writes."""
+    root = copy_bundle("vertebrae_ct_landmarks_scn", tmp_path)
+    options = small(root, **training_size(root))
+    client = MonaiAlgo(str(root), send_weight_diff=False, train_kwargs=options, eval_kwargs=options)
+    client.initialize({ExtraItems.CLIENT_NAME: "client"})
+    assert client.evaluator is not None and "presence.json: there is no such file" in caplog.text

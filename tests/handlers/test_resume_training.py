@@ -268,6 +268,15 @@ def test_more_epochs_continue_the_schedule_of_the_new_length(name, by_epoch, tmp
     np.testing.assert_allclose(longer, whole[2 * 3 :], rtol=1e-12)
 
 
+@pytest.mark.parametrize("images", [5, 2])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_fewer_epochs_than_were_trained_are_complete(name, images, tmp_path, caplog):
+    scheduled(tmp_path, name, 3)
+    with caplog.at_level(logging.INFO):
+        assert len(scheduled(tmp_path, name, 2, images)) == 0
+    assert "this training is complete" in caplog.text and "is at epoch 3 of max_epochs=2" in caplog.text
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_more_images_continue_the_schedule_at_the_same_epoch(name, tmp_path, caplog):
     scheduled(tmp_path / "a", name, 2, images=5)

@@ -55,6 +55,13 @@ def test_file(tmp_path):
             PresenceThreshold.read(tmp_path / "other.json")
 
 
+def test_a_threshold_that_is_not_there_yet(tmp_path, caplog):
+    with pytest.raises(ValueError, match=r"presence.json: there is no such file; .* Train the bundle first"):
+        PresenceThreshold.read(tmp_path / "presence.json")
+    assert PresenceThreshold.read(tmp_path / "presence.json", default=0.05).threshold == 0.05
+    assert "The threshold 0.05 is used, which was not chosen" in caplog.text
+
+
 @pytest.mark.parametrize(
     "present,message", [([True, True], "0 absent"), ([False, False], "0 present"), ([True], "shape")]
 )
