@@ -20,7 +20,7 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum
 from functools import lru_cache
 from itertools import repeat
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -367,7 +367,10 @@ def landmark_sets_of_table(
     if not len(images):
         return {}
     first = {key: values[0] for key, values in beside.items()}
-    shared = LandmarkSet(tuple(names), points[0], coordinate_system, tuple(pairs), coverage=coverage, **first)
+    given = cast("tuple[tuple[str, str], ...]", tuple(pairs))  # LandmarkSet checks them
+    shared = LandmarkSet(
+        tuple(names), points[0], CoordinateSystem(coordinate_system), given, coverage=coverage, **first
+    )
     every = shared.names * len(images)
     points = _checked_points(points.reshape(-1, points.shape[2]), every)
     columns: dict[str, Iterable[Any]] = {field.name: repeat(getattr(shared, field.name)) for field in fields(shared)}
