@@ -13,7 +13,7 @@
 
 As a script, it is the client of NVIDIA FLARE that ``study_federated.py`` starts:
 
-python benchmarks/federated_site.py --sites FOLDER --rounds 5 [--absent "site-3:2,3"] [--settings '{"batch_size": 2}']
+python benchmarks/federated_site.py --sites FOLDER --rounds 5 [--absent "site-3:2,3"] [--settings FILE]
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def absent_rounds(text: str, site: str) -> set[int]:
     return {int(number) for number in found.get(site, "").split(",") if number}
 
 
-def main(sites: str, rounds: int, local_epochs: int = 1, absent: str = "", settings: str = "{}") -> None:
+def main(sites: str, rounds: int, local_epochs: int = 1, absent: str = "", settings: str = "") -> None:
     """Take part in a federated training of NVIDIA FLARE, with FLARE's Client API.
 
     Args:
@@ -150,12 +150,12 @@ def main(sites: str, rounds: int, local_epochs: int = 1, absent: str = "", setti
         rounds: number of rounds.
         local_epochs: epochs per round.
         absent: rounds in which sites are away, such as ``site-2:1,2;site-3:4``.
-        settings: settings of the bundle, as JSON.
+        settings: JSON file with settings of the bundle.
     """
     flare, _ = optional_import("nvflare.client")
     flare.init()
     name = flare.get_site_name()
-    options = settings if isinstance(settings, dict) else json.loads(settings)
+    options = json.loads(Path(settings).read_text()) if settings else {}
     away = absent_rounds(absent, name)
     site = Site(Path(sites) / name, name, rounds, local_epochs, **options)
     while flare.is_running():

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import fire
+import numpy as np
 import torch
 from PIL import Image
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -69,7 +70,7 @@ def draw(folder: Path, images: int) -> None:
     for i in range(min(images, DISTINCT)):
         pixels, landmarks = hand_phantom(i)
         sources.append((folder / f"source_{i}.png", landmarks))
-        Image.fromarray(pixels).save(sources[-1][0])
+        Image.fromarray(np.round(255 * pixels.T).astype(np.uint8)).save(sources[-1][0])
     for i in range(images):
         path = folder / "images" / f"{i:05d}.png"
         source, sets[path.name] = sources[i % DISTINCT]

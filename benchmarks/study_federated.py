@@ -117,8 +117,9 @@ def federate_with_flare(
     arguments = f"--sites {folder} --rounds {rounds} --local_epochs {local_epochs}"
     if absent:
         arguments += f" --absent {absent}"
-    if settings:
-        arguments += " --settings " + json.dumps(settings, separators=(",", ":"))
+    if settings:  # in a file, because the command line has its own rules for true, false and null
+        (folder / "settings.json").write_text(json.dumps(settings))
+        arguments += f" --settings {folder / 'settings.json'}"
     for name in names:
         raw = runners.FrameworkType.RAW
         job.to(runners.ScriptRunner(script=str(SCRIPT), script_args=arguments, framework=raw), name)

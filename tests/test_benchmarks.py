@@ -94,9 +94,6 @@ def test_study_of_cohorts_runs(tmp_path):
     command = ["-m", "study_cohort", "--quick", "--only", "memory", "--out", tmp_path / "cohort"]
     written = WarmPython(command, BENCHMARKS, tmp_path / "written.txt").printed()
     assert "| 10 |" in written and "| all, with tables and report |" in written
-    command = ["-m", "study_cohort", "--quick", "--only", "commands", "--out", tmp_path / "cohort"]
-    written = WarmPython(command, BENCHMARKS, tmp_path / "commands.txt").printed()
-    assert "| check, all defaults |" in written and "report.html: " in written and "exit code" not in written
 
 
 def test_exponent_of_a_power_law():

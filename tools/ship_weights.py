@@ -202,6 +202,7 @@ def model_card(
         "weights for": files,
         "data": facts["data"],
         "training": f"`{training}` at commit {commit}",
+        "seed": _seed(bundle, training),
         "error": f"{errors}; measured with the shipped numbers of half precision, in float32",
         "calibration, probability, shape": f"from the validation images and the training points {part}".strip(),
         "not tried on": facts["not_tried_on"],
@@ -316,6 +317,14 @@ def _sections(datalist: Any) -> set[str]:
 
 def _facts(name: str) -> dict[str, Any]:
     return dict(yaml.safe_load(CARDS.read_text(encoding="utf-8"))[name])
+
+
+def _seed(bundle: Path, training: str) -> str:
+    """Return the seed of a training: that of its command, or else that of the configuration."""
+    given = re.search(r"--seed[ =](\d+)", training)
+    return (
+        given[1] if given else str(json.loads((bundle / "configs" / "train.json").read_text(encoding="utf-8"))["seed"])
+    )
 
 
 def _unit(facts: Mapping[str, Any]) -> str:

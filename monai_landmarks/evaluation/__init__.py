@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .html_report import write_report
     from .image_measurements import ImageMeasurements, measure_images
     from .prediction_errors import EvaluatedCase, Evaluation, evaluate_predictions
-    from .prediction_report import write_prediction_report
+    from .prediction_report import MeasuredRows, write_prediction_report
 
 __all__ = [
     "AnnotatedImages",
@@ -42,6 +42,7 @@ __all__ = [
     "EvaluatedCase",
     "Evaluation",
     "ImageMeasurements",
+    "MeasuredRows",
     "WrittenPredictions",
     "calibrate_regions",
     "compare_annotators",
@@ -80,6 +81,7 @@ __getattr__, __dir__ = lazy_names(
         "write_agreement_report": "agreement_report",
         "write_bland_altman": "agreement_report",
         "write_contact_sheet": "dataset_contact_sheet",
+        "MeasuredRows": "prediction_report",
         "write_prediction_report": "prediction_report",
         "write_predictions_with_regions": "conformal_calibration",
         "write_report": "html_report",

@@ -135,9 +135,8 @@ def predict_landmarks(
     the clinical measurements of each image with intervals, and ``.mrk.json`` files have their lines and angles.
     ``report.html`` shows it all.
 
-    The prediction of many images can be stopped, continued and divided, see
-    :class:`~monai_landmarks.evaluation.prediction_records.PredictionRecords`: ``progress/`` in the output folder has a
-    line for each image that is done. A new call predicts what is not done, or was done with other weights or options. An
+    The prediction of many images can be stopped, continued and divided: ``progress/`` in the output folder has a line
+    for each image that is done. A new call predicts what is not done, or was done with other weights or options. An
     image at which the network fails is named, and the others are predicted. Several processes divide the images by
     ``part``, or are started by ``torchrun``. The call after which all images are done writes tables, overlays and
     report. All this takes no more memory for many images than for few.

@@ -28,11 +28,11 @@ from .report_file import report_file
 if TYPE_CHECKING:
     from monai_landmarks.handlers import SavedPrediction
 
-__all__ = ["doubtful_first", "prediction_view", "write_prediction_report"]
+__all__ = ["MeasuredRows", "doubtful_first", "prediction_view", "write_prediction_report"]
 
 
 class MeasuredRows(Protocol):
-    """The clinical measurements of images."""
+    """The clinical measurements of images, as :class:`monai_landmarks.evaluation.ImageMeasurements` has them."""
 
     def rows(self, index: int) -> list[dict[str, Any]]:
         """Return the table of an image, one row per measurement."""

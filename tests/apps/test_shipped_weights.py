@@ -249,6 +249,7 @@ def test_weights_are_small_numbers_with_card_and_terms(bundle):
     (line,) = (line for line in CliRunner().invoke(program, ["models"]).output.splitlines() if bundle.name in line)
     ((unit, error),) = ((key.removeprefix("mean_error_"), value) for key, value in metadata["eval_metrics"].items())
     assert error > 0 and f"mean {error:.2f} {unit}" in card and terms in card
+    assert all(f"\n| {row} |" in card for row in ("data", "training", "seed", "error", "not tried on", "terms"))
     if read_bundle_facts(bundle).weights == "shipped":  # nobody trained in this folder
         assert f"{error:g} {unit}" in line and terms in line
 

@@ -138,12 +138,19 @@ def test_flare_comes_to_the_same_model(tmp_path: Path) -> None:
     folders = [tmp_path / "flare", tmp_path / "plain"]
     for folder in folders:
         write_two_sites(folder)
-    names, arguments = ["site-1", "site-2"], (3, 1, "site-2:1", PLAIN)
+    # Adam would turn differences of rounding between processes into steps
+    sgd = {"_target_": "torch.optim.SGD", "params": "$@network.parameters()", "lr": "@learning_rate", "momentum": 0.9}
+    settings = {**PLAIN, "optimizer": sgd, "learning_rate": 1e-6}
+    names, arguments = ["site-1", "site-2"], (3, 1, "site-2:1", settings)
+    first = Site(folders[1] / "site-1", "site-1", 3, **settings).initial_weights()
     simulated, sent = federate_with_flare(folders[0], names, *arguments)
     plain, listed = federate(folders[1], names, *arguments)
     assert json.loads(json.dumps(listed)) == [list(row) for row in sent]
-    for name, value in plain.items():
-        torch.testing.assert_close(simulated[name].to(value.dtype), value, rtol=1e-3, atol=1e-3, msg=name)
+
+    def distance(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:
+        return sum(float((one[name].double() - two[name].double()).square().sum()) for name in first) ** 0.5
+
+    assert distance(simulated, plain) < 1e-3 * distance(plain, first)
 
 
 def test_the_evaluation_is_built_before_the_first_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -38,6 +38,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from monai_landmarks.data.files.json_values import load_json
 from monai_landmarks.data.files.safe_files import atomic_write, naming_file, read_text
 from monai_landmarks.data.images.image_files import has_spacing, relative_path
 from monai_landmarks.data.landmarks.landmark_io import read_landmark_sets
@@ -411,7 +412,12 @@ def load_landmark_pairs(path: str | os.PathLike | Mapping[str, Any]) -> list[lis
 
 
 def _read(path: str | os.PathLike) -> dict[str, Any]:
-    datalist = json.loads(read_text(path))
+    try:
+        datalist = load_json(read_text(path))
+    except UnicodeDecodeError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{error} Expected a datalist, which 'monai-landmarks check' writes.") from error
     if not isinstance(datalist, dict):
         raise ValueError("not a JSON object; expected a datalist with sections such as 'training'.")
     return datalist

@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from monai_landmarks.data.files.json_values import load_json
 from monai_landmarks.data.files.safe_files import naming_file, read_text
 from monai_landmarks.data.images.image_files import has_spacing, read_geometry
 from monai_landmarks.data.landmarks.landmark_set import LandmarkSet
@@ -101,7 +101,7 @@ def check_datalist(
     if not isinstance(datalist, Mapping):
         base_dir = Path(datalist).parent if base_dir is None else base_dir
         with naming_file(datalist):
-            datalist = json.loads(read_text(datalist))
+            datalist = load_json(read_text(datalist))
     if not isinstance(datalist, Mapping):
         return ["not a JSON object; expected one with 'landmarks' and sections such as 'training'."]
     folder = Path("." if base_dir is None else base_dir)

@@ -178,7 +178,7 @@ def require_readable_size(path: str | os.PathLike) -> None:
     if seen is not None and not all(math.isfinite(step) and step > _TINY for step in seen):
         raise ValueError(
             f"{os.fspath(path)}: ITK cannot read this DICOM image, because the pixel size it states is not positive;"
-            " correct or remove PixelSpacing."
+            " correct or remove that size, for example PixelSpacing or ImagerPixelSpacing."
         )
 
 

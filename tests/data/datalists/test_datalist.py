@@ -282,8 +282,10 @@ def test_faults_of_the_definition(definition, message):
 def test_bad_files(tmp_path):
     path = tmp_path / "d.json"
     path.write_text('{"training": [')
-    with pytest.raises(ValueError, match=r"d\.json: Expecting value: line 1"):
+    with pytest.raises(ValueError, match=r"d\.json: line 1: not valid JSON \(Expecting value\)"):
         require_valid_datalist(path)
+    with pytest.raises(ValueError, match=r"d\.json: line 1: not valid JSON .* Expected a datalist, which 'monai-landm"):
+        load_landmark_definition(path)
     path.write_text("[]")
     assert check_datalist(path) == ["not a JSON object; expected one with 'landmarks' and sections such as 'training'."]
     for load in (load_landmark_datalist, load_landmark_definition):
