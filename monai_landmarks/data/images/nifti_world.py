@@ -156,9 +156,13 @@ def _place_note(header: Any, itk: np.ndarray, nibabel: np.ndarray, shape: Sequen
         )
     if _corner_distance(itk, nibabel, shape) > _APART:
         used, other = "the qform" if q_code > 0 else "the voxel size of pixdim", "the sform"
+        viewers = f"as do {_ITK}"
+        if q_code > 0 and _differ_by_axes(itk, nibabel):
+            # ITK compares the left singular vectors only, whose signs depend on rounding
+            viewers = f"{_ITK}, may use either of both, since their axes are parallel"
         return (
             f"qform (code {q_code}) and sform (code {s_code}) put the image at places that are up to"
-            f" {_corner_distance(itk, nibabel, shape, mm=True):.3g} mm apart. This package uses {used}, as do {_ITK};"
+            f" {_corner_distance(itk, nibabel, shape, mm=True):.3g} mm apart. This package uses {used}, {viewers};"
             f" nibabel uses {other}. {_MEND}"
         )
     if q_code > 0 and s_code > 0 and len(shape) == 3:
@@ -227,6 +231,15 @@ def _qform(header: Any) -> np.ndarray:
         for field in _QUATERNION:
             header[field] = header[field] / length
     return np.asarray(header.get_qform(), dtype=np.float64)
+
+
+def _differ_by_axes(one: np.ndarray, two: np.ndarray) -> bool:
+    """Return whether two forms have the same origin, and the same axes in another direction or order."""
+    if not np.allclose(one[:3, 3], two[:3, 3], atol=1e-3):
+        return False
+    first, second = (form[:3, :3] / np.linalg.norm(form[:3, :3], axis=0) for form in (one, two))
+    turns = np.abs(first.T @ second)
+    return bool(np.abs(turns - turns.round()).max() < 1e-3)
 
 
 def _is_rotation(form: np.ndarray) -> bool:

@@ -229,6 +229,18 @@ def test_a_voxel_size_that_is_none(tmp_path, codes, pixdim):
     assert bool(world.place_note) != agree and "up to nan" not in world.place_note + world.size_note
 
 
+@pytest.mark.parametrize("angle", [0.0, 0.2, 0.7])
+@pytest.mark.parametrize("moved, either", [((0, 0, 0), True), ((2, 0, 0), False)])
+def test_forms_with_parallel_axes(tmp_path, angle, moved, either):
+    """ITK uses one or the other by the signs of its singular vectors, so neither is promised."""
+    forms = affine(angle), affine(angle, moved, mirror=True)
+    path = save(tmp_path / "image.nii.gz", forms[0], 1, forms[1], 2)
+    world = read_nifti_world(path)
+    assert any(np.allclose(viewer_affine(path), form, atol=1e-4) for form in forms)
+    assert ("may use either of both" in world.place_note) == either
+    assert "This package uses the qform" in world.place_note and np.allclose(world.affine, forms[0], atol=1e-4)
+
+
 def test_nifti_2_is_not_opened_by_itk(tmp_path):
     image = nib.Nifti2Image(np.zeros(SHAPE, np.float32), SAME)
     image.set_qform(SAME, 1)
