@@ -19,8 +19,6 @@ from pathlib import Path
 
 import click
 
-from monai_landmarks.data.files.safe_files import atomic_write
-
 from .console import FOLDER
 
 __all__ = ["DEFAULT_FOLDER", "label_app", "make_app"]
@@ -69,6 +67,8 @@ def make_app(folder: Path) -> Path:
     Raises:
         ValueError: if the folder has other contents.
     """
+    from monai_landmarks.data.files.safe_files import atomic_write
+
     target = folder.resolve() / "main.py"
     if folder.is_dir() and any(folder.iterdir()) and not target.is_file():
         raise ValueError(f"{folder}: the folder is not empty and is not an app of MONAI Label; choose another folder.")

@@ -36,7 +36,8 @@ def go_down_after(epochs: int, file: Path) -> None:
     ResumeTraining._save = save_and_stop
 
 
-if "DOWN_AFTER" in os.environ:
-    go_down_after(int(os.environ["DOWN_AFTER"]), Path(os.environ["DOWN_FILE"]))
-sys.argv = sys.argv[1:]
-runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+if __name__ == "__main__":
+    if "DOWN_AFTER" in os.environ:
+        go_down_after(int(os.environ["DOWN_AFTER"]), Path(os.environ["DOWN_FILE"]))
+    sys.argv = sys.argv[1:]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

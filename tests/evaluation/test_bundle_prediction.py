@@ -131,6 +131,10 @@ def no_json(root: Path) -> None:
 
 def no_weights(root: Path) -> None:
     (root / "models" / "model.pt").unlink()
+    metadata = root / "configs" / "metadata.json"
+    content = json.loads(metadata.read_text())
+    content.pop("weights_terms", None)  # a bundle whose weights are nowhere else
+    metadata.write_text(json.dumps(content))
 
 
 def weights_with_code(root: Path) -> None:

@@ -268,8 +268,8 @@ def test_four_trainings_of_which_one_is_killed(tmp_path):
     launch = Launch()
     outcomes, _ = run(plan, launch, workers=2)
     states = {outcome.run.name: outcome for outcome in outcomes}
-    logs = {name: (plan.folder / "runs" / name / "run.log").read_text()[-3000:] for name in states}
-    assert {name for name, one in states.items() if one.state != "done"} == {killed}, logs
+    logs = {log.parent.name: log.read_text()[-3000:] for log in (plan.folder / "runs").glob("*/run.log")}
+    assert {name for name, one in states.items() if one.state != "done"} == {killed}, (outcomes, logs)
     assert "exit code -9" in states[killed].reason
     launch.kill = False
     [outcome], _ = run(plan, launch)
