@@ -104,7 +104,9 @@ def predict(images: Path, out: Path, *more: str, start: tuple[str, ...] = (), th
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
     command = [*start, *PROGRAM, "predict", BUNDLE, str(images), "--out", str(out), "--device", "cpu", *SPACING, *more]
-    subprocess.run([sys.executable, *command], check=True, env=environment, capture_output=True)
+    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} has failed:\n{done.stderr[-2000:]}")
     return throughput(out)
 
 

@@ -24,12 +24,13 @@ One command makes and checks all folders, or those of the bundles that are named
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+
+from ship_weights import large_files
 
 __all__ = ["check_zoo_folder", "make_zoo_folder"]
 
@@ -66,31 +67,22 @@ def make_zoo_folder(bundle: Path, out: Path, urls: str = "") -> Path:
         shutil.copytree(bundle / name, folder / name)
     shutil.copy(bundle / "LICENSE", folder)
     (folder / "models").mkdir()
-    weights = []
+    elsewhere = False
     for source in sorted((bundle / "models").glob("pretrained*")):
         # in the zoo, the weights of inference.json are model.pt
         name = source.name if "close_look" in source.name else source.name.replace("pretrained", "model", 1)
         if source.suffix == ".pt" and source.stat().st_size > SMALL and urls:
-            target = out / "files" / bundle.name / name
-            weights.append(target)
+            target, elsewhere = out / "files" / bundle.name / name, True
         else:
             target = folder / "models" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, target)
     if (bundle / "models" / "README.md").is_file():
         shutil.copy(bundle / "models" / "README.md", folder / "models")
-    if weights:
-        (folder / "large_files.yml").write_text(_large_files(weights, f"{urls.rstrip('/')}/{bundle.name}"))
+    if elsewhere:
+        text = large_files(bundle / "models", f"{urls.rstrip('/')}/{bundle.name}")
+        (folder / "large_files.yml").write_text(text)
     return folder
-
-
-def _large_files(weights: Sequence[Path], url: str) -> str:
-    lines = ["large_files:"]
-    for path in weights:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        lines += [f'- path: "models/{path.name}"', f'  url: "{url}/{path.name}"']
-        lines += [f'  hash_val: "{digest}"', '  hash_type: "sha256"']
-    return "\n".join([*lines, ""])
 
 
 def check_zoo_folder(folder: Path) -> list[str]:

@@ -153,7 +153,7 @@ def large_files(models: Path, urls: str) -> str:
 
     Args:
         models: folder of the shipped weights.
-        urls: address of the folder from which they can be downloaded; empty if there is none yet.
+        urls: address of the folder from which the zoo downloads them, under its names; empty if there is none yet.
     """
     lines = [
         "# MONAI's model zoo downloads these files; in a clone, they are models/pretrained*.pt.",
@@ -163,7 +163,7 @@ def large_files(models: Path, urls: str) -> str:
     for name, zoo_name in ((PRETRAINED, TRAINED), (CLOSE_LOOK_PRETRAINED, CLOSE_LOOK_PRETRAINED)):
         if (models / name).is_file():
             digest = hashlib.sha256((models / name).read_bytes()).hexdigest()
-            url = f"{urls.rstrip('/')}/{name}" if urls else ""
+            url = f"{urls.rstrip('/')}/{zoo_name}" if urls else ""
             lines += [f'- path: "models/{zoo_name}"', f'  url: "{url}"']
             lines += [f'  hash_val: "{digest}"', '  hash_type: "sha256"']
     return "\n".join([*lines, ""])

@@ -18,6 +18,7 @@ import hashlib
 import json
 import logging
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -475,8 +476,10 @@ def _require_weights(path: Path, bundle: Path) -> None:
 
 def _snapshot(folder: Path) -> dict[str, tuple[int, int]]:
     """Return the files of a folder, each with its modification time and inode, which change when it is written."""
-    return {
-        str(path): (state.st_mtime_ns, state.st_ino)
-        for path in folder.rglob("*")
-        if path.is_file() and path.parent.name != "progress" and (state := path.stat())
-    }
+    found = {}
+    for path in folder.rglob("[!.]*"):  # names with a dot are files that are being written
+        with suppress(FileNotFoundError):  # another process of torchrun may replace it just now
+            state = path.stat()
+            if stat.S_ISREG(state.st_mode) and path.parent.name != "progress":
+                found[str(path)] = (state.st_mtime_ns, state.st_ino)
+    return found

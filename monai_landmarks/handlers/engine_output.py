@@ -37,7 +37,7 @@ __all__ = [
     "Events",
     "batch_items",
     "cpu_world_points",
-    "from_main_process",
+    "from_rank",
     "gather",
     "image_path",
     "is_best",
@@ -126,19 +126,19 @@ def gather(rows: list[_Row]) -> list[_Row]:
     return [row for rows in of_rank for row in rows]
 
 
-def from_main_process(value: _Row, source: int = 0) -> _Row:
-    """Return the value of the main process, on each rank. All ranks must call this function.
+def from_rank(value: _Row, rank: int = 0) -> _Row:
+    """Return the value of one rank, by default the main process, on each rank. All ranks must call this function.
 
     Decisions that depend on files are made by the rank that has the files: nodes may have disks of their own.
 
     Args:
         value: the value of this rank.
-        source: the rank whose value is returned, by default the main process.
+        rank: the rank whose value is returned.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return value
     values = [value]
-    dist.broadcast_object_list(values, src=source)
+    dist.broadcast_object_list(values, src=rank)
     return values[0]
 
 

@@ -67,10 +67,10 @@ class PredictionSaver:
     """Write the predicted landmarks of every image in the world space of the image.
 
     After each iteration, ``output_dir`` contains ``<name>.mrk.json`` for every image so far. At the end, two tables
-    cover the images of all ranks, and the folder of rank 0 has the files of all images. ``table`` has one row per landmark, with its score, covariance and region. It may be
-    in pixels, so ``<table>_std.csv`` states the uncertainty of each landmark in mm: the standard deviations along the
-    world axes and the radius of its region. If images in different folders have the same name, the names of their
-    folders are put before it.
+    cover the images of all ranks, and the folder of rank 0 has the files of all images. ``table`` has one row per
+    landmark, with its score, covariance and region. It may be in pixels, so ``<table>_std.csv`` states the uncertainty
+    of each landmark in mm: the standard deviations along the world axes and the radius of its region. If images in
+    different folders have the same name, the names of their folders are put before it.
 
     The points are in mm. PNG, JPEG, BMP and TIFF files do not store the pixel size. JPEG and TIFF may store a print
     resolution, which 3D Slicer takes for the pixel size. To align image and points, set the pipeline's spacing (1 mm if

@@ -27,7 +27,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from monai_landmarks.data.files.tensor_files import atomic_save, load_tensors, non_finite_weights
 
-from .engine_output import Engine, Events, from_main_process, gather, is_main_process
+from .engine_output import Engine, Events, from_rank, gather, is_main_process
 from .learning_rate_plan import LearningRatePlan
 from .plain_errors import note_continuation
 
@@ -121,7 +121,7 @@ class ResumeTraining:
             engine.add_event_handler(Events.COMPLETED, self._save)
             engine.add_event_handler(Events.COMPLETED, lambda engine: note_continuation(None))
             self._saves = True
-            self._part = None if self.validator is None else from_main_process(_validation_part(self.validator))
+            self._part = None if self.validator is None else from_rank(_validation_part(self.validator))
             self._plans = {name: LearningRatePlan(holder) for name, holder in self._schedules().items()}
         self._saved_at = 0
         state = self._newest_state() if self.enabled else None
@@ -176,7 +176,7 @@ class ResumeTraining:
         """Return the content of the file, of the rank whose file has the most epochs; None if no rank has a file."""
         state = load_tensors(self.path, self.map_location, _ADVICE) if self.path.is_file() else None
         epochs = gather([-1 if state is None else _epoch_of(state)])
-        return from_main_process(state, epochs.index(max(epochs)))
+        return from_rank(state, epochs.index(max(epochs)))
 
     def _load(self, engine: Engine, state: Any) -> None:
         holders = self._state_holders(engine)
@@ -271,7 +271,7 @@ class _BestModel:
             folder, fixed = Path(saver.save_dir), checkpoint.save_handler.filename
             held = []
             for priority, name in saved:
-                fault = from_main_process(_fault(folder / (fixed or name)))
+                fault = from_rank(_fault(folder / (fixed or name)))
                 if fault is None:
                     held.append((priority, name))
                 elif (priority, name) == max(map(tuple, saved)):

@@ -153,15 +153,9 @@ def bootstrap_interval_of_sums(
         True
     """
     values = np.asarray(values, dtype=np.float64)
-    total = values.sum(axis=0)
-    observed = np.asarray(statistic(total[None]), dtype=np.float64)[0]
-    count = len(values)
-    draws = _draws(count, confidence, resamples, seed)
-    if count < 2:
-        return np.full((2, *observed.shape), np.nan)
-    step = max(1, _CHUNK // count)
-    sums = np.concatenate([_counts(draws[i : i + step]) @ values for i in range(0, resamples, step)])
-    return _ends(observed, np.asarray(statistic(sums)), np.asarray(statistic(total - values)), confidence)
+    return bootstrap_interval_of_counts(
+        len(values), lambda counts: statistic(counts @ values), confidence, resamples, seed
+    )
 
 
 def signed_rank_test(differences: np.ndarray) -> float:

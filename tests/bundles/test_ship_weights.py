@@ -49,7 +49,7 @@ def test_large_files_as_the_model_zoo_reads_them(tool: ModuleType, tmp_path: Pat
     parser.read_config(str(tmp_path / "large_files.yml"))
     first, second = parser.get()["large_files"]
     assert [first["path"], second["path"]] == ["models/model.pt", "models/pretrained_close_look.pt"]
-    assert first["url"] == "https://example.org/models/pretrained.pt" and first["hash_type"] == "sha256"
+    assert first["url"] == "https://example.org/models/model.pt" and first["hash_type"] == "sha256"
     assert second["hash_val"] == hashlib.sha256(b"both").hexdigest()
 
 

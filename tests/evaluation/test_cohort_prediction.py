@@ -30,8 +30,8 @@ from spot_bundles import NETWORK, change, spot, spot_bundle
 from warm_python import WarmPython
 
 from monai_landmarks.apps.main import program
-from monai_landmarks.data import LandmarkSet, read_landmark_table
-from monai_landmarks.evaluation import cohort_prediction, predict_landmarks
+from monai_landmarks.data import LandmarkSet, atomic_write, read_landmark_table
+from monai_landmarks.evaluation import bundle_prediction, cohort_prediction, predict_landmarks
 from monai_landmarks.evaluation.prediction_records import ImageFile, PredictionRecords, RecordedPredictions
 from monai_landmarks.handlers import SavedPrediction
 from monai_landmarks.uncertainty import Doubt, LandmarkProbabilities
@@ -270,3 +270,10 @@ def test_two_processes_do_not_write_the_same_part(tmp_path):
     records.close()
     PredictionRecords(tmp_path, {}, ("a",)).add_failure(image, "damaged")
     assert len((tmp_path / "part_1_of_1.jsonl").read_text().splitlines()) == 3
+
+
+def test_files_that_another_process_is_writing_are_not_listed(tmp_path):
+    with atomic_write(tmp_path / "out" / "a.mrk.json") as temporary:
+        temporary.write_text("half")
+        assert os.listdir(tmp_path / "out") != [] and bundle_prediction._snapshot(tmp_path) == {}
+    assert list(bundle_prediction._snapshot(tmp_path)) == [str(tmp_path / "out" / "a.mrk.json")]
