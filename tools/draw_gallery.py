@@ -74,10 +74,11 @@ def _warps(image: np.ndarray, points: np.ndarray, folder: Path) -> None:
     warp = RandLandmarkWarp(translate_range=10, rotate_range=0.3, scale_range=0.1, elastic_range=20, elastic_grid=5)
     warp.prob = 1.0
     warp.set_random_state(3)
-    views = [landmark_view(image, points, title="drawn")]
+    unknown = np.full_like(points, np.nan)  # there is no prediction
+    views = [landmark_view(image, unknown, points, title="drawn")]
     for number in range(1, 4):
         moved, moved_points = warp(torch.from_numpy(image.copy())[None], torch.from_numpy(points.copy()))
-        views.append(landmark_view(moved, moved_points, title=f"warp {number}"))
+        views.append(landmark_view(moved, unknown, moved_points, title=f"warp {number}"))
     _save(draw_views(views), folder / "warps.jpg")
 
 
