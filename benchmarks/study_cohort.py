@@ -12,6 +12,7 @@
 """Prediction, evaluation, report and check of many images: throughput, overheads, memory and sizes; see README.md.
 
 python benchmarks/study_cohort.py [--images 10000] [--sample 200] [--out cohort]
+python benchmarks/study_cohort.py --bundle ceph_xray_landmarks_scn --images_dir FILMS --spacing 0.1 [--sample 50] [--out cohort]
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +37,30 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from monai_landmarks.data import hand_phantom, write_landmark_table
 
 DISTINCT = 20  # phantoms; the other images are copies under other names
-BUNDLE = "hand_xray_landmarks_scn"
 PROGRAM = ["-m", "monai_landmarks"]
-SPACING = ["--spacing", "0.92"]
 LARGEST_REPORT = 20_000_000  # bytes
+
+
+@dataclass(frozen=True)
+class Model:
+    """A bundle, and the pixel size of its images in mm.
+
+    Args:
+        bundle: name of a bundle with weights.
+        spacing: in mm.
+    """
+
+    bundle: str
+    spacing: float
+
+    @property
+    def options(self) -> list[str]:
+        """Options of all commands."""
+        return ["--spacing", str(self.spacing)]
+
+    def predict(self, images: Path, out: Path) -> list[str]:
+        """Return the command that predicts a folder of images."""
+        return ["predict", self.bundle, str(images), "--out", str(out), "--device", "cpu", *self.options]
 
 
 class NetworkTime:
@@ -79,13 +101,24 @@ def draw(folder: Path, images: int) -> None:
     write_landmark_table(folder / "landmarks.csv", sets)
 
 
+def link(folder: Path, images_dir: Path, images: int) -> None:
+    """Fill the folder with copies of one's own images, which take no space."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    sources = sorted(path for path in images_dir.iterdir() if path.is_file())
+    for i in range(images):
+        source = sources[i % len(sources)]
+        path = folder / "images" / f"{i:05d}{source.suffix}"
+        if not path.exists():
+            path.symlink_to(source.resolve())
+
+
 def few(folder: Path, images: int) -> Path:
     """Return a folder with the first images."""
     found = folder / f"images_{images}"
     found.mkdir(exist_ok=True)
     for path in sorted((folder / "images").iterdir())[:images]:
         if not (found / path.name).exists():
-            os.link(path, found / path.name)
+            (found / path.name).symlink_to(path.resolve())
     return found
 
 
@@ -96,24 +129,26 @@ def throughput(out: Path) -> float:
     return (len(times) - 1 - skip) / (times[-1] - times[skip])
 
 
-def predict(images: Path, out: Path, *more: str, start: tuple[str, ...] = (), threads: int | None = None) -> float:
+def predict(
+    model: Model, images: Path, out: Path, *more: str, start: tuple[str, ...] = (), threads: int | None = None
+) -> float:
     """Predict in a new process, and return the images per second."""
     shutil.rmtree(out, ignore_errors=True)
     environment = dict(os.environ)
     environment.pop("OMP_NUM_THREADS", None)
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
-    command = [*start, *PROGRAM, "predict", BUNDLE, str(images), "--out", str(out), "--device", "cpu", *SPACING, *more]
+    command = [*start, *PROGRAM, *model.predict(images, out), *more]
     done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} has failed:\n{done.stderr[-2000:]}")
     return throughput(out)
 
 
-def compare_processes(images: Path, out: Path, rounds: int) -> None:
+def compare_processes(model: Model, images: Path, out: Path, rounds: int) -> None:
     """Print the throughput of one process on one core, of one on all cores, and of two processes of torchrun."""
     two = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0")
-    kinds = {
+    kinds: dict[str, dict[str, Any]] = {
         "one process, one thread, no workers (limit)": {"more": ("--workers", "0"), "threads": 1},
         "one process, all defaults": {"more": ()},
         "torchrun, two processes, no workers": {"more": ("--workers", "0"), "start": two, "threads": 1},
@@ -122,7 +157,8 @@ def compare_processes(images: Path, out: Path, rounds: int) -> None:
     found: dict[str, list[float]] = {name: [] for name in kinds}
     for _ in range(rounds):  # in turns, so that other programs slow down all of them
         for name, kind in kinds.items():
-            found[name].append(predict(images, out, *kind.get("more", ()), start=kind.get("start", ()), threads=kind.get("threads")))  # type: ignore[arg-type]
+            more, start, threads = kind.get("more", ()), kind.get("start", ()), kind.get("threads")
+            found[name].append(predict(model, images, out, *more, start=start, threads=threads))
     limit = statistics.median(next(iter(found.values())))
     print("| predict | images/s | range | of the limit |\n|---|---|---|---|")
     for name, values in found.items():
@@ -130,7 +166,7 @@ def compare_processes(images: Path, out: Path, rounds: int) -> None:
         print(f"| {name} | {middle:.2f} | {min(values):.2f} to {max(values):.2f} | {middle / limit:.2f} |", flush=True)
 
 
-def measure_overheads(images: Path, out: Path) -> None:
+def measure_overheads(model: Model, images: Path, out: Path) -> None:
     """Print the CPU time per image inside and outside of the network, in one process and one thread."""
     from monai_landmarks.evaluation import predict_landmarks
 
@@ -141,7 +177,8 @@ def measure_overheads(images: Path, out: Path) -> None:
     for count in (8, len(list(images.iterdir()))):  # the difference has no start and no drawing of the report
         shutil.rmtree(out, ignore_errors=True)
         before, inside = time.process_time(), network.seconds
-        predict_landmarks(BUNDLE, few(images.parent, count), out, device="cpu", spacing=0.92, workers=0)
+        found = few(images.parent, count)
+        predict_landmarks(model.bundle, found, out, device="cpu", spacing=model.spacing, workers=0)
         counts.append((count, time.process_time() - before, network.seconds - inside))
     (first, total_first, inside_first), (last, total, inside) = counts
     inside, total = ((b - a) / (last - first) for a, b in ((inside_first, inside), (total_first, total)))
@@ -159,10 +196,10 @@ def resident(process: int) -> int:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmRSS:")), 0)
 
 
-def watch_memory(images: Path, out: Path, marks: tuple[int, ...]) -> None:
+def watch_memory(model: Model, images: Path, out: Path, marks: tuple[int, ...]) -> None:
     """Predict, and print the memory of the main process after some numbers of images, and at its peak."""
     shutil.rmtree(out, ignore_errors=True)
-    command = [*PROGRAM, "predict", BUNDLE, str(images), "--out", str(out), "--device", "cpu", *SPACING]
+    command = [*PROGRAM, *model.predict(images, out)]
     start = time.monotonic()
     with open(out.with_suffix(".txt"), "w") as log:
         process = subprocess.Popen([sys.executable, *command], stdout=log, stderr=log)
@@ -189,22 +226,13 @@ def watch_memory(images: Path, out: Path, marks: tuple[int, ...]) -> None:
         print(f"| {count} | {memory / 2**20:.0f} | {100 * memory / first:.1f} % |", flush=True)
 
 
-def run_commands(folder: Path, out: Path) -> None:
+def run_commands(model: Model, folder: Path, out: Path) -> None:
     """Print time and peak memory of the other commands, and the size of the report."""
-    compared = [str(out), str(folder / "landmarks.csv"), "--images", str(folder / "images"), *SPACING]
+    compared = [str(out), str(folder / "landmarks.csv"), "--images", str(folder / "images"), *model.options]
     report, checked = folder / "report.html", folder / "checked"
-    drawn = [str(folder / "images"), str(folder / "landmarks.csv"), "--out", str(checked), *SPACING]
+    drawn = [str(folder / "images"), str(folder / "landmarks.csv"), "--out", str(checked), *model.options]
     commands = {
-        "predict again, nothing to do": [
-            "predict",
-            BUNDLE,
-            str(folder / "images"),
-            "--out",
-            str(out),
-            "--device",
-            "cpu",
-            *SPACING,
-        ],
+        "predict again, nothing to do": model.predict(folder / "images", out),
         "evaluate": ["evaluate", *compared, "--out", str(folder / "evaluation")],
         "report": ["report", *compared, "--out", str(report)],
         "check, one process": ["check", *drawn, "--workers", "0"],
@@ -229,7 +257,15 @@ def run_commands(folder: Path, out: Path) -> None:
 
 
 def main(
-    images: int = 1000, sample: int = 200, rounds: int = 3, out: str = "cohort", only: str = "", quick: bool = False
+    images: int = 1000,
+    sample: int = 200,
+    rounds: int = 3,
+    out: str = "cohort",
+    only: str = "",
+    bundle: str = "hand_xray_landmarks_scn",
+    images_dir: str = "",
+    spacing: float = 0.92,
+    quick: bool = False,
 ) -> None:
     """Run all parts, and print their tables.
 
@@ -239,21 +275,28 @@ def main(
         rounds: number of rounds in which the processes take turns.
         out: folder for images and results.
         only: one part: processes, overheads, memory or commands (which needs the results of memory).
+        bundle: name of a bundle with weights.
+        images_dir: folder of images for the bundle. They have no ground truth here, so only processes and overheads are
+            measured. Empty: phantom hands.
+        spacing: pixel size in mm.
         quick: few images and one round, to see that it runs; the numbers mean nothing.
     """
     if quick:
         images, sample, rounds = 24, 12, 1
-    folder = Path(out).resolve()
-    draw(folder, max(images, sample))
+    folder, model = Path(out).resolve(), Model(bundle, spacing)
+    if images_dir:
+        link(folder, Path(images_dir), sample)
+    else:
+        draw(folder, max(images, sample))
     some, marks = few(folder, sample), tuple(count for count in (10, 100, 1000, 3000, 10000) if count < images)
     if only in ("", "processes"):
-        compare_processes(some, folder / "sample", rounds)
+        compare_processes(model, some, folder / "sample", rounds)
     if only in ("", "overheads"):
-        measure_overheads(some, folder / "sample")
-    if only in ("", "memory"):
-        watch_memory(folder / "images", folder / "predictions", marks)
-    if only in ("", "commands"):
-        run_commands(folder, folder / "predictions")
+        measure_overheads(model, some, folder / "sample")
+    if only in ("", "memory") and not images_dir:
+        watch_memory(model, folder / "images", folder / "predictions", marks)
+    if only in ("", "commands") and not images_dir:
+        run_commands(model, folder, folder / "predictions")
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def measure_with_uncertainty(
     if covariances is not None:
         noise = _noise(points.shape[1:])
         for index, (place, matrices) in enumerate(zip(points, np.asarray(covariances, dtype=np.float64))):
-            samples = place + np.einsum("nij,knj->kni", _roots(matrices), noise)
+            samples = (place[:, None] + noise @ np.swapaxes(_roots(matrices), 1, 2)).swapaxes(0, 1)
             for name, found in schema.measure(samples).items():
                 if np.isfinite(found).all():
                     low, middle, high = np.quantile(found, [0.5 - coverage / 2, 0.5, 0.5 + coverage / 2])
@@ -132,9 +132,9 @@ def measure_with_uncertainty(
 
 @lru_cache(maxsize=1)
 def _noise(shape: tuple[int, ...]) -> np.ndarray:
-    """Return the random samples of landmarks (K, N, D); images that are measured one by one share them."""
-    noise = np.random.default_rng(_SEED).standard_normal((_SAMPLES // 2, *shape))
-    return np.concatenate([noise, -noise])
+    """Return the random samples of landmarks (N, K, D); images that are measured one by one share them."""
+    noise = np.random.default_rng(_SEED).standard_normal((_SAMPLES // 2, *shape)).swapaxes(0, 1)
+    return np.concatenate([noise, -noise], axis=1)
 
 
 def _roots(covariances: np.ndarray) -> np.ndarray:

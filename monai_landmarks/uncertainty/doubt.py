@@ -179,7 +179,7 @@ class DoubtModel:
         return Doubt(tuple(reasons), {index: "; ".join(texts) for index, texts in sorted(marks.items())})
 
     def _form(self, points: np.ndarray, shape: ShapeModel, marks: dict[int, list[str]]) -> list[str]:
-        if min(_distance_from_mean(points, shape, mirrored) for mirrored in (False, True)) > self.place_limit:
+        if all(_distance_from_mean(points, shape, mirrored) > self.place_limit for mirrored in (False, True)):
             # single landmarks would say nothing
             return ["the landmarks do not form a shape like those of the training images"]
         finding = examine_shape(points, shape, self.place_limit)
