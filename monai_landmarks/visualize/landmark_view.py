@@ -217,10 +217,11 @@ def draw_views(views: Sequence[LandmarkView], columns: int | None = None, width:
             _draw_plane(axes, plane, view.names, min(widths))
             axes.set_title(view.panel_title(k), fontsize=7, pad=3, parse_math=False)
     handles, labels = _legend(panels)
-    figure.legend(
-        handles, labels, loc="lower center", ncols=len(labels), fontsize=7, facecolor="0.25", labelcolor="w",
-        edgecolor="none", borderaxespad=0.3, handletextpad=0.3, columnspacing=1.4,
-    )  # fmt: skip
+    if labels:
+        figure.legend(
+            handles, labels, loc="lower center", ncols=len(labels), fontsize=7, facecolor="0.25", labelcolor="w",
+            edgecolor="none", borderaxespad=0.3, handletextpad=0.3, columnspacing=1.4,
+        )  # fmt: skip
     return figure
 
 
@@ -298,7 +299,8 @@ def _draw_plane(axes: Axes, plane: LandmarkPlane, names: Sequence[str] | None, p
                 *t, "o", markersize=1.7 * size, markerfacecolor="none", color=COLORS["truth"], markeredgewidth=0.3 * size,
                 alpha=alpha, zorder=3,
             )  # fmt: skip
-        axes.plot([], [], "o", markerfacecolor="none", color=COLORS["truth"], markersize=5, label="ground truth")
+        if np.isfinite(plane.truth).any():
+            axes.plot([], [], "o", markerfacecolor="none", color=COLORS["truth"], markersize=5, label="ground truth")
     if plane.covariances is not None:
         for p, covariance, alpha in zip(plane.pred, plane.covariances, plane.opacity):
             if np.isfinite(p).all() and np.isfinite(covariance).all():
@@ -319,7 +321,8 @@ def _draw_plane(axes: Axes, plane: LandmarkPlane, names: Sequence[str] | None, p
                 )
     for p, alpha in zip(plane.pred, plane.opacity):
         axes.plot(*p, "o", markersize=size, color=COLORS["pred"], markeredgewidth=0, alpha=alpha, zorder=4)
-    axes.plot([], [], "o", color=COLORS["pred"], markersize=3.5, label="predicted")
+    if np.isfinite(plane.pred).any():
+        axes.plot([], [], "o", color=COLORS["pred"], markersize=3.5, label="predicted")
     for name, p in zip(names or (), plane.pred):
         if name and np.isfinite(p).all():
             axes.annotate(

@@ -49,6 +49,21 @@ def drawn(figure, tmp_path):
     return np.asarray(Image.open(path).convert("RGB")).astype(int)
 
 
+@pytest.mark.parametrize(
+    "pred,truth,expected",
+    [
+        ([[3.0, 4.0]], None, ["predicted"]),
+        ([[3.0, 4.0]], [[5.0, 6.0]], ["ground truth", "predicted"]),
+        ([[np.nan, np.nan]], [[5.0, 6.0]], ["ground truth"]),
+        ([[3.0, 4.0]], [[np.nan, np.nan]], ["predicted"]),
+        ([[np.nan, np.nan]], None, []),
+    ],
+)
+def test_the_legend_names_what_is_drawn(pred, truth, expected):
+    figure = draw_views([landmark_view(np.zeros((1, 20, 20)), pred, truth)])
+    assert [text.get_text() for legend in figure.legends for text in legend.get_texts()] == expected
+
+
 def test_x_runs_right_and_y_down():
     image = np.zeros((1, 60, 40))
     image[0, 33, 7] = 1.0
