@@ -24,15 +24,19 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import fire
 import numpy as np
 import torch
+from monai.data import Dataset
 from PIL import Image
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from monai_landmarks.data import hand_phantom, write_landmark_table
 
@@ -63,25 +67,35 @@ class Model:
         return ["predict", self.bundle, str(images), "--out", str(out), "--device", "cpu", *self.options]
 
 
-class NetworkTime:
-    """CPU time inside of networks."""
+class Clock:
+    """CPU time in parts of a program. Time in a part inside of another part counts for the outer one."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
-        self._depth = 0
-        self._start = 0.0
-        register_module_forward_pre_hook(self._enter)
-        register_module_forward_hook(self._leave)
+        self.seconds: Counter[str] = Counter()
+        self._inside = False
 
-    def _enter(self, *_: Any) -> None:
-        if self._depth == 0:
-            self._start = time.process_time()
-        self._depth += 1
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        if self._inside:
+            yield
+            return
+        self._inside, start = True, time.process_time()
+        try:
+            yield
+        finally:
+            self._inside = False
+            self.seconds[part] += time.process_time() - start
 
-    def _leave(self, *_: Any) -> None:
-        self._depth -= 1
-        if self._depth == 0:
-            self.seconds += time.process_time() - self._start
+    def watch(self, holder: Any, name: str, part: str) -> None:
+        """Measure each call of a method of a class, or of a function of a module."""
+        method = getattr(holder, name)
+
+        @wraps(method)
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            with self(part):
+                return method(*args, **kwargs)
+
+        setattr(holder, name, measured)
 
 
 def draw(folder: Path, images: int) -> None:
@@ -167,24 +181,31 @@ def compare_processes(model: Model, images: Path, out: Path, rounds: int) -> Non
 
 
 def measure_overheads(model: Model, images: Path, out: Path) -> None:
-    """Print the CPU time per image inside and outside of the network, in one process and one thread."""
+    """Print the CPU time per image in the network and around it, in one process and one thread."""
     from monai_landmarks.evaluation import predict_landmarks
+    from monai_landmarks.evaluation.cohort_prediction import CohortPrediction
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    clock = Clock()
+    clock.watch(torch.nn.Module, "__call__", "network")
+    clock.watch(Dataset, "_transform", "read and preprocess")
+    clock.watch(CohortPrediction, "_write", "measure and write")
     counts = []
-    network = NetworkTime()
     for count in (8, len(list(images.iterdir()))):  # the difference has no start and no drawing of the report
         shutil.rmtree(out, ignore_errors=True)
-        before, inside = time.process_time(), network.seconds
-        found = few(images.parent, count)
+        clock.seconds.clear()
+        found, start = few(images.parent, count), time.process_time()
         predict_landmarks(model.bundle, found, out, device="cpu", spacing=model.spacing, workers=0)
-        counts.append((count, time.process_time() - before, network.seconds - inside))
-    (first, total_first, inside_first), (last, total, inside) = counts
-    inside, total = ((b - a) / (last - first) for a, b in ((inside_first, inside), (total_first, total)))
+        counts.append((count, Counter(clock.seconds, total=time.process_time() - start)))
+    (first, before), (last, after) = counts
+    parts = {name: (after[name] - before[name]) / (last - first) for name in after}
+    total, network = parts.pop("total"), parts["network"]
+    parts["patches, decoding, doubts, engine"] = total - sum(parts.values())
     torch.set_num_threads(threads)
-    print(f"\nCPU time per image: {1e3 * inside:.1f} ms in the network, {1e3 * (total - inside):.1f} ms around it")
-    print(f"overhead: {100 * (total - inside) / inside:.1f} % of the network's time", flush=True)
+    print("\n| CPU time per image | ms | of the network |\n|---|---|---|")
+    for name, seconds in parts.items():
+        print(f"| {name} | {1e3 * seconds:.1f} | {100 * seconds / network:.1f} % |", flush=True)
 
 
 def resident(process: int) -> int:

@@ -179,7 +179,12 @@ class DoubtModel:
         return Doubt(tuple(reasons), {index: "; ".join(texts) for index, texts in sorted(marks.items())})
 
     def _form(self, points: np.ndarray, shape: ShapeModel, marks: dict[int, list[str]]) -> list[str]:
-        if all(_distance_from_mean(points, shape, mirrored) > self.place_limit for mirrored in (False, True)):
+        one = points[None]
+        aligned = shape.align(one)(one)
+        if (
+            _distance_from_mean(aligned[0], shape) > self.place_limit
+            and _distance_from_mean(shape.align(one, mirrored=True)(one)[0], shape) > self.place_limit
+        ):
             # single landmarks would say nothing
             return ["the landmarks do not form a shape like those of the training images"]
         finding = examine_shape(points, shape, self.place_limit)
@@ -187,7 +192,7 @@ class DoubtModel:
             marks.setdefault(index, []).append(f"{distance:.3g} mm away from the expected place")
         if finding:
             return [finding.describe(self.names)]
-        if (_mean_costs(points[None], shape.compare(points[None])) > self.form_limit).any():
+        if (_mean_costs(one, shape.deviations(aligned)) > self.form_limit).any():
             return ["the landmarks together form another shape than in any validation image"]
         return []
 
@@ -262,9 +267,9 @@ class DoubtModel:
         return cls(names, shape, float(content["place_limit"]), heatmaps, form)
 
 
-def _distance_from_mean(points: np.ndarray, shape: ShapeModel, mirrored: bool) -> float:
-    """Return the median distance of the landmarks (N, D) from the mean shape, in standard deviations."""
-    offsets = shape.align(points[None], mirrored)(points[None])[0] - shape.mean
+def _distance_from_mean(aligned: np.ndarray, shape: ShapeModel) -> float:
+    """Return the median distance of aligned landmarks (N, D) from the mean shape, in standard deviations."""
+    offsets = aligned - shape.mean
     variances = np.diagonal(shape.covariance).reshape(offsets.shape).mean(axis=1)
     distances = np.sqrt((offsets**2).mean(axis=1) / variances)
     known = distances[np.isfinite(distances)]
