@@ -24,7 +24,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ class Clock:
     """CPU time in parts of a program. Time in a part inside of another part counts for the outer one."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._inside = False
 
     @contextmanager
@@ -191,13 +191,13 @@ def measure_overheads(model: Model, images: Path, out: Path) -> None:
     clock.watch(torch.nn.Module, "__call__", "network")
     clock.watch(Dataset, "_transform", "read and preprocess")
     clock.watch(CohortPrediction, "_write", "measure and write")
-    counts = []
+    counts: list[tuple[int, dict[str, float]]] = []
     for count in (8, len(list(images.iterdir()))):  # the difference has no start and no drawing of the report
         shutil.rmtree(out, ignore_errors=True)
         clock.seconds.clear()
         found, start = few(images.parent, count), time.process_time()
         predict_landmarks(model.bundle, found, out, device="cpu", spacing=model.spacing, workers=0)
-        counts.append((count, Counter(clock.seconds, total=time.process_time() - start)))
+        counts.append((count, {**clock.seconds, "total": time.process_time() - start}))
     (first, before), (last, after) = counts
     parts = {name: (after[name] - before[name]) / (last - first) for name in after}
     total, network = parts.pop("total"), parts["network"]
