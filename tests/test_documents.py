@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -21,6 +22,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from monai.bundle import ConfigParser
 
 from monai_landmarks.apps.main import program
 from monai_landmarks.data import write_hand_phantom
@@ -55,6 +57,35 @@ CODE = [
 def test_code_runs(path, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(code, str(path), "exec"), {})
+
+
+def test_the_loss_of_the_recipe_replaces_that_of_a_bundle(tmp_path, monkeypatch):
+    recipe = ROOT / "docs/recipes.md"
+    loss = next(code for code in python_blocks(recipe) if "AbsoluteLoss" in code)
+    (tmp_path / "my_losses.py").write_text(loss)
+    (tmp_path / "my_loss.json").write_text(re.findall(r"```json\n(.*?)```", recipe.read_text(), flags=re.DOTALL)[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    parser = ConfigParser()
+    parser.read_config([ROOT / "bundles/hand_xray_landmarks_scn/configs/train.json", tmp_path / "my_loss.json"])
+    parser["bundle_root"] = str(ROOT / "bundles/hand_xray_landmarks_scn")
+    made = parser.get_parsed_content("loss")
+    assert type(made).__name__ == "AbsoluteLoss" and float(made.target.sigma) == 2.5
+    saver = parser["validate#handlers"][1]["save_dict"]["sigma"]  # the loss must have what the bundle saves of it
+    assert saver["_target_"].endswith("TargetSigma") and parser.get_parsed_content(
+        "validate#handlers#1#save_dict#sigma"
+    )
+
+
+def test_the_table_of_weights_has_the_terms_of_each_bundle():
+    rows = re.findall(
+        r"^\| `(\w+)` \| (.+?) \| (yes|no) \|", (ROOT / "docs/weights.md").read_text(), flags=re.MULTILINE
+    )
+    metadata = {
+        path.parents[1].name: json.loads(path.read_text()) for path in ROOT.glob("bundles/*/configs/metadata.json")
+    }
+    terms = {name: values["weights_terms"] for name, values in metadata.items() if "weights_terms" in values}
+    in_wheel = set(re.findall(r"^ +(\w+)/models/pretrained", (ROOT / "setup.cfg").read_text(), flags=re.MULTILINE))
+    assert sorted(rows) == sorted((name, term, "yes" if name in in_wheel else "no") for name, term in terms.items())
 
 
 def test_the_readme_is_short():

@@ -49,7 +49,9 @@ __all__ = ["check"]
     "--group-table", type=PATH, help="CSV file with the group column and a column 'image'. Default: LANDMARKS."
 )
 @click.option(
-    "--workers", type=click.IntRange(0), help="Processes that read images. Default for many images: one per core."
+    "--workers",
+    type=click.IntRange(0),
+    help="Number of processes that load images. Default for many images: one per core.",
 )
 @click.option(
     "--sheet", type=click.IntRange(0), default=24, show_default=True, help="Number of images on the contact sheet."

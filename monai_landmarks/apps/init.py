@@ -65,7 +65,7 @@ class _Setting(click.ParamType):
     "--from",
     "source",
     metavar="BUNDLE",
-    help="Trained bundle to learn on from, a folder or the name of a shipped bundle. Landmarks of the same name, or that "
+    help="Trained bundle to fine-tune, a folder or the name of a shipped bundle. Landmarks of the same name, or that "
     "are abbreviations of its schema, keep what was learned.",
 )
 @click.option(

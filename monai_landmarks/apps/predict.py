@@ -88,7 +88,7 @@ _MOST_IMAGES = 50  # whose doubts or faults are printed
 @click.option(
     "--workers",
     type=click.IntRange(0),
-    help="Processes that load images while the network runs. Default for many images: one per core, up to 4.",
+    help="Number of processes that load images while the network runs. Default for many images: one per core, up to 4.",
 )
 @click.option("--part", type=PART, help="Predict only a part of the images, for example 3/8.")
 @click.option("--force", is_flag=True, help="Predict images again that are done.")

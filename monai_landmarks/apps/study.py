@@ -34,7 +34,13 @@ __all__ = ["study"]
     help="Datalist of the images, instead of the one that STUDY names.",
 )
 @click.option("--out", type=FOLDER, default="study", show_default=True, help="Folder of the study.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Trainings at the same time.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Number of trainings at the same time. In other commands, it is the number of processes that load images.",
+)
 @click.option("--part", type=PART, default="1/1", help="Execute only a part of the runs, for example 3/8.")
 @click.option("--force", is_flag=True, help="Remove runs that were made with other settings, and make them again.")
 @click.option("--list", "only_list", is_flag=True, help="List the runs and their settings, and train nothing.")

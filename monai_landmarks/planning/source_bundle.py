@@ -97,7 +97,7 @@ def read_source_bundle(bundle: str | os.PathLike) -> SourceBundle:
         configs[path.stem] = read_bundle_json(path)
     absent = [name for name in ("train", "inference", "evaluate", "metadata") if name not in configs]
     if absent:
-        raise ValueError(f"{folder}: configs/{absent[0]}.json is absent, so this is no bundle to learn on from.")
+        raise ValueError(f"{folder}: configs/{absent[0]}.json is absent, so this bundle cannot be fine-tuned.")
     network = configs["train"].get("network_def", {})
     method = _method(network)
     if method is None:
