@@ -402,6 +402,8 @@ def _workflow(
         finally:
             logging.disable(disabled)
         missing = [key for key in (*_NEEDED, *overrides) if key not in flow.parser]
+        if missing == ["spacing"] and "voxel_spacing" in flow.parser:
+            raise ValueError("takes no spacing, because it is for volumes, whose files state their voxel size.")
         lacking = [repr(key) for key in missing]
         if "saver" not in missing and not _is(flow.parser["saver"], "PredictionSaver"):
             lacking.append("a PredictionSaver as 'saver'")
