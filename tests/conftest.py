@@ -28,6 +28,7 @@ import torch
 from one_pixel import save_one_pixel
 from PIL import Image
 
+_LOCALE = locale.setlocale(locale.LC_ALL)
 _DATA_VARIABLE = "MONAI_LANDMARKS_TEST_DATA"
 _DEFAULT_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 
@@ -38,6 +39,12 @@ def shared_data(name: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data {name!r} is not at {folder}; {_DATA_VARIABLE} names the folder that holds it")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def usual_locale() -> None:
+    """ITK leaves the locale "C" where it reads or writes decimals as text: files of later tests would be ASCII."""
+    locale.setlocale(locale.LC_ALL, _LOCALE)
 
 
 @pytest.fixture(
@@ -96,9 +103,8 @@ def _write_dicom(
         writer.KeepOriginalImageUIDOn()
         writer.SetImageIO("GDCMImageIO")
         writer.SetFileName(str(folder / f"{series}_{k}{suffix}"))
-        before = locale.setlocale(locale.LC_ALL)
         writer.Execute(image)
-        locale.setlocale(locale.LC_ALL, before)  # ITK leaves "C" where tags hold decimals: text would be ASCII
+        locale.setlocale(locale.LC_ALL, _LOCALE)  # a test may write text after it
 
 
 def _write_dicom_tags(path: Path, pixels: np.ndarray, groups: Sequence[Mapping[str, str]] = (), **tags: str) -> None:

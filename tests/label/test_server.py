@@ -100,6 +100,7 @@ def test_a_file_of_the_working_folder_is_no_image(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("enabled", [True, False])
 def test_the_login_exists_only_if_it_is_enabled(enabled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.make_application()  # MONAI Label keeps whether there is a login from its first import
     monkeypatch.setattr(settings, "MONAI_LABEL_AUTH_ENABLE", enabled)
     answer = TestClient(server.make_application()).get("/auth/")
     assert answer.status_code == (200 if enabled else 404)
