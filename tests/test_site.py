@@ -14,10 +14,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from warm_python import WarmPython
 
 import monai_landmarks
@@ -30,12 +32,21 @@ ROOMS = sorted(path.parent.name for path in Path(monai_landmarks.__file__).paren
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The pages, as text by their path."""
-    folder = tmp_path_factory.mktemp("site")
+    """The pages, as text by their path. They are built once, although several processes may need them."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "site"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            build(folder)
+    return {str(path.relative_to(folder / "html")): path.read_text() for path in (folder / "html").rglob("*.html")}
+
+
+def build(folder):
+    folder.mkdir(exist_ok=True)
     # a warning is an error: a broken link, a name in a docstring that is nowhere, a page that nothing leads to
     command = ["-m", "sphinx", "--nitpicky", "--fail-on-warning", "--keep-going", "--quiet", DOCS, folder / "html"]
     WarmPython(command, DOCS, folder / "log.txt").printed()
-    return {str(path.relative_to(folder / "html")): path.read_text() for path in (folder / "html").rglob("*.html")}
+    (folder / "done").touch()
 
 
 @pytest.mark.parametrize("room", [room for room in ROOMS if room != "apps"])
