@@ -12,7 +12,7 @@
 """Prediction, evaluation, report and check of many images: throughput, overheads, memory and sizes; see README.md.
 
 python benchmarks/study_cohort.py [--images 10000] [--sample 200] [--out cohort]
-python benchmarks/study_cohort.py --bundle ceph_xray_landmarks_scn --images_dir FILMS --spacing 0.1 [--sample 50] [--out cohort]
+python benchmarks/study_cohort.py --bundle ceph_xray_landmarks_scn --images_dir FILMS --spacing 0.3 [--sample 60] [--out films]
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -36,12 +34,14 @@ import fire
 import numpy as np
 import torch
 from monai.data import Dataset
+from monai.transforms import LoadImaged
 from PIL import Image
 
 from monai_landmarks.data import hand_phantom, write_landmark_table
 
 DISTINCT = 20  # phantoms; the other images are copies under other names
 PROGRAM = ["-m", "monai_landmarks"]
+BASE = 100  # images after which memory should not grow any more
 LARGEST_REPORT = 20_000_000  # bytes
 
 
@@ -68,32 +68,33 @@ class Model:
 
 
 class Clock:
-    """CPU time in parts of a program. Time in a part inside of another part counts for the outer one."""
+    """CPU time in parts of a program. Time in a part inside of another part counts for the inner one."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._inside = False
+        self._parts: list[str] = []
+        self._since = 0.0
 
-    @contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
-        if self._inside:
-            yield
-            return
-        self._inside, start = True, time.process_time()
-        try:
-            yield
-        finally:
-            self._inside = False
-            self.seconds[part] += time.process_time() - start
+    def _pass(self) -> None:
+        """Add the time since the last change to the part that ran."""
+        now = time.process_time()
+        if self._parts:
+            self.seconds[self._parts[-1]] += now - self._since
+        self._since = now
 
     def watch(self, holder: Any, name: str, part: str) -> None:
         """Measure each call of a method of a class, or of a function of a module."""
-        method = getattr(holder, name)
+        function = getattr(holder, name)
 
-        @wraps(method)
+        @wraps(function)
         def measured(*args: Any, **kwargs: Any) -> Any:
-            with self(part):
-                return method(*args, **kwargs)
+            self._pass()
+            self._parts.append(part)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._pass()
+                self._parts.pop()
 
         setattr(holder, name, measured)
 
@@ -182,15 +183,16 @@ def compare_processes(model: Model, images: Path, out: Path, rounds: int) -> Non
 
 def measure_overheads(model: Model, images: Path, out: Path) -> None:
     """Print the CPU time per image in the network and around it, in one process and one thread."""
-    from monai_landmarks.evaluation import predict_landmarks
-    from monai_landmarks.evaluation.cohort_prediction import CohortPrediction
+    from monai_landmarks.evaluation import cohort_prediction, predict_landmarks
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     clock = Clock()
     clock.watch(torch.nn.Module, "__call__", "network")
-    clock.watch(Dataset, "_transform", "read and preprocess")
-    clock.watch(CohortPrediction, "_write", "measure and write")
+    clock.watch(LoadImaged, "__call__", "reading")
+    clock.watch(Dataset, "_transform", "preprocessing")
+    clock.watch(cohort_prediction, "measure_images", "measuring")
+    clock.watch(cohort_prediction.CohortPrediction, "_record", "writing")
     counts: list[tuple[int, dict[str, float]]] = []
     for count in (8, len(list(images.iterdir()))):  # the difference has no start and no drawing of the report
         shutil.rmtree(out, ignore_errors=True)
@@ -241,8 +243,8 @@ def watch_memory(model: Model, images: Path, out: Path, marks: tuple[int, ...]) 
         raise RuntimeError(f"predict has failed, see {out.with_suffix('.txt')}")
     seconds = time.monotonic() - start
     print(f"\nall {len(list(images.iterdir()))} images: {seconds:.0f} s, {throughput(out):.2f} images/s")
-    print("| after images | memory of the main process, MiB | of the first |\n|---|---|---|")
-    first = next(iter(found.values()))
+    print("| after images | memory of the main process, MiB | relative |\n|---|---|---|")
+    first = found.get(BASE, next(iter(found.values())))
     for count, memory in {**found, "all, with tables and report": peak}.items():
         print(f"| {count} | {memory / 2**20:.0f} | {100 * memory / first:.1f} % |", flush=True)
 
