@@ -62,12 +62,21 @@ def _show(result: Evaluation) -> None:
     click.echo(f"\n{_with_intervals(result.summary(), result.confidence)}")
     click.echo(f"\n{text_table([_landmark_row(row, result) for row in result.per_landmark()])}")
     if result.measurements is not None:
-        click.echo(f"\n{result.measurements}")
+        click.echo(f"\n{result.measurements}{_held_intervals(result)}")
     # an image without any landmark found has no mean; it comes first
     images = sorted(result.per_image(), key=lambda row: -row["mean"] if row["mean"] == row["mean"] else -math.inf)
     shown = [{"image": row["image"], "mean": row["mean"]} for row in images[:_SHOWN_IMAGES]]
     which = f"{len(shown)} images with the largest mean error" if len(images) > len(shown) else "all images"
     click.echo(f"\n{which}\n{text_table(shown)}")
+
+
+def _held_intervals(result: Evaluation) -> str:
+    """Return how many intervals of measurements contain the true value; empty if there are none."""
+    rows = [row for row in result.measurements_per_image() if row["held"] is not None]
+    if not rows:
+        return ""
+    share = 100 * sum(row["held"] for row in rows) / len(rows)
+    return f"\n{100 * rows[0]['coverage']:g} % intervals: {share:.1f} % of {len(rows)} contain the true value"
 
 
 def _landmark_row(row: dict[str, Any], result: Evaluation) -> dict[str, Any]:

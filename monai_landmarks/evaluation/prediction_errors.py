@@ -17,7 +17,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -33,7 +33,13 @@ from monai_landmarks.metrics import (
     identification,
     point_error,
 )
-from monai_landmarks.schema import LandmarkSchema, MeasurementReport, compare_measurements, measure_with_uncertainty
+from monai_landmarks.schema import (
+    LandmarkSchema,
+    MeasurementReport,
+    compare_measurements,
+    match_landmarks,
+    measure_with_uncertainty,
+)
 
 from .csv_tables import some_names, write_rows
 from .doubt_table import read_doubts
@@ -312,7 +318,8 @@ def evaluate_predictions(
             gives the inter-observer error.
         compare: other predictions of the same images.
         schema: landmark schema. Its clinical measurements are made on the predicted and on the true landmarks, and
-            compared.
+            compared. Predictions and ground truth may name its landmarks differently, by name or abbreviation, see
+            :func:`monai_landmarks.schema.match_landmarks`.
         all_images: whether an image without predictions counts as one whose landmarks were all missed. By default it
             does not count, and a note says so.
         thresholds: radii of the success detection rate (SDR), in the unit of the errors.
@@ -348,13 +355,15 @@ def evaluate_predictions(
         "seed": seed,
     }
     chosen = dict(truth) if all_images else {name: truth[name] for name in truth if name in found}
+    found, renamed = _under_true_names(found, truth, schema)
     result = _evaluate(found, chosen, settings)
-    result.notes = _notes(found, unknown, truth, chosen, result)
+    result.notes = _notes(found, unknown, truth, chosen, result) + renamed
     result.doubts = read_doubts(predictions, result.images)
     for name, other in (("second_annotator", second_annotator), ("compare", compare)):
         if other is None:
             continue
         others, _ = match_predictions(other, chosen, coordinate_system)
+        others, _ = _under_true_names(others, truth, schema)
         common = {image: chosen[image] for image in chosen if image in others}
         if not common:
             raise ValueError(f"{other}: none of its images is among those of {predictions}.")
@@ -374,6 +383,30 @@ def evaluate_predictions(
     return result
 
 
+def _under_true_names(
+    predicted: dict[str, LandmarkSet], truth: Mapping[str, ImageLandmarks], schema: LandmarkSchema | None
+) -> tuple[dict[str, LandmarkSet], list[str]]:
+    """Return predictions under the names that the ground truth has for the same landmarks of a schema, and a note."""
+    if schema is None:
+        return predicted, []
+    found, true = (
+        list(dict.fromkeys(name for one in sets for name in one.names))
+        for sets in (predicted.values(), [item.landmarks for item in truth.values()])
+    )
+    pairs = zip(match_landmarks(schema, found).names(found), match_landmarks(schema, true).names(true))
+    # a name that both sides have is one landmark, whatever the schema says
+    new = {old: name for old, name in pairs if old and name and old not in true and name not in found}
+    if not new:
+        return predicted, []
+    listed = ", ".join(f"{old} as {name}" for old, name in new.items())
+    renamed = {}
+    for image, one in predicted.items():
+        names = tuple(new.get(name, name) for name in one.names)
+        both = tuple((new.get(left, left), new.get(right, right)) for left, right in one.pairs)
+        renamed[image] = replace(one, names=names, pairs=both)
+    return renamed, [f"predicted landmarks under other names, by the schema {schema.name}: {listed}."]
+
+
 def _evaluate(
     predicted: Mapping[str, LandmarkSet], truth: Mapping[str, ImageLandmarks], settings: Mapping[str, Any]
 ) -> Evaluation:
@@ -382,7 +415,7 @@ def _evaluate(
     if known.isdisjoint(names):
         raise ValueError(
             f"no landmark is in both the predictions and the ground truth: {sorted(known)[:5]} are predicted, {names[:5]} are"
-            " annotated."
+            " annotated. If one of them has abbreviations, give the landmark schema that defines them."
         )
     errors, identified, units, cases = [], [], {}, []
     for image in sorted(truth):

@@ -188,3 +188,22 @@ def test_measurements_of_a_schema(files, truth):
     ):
         done = evaluate(folder / "pred.csv", folder / "truth.csv", "--schema", name)
         assert done.exit_code == 1 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_intervals_of_measurements_that_hold(tmp_path):
+    """Two lengths with a standard deviation of 1 mm, whose errors are 0 and 4 mm; files without covariances say nothing."""
+    width = {"name": "width", "expression": "distance(a, b)", "unit": "mm"}
+    marks = [{"name": "a"}, {"name": "b"}]
+    schema = {"name": "two", "spatial_dims": 2, "landmarks": marks, "measurements": [width]}
+    (tmp_path / "schema.json").write_text(json.dumps(schema))
+    for name, covariances in (("true", None), ("found", np.tile(0.5 * np.eye(2), (2, 1, 1)))):
+        far = 4.0 * (covariances is not None)
+        sets = {
+            f"{i}.png": LandmarkSet(("a", "b"), [[0.0, 0.0], [20.0 + i * far, 0.0]], covariances=covariances)
+            for i in (0, 1)
+        }
+        write_landmark_table(tmp_path / f"{name}.csv", sets)
+    done = evaluate(tmp_path / "found.csv", tmp_path / "true.csv", "--schema", tmp_path / "schema.json")
+    assert "\n90 % intervals: 50.0 % of 2 contain the true value\n" in done.stdout, done.output
+    done = evaluate(tmp_path / "true.csv", tmp_path / "true.csv", "--schema", tmp_path / "schema.json")
+    assert done.exit_code == 0 and "contain the true value" not in done.stdout

@@ -121,3 +121,26 @@ def test_evaluation_per_image_and_agreement_of_the_intervals(tmp_path):
     assert row["held"] == int(row["low"] <= row["true"] <= row["high"])
     written = {path.name for path in result.write(tmp_path / "out")}
     assert {"measurements.csv", "measurements_per_image.csv"} <= written
+
+
+def test_predictions_by_name_and_ground_truth_by_abbreviation(tmp_path):
+    found = {"a.png": square(6.0), "b.png": square(10.0)}
+    true = {name: LandmarkSet(("C", "East", "n"), one.points + [0.0, 1.0]) for name, one in found.items()}
+    for name, sets in (("true", true), ("found", found)):
+        write_landmark_table(tmp_path / f"{name}.csv", sets)
+    with pytest.raises(ValueError, match="give the landmark schema"):
+        evaluate_predictions(tmp_path / "found.csv", tmp_path / "true.csv")
+    files = [tmp_path / "found.csv", tmp_path / "true.csv"]
+    result = evaluate_predictions(*files, second_annotator=files[0], schema=SCHEMA, resamples=20)
+    # "n" is not "N": one letter must be written as in the schema
+    assert result.names == ["C", "East", "n"]
+    np.testing.assert_allclose(result.errors, [[1, 1, math.inf]] * 2)
+    other, _ = result.comparisons["second_annotator"]
+    np.testing.assert_array_equal(other.errors, result.errors)
+    assert "predicted landmarks under other names, by the schema square: corner as C, east as East." in result.notes
+    assert "predicted landmarks that are not in the ground truth: north." in result.notes
+    width, _ = result.measurement_rows()
+    assert width["n"] == 2 and width["mean_absolute_error"] == 0
+    # names that both sides have stay, whatever the schema says
+    again = evaluate_predictions(files[1], files[1], schema=SCHEMA, resamples=20)
+    assert not again.errors.any() and not [note for note in again.notes if "under other names" in note]
