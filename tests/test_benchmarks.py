@@ -23,7 +23,7 @@ import compare
 import gpu
 import numpy as np
 import pytest
-import study_learning_on
+import study_fine_tuning
 import torch
 from benchmark_growth import growth_exponent
 from measure import peak_memory
@@ -141,20 +141,20 @@ def test_study_of_target_precision_runs_and_goes_on(tmp_path, capsys):
     assert len({method.partition(" ")[0] for method in METHODS}) == 7
 
 
-def test_study_of_learning_on_runs_and_goes_on(tmp_path, capsys):
+def test_study_of_fine_tuning_runs_and_goes_on(tmp_path, capsys):
     for _ in range(2):
-        study_learning_on.main(out=str(tmp_path), quick=True)
+        study_fine_tuning.main(out=str(tmp_path), quick=True)
     written = capsys.readouterr().out
-    assert written.count("draw 0, 4 images, from nothing") == 1
+    assert written.count("draw 0, 4 images, from scratch") == 1
     table = (tmp_path / "study.md").read_text()
-    assert all(f"| {arm} | 1 |" in table for arm in ("- | as it is", "4 | learning on", "4 | from nothing"))
+    assert all(f"| {arm} | 1 |" in table for arm in ("- | as it is", "4 | fine-tuned", "4 | from scratch"))
     assert table.count("of 1 draws") == 2
     with pytest.raises(ValueError, match="choose another folder"):
-        study_learning_on.main(out=str(tmp_path), quick=True, close_look=True)
+        study_fine_tuning.main(out=str(tmp_path), quick=True, close_look=True)
 
 
 def test_a_training_from_nothing_has_nothing_that_was_learned(tmp_path):
-    source, images, landmarks = study_learning_on.tiny_case(tmp_path)
+    source, images, landmarks = study_fine_tuning.tiny_case(tmp_path)
     torch.save({"sigma": torch.full((37, 2), 1.5)}, source / "models" / "model_sigma.pt")
     datalist = tmp_path / "hand" / "datalist.json"
     bundle = tmp_path / "bundle"
@@ -164,7 +164,7 @@ def test_a_training_from_nothing_has_nothing_that_was_learned(tmp_path):
     write_bundle(bundle, plan, datalist)
     learning, before = (json.loads((folder / "configs" / "train.json").read_text()) for folder in (bundle, source))
     assert learning["loss_def"]["sigma"] == [1.5] * 37
-    study_learning_on.forget(bundle, source, 4)
+    study_fine_tuning.forget(bundle, source, 4)
     nothing = json.loads((bundle / "configs" / "train.json").read_text())
     assert nothing["load_initial"] is None and nothing["held_epochs"] == 0
     assert nothing["loss_def"] == before["loss_def"] and nothing["learning_rate"] == before["learning_rate"]
@@ -173,32 +173,32 @@ def test_a_training_from_nothing_has_nothing_that_was_learned(tmp_path):
     assert changed == {"load_initial", "held_epochs", "loss_def", "learning_rate", "max_epochs", "val_interval"}
 
 
-def test_learning_on_has_the_same_steps_for_all_sizes(tmp_path):
+def test_fine_tuning_has_the_same_steps_for_all_sizes(tmp_path):
     path = tmp_path / "datalist.json"
     for count, epochs in ((8, 30), (20, 12), (7, 30)):
         path.write_text(json.dumps({"training": [{}] * count}))
-        assert study_learning_on.plan_settings(path, 120, 2) == {"batch_size": 2, "max_epochs": epochs}
-    assert study_learning_on.plan_settings(path, None, None) == {}
+        assert study_fine_tuning.plan_settings(path, 120, 2) == {"batch_size": 2, "max_epochs": epochs}
+    assert study_fine_tuning.plan_settings(path, None, None) == {}
 
 
-def test_report_of_learning_on_shows_a_landmark_apart():
+def test_report_of_fine_tuning_shows_a_landmark_apart():
     runs = [
         {"draw": draw, "size": size, "arm": arm, "landmarks": {"a": error, "b": error + 2, "porion": 10.0}}
         for draw in (0, 1)
-        for size, arm, error in ((0, "as it is", 3.0), (10, "learning on", 2.0 + 2 * draw), (10, "from nothing", 5.0))
+        for size, arm, error in ((0, "as it is", 3.0), (10, "fine-tuned", 2.0 + 2 * draw), (10, "from scratch", 5.0))
     ]
-    written = study_learning_on.report(runs, ["porion"])
+    written = study_fine_tuning.report(runs, ["porion"])
     lines = written.splitlines()
     assert lines[0].endswith("| error in mm | without porion in mm | porion in mm |")
-    assert lines[3] == "| 10 | learning on | 2 | 6.00 (5.33 to 6.67) | 4.00 (3.00 to 5.00) | 10.00 (10.00 to 10.00) |"
-    assert "- 10 images: learning on is better than 'as it is' in 1 of 2 draws." in lines
-    assert "- 10 images: learning on is better than 'from nothing' in 2 of 2 draws." in lines
+    assert lines[3] == "| 10 | fine-tuned | 2 | 6.00 (5.33 to 6.67) | 4.00 (3.00 to 5.00) | 10.00 (10.00 to 10.00) |"
+    assert "- 10 images: fine-tuned is better than 'as it is' in 1 of 2 draws." in lines
+    assert "- 10 images: fine-tuned is better than 'from scratch' in 2 of 2 draws." in lines
 
 
-def test_draws_of_learning_on_share_no_image():
+def test_draws_of_fine_tuning_share_no_image():
     items = [{"image": str(i)} for i in range(50)]
     for seed in range(3):
-        small, large = (study_learning_on.draw({"training": items, "names": 0}, n, 25, seed) for n in (10, 25))
+        small, large = (study_fine_tuning.draw({"training": items, "names": 0}, n, 25, seed) for n in (10, 25))
         assert [len(small[name]) for name in ("training", "validation", "testing")] == [8, 2, 25]
         assert small["testing"] == large["testing"] and small["names"] == 0
         used = [item["image"] for name in ("training", "validation", "testing") for item in large[name]]

@@ -123,8 +123,8 @@ def init(
     of the method, with the settings that depend on the data chosen by rules of thumb. Its docs/README.md has the
     reasons and the commands.
 
-    With --from, the bundle and its weights are those of a trained bundle, and the training learns on. Its voxel size,
-    network and preprocessing are kept.
+    With --from, the bundle and its weights are those of a trained bundle, and the training fine-tunes them. Its voxel
+    size, network and preprocessing are kept.
 
     Every setting in the printed table can be set: --set batch_size=2 --set spatial_size=[128,160] --set modality=MR
     --set intensity=[-200,500].

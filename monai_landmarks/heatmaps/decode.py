@@ -102,8 +102,16 @@ def work_dtype(device: torch.device) -> torch.dtype:
 
 
 def neighborhood_radius(radius: int | None, spatial_dims: int) -> int:
-    """Return the radius of neighborhoods in voxels; for None the default, 8 in 2-D and 6 in 3-D."""
-    return radius or (8 if spatial_dims == 2 else 6)
+    """Return the radius of neighborhoods in voxels; for None the default, 8 in 2-D and 6 in 3-D.
+
+    Raises:
+        ValueError: if the radius is less than 1.
+    """
+    if radius is None:
+        return 8 if spatial_dims == 2 else 6
+    if radius < 1:
+        raise ValueError(f"radius must be at least 1 voxel, got {radius}.")
+    return radius
 
 
 def require_decoding_method(method: str) -> None:
@@ -360,7 +368,7 @@ def decode_heatmaps(
         half of the maximum (``"centroid"``, ``"argmax"``). A map with a NaN decodes to NaN.
 
     Raises:
-        ValueError: for a wrong number of axes or an unknown method.
+        ValueError: for a wrong number of axes, an unknown method or a radius below 1.
 
     Example:
         >>> from monai_landmarks.heatmaps import gaussian_heatmaps

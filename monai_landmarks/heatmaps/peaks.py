@@ -143,7 +143,8 @@ def find_peaks(
         highest peak first, all NaN where a map has fewer than K peaks.
 
     Raises:
-        ValueError: for a wrong number of axes, an unknown method, fewer than one peak or a negative distance.
+        ValueError: for a wrong number of axes, an unknown method, fewer than one peak, a negative distance or a
+            radius below 1.
 
     Example:
         >>> from monai_landmarks.heatmaps import gaussian_heatmaps

@@ -134,7 +134,7 @@ def _weights(models: Path) -> Path:
 
 
 def _use_shipped_weights(models: Path) -> None:
-    """Let the copy of a bundle that was not trained start from its shipped weights, which it then learns on from."""
+    """Let the copy of a bundle that was not trained start from its shipped weights, which it then fine-tunes."""
     found = _weights(models)
     if not found.is_file() or found.name == WEIGHTS.name:
         return

@@ -155,7 +155,7 @@ def estimated_seconds(plan: Plan, pace: Pace) -> float:
 
 
 def _shipped_configs(plan: Plan, datalist: Path) -> dict[str, Any]:
-    """Return the configurations of a training from nothing by name, without the metadata."""
+    """Return the configurations of a training from scratch by name, without the metadata."""
     method = METHODS[plan.method]
     names = ["evaluate", *_COPIED, Path(method.final_config).stem]
     configs = {name: method.template(name) for name in names}
@@ -166,7 +166,7 @@ def _shipped_configs(plan: Plan, datalist: Path) -> dict[str, Any]:
 
 
 def _learning_configs(plan: Plan, datalist: Path) -> dict[str, Any]:
-    """Return the configurations of a training that learns on, by name, without the metadata."""
+    """Return the configurations of a fine-tuning, by name, without the metadata."""
     assert plan.learning is not None
     source = plan.learning.source.configs
     data = {"datalist": literal(datalist), "dataset_dir": literal(plan.summary.image_folder)}

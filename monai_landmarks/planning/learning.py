@@ -71,7 +71,7 @@ class Learning:
         rows = [
             ("learned from", f"{source.name}, weights {source.weights_file.name}{terms}"),
             ("kept", _listed(same, "same name or abbreviation, so what was learned is kept")),
-            ("new", _listed(new, f"not in {source.name}, so learned from nothing")),
+            ("new", _listed(new, f"not in {source.name}, so learned from scratch")),
             ("left out", _listed(gone, "not in the datalist")),
         ]
         if self.close_look:

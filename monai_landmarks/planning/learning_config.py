@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The configurations and weights of a bundle that learns on from another one."""
+"""The configurations and weights of a bundle that is fine-tuned from another one."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""All choices for a bundle that learns on from another one, whose network, grid and preprocessing it keeps."""
+"""All choices for a bundle that is fine-tuned from another one, whose network, grid and preprocessing it keeps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .training_time import Budget, choose_epochs_in
 
 __all__ = ["choose_held_epochs", "choose_learning_rate", "choose_learning_steps", "make_learning_plan", "nearest_size"]
 
-# rules of thumb: less than for a training from nothing, so that what was learned is refined and not overwritten
+# rules of thumb: less than for a training from scratch, so that what was learned is refined and not overwritten
 _STEPS = 0.5
 _LEARNING_RATE = 0.5
 _HELD = 0.1  # part of the epochs
@@ -51,7 +51,7 @@ def make_learning_plan(
     given: Mapping[str, Any] | None = None,
     budget: Budget | None = None,
 ) -> Plan:
-    """Choose all settings for a bundle that learns on from another one.
+    """Choose all settings for a bundle that is fine-tuned from another one.
 
     Network, loss, preprocessing, augmentation and inference are those of the other bundle. The voxel size stays near
     that of its training, because the network has learned structures of that size in voxels.
@@ -132,7 +132,7 @@ def choose_learning_steps(summary: DataSummary, batch_size: int, steps: int) -> 
     """Choose the number of epochs from a number of training steps."""
     epochs = choose_max_epochs(summary, batch_size, steps).value
     return Choice(
-        epochs, f"about {steps} training steps, {_STEPS:g} times those of a training from nothing; a rule of thumb"
+        epochs, f"about {steps} training steps, {_STEPS:g} times those of a training from scratch; a rule of thumb"
     )
 
 

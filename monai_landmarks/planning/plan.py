@@ -49,7 +49,7 @@ class Plan:
         choices: all choices by name.
         train: configuration of training.
         inference: configuration of inference.
-        learning: what is known from another bundle. None for a training from nothing.
+        learning: what is known from another bundle. None for a training from scratch.
     """
 
     method: str

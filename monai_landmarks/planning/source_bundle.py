@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""A trained bundle from which another one learns on: its configurations, landmarks and weights."""
+"""A trained bundle from which another one is fine-tuned: its configurations, landmarks and weights."""
 
 from __future__ import annotations
 

@@ -17,12 +17,12 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from small_bundles import PICTURES, copy_bundle, option, small, table, training_size, workflow
+from small_bundles import copy_bundle, option, small, table, training_size, workflow
 from warm_python import WarmPython
 
 pytestmark = pytest.mark.usefixtures("unpainted")
 
-BUNDLE = PICTURES[-1]
+BUNDLE = "ceph_xray_landmarks_scn"
 
 
 def train(root: Path, tracking: str) -> list[dict[str, str]]:

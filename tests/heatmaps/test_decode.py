@@ -169,10 +169,11 @@ def test_maps_smaller_than_the_window(shape):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"spatial_dims": 4}, {"spatial_dims": 3}, {"method": "soft"}, {"heatmaps": torch.zeros(1, 0, 8)}]
+    "arguments",
+    [{"spatial_dims": 4}, {"spatial_dims": 3}, {"method": "soft"}, {"radius": 0}, {"heatmaps": torch.zeros(1, 0, 8)}],
 )
 def test_bad_arguments(arguments):
-    with pytest.raises(ValueError, match="shape|method"):
+    with pytest.raises(ValueError, match="shape|method|radius must be at least 1"):
         decode_heatmaps(**{"heatmaps": torch.zeros(1, 8, 8), "spatial_dims": 2, **arguments})
 
 

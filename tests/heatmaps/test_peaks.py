@@ -97,7 +97,7 @@ def test_plateaus_and_nan(device):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"num_peaks": 0}, {"min_distance": -1.0}, {"method": "mean"}, {"spatial_dims": 3}]
+    "arguments", [{"num_peaks": 0}, {"min_distance": -1.0}, {"method": "mean"}, {"radius": 0}, {"spatial_dims": 3}]
 )
 def test_bad_arguments(arguments):
     with pytest.raises(ValueError):

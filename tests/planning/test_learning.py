@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Bundles that learn on from another one: what is kept, what starts fresh, what is held, and what is refused."""
+"""Bundles that are fine-tuned from another one: what is kept, what starts fresh, what is held, and what is refused."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def train_source(folder):
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[1]}d")
 def learned(request, datalists, tmp_path_factory):
-    """The source, the bundle that learns on, and its plan."""
+    """The source, the fine-tuned bundle, and its plan."""
     method, dims = request.param
     folder, (before, after) = tmp_path_factory.mktemp("bundles"), datalists[dims]
     patches = {"patch_size": [32, 32, 32], "spacing_mm": 6.0} if dims == 3 else {}

@@ -9,10 +9,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Learning on from trained weights with few images of another device, compared with a training from nothing.
+"""Fine-tuning of trained weights with few images of another device, compared with a training from scratch.
 
-python benchmarks/study_learning_on.py SOURCE IMAGES LANDMARKS --spacing 0.254 --out study \\
-    [--draws 5] [--sizes 10,25] [--steps 120] [--steps_nothing 480] [--batch_size 2] [--apart porion] [--quick]
+python benchmarks/study_fine_tuning.py SOURCE IMAGES LANDMARKS --spacing 0.254 --out study \\
+    [--draws 5] [--sizes 10,25] [--steps 120] [--steps_scratch 480] [--batch_size 2] [--apart porion] [--quick]
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from monai_landmarks.evaluation.bundle_facts import resolve_bundle
 from monai_landmarks.planning import make_learning_plan, make_plan, read_source_bundle, summarize_datalist, write_bundle
 from monai_landmarks.planning.learning_config import INITIAL, INITIAL_CLOSE
 
-AS_IT_IS, LEARNING_ON, NOTHING = "as it is", "learning on", "from nothing"
+AS_IT_IS, FINE_TUNED, SCRATCH = "as it is", "fine-tuned", "from scratch"
 DRAWINGS = ("OverlaySaver", "TrainingCurve", "PredictionSaver")  # handlers that change no result
 VALIDATION = 0.2  # part of the images of a training that choose its best weights
 
@@ -58,7 +58,7 @@ def edit(path: Path, **changes: Any) -> None:
 
 
 def forget(bundle: Path, source: Path, factor: int) -> None:
-    """Turn a bundle that learns on into the same one that starts from nothing.
+    """Turn a bundle that is fine-tuned into the same one that starts from scratch.
 
     Network, grid, batches and augmentation stay. The learning rate is that of the source, and the training has ``factor``
     times the steps and as many validations. Nothing that the source has learned is left: neither its weights nor the
@@ -131,7 +131,7 @@ def mean_error(one: dict[str, Any], without: Sequence[str] = ()) -> float:
 
 
 def report(runs: Sequence[dict[str, Any]], apart: Sequence[str] = ()) -> str:
-    """Return the results in Markdown: mean over the draws, smallest and largest, and how often learning on is better.
+    """Return the results in Markdown: mean over the draws, smallest and largest, and how often fine-tuned is better.
 
     Args:
         runs: the runs.
@@ -143,7 +143,7 @@ def report(runs: Sequence[dict[str, Any]], apart: Sequence[str] = ()) -> str:
         kinds += [(name, lambda one, name=name: one["landmarks"][name]) for name in apart]
     lines = ["| images | weights | draws | " + " | ".join(f"{name} in mm" for name, _ in kinds) + " |"]
     lines.append("|---" * (3 + len(kinds)) + "|")
-    arms = (AS_IT_IS, LEARNING_ON, NOTHING)
+    arms = (AS_IT_IS, FINE_TUNED, SCRATCH)
     cases = {(one["size"], one["arm"]): None for one in runs}
     for size, arm in sorted(cases, key=lambda case: (case[0], arms.index(case[1]))):
         found = [one for one in runs if (one["size"], one["arm"]) == (size, arm)]
@@ -155,16 +155,16 @@ def report(runs: Sequence[dict[str, Any]], apart: Sequence[str] = ()) -> str:
     by_case = {(one["draw"], one["size"], one["arm"]): mean_error(one) for one in runs}
     lines.append("")
     for size in sorted({size for size, _ in cases if size}):
-        for other in (AS_IT_IS, NOTHING):
+        for other in (AS_IT_IS, SCRATCH):
             draws = [
                 (found, by_case[draw, 0 if other == AS_IT_IS else size, other])
                 for (draw, one, arm), found in by_case.items()
-                if (one, arm) == (size, LEARNING_ON) and (draw, 0 if other == AS_IT_IS else size, other) in by_case
+                if (one, arm) == (size, FINE_TUNED) and (draw, 0 if other == AS_IT_IS else size, other) in by_case
             ]
             if draws:
                 better = sum(found < against for found, against in draws)
                 lines.append(
-                    f"- {size} images: {LEARNING_ON} is better than {other!r} in {better} of {len(draws)} draws."
+                    f"- {size} images: {FINE_TUNED} is better than {other!r} in {better} of {len(draws)} draws."
                 )
     return "\n".join(lines)
 
@@ -173,22 +173,22 @@ def main(
     source: str = "",
     images: str = "",
     landmarks: str = "",
-    out: str = "study_learning_on",
+    out: str = "study_fine_tuning",
     spacing: float | None = None,
     draws: int = 5,
     sizes: int | Sequence[int] = (10, 25),
     steps: int | None = None,
-    steps_nothing: int | None = None,
+    steps_scratch: int | None = None,
     batch_size: int | None = None,
     close_look: bool = False,
     apart: str | Sequence[str] = (),
     threads: int = 1,
     quick: bool = False,
 ) -> None:
-    """Compare the weights as they are, learning on from them, and a training from nothing, on the images left over.
+    """Compare the weights as they are, the fine-tuned weights, and a training from scratch, on the images left over.
 
     All trainings of a draw have the same images, network, grid, batch size, augmentation and number of validations. A
-    training from nothing has more steps and the learning rate of the source. A fifth of the images of a training choose
+    training from scratch has more steps and the learning rate of the source. A fifth of the images of a training choose
     its best weights. Each run is written to ``study.json`` and ``study.md`` when it ends; a study that was interrupted
     goes on with the run that is missing.
 
@@ -200,8 +200,8 @@ def main(
         spacing: pixel size in mm of images whose file states none.
         draws: number of random draws of the images.
         sizes: numbers of images.
-        steps: training steps of learning on. Default: those that ``init`` chooses.
-        steps_nothing: training steps from nothing, rounded to a multiple of ``steps``. Default: twice ``steps``.
+        steps: training steps of fine-tuning. Default: those that ``init`` chooses.
+        steps_scratch: training steps from scratch, rounded to a multiple of ``steps``. Default: twice ``steps``.
         batch_size: images per batch. Default: what ``init`` chooses; 2 with ``steps``.
         close_look: whether both networks of a close look are trained.
         apart: landmarks that the report also shows by themselves, and leaves out of the others, for example because the
@@ -216,10 +216,10 @@ def main(
         if quick:
             source, images, landmarks = map(str, tiny_case(Path(temporary)))
             draws, sizes, steps, spacing = 1, [4], 2, 1.0
-        if steps is None and steps_nothing is not None:
-            raise ValueError("steps_nothing needs steps.")
+        if steps is None and steps_scratch is not None:
+            raise ValueError("steps_scratch needs steps.")
         batch_size = 2 if batch_size is None and steps is not None else batch_size
-        factor = 2 if steps is None or steps_nothing is None else max(1, round(steps_nothing / steps))
+        factor = 2 if steps is None or steps_scratch is None else max(1, round(steps_scratch / steps))
         folder, trained = Path(out).absolute(), read_source_bundle(resolve_bundle(source))
         folder.mkdir(parents=True, exist_ok=True)
         results = folder / "study.json"
@@ -237,7 +237,7 @@ def main(
             for size in sizes:
                 datalist = folder / f"draw{number}_{size}.json"
                 datalist.write_text(json.dumps(draw(everything, size, max(sizes), number)))
-                for arm in (AS_IT_IS, LEARNING_ON, NOTHING):
+                for arm in (AS_IT_IS, FINE_TUNED, SCRATCH):
                     shown = 0 if arm == AS_IT_IS else size  # which has no images of its own
                     if (number, shown, arm) in done:
                         continue
@@ -250,7 +250,7 @@ def main(
                         if arm == AS_IT_IS:
                             common["checkpoint"] = str(initial_checkpoint(bundle, close_look))
                         else:
-                            if arm == NOTHING:
+                            if arm == SCRATCH:
                                 forget(bundle, trained.folder, factor)
                             run(bundle, configs, **common)
                         found = errors(bundle, configs, **common)
