@@ -41,7 +41,7 @@ from monai_landmarks.data.images.readable_loader import list_unreadable
 from monai_landmarks.handlers import OverlaySaver, PredictionSaver
 from monai_landmarks.handlers.prediction_saver import distinct_names
 from monai_landmarks.schema import LandmarkSchema, load_landmark_schema
-from monai_landmarks.uncertainty import calibration_path, doubt_path, sigma_path
+from monai_landmarks.uncertainty import CovarianceCalibration, DoubtModel, calibration_path, doubt_path, sigma_path
 
 from .bundle_facts import read_bundle_facts, resolve_bundle
 from .cohort_prediction import CohortPrediction, own_device, own_part, unwrapped
@@ -360,10 +360,23 @@ def _reliability_notes(flow: ConfigWorkflow, weights: Path, covariance: str) -> 
     """Return what is not known about the reliability of the predictions."""
     notes = []
     advice = "a training writes it; one on all images copies it with --reliability_from."
-    if covariance == "heatmap" and "calibrator" in flow.parser and not calibration_path(weights).is_file():
-        notes.append(f"the uncertainty is not calibrated, because there is no {calibration_path(weights)}; {advice}")
-    if "examiner" in flow.parser and not doubt_path(weights).is_file():
-        notes.append(f"predictions are not examined for doubts, because there is no {doubt_path(weights)}; {advice}")
+    factors, usual = calibration_path(weights), doubt_path(weights)
+    if covariance == "heatmap" and "calibrator" in flow.parser:
+        if not factors.is_file():
+            notes.append(f"the uncertainty is not calibrated, because there is no {factors}; {advice}")
+        elif "probability" in flow.parser and CovarianceCalibration.load(factors).probability is None:
+            notes.append("there are no probabilities, because the training had too few validation images.")
+    if "examiner" in flow.parser:
+        if not usual.is_file():
+            notes.append(f"predictions are not examined for doubts, because there is no {usual}; {advice}")
+        else:
+            model = DoubtModel.load(usual)
+            parts = (("shapes", model.shape, "images"), ("heatmaps", model.heatmaps, "validation images"))
+            notes += [
+                f"doubts do not consider {what}, because the training had too few {images}."
+                for what, known, images in parts
+                if known is None
+            ]
     return notes
 
 

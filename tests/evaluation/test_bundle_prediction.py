@@ -30,7 +30,13 @@ from monai_landmarks.apps.main import program
 from monai_landmarks.data import bundle_landmark_names, read_landmark_table, read_landmarks
 from monai_landmarks.evaluation import predict_landmarks
 from monai_landmarks.evaluation.bundle_facts import read_bundle_facts
-from monai_landmarks.uncertainty import ConformalRegions
+from monai_landmarks.uncertainty import (
+    ConformalRegions,
+    CovarianceCalibration,
+    DoubtModel,
+    calibration_path,
+    doubt_path,
+)
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -268,6 +274,27 @@ def test_weights_of_another_place(tmp_path):
     assert out / "mine.txt" not in result.written
     [landmarks] = read_landmark_table(tmp_path / "out" / "predictions.csv").values()
     np.testing.assert_allclose(landmarks.points[0], SPOTS["a.png"][1], atol=0.1)
+
+
+def test_what_is_not_known_about_the_reliability_is_said(tmp_path):
+    """Without the files of a training, and with those of one that had few images."""
+    root, images = spot_bundle(tmp_path), write_spots(tmp_path / "images")
+    weights, names = root / "models" / "model.pt", tuple(bundle_landmark_names(root / "configs" / "metadata.json"))
+
+    def notes():
+        return " ".join(predict_landmarks(root, images / "a.png", tmp_path / "out", ("csv",), drawings=0).notes)
+
+    absent = notes()
+    assert "the uncertainty is not calibrated, because there is no " in absent
+    assert "predictions are not examined for doubts, because there is no " in absent
+    count = len(names)
+    CovarianceCalibration(names, (1.0,) * count, (5,) * count, (True,) * count).save(calibration_path(weights))
+    DoubtModel(names, None).save(doubt_path(weights))
+    few = notes()
+    assert "there are no probabilities, because the training had too few validation images." in few
+    assert "doubts do not consider shapes, because the training had too few images." in few
+    assert "doubts do not consider heatmaps, because the training had too few validation images." in few
+    assert "there is no " not in few
 
 
 def test_weights_of_a_close_look_need_no_config(tmp_path):
