@@ -37,6 +37,10 @@ pytestmark = pytest.mark.usefixtures("unpainted")
 def test_goes_on(bundle: str, tmp_path: Path) -> None:
     root = copy_bundle(bundle, tmp_path)
     curve, state, model = root / "eval/training_curve.csv", root / "models/training_state.pt", root / "models/model.pt"
+    shipped = [model.with_name(f"pretrained{end}") for end in (".pt", "_sigma.pt", "_calibration.json", "_shape.json")]
+    model.parent.mkdir()
+    for path in shipped:
+        path.write_bytes(b"shipped")
     run(root, "train", **training_size(root, epochs=2))
     first = table(curve)
     assert [row["epoch"] for row in first] == ["1", "2"]
@@ -57,6 +61,7 @@ def test_goes_on(bundle: str, tmp_path: Path) -> None:
     run(root, "train", **training_size(root, epochs=1))
     assert [row["epoch"] for row in table(curve)] == ["1"]
     assert torch.load(state, weights_only=True)["trainer"]["epoch"] == 1
+    assert all(path.read_bytes() == b"shipped" for path in shipped)  # no training overwrites them
 
 
 # one bundle per network, and the one with a metric of its own
