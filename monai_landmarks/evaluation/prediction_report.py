@@ -67,7 +67,7 @@ def write_prediction_report(
         source: text that says what was predicted with what.
         drawings: number of images that are drawn, so that the file stays small.
     """
-    images, figures, rows = _summarize(predictions)
+    images, figures, rows = _summarize(predictions, doubts)
     order = doubtful_first(images, doubts)
     with report_file(path, "Landmark predictions", source) as page:
         _add_summary(page, figures, doubts, notes, unreadable)
@@ -98,8 +98,13 @@ class _Row(NamedTuple):
     largest: str
 
 
-def _summarize(predictions: Sequence[SavedPrediction]) -> tuple[list[str], dict[str, Any], list[_Row]]:
-    """Read each prediction once. Return the images, the figures of the summary, and the row of each image."""
+def _summarize(
+    predictions: Sequence[SavedPrediction], doubts: Container[str]
+) -> tuple[list[str], dict[str, Any], list[_Row]]:
+    """Read each prediction once. Return the images, the figures of the summary, and the row of each image.
+
+    What the heatmaps of a doubtful image say about its errors is not in the figures, because it may be wrong.
+    """
     rows, sizes, probable = [], [], []
     count = missing = 0
     radius = math.nan
@@ -111,6 +116,8 @@ def _summarize(predictions: Sequence[SavedPrediction]) -> tuple[list[str], dict[
         mean = float(np.nanmean(size)) if known else math.nan
         largest = landmarks.names[int(np.nanargmax(size))] if known else ""
         rows.append(_Row(one.image, int((~landmarks.missing).sum()), mean, largest))
+        if one.image in doubts:
+            continue
         sizes.append(size[np.isfinite(size)])
         if one.probabilities is not None:
             radius = one.probabilities.radius
@@ -135,11 +142,12 @@ def _add_summary(
         ("in doubt", str(len(doubts)), ""),
         ("not found", str(figures["missing"]), f"of {count * images} landmarks"),
     ]
+    sure = " in images without doubt" if doubts else ""
     if len(sizes):
-        keys.append(("uncertainty", f"{np.median(sizes):.2f} mm", "median expected error"))
+        keys.append(("uncertainty", f"{np.median(sizes):.2f} mm", f"median expected error{sure}"))
     if np.isfinite(probable).any():
         mean = float(np.nanmean(probable))
-        keys.append((f"within {figures['radius']:g} mm", f"{100 * mean:.0f} %", "of the landmarks, expected"))
+        keys.append((f"within {figures['radius']:g} mm", f"{100 * mean:.0f} %", f"of the landmarks, expected{sure}"))
     if unreadable:
         keys.append(("left out", str(len(unreadable)), "images"))
     page.key_figures(keys)
@@ -167,7 +175,7 @@ def _add_image(
     landmarks = prediction.landmarks
     page.heading(prediction.name)
     if doubt:
-        page.text(f"In doubt: {doubt}.", verdict=True)
+        page.text(f"In doubt: {doubt}. Uncertainty, probabilities and measurements may be wrong, too.", verdict=True)
     try:
         view, name = prediction_view(prediction)
     except Exception as failure:  # image readers raise exceptions of any type

@@ -21,9 +21,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from monai_landmarks.data.files.safe_files import atomic_folder
 from monai_landmarks.data.files.tensor_files import atomic_save
-from monai_landmarks.schema import LandmarkSchema
+from monai_landmarks.schema import LandmarkSchema, load_landmark_schema, match_landmarks, shipped_schemas
 
 from .augmentation import flip_config, warp_config
 from .bundle_readme import data_license, readme
@@ -78,6 +80,8 @@ def with_pairs(summary: DataSummary, pairs: Sequence[tuple[str, str]]) -> DataSu
 def apply_schema(summary: DataSummary, schema: LandmarkSchema) -> DataSummary:
     """Return the summary with the left-right pairs of a landmark schema.
 
+    Landmarks are matched by name or abbreviation, see :func:`monai_landmarks.schema.match_landmarks`.
+
     Raises:
         ValueError: if the schema has another dimension, or lacks a landmark of the data.
     """
@@ -85,10 +89,11 @@ def apply_schema(summary: DataSummary, schema: LandmarkSchema) -> DataSummary:
         raise ValueError(
             f"the schema {schema.name} has {schema.spatial_dims}-D landmarks, but the images are {summary.spatial_dims}-D."
         )
-    unknown = [name for name in summary.names if name not in schema.names]
-    if unknown:
-        raise ValueError(f"the schema {schema.name} lacks the landmark {unknown[0]!r} of the datalist.")
-    pairs = [(left, right) for left, right in schema.pairs if {left, right} <= set(summary.names)]
+    match = match_landmarks(schema, summary.names)
+    if match.unknown:
+        raise ValueError(f"the schema {schema.name} lacks the landmark {match.unknown[0]!r} of the datalist.")
+    given = {own: name for own, name in zip(schema.names, match.names(summary.names)) if name is not None}
+    pairs = [(given[left], given[right]) for left, right in schema.pairs if {left, right} <= set(given)]
     return with_pairs(summary, pairs) if pairs else summary
 
 
@@ -262,6 +267,8 @@ def fill_metadata(metadata: dict[str, Any], plan: Plan, name: str) -> dict[str, 
     for key in ("anatomy", "landmark_schema", "weights_terms"):  # of the bundle that is adapted
         metadata.pop(key, None)
     metadata.update(anatomy, eval_metrics={})
+    if plan.schema is not None and _is_useful(plan.schema, summary.names):
+        metadata["landmark_schema"] = plan.schema.name
     # pictures may have no voxel size; that of volumes is in train.json
     metadata.pop("grid_spacing_mm", None)
     if summary.spatial_dims == 2 and not summary.in_pixels:
@@ -288,3 +295,14 @@ def fill_metadata(metadata: dict[str, Any], plan: Plan, name: str) -> dict[str, 
     pred["channel_def"] = {str(i): landmark for i, landmark in enumerate(summary.names)}
     formats["post_processed_outputs"]["pred_points"]["spatial_shape"] = [count, dims]
     return metadata
+
+
+def _is_useful(schema: LandmarkSchema, names: Sequence[str]) -> bool:
+    """Return whether a schema is one of this package, and the landmarks allow at least one of its measurements."""
+    if schema.name not in shipped_schemas() or schema != load_landmark_schema(schema.name):
+        return False
+    known = np.array([column is not None for column in match_landmarks(schema, names).columns])
+    points = np.random.default_rng(0).uniform(0, 100, (len(schema), schema.spatial_dims))
+    points[~known] = np.nan
+    values = schema.measure(points).values()
+    return any(np.isfinite(value) for value in values) if values else bool(known.any())

@@ -105,7 +105,7 @@ def make_learning_plan(
     choose("held_epochs", lambda: choose_held_epochs(max_epochs))
     choices.require_known_settings()
     train, inference = (deepcopy(source.configs[name]) for name in ("train", "inference"))
-    return Plan(source.method, summary, machine, choices, train, inference, learning)
+    return Plan(source.method, summary, machine, choices, train, inference, learning, source.schema)
 
 
 def nearest_size(extent: np.ndarray, spacing: float, multiple: int) -> list[int]:

@@ -50,6 +50,7 @@ class Plan:
         train: configuration of training.
         inference: configuration of inference.
         learning: what is known from another bundle. None for a training from scratch.
+        schema: landmark schema of the data. None if there is none.
     """
 
     method: str
@@ -59,6 +60,7 @@ class Plan:
     train: dict[str, Any]
     inference: dict[str, Any]
     learning: Learning | None = None
+    schema: LandmarkSchema | None = None
 
     @property
     def template(self) -> Path:
@@ -109,7 +111,7 @@ def make_plan(
     if METHODS[method].close_look:
         choose_close_look(choices, summary)
     choices.require_known_settings()
-    return Plan(method, summary, machine, choices, configs[0], configs[1])
+    return Plan(method, summary, machine, choices, configs[0], configs[1], schema=schema)
 
 
 def _choose_common(

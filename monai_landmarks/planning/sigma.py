@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from monai_landmarks.schema import LandmarkSchema
+from monai_landmarks.schema import LandmarkSchema, match_landmarks
 
 from .choice import Choice
 
@@ -46,7 +46,10 @@ def choose_sigma(
     """
     voxels = max(smallest, _PART * max(spatial_size))
     sigma = float(f"{voxels * spacing:.4g}")
-    by_name = {} if schema is None else {mark.name: mark.sigma_mm for mark in schema.landmarks if mark.sigma_mm}
+    by_name = {}
+    if schema is not None:
+        given = match_landmarks(schema, names).names(names)
+        by_name = {name: mark.sigma_mm for mark, name in zip(schema.landmarks, given) if mark.sigma_mm}
     defined = [name for name in names if name in by_name]
     if defined:
         values = [by_name.get(name, sigma) for name in names]

@@ -69,6 +69,9 @@ def test_pairs_and_schema(datalist, tmp_path):
     flips = [json.loads((tmp_path / name / "configs/train.json").read_text())["augmentation"][0] for name in "ab"]
     assert [flip["_target_"].rsplit(".", 1)[1] for flip in flips] == ["RandLandmarkFlipd"] * 2
     assert [len(flip["pairs"]) for flip in flips] == [1, 0]
+    # whose measurements predict makes
+    metadata = [json.loads((tmp_path / name / "configs/metadata.json").read_text()) for name in "ab"]
+    assert [content.get("landmark_schema") for content in metadata] == ["hand_37", None]
 
 
 def test_wrong_usage(datalist, tmp_path):

@@ -66,6 +66,8 @@ def test_doubtful_images_first_and_few_drawings(dims, tmp_path, monkeypatch):
     said = ["1 of 6 predictions are in doubt", "In doubt: upside <down>; turned by 180 degrees", "of 24 landmarks"]
     for text in (*said, "2 of 6 images are shown", "far away", "A note.", "damaged"):
         assert text in page.text, text
+    # 3 and 4 times 4 landmarks without the doubtful image; the 10th of 19 is one of the third image
+    assert f"{(dims * 2.25) ** 0.5:.2f} mm median expected error in images without doubt" in page.text
     assert not {"script", "down"} & set(page.tags)
     rows = page.text[page.text.rindex("landmark of the largest") :]
     assert rows.index(IMAGES[dims].format(4)) < rows.index(IMAGES[dims].format(0)) < rows.index(IMAGES[dims].format(5))
@@ -87,6 +89,7 @@ def test_measurements_and_a_missing_file(tmp_path, monkeypatch):
     measured = measure_images(schema, {one.image: one.landmarks for one in found})
     write_prediction_report(tmp_path / "report.html", found, {}, measured)
     text = Content(tmp_path / "report.html").text
+    assert "in images without doubt" not in text
     assert "No prediction is in doubt." in text and text.count("cannot be drawn") == 1
     # from (3, 3) to (5, 5) in pixels of 0.5 mm
     low, high = (measured.measured["length"].lows[0], measured.measured["length"].highs[0])

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata
-from summaries import GIB, volumes
+from summaries import GIB, summary, volumes
 
 from monai_landmarks.data import load_landmark_datalist, read_item_landmarks, write_hand_phantom, write_spine_phantom
 from monai_landmarks.planning import (
@@ -33,8 +33,9 @@ from monai_landmarks.planning import (
     with_pairs,
     write_bundle,
 )
-from monai_landmarks.planning.bundle import literal
-from monai_landmarks.schema import Landmark, LandmarkSchema
+from monai_landmarks.planning.bundle import fill_metadata, literal
+from monai_landmarks.planning.sigma import choose_sigma
+from monai_landmarks.schema import Landmark, LandmarkSchema, load_landmark_schema
 
 META_SCHEMA = Path(__file__).parents[1] / "bundles" / "meta_schema.json"
 CASES = [(method, dims) for method in METHODS for dims in (2, 3)]
@@ -278,6 +279,35 @@ def test_a_schema(datalists, tmp_path, method):
     ):
         with pytest.raises(ValueError, match=message):
             apply_schema(summary, wrong)
+
+
+def test_a_schema_by_abbreviations():
+    faces = summary((64, 64), names=("L", "R", "chin"))
+    marks = (Landmark("right eye", "R", sigma_mm=4.0), Landmark("left eye", "L"), Landmark("Chin"))
+    schema = LandmarkSchema("s", 2, marks, pairs=(("left eye", "right eye"),))
+    assert apply_schema(faces, schema).pairs == (("L", "R"),)
+    assert choose_sigma(faces.names, (64, 64), 0.5, 2.0, schema).value == [1.0, 4.0, 1.0]
+    with pytest.raises(ValueError, match="lacks the landmark 'nose'"):
+        apply_schema(summary((64, 64), names=("L", "nose")), schema)
+
+
+@pytest.mark.parametrize(
+    "schema, names, expected",
+    [
+        ("cephalometric_19", ("S", "N", "A", "new"), "cephalometric_19"),
+        ("cephalometric_19", ("S", "N", "new"), None),  # no measurement of two
+        ("mouse_skull_45", ("LM01", "new"), "mouse_skull_45"),  # which has no measurements
+        ("own", ("a", "b"), None),  # predict could not find it
+    ],
+)
+def test_the_schema_that_belongs_to_a_bundle(schema, names, expected):
+    own = LandmarkSchema("own", 2, (Landmark("a"), Landmark("b")))
+    known = own if schema == "own" else load_landmark_schema(schema)
+    plan = make_plan(
+        summary((64,) * known.spatial_dims, names=names), "scn", Machine("cpu", 8 * GIB), schema=known, given=SMALL
+    )
+    content = json.loads((plan.template / "configs" / "metadata.json").read_text())
+    assert fill_metadata(content, plan, "b").get("landmark_schema") == expected
 
 
 @pytest.mark.parametrize("path", ["$HOME/d.json", "@images", "%d.json"])
