@@ -24,7 +24,8 @@ changes in them. A bundle is merged in the order base, parts, bundle. Other name
 configurations.
 
 * A mapping with a ``_target_`` replaces the previous value. Any other mapping changes only the keys it contains.
-* ``omit`` removes a key. In the base, it marks the position of a key or an entry that only some bundles have.
+* ``omit`` removes a key, or a whole configuration. In the base, it marks the position of a key or an entry that only
+  some bundles have.
 * ``name[]`` is a list that is written as a mapping, so that its entries have names and can be changed one by one.
   An entry that is itself a list becomes several entries.
 * ``name{}`` is a mapping from "0", "1", ... that is written as a list.
@@ -73,7 +74,7 @@ def build_bundle(name: str) -> dict[str, str]:
         content[config] = dict(sorted(merged.items(), key=lambda item: _position(item[0], content["order"])))
     texts = {}
     for config, entries in content.items():
-        if config not in NOT_WRITTEN:
+        if config not in NOT_WRITTEN and entries != OMIT:
             finished = finish(entries, content["fragments"])
             texts[f"configs/{config}.json"] = json.dumps(finished, indent=4, ensure_ascii=False) + "\n"
     for path, source in content["files"].items():

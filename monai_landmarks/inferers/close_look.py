@@ -61,6 +61,7 @@ class CloseLookInferer(Inferer):
             3-D. Several looks are combined by :func:`monai_landmarks.uncertainty.ensemble_landmarks`.
         coarse_weight: weight of the coarse point in the result, from 0 to 1. A small one averages out errors of both.
         softmax: whether the fine network returns logits, see :class:`~monai_landmarks.losses.HeatmapCrossEntropyLoss`.
+        coarse_softmax: whether the coarse network returns logits.
         method: see :func:`monai_landmarks.heatmaps.decode_heatmaps`.
         radius: of the neighborhood that the refinement uses, in voxels of the coarse grid and of the patch.
         patch_batch_size: number of patches that the fine network sees at once.
@@ -89,6 +90,7 @@ class CloseLookInferer(Inferer):
         turns: Sequence[float | Sequence[float]] = (0.0,),
         coarse_weight: float = 0.0,
         softmax: bool = True,
+        coarse_softmax: bool = False,
         method: DecodingMethod = "gaussian",
         radius: int | None = None,
         patch_batch_size: int = 16,
@@ -107,6 +109,7 @@ class CloseLookInferer(Inferer):
         self.turns = tuple(turns)
         self.coarse_weight = coarse_weight
         self.softmax = softmax
+        self.coarse_softmax = coarse_softmax
         self.method: DecodingMethod = method
         self.radius = radius
         self.patch_batch_size = patch_batch_size
@@ -174,7 +177,8 @@ class CloseLookInferer(Inferer):
         found = self.coarse_inferer(images, network, *args, **kwargs)
         if not isinstance(found, Mapping):
             dims = inputs.ndim - 2
-            found = decode_heatmaps(plain_tensor(found), dims, self.method, None, self.radius)._asdict()
+            maps = _probabilities(plain_tensor(found), dims) if self.coarse_softmax else plain_tensor(found)
+            found = decode_heatmaps(maps, dims, self.method, None, self.radius)._asdict()
         if found["points"].ndim != 3:
             raise ValueError("The close look needs one point per landmark: use a coarse inferer without num_peaks.")
         return points_to_world(plain_tensor(found["points"]).cpu(), affine), found["scores"]
@@ -206,7 +210,7 @@ class CloseLookInferer(Inferer):
             shown = torch.nonzero((owner >= first) & (owner < first + len(heatmaps)))[:, 0]
             maps = heatmaps[(owner[shown] - first).to(heatmaps.device), channel[shown].to(heatmaps.device)]
             if self.softmax:
-                maps = maps.flatten(1).softmax(dim=1).reshape(maps.shape)
+                maps = _probabilities(maps, dims)
             found = decode_heatmaps(maps, dims, self.method, None, self.radius)
             points[shown], heights[shown], covariances[shown] = (values.cpu().double() for values in found)
         shape, of_patch = (len(inputs), groups.num_landmarks), affines.flatten(0, 1)[owner]
@@ -215,3 +219,8 @@ class CloseLookInferer(Inferer):
             heights.reshape(shape),
             covariances_to_world(covariances, of_patch).reshape(*shape, dims, dims),
         )
+
+
+def _probabilities(logits: torch.Tensor, spatial_dims: int) -> torch.Tensor:
+    """Return the softmax of each map over its voxels."""
+    return logits.flatten(-spatial_dims).softmax(dim=-1, dtype=torch.float32).reshape(logits.shape)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .batch import choose_val_interval
 from .choice import Choice, Choices
 from .data_summary import DataSummary
 from .grid import round_up
@@ -92,12 +93,14 @@ def close_look_config(config: dict[str, Any], choices: Choices, summary: DataSum
         A new configuration.
     """
     value, dims = {name: choice.value for name, choice in choices.items()}, summary.spatial_dims
-    result = {key: content for key, content in config.items() if key != "spatial_size"}
+    result = {key: content for key, content in config.items() if key not in ("spatial_size", "batch_size")}
     for name in ("close_size", "close_spacing", "close_sigma", "displacement", "far_displacement"):
         result[name] = value[name]
     result["patches_per_image"] = value["close_patches_per_image"]
-    for name in ("max_epochs", "val_interval"):
-        result[name] = value[name]
+    result["max_epochs"] = value["max_epochs"]
+    result["val_interval"] = choose_val_interval(value["max_epochs"]).value
+    if "spatial_dims" in result["loss_def"]:
+        result["loss_def"] = {**result["loss_def"], "spatial_dims": dims}
     width = value["width"]
     network = {"spatial_dims": dims, "features": [width, width, 2 * width, 4 * width, 4 * width, width]}
     result["fine_network_def"] = {**config["fine_network_def"], **network}

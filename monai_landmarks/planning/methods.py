@@ -54,7 +54,6 @@ class Method:
         final_config: configuration file for the final training on all images.
         validates_each_epoch: whether the training needs a validation in each epoch.
         learns_from_patches: whether the heatmaps of patches of a volume can be combined.
-        close_look: whether the bundle has a ``close_look.json``.
     """
 
     title: str
@@ -70,7 +69,6 @@ class Method:
     final_config: str = "all_training_images.json"
     validates_each_epoch: bool = False
     learns_from_patches: bool = True
-    close_look: bool = False
 
     @property
     def network_target(self) -> str:
@@ -171,7 +169,6 @@ METHODS = {
         batch_size={2: 4, 3: 2},
         smallest_sigma=2.5,
         sigma_note="initial value, the loss learns it for each landmark",
-        close_look=True,
     ),
     # larger images than for SCN, because the features are on a grid of half the resolution
     "farnet": Method(

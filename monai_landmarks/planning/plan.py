@@ -70,7 +70,7 @@ class Plan:
     @property
     def close_look(self) -> bool:
         """Whether the bundle has a ``close_look.json``."""
-        return METHODS[self.method].close_look if self.learning is None else self.learning.close_look
+        return self.learning is None or self.learning.close_look
 
 
 def make_plan(
@@ -108,8 +108,7 @@ def make_plan(
     for config in configs:
         METHODS[method].network(config["network_def"], summary.spatial_dims, choices["width"].value)
         METHODS[method].fill(config, choices, summary, schema)
-    if METHODS[method].close_look:
-        choose_close_look(choices, summary)
+    choose_close_look(choices, summary)
     choices.require_known_settings()
     return Plan(method, summary, machine, choices, configs[0], configs[1], schema=schema)
 

@@ -129,6 +129,18 @@ def test_heatmaps_of_the_coarse_network_are_decoded() -> None:
     assert found["scores"].min() > 4
 
 
+def test_logits_of_the_coarse_network_are_decoded() -> None:
+    """Logits whose softmax is a map of mass 1; where it is far from its maximum, they are not near zero."""
+    image, points, _ = phantom(2)
+    coarse = displaced(points)
+    maps = gaussian_heatmaps(coarse, SIZE[2], sigma=2.0)
+    logits = (maps / maps.sum(dim=(2, 3), keepdim=True) + 1e-9).log() + 7.0
+    look = CloseLookInferer(PATCH[2], 0.5, softmax=False, coarse_softmax=True, coarse_weight=1.0)
+    found = look(image, Networks(lambda _: logits, Copies(points.shape[1])))
+    assert (found["points"] - coarse).abs().max() < 1e-3
+    assert found["scores"].max() < 1
+
+
 def test_at_the_border_and_beyond() -> None:
     """Half of a patch lies beyond the image, and so may the coarse point."""
     index = torch.stack(torch.meshgrid(torch.arange(40.0), torch.arange(30.0), indexing="ij"), dim=-1)

@@ -78,8 +78,7 @@ def workflow(folder, *names, **more):
 def test_everything_is_there(written):
     folder, plan, datalist = written
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    configs = ["train", "evaluate", "inference", "multi_gpu_train", "metadata", "tensorboard"]
-    configs += ["close_look"] if METHODS[plan.method].close_look else []
+    configs = ["train", "close_look", "evaluate", "inference", "multi_gpu_train", "metadata", "tensorboard"]
     final = f"configs/{METHODS[plan.method].final_config}"
     expected = {final, "LICENSE", "docs/README.md", "docs/data_license.txt", "configs/logging.conf"}
     assert files == expected | {f"configs/{name}.json" for name in configs}
@@ -92,8 +91,6 @@ def test_everything_is_there(written):
 def test_a_close_look_runs(written):
     """The coarse grid lies in the finer one, and the patches go from an image to points."""
     folder, plan, datalist = written
-    if not METHODS[plan.method].close_look:
-        return
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
         flow = workflow(folder, "train", "close_look")
