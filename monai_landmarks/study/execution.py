@@ -32,7 +32,9 @@ from .locks import TAKEN, held
 from .plan import DONE, STARTED, StudyPlan, load_timing, save_plan
 from .runs import Run
 
-_PLANNING = threading.Lock()  # the memory of a network is measured with torch's global state
+# the memory of a network is measured with torch's global state, and MONAI looks for components in all imported modules,
+# whose number a launch may change
+_PLANNING = threading.Lock()
 
 __all__ = ["Launch", "Outcome", "Process", "execute_runs"]
 
@@ -237,7 +239,8 @@ class _Programs:
         """Run a program. Return its exit code, or None if it was interrupted."""
         if self.stop.is_set():
             return None
-        process = self.launch(arguments, log, self.environment, lock)
+        with _PLANNING:
+            process = self.launch(arguments, log, self.environment, lock)
         while (code := process.poll()) is None:
             if self.stop.is_set():
                 process.terminate()

@@ -19,6 +19,8 @@ import itertools
 import json
 import os
 import signal
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -177,6 +179,30 @@ def test_an_interrupt_ends_the_trainings_and_the_next_call_goes_on(done, monkeyp
     run(plan, again)
     assert ("training", first.name) not in again.launched and len(again.launched) == 6
     assert written is None or bundle.stat().st_mtime_ns == written  # it is not set up again
+
+
+def test_no_program_starts_while_a_bundle_is_planned(done, monkeypatch):
+    """Planning goes through all imported modules, and a launch may import more."""
+    _, _, folder = done
+    plan, launch, planning, overlaps = make_plan(folder, "apart"), StandIn(), threading.Event(), []
+    write_bundle = type(plan).write_bundle
+
+    def slowly(self, run):
+        planning.set()
+        time.sleep(0.2)
+        try:
+            return write_bundle(self, run)
+        finally:
+            planning.clear()
+
+    def watching(*args):
+        overlaps.append(planning.is_set())
+        return launch(*args)
+
+    monkeypatch.setattr(type(plan), "write_bundle", slowly)
+    outcomes, _ = run(plan, watching, workers=2)
+    assert [outcome.state for outcome in outcomes] == ["done"] * 4
+    assert len(overlaps) == 8 and not any(overlaps)
 
 
 def test_a_run_of_another_process_is_left_to_it(done):
