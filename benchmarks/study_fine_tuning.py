@@ -35,8 +35,14 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from monai_landmarks.data import atomic_write, build_datalist, write_hand_phantom
 from monai_landmarks.data.files.tensor_files import atomic_save, load_tensors
 from monai_landmarks.evaluation.bundle_facts import resolve_bundle
-from monai_landmarks.planning import make_learning_plan, make_plan, read_source_bundle, summarize_datalist, write_bundle
-from monai_landmarks.planning.learning_config import INITIAL, INITIAL_CLOSE
+from monai_landmarks.planning import (
+    make_fine_tuning_plan,
+    make_plan,
+    read_source_bundle,
+    summarize_datalist,
+    write_bundle,
+)
+from monai_landmarks.planning.fine_tuning_config import INITIAL, INITIAL_CLOSE
 
 AS_IT_IS, FINE_TUNED, SCRATCH = "as it is", "fine-tuned", "from scratch"
 DRAWINGS = ("OverlaySaver", "TrainingCurve", "PredictionSaver")  # handlers that change no result
@@ -243,7 +249,7 @@ def main(
                         continue
                     start = time.perf_counter()
                     given = plan_settings(datalist, steps, batch_size)
-                    plan = make_learning_plan(summarize_datalist(datalist), trained, given=given)
+                    plan = make_fine_tuning_plan(summarize_datalist(datalist), trained, given=given)
                     with tempfile.TemporaryDirectory(dir=folder) as work:
                         bundle = write_bundle(Path(work) / "bundle", plan, datalist)
                         common = {"precision": "float32", "seed": number}

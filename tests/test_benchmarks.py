@@ -31,7 +31,7 @@ from PIL import Image
 from study_precision import METHODS, main, rank_correlation
 from warm_python import WarmPython
 
-from monai_landmarks.planning import make_learning_plan, read_source_bundle, summarize_datalist, write_bundle
+from monai_landmarks.planning import make_fine_tuning_plan, read_source_bundle, summarize_datalist, write_bundle
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -158,7 +158,7 @@ def test_a_training_from_nothing_has_nothing_that_was_learned(tmp_path):
     torch.save({"sigma": torch.full((37, 2), 1.5)}, source / "models" / "model_sigma.pt")
     datalist = tmp_path / "hand" / "datalist.json"
     bundle = tmp_path / "bundle"
-    plan = make_learning_plan(
+    plan = make_fine_tuning_plan(
         summarize_datalist(datalist), read_source_bundle(source), given={"max_epochs": 24, "batch_size": 2}
     )
     write_bundle(bundle, plan, datalist)

@@ -135,7 +135,7 @@ def init(
         Budget,
         Machine,
         choice_rows,
-        make_learning_plan,
+        make_fine_tuning_plan,
         make_plan,
         measure_plan,
         read_source_bundle,
@@ -163,7 +163,7 @@ def init(
             return make_plan(
                 summary, method or "scn", machine, schema=known, symmetric=symmetric, given=given, budget=time
             )
-        return make_learning_plan(summary, trained, machine, symmetric=symmetric, given=given, budget=time)
+        return make_fine_tuning_plan(summary, trained, machine, symmetric=symmetric, given=given, budget=time)
 
     plan = planned(None)
     pace = measure_plan(plan)
@@ -172,7 +172,7 @@ def init(
             raise click.UsageError("--budget needs a measured step, but this machine does not have the device.")
         plan = planned(Budget(budget, pace))
     folder = write_bundle(out, plan, datalist)
-    learned = [] if plan.learning is None else plan.learning.rows()
+    learned = [] if plan.fine_tuning is None else plan.fine_tuning.rows()
     for heading, text in [*summary_rows(plan.summary), *learned]:
         click.echo(f"{heading:<12} {text}")
     click.echo(f"\n{text_table(choice_rows(plan))}")

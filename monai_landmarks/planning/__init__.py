@@ -16,8 +16,8 @@ from .bundle import apply_schema, estimated_seconds, measure_plan, with_pairs, w
 from .bundle_readme import choice_rows, summary_rows
 from .choice import Choice, Choices
 from .data_summary import DataSummary, summarize_datalist
-from .learning import Learning
-from .learning_plan import make_learning_plan
+from .fine_tuning import FineTuning
+from .fine_tuning_plan import make_fine_tuning_plan
 from .machine import Machine, TrainingMemory, measure_training
 from .methods import METHODS, Method
 from .plan import Plan, make_plan
@@ -30,7 +30,7 @@ __all__ = [
     "Choice",
     "Choices",
     "DataSummary",
-    "Learning",
+    "FineTuning",
     "Machine",
     "Method",
     "Pace",
@@ -41,7 +41,7 @@ __all__ = [
     "choice_rows",
     "duration_text",
     "estimated_seconds",
-    "make_learning_plan",
+    "make_fine_tuning_plan",
     "make_plan",
     "measure_plan",
     "measure_training",

@@ -31,8 +31,8 @@ from .augmentation import flip_config, warp_config
 from .bundle_readme import data_license, readme
 from .close_look import close_look_config
 from .data_summary import DataSummary
+from .fine_tuning_config import fine_tuning_configs, initial_weights
 from .intensity import normalization_config
-from .learning_config import initial_weights, learning_configs
 from .methods import METHODS
 from .plan import Plan
 from .training_time import Pace, measure_pace, training_seconds
@@ -114,7 +114,7 @@ def write_bundle(output_dir: str | os.PathLike, plan: Plan, datalist: str | os.P
     folder, datalist = Path(output_dir).absolute(), Path(datalist).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder}: exists already; give a new folder.")
-    weights = {} if plan.learning is None else initial_weights(plan)
+    weights = {} if plan.fine_tuning is None else initial_weights(plan)
     with atomic_folder(folder) as written:
         (written / "configs").mkdir()
         (written / "docs").mkdir()
@@ -137,7 +137,7 @@ def write_bundle(output_dir: str | os.PathLike, plan: Plan, datalist: str | os.P
 
 def bundle_configs(plan: Plan, datalist: Path) -> dict[str, Any]:
     """Return the configurations of a bundle by name, without the metadata."""
-    return _shipped_configs(plan, datalist) if plan.learning is None else _learning_configs(plan, datalist)
+    return _shipped_configs(plan, datalist) if plan.fine_tuning is None else _fine_tuning_configs(plan, datalist)
 
 
 def measure_plan(plan: Plan) -> Pace | None:
@@ -170,13 +170,13 @@ def _shipped_configs(plan: Plan, datalist: Path) -> dict[str, Any]:
     return configs
 
 
-def _learning_configs(plan: Plan, datalist: Path) -> dict[str, Any]:
+def _fine_tuning_configs(plan: Plan, datalist: Path) -> dict[str, Any]:
     """Return the configurations of a fine-tuning, by name, without the metadata."""
-    assert plan.learning is not None
-    source = plan.learning.source.configs
+    assert plan.fine_tuning is not None
+    source = plan.fine_tuning.source.configs
     data = {"datalist": literal(datalist), "dataset_dir": literal(plan.summary.image_folder)}
     copied = {name: source[name] for name in _COPIED if name in source}
-    return copied | learning_configs(plan, data, _FITTED)
+    return copied | fine_tuning_configs(plan, data, _FITTED)
 
 
 def train_config(plan: Plan, datalist: Path) -> dict[str, Any]:
@@ -263,7 +263,7 @@ def _on_grid(transforms: Sequence[Any], plan: Plan) -> list[Any]:
 def fill_metadata(metadata: dict[str, Any], plan: Plan, name: str) -> dict[str, Any]:
     """Return the metadata with the landmarks and the dimensions of the data."""
     summary, method = plan.summary, METHODS[plan.method]
-    anatomy = {} if plan.learning is None else {key: metadata[key] for key in ("anatomy",) if key in metadata}
+    anatomy = {} if plan.fine_tuning is None else {key: metadata[key] for key in ("anatomy",) if key in metadata}
     for key in ("anatomy", "landmark_schema", "weights_terms"):  # of the bundle that is adapted
         metadata.pop(key, None)
     metadata.update(anatomy, eval_metrics={})

@@ -55,7 +55,7 @@ def readme(plan: Plan, folder: Path, datalist: Path) -> str:
         final_config=method.final_config,
         close_look=_CLOSE_LOOK if plan.close_look else "",
         bundle=plan.template.resolve().name,
-        learning="" if plan.learning is None else _LEARNING.format(rows=_list(plan.learning.rows())),
+        fine_tuning="" if plan.fine_tuning is None else _FINE_TUNING.format(rows=_list(plan.fine_tuning.rows())),
         folder=folder,
         datalist=datalist,
         data=data,
@@ -74,7 +74,7 @@ def _spacing_note(plan: Plan) -> str:
 
 def data_license(datalist: Path, plan: Plan) -> str:
     """Return the first text of ``docs/data_license.txt``, for the user to complete."""
-    source = None if plan.learning is None else plan.learning.source
+    source = None if plan.fine_tuning is None else plan.fine_tuning.source
     start = ""
     if source is not None:
         terms = f" Their terms, which then also apply to yours: {source.terms}." if source.terms else ""
@@ -117,7 +117,7 @@ _WHOLE = """The network works on whole volumes. A volume that is larger than the
 
 _PATCHES = """The network is trained on patches, most of which contain a landmark. Inference slides windows over the volume, so volumes of any size have the same voxel size. Volumes are predicted one at a time."""
 
-_LEARNING = """
+_FINE_TUNING = """
 ## Learned before
 
 {rows}
@@ -139,7 +139,7 @@ Finds {names} with {title}. Written by `monai-landmarks init` from the bundle `{
 {data}
 
 {spacing_note}
-{learning}
+{fine_tuning}
 ## Settings
 
 Lengths in voxels refer to the grid of the network. To change a setting, run `monai-landmarks init ... --set NAME=VALUE`; the settings that depend on it are then chosen again. Or edit `configs/train.json`, and the same entries of `configs/inference.json`.

@@ -25,9 +25,9 @@ from .batch import choose_batch_size, choose_max_epochs, choose_val_interval
 from .choice import Choice, Choices
 from .close_look import choose_close_look
 from .data_summary import DataSummary
+from .fine_tuning import FineTuning
 from .grid import choose_resampling, choose_spacing, choose_spatial_size, voxel_limit
 from .intensity import MODALITIES, choose_intensity, normalization_config
-from .learning import Learning
 from .machine import Machine, TrainingMemory, measure_training
 from .methods import METHODS, Method, choose_width
 from .one_sided import choose_one_sided, require_one_sided
@@ -49,7 +49,7 @@ class Plan:
         choices: all choices by name.
         train: configuration of training.
         inference: configuration of inference.
-        learning: what is known from another bundle. None for a training from scratch.
+        fine_tuning: what is taken over from a trained bundle. None for a training from scratch.
         schema: landmark schema of the data. None if there is none.
     """
 
@@ -59,18 +59,18 @@ class Plan:
     choices: Choices
     train: dict[str, Any]
     inference: dict[str, Any]
-    learning: Learning | None = None
+    fine_tuning: FineTuning | None = None
     schema: LandmarkSchema | None = None
 
     @property
     def template(self) -> Path:
         """Folder of the bundle that is adapted."""
-        return bundle_path(METHODS[self.method].bundle) if self.learning is None else self.learning.source.folder
+        return bundle_path(METHODS[self.method].bundle) if self.fine_tuning is None else self.fine_tuning.source.folder
 
     @property
     def close_look(self) -> bool:
         """Whether the bundle has a ``close_look.json``."""
-        return self.learning is None or self.learning.close_look
+        return self.fine_tuning is None or self.fine_tuning.close_look
 
 
 def make_plan(

@@ -27,9 +27,9 @@ from monai_landmarks.data import bundle_component, bundle_landmark_names, read_l
 
 pytestmark = pytest.mark.usefixtures("unpainted")
 
-# one in two dimensions, one whose coarse network returns logits, and one in three whose vertebrae share a channel
-WITH = ["ceph_xray_landmarks_scn", "ceph_xray_landmarks_adaptive", "lumbar_mri_landmarks_scn"]
 CLOSE = [bundle for bundle in BUNDLES if (SOURCE / bundle / "configs" / "close_look.json").is_file()]
+# each method in two dimensions, and one bundle in three whose vertebrae share a channel
+WITH = [bundle for bundle in CLOSE if bundle.startswith("ceph")] + ["lumbar_mri_landmarks_scn"]
 
 
 def coarse_file(root: Path) -> Path:

@@ -22,14 +22,14 @@ from monai_landmarks.schema import Landmark, LandmarkSchema, match_landmarks
 from .data_summary import DataSummary
 from .source_bundle import SourceBundle
 
-__all__ = ["Learning", "learn_from"]
+__all__ = ["FineTuning", "fine_tuning_from"]
 
 _ONE_COARSE = ["$@bundle_root + '/configs/train.json'"]
 
 
 @dataclass(frozen=True)
-class Learning:
-    """What is known from another bundle.
+class FineTuning:
+    """What a bundle takes over from the trained bundle that it is fine-tuned from.
 
     Args:
         source: the bundle.
@@ -82,7 +82,7 @@ class Learning:
         return rows
 
 
-def learn_from(source: SourceBundle, summary: DataSummary) -> tuple[Learning, DataSummary]:
+def fine_tuning_from(source: SourceBundle, summary: DataSummary) -> tuple[FineTuning, DataSummary]:
     """Match the landmarks of a dataset with those of a bundle, by name or by the abbreviations of its schema.
 
     Args:
@@ -116,7 +116,7 @@ def learn_from(source: SourceBundle, summary: DataSummary) -> tuple[Learning, Da
         pairs = tuple((given[a], given[b]) for a, b in source.schema.pairs if a in given and b in given)
         summary = replace(summary, pairs=pairs)
     fault = _close_look_fault(source.configs["close_look"]) if "close_look" in source.configs else None
-    return Learning(source, kept, summary.names, fault), summary
+    return FineTuning(source, kept, summary.names, fault), summary
 
 
 def _close_look_fault(config: dict[str, Any]) -> str:

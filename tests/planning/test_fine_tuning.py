@@ -27,13 +27,13 @@ from monai_landmarks.apps.main import program
 from monai_landmarks.data import write_hand_phantom, write_spine_phantom
 from monai_landmarks.planning import (
     Machine,
-    make_learning_plan,
+    make_fine_tuning_plan,
     make_plan,
     read_source_bundle,
     summarize_datalist,
     write_bundle,
 )
-from monai_landmarks.planning.learning_plan import nearest_size
+from monai_landmarks.planning.fine_tuning_plan import nearest_size
 
 MACHINE = Machine("cpu", 8 * GIB)
 SMALL = {"width": 4, "batch_size": 2}
@@ -105,7 +105,7 @@ def learned(request, datalists, tmp_path_factory):
     plan = make_plan(summarize_datalist(before), method, MACHINE, given={"width": 4, **(patches or {"batch_size": 2})})
     source = train_source(write_bundle(folder / "source", plan, before))
     given = {"max_epochs": 2, "held_epochs": 1}
-    plan = make_learning_plan(summarize_datalist(after), read_source_bundle(source), MACHINE, given=given)
+    plan = make_fine_tuning_plan(summarize_datalist(after), read_source_bundle(source), MACHINE, given=given)
     return source, write_bundle(folder / "learned", plan, after), plan
 
 
@@ -172,7 +172,7 @@ def test_what_is_kept_of_the_configuration(learned):
 
 def test_everything_is_said(learned):
     source, folder, plan = learned
-    rows = dict(plan.learning.rows())
+    rows = dict(plan.fine_tuning.rows())
     count = len(plan.summary.names)
     assert rows["kept"].startswith(f"{count - 1}: ") and "(there " in rows["kept"]
     assert rows["new"].startswith("1: one more;") and rows["left out"].startswith("2: ")
@@ -217,13 +217,13 @@ def test_a_learned_bundle_is_a_source_again(learned, datalists, tmp_path):
     _, folder, plan = learned
     copy = shutil.copytree(folder, tmp_path / "again")
     shutil.move(copy / "models" / "initial.pt", copy / "models" / "model.pt")
-    again = make_learning_plan(plan.summary, read_source_bundle(copy), MACHINE)
+    again = make_fine_tuning_plan(plan.summary, read_source_bundle(copy), MACHINE)
     written = write_bundle(tmp_path / "more", again, datalists[plan.summary.spatial_dims][1])
     train = config(written, "train")
     targets = [handler["_target_"] for handler in train["train"]["handlers"]]
     assert sum(target.endswith("HoldLayers") for target in targets) == 1
     assert train["initialize"].count("@load_initial") == 1
-    assert again.learning.kept == tuple(range(len(plan.summary.names)))
+    assert again.fine_tuning.kept == tuple(range(len(plan.summary.names)))
 
 
 @pytest.mark.parametrize("extent", [(193.5, 240.0), (200.0, 130.0), (90.0, 95.0), (500.0, 40.0)])
@@ -249,10 +249,10 @@ def test_a_close_look_is_kept(datalists, tmp_path):
     torch.save(
         {"sigma": torch.full((network.fine.final_conv.out_channels, 1), 1.5)}, source / "models/pretrained_sigma.pt"
     )
-    plan = make_learning_plan(summarize_datalist(after), read_source_bundle(source), MACHINE)
+    plan = make_fine_tuning_plan(summarize_datalist(after), read_source_bundle(source), MACHINE)
     assert set(plan.choices["sigma"].value) == {1.5}
     folder = write_bundle(tmp_path / "learned", plan, after)
-    assert "kept" in dict(plan.learning.rows())["close look"]
+    assert "kept" in dict(plan.fine_tuning.rows())["close look"]
     files = [str(folder / "configs" / f"{name}.json") for name in ("train", "close_look")]
     flow = ConfigWorkflow(files, logging_file=False, workflow_type="train", bundle_root=str(folder))
     flow.initialize()
@@ -290,7 +290,7 @@ def test_wrong_sources(datalists, tmp_path):
     with pytest.raises(
         ValueError, match=r"no landmark of the datalist \(a, b, c\) is one of the bundle \(radius_styloid"
     ):
-        make_learning_plan(summary(), read_source_bundle(source), MACHINE)
+        make_fine_tuning_plan(summary(), read_source_bundle(source), MACHINE)
     train = source / "configs" / "train.json"
     content = json.loads(train.read_text())
     train.write_text(train.read_text()[:500])

@@ -27,23 +27,23 @@ from .augmentation import flip_config
 from .methods import METHODS
 from .plan import Plan
 
-__all__ = ["initial_weights", "learning_configs"]
+__all__ = ["fine_tuning_configs", "initial_weights"]
 
 INITIAL, INITIAL_CLOSE = "initial.pt", "initial_close.pt"
 _LOAD = {"_target_": "monai_landmarks.handlers.load_weights", "network": "@network_def"}
 _HOLD = {"_target_": "monai_landmarks.handlers.HoldLayers", "network": "@network_def", "epochs": "@held_epochs"}
 
 
-def learning_configs(plan: Plan, data: Mapping[str, str], fitted: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def fine_tuning_configs(plan: Plan, data: Mapping[str, str], fitted: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the configurations of the bundle by name, without its metadata.
 
     Args:
-        plan: from :func:`make_learning_plan`.
+        plan: from :func:`make_fine_tuning_plan`.
         data: ``datalist`` and ``dataset_dir``.
         fitted: transforms that fit images of any size to the grid, in place of those that resize them.
     """
-    assert plan.learning is not None
-    configs, value = plan.learning.source.configs, {name: choice.value for name, choice in plan.choices.items()}
+    assert plan.fine_tuning is not None
+    configs, value = plan.fine_tuning.source.configs, {name: choice.value for name, choice in plan.choices.items()}
     before = _references(plan.train)
     result = {"train": {**_train(plan, value, fitted), **data}}
     result["inference"] = {**_inference(plan, value, fitted), "dataset_dir": data["dataset_dir"]}
@@ -65,12 +65,12 @@ def initial_weights(plan: Plan) -> dict[str, dict[str, torch.Tensor]]:
     Raises:
         ValueError: if the weights do not fit the network of their bundle.
     """
-    learning = plan.learning
-    assert learning is not None
-    source, count = learning.source, len(plan.summary.names)
-    result = {INITIAL: (plan.train["network_def"], source.weights, learning.kept)}
+    fine_tuning = plan.fine_tuning
+    assert fine_tuning is not None
+    source, count = fine_tuning.source, len(plan.summary.names)
+    result = {INITIAL: (plan.train["network_def"], source.weights, fine_tuning.kept)}
     if plan.close_look and source.close_weights is not None:
-        channels: tuple[int | None, ...] = (0,) if learning.shared_close_look else learning.kept
+        channels: tuple[int | None, ...] = (0,) if fine_tuning.shared_close_look else fine_tuning.kept
         network = source.configs["close_look"]["fine_network_def"]
         result[INITIAL_CLOSE] = ({**network, "num_landmarks": len(channels)}, source.close_weights, channels)
     states = {}
@@ -120,9 +120,9 @@ def _inference(plan: Plan, value: dict[str, Any], fitted: Sequence[dict[str, Any
 
 
 def _close_look(plan: Plan, value: dict[str, Any]) -> dict[str, Any]:
-    learning = plan.learning
-    assert learning is not None
-    source = learning.source
+    fine_tuning = plan.fine_tuning
+    assert fine_tuning is not None
+    source = fine_tuning.source
     config = deepcopy(source.configs["close_look"])
     config.update(max_epochs=value["max_epochs"], val_interval=value["val_interval"])
     config["learning_rate"] = (
@@ -132,7 +132,7 @@ def _close_look(plan: Plan, value: dict[str, Any]) -> dict[str, Any]:
         coarse = source.configs["train"]["spatial_size"]
         factor = max(1, round(config["spatial_size"][0] / coarse[0]))
         config["spatial_size"] = [factor * n for n in value["spatial_size"]]
-    if learning.shared_close_look:
+    if fine_tuning.shared_close_look:
         config["close_groups"]["groups"] = [[row] for row in range(len(plan.summary.names))]
     config["augmentation"] = _flipped(config["augmentation"], plan, value)
     path = f"$@bundle_root + '/models/{INITIAL_CLOSE}'"

@@ -23,8 +23,8 @@ from .augmentation import choose_flip
 from .batch import choose_batch_size, choose_max_epochs, choose_val_interval
 from .choice import Choice, Choices
 from .data_summary import DataSummary
+from .fine_tuning import FineTuning, fine_tuning_from
 from .grid import choose_spacing, choose_spatial_size, covered_extent
-from .learning import Learning, learn_from
 from .machine import Machine, TrainingMemory, measure_training
 from .methods import METHODS
 from .one_sided import choose_one_sided, require_one_sided
@@ -33,7 +33,13 @@ from .plan import Plan, require_size
 from .source_bundle import SourceBundle
 from .training_time import Budget, choose_epochs_in
 
-__all__ = ["choose_held_epochs", "choose_learning_rate", "choose_learning_steps", "make_learning_plan", "nearest_size"]
+__all__ = [
+    "choose_held_epochs",
+    "choose_learning_rate",
+    "choose_fine_tuning_steps",
+    "make_fine_tuning_plan",
+    "nearest_size",
+]
 
 # rules of thumb: less than for a training from scratch, so that what was learned is refined and not overwritten
 _STEPS = 0.5
@@ -42,7 +48,7 @@ _HELD = 0.1  # part of the epochs
 _NEAR = 1.1  # voxel sizes that differ by less are called the same
 
 
-def make_learning_plan(
+def make_fine_tuning_plan(
     summary: DataSummary,
     source: SourceBundle,
     machine: Machine | None = None,
@@ -71,7 +77,7 @@ def make_learning_plan(
         ValueError: if no landmark is common, if the dimensions differ, or for an unknown setting or a malformed value.
     """
     machine, choices = machine or Machine.here(), Choices(given)
-    learning, summary = learn_from(source, summary)
+    fine_tuning, summary = fine_tuning_from(source, summary)
     method, train = METHODS[source.method], source.configs["train"]
     choose = choices.choose
     choose("modality", lambda: _modality(source, summary))
@@ -86,7 +92,7 @@ def make_learning_plan(
         choose(
             "batch_size", lambda: choose_batch_size(summary, machine, memory, choices["spatial_size"].value, largest)
         )
-    sigma = _sigma(learning)
+    sigma = _sigma(fine_tuning)
     if sigma is not None:
         choose("sigma", lambda: sigma)
     flip = choose("flip", lambda: choose_flip(summary.pairs, symmetric))
@@ -96,7 +102,7 @@ def make_learning_plan(
     require_one_sided(one_sided, summary.names, summary.pairs)
     steps = round(_STEPS * method.steps[machine.device])
     if budget is None:
-        max_epochs = choose("max_epochs", lambda: choose_learning_steps(summary, choices["batch_size"].value, steps))
+        max_epochs = choose("max_epochs", lambda: choose_fine_tuning_steps(summary, choices["batch_size"].value, steps))
     else:
         each, multiple = method.validates_each_epoch, method.multiple[summary.spatial_dims]
         max_epochs = choose("max_epochs", lambda: choose_epochs_in(budget, choices, summary, steps, multiple, each))
@@ -105,7 +111,7 @@ def make_learning_plan(
     choose("held_epochs", lambda: choose_held_epochs(max_epochs))
     choices.require_known_settings()
     train, inference = (deepcopy(source.configs[name]) for name in ("train", "inference"))
-    return Plan(source.method, summary, machine, choices, train, inference, learning, source.schema)
+    return Plan(source.method, summary, machine, choices, train, inference, fine_tuning, source.schema)
 
 
 def nearest_size(extent: np.ndarray, spacing: float, multiple: int) -> list[int]:
@@ -128,7 +134,7 @@ def nearest_size(extent: np.ndarray, spacing: float, multiple: int) -> list[int]
     return min(sizes, key=badness)
 
 
-def choose_learning_steps(summary: DataSummary, batch_size: int, steps: int) -> Choice:
+def choose_fine_tuning_steps(summary: DataSummary, batch_size: int, steps: int) -> Choice:
     """Choose the number of epochs from a number of training steps."""
     epochs = choose_max_epochs(summary, batch_size, steps).value
     return Choice(
@@ -221,19 +227,19 @@ def _choose_whole(choices: Choices, summary: DataSummary, source: SourceBundle) 
     choose("spacing_mm", step)
 
 
-def _sigma(learning: Learning) -> Choice | None:
+def _sigma(fine_tuning: FineTuning) -> Choice | None:
     """Return sigma of the targets in the unit of the loss, or None if the bundle has one for all landmarks."""
-    source, train = learning.source, learning.source.configs["train"]
+    source, train = fine_tuning.source, fine_tuning.source.configs["train"]
     if source.sigma is not None and source.method != "farnet":
         # the loss of adaptive precision takes mm
         scale = train["voxel_size"] if "voxel_size" in train else 1.0
-        values = [round(scale * value, 4) for value in learning.of_landmarks(source.sigma)]
+        values = [round(scale * value, 4) for value in fine_tuning.of_landmarks(source.sigma)]
         return Choice(values, "initial values: those that the bundle has learned, and their median for new landmarks")
     before = train["sigma"] if source.method == "farnet" else train["loss_def"].get("sigma")
     if not isinstance(before, list):
         return None
     flat = [row[0] if isinstance(row, list) else row for row in before]
-    return Choice(learning.of_landmarks(flat), "those of the bundle, and their median for new landmarks")
+    return Choice(fine_tuning.of_landmarks(flat), "those of the bundle, and their median for new landmarks")
 
 
 def _lengths(values: Sequence[float] | np.ndarray) -> str:
