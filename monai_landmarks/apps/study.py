@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -70,8 +70,8 @@ def study(
     Each run is an ordinary bundle in runs/ of the output folder. A run that is done is not repeated, and one that was
     interrupted continues. If a run fails, it is named with its log, and the others go on. Several processes or jobs can
     work on the same folder, for example each with its --part. The results of all runs that are done are written at the
-    end of each call: report.html, results.csv, comparisons.csv, landmarks.csv, runs.csv, and the predictions of all
-    images.
+    end of each call: report.html, results.csv, comparisons.csv, landmarks.csv, runs.csv, the figures, and the
+    predictions of all images.
 
     With folds, the images of a fold are predicted by networks that were trained and chosen on the other images. The
     testing section of the datalist is not used, unless 'sections' names it.
@@ -79,12 +79,10 @@ def study(
     The exit code is 1 if a run has failed.
     """
     from monai_landmarks.study import (
-        collect_results,
         execute_runs,
         load_study,
         plan_study,
         select_part,
-        write_study_report,
     )
 
     loaded = load_study(definition, datalist)
@@ -98,7 +96,7 @@ def study(
     if elsewhere:
         click.echo(f"note: another process is executing {', '.join(elsewhere)}.", err=True)
     if len(failed) < len(plan.runs):
-        _write(plan, out, definition, collect_results, write_study_report)
+        _write(plan, out, definition)
     _show_failed(failed)
 
 
@@ -113,15 +111,18 @@ def _list(plan: StudyPlan) -> None:
     click.echo(f"budget: {plan.study.budget}")
 
 
-def _write(plan: StudyPlan, out: Path, definition: Path, collect: Any, write_report: Any) -> None:
+def _write(plan: StudyPlan, out: Path, definition: Path) -> None:
+    from monai_landmarks.study import collect_results, study_figures, write_figures, write_study_report
+
     if not plan.finished():
         click.echo("note: no run is done yet, so there are no results.", err=True)
         return
-    results = collect(plan)
-    written = results.write(out)
-    write_report(results, out / "report.html", f"Study {definition.stem}", f"Study: {definition}")
+    results = collect_results(plan)
+    written, figures = results.write(out), study_figures(results)
+    write_figures(figures, out / "figures")
+    write_study_report(results, out / "report.html", f"Study {definition.stem}", f"Study: {definition}", figures)
     _show(results)
-    names = ["report.html", *(str(path.relative_to(out)) for path in written if path.parent == out), "predictions/"]
+    names = ["report.html", *(str(path.relative_to(out)) for path in written if path.parent == out), "figures/", "predictions/"]
     click.echo(f"\n{out}: {', '.join(names)}")
 
 

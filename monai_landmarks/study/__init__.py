@@ -19,6 +19,7 @@ from monai_landmarks.lazy import lazy_names
 if TYPE_CHECKING:
     from .definition import Budget, Configuration, Study, load_study
     from .execution import Outcome, execute_runs
+    from .figures import StudyFigure, study_figures, write_figures
     from .plan import StudyPlan, plan_study
     from .report import write_study_report
     from .results import Group, StudyResults, collect_results
@@ -31,6 +32,7 @@ __all__ = [
     "Outcome",
     "Run",
     "Study",
+    "StudyFigure",
     "StudyPlan",
     "StudyResults",
     "collect_results",
@@ -38,7 +40,9 @@ __all__ = [
     "load_study",
     "plan_study",
     "select_part",
+    "study_figures",
     "study_runs",
+    "write_figures",
     "write_study_report",
 ]
 
@@ -51,6 +55,7 @@ __getattr__, __dir__ = lazy_names(
         "Outcome": "execution",
         "Run": "runs",
         "Study": "definition",
+        "StudyFigure": "figures",
         "StudyPlan": "plan",
         "StudyResults": "results",
         "collect_results": "results",
@@ -58,7 +63,9 @@ __getattr__, __dir__ = lazy_names(
         "load_study": "definition",
         "plan_study": "plan",
         "select_part": "runs",
+        "study_figures": "figures",
         "study_runs": "runs",
+        "write_figures": "figures",
         "write_study_report": "report",
     },
 )

@@ -77,7 +77,7 @@ class Study:
         folds: number of folds of a cross-validation. 0: none.
         training_sizes: numbers of training images. Empty: all, or with folds.
         seeds: seeds. Each one changes the initial weights and the augmentation, and with ``training_sizes`` also the
-            training images that are drawn.
+            training images that are drawn, and the test images, unless the datalist has a testing section.
         budget: length of each training.
         same: what all configurations share. They take it from the method whose grid has the fewest voxels.
         val_frac: fraction of the images for training that is used for the choice of the best model.

@@ -15,21 +15,25 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from monai_landmarks.evaluation.report_file import report_file
-from monai_landmarks.visualize import ReportPage, draw_error_boxplot, draw_sdr_curve, draw_size_curve
+from monai_landmarks.visualize import ReportPage
 
-from .results import Group, StudyResults
+from .figures import StudyFigure, study_figures
+from .results import StudyResults
 
 __all__ = ["write_study_report"]
 
-_LINES = 5  # of a figure with curves
 
-
-def write_study_report(results: StudyResults, path: str | os.PathLike, title: str = "Study", source: str = "") -> None:
+def write_study_report(
+    results: StudyResults,
+    path: str | os.PathLike,
+    title: str = "Study",
+    source: str = "",
+    figures: Sequence[StudyFigure] | None = None,
+) -> None:
     """Write the results of a study as one self-contained HTML file, without scripts and external resources.
 
     Args:
@@ -37,11 +41,12 @@ def write_study_report(results: StudyResults, path: str | os.PathLike, title: st
         path: path of the HTML file. It is written completely or not at all.
         title: title of the page.
         source: text that says which study it is.
+        figures: figures of the errors. Default: :func:`monai_landmarks.study.study_figures`.
     """
     with report_file(path, title, source) as page:
         _add_summary(page, results)
         _add_design(page, results)
-        _add_errors(page, results)
+        _add_errors(page, results, study_figures(results) if figures is None else figures)
         _add_comparisons(page, results)
         _add_landmarks(page, results)
         _add_runs(page, results)
@@ -75,8 +80,12 @@ def _add_design(page: ReportPage, results: StudyResults) -> None:
         )
     elif study.training_sizes:
         points.append(
-            "Each seed draws its own training images, and the smaller numbers are parts of the larger. The images for"
-            " validation and testing are always the same."
+            "Each seed draws its own training images, and the smaller numbers are parts of the larger. "
+            + (
+                "Each seed has other images for testing."
+                if len({tuple(sorted(item["image"] for item in one["testing"])) for one in plan.datalists.values()}) > 1
+                else "The images for testing are always the same."
+            )
         )
     points.append(f"Seeds: {', '.join(map(str, study.seeds))}.")
     chosen = ", ".join(name.replace("_", " ") for name in study.same)
@@ -107,7 +116,7 @@ def _add_design(page: ReportPage, results: StudyResults) -> None:
         )
 
 
-def _add_errors(page: ReportPage, results: StudyResults) -> None:
+def _add_errors(page: ReportPage, results: StudyResults, figures: Sequence[StudyFigure]) -> None:
     page.section("Errors")
     study, unit = results.plan.study, results.unit
     interval = f"{100 * study.confidence:g} % interval"
@@ -119,38 +128,7 @@ def _add_errors(page: ReportPage, results: StudyResults) -> None:
         cells |= {f"within {r:g} {unit} %": row[f"sdr_{r:g}{unit}_percent"] for r in study.radii}
         rows.append({**{key.replace("_", " "): value for key, value in cells.items()}, "missed": row["missed"]})
     page.table("Errors of all predictions together; intervals from the bootstrap over images", rows)
-    groups = [group for group in results.groups if group.seeds]
-    per_image = np.stack([_image_means(group) for group in groups], axis=1)
-    plots = [
-        (
-            draw_error_boxplot(per_image, [group.name for group in groups], unit, "mean error of an image"),
-            "Box plot of the mean errors of the images, " + ", ".join(f"{group.name}" for group in groups),
-            "Mean error of each image: median, quartiles, whiskers from 5 % to 95 %, and the mean as a dot.",
-        )
-    ]
-    if study.training_sizes:
-        lines: dict[str, list[tuple[int, np.ndarray]]] = {}
-        for group in groups:
-            assert group.size is not None
-            lines.setdefault(group.configuration, []).append((group.size, group.seed_means()))
-        plots.append(
-            (
-                draw_size_curve(lines, unit),
-                "Mean error as a function of the number of training images.",
-                "Mean error as a function of the number of training images: mean of the seeds, and their range.",
-            )
-        )
-    else:
-        curves = {group.name: group.errors for group in groups[:_LINES]}
-        plots.append(
-            (
-                draw_sdr_curve(curves, study.radii, unit=unit),
-                "Success detection rate as a function of the radius.",
-                "Share of landmarks with an error of at most r"
-                + (f", the first {_LINES} configurations." if len(groups) > _LINES else "."),
-            )
-        )
-    page.plots(plots)
+    page.plots([(one.figure, one.alt, one.caption) for one in figures])
 
 
 def _add_comparisons(page: ReportPage, results: StudyResults) -> None:
@@ -191,13 +169,6 @@ def _add_runs(page: ReportPage, results: StudyResults) -> None:
     page.section("Runs")
     rows = [{key.replace("_", " "): value for key, value in row.items()} for row in results.run_rows()]
     page.table(f"All runs ({len(rows)})", rows, folded=len(rows) > 12)
-
-
-def _image_means(group: Group) -> np.ndarray:
-    """Return the mean error of each image, (B,), NaN where no landmark was found."""
-    found = np.isfinite(group.mean_errors)
-    count = found.sum(axis=1)
-    return np.where(count, np.where(found, group.mean_errors, 0).sum(axis=1), np.nan) / np.maximum(count, 1)
 
 
 def _range(low: float, high: float) -> str:

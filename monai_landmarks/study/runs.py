@@ -165,6 +165,9 @@ def _divide(
     testing = sections["testing"] if "testing" not in study.sections else []
     validation = sections["validation"]
     rest = [image for image in pool if image not in set(validation) | set(testing)]
+    if run.size is not None and not testing:
+        # a few images of one split would decide; therefore each draw has other ones
+        seed = random.Random(f"{seed} {run.seed} testing").randrange(2**32)
     if not testing:
         testing, rest = split_images(rest, [study.test_frac], seed, groups=groups)
     if not validation:

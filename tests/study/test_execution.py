@@ -32,7 +32,15 @@ from monai_landmarks.apps.main import program
 from monai_landmarks.data import load_landmark_datalist, read_landmark_table
 from monai_landmarks.evaluation import evaluate_predictions
 from monai_landmarks.metrics import compare_errors
-from monai_landmarks.study import collect_results, execute_runs, execution, select_part, write_study_report
+from monai_landmarks.study import (
+    collect_results,
+    execute_runs,
+    execution,
+    select_part,
+    study_figures,
+    write_figures,
+    write_study_report,
+)
 
 TABLES = ("results.csv", "comparisons.csv", "landmarks.csv")
 
@@ -99,6 +107,34 @@ def test_pooled_errors_are_those_of_all_predictions_together(done, tmp_path):
     expected = compare_errors(errors["scn"], errors["adaptive"], resamples=100)
     assert comparison.p_value == corrected == pytest.approx(expected.p_value)
     assert comparison.difference == pytest.approx(expected.difference) and expected.difference > 0
+
+
+def test_draws_with_their_own_test_images_are_pooled_and_drawn(tmp_path):
+    write_data(tmp_path)
+    plan = make_plan(tmp_path, "sizes", folds=None, training_sizes=[4, 2], seeds=[0, 1], test_frac=0.34)
+    run(plan, StandIn())
+    results = collect_results(plan)
+    tested = {
+        seed: {item["image"].rpartition("/")[2] for item in load_landmark_datalist(file, "testing")}
+        for seed in (0, 1)
+        for file in [plan.folder / "datalists" / f"n4-draw{seed}.json"]
+    }
+    assert [len(images) for images in tested.values()] == [2, 2] and tested[0] != tested[1]
+    for group in results.groups:
+        for seed, errors in zip(group.seeds, group.errors):
+            known = {image.rpartition("/")[2] for image, row in zip(results.images, errors) if not np.isnan(row).any()}
+            assert known == tested[seed]
+    figures = study_figures(results)
+    names = ["errors", "training_images", "success_rates_n4", "success_rates_n2"]
+    assert [one.name for one in figures] == names
+    for path in write_figures(figures, tmp_path / "figures"):
+        assert path.read_bytes().startswith(b"\x89PNG") and path.stem in names
+    curve = figures[3].figure.axes[0]
+    assert [text.get_text() for text in curve.get_legend().get_texts()] == ["scn", "adaptive"]
+    scn = next(group for group in results.groups if group.name == "scn-n2")
+    assert curve.lines[0].get_ydata()[-1] == pytest.approx(100 * np.mean(scn.errors[~np.isnan(scn.errors)] <= 8))
+    write_study_report(results, tmp_path / "report.html")
+    assert "Each seed has other images for testing." in (tmp_path / "report.html").read_text()
 
 
 def test_two_parts_give_the_same_tables_as_two_workers(done, tmp_path):
@@ -264,6 +300,7 @@ def test_command(done, monkeypatch, unpainted):
     )
     with open(folder / "cli" / "runs.csv", newline="") as file:
         assert [row["state"] for row in csv.DictReader(file)] == ["done"] * 4
+    assert {path.name for path in (folder / "cli" / "figures").iterdir()} == {"errors.png", "success_rates.png"}
     assert call("--part", "3/2").exit_code == 2
 
 

@@ -79,6 +79,20 @@ def test_small_training_sets_are_parts_of_the_large_ones(datalist, tmp_path):
         divide_images(Study(datalist, ONE, training_sizes=(13,)), tmp_path / "study")
 
 
+def test_each_draw_has_its_own_test_images_where_the_datalist_has_none(datalist, tmp_path):
+    content = json.loads(datalist.read_text())
+    content["training"] += content.pop("validation") + content.pop("testing")
+    datalist.write_text(json.dumps(content))
+    study = Study(datalist, ONE, training_sizes=(10, 3), seeds=(0, 5), test_frac=0.25, val_frac=0.2)
+    large, small, other, _ = (images(one) for one in divide_images(study, tmp_path / "study").values())
+    assert large["testing"] == small["testing"] != other["testing"]
+    assert large["validation"] == small["validation"]
+    assert set(small["training"]) < set(large["training"])
+    for draw in (large, other):
+        assert [len(draw[name]) for name in ("training", "validation", "testing")] == [10, 3, 5]
+        assert len({image for one in draw.values() for image in one}) == 18
+
+
 def test_parts_are_all_runs(datalist, tmp_path):
     runs = study_runs(Study(datalist, ONE, folds=3, seeds=(0, 1)), tmp_path)
     assert len({run.name for run in runs}) == len(runs) == 12
