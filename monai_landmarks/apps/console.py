@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ __all__ = [
     "PATH",
     "PROBABILITY",
     "SCHEMA",
+    "SETTING",
     "SYSTEM",
     "evaluation_options",
     "first_lines",
@@ -53,6 +55,26 @@ class _Spacing(click.ParamType):
         if len(numbers) not in (1, 2, 3) or not all(math.isfinite(number) and number > 0 for number in numbers):
             self.fail(f"{value!r} is not a pixel size; expected for example 0.3, or 0.3,0.25 for x and y.", param, ctx)
         return numbers[0] if len(numbers) == 1 else tuple(numbers)
+
+
+class _Setting(click.ParamType):
+    name = "NAME=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        name, equals, text = str(value).partition("=")
+        if not equals or not name.strip():
+            self.fail(
+                f"{value!r} is not a setting; expected NAME=VALUE, for example batch_size=2 or spatial_size=[128,160].",
+                param,
+                ctx,
+            )
+        try:
+            return name.strip(), json.loads(text)
+        except ValueError:
+            return name.strip(), text
+
+
+SETTING = _Setting()
 
 
 def spacing_option(addition: str = "") -> Callable[[Any], Any]:

@@ -12,13 +12,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from .console import PATH, text_table
+from .console import PATH, SETTING, text_table
 
 if TYPE_CHECKING:
     from monai_landmarks.planning import DataSummary, Pace, Plan
@@ -39,23 +38,6 @@ class _Duration(click.ParamType):
             return parse_duration(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
-
-
-class _Setting(click.ParamType):
-    name = "NAME=VALUE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        name, equals, text = str(value).partition("=")
-        if not equals or not name.strip():
-            self.fail(
-                f"{value!r} is not a setting; expected NAME=VALUE, for example batch_size=2 or spatial_size=[128,160].",
-                param,
-                ctx,
-            )
-        try:
-            return name.strip(), json.loads(text)
-        except ValueError:
-            return name.strip(), text
 
 
 @click.command(short_help="Write a MONAI bundle to train on a datalist, with settings chosen for the data.")
@@ -100,9 +82,7 @@ class _Setting(click.ParamType):
     help="Time for the training on this machine, for example 15min, 1h or overnight (10 h). Size and epochs are chosen by "
     "it, from a measured step. Default: the usual size and number of steps.",
 )
-@click.option(
-    "--set", "settings", type=_Setting(), multiple=True, help="Use this value for a setting. May be repeated."
-)
+@click.option("--set", "settings", type=SETTING, multiple=True, help="Use this value for a setting. May be repeated.")
 def init(
     datalist: Path,
     method: str | None,

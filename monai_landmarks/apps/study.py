@@ -12,26 +12,43 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import FOLDER, PART, text_table
+from .console import FOLDER, PART, SETTING, text_table
 
 if TYPE_CHECKING:
     from monai_landmarks.study import Outcome, StudyPlan, StudyResults
 
 __all__ = ["study"]
 
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 
 @click.command(short_help="Compare methods and settings: trainings on folds or training sizes, with statistics.")
-@click.argument("definition", metavar="STUDY", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("definition", metavar="[STUDY]", type=_FILE, required=False)
+@click.option("--datalist", type=_FILE, help="Datalist of the images, instead of the one that STUDY names.")
+@click.option("--method", "methods", multiple=True, help="Without STUDY: method of 'init'. May be repeated.")
+@click.option("--folds", type=int, help="Without STUDY: number of folds.")
 @click.option(
-    "--datalist",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Datalist of the images, instead of the one that STUDY names.",
+    "--training-size",
+    "training_sizes",
+    type=int,
+    multiple=True,
+    help="Without STUDY: number of training images. May be repeated.",
+)
+@click.option("--seeds", type=int, help="Without STUDY: number of seeds.")
+@click.option("--steps", type=int, help="Without STUDY: training steps of each run.")
+@click.option("--epochs", type=int, help="Without STUDY: epochs of each run.")
+@click.option(
+    "--seconds", type=float, help="Without STUDY: seconds of each run, converted to epochs by a measured step."
+)
+@click.option(
+    "--set", "settings", type=SETTING, multiple=True, help="Without STUDY: setting of all runs. May be repeated."
 )
 @click.option("--out", type=FOLDER, default="study", show_default=True, help="Folder of the study.")
 @click.option(
@@ -45,15 +62,19 @@ __all__ = ["study"]
 @click.option("--force", is_flag=True, help="Remove runs that were made with other settings, and make them again.")
 @click.option("--list", "only_list", is_flag=True, help="List the runs and their settings, and train nothing.")
 def study(
-    definition: Path,
+    definition: Path | None,
     datalist: Path | None,
     out: Path,
     workers: int,
     part: tuple[int, int],
     force: bool,
     only_list: bool,
+    **options: Any,
 ) -> None:
     """Train and evaluate all methods, settings, folds and seeds of the file STUDY (YAML or JSON), and compare them.
+
+    A small study needs no file: --datalist checked/datalist.json --method scn --method farnet --folds 5 --steps 1400.
+    Its definition is then written to definition.json in the output folder.
 
     \b
     datalist: checked/datalist.json     # of 'monai-landmarks check'
@@ -78,13 +99,14 @@ def study(
 
     The exit code is 1 if a run has failed.
     """
-    from monai_landmarks.study import (
-        execute_runs,
-        load_study,
-        plan_study,
-        select_part,
-    )
+    from monai_landmarks.study import execute_runs, load_study, plan_study, select_part
 
+    if definition is None:
+        definition = _definition(out, datalist, options)
+    elif given := [name for name, value in options.items() if value not in (None, ())]:
+        raise click.UsageError(
+            f"STUDY defines the study; remove the option for {given[0]!r}, or write it into {definition}."
+        )
     loaded = load_study(definition, datalist)
     plan = plan_study(loaded, out, force)
     if only_list:
@@ -100,6 +122,26 @@ def study(
     _show_failed(failed)
 
 
+def _definition(out: Path, datalist: Path | None, options: dict[str, Any]) -> Path:
+    """Write the definition of a study that is given by options. Return its path."""
+    from monai_landmarks.data import atomic_write
+
+    if datalist is None or not options["methods"]:
+        raise click.UsageError("give the file STUDY, or --datalist and at least one --method.")
+    budgets = {name: options[name] for name in ("steps", "epochs", "seconds") if options[name] is not None}
+    if len(budgets) > 1:
+        raise click.UsageError(f"give one of {', '.join(f'--{name}' for name in budgets)}.")
+    content: dict[str, Any] = {"datalist": str(datalist.absolute()), "methods": list(options["methods"])}
+    content |= {name: options[name] for name in ("folds", "seeds") if options[name] is not None}
+    content |= {"training_sizes": list(options["training_sizes"])} if options["training_sizes"] else {}
+    content |= {"budget": budgets} if budgets else {}
+    content |= {"common": dict(options["settings"])} if options["settings"] else {}
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path := out / "definition.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
 def _list(plan: StudyPlan) -> None:
     same, own = plan.shared_settings()
     click.echo(text_table([{"run": run.name, "state": plan.state(run)} for run in plan.runs]))
@@ -113,20 +155,29 @@ def _list(plan: StudyPlan) -> None:
 
 def _write(plan: StudyPlan, out: Path, definition: Path) -> None:
     from monai_landmarks.study import collect_results, study_figures, write_figures, write_study_report
+    from monai_landmarks.study.locks import held
 
     if not plan.finished():
         click.echo("note: no run is done yet, so there are no results.", err=True)
         return
-    results = collect_results(plan)
-    written, figures = results.write(out), study_figures(results)
-    write_figures(figures, out / "figures")
-    write_study_report(results, out / "report.html", f"Study {definition.stem}", f"Study: {definition}", figures)
+    with held(out / ".results.lock", patient=True):  # the last of several jobs writes the results of all
+        results = collect_results(plan)
+        written, figures = results.write(out), study_figures(results)
+        write_figures(figures, out / "figures")
+        write_study_report(results, out / "report.html", f"Study {definition.stem}", f"Study: {definition}", figures)
     _show(results)
-    names = ["report.html", *(str(path.relative_to(out)) for path in written if path.parent == out), "figures/", "predictions/"]
+    names = [
+        "report.html",
+        *(str(path.relative_to(out)) for path in written if path.parent == out),
+        "figures/",
+        "predictions/",
+    ]
     click.echo(f"\n{out}: {', '.join(names)}")
 
 
 def _show(results: StudyResults) -> None:
+    from monai_landmarks.study.results import seed_differences, spread
+
     unit, study = results.unit, results.plan.study
     click.echo(
         f"{len(results.evaluations)} of {len(results.plan.runs)} runs, {len(results.images)} images,"
@@ -152,6 +203,7 @@ def _show(results: StudyResults) -> None:
             "images": result.images,
             "second - first": result.difference,
             f"{100 * study.confidence:g} % interval": _range(result.low, result.high),
+            **({"std of seeds": spread(seed_differences(one, two))} if len(study.seeds) > 1 else {}),
             "p": f"{result.p_value:.3g}",
             "p (Holm)": f"{corrected:.3g}",
         }

@@ -31,6 +31,15 @@ _SAME: tuple[Same, ...] = ("grid", "batch_size", "augmentation")
 CLOSE_LOOK = {"displacement", "far_displacement"} | {
     f"close_{name}" for name in ("spacing", "size", "sigma", "patches_per_image")
 }
+# entries of configurations that follow from the study, with what sets them
+_GOVERNED = {
+    "seed": "'seeds'",
+    "device": "'device'",
+    "datalist": "'datalist'",
+    **dict.fromkeys(("max_epochs", "val_interval"), "'budget'"),
+    **dict.fromkeys(("batch_size", "spatial_size", "patch_size", "voxel_spacing"), "'settings' or 'common'"),
+    **dict.fromkeys(("bundle_root", "output_dir", "ckpt_dir"), "the folder of the study"),
+}
 _METHODS = ("scn", "farnet", "adaptive")  # as in monai_landmarks.planning, which imports torch
 
 
@@ -202,7 +211,10 @@ def _configurations(keys: Mapping[str, Any]) -> tuple[Configuration, ...]:
     """Return each method with each variant of the settings."""
     given = keys["methods"]
     methods: Mapping[str, Any]
-    methods = _mapping(given, "methods") if isinstance(given, Mapping) else dict.fromkeys(_list(given, "methods"))
+    if isinstance(given, Mapping):
+        methods = _mapping(given, "methods")
+    else:
+        methods = {_text(one, "methods"): None for one in _list(given, "methods")}
     common = _mapping(keys.get("common") or {}, "common")
     variants = _mapping(keys.get("settings") or {}, "settings") or {"": {}}
     result = []
@@ -224,6 +236,9 @@ def _configurations(keys: Mapping[str, Any]) -> tuple[Configuration, ...]:
                 raise ValueError(
                     f"{label}: the setting {min(unused)!r} is of close_look.json, which a study does not train; remove it."
                 )
+            if governed := [key for key in overrides if key in _GOVERNED]:
+                key = governed[0]
+                raise ValueError(f"{label}: overrides must not change {key!r}, which {_GOVERNED[key]} sets; remove it.")
             result.append(Configuration(label, method, settings, overrides))
     if not result:
         raise ValueError("'methods' is empty; expected at least one method.")

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,6 +95,8 @@ def write_figures(figures: Sequence[StudyFigure], folder: str | os.PathLike) -> 
         The files written.
     """
     written = []
+    for old in Path(folder).glob("success_rates*.png"):  # of an earlier call with other training images
+        old.unlink()
     for one in figures:
         path = Path(folder) / f"{one.name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,15 +120,21 @@ def _size_curve(groups: Sequence[Group], unit: str) -> StudyFigure:
 
 
 def _rates(results: StudyResults, groups: Sequence[Group], size: int | None) -> StudyFigure:
-    curves = {group.configuration: group.errors for group in groups[:_LINES]}
+    best = sorted(groups, key=_mean_error)[:_LINES]
+    curves = {group.configuration: group.errors for group in groups if group in best}
     trained = "" if size is None else f", {size} training images"
-    left_out = f", the first {_LINES} configurations" if len(groups) > _LINES else ""
+    left_out = f", the {_LINES} configurations with the smallest mean errors" if len(groups) > _LINES else ""
     return StudyFigure(
         "success_rates" if size is None else f"success_rates_n{size}",
         draw_sdr_curve(curves, results.plan.study.radii, unit=results.unit),
         f"Success detection rate as a function of the radius{trained}.",
         f"Share of landmarks with an error of at most r{trained}{left_out}.",
     )
+
+
+def _mean_error(group: Group) -> float:
+    found = group.errors[np.isfinite(group.errors)]
+    return float(found.mean()) if len(found) else math.inf
 
 
 def _image_means(group: Group) -> np.ndarray:

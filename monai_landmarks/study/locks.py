@@ -38,6 +38,9 @@ def held(path: Path, patient: bool = False) -> Iterator[Any]:
     Args:
         path: file of the lock, which stays.
         patient: whether to wait for the lock.
+
+    Raises:
+        OSError: if the file system has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if fcntl is None:
@@ -47,8 +50,12 @@ def held(path: Path, patient: bool = False) -> Iterator[Any]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if patient else fcntl.LOCK_NB))
-        except OSError:
+        except BlockingIOError:
             yield TAKEN
+        except OSError as error:
+            raise OSError(
+                f"{path}: cannot be locked ({error}); put the study on a file system with locks (flock)."
+            ) from error
         else:
             yield descriptor
     finally:

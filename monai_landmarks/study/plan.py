@@ -38,7 +38,7 @@ from monai_landmarks.planning import (
 )
 from monai_landmarks.schema import load_landmark_schema
 
-from .definition import CLOSE_LOOK, Study
+from .definition import CLOSE_LOOK, Same, Study
 from .locks import held
 from .runs import Run, divide_images, fingerprint, study_runs
 
@@ -158,6 +158,17 @@ class StudyPlan:
             for label, values in self.choices.items()
         }
         return same, own
+
+    def made_same(self) -> tuple[Same, ...]:
+        """Return those of ``same`` in which no configuration has a setting of its own."""
+        _, own = self.shared_settings()
+        differ = {name for values in own.values() for name in values}
+        names: dict[Same, tuple[str, ...]] = {
+            "grid": _GRID,
+            "batch_size": ("batch_size",),
+            "augmentation": _AUGMENTATION,
+        }
+        return tuple(one for one in self.study.same if not differ.intersection(names[one]))
 
     def _epochs(self, run: Run, steps_per_epoch: int) -> int | None:
         budget = self.study.budget

@@ -22,7 +22,7 @@ from monai_landmarks.evaluation.report_file import report_file
 from monai_landmarks.visualize import ReportPage
 
 from .figures import StudyFigure, study_figures
-from .results import StudyResults
+from .results import StudyResults, seed_differences, spread
 
 __all__ = ["write_study_report"]
 
@@ -72,7 +72,8 @@ def _add_design(page: ReportPage, results: StudyResults) -> None:
     plan, study = results.plan, results.plan.study
     page.section("Design")
     same, own = plan.shared_settings()
-    points = [f"Budget of each run: {study.budget}."]
+    rounded = ", rounded up to whole epochs" if study.budget.kind == "steps" else ""
+    points = [f"Budget of each run: {study.budget}{rounded}."]
     if study.folds:
         points.append(
             f"{study.folds} folds. The images of a fold are predicted by a network that was trained without them;"
@@ -82,13 +83,13 @@ def _add_design(page: ReportPage, results: StudyResults) -> None:
         points.append(
             "Each seed draws its own training images, and the smaller numbers are parts of the larger. "
             + (
-                "Each seed has other images for testing."
+                "Each seed has other images for testing, so the standard deviation of the seeds contains their variation."
                 if len({tuple(sorted(item["image"] for item in one["testing"])) for one in plan.datalists.values()}) > 1
                 else "The images for testing are always the same."
             )
         )
     points.append(f"Seeds: {', '.join(map(str, study.seeds))}.")
-    chosen = ", ".join(name.replace("_", " ") for name in study.same)
+    chosen = ", ".join(name.replace("_", " ") for name in plan.made_same())
     points.append(
         f"Made the same for all configurations: {chosen or 'nothing'}. Settings that depend on the data were chosen once,"
         " for all runs."
@@ -136,10 +137,12 @@ def _add_comparisons(page: ReportPage, results: StudyResults) -> None:
         return
     page.section("Comparisons")
     page.text(
-        "Each image has one value per configuration: its mean error over landmarks and seeds. Pairs of configurations are"
+        "Each image has one value per configuration: its mean error over landmarks and seeds. The means of these values may"
+        " differ a little from those above, which are over all predictions. Pairs of configurations are"
         " compared on the same images by the exact Wilcoxon signed-rank test, with Holm's correction for the number of tests"
         f" ({len(results.comparisons)}). The tests say how these trained networks differ on new images. They do not"
-        " contain the variation from training to training; compare the difference with the standard deviation of the seeds."
+        " contain the variation from training to training: compare the difference with its standard deviation over seeds."
+        + (" Images of one group are taken together." if results.plan.study.group_pattern is not None else "")
     )
     unit, study = results.unit, results.plan.study
     rows = [
@@ -151,6 +154,7 @@ def _add_comparisons(page: ReportPage, results: StudyResults) -> None:
             f"second {unit}": result.second,
             "second - first": result.difference,
             f"{100 * study.confidence:g} % interval": _range(result.low, result.high),
+            "std of seeds": spread(seed_differences(one, two)),
             "p": f"{result.p_value:.3g}",
             "p (Holm)": f"{corrected:.3g}",
         }

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from monai_landmarks.data import LandmarkSet, write_landmark_table
+from monai_landmarks.data import LandmarkSet, group_images, write_landmark_table
 from monai_landmarks.data.files.json_values import load_json
 from monai_landmarks.data.files.safe_files import naming_file, read_text
 from monai_landmarks.evaluation import Evaluation, evaluate_predictions
@@ -33,7 +33,7 @@ from monai_landmarks.metrics import PairedComparison, compare_errors, holm_corre
 from .plan import StudyPlan
 from .runs import Run
 
-__all__ = ["Group", "StudyResults", "collect_results"]
+__all__ = ["Group", "StudyResults", "collect_results", "seed_differences", "spread"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +81,8 @@ class StudyResults:
         evaluations: evaluation of each run that is done.
         groups: pooled errors, in the order of the configurations.
         predictions: pooled predictions by group and seed.
+        clusters: group of each image by ``group_pattern``, for example its patient. Images of one cluster are not
+            independent, so intervals and tests take them together.
     """
 
     plan: StudyPlan
@@ -90,6 +92,7 @@ class StudyResults:
     evaluations: Mapping[str, Evaluation]
     groups: tuple[Group, ...]
     predictions: Mapping[tuple[str, int], Mapping[str, LandmarkSet]]
+    clusters: tuple[str, ...]
 
     @property
     def notes(self) -> list[str]:
@@ -101,13 +104,14 @@ class StudyResults:
         ]
 
     def pooled(self, group: Group) -> Evaluation:
-        """Return the evaluation of all predictions of a group together. The seeds of an image are resampled together."""
+        """Return the evaluation of all predictions of a group together. The seeds of an image are resampled together,
+        and so are the images of a cluster."""
         study = self.plan.study
-        errors = np.concatenate(list(group.errors), axis=1)
+        names, errors = self._by_cluster(np.concatenate(list(group.errors), axis=1))
         rows = np.asarray(~np.isnan(errors).all(axis=1))
         return Evaluation(
-            images=[image for image, known in zip(self.images, rows) if known],
-            names=list(self.names) * len(group.seeds),
+            images=[name for name, known in zip(names, rows) if known],
+            names=list(self.names) * (errors.shape[1] // len(self.names)),
             errors=errors[rows],
             identified=np.where(np.isnan(errors[rows]), np.nan, np.isfinite(errors[rows])),
             unit=self.unit,
@@ -127,13 +131,14 @@ class StudyResults:
             summary = {row["metric"]: row for row in self.pooled(group).summary()}
             means = group.seed_means()
             row: dict[str, Any] = {"configuration": group.configuration, "training_images": group.size}
-            row |= {"runs": group.runs[0], "seeds": len(group.seeds), "images": summary["images"]["value"]}
+            images = int((~np.isnan(group.errors)).any(axis=(0, 2)).sum())
+            row |= {"runs": group.runs[0], "seeds": len(group.seeds), "images": images}
             row |= {
                 "mean": summary["MRE"]["value"],
                 "mean_low": summary["MRE"]["low"],
                 "mean_high": summary["MRE"]["high"],
             }
-            row["std_of_seeds"] = float(means.std(ddof=1)) if len(means) > 1 else math.nan
+            row["std_of_seeds"] = spread(means)
             row |= {"median": summary["median"]["value"], "std": summary["std"]["value"]}
             for radius in self.plan.study.radii:
                 rate = summary[f"SDR {radius:g} {self.unit}"]
@@ -151,13 +156,22 @@ class StudyResults:
         done = [group for group in self.groups if group.seeds]
         pairs = [(one, two) for one, two in combinations(done, 2) if one.size == two.size]
         found = [
-            compare_errors(one.mean_errors, two.mean_errors, study.confidence, study.resamples) for one, two in pairs
+            compare_errors(
+                self._by_cluster(one.mean_errors)[1],
+                self._by_cluster(two.mean_errors)[1],
+                study.confidence,
+                study.resamples,
+            )
+            for one, two in pairs
         ]
         corrected = holm_correction(np.array([one.p_value for one in found]))
         return [(one, two, result, float(p)) for (one, two), result, p in zip(pairs, found, corrected)]
 
     def comparison_rows(self) -> list[dict[str, Any]]:
-        """Return one row per pair of groups: difference of the mean errors with its interval, and p-values."""
+        """Return one row per pair of groups: difference of the mean errors with its interval, and p-values.
+
+        The standard deviation over seeds is that of the differences of each seed, on the images that both predicted.
+        """
         return [
             {
                 "first": one.name,
@@ -168,6 +182,9 @@ class StudyResults:
                 "difference": result.difference,
                 "low": result.low,
                 "high": result.high,
+                "std_of_seeds": spread(seed_differences(one, two)),
+                "first_missed": int(np.isinf(one.errors).sum()),
+                "second_missed": int(np.isinf(two.errors).sum()),
                 "first_better": result.first_better,
                 "second_better": result.second_better,
                 "p_value": f"{result.p_value:.3g}",
@@ -215,6 +232,16 @@ class StudyResults:
             )
         return rows
 
+    def _by_cluster(self, errors: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """Return the names of the clusters, and the errors (B, N) with the images of a cluster in one row."""
+        rows: dict[str, list[np.ndarray]] = {}
+        for cluster, row in zip(self.clusters, errors):
+            rows.setdefault(cluster, []).append(row)
+        result = np.full((len(rows), max(map(len, rows.values())), errors.shape[1]), np.nan)
+        for k, members in enumerate(rows.values()):
+            result[k, : len(members)] = members
+        return list(rows), result.reshape(len(rows), -1)
+
     def write(self, output_dir: str | os.PathLike) -> list[Path]:
         """Write the tables as CSV files, and the pooled predictions of each configuration and seed as landmark files.
 
@@ -232,12 +259,31 @@ class StudyResults:
             "runs": self.run_rows(),
         }
         written = [write_rows(folder / f"{name}.csv", rows) for name, rows in tables.items() if rows]
+        for name in tables.keys() - {path.stem for path in written}:
+            (folder / f"{name}.csv").unlink(missing_ok=True)  # of an earlier call with more configurations
         for (group, seed), sets in self.predictions.items():
             path = folder / "predictions" / f"{group}-seed{seed}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_landmark_table(path, sets)
             written.append(path)
         return written
+
+
+def seed_differences(one: Group, two: Group) -> np.ndarray:
+    """Return the mean difference of the errors of two groups for each seed that both have, (S,)."""
+    result = []
+    for seed in one.seeds:
+        if seed in two.seeds:
+            with np.errstate(invalid="ignore"):  # inf - inf: both missed the landmark
+                difference = two.errors[two.seeds.index(seed)] - one.errors[one.seeds.index(seed)]
+            result.append(_mean(difference))
+    return np.array(result)
+
+
+def spread(values: np.ndarray) -> float:
+    """Return the standard deviation of the values of the seeds, NaN for fewer than two."""
+    values = values[np.isfinite(values)]
+    return float(values.std(ddof=1)) if len(values) > 1 else math.nan
 
 
 def collect_results(plan: StudyPlan) -> StudyResults:
@@ -279,7 +325,17 @@ def collect_results(plan: StudyPlan) -> StudyResults:
                     found[shown[path]] = case.predicted
         first = members[0]
         groups.append(Group(label, first.configuration.name, first.size, seeds, errors, (len(kept), len(members))))
-    return StudyResults(plan, tuple(shown.values()), names, units.pop(), evaluations, tuple(groups), predictions)
+    clusters = group_images(images, plan.study.group_pattern)
+    return StudyResults(
+        plan=plan,
+        images=tuple(shown.values()),
+        names=names,
+        unit=units.pop(),
+        evaluations=evaluations,
+        groups=tuple(groups),
+        predictions=predictions,
+        clusters=tuple(shown[path] if clusters[path] == path else clusters[path] for path in images),
+    )
 
 
 def _evaluate(plan: StudyPlan, run: Run) -> Evaluation:

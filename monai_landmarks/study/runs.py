@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,7 @@ def _divide(
     testing = sections["testing"] if "testing" not in study.sections else []
     validation = sections["validation"]
     rest = [image for image in pool if image not in set(validation) | set(testing)]
+    _require_separate({"training": rest, "validation": validation, "testing": testing}, groups)
     if run.size is not None and not testing:
         # a few images of one split would decide; therefore each draw has other ones
         seed = random.Random(f"{seed} {run.seed} testing").randrange(2**32)
@@ -181,6 +182,19 @@ def _divide(
         chosen = set(order[: run.size])
         rest = [image for image in rest if image in chosen]
     return {"training": rest, "validation": validation, "testing": testing}
+
+
+def _require_separate(sections: Mapping[str, Sequence[str]], groups: Mapping[str, str]) -> None:
+    """Raise an error if images of one group are in two sections, whose errors would then look too small."""
+    seen: dict[str, tuple[str, str]] = {}
+    for name, images in sections.items():
+        for image in images:
+            section, other = seen.setdefault(groups[image], (name, image))
+            if section != name:
+                raise ValueError(
+                    f"{other} ({section}) and {image} ({name}) are of the same group {groups[image]!r} of 'group_pattern';"
+                    " divide the images again with 'check --group-pattern', or use folds."
+                )
 
 
 def _plain_item(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -78,6 +78,12 @@ def test_a_given_datalist_replaces_that_of_the_file(tmp_path, monkeypatch, state
         ({"methods": {"scn": {"lr": 1}}}, "methods: scn: unknown key 'lr'"),
         ({"methods": {"../x": {"method": "scn"}}}, "becomes a folder"),
         ({"methods": {"a": {"method": "scn"}, "A": {"method": "scn"}}}, "two configurations have the same name"),
+        ({"methods": [{"scn": {}}]}, "methods: expected text, got {'scn': {}}"),
+        (
+            {"methods": {"scn": {"overrides": {"seed": 7}}}},
+            "scn: overrides must not change 'seed', which 'seeds' sets; remove it",
+        ),
+        ({"methods": {"scn": {"overrides": {"batch_size": 1}}}}, "'batch_size', which 'settings' or 'common' sets"),
         ({"folds": 1}, "folds: expected a whole number of at least 2, got 1"),
         ({"folds": True}, "folds: expected a whole number"),
         ({"folds": 2, "training_sizes": [3]}, "expected one of them"),

@@ -21,6 +21,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from monai_landmarks.data import load_landmark_datalist, read_landmark_table
 from monai_landmarks.evaluation import evaluate_predictions
 from monai_landmarks.metrics import compare_errors
 from monai_landmarks.study import (
+    Group,
     collect_results,
     execute_runs,
     execution,
@@ -41,6 +43,7 @@ from monai_landmarks.study import (
     write_figures,
     write_study_report,
 )
+from monai_landmarks.study.results import seed_differences, spread
 
 TABLES = ("results.csv", "comparisons.csv", "landmarks.csv")
 
@@ -134,7 +137,34 @@ def test_draws_with_their_own_test_images_are_pooled_and_drawn(tmp_path):
     scn = next(group for group in results.groups if group.name == "scn-n2")
     assert curve.lines[0].get_ydata()[-1] == pytest.approx(100 * np.mean(scn.errors[~np.isnan(scn.errors)] <= 8))
     write_study_report(results, tmp_path / "report.html")
-    assert "Each seed has other images for testing." in (tmp_path / "report.html").read_text()
+    assert "Each seed has other images for testing, so" in (tmp_path / "report.html").read_text()
+
+
+def test_images_of_one_patient_are_taken_together(tmp_path):
+    """Eight images of four patients: the intervals and tests are those of four values."""
+    write_data(tmp_path)
+    plan = make_plan(tmp_path, "patients")
+    run(plan, StandIn())
+    alone = collect_results(plan)
+    together = replace(alone, clusters=tuple(str(int(image[-5]) // 2) for image in alone.images))
+    for one, two in zip(alone.result_rows, together.result_rows):
+        for key in ("mean", "median", "std", "images", "sdr_2mm_percent", "missed"):
+            assert one[key] == pytest.approx(two[key])
+    means = [group.mean_errors.reshape(4, 4) for group in together.groups]
+    [(_, _, found, _)] = together.comparisons
+    expected = compare_errors(*means, resamples=100)
+    assert (found.images, found.p_value) == (4, expected.p_value) and alone.comparisons[0][2].images == 8
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_differences_of_seeds_are_paired():
+    """Seeds with other test images: the means differ, the differences do not."""
+    errors = np.full((2, 4, 1), np.nan)
+    errors[0, :2, 0], errors[1, 2:, 0] = (1, 2), (11, 12)
+    one = Group("a", "a", None, (0, 1), errors, (2, 2))
+    two = Group("b", "b", None, (1, 0), errors[::-1] + 0.5, (2, 2))
+    np.testing.assert_allclose(seed_differences(one, two), [0.5, 0.5])
+    assert spread(seed_differences(one, two)) == 0 and spread(one.seed_means()) == pytest.approx(10 / 2**0.5)
 
 
 def test_two_parts_give_the_same_tables_as_two_workers(done, tmp_path):
@@ -302,6 +332,34 @@ def test_command(done, monkeypatch, unpainted):
         assert [row["state"] for row in csv.DictReader(file)] == ["done"] * 4
     assert {path.name for path in (folder / "cli" / "figures").iterdir()} == {"errors.png", "success_rates.png"}
     assert call("--part", "3/2").exit_code == 2
+
+
+def test_a_study_by_options(done, tmp_path, monkeypatch, unpainted):
+    _, _, folder = done
+    monkeypatch.setattr(execution, "_popen", StandIn())
+    datalist = str(folder / "data" / "datalist.json")
+
+    def call(*args):
+        return CliRunner().invoke(program, ["study", *args, "--out", str(tmp_path / "study")])
+
+    options = ["--datalist", datalist, "--method", "scn", "--method", "adaptive", "--folds", "2", "--steps", "4"]
+    options += [text for name in ("width=4", "spatial_size=[64,64]", "batch_size=2") for text in ("--set", name)]
+    result = call(*options)
+    assert result.exit_code == 0 and result.stdout.startswith("4 of 4 runs, 8 images"), result.output
+    file = str(tmp_path / "study" / "definition.json")
+    again = call(file)
+    assert again.exit_code == 0 and again.stdout == result.stdout
+    for args, message in (
+        (["--method", "scn"], "give the file STUDY, or --datalist and at least one --method"),
+        ([file, "--folds", "3"], "STUDY defines the study; remove the option for 'folds'"),
+        ([*options, "--epochs", "3"], "give one of --steps, --epochs"),
+        (
+            ["--datalist", datalist, "--method", "unet"],
+            "methods: unet: expected one of scn, farnet, adaptive, got 'unet'",
+        ),
+    ):
+        failed = call(*args)
+        assert failed.exit_code != 0 and message in failed.output, (args, failed.output)
 
 
 @pytest.mark.usefixtures("unpainted")

@@ -79,6 +79,18 @@ def test_small_training_sets_are_parts_of_the_large_ones(datalist, tmp_path):
         divide_images(Study(datalist, ONE, training_sizes=(13,)), tmp_path / "study")
 
 
+def test_a_patient_in_two_sections_is_refused(datalist, tmp_path):
+    study = Study(datalist, ONE, training_sizes=(3,), group_pattern=r"p\d+")
+    assert divide_images(study, tmp_path / "study")
+    content = json.loads(datalist.read_text())
+    content["testing"].append(content["training"].pop())  # p5_11, whose other image stays
+    datalist.write_text(json.dumps(content))
+    with pytest.raises(
+        ValueError, match=r"p5_10.png \(training\) and .*p5_11.png \(testing\) are of the same group 'p5'"
+    ):
+        divide_images(study, tmp_path / "study")
+
+
 def test_each_draw_has_its_own_test_images_where_the_datalist_has_none(datalist, tmp_path):
     content = json.loads(datalist.read_text())
     content["training"] += content.pop("validation") + content.pop("testing")
