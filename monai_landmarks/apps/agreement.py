@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -102,6 +103,11 @@ def agreement(
     click.echo(f"\n{out}: {', '.join(names)}")
 
 
+def _lowest_first(correlations: list[Any]) -> list[Any]:
+    """Return correlations in increasing order, those that are not known last."""
+    return sorted(correlations, key=lambda item: math.inf if math.isnan(item[-1].single) else item[-1].single)
+
+
 def _show(result: AnnotatorAgreement, notes: list[str]) -> None:
     data, unit = result.data, result.data.unit
     click.echo(
@@ -134,7 +140,7 @@ def _show(result: AnnotatorAgreement, notes: list[str]) -> None:
             "standard error": one.standard_error,
             "unit": unit,
         }
-        for quantity, coordinate, unit, one in sorted(result.correlations, key=lambda item: item[-1].single)[:_SHOWN]
+        for quantity, coordinate, unit, one in _lowest_first(result.correlations)[:_SHOWN]
     ]
     click.echo(f"\nlowest intraclass correlations\n{text_table(rows, 3)}")
     for name, one in result.model_comparisons():

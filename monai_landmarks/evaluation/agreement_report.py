@@ -91,6 +91,8 @@ def write_bland_altman(agreement: AnnotatorAgreement, output_dir: str | os.PathL
     for one in _shown_differences(agreement):
         sides.setdefault((one.first, one.second), []).append(one)
     written = []
+    for old in Path(output_dir).glob("bland_altman_[0-9]*_*.png"):  # of an earlier comparison of other annotators
+        old.unlink()
     for number, (side, items) in enumerate(sides.items(), 1):
         name = re.sub(r"[^\w.-]+", "_", "_".join(side))
         path = Path(output_dir) / f"bland_altman_{number}_{name}.png"
@@ -103,7 +105,7 @@ def write_bland_altman(agreement: AnnotatorAgreement, output_dir: str | os.PathL
 
 def _add_summary(page: ReportPage, result: AnnotatorAgreement) -> None:
     data, unit = result.data, result.data.unit
-    values = result.disagreement[np.isfinite(result.disagreement)]
+    values = np.concatenate([distances[np.isfinite(distances)] for distances in result.distances.values()])
     single = np.array([one.single for *_, one in result.correlations if one.single == one.single])
     keys = [
         ("annotators", str(len(data.annotators)), ""),
@@ -187,7 +189,7 @@ def _add_model(page: ReportPage, result: AnnotatorAgreement) -> None:
         "The model is compared with each annotator on the same scale: the distance of both to the mean of the other"
         " annotators. A model that was trained with the landmarks of one of them has learned this annotator's habits."
     )
-    rows = []
+    rows, missed = [], result.model_missed()
     for name, one in result.model_comparisons():
         rows.append(
             {
@@ -198,6 +200,11 @@ def _add_model(page: ReportPage, result: AnnotatorAgreement) -> None:
                 f"model - annotator {unit}": one.difference,
                 f"{100 * result.confidence:g} % interval": _range(one.low, one.high),
                 "p (Wilcoxon)": f"{one.p_value:.3g}",
+                **(
+                    {"missed by annotator": missed[name][0], "missed by model": missed[name][1]}
+                    if any(missed["all"])
+                    else {}
+                ),
             }
         )
     page.table("Mean distance per image to the mean of the other annotators", rows)
@@ -254,6 +261,7 @@ def _add_correlations(page: ReportPage, result: AnnotatorAgreement) -> None:
         " Shrout and Fleiss. ICC(C,1): consistency, without constant differences between annotators, their ICC(3,1)."
         " ICC(A,k): agreement of the mean of all annotators. The ICC depends on the spread between images: landmarks at very"
         " different positions have a high ICC although the distances are large. The standard error of measurement does not."
+        " For fewer than about 20 images, the intervals are too narrow."
     )
     rows = [
         {

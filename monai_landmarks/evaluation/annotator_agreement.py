@@ -113,6 +113,14 @@ class AnnotatorAgreement:
         #: mean distance of the pairs of annotators, (B, N)
         self.disagreement = known_mean(np.stack(list(self.distances.values())))
         self.values, self.classes = self._measure()
+        if data.model is not None:
+            marked = np.isfinite(data.points[..., 0]).any(axis=0)
+            found = marked & np.isfinite(data.model[..., 0])
+            if found.sum() < marked.sum():
+                self.notes.append(
+                    f"the model found {found.sum()} of {marked.sum()} landmarks that annotators marked; its distances are"
+                    " those of the landmarks that it found."
+                )
 
     @property
     def several(self) -> bool:
@@ -301,8 +309,19 @@ class AnnotatorAgreement:
         rows = [(name, compare_errors(a, b, *settings)) for name, a, b in zip(self._people, people, models)]
         return [*rows, ("all", compare_errors(np.hstack(people), np.hstack(models), *settings))]
 
+    def model_missed(self) -> dict[str, tuple[int, int]]:
+        """Return how many landmarks with a mean of the other annotators each annotator and the model lack, by annotator."""
+        if self.data.model is None:
+            return {}
+        model, result = np.isnan(self.data.model[..., 0]), {}
+        for name, points in self._people.items():
+            reference = np.isfinite(self.others[name][..., 0])
+            result[name] = (int((reference & np.isnan(points[..., 0])).sum()), int((reference & model).sum()))
+        return {**result, "all": (sum(one for one, _ in result.values()), sum(two for _, two in result.values()))}
+
     def model_rows(self) -> list[dict[str, Any]]:
-        """Return :meth:`model_comparisons` as rows."""
+        """Return :meth:`model_comparisons` as rows, with :meth:`model_missed`."""
+        missed = self.model_missed()
         return [
             {
                 "annotator": name,
@@ -314,7 +333,10 @@ class AnnotatorAgreement:
                 "high": one.high,
                 "annotator_closer": one.first_better,
                 "model_closer": one.second_better,
-                "p_value": one.p_value,
+                "annotator_missed": missed[name][0],
+                "model_missed": missed[name][1],
+                "p_value": f"{one.p_value:.3g}",
+                "unit": self.data.unit,
             }
             for name, one in self.model_comparisons()
         ]
@@ -346,6 +368,8 @@ class AnnotatorAgreement:
             "model": self.model_rows(),
         }
         written = [write_rows(output_dir / f"{name}.csv", rows) for name, rows in tables.items() if rows]
+        for name in [name for name, rows in tables.items() if not rows]:
+            (output_dir / f"{name}.csv").unlink(missing_ok=True)  # of an earlier comparison, with a model or a schema
         write_landmark_table(output_dir / "consensus.csv", sets)
         return [*written, output_dir / "consensus.csv"]
 

@@ -183,6 +183,12 @@ def read_annotators(
     for b, sets in enumerate(converted):
         for a, one in sets.items():
             points[a, b] = (one if unit == "px" else one.to(system)).with_spatial_dims(dims).points
+    for path, own in zip(paths, points):
+        if not np.isfinite(own).any():
+            raise ValueError(
+                f"{path}: has no landmark that another annotator has, too; leave it out, or correct the names of its landmarks"
+                " or images."
+            )
     originals = [item.landmarks for items in shared.values() for item in items.values()]
     return AnnotatedImages(
         annotators=tuple(annotators),

@@ -13,12 +13,17 @@
 
 from __future__ import annotations
 
+import csv
+import math
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 from reports import Content, skip_painting
 
+from monai_landmarks.apps.agreement import _lowest_first
 from monai_landmarks.apps.main import program
 from monai_landmarks.data import LandmarkSet, read_landmark_table, write_landmark_table
 
@@ -68,6 +73,45 @@ def test_everything_is_written(files, people, unpainted):
     assert f"{people} " in page.text and "landmarks with the largest disagreement" in page.text
 
 
+def test_a_model_that_finds_little_is_not_praised(files, unpainted):
+    paths, folder = files
+    sets = read_landmark_table(paths[3])
+    for name in ("0.png", "1.png", "2.png"):
+        sets[name] = LandmarkSet(NAMES, [[np.nan] * 2, sets[name].points[1]], "index")
+    write_landmark_table(paths[3], sets)
+    out = folder / "out"
+    result = run(*paths[:3], "--model", paths[3], "--out", out)
+    assert "note: the model found 7 of 10 landmarks that annotators marked" in result.stdout
+    with open(out / "model.csv", newline="") as file:
+        rows = {row["annotator"]: row for row in csv.DictReader(file)}
+    assert [rows[name]["model_missed"] for name in ("ann", "bob", "eve", "all")] == ["3", "3", "3", "9"]
+    assert rows["all"]["annotator_missed"] == "0" and rows["all"]["unit"] == "px"
+    assert "missed by model" in Content(out / "report.html").text
+    # without the model and with one annotator less, nothing of it stays
+    assert run(*paths[:2], "--out", out).exit_code == 0
+    assert not (out / "model.csv").exists()
+    assert [path.name for path in sorted(out.glob("*.png"))] == ["bland_altman_1_ann_bob.png"]
+
+
+def test_the_summary_counts_every_pair(files, unpainted):
+    """One pair within 1 pixel, two pairs 3 pixels apart."""
+    paths, folder = files
+    first = read_landmark_table(paths[0])
+    for path, offset in ((paths[1], 0.0), (paths[2], 3.0)):
+        write_landmark_table(
+            path, {name: LandmarkSet(NAMES, one.points + [offset, 0], "index") for name, one in first.items()}
+        )
+    assert run(*paths[:3], "--radius", 1, "--radius", 4, "--out", folder / "out").exit_code == 0
+    text = Content(folder / "out" / "report.html").text
+    assert "within 1 px 33.3 %" in text and "within 4 px 100.0 %" in text
+
+
+def test_unknown_correlations_come_last(files, unpainted):
+    known, unknown = (("a", "x", "px", SimpleNamespace(single=value)) for value in (0.5, math.nan))
+    lowest = ("b", "x", "px", SimpleNamespace(single=0.1))
+    assert _lowest_first([unknown, known, lowest]) == [lowest, known, unknown]
+
+
 def test_without_images(files, unpainted):
     paths, folder = files
     result = run(*paths[:2], "--out", folder / "out")
@@ -92,3 +136,7 @@ def test_refused(files):
     assert result.exit_code == 1 and "the same annotator is given twice" in result.stderr
     result = run(*paths[:2], "--at-least", 3, "--out", folder / "out")
     assert result.exit_code == 1 and "expected 1 to 2" in result.stderr and not (folder / "out").exists()
+    others = {name: LandmarkSet(("x", "y"), one.points, "index") for name, one in read_landmark_table(paths[2]).items()}
+    write_landmark_table(paths[2], others)
+    result = run(*paths[:3], "--out", folder / "out")
+    assert result.exit_code == 1 and "eve.csv: has no landmark that another annotator has, too" in result.stderr
