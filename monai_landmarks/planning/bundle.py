@@ -163,7 +163,7 @@ def _shipped_configs(plan: Plan, datalist: Path) -> dict[str, Any]:
     """Return the configurations of a training from scratch by name, without the metadata."""
     method = METHODS[plan.method]
     names = ["evaluate", *_COPIED, Path(method.final_config).stem]
-    configs = {name: method.template(name) for name in names}
+    configs = {name: method.template(name) for name in names} | method.variants(plan.summary)
     configs |= {"train": train_config(plan, datalist), "inference": inference_config(plan)}
     if plan.close_look:
         configs["close_look"] = close_look_config(method.template("close_look"), plan.choices, plan.summary)

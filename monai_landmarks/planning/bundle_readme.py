@@ -54,6 +54,7 @@ def readme(plan: Plan, folder: Path, datalist: Path) -> str:
         title=method.title,
         final_config=method.final_config,
         close_look=_CLOSE_LOOK if plan.close_look else "",
+        variants=method.variants_note if plan.fine_tuning is None else "",
         bundle=plan.template.resolve().name,
         fine_tuning="" if plan.fine_tuning is None else _FINE_TUNING.format(rows=_list(plan.fine_tuning.rows())),
         folder=folder,
@@ -163,7 +164,7 @@ Inference needs no landmarks. It writes one `.mrk.json` file per image, which 3D
 - **Resume a training**: `--resume true`. **Train longer**: `--max_epochs 100`. Any other entry of the configuration can be set in the same way.
 - **A damaged file**: an error names the file and what to do. One exception: MONAI itself reads the files in `configs/` before the bundle, and a damaged one ends with its `JSONDecodeError`, which does not name the file. `read_meta` in the traceback stands for `configs/metadata.json`, `read_config` for a file of `--config_file`. `monai-landmarks predict` names both. Copy the file again from the source of the bundle.
 - **Train on all images**, for the final model: `--config_file "['$B/configs/train.json','$B/configs/{final_config}']"` also trains on the validation images, and keeps the last epoch.
-{close_look}- **Arithmetic**: `--precision float32`, `bfloat16` or `float16`; the default `auto` chooses by the device.
+{close_look}{variants}- **Arithmetic**: `--precision float32`, `bfloat16` or `float16`; the default `auto` chooses by the device.
 - **Several devices**: `torchrun --standalone --nproc_per_node=2 -m monai.bundle run training --bundle_root $B --config_file "['$B/configs/train.json','$B/configs/multi_gpu_train.json']"`.
 - **Tracking**: `--tracking $B/configs/tensorboard.json`, or `--tracking mlflow`.
 

@@ -35,6 +35,7 @@ from monai_landmarks.planning import (
 )
 from monai_landmarks.planning.bundle import fill_metadata, literal
 from monai_landmarks.planning.sigma import choose_sigma
+from monai_landmarks.precision import CalibratedSigma, PrecisionSearch
 from monai_landmarks.schema import Landmark, LandmarkSchema, load_landmark_schema
 
 META_SCHEMA = Path(__file__).parents[1] / "bundles" / "meta_schema.json"
@@ -79,6 +80,7 @@ def test_everything_is_there(written):
     folder, plan, datalist = written
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     configs = ["train", "close_look", "evaluate", "inference", "multi_gpu_train", "metadata", "tensorboard"]
+    configs += ["search"] if plan.method == "adaptive" else []
     final = f"configs/{METHODS[plan.method].final_config}"
     expected = {final, "LICENSE", "docs/README.md", "docs/data_license.txt", "configs/logging.conf"}
     assert files == expected | {f"configs/{name}.json" for name in configs}
@@ -109,6 +111,23 @@ def test_a_close_look_runs(written):
         ratios = [fine / n for fine, n in zip(image.shape[2:], value["spatial_size"])]
         assert len(set(ratios)) == 1 and ratios[0] == int(ratios[0])
     assert found["points"].shape[1] == len(plan.summary.names)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_target_precision_follows_the_error_and_can_be_searched(datalists, tmp_path, dims):
+    plan = make_plan(summarize_datalist(datalists[dims]), "adaptive", Machine("cpu", 8 * GIB), given=SMALL)
+    folder = write_bundle(tmp_path / "bundle", plan, datalists[dims])
+    kinds = ((["train"], CalibratedSigma, 1.0), (["train", "search"], PrecisionSearch, 2.0))
+    for names, kind, margin in kinds:
+        parser = ConfigParser()
+        parser.read_config([str(folder / "configs" / f"{name}.json") for name in names])
+        parser["bundle_root"] = str(folder)
+        controller = parser.get_parsed_content("controller")
+        assert type(controller) is kind
+        assert (controller.objective.spatial_dims, controller.objective.margin) == (dims, margin)
+        high = 6 * plan.choices["spacing_mm"].value
+        assert controller.sigma_range.high == pytest.approx(high)
+    assert "`'$B/configs/search.json'`" in (folder / "docs" / "README.md").read_text()
 
 
 def test_metadata(written):
