@@ -27,7 +27,7 @@ from monai_landmarks.visualize import draw_error_boxplot, draw_sdr_curve, draw_s
 from .results import Group, StudyResults
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from monai_landmarks.visualize.figure import Figure
 
 __all__ = ["StudyFigure", "study_figures", "write_figures"]
 
