@@ -12,8 +12,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +116,8 @@ def study(
     if only_list:
         _list(plan)
         return
-    outcomes = execute_runs(plan, select_part(plan.runs, *part), workers, force=force)
+    with _ended_by_termination():
+        outcomes = execute_runs(plan, select_part(plan.runs, *part), workers, force=force)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     elsewhere = [outcome.run.name for outcome in outcomes if outcome.state == "elsewhere"]
     if elsewhere:
@@ -120,6 +125,23 @@ def study(
     if len(failed) < len(plan.runs):
         _write(plan, out, definition)
     _show_failed(failed)
+
+
+@contextlib.contextmanager
+def _ended_by_termination() -> Iterator[None]:
+    """End as by Ctrl-C when the process is asked to terminate, for example by a job scheduler, so that trainings end."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _definition(out: Path, datalist: Path | None, options: dict[str, Any]) -> Path:

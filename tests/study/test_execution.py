@@ -334,6 +334,25 @@ def test_command(done, monkeypatch, unpainted):
     assert call("--part", "3/2").exit_code == 2
 
 
+def test_a_terminated_study_ends_its_trainings(done, tmp_path, monkeypatch):
+    _, _, folder = done
+
+    class Hanging(StandIn):
+        """Asks this process to terminate when the training runs."""
+
+        def __call__(self, *args):
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+            return super().__call__(*args)
+
+    launch = Hanging(hang=["scn-fold0-seed0"])
+    monkeypatch.setattr(execution, "_popen", launch)
+    before = signal.getsignal(signal.SIGTERM)
+    (folder / "term.json").write_text((folder / "out.json").read_text())
+    result = CliRunner().invoke(program, ["study", str(folder / "term.json"), "--out", str(tmp_path / "study")])
+    assert result.exit_code == 130 and [process.ended for process in launch.processes] == [True]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_a_study_by_options(done, tmp_path, monkeypatch, unpainted):
     _, _, folder = done
     monkeypatch.setattr(execution, "_popen", StandIn())
