@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shlex
@@ -74,6 +75,20 @@ def test_the_loss_of_the_recipe_replaces_that_of_a_bundle(tmp_path, monkeypatch)
     (number,) = (i for i, handler in enumerate(handlers) if "sigma" in handler.get("save_dict", {}))
     assert handlers[number]["save_dict"]["sigma"]["_target_"].endswith("TargetSigma")
     assert parser.get_parsed_content("#".join(["validate", "handlers", str(number), "save_dict", "sigma"]))
+
+
+def test_the_tables_of_the_claims_are_those_of_the_studies():
+    page = (ROOT / "docs" / "claims.md").read_text()
+    tables = sorted(ROOT.glob("docs/study_results/*/results.csv"))
+    assert len(tables) >= 2
+    for path in tables:
+        assert (ROOT / "docs" / "study_definitions" / f"{path.parent.name}.yaml").is_file()
+        with open(path, newline="") as file:
+            for row in csv.DictReader(file):
+                size = f" {row['training_images']} |" if "training_images" in row else ""
+                numbers = [f"{float(row[name]):.2f}" for name in ("mean", "mean_low", "mean_high")]
+                line = f"| `{row['configuration']}` |{size} {numbers[0]} | {numbers[1]} to {numbers[2]} |"
+                assert line in page, (path, line)
 
 
 def test_the_table_of_weights_has_the_terms_of_each_bundle():
