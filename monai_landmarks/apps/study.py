@@ -198,8 +198,6 @@ def _write(plan: StudyPlan, out: Path, definition: Path) -> None:
 
 
 def _show(results: StudyResults) -> None:
-    from monai_landmarks.study.results import seed_differences, spread
-
     unit, study = results.unit, results.plan.study
     click.echo(
         f"{len(results.evaluations)} of {len(results.plan.runs)} runs, {len(results.images)} images,"
@@ -220,16 +218,16 @@ def _show(results: StudyResults) -> None:
     click.echo(f"\n{text_table(rows)}")
     pairs = [
         {
-            "first": one.name,
-            "second": two.name,
-            "images": result.images,
-            "second - first": result.difference,
-            f"{100 * study.confidence:g} % interval": _range(result.low, result.high),
-            **({"std of seeds": spread(seed_differences(one, two))} if len(study.seeds) > 1 else {}),
-            "p": f"{result.p_value:.3g}",
-            "p (Holm)": f"{corrected:.3g}",
+            "first": row["first"],
+            "second": row["second"],
+            "images": row["images"],
+            "second - first": row["difference"],
+            f"{100 * study.confidence:g} % interval": _range(row["low"], row["high"]),
+            **({"std of seeds": row["std_of_seeds"]} if len(study.seeds) > 1 else {}),
+            "p": row["p_value"],
+            "p (Holm)": row["p_holm"],
         }
-        for one, two, result, corrected in results.comparisons
+        for row in results.comparison_rows()
     ]
     if pairs:
         click.echo(f"\n{text_table(pairs)}")

@@ -156,8 +156,8 @@ def fill_adaptive(
         return
     config["voxel_size"] = choices["spacing_mm"].value
     config["loss_def"].update(spatial_dims=summary.spatial_dims, sigma=choices["sigma_mm"].value)
-    # without an agent, because this rule was at least as good as the search in all studies; with the margin that had
-    # the smaller validation error
+    # without an agent, because this rule was as good as the search in all studies; with the margin that had the
+    # smaller validation error
     config.update(METHODS["adaptive"].template("calibrated"))
     config["controller"].update(spatial_dims=summary.spatial_dims, margin=1.0)
     del config["agent"]

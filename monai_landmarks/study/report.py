@@ -22,7 +22,7 @@ from monai_landmarks.evaluation.report_file import report_file
 from monai_landmarks.visualize import ReportPage
 
 from .figures import StudyFigure, study_figures
-from .results import StudyResults, seed_differences, spread
+from .results import StudyResults
 
 __all__ = ["write_study_report"]
 
@@ -147,18 +147,18 @@ def _add_comparisons(page: ReportPage, results: StudyResults) -> None:
     unit, study = results.unit, results.plan.study
     rows = [
         {
-            "first": one.name,
-            "second": two.name,
-            "images": result.images,
-            f"first {unit}": result.first,
-            f"second {unit}": result.second,
-            "second - first": result.difference,
-            f"{100 * study.confidence:g} % interval": _range(result.low, result.high),
-            "std of seeds": spread(seed_differences(one, two)),
-            "p": f"{result.p_value:.3g}",
-            "p (Holm)": f"{corrected:.3g}",
+            "first": row["first"],
+            "second": row["second"],
+            "images": row["images"],
+            f"first {unit}": row["first_mean"],
+            f"second {unit}": row["second_mean"],
+            "second - first": row["difference"],
+            f"{100 * study.confidence:g} % interval": _range(row["low"], row["high"]),
+            "std of seeds": row["std_of_seeds"],
+            "p": row["p_value"],
+            "p (Holm)": row["p_holm"],
         }
-        for one, two, result, corrected in results.comparisons
+        for row in results.comparison_rows()
     ]
     page.table("Paired comparisons of the mean error of each image", rows)
 

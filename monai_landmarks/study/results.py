@@ -33,7 +33,7 @@ from monai_landmarks.metrics import PairedComparison, compare_errors, holm_corre
 from .plan import StudyPlan
 from .runs import Run
 
-__all__ = ["Group", "StudyResults", "collect_results", "seed_differences", "spread"]
+__all__ = ["Group", "StudyResults", "collect_results", "seed_differences"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +138,7 @@ class StudyResults:
                 "mean_low": summary["MRE"]["low"],
                 "mean_high": summary["MRE"]["high"],
             }
-            row["std_of_seeds"] = spread(means)
+            row["std_of_seeds"] = _spread(means)
             row |= {"median": summary["median"]["value"], "std": summary["std"]["value"]}
             for radius in self.plan.study.radii:
                 rate = summary[f"SDR {radius:g} {self.unit}"]
@@ -182,7 +182,7 @@ class StudyResults:
                 "difference": result.difference,
                 "low": result.low,
                 "high": result.high,
-                "std_of_seeds": spread(seed_differences(one, two)),
+                "std_of_seeds": _spread(seed_differences(one, two)),
                 "first_missed": int(np.isinf(one.errors).sum()),
                 "second_missed": int(np.isinf(two.errors).sum()),
                 "first_better": result.first_better,
@@ -280,7 +280,7 @@ def seed_differences(one: Group, two: Group) -> np.ndarray:
     return np.array(result)
 
 
-def spread(values: np.ndarray) -> float:
+def _spread(values: np.ndarray) -> float:
     """Return the standard deviation of the values of the seeds, NaN for fewer than two."""
     values = values[np.isfinite(values)]
     return float(values.std(ddof=1)) if len(values) > 1 else math.nan

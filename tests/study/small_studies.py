@@ -35,7 +35,7 @@ STUDY = {
 }
 
 
-def write_data(folder: Path, images: int = 8) -> None:
+def write_data(folder: Path, images: int = 8, name: str = "{image}.png") -> None:
     """Pictures with a bright and a dark spot, with a pixel size of 0.5 mm."""
     rng = np.random.default_rng(0)
     items = []
@@ -45,8 +45,9 @@ def write_data(folder: Path, images: int = 8) -> None:
         pixels = rng.integers(90, 110, (64, 64))
         for (x, y), value in zip(points.round().astype(int), (255, 0)):
             pixels[y - 3 : y + 4, x - 3 : x + 4] = value
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / "data" / "images" / f"{i}.png")
-        items.append(datalist_item(f"images/{i}.png", LandmarkSet(NAMES, points, "index"), 0.5))
+        file = f"images/{name.format(image=i, patient=i // 2)}"
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / "data" / file)
+        items.append(datalist_item(file, LandmarkSet(NAMES, points, "index"), 0.5))
     definition = {"names": NAMES, "pairs": [], "coordinate_system": "index"}
     sections = {"training": items[:-2], "validation": items[-2:], "testing": []}
     save_datalist(folder / "data" / "datalist.json", {"landmarks": definition, **sections})

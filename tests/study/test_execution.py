@@ -43,7 +43,7 @@ from monai_landmarks.study import (
     write_figures,
     write_study_report,
 )
-from monai_landmarks.study.results import seed_differences, spread
+from monai_landmarks.study.results import seed_differences
 
 TABLES = ("results.csv", "comparisons.csv", "landmarks.csv")
 
@@ -142,11 +142,12 @@ def test_draws_with_their_own_test_images_are_pooled_and_drawn(tmp_path):
 
 def test_images_of_one_patient_are_taken_together(tmp_path):
     """Eight images of four patients: the intervals and tests are those of four values."""
-    write_data(tmp_path)
-    plan = make_plan(tmp_path, "patients")
+    write_data(tmp_path, name="p{patient}_{image}.png")
+    plan = make_plan(tmp_path, "patients", group_pattern=r"p\d")
     run(plan, StandIn())
-    alone = collect_results(plan)
-    together = replace(alone, clusters=tuple(str(int(image[-5]) // 2) for image in alone.images))
+    together = collect_results(plan)
+    assert together.clusters == tuple(image[:2] for image in together.images)
+    alone = replace(together, clusters=together.images)
     for one, two in zip(alone.result_rows, together.result_rows):
         for key in ("mean", "median", "std", "images", "sdr_2mm_percent", "missed"):
             assert one[key] == pytest.approx(two[key])
@@ -157,6 +158,31 @@ def test_images_of_one_patient_are_taken_together(tmp_path):
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
 
 
+def test_what_a_method_sets_itself_is_not_said_to_be_the_same(done):
+    _, _, folder = done
+    assert make_plan(folder, "alike").made_same() == ("grid", "batch_size", "augmentation")
+    other = {"scn": {}, "adaptive": {"settings": {"spatial_size": [96, 96], "rotate": 0.3}}}
+    plan = make_plan(folder, "unlike", methods=other)
+    assert plan.made_same() == ("batch_size",)
+
+
+def test_curves_are_those_of_the_best_five(done):
+    results = collect_results(done[0])
+    errors = [np.full((1, 2, 2), error) for error in (3.0, 1.0, 7.0, 2.0, 5.0, 4.0)]
+    groups = tuple(Group(f"g{k}", f"g{k}", None, (0,), one, (1, 1)) for k, one in enumerate(errors))
+    curves = study_figures(replace(results, groups=groups))[-1]
+    names = [text.get_text() for text in curves.figure.axes[0].get_legend().get_texts()]
+    assert names == ["g0", "g1", "g3", "g4", "g5"] and "the 5 configurations with the smallest" in curves.caption
+
+
+def test_no_table_of_an_earlier_call_stays(done, tmp_path):
+    results = collect_results(done[0])
+    results.write(tmp_path)
+    assert (tmp_path / "comparisons.csv").is_file()
+    replace(results, groups=results.groups[:1]).write(tmp_path)
+    assert not (tmp_path / "comparisons.csv").exists() and (tmp_path / "results.csv").is_file()
+
+
 def test_differences_of_seeds_are_paired():
     """Seeds with other test images: the means differ, the differences do not."""
     errors = np.full((2, 4, 1), np.nan)
@@ -164,7 +190,7 @@ def test_differences_of_seeds_are_paired():
     one = Group("a", "a", None, (0, 1), errors, (2, 2))
     two = Group("b", "b", None, (1, 0), errors[::-1] + 0.5, (2, 2))
     np.testing.assert_allclose(seed_differences(one, two), [0.5, 0.5])
-    assert spread(seed_differences(one, two)) == 0 and spread(one.seed_means()) == pytest.approx(10 / 2**0.5)
+    assert one.seed_means().tolist() == [1.5, 11.5]
 
 
 def test_two_parts_give_the_same_tables_as_two_workers(done, tmp_path):
