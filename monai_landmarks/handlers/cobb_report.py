@@ -26,7 +26,7 @@ from monai.utils import CommonKeys, MetaKeys
 
 from monai_landmarks.data import atomic_write
 from monai_landmarks.data.files.csv_rows import text_cell
-from monai_landmarks.metrics import angle_smape, best_chain_shift, cobb_angles, normalized_mse
+from monai_landmarks.metrics import angle_smape, best_chain_shift, cobb_angles, coordinate_correlation, normalized_mse
 from monai_landmarks.spaces import file_affine, points_to_index
 from monai_landmarks.visualize import draw_cobb_angles
 
@@ -47,12 +47,14 @@ __all__ = ["CobbReport"]
 
 
 class _Corners(NamedTuple):
-    """Errors of the corners of one image, in pixels of the file; a mean is NaN if no corner has both points."""
+    """Corners of one image, errors in pixels of the file; a mean is NaN if no corner has both points."""
 
     error: float  # mean of the corners as they are named
     shift: int  # vertebrae by which the whole spine is shifted
     error_after_shift: float  # mean
     normalized_mse: float
+    pred: torch.Tensor  # (4 V, 2), coordinates divided by the size of the image
+    truth: torch.Tensor  # likewise
 
 
 class _Case(NamedTuple):
@@ -75,7 +77,8 @@ class CobbReport:
     corners, the table therefore also has the errors of the corners in pixels of the image file: as they are named, and
     after the best shift of the whole spine (:func:`monai_landmarks.metrics.best_chain_shift`). The metrics are
     ``<name>_shifted_images`` (number of images whose spine is shifted), ``<name>_error_after_shift_pixels`` (mean over
-    the images) and ``<name>_normalized_mse`` (:func:`monai_landmarks.metrics.normalized_mse`).
+    the images), ``<name>_normalized_mse`` (:func:`monai_landmarks.metrics.normalized_mse`) and
+    ``<name>_coordinate_correlation`` (:func:`monai_landmarks.metrics.coordinate_correlation`, of all images together).
 
     Without ground truth, as in inference, set both ``truth_key`` and ``label_key`` to None. The table then has only the
     predicted angles.
@@ -169,8 +172,9 @@ class CobbReport:
         truth, _ = self._file_points(item, self.label_key)
         named = torch.linalg.vector_norm(pred - truth, dim=-1).nanmean()
         shift, errors = best_chain_shift(pred, truth, size=4)
-        mse = normalized_mse(pred, truth, torch.tensor(_spatial_size(image)))
-        return _Corners(float(named), int(shift), float(errors.nanmean()), float(mse))
+        size = torch.tensor(_spatial_size(image))
+        mse = normalized_mse(pred, truth, size)
+        return _Corners(float(named), int(shift), float(errors.nanmean()), float(mse), pred / size, truth / size)
 
     def _file_points(self, item: dict[Hashable, Any], key: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Return points (4 V, 2) in pixels of the image file, and the image."""
@@ -195,10 +199,12 @@ class CobbReport:
         engine.state.metrics.update(zip(self._metrics, (value.item() for value in values)))
         corners = [case.corners for case in self._cases if case.corners is not None]
         if corners:
-            _, shifts, errors, mses = torch.tensor(corners, dtype=torch.float64).unbind(1)
-            engine.state.metrics[f"{self.name}_shifted_images"] = int((shifts != 0).sum())
+            errors, mses = (torch.tensor(v) for v in zip(*((c.error_after_shift, c.normalized_mse) for c in corners)))
+            correlation = coordinate_correlation(*(torch.cat(v) for v in zip(*((c.pred, c.truth) for c in corners))))
+            engine.state.metrics[f"{self.name}_shifted_images"] = sum(c.shift != 0 for c in corners)
             engine.state.metrics[f"{self.name}_error_after_shift_pixels"] = errors.nanmean().item()
             engine.state.metrics[f"{self.name}_normalized_mse"] = mses.nanmean().item()
+            engine.state.metrics[f"{self.name}_coordinate_correlation"] = correlation.item()
 
     @property
     def _metrics(self) -> list[str]:
@@ -222,8 +228,8 @@ class CobbReport:
                     cells = map(_cell, (*case.pred, *case.truth, *errors))
                     row = [text_cell(case.image or ""), *cells]
                     if case.corners is not None:
-                        error, shift, after, _ = case.corners
-                        row += [_cell(error), "" if math.isnan(error) else str(shift), _cell(after)]
+                        error, after = case.corners.error, case.corners.error_after_shift
+                        row += [_cell(error), "" if math.isnan(error) else str(case.corners.shift), _cell(after)]
                     table.writerow(row)
         summary, files = f"Cobb angles of {len(self._cases)} images", "cobb_angles.csv"
         if self._has_truth:

@@ -32,11 +32,12 @@ from .statistics import (
 )
 
 if TYPE_CHECKING:
-    from .chain_shift import ChainShift, best_chain_shift, normalized_mse
+    from .chain_shift import ChainShift, best_chain_shift
     from .cobb_metric import CobbAngleMetric
     from .detection_rate import OutlierMetric, SuccessDetectionRateMetric
     from .landmark_metric import LandmarkMetric, error_is_lower, points_error_batch
     from .mistaken import MistakenLandmarksMetric
+    from .normalized_coordinates import coordinate_correlation, normalized_mse
     from .point_error_metric import ImageSpecificErrorMetric, PointErrorMetric
     from .presence import PresenceThreshold, choose_presence_threshold
 
@@ -62,6 +63,7 @@ __all__ = [
     "choose_presence_threshold",
     "cobb_angles",
     "compare_errors",
+    "coordinate_correlation",
     "error_is_lower",
     "holm_correction",
     "identification",
@@ -90,8 +92,9 @@ __getattr__, __dir__ = lazy_names(
         "SuccessDetectionRateMetric": "detection_rate",
         "best_chain_shift": "chain_shift",
         "choose_presence_threshold": "presence",
+        "coordinate_correlation": "normalized_coordinates",
         "error_is_lower": "landmark_metric",
-        "normalized_mse": "chain_shift",
+        "normalized_mse": "normalized_coordinates",
         "points_error_batch": "landmark_metric",
     },
 )

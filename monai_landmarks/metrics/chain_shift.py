@@ -18,7 +18,7 @@ import torch
 
 from monai_landmarks.spaces import plain_tensor
 
-__all__ = ["ChainShift", "best_chain_shift", "normalized_mse"]
+__all__ = ["ChainShift", "best_chain_shift"]
 
 
 class ChainShift(NamedTuple):
@@ -81,27 +81,3 @@ def best_chain_shift(pred: torch.Tensor, target: torch.Tensor, size: int = 1, ma
     return ChainShift(
         torch.tensor(shifts, device=pred.device)[best], every.take_along_dim(best[None, ..., None], dim=0)[0]
     )
-
-
-def normalized_mse(pred: torch.Tensor, target: torch.Tensor, spatial_size: torch.Tensor) -> torch.Tensor:
-    """Return the mean squared error of coordinates that are divided by the size of the image.
-
-    This is how the points of the AASCE data are compared in print (Wu et al., MICCAI 2017), where all coordinates are
-    between 0 and 1.
-
-    Args:
-        pred: (..., N, D) predicted index points.
-        target: true points of the same shape.
-        spatial_size: (D,) or (..., D) number of voxels of the image along each axis.
-
-    Returns:
-        (...), the mean over the coordinates of all landmarks with both points. NaN if there is none.
-
-    Example:
-        >>> normalized_mse(torch.tensor([[10.0, 40.0]]), torch.tensor([[20.0, 40.0]]), torch.tensor([100, 200]))
-        tensor(0.0050)
-    """
-    pred, target = plain_tensor(pred), plain_tensor(target)
-    error = (pred - target) / torch.as_tensor(spatial_size, device=pred.device)[..., None, :]
-    known = torch.isfinite(error).all(dim=-1)
-    return error.square().mean(dim=-1).masked_fill(~known, torch.nan).nanmean(dim=-1)

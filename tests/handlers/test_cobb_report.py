@@ -154,6 +154,13 @@ def test_corners_as_named_and_after_the_best_shift(cases, tmp_path):
     assert metrics["cobb_error_after_shift_pixels"] == pytest.approx((2 + after) / 3, abs=1e-3)
     mse = [(1 / 300) ** 2 / 2, (17 / 120) ** 2 / 2, (1 / 200) ** 2 / 2]
     assert metrics["cobb_normalized_mse"] == pytest.approx(np.mean(mse), rel=1e-4)
+    sizes = np.array(HEIGHTS)[:, None]
+    columns = truth[:, 0] / 40
+    true = np.stack([truth[:, 1], truth[:, 1] - 16, truth[:, 1]]) / sizes
+    found = (truth[:, 1] + 1) / sizes
+    pairs = np.stack([np.stack([columns] * 3 + list(found)), np.stack([columns] * 3 + list(true))])
+    expected = np.corrcoef(pairs.reshape(2, -1))[0, 1]
+    assert metrics["cobb_coordinate_correlation"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_only_the_best(cases, tmp_path):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_landmarks.metrics import best_chain_shift, normalized_mse
+from monai_landmarks.metrics import best_chain_shift
 
 NAN = float("nan")
 
@@ -68,13 +68,3 @@ def test_missing_points_and_ties():
 def test_points_of_another_shape_are_refused(pred, size):
     with pytest.raises(ValueError, match="must be a multiple of 4"):
         best_chain_shift(pred, torch.zeros(len(pred), 2), size)
-
-
-def test_normalized_mse():
-    truth = torch.rand(2, 6, 2, dtype=torch.float64) * 100
-    error = torch.randn_like(truth)
-    error[0, 3] = NAN
-    size = torch.tensor([[100.0, 300.0], [50.0, 60.0]])
-    first = (error[0, [0, 1, 2, 4, 5]] / size[0]).square().sum() / 10
-    second = (error[1] / size[1]).square().sum() / 12
-    torch.testing.assert_close(normalized_mse(truth + error, truth, size), torch.stack([first, second]))
