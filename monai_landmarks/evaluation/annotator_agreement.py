@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from monai_landmarks.data import write_landmark_table
+from monai_landmarks.data.files.csv_tables import write_rows
 from monai_landmarks.metrics import (
     ErrorReport,
     IntraclassCorrelation,
@@ -37,7 +38,6 @@ from monai_landmarks.metrics import (
 from monai_landmarks.schema import LandmarkSchema, measure_with_uncertainty
 
 from .annotators import ALL, MODEL, OTHERS, AnnotatedImages, ConsensusKind, known_mean, read_annotators
-from .csv_tables import write_rows
 from .image_measurements import matched_names
 
 __all__ = ["AnnotatorAgreement", "Difference", "compare_annotators"]

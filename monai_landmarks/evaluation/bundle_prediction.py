@@ -32,6 +32,7 @@ from monai_landmarks import __version__
 from monai_landmarks.data import UnreadableImage, find_weights, image_stem
 from monai_landmarks.data.datalists.bundle_metadata import require_readable
 from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, TRAINED, has_both_networks
+from monai_landmarks.data.files.csv_tables import write_rows
 from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.data.files.tensor_files import load_tensors, non_finite_weights
 from monai_landmarks.data.images.image_files import has_spacing
@@ -45,7 +46,6 @@ from monai_landmarks.uncertainty import CovarianceCalibration, DoubtModel, calib
 
 from .bundle_facts import read_bundle_facts, resolve_bundle
 from .cohort_prediction import CohortPrediction, own_device, own_part, unwrapped
-from .csv_tables import write_rows
 from .image_measurements import matched_names, write_measurements
 from .prediction_formats import PREDICTION_FORMATS, PredictionFormat
 from .prediction_records import ImageFile, PredictionRecords, RecordedPredictions, file_stamp

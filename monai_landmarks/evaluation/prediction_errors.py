@@ -25,6 +25,7 @@ from typing import Any, Literal
 import numpy as np
 
 from monai_landmarks.data import LandmarkSet, atomic_write
+from monai_landmarks.data.files.csv_tables import write_rows
 from monai_landmarks.metrics import (
     ErrorReport,
     PairedComparison,
@@ -41,10 +42,10 @@ from monai_landmarks.schema import (
     measure_with_uncertainty,
 )
 
-from .csv_tables import some_names, write_rows
 from .doubt_table import read_doubts
 from .image_measurements import ImageMeasurements, matched_names
 from .landmark_sources import ImageGeometry, ImageLandmarks, match_predictions, read_annotations, to_common_space
+from .name_lists import some_names
 
 __all__ = ["EvaluatedCase", "Evaluation", "evaluate_predictions"]
 

@@ -12,17 +12,15 @@
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from monai_landmarks.data import atomic_write
-from monai_landmarks.data.files.csv_rows import text_cell
+from monai_landmarks.data.files.csv_tables import write_rows
 from monai_landmarks.spaces import to_array
 
 from .functional import (
@@ -154,7 +152,7 @@ class ErrorReport:
         output_dir = Path(output_dir)
         summary = [dict(zip(("metric", "value", "unit"), row)) for row in self.summary()]
         tables = {"metrics": summary, "errors_per_landmark": self.per_landmark(), "errors_per_image": self.per_image()}
-        return [_write_csv(output_dir / f"{name}.csv", rows) for name, rows in tables.items()]
+        return [write_rows(output_dir / f"{name}.csv", rows, ["image"]) for name, rows in tables.items()]
 
     def __str__(self) -> str:
         value = {metric: value for metric, value, _ in self.summary()}
@@ -190,19 +188,3 @@ class ErrorReport:
     @property
     def _images(self) -> list[str]:
         return [str(i) for i in self.images] if self.images is not None else [str(b) for b in range(len(self._errors))]
-
-
-def _write_csv(path: Path, rows: Iterable[dict]) -> Path:
-    rows = list(rows)
-    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=[text_cell(str(key)) for key in rows[0]] if rows else ["image"])
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({text_cell(str(key)): _cell(value) for key, value in row.items()})
-    return path
-
-
-def _cell(value: object) -> object:
-    if not isinstance(value, float):
-        return text_cell(value) if isinstance(value, str) else value
-    return "" if value != value else f"{value:.4f}"

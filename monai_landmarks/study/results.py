@@ -24,10 +24,10 @@ from typing import Any, Literal
 import numpy as np
 
 from monai_landmarks.data import LandmarkSet, group_images, write_landmark_table
+from monai_landmarks.data.files.csv_tables import write_rows
 from monai_landmarks.data.files.json_values import load_json
 from monai_landmarks.data.files.safe_files import naming_file, read_text
 from monai_landmarks.evaluation import Evaluation, evaluate_predictions
-from monai_landmarks.evaluation.csv_tables import write_rows
 from monai_landmarks.metrics import PairedComparison, compare_errors, holm_correction
 
 from .plan import StudyPlan

@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Tables of results as CSV files, and short lists of names."""
+"""Tables of results as CSV files."""
 
 from __future__ import annotations
 
@@ -18,41 +18,36 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_landmarks.data import atomic_write
-from monai_landmarks.data.files.csv_rows import text_cell
+from .csv_rows import text_cell
+from .safe_files import atomic_write
 
-__all__ = ["some_names", "write_rows"]
+__all__ = ["write_rows"]
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], headings: Sequence[str] = ()) -> Path:
     """Write a table as a CSV file, completely or not at all. NaN becomes a blank cell.
+
+    Numbers have four decimals, and those below 0.01 three significant digits.
 
     Args:
         path: the file.
-        rows: at least one row, from heading to cell. All rows have the same headings.
+        rows: rows from heading to cell. All rows have the same headings.
+        headings: those of a table without rows.
 
     Returns:
         The path.
     """
     with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=[text_cell(str(key)) for key in rows[0]])
+        writer = csv.DictWriter(file, fieldnames=[text_cell(str(key)) for key in (rows[0] if rows else headings)])
         writer.writeheader()
         for row in rows:
             writer.writerow({text_cell(str(key)): _cell(value) for key, value in row.items()})
     return path
 
 
-def some_names(names: Sequence[str]) -> str:
-    """Return the first five names, and how many more there are.
-
-    Example:
-        >>> some_names("abcdefg")
-        'a, b, c, d, e and 2 more'
-    """
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
 def _cell(value: Any) -> Any:
     if not isinstance(value, float):
         return text_cell(value) if isinstance(value, str) else value
-    return "" if math.isnan(value) else f"{value:.4f}"
+    if math.isnan(value):
+        return ""
+    return f"{value:.3g}" if 0 < abs(value) < 0.01 else f"{value:.4f}"
