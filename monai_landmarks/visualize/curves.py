@@ -139,6 +139,9 @@ def draw_error_boxplot(
 ) -> Figure:
     """Draw the errors of each landmark as a box: median, quartiles, whiskers from 5 to 95 %, and the mean as a dot.
 
+    The axis is logarithmic if the medians differ by more than a factor of five, so that large errors of one landmark do
+    not hide the others.
+
     Args:
         errors: errors (B, N) as from :func:`monai_landmarks.metrics.point_error`. Only finite errors are drawn.
         names: names of the N landmarks. By default their indices.
@@ -154,8 +157,9 @@ def draw_error_boxplot(
     axes = figure.subplots()
     quiet_axes(axes)
     axes.grid(False, axis="y")
+    columns = [column[np.isfinite(column)] for column in errors.T]
     axes.boxplot(
-        [column[np.isfinite(column)] for column in errors.T], orientation="horizontal", whis=(5, 95), widths=0.6,
+        columns, orientation="horizontal", whis=(5, 95), widths=0.6,
         showfliers=False, showmeans=True, patch_artist=True,
         boxprops={"facecolor": "#d6e6f4", "edgecolor": COLORS["line"], "linewidth": 0.8},
         medianprops={"color": COLORS["line"], "linewidth": 1.4},
@@ -164,7 +168,12 @@ def draw_error_boxplot(
     )  # fmt: skip
     axes.set_yticks(range(1, len(names) + 1), names, fontsize=7, parse_math=False)
     axes.invert_yaxis()
-    axes.set_xlim(left=0)
+    medians = [float(np.median(column)) for column in columns if len(column)]
+    if medians and max(medians) > 5 * min(medians) > 0:
+        axes.set_xscale("log")
+        label_log_axis(axes.xaxis)
+    else:
+        axes.set_xlim(left=0)
     axes.set_xlabel(f"{quantity} [{unit}]", fontsize=8)
     return figure
 

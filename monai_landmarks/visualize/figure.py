@@ -54,7 +54,7 @@ class _PlainLogFormatter(LogFormatter):
 def label_log_axis(axis: Axis) -> None:
     """Label a logarithmic axis with plain numbers, also between the powers of ten if there are few of them."""
     axis.set_major_formatter(_PlainLogFormatter())
-    axis.set_minor_formatter(_PlainLogFormatter(minor_thresholds=(1.5, 0.5)))
+    axis.set_minor_formatter(_PlainLogFormatter(minor_thresholds=(2.5, 0.5)))
     axis.set_tick_params(which="minor", labelsize=7, color="0.8")
 
 

@@ -293,6 +293,14 @@ def test_boxes_show_quartiles_and_whiskers_from_5_to_95_percent():
     assert sorted(set(axes.patches[0].get_path().vertices[:, 0])) in ([25.0, 75.0], [0.0, 25.0, 75.0])
 
 
+@pytest.mark.parametrize(("largest", "scale"), [(5.0, "linear"), (5.5, "log"), (0.0, "linear")])
+def test_the_axis_of_boxes_is_logarithmic_for_very_different_medians(largest, scale, tmp_path):
+    errors = np.array([[1.0, largest, np.nan]] * 4)
+    figure = draw_error_boxplot(errors)
+    assert figure.axes[0].get_xscale() == scale
+    drawn(figure, tmp_path)
+
+
 def test_groups_show_the_root_mean_square_error():
     errors = np.tile([0.0, 2.0], 40)
     groups = draw_error_against_uncertainty(errors, np.linspace(1, 1.001, 80)).axes[0].lines[2]
