@@ -204,7 +204,7 @@ class StudyResults:
         ]
 
     def run_rows(self) -> list[dict[str, Any]]:
-        """Return one row per run: its state, training images, epochs, seconds, and errors."""
+        """Return one row per run: its state, training images, epochs, seconds (NaN if interrupted), and errors."""
         rows = []
         for run in self.plan.runs:
             done = self.evaluations.get(run.name)
@@ -213,7 +213,8 @@ class StudyResults:
             seconds = math.nan
             if done is not None:
                 with naming_file(folder / "done.json"):
-                    seconds = float(load_json(read_text(folder / "done.json"))["seconds"])
+                    known = load_json(read_text(folder / "done.json"))["seconds"]
+                    seconds = math.nan if known is None else float(known)
             rows.append(
                 {
                     "run": run.name,

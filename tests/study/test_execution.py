@@ -445,3 +445,5 @@ def test_four_trainings_of_which_one_is_killed(tmp_path):
     results = collect_results(plan)
     assert [row["images"] for row in results.result_rows] == [8, 8] and len(results.evaluations) == 4
     assert all(np.isfinite(row["mean"]) for row in results.result_rows)
+    seconds = {row["run"]: row["seconds"] for row in results.run_rows()}
+    assert {name for name, value in seconds.items() if np.isnan(value)} == {killed}  # the killed part is not known
