@@ -48,9 +48,6 @@ _LOG_HEIGHT = 1.0
 # Added to the diagonal of the normal equations, as a share of its largest entry. It keeps them solvable where the
 # weights vanish on all but a few voxels, and is small enough not to move the result: float64 resolves 1e-16.
 _DAMPING = 1e-9
-# The model is not smaller than this power of the smallest normal number, so that its square, too, is a normal number:
-# processors multiply subnormal ones many times slower. It is far below what the damping leaves.
-_LOWEST_POWER = 0.48
 
 
 class DecodedLandmarks(NamedTuple):
@@ -258,14 +255,12 @@ def _fit_gaussian(
     log_amplitude = log_peak
     lowest, highest = log_peak - _LOG_HEIGHT, log_peak + _LOG_HEIGHT
     low, high = (_SMALLEST_SIGMA / radius) ** 2, _LARGEST_SIGMA**2
-    least = _LOWEST_POWER * math.log(torch.finfo(peak.dtype).tiny)
     found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
     moved = math.inf
     while True:
         slope = (precision @ offset[:, :, None])[:, :, 0]
         constant = log_amplitude - 0.5 * (slope * offset).sum(dim=1)
         log_model = torch.cat([constant[:, None], slope, precision.flatten(1) @ terms], dim=1) @ basis
-        log_model = log_model.clamp_(min=least)
         model = log_model.exp().mul_(inside)
         error = window.values - model
         found.append((torch.linalg.vecdot(error, error), offset, covariance))
