@@ -48,7 +48,8 @@ def coordinate_correlation(pred: torch.Tensor, target: torch.Tensor) -> torch.Te
 
     This is the second measure of the AASCE data in print (Wu et al., MICCAI 2017). Coordinates vary much between
     landmarks, so it is close to 1 even for inaccurate points. Divide the coordinates by the size of the image along
-    each axis, so that both axes and all images have the same scale.
+    each axis, so that both axes and all images have the same scale. Whether the axes are taken together in print is not
+    known here.
 
     Args:
         pred: (..., D) predicted points.

@@ -158,11 +158,11 @@ def _execute(plan: StudyPlan, run: Run, force: bool, programs: _Programs, progre
             with _PLANNING:
                 _prepare(plan, run)
             progress.started(run)
-            gone_on = log.is_file()  # the time of earlier starts is not known
+            continued = log.is_file()  # the time of earlier starts is not known
             begin = time.monotonic()
             if reason := _train_and_evaluate(folder, log, lock, programs):
                 return Outcome(run, "failed", reason, log)
-            seconds = None if gone_on else round(time.monotonic() - begin, 1)
+            seconds = None if continued else round(time.monotonic() - begin, 1)
             _write_json(folder / DONE, {"fingerprint": plan.fingerprint(run), "seconds": seconds})
         except Exception as error:  # it must not end the other runs
             return Outcome(run, "failed", f"{type(error).__name__}: {error}", log if log.is_file() else None)
