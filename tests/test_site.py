@@ -27,7 +27,7 @@ import monai_landmarks
 pytest.importorskip("sphinx", reason="the site is built by Sphinx")
 
 DOCS = Path(__file__).parents[1] / "docs"
-ROOMS = sorted(path.parent.name for path in Path(monai_landmarks.__file__).parent.glob("*/__init__.py"))
+FOLDERS = sorted(path.parent.name for path in Path(monai_landmarks.__file__).parent.glob("*/__init__.py"))
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +49,13 @@ def build(folder):
     (folder / "done").touch()
 
 
-@pytest.mark.parametrize("room", [room for room in ROOMS if room != "apps"])
-def test_public_names_have_an_entry(site, room):
-    module = importlib.import_module(f"monai_landmarks.{room}")
-    page = site.get(f"generated/api_{room}.html", "")
+@pytest.mark.parametrize("folder", [folder for folder in FOLDERS if folder != "apps"])
+def test_public_names_have_an_entry(site, folder):
+    module = importlib.import_module(f"monai_landmarks.{folder}")
+    page = site.get(f"generated/api_{folder}.html", "")
     # the second names of dictionary transforms, such as LoadLandmarksD, have none
     names = [name for name in module.__all__ if getattr(getattr(module, name), "__name__", name) == name]
-    assert [name for name in names if f'id="monai_landmarks.{room}.{name}"' not in page] == []
+    assert [name for name in names if f'id="monai_landmarks.{folder}.{name}"' not in page] == []
 
 
 def test_nothing_is_loaded_from_elsewhere(site):

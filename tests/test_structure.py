@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The house rules of CONTRIBUTING.md that a program can check."""
+"""The conventions of CONTRIBUTING.md that a program can check."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def optional_imports(path):
             yield from (arg.value.partition(".")[0] for arg in node.args[:1] if isinstance(arg, ast.Constant))
 
 
-def floors(inside=""):
-    """Folder to the folders it may import from: the tables under "Floors" in CONTRIBUTING.md.
+def layers(inside=""):
+    """Folder to the folders it may import from: the tables under "Layers" in CONTRIBUTING.md.
 
     Args:
         inside: a folder of the package that is itself divided, such as ``data``.
@@ -99,18 +99,18 @@ def import_names(reqs):
     return {IMPORT_NAMES.get(name, name) for name in names}
 
 
-DIVIDED = ["", "data"]  # the package, and the folders in it that have floors of their own
+DIVIDED = ["", "data"]  # the package, and the folders in it that have layers of their own
 
 
 @pytest.mark.parametrize("inside", DIVIDED)
-def test_floors_table_names_every_folder(inside):
+def test_layers_table_names_every_folder(inside):
     files = python_files(f"monai_landmarks/{inside}")
-    assert set(floors(inside)) == {folder_of(p, inside) for p in files} - {""}
+    assert set(layers(inside)) == {folder_of(p, inside) for p in files} - {""}
 
 
 @pytest.mark.parametrize("inside", DIVIDED)
-def test_floors_have_no_circle(inside):
-    table = floors(inside)
+def test_layers_have_no_circle(inside):
+    table = layers(inside)
     while table:
         ground = {folder for folder, may in table.items() if not may & set(table)}
         assert ground, f"these folders import each other in a circle: {sorted(table)}"
@@ -119,12 +119,12 @@ def test_floors_have_no_circle(inside):
 
 @pytest.mark.parametrize("inside", DIVIDED)
 def test_imports_run_downward(inside):
-    table = floors(inside)
+    table = layers(inside)
     prefix = ".".join(["monai_landmarks", *filter(None, [inside])])
     upward = []
     for path in python_files(f"monai_landmarks/{inside}"):
         folder = folder_of(path, inside)
-        if path == PACKAGE / "__main__.py":  # the program itself stands on the top floor
+        if path == PACKAGE / "__main__.py":  # the program itself is the top layer
             continue
         allowed = table[folder] | {folder} if folder else set(table) if inside else set()
         for module in imported_modules(path):
@@ -133,9 +133,9 @@ def test_imports_run_downward(inside):
                 upward.append(
                     f"{relative(path)} imports {module}; {folder or inside or 'the top'} may use {sorted(allowed)}"
                 )
-            # what a divided folder exports comes from all of its floors
+            # what a divided folder exports comes from all of its layers
             elif inside and folder and module.rpartition(".")[0] == prefix and name not in table:
-                upward.append(f"{relative(path)} imports {module} from {prefix} itself; import it from its own room")
+                upward.append(f"{relative(path)} imports {module} from {prefix} itself; import it from its own folder")
     assert upward == []
 
 
