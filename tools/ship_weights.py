@@ -20,7 +20,8 @@ One command does all of it::
    it is the one of ``inference.json``. All others become ``pretrained.pt``.
 2. With the images of the bundle, the errors of the shipped numbers are measured on the validation part and, if there is
    one, on the testing part. Calibration and shapes are learned on the validation part. The weights must not have been
-   trained on it. For weights that were, ``--reliability_from`` names the weights of the same training without it.
+   trained on it. For weights that were, ``--reliability_from`` names the weights of the same training without it, or
+   ``--fold`` those of a cross-validation: errors and calibration are then those of its predictions of all images.
 3. ``large_files.yml`` names weights whose terms are not Apache-2.0, in the form of MONAI's model zoo, where
    ``pretrained.pt`` is ``models/model.pt``. They do not go into the wheel.
 4. ``weights_terms`` and ``eval_metrics`` go into ``bundle_configs/bundles/<bundle>.yaml`` and ``metadata.json``, and
@@ -37,6 +38,7 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import re
 import shutil
 import tempfile
@@ -44,12 +46,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import yaml
 from build_bundle_configs import SOURCE, write_bundles
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from monai_landmarks.data import atomic_write
+from monai_landmarks.data import atomic_write, item_world_points, load_landmark_datalist
 from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, PRETRAINED, TRAINED
 from monai_landmarks.data.files.tensor_files import load_tensors
 from monai_landmarks.uncertainty import calibration_path, doubt_path, sigma_path
@@ -68,7 +71,7 @@ class Measured(NamedTuple):
     """Errors of weights on a part of the data.
 
     Args:
-        section: ``"validation"`` or ``"testing"``.
+        section: ``"validation"``, ``"testing"`` or ``"folds"``.
         images: number of images.
         mean: mean radial error.
         median: median radial error.
@@ -127,25 +130,52 @@ def measure(
     Returns:
         The errors. None: the section has no images.
     """
-    files = [str(bundle / "configs" / name) for name in ("train.json", *configs, "evaluate.json")]
-    flow = ConfigWorkflow(files, workflow_type="train", logging_file=False, bundle_root=str(bundle))
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"dataset_dir": str(dataset_dir), "checkpoint": str(weights), "section": section}
-        flow.parser.update({**settings, "output_dir": folder, "precision": "float32"})
+        flow = _evaluation(bundle, weights, dataset_dir, configs, section, Path(folder))
         if section not in _sections(flow.parser.get_parsed_content("datalist")):
             return None
         if learn:
-            parser = ConfigParser()
-            parser.read_config(bundle / "configs" / "train.json")
-            (saver,) = (item for item in parser["validate#handlers"] if item["_target_"] == HANDLER)
-            own = {**saver, "weights": str(weights), "best_only": False}
-            flow.parser["validate#handlers"] = [*flow.parser["validate#handlers"], own]
+            flow.parser["validate#handlers"] = [*flow.parser["validate#handlers"], _saver(bundle, weights)]
             flow.parser["validate#postprocessing#transforms"] = ["@decoder"]
         flow.initialize()
         flow.run()
         with open(Path(folder) / "metrics.csv", encoding="utf-8", newline="") as file:
             values = {row["metric"]: float(row["value"]) for row in csv.DictReader(file)}
     return Measured(section, int(values["images"]), values["MRE"], values["median"])
+
+
+def cross_validate(
+    bundle: Path, weights: Path, folds: Sequence[tuple[Path, Path]], dataset_dir: Path, configs: Sequence[str]
+) -> Measured:
+    """Measure the errors of a cross-validation, and learn calibration and shapes from all of its predictions.
+
+    Args:
+        bundle: folder of the bundle.
+        weights: file of the weights that were trained on all images; calibration and shapes are written beside it.
+        folds: for each fold, the file of its weights and its datalist. The validation part is predicted.
+        dataset_dir: data of the bundle.
+        configs: names of the configurations of the training after ``train.json``.
+
+    Returns:
+        The errors of all predictions together.
+    """
+    cases, images = [], []
+    for own, datalist in folds:
+        with tempfile.TemporaryDirectory() as folder:
+            flow = _evaluation(bundle, own, dataset_dir, configs, "validation", Path(folder))
+            flow.parser.update({"datalist": str(datalist), "fold_saver": _saver(bundle, Path(folder) / own.name)})
+            flow.parser["validate#postprocessing#transforms"] = ["@decoder"]
+            flow.initialize()
+            saver = flow.parser.get_parsed_content("fold_saver")
+            saver.attach(flow.parser.get_parsed_content("validate#evaluator"))
+            flow.run()
+        cases += saver.cases
+        images += load_landmark_datalist(datalist, section="validation")
+    # the last one is as good as any other: names and radius are those of the bundle
+    saver.calibration_path, saver.doubt_path = calibration_path(weights), doubt_path(weights)
+    saver.write(cases, item_world_points(images, saver.names), logging.getLogger(__name__))
+    errors = np.linalg.norm(np.stack([case.true - case.points for case in cases]), axis=-1)
+    return Measured("folds", len(cases), float(np.nanmean(errors)), float(np.nanmedian(errors)))
 
 
 def large_files(models: Path, urls: str) -> str:
@@ -170,7 +200,12 @@ def large_files(models: Path, urls: str) -> str:
 
 
 def model_card(
-    bundle: Path, measured: Mapping[str, Sequence[Measured]], training: str, commit: str, reliability_from: Path | None
+    bundle: Path,
+    measured: Mapping[str, Sequence[Measured]],
+    training: str,
+    commit: str,
+    reliability_from: Path | None = None,
+    folds: int = 0,
 ) -> str:
     """Return the card of the shipped weights.
 
@@ -180,6 +215,7 @@ def model_card(
         training: command of the training.
         commit: commit with which it ran.
         reliability_from: weights from which calibration and shapes come. None: the shipped ones.
+        folds: number of folds of the cross-validation from which errors, calibration and shapes come.
     """
     facts = _facts(bundle.name)
     title = yaml.safe_load((SOURCE / "bundles" / f"{bundle.name}.yaml").read_text(encoding="utf-8"))["metadata"]["name"]
@@ -188,25 +224,31 @@ def model_card(
     errors = "; ".join(
         f"`{name}`: "
         + ", ".join(
-            f"mean {one.mean:.2f} {_unit(facts)}, median {one.median:.2f} {_unit(facts)} on the {one.images} images of"
-            f" {'the validation part' if one.section == 'validation' else facts.get('testing', 'the testing part')}"
+            f"mean {one.mean:.2f} {_unit(facts)}, median {one.median:.2f} {_unit(facts)} on {_part(facts, one, folds)}"
             for one in results
         )
         for name, results in measured.items()
     )
-    part = (
-        "of another training with the same settings, which did not use the validation part" if reliability_from else ""
-    )
+    source = "the validation images and the training points"
+    if reliability_from:
+        source += " of another training with the same settings, which did not use the validation part"
+    if folds:
+        source = "the predictions of the cross-validation and the points of all images"
     rows = {
         "finds": facts["finds"],
         "weights for": files,
         "data": facts["data"],
         "training": f"`{training}` at commit {commit}",
         "seed": _seed(bundle, training),
-        "error": f"{errors}; measured with the shipped numbers of half precision, in float32",
-        "calibration, probability, shape": f"from the validation images and the training points {part}".strip(),
+        "error": (
+            f"{errors}; in float32"
+            if folds
+            else f"{errors}; measured with the shipped numbers of half precision, in" " float32"
+        ),
+        "calibration, probability, shape": f"from {source}",
         "not tried on": facts["not_tried_on"],
         "terms": f"{facts['terms']}. {facts['why']}",
+        **{f"`{file}`": text for file, text in facts.get("also", {}).items() if file not in measured},
     }
     lines = [
         f"# Weights: {title}",
@@ -215,7 +257,7 @@ def model_card(
         " `*_calibration.json` and `*_shape.json` beside them belong to them."
         + (
             ""
-            if reliability_from
+            if reliability_from or folds
             else " The best epoch was chosen on the validation part, so errors there are too small."
         ),
         "",
@@ -238,6 +280,7 @@ def ship_weights(
     commit: str,
     configs: Sequence[str] = (),
     reliability_from: Path | None = None,
+    folds: Sequence[tuple[Path, Path]] = (),
     urls: str = "",
 ) -> list[Path]:
     """Write the shipped weights of a bundle, and all that belongs to them.
@@ -252,6 +295,8 @@ def ship_weights(
         reliability_from: weights whose calibration and shapes are taken, because ``weights`` were trained on the
             validation part, too; those of a coarse network are in ``coarse/`` beside it. None: they are learned on the
             validation part.
+        folds: of a cross-validation with the same settings, see :func:`cross_validate`. Weights of coarse networks are
+            in ``coarse/`` beside those of the close looks.
         urls: see :func:`large_files`.
 
     Returns:
@@ -291,6 +336,10 @@ def ship_weights(
                 known = reliability_from.parent / "coarse" / reliability_from.name
             for path_of in (calibration_path, doubt_path):
                 shutil.copy(path_of(known), path_of(path))
+        if folds:
+            own = [(w.parent / "coarse" / w.name, d) for w, d in folds] if close and file == PRETRAINED else folds
+            measured[file] = [cross_validate(bundle, path, own, dataset_dir, more)]
+            continue
         # weights that come with the reliability of others have seen the validation part
         sections = ("validation", "testing") if reliability_from is None else ("testing",)
         results = [measure(bundle, path, dataset_dir, more, one, one == "validation") for one in sections]
@@ -303,10 +352,29 @@ def ship_weights(
     if facts["terms"] != FREE:
         listed.write_text(large_files(models, urls), encoding="utf-8")
     card = models / "README.md"
-    card.write_text(model_card(bundle, measured, training, commit, reliability_from), encoding="utf-8")
+    card.write_text(model_card(bundle, measured, training, commit, reliability_from, len(folds)), encoding="utf-8")
     best = measured[CLOSE_LOOK_PRETRAINED if close else PRETRAINED][-1]
     _write_metadata(name, facts, best.mean)
     return [*sorted(models.glob("pretrained*")), card, *([listed] if listed.is_file() else [])]
+
+
+def _evaluation(
+    bundle: Path, weights: Path, dataset_dir: Path, configs: Sequence[str], section: str, folder: Path
+) -> ConfigWorkflow:
+    """Return the evaluation of weights, not initialized."""
+    files = [str(bundle / "configs" / name) for name in ("train.json", *configs, "evaluate.json")]
+    flow = ConfigWorkflow(files, workflow_type="train", logging_file=False, bundle_root=str(bundle))
+    settings = {"dataset_dir": str(dataset_dir), "checkpoint": str(weights), "section": section}
+    flow.parser.update({**settings, "output_dir": str(folder), "precision": "float32"})
+    return flow
+
+
+def _saver(bundle: Path, weights: Path) -> dict[str, Any]:
+    """Return what writes calibration and shapes in a training of the bundle, for one evaluation of other weights."""
+    parser = ConfigParser()
+    parser.read_config(bundle / "configs" / "train.json")
+    (saver,) = (item for item in parser["validate#handlers"] if item["_target_"] == HANDLER)
+    return {**saver, "weights": str(weights), "best_only": False}
 
 
 def _sections(datalist: Any) -> set[str]:
@@ -325,6 +393,14 @@ def _seed(bundle: Path, training: str) -> str:
     return (
         given[1] if given else str(json.loads((bundle / "configs" / "train.json").read_text(encoding="utf-8"))["seed"])
     )
+
+
+def _part(facts: Mapping[str, Any], measured: Measured, folds: int) -> str:
+    """Return which images were measured."""
+    if measured.section == "folds":
+        return f"{measured.images} images, each predicted by the training of {folds} that did not use it"
+    name = "the validation part" if measured.section == "validation" else facts.get("testing", "the testing part")
+    return f"the {measured.images} images of {name}"
 
 
 def _unit(facts: Mapping[str, Any]) -> str:
@@ -365,6 +441,15 @@ def main() -> None:
     parser.add_argument("--commit", required=True, help="commit with which it ran, for the card")
     parser.add_argument("--config", action="append", default=[], help="further configuration of the training")
     parser.add_argument("--reliability_from", type=Path, help="weights whose calibration and shapes are taken")
+    parser.add_argument(
+        "--fold",
+        type=Path,
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("WEIGHTS", "DATALIST"),
+        help="weights and datalist of a fold of a cross-validation, from which error and calibration are taken",
+    )
     parser.add_argument("--urls", default="", help="address of the folder from which the model zoo downloads the files")
     given = parser.parse_args()
     written = ship_weights(
@@ -375,6 +460,7 @@ def main() -> None:
         given.commit,
         given.config,
         given.reliability_from,
+        [(weights, datalist) for weights, datalist in given.fold],
         given.urls,
     )
     for path in written:

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -92,6 +93,7 @@ class ReliabilitySaver(EpochCollector[_Case]):
         self.label_key = label_key
         self.image_key = image_key
         self.radius = radius
+        self.cases: list[_Case] = []  # of the last evaluation
         self._training_points: np.ndarray | None = None
 
     def _collect(self, engine: Engine) -> None:
@@ -106,9 +108,22 @@ class ReliabilitySaver(EpochCollector[_Case]):
             self._rows.append(_Case(points, true, scores.astype(np.float64), covariances.astype(np.float64)))
 
     def _finish(self, engine: Engine, rows: list[_Case]) -> None:
+        self.cases = rows
         if not is_main_process():
             return
-        points, true, scores, covariances = (np.stack(values) for values in zip(*rows))
+        if self._training_points is None:
+            self._training_points = item_world_points(self.training, self.names)
+        self.write(rows, self._training_points, engine.logger)
+
+    def write(self, cases: Sequence[_Case], training_points: np.ndarray, logger: logging.Logger) -> None:
+        """Write both files.
+
+        Args:
+            cases: predictions of images that the weights have not seen.
+            training_points: (K, N, D) world mm, of the images from which shapes are learned.
+            logger: gets a warning if the images are too few for a file.
+        """
+        points, true, scores, covariances = (np.stack(values) for values in zip(*cases))
         self.calibration_path.parent.mkdir(parents=True, exist_ok=True)
         try:
             calibration = CovarianceCalibration.fit(self.names, true - points, covariances)
@@ -117,16 +132,14 @@ class ReliabilitySaver(EpochCollector[_Case]):
                 probability = ProbabilityModel.fit(self.names, errors, scores, calibrated, self.radius)
                 calibration = replace(calibration, probability=probability)
             except ValueError as error:
-                engine.logger.warning(f"predictions will have no probabilities: {error}")
+                logger.warning(f"predictions will have no probabilities: {error}")
             calibration.save(self.calibration_path)
         except ValueError as error:
-            engine.logger.warning(f"the covariances are not calibrated: {error}")
+            logger.warning(f"the covariances are not calibrated: {error}")
             self.calibration_path.unlink(missing_ok=True)
-        if self._training_points is None:
-            self._training_points = item_world_points(self.training, self.names)
-        model = DoubtModel.fit(self.names, self._training_points, points, scores, covariances)
+        model = DoubtModel.fit(self.names, training_points, points, scores, covariances)
         if model.shape is None and model.heatmaps is None:
-            engine.logger.warning(f"predictions will not be examined: {len(rows)} validation images are too few.")
+            logger.warning(f"predictions will not be examined: {len(cases)} validation images are too few.")
             self.doubt_path.unlink(missing_ok=True)
         else:
             model.save(self.doubt_path)

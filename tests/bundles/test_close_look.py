@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,9 @@ def dims(root: Path) -> int:
 
 def options(root: Path, epochs: int = 2, **more: Any) -> dict[str, Any]:
     close = json.loads((root / "configs" / "close_look.json").read_text())
+    coarse_configs = re.findall(r"configs/\w+\.json", " ".join(close["coarse_config"]))
     return {
-        "coarse_config": [str(root / "configs" / "train.json"), str(coarse_file(root))],
+        "coarse_config": [str(root / path) for path in coarse_configs] + [str(coarse_file(root))],
         "network_def": close["network_def"],
         "fine_network_def#features": [8] * 6,
         **({"spatial_size": [2 * n for n in SIZE], "close_spacing": 0.3} if root.name in PICTURES else {}),

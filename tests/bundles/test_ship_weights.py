@@ -15,14 +15,19 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from monai.bundle import ConfigParser
-from small_bundles import BUNDLES, SOURCE
+from small_bundles import BUNDLES, SOURCE, copy_bundle, small, table, workflow
+
+from monai_landmarks.data import isbi2015_datalist
+from monai_landmarks.uncertainty import CovarianceCalibration, calibration_path, doubt_path
 
 TOOLS = SOURCE.parent / "tools"
 
@@ -63,3 +68,41 @@ def test_every_bundle_that_was_trained_has_facts_for_its_card(tool: ModuleType) 
     assert set(facts) == set(BUNDLES) - {"vertebrae_ct_landmarks_scn"}
     for name, entries in facts.items():
         assert {"finds", "data", "not_tried_on", "terms", "why"} <= set(entries), name
+
+
+def test_errors_and_calibration_of_all_folds(tool: ModuleType, tmp_path: Path) -> None:
+    """Each image is predicted by the weights of its own fold, and counts once."""
+    root = copy_bundle("ceph_xray_landmarks_scn", tmp_path)
+    config = root / "configs" / "train.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **small(root)}))
+    datalist = isbi2015_datalist(root / "data")
+    items = [*datalist["training"], *datalist["validation"]]
+    folds, errors = [], []
+    for fold in (0, 1):
+        own = tmp_path / f"fold{fold}.json"
+        parts = {"training": items[1 - fold :: 2], "validation": items[fold::2]}
+        own.write_text(json.dumps({**datalist, **parts}))
+        flow = workflow(root, "train", datalist=str(own), seed=fold, output_dir=str(tmp_path / f"out{fold}"))
+        flow.initialize()
+        weights = tmp_path / f"fold{fold}.pt"
+        torch.save(flow.parser.get_parsed_content("network").state_dict(), weights)
+        folds.append((weights, own))
+        flow = workflow(
+            root,
+            *("train", "evaluate"),
+            datalist=str(own),
+            section="validation",
+            checkpoint=str(weights),
+            output_dir=str(tmp_path / f"out{fold}"),
+            precision="float32",
+        )
+        flow.initialize()
+        flow.run()
+        for row in table(tmp_path / f"out{fold}" / "errors_per_image.csv"):
+            errors += [float(value) for column, value in row.items() if column not in ("image", "mean")]
+    found = tool.cross_validate(root, tmp_path / "all.pt", folds, root / "data", ())
+    assert found.section == "folds" and found.images == len(items) == len(errors) / 19 == 8
+    assert found.mean == pytest.approx(np.mean(errors), rel=1e-4)
+    assert found.median == pytest.approx(np.median(errors), rel=1e-4)
+    calibration = CovarianceCalibration.load(calibration_path(tmp_path / "all.pt"))
+    assert calibration.cases == (8,) * 19 and doubt_path(tmp_path / "all.pt").is_file()
