@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from .console import FOLDER, PATH, PROBABILITY, schema_option, spacing_option, system_option, text_table
+from .console import FOLDER, PATH, PROBABILITY, keep_sources, schema_option, spacing_option, system_option, text_table
 
 if TYPE_CHECKING:
     from monai_landmarks.evaluation import AnnotatorAgreement
@@ -38,7 +38,7 @@ _SHOWN = 10
 @click.option(
     "--radius",
     "thresholds",
-    type=float,
+    type=click.FloatRange(0, min_open=True),
     multiple=True,
     default=(2, 2.5, 3, 4),
     show_default=True,
@@ -91,6 +91,8 @@ def agreement(
 
     if len(annotators) < 2:
         raise click.UsageError("give two or more annotators.")
+    read = [*annotators, options["model"]]
+    keep_sources([*out.glob("*.csv"), out / "report.html"], [path for path in read if path and path.is_file()])
     result = compare_annotators(annotators, **options)
     written = result.write(out, consensus, at_least)
     written += write_bland_altman(result, out)

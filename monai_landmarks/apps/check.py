@@ -97,6 +97,8 @@ def check(images: Path, landmarks: Path, out: Path, **options: Any) -> None:
         click.echo(f"\n{out / 'contact_sheet.png'}: {len(drawn)} of {len(result.images)} images")
     if result.faults:
         click.echo(f"\nNo datalist is written, because there are faults ({len(result.faults)}).", err=True)
+        if earlier := sorted(out.glob("datalist*.json")):
+            click.echo(f"{', '.join(map(str, earlier))}: from an earlier check, not of these landmarks.", err=True)
         sys.exit(1)
     _write_datalists(result, landmarks, out, options)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ __all__ = [
     "SYSTEM",
     "evaluation_options",
     "first_lines",
+    "keep_sources",
     "schema_option",
     "spacing_option",
     "system_option",
@@ -109,6 +110,18 @@ def text_table(rows: Sequence[Mapping[str, Any]], digits: int = 2) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def keep_sources(outputs: Iterable[Path], sources: Iterable[Path | None]) -> None:
+    """Stop before a file that the command reads is replaced by one that it writes.
+
+    Raises:
+        click.UsageError: if an output is one of the sources.
+    """
+    read = {source.resolve() for source in sources if source is not None}
+    for output in outputs:
+        if output.resolve() in read:
+            raise click.UsageError(f"{output} is read by this command and would be replaced; give another --out.")
+
+
 def first_lines(lines: Sequence[str], most: int, more: str = "") -> str:
     """Join lines; only the first ones, and how many more there are.
 
@@ -175,7 +188,7 @@ _OPTIONS = (
     click.option(
         "--radius",
         "thresholds",
-        type=float,
+        type=click.FloatRange(0, min_open=True),
         multiple=True,
         default=(2, 2.5, 3, 4),
         show_default=True,
@@ -183,7 +196,7 @@ _OPTIONS = (
     ),
     click.option(
         "--limit",
-        type=float,
+        type=click.FloatRange(0, min_open=True),
         default=20.0,
         show_default=True,
         help="Largest distance in mm at which a landmark is identified. No other true landmark may be closer.",

@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from .console import evaluation_options
+from .console import evaluation_options, keep_sources
 
 __all__ = ["report"]
 
@@ -44,6 +44,9 @@ def report(predictions: Path, landmarks: Path, out: Path, title: str, cases: int
     """
     from monai_landmarks.evaluation import evaluate_predictions, write_report
 
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise click.UsageError(f"--out {out}: the report is an HTML file; give a name that ends in .html.")
+    keep_sources([out], [predictions, landmarks, options["compare"], options["second_annotator"]])
     result = evaluate_predictions(predictions, landmarks, **options)
     notes = write_report(
         result, out, title, source=f"Predictions: {predictions}. Ground truth: {landmarks}", cases=cases

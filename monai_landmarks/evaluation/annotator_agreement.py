@@ -234,8 +234,9 @@ class AnnotatorAgreement:
         """Return one row per measurement with classes: share of images in which all annotators find the same class."""
         rows = []
         for name, classes in self.classes.items():
-            known = [found for found in zip(*classes.values()) if sum(map(bool, found)) > 1]
-            same = [len({one for one in found if one}) == 1 for found in known]
+            known = [[one for one in found if one is not None] for found in zip(*classes.values())]
+            known = [found for found in known if len(found) > 1]
+            same = [len(set(found)) == 1 for found in known]
             if known:
                 share = 100 * sum(same) / len(same)
                 rows.append({"measurement": name, "images": len(known), "same_class_percent": share})
@@ -352,7 +353,7 @@ class AnnotatorAgreement:
             at_least: see :meth:`monai_landmarks.evaluation.AnnotatedImages.consensus`.
 
         Returns:
-            The files written.
+            The files written. Tables of an earlier comparison, with a model or a schema, are removed.
         """
         output_dir = Path(output_dir)
         sets = self.data.consensus(consensus, at_least)
@@ -368,8 +369,9 @@ class AnnotatorAgreement:
             "model": self.model_rows(),
         }
         written = [write_rows(output_dir / f"{name}.csv", rows) for name, rows in tables.items() if rows]
-        for name in [name for name, rows in tables.items() if not rows]:
-            (output_dir / f"{name}.csv").unlink(missing_ok=True)  # of an earlier comparison, with a model or a schema
+        for name, column in (("classes", "same_class_percent"), ("model", "annotator_closer")):
+            if not tables[name]:
+                _remove_table(output_dir / f"{name}.csv", column)
         write_landmark_table(output_dir / "consensus.csv", sets)
         return [*written, output_dir / "consensus.csv"]
 
@@ -377,13 +379,17 @@ class AnnotatorAgreement:
         """Return the number of annotators of each image, (B,)."""
         return np.asarray(np.isfinite(self.data.points[..., 0]).any(axis=2).sum(axis=0))
 
-    def _measure(self) -> tuple[dict[str, list[np.ndarray]], dict[str, dict[str, tuple[str, ...]]]]:
-        """Return the values (B,) of each measurement by each annotator and the model, and the annotators' classes."""
+    def _measure(self) -> tuple[dict[str, list[np.ndarray]], dict[str, dict[str, tuple[str | None, ...]]]]:
+        """Return the values (B,) of each measurement by each annotator and the model, and the annotators' classes.
+
+        A class is empty for a value in none, and None without a value.
+        """
         values: dict[str, list[np.ndarray]] = {}
-        classes: dict[str, dict[str, tuple[str, ...]]] = {}
+        classes: dict[str, dict[str, tuple[str | None, ...]]] = {}
         if self.schema is None:
             return values, classes
         columns, notes = matched_names(self.schema, self.data.names)
+        graded = {measurement.name for measurement in self.schema.measurements if measurement.classes}
         self.notes += notes
         if self.schema.spatial_dims != self.data.points.shape[-1]:
             raise ValueError(
@@ -396,8 +402,9 @@ class AnnotatorAgreement:
             ordered = np.stack([self.data.landmark_set(one).reorder(columns).points for one in points])
             for key, measured in measure_with_uncertainty(self.schema, ordered).items():
                 values.setdefault(key, []).append(measured.values)
-                if name != MODEL and any(measured.classes):
-                    classes.setdefault(key, {})[name] = measured.classes
+                if name != MODEL and key in graded:
+                    found = zip(measured.classes, np.isfinite(measured.values))
+                    classes.setdefault(key, {})[name] = tuple(one if known else None for one, known in found)
         return values, classes
 
     def _landmark_values(self, one: np.ndarray, two: np.ndarray) -> list[tuple[str, str, str, np.ndarray]]:
@@ -490,3 +497,9 @@ def _statistics(values: np.ndarray) -> dict[str, float]:
 def _sorted(rows: Iterable[dict[str, Any]], key: str) -> list[dict[str, Any]]:
     """Return rows by decreasing value. Rows without a value come last."""
     return sorted(rows, key=lambda row: -row[key] if row[key] == row[key] else math.inf)
+
+
+def _remove_table(path: Path, column: str) -> None:
+    """Remove a table that an earlier comparison has written: one with this column."""
+    if path.is_file() and column in path.read_text(encoding="utf-8", errors="replace").partition("\n")[0].split(","):
+        path.unlink()

@@ -133,8 +133,8 @@ def predict_landmarks(
     Covariances are calibrated with the factors that lie beside the weights. Predictions are compared with the shapes
     and heatmaps of the training, which lie there too; what differs is in the columns ``doubt`` and ``landmark_doubt``
     of ``predictions_std.csv``, and doubtful images are drawn first. With a landmark schema, ``measurements.csv`` has
-    the clinical measurements of each image with intervals, and ``.mrk.json`` files have their lines and angles.
-    ``report.html`` shows it all.
+    the clinical measurements of each image with intervals and the doubt, and ``.mrk.json`` files have their lines and
+    angles. ``report.html`` shows it all.
 
     The prediction of many images can be stopped, continued and divided: ``progress/`` in the output folder has a line
     for each image that is done. A new call predicts what is not done, or was done with other weights or options. An
@@ -256,7 +256,7 @@ def predict_landmarks(
     else:
         notes += _geometry_notes([file.path for file in predictions.images], flow.parser.get("spacing") is not None)
         reasons = {doubt.image: str(doubt) for doubt in doubts}
-        _write_tables(out, saver, predictions, schema is not None, unreadable)
+        _write_tables(out, saver, predictions, reasons if schema is not None else None, unreadable)
         if drawings and _OVERLAYS in flow.parser:
             _draw_overlays(flow.parser.get_parsed_content(_OVERLAYS), predictions, reasons, drawings)
         if drawings:
@@ -310,12 +310,13 @@ def _write_tables(
     out: Path,
     saver: PredictionSaver,
     predictions: RecordedPredictions,
-    measured: bool,
+    doubts: Mapping[str, str] | None,
     unreadable: Sequence[UnreadableImage],
 ) -> None:
+    """Write the tables; ``doubts`` is None without a schema, that is, without measurements."""
     saver.write_tables(predictions)
-    if measured:
-        write_measurements(out / "measurements.csv", predictions.measurements())
+    if doubts is not None:
+        write_measurements(out / "measurements.csv", predictions.measurements(), doubts)
     failed = out / "failed.csv"
     if unreadable:
         write_rows(failed, [one._asdict() for one in unreadable])

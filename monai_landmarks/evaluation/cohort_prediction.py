@@ -164,7 +164,7 @@ class CohortPrediction:
         measured = measure_images(self._schema, {prediction.image: prediction.landmarks}, self._coverage)
         for path in self._saver.files(prediction.name):
             if path.name.endswith(".mrk.json"):
-                measured.add_to_markups(path, 0, prediction.plane)
+                measured.add_to_markups(path, 0, prediction.plane, str(prediction.doubt or ""))
         return measured.rows(0)
 
     def _turn(self, item: Mapping[str, Any]) -> str:

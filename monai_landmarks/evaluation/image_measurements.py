@@ -63,15 +63,17 @@ class ImageMeasurements:
         """Write a CSV file with one row per image and measurement. Unknown numbers are blank."""
         return write_measurements(path, ((image, self.rows(index)) for index, image in enumerate(self.images)))
 
-    def add_to_markups(self, path: str | os.PathLike, index: int, plane: float = 0.0) -> None:
+    def add_to_markups(self, path: str | os.PathLike, index: int, plane: float = 0.0, doubt: str = "") -> None:
         """Add lines and angles of an image to its ``.mrk.json`` file, beside the points.
 
         Args:
             path: the file.
             index: index of the image.
             plane: z of a 2-D image.
+            doubt: reason to doubt the image, which the description of each line and angle begins with.
         """
         nodes = []
+        warning = f"IN DOUBT ({doubt}): " if doubt else ""
         for drawing in measurement_drawings(self.schema, self.points[index]):
             values = self.measured[drawing.measurement]
             if math.isnan(values.values[index]):
@@ -85,30 +87,36 @@ class ImageMeasurements:
                     drawing.measurement,
                     points,
                     CoordinateSystem.RAS,
-                    _describe(values, index),
+                    warning + _describe(values, index),
                 )
             )
         if nodes:
             add_markup_nodes(Path(path), nodes)
 
 
-def write_measurements(path: str | os.PathLike, images: Iterable[tuple[str, Sequence[Mapping[str, Any]]]]) -> Path:
+def write_measurements(
+    path: str | os.PathLike,
+    images: Iterable[tuple[str, Sequence[Mapping[str, Any]]]],
+    doubts: Mapping[str, str] | None = None,
+) -> Path:
     """Write the table of :meth:`ImageMeasurements.write`.
 
     Args:
         path: the CSV file. It is written completely or not at all.
         images: path and rows of each image.
+        doubts: reasons to doubt an image, by its path; the column ``doubt``. None: there is no such column.
 
     Returns:
         The path.
     """
     header = ["image", "measurement", "value", "unit", "std", "low", "high", "coverage", "class"]
+    header += [] if doubts is None else ["doubt"]
     with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(header)
         for image, rows in images:
             for row in rows:
-                cells = {"image": image, **row}
+                cells = {"image": image, **row, "doubt": (doubts or {}).get(image, "")}
                 table.writerow([_cell(cells[key]) for key in header])
     return Path(path)
 

@@ -36,7 +36,7 @@ from monai_landmarks.data.files.safe_files import naming_file, read_text
 from monai_landmarks.data.images.image_files import has_spacing, read_header
 from monai_landmarks.data.images.image_folder import find_images
 from monai_landmarks.data.landmarks.landmark_io import find_landmark_files, read_landmark_sets
-from monai_landmarks.spaces import picture_affine
+from monai_landmarks.spaces import in_xy_plane, picture_affine
 
 __all__ = [
     "ImageGeometry",
@@ -118,12 +118,14 @@ def read_annotations(
         Dictionary from the name of the image to its landmarks.
 
     Raises:
-        ValueError: if a file is malformed, two files hold landmarks of the same image, or a name matches several
-            images.
+        ValueError: if a file is malformed, two files hold landmarks of the same image, a name matches several images, or
+            a section is given for anything but a datalist.
     """
     path = Path(path)
     if _is_datalist(path):
         return _read_datalist(path, section, spacing)
+    if section is not None:
+        raise ValueError(f"{path}: only a datalist has sections, but section {section!r} was given; leave it out.")
     spacings = {} if images is None else _image_spacings(Path(images), spacing)
     index = NameIndex(list(spacings))
     result = {}
@@ -219,6 +221,8 @@ def to_common_space(
             raise ValueError(
                 "some points are in pixels and others in mm; give the images, or the spacing of pictures, to compare them."
             )
+        if not in_xy_plane(affine):  # a coronal or sagittal slice: in the world, its 2-D points have a z
+            sets = [landmarks.with_spatial_dims(3) for landmarks in sets]
         sets = [landmarks.to_world(affine) for landmarks in sets]
     if not any(np.nan_to_num(landmarks.points[:, 2:]).any() for landmarks in sets):
         sets = [landmarks.with_spatial_dims(2) for landmarks in sets]

@@ -452,18 +452,27 @@ def _evaluate(
     )
 
 
+def _points(landmarks: LandmarkSet, columns: Sequence[str | None], dims: int) -> np.ndarray:
+    """Return points (N, dims). Without a known point, the dimension of a set means nothing."""
+    if landmarks.missing.all():
+        return np.full((len(columns), dims), np.nan)
+    return landmarks.with_spatial_dims(dims).reorder(columns).points
+
+
 def _measure(result: Evaluation, schema: LandmarkSchema) -> tuple[str, ...]:
     """Add the measurements to an evaluation, and return notes."""
     columns, notes = matched_names(schema, result.names)
-    if {case.true.spatial_dims for case in result.cases} != {schema.spatial_dims}:
+    known = {case.true.spatial_dims for case in result.cases if not case.true.missing.all()}
+    if known and schema.spatial_dims not in known:
         raise ValueError(
             f"the schema {schema.name} has {schema.spatial_dims}-D landmarks; these are of another dimension."
         )
-    true = np.stack([case.true.reorder(columns).points for case in result.cases])
-    found = np.full_like(true, np.nan)
-    for points, case in zip(found, result.cases):
+    shape = (len(result.cases), len(columns), schema.spatial_dims)
+    true, found = np.full(shape, np.nan), np.full(shape, np.nan)
+    for number, case in enumerate(result.cases):
+        true[number] = _points(case.true, columns, schema.spatial_dims)
         if case.predicted is not None:
-            points[:] = case.predicted.reorder(columns).points
+            found[number] = _points(case.predicted, columns, schema.spatial_dims)
     result.measurements = compare_measurements(schema, found, true)
     covariances = np.full((*true.shape, schema.spatial_dims), np.nan)
     for matrices, case in zip(covariances, result.cases):

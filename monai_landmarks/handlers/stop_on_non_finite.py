@@ -35,8 +35,8 @@ class StopOnNonFinite:
     the learning rate, the images of the batch and what to try. If an image itself contains NaN or infinite voxels, the
     error names it. Put this handler before those that validate or save, so that nothing of this epoch is saved.
 
-    In an evaluator, it is the output of the network. Without this handler, all landmarks of such an image would be
-    missing.
+    In an evaluator, it is the output of the network; with a close look, that of both of its networks. Without this
+    handler, all landmarks of such an image would be missing.
 
     Args:
         loss_key: key of the loss in the trainer's output.
@@ -49,7 +49,7 @@ class StopOnNonFinite:
     def __init__(self, loss_key: str = CommonKeys.LOSS, image_key: str = CommonKeys.IMAGE) -> None:
         self.loss_key = loss_key
         self.image_key = image_key
-        self._hook: Any = None
+        self._hooks: list[Any] = []
         self._finite: torch.Tensor | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -70,13 +70,17 @@ class StopOnNonFinite:
         """Look at the network itself, because an inferer may return points."""
         self._unwatch()
         network: Any = engine.network  # type: ignore[attr-defined]
-        self._hook = network.register_forward_hook(lambda _network, _inputs, output: self._look_at(output))
+        network = getattr(network, "module", network)
+        # the inferer of a close look calls the two networks in it
+        parts = [getattr(network, name, None) for name in ("coarse", "fine")]
+        for module in (network, *parts):
+            if isinstance(module, torch.nn.Module):
+                self._hooks.append(module.register_forward_hook(lambda _module, _inputs, output: self._look_at(output)))
 
     def _unwatch(self, _engine: Engine | None = None) -> None:
         self._finite = None
-        if self._hook is not None:
-            self._hook.remove()
-            self._hook = None
+        while self._hooks:
+            self._hooks.pop().remove()
 
     def _look_at(self, output: Any) -> None:
         for values in output if isinstance(output, (tuple, list)) else [output]:

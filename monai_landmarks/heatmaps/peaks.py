@@ -31,8 +31,8 @@ from .decode import (
 __all__ = ["find_peaks", "local_maxima", "peak_reach", "suppress_peaks"]
 
 # Local maxima per peak that go into the suppression. A sphere of the suppression can hold several local maxima, since
-# the box in which one of them is the highest is smaller; more of them than this are rare.
-_LOCAL_MAXIMA = 8
+# the box in which one of them is the highest is smaller, and the flat top of a saturated peak has one per block.
+_LOCAL_MAXIMA = 27
 
 
 def peak_reach(min_distance: float, spatial_dims: int) -> int:
@@ -56,7 +56,8 @@ def local_maxima(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Find the highest local maxima of a heatmap.
 
-    A local maximum is a voxel that no other voxel exceeds in the box of ``2 * reach + 1`` voxels per axis around it.
+    A local maximum is a voxel that no other voxel exceeds in the box of ``2 * reach + 1`` voxels per axis around it. Of
+    equal ones, as on a saturated peak, one per block of ``reach + 1`` voxels per axis counts.
 
     Args:
         heatmap: (*spatial).
@@ -77,7 +78,10 @@ def local_maxima(
         highest = pool(highest, size, stride=1, padding=[n // 2 for n in size])
     inside = inside or (slice(None),) * heatmap.ndim
     part = torch.where(heatmap == highest[0, 0], heatmap, -torch.inf)[inside]
-    values, index = part.flatten().topk(min(_LOCAL_MAXIMA * num_peaks, part.numel()))
+    # two local maxima in a block are equal, and the suppression would remove one of them
+    blocks, places = pool(part[None, None], reach + 1, ceil_mode=True, return_indices=True)
+    values, order = blocks.flatten().topk(min(_LOCAL_MAXIMA * num_peaks, blocks.numel()))
+    index = places.flatten()[order]
     corner = index.new_tensor([axis.start or 0 for axis in inside])
     return values, torch.stack(torch.unravel_index(index, part.shape), dim=-1) + corner
 

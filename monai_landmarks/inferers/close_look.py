@@ -135,7 +135,10 @@ class CloseLookInferer(Inferer):
                 several candidates per landmark, or another number of points than there are landmarks or groups.
         """
         if not isinstance(inputs, MetaTensor):
-            raise ValueError("The close look needs the voxel size of the image: pass a MetaTensor with an affine.")
+            raise ValueError(
+                "The close look needs the voxel size of the image: pass a MetaTensor with an affine. An AutocastInferer "
+                "around it removes the affine; give it to the two networks instead, as coarse_inferer and fine_inferer."
+            )
         affine = torch.as_tensor(inputs.affine).double().cpu().expand(len(inputs), 4, 4)
         coarse, scores = self._coarse(inputs, affine, network.coarse, *args, **kwargs)
         groups = self.groups or LandmarkGroups(coarse.shape[1])

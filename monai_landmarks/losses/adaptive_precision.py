@@ -28,7 +28,6 @@ from monai_landmarks.spaces import plain_tensor
 
 from .heatmap_cross_entropy import HeatmapCrossEntropyLoss
 from .targets import ensure_batch_points
-from .voxelwise import counted_maps
 
 __all__ = ["AdaptivePrecisionLoss"]
 
@@ -107,6 +106,7 @@ class AdaptivePrecisionLoss(_Loss):
         self.landmark_loss: torch.Tensor | None = None
         self._write(sigma)
         self.register_buffer("flat_cost", self._cost_of_flat_maps().mean())
+        self.set_sigma(sigma)
 
     def set_sigma(self, sigma: float | Sequence[float] | torch.Tensor) -> None:
         """
@@ -149,8 +149,8 @@ class AdaptivePrecisionLoss(_Loss):
 
         Returns:
             A scalar, or (B, N) for ``reduction="none"``. In addition, the attribute ``landmark_loss`` is set to the
-            mean of each landmark over the batch, (N,), without gradient. It is NaN if a landmark is missing in all
-            images.
+            mean of each landmark over the batch, (N,), without gradient. It is NaN if no map of
+            a landmark counts.
 
         Raises:
             ValueError: for points that do not match the heatmaps, and for target heatmaps.
@@ -162,13 +162,12 @@ class AdaptivePrecisionLoss(_Loss):
             )
         points = ensure_batch_points(target, input)
         per_map = self.base(input, points) * self.weight
-        known = ~points.isnan().any(dim=-1)
-        self.landmark_loss = per_map.detach().sum(dim=0) / known.sum(dim=0).where(known.any(dim=0), math.nan)
+        counts = self.base.counted_maps(points, input.shape[2:])
+        self.landmark_loss = per_map.detach().sum(dim=0) / counts.sum(dim=0).where(counts.any(dim=0), math.nan)
         if self.reduction == LossReduction.NONE.value:
             return per_map
         if self.reduction == LossReduction.SUM.value:
             return per_map.sum()
-        counts = counted_maps(~known, getattr(self.base, "missing", "ignore"))
         return per_map.sum() / counts.sum().clamp(min=1)
 
 

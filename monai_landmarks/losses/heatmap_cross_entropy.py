@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
@@ -83,8 +84,7 @@ class HeatmapCrossEntropyLoss(_Loss):
                 "HeatmapCrossEntropyLoss makes its targets from points: pass index points (B, N, D), not heatmaps."
             )
         points = ensure_batch_points(target, logits)
-        size = torch.tensor(logits.shape[2:], device=points.device)
-        counts = ((points > -0.5) & (points < size - 0.5)).all(dim=-1)
+        counts = self.counted_maps(points, logits.shape[2:])
         points = torch.where(counts[..., None], points, torch.zeros_like(points))
         # autocast, where the device has it, would compute the products in half precision
         kind = logits.device.type
@@ -95,6 +95,20 @@ class HeatmapCrossEntropyLoss(_Loss):
         if self.reduction == LossReduction.MEAN.value:
             return per_map.sum() / counts.sum().clamp(min=1)
         return per_map
+
+    def counted_maps(self, points: torch.Tensor, spatial_shape: Sequence[int]) -> torch.Tensor:
+        """
+        Find the maps that count: those whose landmark is in the map.
+
+        Args:
+            points: index points (B, N, D).
+            spatial_shape: of the heatmaps.
+
+        Returns:
+            (B, N) bool.
+        """
+        size = torch.tensor(spatial_shape, device=points.device)
+        return ((points > -0.5) & (points < size - 0.5)).all(dim=-1)
 
     def _divergence(self, logits: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         """Divergence of each map, (B, N). The sum over the map is computed axis by axis."""

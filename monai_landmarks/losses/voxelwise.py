@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -167,6 +168,20 @@ class VoxelwiseLoss(_Loss, VoxelTerm):
         if self.reduction == LossReduction.MEAN.value:
             return per_map.sum() / (weight.sum() * input.shape[2:].numel()).clamp(min=1)
         return per_map
+
+    def counted_maps(self, points: torch.Tensor, spatial_shape: Sequence[int]) -> torch.Tensor:
+        """
+        Find the maps that count, see ``missing``.
+
+        Args:
+            points: index points (B, N, D).
+            spatial_shape: of the heatmaps. A landmark outside them counts: its target is the part of the Gaussian in
+                the map.
+
+        Returns:
+            (B, N) bool.
+        """
+        return counted_maps(points.isnan().any(dim=-1), self.missing)
 
     def _require_unit(self, maps: torch.Tensor) -> None:
         # a map that contains NaN is missing; resampled maps have rounding errors

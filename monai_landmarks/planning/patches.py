@@ -104,6 +104,11 @@ def choose_patches(
         return Patches(Choice(None, "whole volumes, because spatial_size is given"))
     if size is None and whole.value <= (spacing or fine) * (1 + 1e-6):
         return Patches(Choice(None, f"whole volumes fit, with voxels of {whole.value:g} {unit}"))
+    if size is not None and math.prod(size) * _VOLUME[machine.device] < multiple ** len(size):
+        raise ValueError(
+            f"patch_size is {size}, which is too small: a volume would have too many patches. Give at least"
+            f" {[multiple] * len(size)}."
+        )
     step = spacing or (fine if size is None else min(fine, whole.value))
     while size is not None or spacing is not None or step * _GAIN <= whole.value:
         volume = volume_size(summary, step, multiple)

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,7 @@ def _choose_common(
     budget: Budget | None,
 ) -> None:
     choose, dims, unit = choices.choose, summary.spatial_dims, summary.unit
+    _require_values(choices.given, dims, len(summary.names))
     modality = choose("modality", lambda: Choice(summary.modality, "guessed from dimensions and intensities"))
     if modality not in MODALITIES:
         raise ValueError(f"modality is {modality!r}; expected one of {', '.join(MODALITIES)}.")
@@ -211,6 +213,36 @@ def _choose_batch(
     choose("patches_per_image", lambda: choose_patches_per_image(memory, machine, patch, size, largest))
     choose("overlap", choose_overlap)
     return choose("batch_size", lambda: Choice(1, "the patches of one volume are enough for a batch"))
+
+
+_POSITIVE_INTEGERS = ("batch_size", "max_epochs", "patches_per_image", "val_interval", "width")
+
+
+def _require_values(given: Mapping[str, Any], dims: int, landmarks: int) -> None:
+    """Raise a ``ValueError`` if a given value has the wrong type or is out of its range."""
+    for name in ("spatial_size", "patch_size"):
+        if given.get(name) is not None:
+            require_size(name, given[name], dims)
+    for name in _POSITIVE_INTEGERS:
+        if name in given and not (_is_number(given[name]) and given[name] == int(given[name]) > 0):
+            raise ValueError(f"{name} is {given[name]!r}; expected a positive integer.")
+    if "spacing_mm" in given and not (_is_number(given["spacing_mm"]) and given["spacing_mm"] > 0):
+        raise ValueError(f"spacing_mm is {given['spacing_mm']!r}; expected a positive number.")
+    sigma = given.get("sigma_mm", 1.0)
+    each = sigma if isinstance(sigma, (list, tuple)) else [sigma] * landmarks
+    if len(each) != landmarks or not all(_is_number(value) and value > 0 for value in each):
+        raise ValueError(
+            f"sigma_mm is {sigma!r}; expected a positive number, or one for each of {landmarks} landmarks."
+        )
+    for name, limit in (("flip", 1.0), ("overlap", 0.99)):
+        if name in given and not (_is_number(given[name]) and 0 <= given[name] <= limit):
+            raise ValueError(f"{name} is {given[name]!r}; expected a number from 0 to {limit:g}.")
+    if given.get("resampling", "fit") not in ("fit", "spacing"):
+        raise ValueError(f"resampling is {given['resampling']!r}; expected 'fit' or 'spacing'.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def require_size(name: str, size: Any, dims: int) -> None:

@@ -24,7 +24,7 @@ from typing import Any, Literal
 import numpy as np
 
 from monai_landmarks.data import CoordinateSystem
-from monai_landmarks.spaces import NdarrayTensor, array_functions, array_like, is_tensor, world_points
+from monai_landmarks.spaces import NdarrayTensor, array_functions, array_like, is_tensor, plain_tensor, world_points
 
 from .expression import UNITS, Term, compile_expressions, did_you_mean, evaluate, unit_text
 
@@ -193,7 +193,7 @@ class LandmarkSchema:
 
         Args:
             points: (..., N, D) in mm, in the order of the names, NaN where missing; a tensor or an array. A
-                ``MetaTensor`` is converted to world mm with its own affine.
+                ``MetaTensor`` is converted to world mm with its own affine, unless ``spacing`` is given.
             spacing: size of a pixel in mm, for index points: one number, one per axis, or a tensor (..., D) that
                 broadcasts against the points. Without it, distances of index points are in pixels, and angles are wrong
                 if pixels are not square.
@@ -205,7 +205,9 @@ class LandmarkSchema:
         Raises:
             ValueError: if the shape is not (..., N, D).
         """
-        known: Any = world_points(points) if is_tensor(points) else np.asarray(points, dtype=np.float64)
+        known: Any = np.asarray(points, dtype=np.float64) if not is_tensor(points) else points
+        if is_tensor(points):  # with a spacing they are index points, whose affine has the spacing, too
+            known = world_points(points) if spacing is None else plain_tensor(points)
         if known.ndim < 2 or known.shape[-2:] != (len(self), self.spatial_dims):
             raise ValueError(
                 f"points have the shape {tuple(known.shape)}; {self.name} expects (..., {len(self)}, "

@@ -11,7 +11,17 @@
 
 from __future__ import annotations
 
-from .affines import RAS_TO_LPS, affine_4x4, affine_of, affine_spacing, file_affine, picture_affine, plane_z, spacing_of
+from .affines import (
+    RAS_TO_LPS,
+    affine_4x4,
+    affine_of,
+    affine_spacing,
+    file_affine,
+    in_xy_plane,
+    picture_affine,
+    plane_z,
+    spacing_of,
+)
 from .arrays import (
     NdarrayTensor,
     array_functions,
@@ -46,6 +56,7 @@ __all__ = [
     "covariances_to_world",
     "file_affine",
     "has_affine",
+    "in_xy_plane",
     "is_meta_tensor",
     "is_tensor",
     "patch_affines",

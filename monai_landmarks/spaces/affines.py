@@ -29,6 +29,7 @@ __all__ = [
     "affine_of",
     "affine_spacing",
     "file_affine",
+    "in_xy_plane",
     "picture_affine",
     "plane_z",
     "spacing_of",
@@ -114,6 +115,16 @@ def spacing_of(image: Any, spatial_dims: int) -> np.ndarray:
     """Return the spacing of an image, see :func:`affine_spacing`; 1 along each axis for data without an affine."""
     affine = affine_of(image)
     return np.ones(spatial_dims) if affine is None else affine_spacing(affine, spatial_dims)
+
+
+def in_xy_plane(affine: np.ndarray) -> bool:
+    """Return whether the first two axes of a 4x4 affine lie in the x-y plane of the world, as 2-D points do.
+
+    Example:
+        >>> in_xy_plane(np.diag([-0.5, -0.5, 1.0, 1.0])), in_xy_plane(np.eye(4)[[0, 2, 1, 3]])
+        (True, False)
+    """
+    return bool(np.abs(affine[2, :2]).max() <= 1e-3 * np.abs(affine[:2, :2]).max())
 
 
 def plane_z(image: Any) -> float:

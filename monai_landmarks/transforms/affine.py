@@ -35,7 +35,7 @@ from monai_landmarks.data.images.image_files import has_spacing
 from monai_landmarks.data.images.nifti_world import read_nifti_world
 from monai_landmarks.data.images.picture_reader import AS_SHOWN
 from monai_landmarks.data.images.pictures import is_picture, picture_orientation
-from monai_landmarks.spaces import affine_4x4, picture_affine, spacing_of
+from monai_landmarks.spaces import affine_4x4, in_xy_plane, picture_affine, spacing_of
 
 __all__ = ["EnsureWorldAffine", "EnsureWorldAffineD", "EnsureWorldAffineDict", "EnsureWorldAffined"]
 
@@ -96,8 +96,14 @@ class EnsureWorldAffine(Transform):
 
         Raises:
             ValueError: if the file has a different spacing, a spacing is not positive or has the wrong length, or a
-                squeezed slice does not lie in the x-y plane of the world, as 2-D points do.
+                squeezed slice does not lie in the x-y plane of the world, as 2-D points do; and if the image has lazy
+                transforms that are not applied yet. A lazy ``Compose`` applies them before.
         """
+        if isinstance(img, MetaTensor) and img.pending_operations:
+            raise ValueError(
+                f"The image has lazy transforms that are not applied yet ({len(img.pending_operations)}). Apply them first, "
+                "with monai.transforms.ApplyPending."
+            )
         image = _new_meta(img)
         if self.squeeze and image.ndim == 4 and image.shape[-1] == 1:
             image = _squeeze(image)
@@ -224,11 +230,13 @@ def _new_meta(img: NdarrayOrTensor) -> MetaTensor:
 def _squeeze(image: MetaTensor) -> MetaTensor:
     """Return an image of a single slice as a 2-D image."""
     affine = affine_4x4(image.affine)
-    if np.abs(affine[2, :2]).max() > 1e-3 * np.abs(affine[:2, :2]).max():
+    if not in_xy_plane(affine):
         raise ValueError(
             "The slice does not lie in the x-y plane of the world (LPS or RAS), so that its points cannot be 2-D. "
             f"Its affine is {affine.round(4).tolist()}; keep it 3-D (squeeze=False)."
         )
+    # what is left of a tilt would move 2-D points: their z is 0 in the image, but not in the world
+    affine[2, :2] = affine[:2, 2] = 0
     result = MetaTensor(image.as_tensor()[..., 0], meta=image.meta, applied_operations=image.applied_operations)
     result.affine = torch.from_numpy(affine)
     # MONAI batches only images whose metadata have the same shapes, and photographic images are 2-D from the start

@@ -201,9 +201,17 @@ class RandCropByLandmarksd(Randomizable, MapTransform, MultiSampleTrait):
             One dictionary per patch. Entries other than images are copied.
 
         Raises:
+            KeyError: if the landmarks are missing, or an image without ``allow_missing_keys``.
             ValueError: for images of different sizes.
         """
         present = list(self.key_iterator(dict(data)))
+        if not present:
+            return [dict(data)]
+        missing = [key for key in self.points_keys if key not in data]
+        if missing:
+            raise KeyError(
+                f"RandCropByLandmarksd: the landmarks {missing[0]!r} are not in the item, which has {sorted(map(str, data))}."
+            )
         sizes = {tuple(data[key].shape[1:]) for key in present}
         if len(sizes) != 1:
             raise ValueError(f"The images {present} must have the same size, got {sorted(sizes)}.")

@@ -54,7 +54,7 @@ class GroupCenters(Transform):
             points: (N, D) or (1, N, D), NaN where missing.
 
         Returns:
-            (G, D) or (1, G, D), of the same type. A MetaTensor keeps its affine and metadata. NaN for a group without a
+            (G, D) or (1, G, D), of the same type; float32 for integers. A MetaTensor keeps its affine and metadata. NaN for a group without a
             known landmark.
 
         Raises:
@@ -66,7 +66,7 @@ class GroupCenters(Transform):
         centers = self.groups.centers(values)
         if isinstance(points, MetaTensor):
             return MetaTensor(centers, affine=points.affine, meta=dict(points.meta))
-        return convert_to_dst_type(centers, points)[0]
+        return convert_to_dst_type(centers, points, dtype=centers.dtype)[0]
 
 
 class GroupCentersd(MapTransform):

@@ -75,11 +75,12 @@ class LandmarkGroups:
         """Return the mean of the known landmarks of each group.
 
         Args:
-            points: (..., N, D), NaN where missing.
+            points: (..., N, D), NaN where missing. Integers count as float32.
 
         Returns:
             (..., G, D), NaN for a group without a known landmark.
         """
+        points = points if points.is_floating_point() else points.float()
         return torch.stack([points[..., rows, :].nanmean(dim=-2) for rows in self.groups], dim=-2)
 
     def of_landmarks(self, values: torch.Tensor) -> torch.Tensor:

@@ -43,14 +43,17 @@ __all__ = [
 ]
 
 
-def _image_affine(img: Any) -> torch.Tensor:
-    """Return the 4x4 affine of an image, or raise an error."""
+def _image_affine(img: Any, spatial_dims: int) -> torch.Tensor:
+    """Return the 4x4 affine of an image for points of a dimension, or raise an error."""
     affine = affine_of(img)
     if affine is None:
         raise ValueError(
             "The image of the landmarks has no affine. Load it as a MetaTensor, see EnsureWorldAffined. A "
             "PersistentDataset keeps affines only with track_meta=True and weights_only=False."
         )
+    if spatial_dims == 2:
+        # MONAI inverts all four rows. A slice that is tilted or sheared along z would move its points by their z of 0.
+        affine[2, :2] = affine[:2, 2] = 0
     return torch.from_numpy(affine)
 
 
@@ -58,7 +61,7 @@ def _with_affine(points: NdarrayOrTensor, img: Any) -> MetaTensor:
     """Return points as a MetaTensor. Points without an affine get that of the image."""
     if isinstance(points, MetaTensor):
         return points
-    return MetaTensor(convert_to_tensor(points, track_meta=False), affine=_image_affine(img))
+    return MetaTensor(convert_to_tensor(points, track_meta=False), affine=_image_affine(img, points.shape[-1]))
 
 
 def _on_cpu(convert: Callable[..., torch.Tensor], points: MetaTensor, *args: torch.Tensor) -> MetaTensor:
@@ -100,7 +103,7 @@ class LandmarksToIndex(Transform):
         Raises:
             ValueError: if the image has no affine.
         """
-        return _on_cpu(self.converter, _with_affine(points, img), _image_affine(img))
+        return _on_cpu(self.converter, _with_affine(points, img), _image_affine(img, points.shape[-1]))
 
 
 class LandmarksToWorld(Transform):

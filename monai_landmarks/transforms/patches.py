@@ -314,12 +314,17 @@ class RandLandmarkPatchesd(Randomizable, MapTransform, MultiSampleTrait):
             One dictionary per patch, with the patch and its landmarks. Other entries are the same objects.
 
         Raises:
+            KeyError: if the landmarks are missing, or the image without ``allow_missing_keys``.
             ValueError: if image or landmarks have lost their affine; see :class:`RandLandmarkPatches`.
         """
         d = dict(data)
         (key,), (points_key,) = self.keys, self.points_keys
         if key not in d and self.allow_missing_keys:
             return [d]
+        if points_key not in d:
+            raise KeyError(
+                f"RandLandmarkPatchesd: the landmarks {points_key!r} are not in the item, which has {sorted(map(str, d))}."
+            )
         require_affines(d, points_key, key)
         patches = []
         for image, points in self.cut(d[key], d[points_key]):

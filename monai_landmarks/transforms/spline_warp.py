@@ -37,9 +37,11 @@ import torch
 __all__ = ["SplineWarp"]
 
 _DEGREE = 3
-# Samples of the gradient of the elastic field, per axis and interval of the control grid. Between them the gradient of
-# a cubic spline changes little, and the limit of 0.8 leaves room below 1.
+# Samples of the gradient of the elastic field, per axis and interval of the control grid. Between them, the gradient of
+# a cubic spline can be a little larger, up to this factor. So the largest limit stays below 1.
 _SAMPLES_PER_SPAN = 4
+_BETWEEN_SAMPLES = 1.1
+_LARGEST_GRADIENT = 0.9
 # Values of the grid that are computed at once in float64.
 _PIECE = 2**16
 
@@ -90,7 +92,7 @@ class SplineWarp:
             The K - 3 intervals between the inner control points cover the image from edge to edge. None: no elastic
             part.
         max_gradient: largest gradient of the elastic field relative to the affine part (Frobenius norm of
-            :math:`F \nabla e`), at least 0 and below 1. A larger field is scaled down as a whole. See the note.
+            :math:`F \nabla e`), from 0 to 0.9. A larger field is scaled down as a whole. See the note.
 
     Note:
         With :math:`|F \nabla e| \le q < 1`, the map :math:`u \to F (p - e(u)) + t` is a contraction. So the warp cannot
@@ -128,8 +130,8 @@ class SplineWarp:
             raise ValueError(
                 f"The affine part of a warp must preserve the orientation, got the matrix {self.matrix.tolist()}."
             )
-        if not 0 <= max_gradient < 1:
-            raise ValueError(f"max_gradient must be at least 0 and below 1, got {max_gradient}.")
+        if not 0 <= max_gradient <= _LARGEST_GRADIENT:
+            raise ValueError(f"max_gradient must be from 0 to {_LARGEST_GRADIENT}, got {max_gradient}.")
         if control is None:
             control = np.zeros((_DEGREE + 1,) * dims + (dims,))
         if control.ndim != dims + 1 or control.shape[-1] != dims or min(control.shape[:-1]) <= _DEGREE:
@@ -144,6 +146,7 @@ class SplineWarp:
         gradient = self.elastic_gradient()
         if gradient > max_gradient:
             self.control = control * (max_gradient / gradient)
+        self._contraction = _BETWEEN_SAMPLES * min(gradient, max_gradient)
 
     def elastic_gradient(self) -> float:
         r"""Return the largest Frobenius norm of :math:`F \nabla e` in the image. Below 1 the warp does not fold."""
@@ -178,7 +181,7 @@ class SplineWarp:
         u = (points - self._center) * self.spacing
         return ((u - self.translation) @ self._backward.T + self.elastic(u)) / self.spacing + self._center
 
-    def inverse(self, points: np.ndarray, tolerance: float = 1e-6, max_iterations: int = 200) -> np.ndarray:
+    def inverse(self, points: np.ndarray, tolerance: float = 1e-6, max_iterations: int = 1000) -> np.ndarray:
         """Return the positions of points of the input image in the output.
 
         Args:
@@ -192,12 +195,12 @@ class SplineWarp:
         target = (points - self._center) * self.spacing
         u = target @ self.matrix.T + self.translation
         if self.control.any():
+            q = self._contraction
             for _ in range(max_iterations):
                 last, u = u, (target - self.elastic(u)) @ self.matrix.T + self.translation
-                step = np.nan_to_num(np.abs(u - last) / self.spacing).max(initial=0.0)
-                # with the default contraction of at most 0.8, the error is at most 0.8 / (1 - 0.8) = 4 times the last
-                # step
-                if step < 0.2 * tolerance:
+                step = np.nan_to_num(np.linalg.norm(u - last, axis=1)).max(initial=0.0)
+                # the error in mm is at most q / (1 - q) times the last step (Banach)
+                if q * step < (1 - q) * tolerance * self.spacing.min():
                     break
         return u / self.spacing + self._center
 

@@ -150,7 +150,9 @@ def landmark_view(
     else:
         cross = _center(center, pred, true, pixels.shape)
         for axes in _PLANES_3D:
-            upward = affine[axes[1], axes[1]] >= 0  # anterior and superior are at the top
+            # anterior and superior are at the top, whatever the order of the axes
+            direction = affine[:3, axes[1]]
+            upward = direction[np.abs(direction).argmax()] >= 0
             planes.append(_cut(levels, pred, true, covariances, axes, cross, steps, upward))
     for plane, axes in zip(planes, _PLANES_3D):
         _show_part(plane, low[list(axes)], high[list(axes)], max_size)

@@ -136,6 +136,10 @@ def test_refused(files):
     assert result.exit_code == 1 and "the same annotator is given twice" in result.stderr
     result = run(*paths[:2], "--at-least", 3, "--out", folder / "out")
     assert result.exit_code == 1 and "expected 1 to 2" in result.stderr and not (folder / "out").exists()
+    named = paths[0].rename(paths[0].with_name("consensus.csv"))
+    result = run(named, paths[1], "--out", named.parent)
+    assert result.exit_code == 2 and "consensus.csv is read by this command and would be replaced" in result.stderr
+    named.rename(paths[0])
     others = {name: LandmarkSet(("x", "y"), one.points, "index") for name, one in read_landmark_table(paths[2]).items()}
     write_landmark_table(paths[2], others)
     result = run(*paths[:3], "--out", folder / "out")

@@ -185,3 +185,10 @@ def test_an_unusual_shape_is_shown_and_is_no_fault(hand, tmp_path):
     assert "'radius_styloid' and 'ulna_styloid' look exchanged" in warning
     good = check(hand / "images", hand / "landmarks.csv", *arguments)
     assert "shapes       8 compared, none of them unusual" in good.stdout and "warnings" not in good.stdout
+
+
+def test_the_datalist_of_an_earlier_check_is_named(hand, tmp_path):
+    images, table = hand / "images", hand / "landmarks.csv"
+    assert check(images, table, "--spacing", 1, "--sheet", 0, "--out", tmp_path / "out").exit_code == 0
+    result = check(images, table, "--sheet", 0, "--out", tmp_path / "out")  # the pixel size is a fault
+    assert result.exit_code == 1 and "datalist.json: from an earlier check, not of these landmarks" in result.stderr

@@ -105,3 +105,11 @@ def test_wrong_use(tmp_path):
     done = convert(tmp_path / "table.csv", tmp_path / "out", "--names", tmp_path / "names.xls")
     assert done.exit_code == 2 and "names.xls is not a text file; expected one name per line." in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_points_without_z_are_not_put_into_the_first_slice_of_a_volume(tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((9, 9, 5), np.int16), np.eye(4)), tmp_path / "a.nii.gz")
+    (tmp_path / "table.csv").write_text("image,landmark,x,y\na.nii.gz,p,1,2\n")
+    done = convert(tmp_path / "table.csv", tmp_path / "out", "--to", "mrk.json", "--images", tmp_path / "a.nii.gz")
+    assert done.exit_code == 1 and "are 2-D, but the image has the shape (9, 9, 5)" in done.stderr + done.stdout
+    assert not list((tmp_path / "out").glob("*.mrk.json"))

@@ -130,11 +130,13 @@ def test_errors(files, truth, tmp_path):
         (["pred.csv", "twice.csv"], "'/elsewhere/1.png' matches more than one image: b/1.png, c/1.png"),
         (["none", "truth.csv"], "no landmark file in it"),
         (["malformed.csv", "truth.csv"], "line 2: 3 columns; expected 4"),
+        (["pred.csv", "truth.csv", "--section", "validation"], "only a datalist has sections"),
         (["pred.csv", "truth.csv", "--compare", "others.csv"], "none of its images is among those of"),
     ):
-        result = evaluate(*[argument if argument.startswith("--") else folder / argument for argument in arguments])
+        result = evaluate(*[one if one.startswith("--") or one == "validation" else folder / one for one in arguments])
         assert result.exit_code == 1 and result.stderr.startswith("Error: ") and message in result.stderr
     assert evaluate(folder / "absent", folder / "truth.csv").exit_code == 2
+    assert evaluate(folder / "pred.csv", folder / "truth.csv", "--radius", "-2").exit_code == 2
 
 
 def test_measurements_of_a_schema(files, truth):

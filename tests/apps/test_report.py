@@ -55,3 +55,14 @@ def test_nothing_is_written_where_the_evaluation_fails(tmp_path, words_only):
     (pred / "x.mrk.json").write_text("{")
     result = run(pred, datalist, "--out", tmp_path / "report.html")
     assert result.exit_code == 1 and "x.mrk.json" in result.output and not (tmp_path / "report.html").exists()
+
+
+def test_what_is_read_is_not_replaced(tmp_path):
+    pred, datalist = make(tmp_path, 2, count=1)
+    before = datalist.read_text()
+    result = run(pred, datalist, "--out", datalist)
+    assert result.exit_code == 2 and "give a name that ends in .html" in result.output
+    other = datalist.rename(datalist.with_suffix(".html"))
+    result = run(pred, other, "--out", other)
+    assert result.exit_code == 2 and "would be replaced; give another --out" in result.output
+    assert other.read_text() == before

@@ -22,7 +22,7 @@ import pytest
 from monai_landmarks.data import LandmarkSet, write_landmark_table
 from monai_landmarks.evaluation import compare_annotators
 from monai_landmarks.metrics import signed_rank_test
-from monai_landmarks.schema import parse_landmark_schema
+from monai_landmarks.schema import Landmark, LandmarkSchema, Measurement, MeasurementClass, parse_landmark_schema
 
 NAN = float("nan")
 NAMES = ("a", "b", "c")
@@ -143,3 +143,33 @@ def test_two_annotators_are_each_other_s_reference(points, tmp_path):
         rows = list(csv.DictReader(file))
     assert [(row["quantity"], row["coordinate"]) for row in rows[:3]] == [("a", "x"), ("a", "y"), ("b", "x")]
     assert rows[4]["images"] == "7" and rows[0]["unit"] == "px"
+
+
+def test_values_in_no_class_disagree_with_those_in_one(tmp_path):
+    classes = (MeasurementClass("short", below=10), MeasurementClass("long", above=20))
+    schema = LandmarkSchema(
+        "s",
+        2,
+        (Landmark("a"), Landmark("b")),
+        measurements=(Measurement("d", "distance(a, b)", "mm", classes=classes),),
+    )
+    for name, length in (("x", 5), ("y", 5.5), ("z", 15)):
+        rows = "".join(f"{image},a,0,0\n{image},b,{length},0\n" for image in (1, 2))
+        (tmp_path / f"{name}.csv").write_text(f"# coordinate_system=RAS\nimage,landmark,x,y\n{rows}")
+    found = compare_annotators([tmp_path / f"{name}.csv" for name in "xyz"], schema=schema, resamples=20)
+    assert [row["same_class_percent"] for row in found.class_rows()] == [0]
+
+
+def test_tables_of_the_user_are_not_removed(tmp_path):
+    """A comparison without a model removes the table of an earlier one, but not the landmarks of a model."""
+    text = "# coordinate_system=RAS\nimage,landmark,x,y\n1,a,0,0\n2,a,0,1\n"
+    for name in ("model", "classes", "other"):
+        (tmp_path / f"{name}.csv").write_text(text)
+    out = tmp_path / "out"
+    sources = [tmp_path / "model.csv", tmp_path / "other.csv"]
+    compare_annotators(sources, model=tmp_path / "classes.csv", resamples=20).write(out)
+    assert (out / "model.csv").is_file()
+    compare_annotators(sources, resamples=20).write(out)
+    assert not (out / "model.csv").exists()
+    compare_annotators(sources, resamples=20).write(tmp_path)
+    assert (tmp_path / "model.csv").read_text() == (tmp_path / "classes.csv").read_text() == text

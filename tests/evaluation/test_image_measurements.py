@@ -24,7 +24,7 @@ from markups_schema import MARKUPS_SCHEMA
 
 from monai_landmarks.data import LandmarkSet, read_landmarks, write_landmark_table, write_landmarks
 from monai_landmarks.evaluation import evaluate_predictions
-from monai_landmarks.evaluation.image_measurements import measure_images
+from monai_landmarks.evaluation.image_measurements import measure_images, write_measurements
 from monai_landmarks.schema import Landmark, LandmarkSchema, Measurement, MeasurementClass
 
 SCHEMA = LandmarkSchema(
@@ -144,3 +144,19 @@ def test_predictions_by_name_and_ground_truth_by_abbreviation(tmp_path):
     # names that both sides have stay, whatever the schema says
     again = evaluate_predictions(files[1], files[1], schema=SCHEMA, resamples=20)
     assert not again.errors.any() and not [note for note in again.notes if "under other names" in note]
+
+
+def test_doubts_stand_beside_the_values(tmp_path):
+    """In the table and in 3D Slicer, where values are read without the report."""
+    landmarks = square(6.0)
+    measured = measure_images(SCHEMA, {"a.png": landmarks, "b.png": landmarks})
+    images = [("a.png", measured.rows(0)), ("b.png", measured.rows(1))]
+    path = write_measurements(tmp_path / "measurements.csv", images, {"b.png": "unusual shape"})
+    doubts = {row["image"]: row["doubt"] for row in csv.DictReader(path.open())}
+    assert doubts == {"a.png": "", "b.png": "unusual shape"}
+    for doubt, beginning in (("", "width: 6.0"), ("unusual shape", "IN DOUBT (unusual shape): width: 6.0")):
+        markups = tmp_path / "a.mrk.json"
+        write_landmarks(markups, landmarks)
+        measured.add_to_markups(markups, 0, doubt=doubt)
+        (line,) = [node for node in json.loads(markups.read_text())["markups"] if node["type"] == "Line"]
+        assert any(point["description"].startswith(beginning) for point in line["controlPoints"])

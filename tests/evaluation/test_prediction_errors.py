@@ -17,6 +17,7 @@ import csv
 import logging
 from types import SimpleNamespace
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -25,6 +26,7 @@ from monai.data import MetaTensor
 
 from monai_landmarks.data import (
     LandmarkSet,
+    check_data,
     datalist_item,
     load_landmark_datalist,
     read_image,
@@ -38,7 +40,7 @@ from monai_landmarks.data import (
 from monai_landmarks.evaluation import evaluate_predictions
 from monai_landmarks.handlers import PredictionSaver
 from monai_landmarks.metrics import bootstrap_interval
-from monai_landmarks.schema import Landmark, LandmarkSchema, Measurement
+from monai_landmarks.schema import Landmark, LandmarkSchema, Measurement, load_landmark_schema
 
 
 @pytest.fixture
@@ -247,3 +249,31 @@ def test_two_annotators_of_real_data(isbi2015_root):
         train = {row["image"] for row in csv.DictReader(file) if row["split"] == "train"}
     chosen = [image in train for image in result.images]
     assert sum(chosen) == 150 and result.errors[chosen].mean() == pytest.approx(2.35, abs=0.005)
+
+
+def test_points_of_a_coronal_slice(tmp_path):
+    """Its first two axes are x and z of the world, so 5 rows of 2 mm are 10 mm."""
+    affine = np.array([[0.5, 0, 0, 0], [0, 0, 1, 30.0], [0, 2, 0, 0], [0, 0, 0, 1]])
+    images = tmp_path / "images"
+    images.mkdir()
+    nib.save(nib.Nifti1Image(np.zeros((40, 30, 1), np.int16), affine), images / "c.nii.gz")
+    (tmp_path / "true.csv").write_text("image,landmark,x,y\nc.nii.gz,a,10,10\nc.nii.gz,b,20,20\n")
+    (tmp_path / "found.csv").write_text("image,landmark,x,y\nc.nii.gz,a,10,15\nc.nii.gz,b,23,20\n")
+    found = evaluate_predictions(tmp_path / "found.csv", tmp_path / "true.csv", images=images)
+    np.testing.assert_allclose(found.errors, [[10, 1.5]])
+    (fault,) = check_data(images, tmp_path / "true.csv").faults
+    assert "does not lie in the x-y plane of the world" in fault
+
+
+def test_measurements_where_an_image_has_no_landmark(tmp_path):
+    schema = load_landmark_schema("lumbar_5")
+    points = np.stack([np.zeros(5), np.arange(5.0), -35 * np.arange(5.0)], axis=1)
+    sets = {"a": points, "b": np.full((5, 3), np.nan)}
+    write_landmark_table(tmp_path / "true.csv", {name: LandmarkSet(schema.names, own) for name, own in sets.items()})
+    write_landmark_table(
+        tmp_path / "found.csv", {name: LandmarkSet(schema.names, own + 1) for name, own in sets.items()}
+    )
+    found = evaluate_predictions(tmp_path / "found.csv", tmp_path / "true.csv", schema=schema)
+    measured = found.measurements["lumbar_length"]
+    np.testing.assert_allclose(measured.errors, [0], atol=1e-9)
+    assert measured.missed == 0

@@ -16,9 +16,13 @@ import pytest
 import torch
 from engines import Regressor, make_cases, make_evaluator, make_trainer
 from ignite.engine import Engine, Events
+from monai.data import DataLoader, Dataset, MetaTensor
+from monai.engines import SupervisedEvaluator
 
 from monai_landmarks.handlers import StopOnNonFinite
 from monai_landmarks.handlers.engine_output import loss_of
+from monai_landmarks.inferers import CloseLookInferer
+from monai_landmarks.networks.nets import CloseLookNet
 
 
 def trainer_of(cases, network=None):
@@ -112,3 +116,25 @@ def test_the_loss_of_an_iteration_is_read_once():
     assert loss_of(engine, "loss") == 7.0
     engine.state.output = [{"loss": torch.tensor(4.0)}]
     assert loss_of(engine, "loss") == 4.0 and loss_of(engine, "other") is None
+
+
+@pytest.mark.parametrize("damaged", ["coarse", "fine"])
+def test_both_networks_of_a_close_look(damaged):
+    """Its inferer calls them one by one, and never the network as a whole."""
+    network = CloseLookNet(torch.nn.Conv2d(1, 3, 3, padding=1), torch.nn.Conv2d(1, 3, 3, padding=1))
+    image = MetaTensor(torch.rand(1, 64, 48), affine=torch.diag(torch.tensor([0.5, 0.5, 1.0, 1.0])))
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(Dataset([{"image": image}]), batch_size=1),
+        network=network,
+        inferer=CloseLookInferer((16, 16), 0.5),
+        val_handlers=[StopOnNonFinite()],
+        decollate=False,
+        prepare_batch=lambda batch, *args, **options: (batch["image"], None),
+    )
+    evaluator.run()
+    torch.nn.init.constant_(getattr(network, damaged).weight, float("nan"))
+    with pytest.raises(ValueError, match="output of the network is NaN or infinite"):
+        evaluator.run()
+    torch.nn.init.ones_(getattr(network, damaged).weight)
+    evaluator.run()

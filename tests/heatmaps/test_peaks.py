@@ -102,3 +102,15 @@ def test_plateaus_and_nan(device):
 def test_bad_arguments(arguments):
     with pytest.raises(ValueError):
         find_peaks(torch.zeros(1, 8, 8), **{"spatial_dims": 2, **arguments})
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_saturated_peak_does_not_hide_another_one(dims, device):
+    """All voxels of its flat top are equal, and they are more than the candidates that are kept."""
+    points = torch.tensor([[12.0] * dims, [34.0] * dims], device=device)
+    wide, narrow = gaussian_heatmaps(points, (48,) * dims, sigma=4.0)
+    maps = torch.maximum(torch.sigmoid(60 * (wide - 0.4)), 0.95 * narrow)[None]
+    assert int((maps == 1).sum()) > 2 * 16
+    found = find_peaks(maps, dims, num_peaks=2, min_distance=12.0)
+    torch.testing.assert_close(found.scores[0].cpu(), torch.tensor([1.0, 0.95]))
+    torch.testing.assert_close(found.points[0], points, atol=0.3, rtol=0)

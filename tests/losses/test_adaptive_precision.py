@@ -175,3 +175,28 @@ def test_the_base_that_is_given_stays_as_it_is(base):
 def test_bad_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_landmarks_outside_the_map_count_as_the_base_says():
+    """Cross-entropy has no target for them; a squared error has that of the part of the Gaussian in the map."""
+    logits = torch.randn(2, 2, 24, 24)
+    points = torch.tensor([[[5.0, 6.0], [30.0, 4.0]], [[7.0, 8.0], [9.0, 9.0]]])
+    loss = AdaptivePrecisionLoss(2, 2, sigma=4.0)
+    torch.testing.assert_close(loss(logits, points), HeatmapCrossEntropyLoss(GaussianTarget(4.0))(logits, points))
+    alone = HeatmapCrossEntropyLoss(GaussianTarget(4.0), reduction="none")(logits, points)
+    torch.testing.assert_close(loss.landmark_loss, torch.stack([alone[:, 0].mean(), alone[1, 1]]))
+    loss = AdaptivePrecisionLoss(1, 2, HeatmapL2Loss(missing="absent"), sigma=3.0)
+    loss(torch.ones(2, 1, 16, 16), torch.tensor([[[8.0, 8.0]], [[float("nan")] * 2]]))
+    expected = HeatmapL2Loss(GaussianTarget(3.0), missing="absent", reduction="none")(
+        torch.ones(2, 1, 16, 16), torch.tensor([[[8.0, 8.0]], [[float("nan")] * 2]])
+    )
+    torch.testing.assert_close(loss.landmark_loss, expected.mean(dim=0))
+
+
+def test_different_first_sigmas_are_weighted_as_later_ones():
+    first = AdaptivePrecisionLoss(2, 2, HeatmapL2Loss(), sigma=[2.0, 4.0])
+    later = AdaptivePrecisionLoss(2, 2, HeatmapL2Loss(), sigma=[2.0, 4.0])
+    later.set_sigma([2.0, 4.0])
+    torch.testing.assert_close(first.weight, later.weight)
+    # a flat map costs the same for both: the area of the target is four times as large
+    torch.testing.assert_close(first.weight[0] / first.weight[1], torch.tensor(4.0), rtol=1e-2, atol=0)

@@ -269,6 +269,15 @@ def test_settings_that_are_given(datalists, tmp_path):
         ({"spatial_size": [64]}, "expected 2 positive integers"),
         ({"modality": "US"}, "expected one of CT, MR, X-ray"),
         ({"intensity": "none"}, "expected 'standardize'"),
+        ({"batch_size": "4"}, "batch_size is '4'; expected a positive integer"),
+        ({"batch_size": -2}, "expected a positive integer"),
+        ({"max_epochs": 0}, "expected a positive integer"),
+        ({"val_interval": 2.5}, "expected a positive integer"),
+        ({"spacing_mm": 0}, "spacing_mm is 0; expected a positive number"),
+        ({"spacing_mm": "a"}, "expected a positive number"),
+        ({"sigma_mm": [1.0]}, "or one for each of"),
+        ({"flip": 2}, "flip is 2; expected a number from 0 to 1"),
+        ({"resampling": "x"}, "expected 'fit' or 'spacing'"),
     ):
         with pytest.raises(ValueError, match=message):
             make_plan(summary, "scn", Machine("cpu", 8 * GIB), given=wrong)

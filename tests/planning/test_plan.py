@@ -60,3 +60,12 @@ def test_patches_and_a_size_of_whole_images_contradict_each_other():
     given = {"width": 4, "patch_size": [64, 64, 64], "spatial_size": [64, 64, 64]}
     with pytest.raises(ValueError, match="is trained on whole images; remove patch_size"):
         make_plan(summary((96, 96, 96)), "scn", Machine("cpu", 8 * GIB), given=given)
+
+
+@pytest.mark.parametrize("size", [[4, 4, 4], [8, 8, 4]])
+def test_patches_that_are_too_small(size):
+    """No voxel size would let few of them fill a volume."""
+    with pytest.raises(ValueError, match="too small: a volume would have too many patches"):
+        make_plan(summary((96, 96, 96)), "scn", Machine("cpu", 8 * GIB), given={"patch_size": size})
+    with pytest.raises(ValueError, match="patch_size is 64; expected 3 positive integers"):
+        make_plan(summary((96, 96, 96)), "scn", Machine("cpu", 8 * GIB), given={"patch_size": 64})

@@ -369,3 +369,17 @@ def test_yaml_with_aliases(tmp_path):
     path.write_text("name: &a [*a]\n")
     with pytest.raises(ValueError, match="expand to more than"):
         load_landmark_schema(path)
+
+
+def test_a_spacing_replaces_the_affine():
+    schema = LandmarkSchema(
+        "s", 2, (Landmark("a"), Landmark("b")), measurements=(Measurement("d", "distance(a, b)", "mm"),)
+    )
+    affine = torch.diag(torch.tensor([-0.5, -0.5, 1.0, 1.0]))
+    points = MetaTensor(torch.tensor([[[0.0, 0.0], [100.0, 0.0]]]), affine=affine)
+    for own in (
+        schema.measure(points),
+        schema.measure(points, spacing=0.5),
+        schema.measure(points.as_tensor(), spacing=0.5),
+    ):
+        torch.testing.assert_close(torch.as_tensor(own["d"]).double(), torch.tensor([50.0]).double())

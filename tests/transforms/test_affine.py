@@ -22,7 +22,7 @@ from monai.transforms import Compose, Flip, LoadImage, LoadImaged, Resized, Spac
 from PIL import Image
 
 from monai_landmarks.spaces import spacing_of
-from monai_landmarks.transforms import EnsureWorldAffine, EnsureWorldAffined
+from monai_landmarks.transforms import EnsureWorldAffine, EnsureWorldAffined, LandmarksToIndex, LoadLandmarks
 
 sitk = pytest.importorskip("SimpleITK")
 
@@ -176,3 +176,18 @@ def test_squeeze() -> None:
     sagittal = MetaTensor(torch.rand(1, 6, 5, 1), affine=affine[[2, 0, 1, 3]])
     with pytest.raises(ValueError, match="x-y plane"):
         EnsureWorldAffine(squeeze=True)(sagittal)
+
+
+@pytest.mark.parametrize("tilt", [(0.3, 0.0), (0.0, 0.9e-3 * 0.3), (0.3, 1e-4)])
+def test_a_slice_with_a_tilt_keeps_its_points(tilt: tuple[float, float]) -> None:
+    """A sheared slice (gantry tilt), or one that is tilted by less than is refused, far away from z = 0."""
+    affine = torch.tensor([[0.5, 0, 0, -50], [0, 0.3, tilt[0], -60], [0, tilt[1], 3, 800], [0, 0, 0, 1]]).double()
+    image = EnsureWorldAffine(squeeze=True)(MetaTensor(torch.zeros(1, 300, 300, 1), affine=affine))
+    world = LoadLandmarks()([[100.0, 200.0]], image)
+    np.testing.assert_allclose(LandmarksToIndex(torch.float64)(world, image)[0], [[100, 200]], atol=1e-6)
+
+
+def test_transforms_that_are_not_applied_yet_are_not_lost() -> None:
+    image = Flip(0, lazy=True)(MetaTensor(torch.arange(6.0).reshape(1, 2, 3), affine=torch.eye(4)))
+    with pytest.raises(ValueError, match="lazy transforms that are not applied yet"):
+        EnsureWorldAffine()(image)

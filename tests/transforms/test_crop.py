@@ -162,3 +162,11 @@ def test_images_of_different_sizes_and_missing_points_are_refused():
         RandCropByLandmarksd(["image", "other"], "points", 8)(data)
     with pytest.raises(ValueError, match="points are needed"):
         RandCropByLandmarks(8)(where(2))
+
+
+def test_missing_images_and_landmarks():
+    points = torch.rand(3, 2)
+    (item,) = RandCropByLandmarksd("image", "points", 8, allow_missing_keys=True)({"points": points})
+    assert item["points"] is points
+    with pytest.raises(KeyError, match="the landmarks 'points' are not in the item"):
+        RandCropByLandmarksd("image", "points", 8)({"image": where(2)})

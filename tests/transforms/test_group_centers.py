@@ -51,3 +51,9 @@ def test_affine_and_metadata_are_kept():
     assert torch.equal(item["label"].affine, points.affine) and item["label"].meta["a"] == 1 and item["other"] == 2
     with pytest.raises(ValueError, match="of 3 landmarks, but got 4"):
         GroupCentersd("label", LandmarkGroups(3))({"label": points})
+
+
+def test_integers_have_centers_between_them():
+    for points in (np.array([[0, 0], [1, 3]]), torch.tensor([[0, 0], [1, 3]])):
+        centers = GroupCenters(LandmarkGroups(2, [[0, 1]]))(points)
+        assert type(centers) is type(points) and np.asarray(centers).tolist() == [[0.5, 1.5]]

@@ -154,3 +154,15 @@ def test_missing_points_and_errors() -> None:
         LandmarksToIndexd("label")({"label": data["label"]})
     with pytest.raises(ValueError, match="no affine"):
         LandmarksToIndexd("label")({"label": data["label"], KEY: torch.zeros(1, 4, 4)})
+
+
+def test_a_plane_that_is_turned_in_space() -> None:
+    """2-D points have no z, so only the two axes of the plane count, on the way there and back."""
+    turned = np.eye(4)
+    turned[:3, :3] = np.array([[0.8, 0, 0.6], [0, 1, 0], [-0.6, 0, 0.8]]) * 0.5
+    turned[:3, 3] = 10, 20, 700
+    image = MetaTensor(torch.zeros(1, 60, 40), affine=torch.from_numpy(turned))
+    index = torch.tensor([[33.0, 7.0]], dtype=torch.float64)
+    world = LandmarksToWorld()(index, image)
+    np.testing.assert_allclose(world, index.numpy() @ turned[:2, :2].T + turned[:2, 3])
+    np.testing.assert_allclose(LandmarksToIndex(torch.float64)(world, image), index, atol=1e-9)

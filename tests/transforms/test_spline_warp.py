@@ -129,7 +129,7 @@ def test_gentle_fields_are_left_alone() -> None:
         ({"matrix": np.diag([1.0, -1.0])}, "orientation"),
         ({"control": np.zeros((3, 5, 2))}, "control"),
         ({"control": np.zeros((5, 5, 3))}, "control"),
-        ({"max_gradient": 1.0}, "max_gradient"),
+        ({"max_gradient": 0.95}, "max_gradient"),
     ],
 )
 def test_bad_arguments(arguments: dict, message: str) -> None:
@@ -137,3 +137,16 @@ def test_bad_arguments(arguments: dict, message: str) -> None:
         SplineWarp(
             **{"spatial_shape": (9, 9), "spacing": (1, 1), "matrix": np.eye(2), "translation": np.zeros(2), **arguments}
         )
+
+
+def test_the_largest_limit_does_not_fold_between_the_samples() -> None:
+    """Along one axis, these control points have their steepest place between two samples of the gradient."""
+    control = np.zeros((4, 4, 2))
+    control[:, :, 0] = 1e4 * np.array([[-0.442], [0.036], [-0.756], [0.499]])
+    for spacing in ((1.0, 1.0), (0.1, 5.0)):
+        warp = SplineWarp((101, 11), spacing, np.eye(2), np.zeros(2), control, max_gradient=0.9)
+        x = np.arange(0, 100.01, 0.05)
+        points = np.stack([x, np.full_like(x, 5.0)], axis=1)
+        assert np.diff(warp(points)[:, 0]).min() > 0
+        np.testing.assert_allclose(warp.inverse(warp(points)), points, atol=1e-6)
+        np.testing.assert_allclose(warp(warp.inverse(points)), points, atol=2e-6)

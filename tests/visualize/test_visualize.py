@@ -397,3 +397,12 @@ def test_precision_marks_where_a_search_stopped(tmp_path):
     mean = figure.axes[2].get_lines()[-1].get_ydata()
     np.testing.assert_allclose(mean, [np.nan, np.nan, 0.0, 0.25])
     drawn(draw_precision([0, 1], np.full((2, 40), 3.0), np.full((2, 40), np.nan)), tmp_path)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_superior_is_at_the_top_of_a_sagittal_volume(flip):
+    """Its axes point to posterior, inferior and right, as those of most MR volumes of the spine."""
+    affine = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, 1 if flip else -1, 0, 0], [0, 0, 0, 1.0]])
+    axes = draw_views([landmark_view(np.zeros((20, 30, 10)), np.array([[10.0, 2.0, 5.0]]), affine=affine)]).axes[0]
+    bottom, top = axes.get_ylim()
+    assert (top > bottom) == flip

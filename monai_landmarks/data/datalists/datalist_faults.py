@@ -28,6 +28,7 @@ from monai_landmarks.data.files.safe_files import naming_file, read_text
 from monai_landmarks.data.images.image_files import has_spacing, read_geometry
 from monai_landmarks.data.landmarks.landmark_set import LandmarkSet
 from monai_landmarks.data.landmarks.row_faults import read_past_faults
+from monai_landmarks.spaces import in_xy_plane
 
 __all__ = [
     "DatalistError",
@@ -230,7 +231,7 @@ def index_points(landmarks: LandmarkSet, shape: tuple[int, ...], affine: np.ndar
         affine: affine of the image, 4x4.
 
     Raises:
-        ValueError: if image and points differ in dimension.
+        ValueError: if image and points differ in dimension, or the points of a slice outside the x-y plane are 2-D.
     """
     dims = len(shape)
     while dims > 2 and shape[dims - 1] == 1 and dims > landmarks.spatial_dims:
@@ -238,6 +239,10 @@ def index_points(landmarks: LandmarkSet, shape: tuple[int, ...], affine: np.ndar
     landmarks = landmarks.with_spatial_dims(dims) if dims < landmarks.spatial_dims else landmarks
     if landmarks.spatial_dims != dims:
         raise ValueError(f"the points are {landmarks.spatial_dims}-D, but the image is {dims}-D with shape {shape}.")
+    if dims < len(shape) and not in_xy_plane(affine):
+        raise ValueError(
+            "the points are 2-D, but the slice does not lie in the x-y plane of the world; give x, y and z."
+        )
     return landmarks.to_index(affine)
 
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from monai_landmarks.data.files.folder_walk import walk_folder
 from monai_landmarks.data.files.safe_files import printable
 from monai_landmarks.lazy import is_installed, lazy_import
 
@@ -63,7 +64,7 @@ def find_dicom_images(folder: str | os.PathLike) -> list[DicomImage]:
     """
     found: list[DicomImage] = []
     folder = Path(folder)
-    for place in sorted({folder, *(path for path in folder.rglob("*") if path.is_dir())}):
+    for place in sorted({folder, *(path for path in walk_folder(folder) if path.is_dir())}):
         files = [path for path in sorted(place.iterdir()) if is_dicom(path)]
         series = _series(place) if has_itk and len(files) > 1 and printable(place) == str(place) else []
         volumes = [slices for slices in series if _are_slices(slices)]

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from monai_landmarks.data.files.folder_walk import walk_folder
 from monai_landmarks.data.files.safe_files import path_fault, printable
 
 from .dicom_series import find_dicom_images
@@ -89,7 +90,7 @@ def list_images(folder: str | os.PathLike) -> dict[Path, str]:
     :func:`~monai_landmarks.data.images.dicom_series.find_dicom_images`.
     """
     found = {image.path: path_fault(image.path, folder) or image.fault for image in find_dicom_images(folder)}
-    for file in Path(folder).rglob("*"):
+    for file in walk_folder(folder):
         if image_suffix(file) and not file.name.startswith(".") and (image_suffix(file) != ".dcm" or _is_special(file)):
             found[file] = path_fault(file, folder)
     return dict(sorted(found.items()))

@@ -38,6 +38,7 @@ __all__ = [
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 _ORIENTATION = 274  # tag of TIFF and EXIF
+_PHOTOMETRIC = 262  # tag of TIFF: 0 means that white is zero
 _BRIGHTNESS = ("1", "L", "LA", "I", "F", "RGB", "RGBA")  # and I;16 in its byte orders
 _PALETTES = ("P", "PA")
 
@@ -70,6 +71,8 @@ def as_shown(picture: Image.Image) -> Image.Image:
     Raises:
         ValueError: if its color space cannot be converted.
     """
+    # Pillow turns the values of other modes around itself; the tags are those of the file, before Pillow reads its pixels
+    white_is_zero = picture.mode.startswith("I;16") and getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0
     picture.load()
     kind = picture.format
     try:
@@ -83,6 +86,8 @@ def as_shown(picture: Image.Image) -> Image.Image:
             shown = red
     elif shown.mode not in _BRIGHTNESS and not shown.mode.startswith("I;16"):
         shown = shown.convert("RGB")
+    if white_is_zero:
+        shown = Image.fromarray(np.iinfo(np.uint16).max - np.asarray(shown, dtype=np.uint16))
     shown.format = kind
     return shown
 

@@ -288,8 +288,15 @@ def _in_space(case: _Case, wanted: CoordinateSystem | None, target: LandmarkForm
             " no image has this name; give the images."
         )
     shape, affine = known.geometry(case.image)
+    _require_dims(case, shape)
     moved = _to_world(case.landmarks, affine).to(wanted) if is_index else _to_index(case, shape, affine)
     return case._replace(landmarks=moved)
+
+
+def _require_dims(case: _Case, shape: tuple[int, ...]) -> None:
+    """Raise an error for 2-D points of a volume, which would all lie in its first slice."""
+    if case.landmarks.spatial_dims == 2 and len(shape) > 2 and shape[2] > 1:
+        raise ValueError(f"{case.source}: the points of {case.key!r} are 2-D, but the image has the shape {shape}.")
 
 
 def _to_world(landmarks: LandmarkSet, affine: np.ndarray) -> LandmarkSet:
@@ -310,8 +317,6 @@ def _to_index(case: _Case, shape: tuple[int, ...], affine: np.ndarray) -> Landma
                     f"{case.source}: landmark {name!r} of {case.key!r} is {k:g} pixels off the image's plane."
                 )
         return index.with_spatial_dims(2, plane=None)
-    if not is_slice and index.spatial_dims == 2:
-        raise ValueError(f"{case.source}: the points of {case.key!r} are 2-D, but the image has the shape {shape}.")
     return index
 
 

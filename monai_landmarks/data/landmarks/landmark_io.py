@@ -54,6 +54,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
+from monai_landmarks.data.files.folder_walk import walk_folder
 from monai_landmarks.data.files.json_values import load_json
 from monai_landmarks.data.files.safe_files import atomic_write, naming_file, read_text
 from monai_landmarks.data.landmarks.formats.afids import is_afids, read_afids, write_afids
@@ -230,7 +231,7 @@ def find_landmark_files(root_dir: str | os.PathLike, format: str | None = None) 
         format: name of the format. By default, files with the suffix of any format are found; if several formats share
             the suffix (``.json``, ``.txt``), only those whose content fits one of them.
     """
-    files = [path for path in sorted(Path(root_dir).rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    files = [path for path in sorted(walk_folder(root_dir)) if path.is_file() and not path.name.startswith(".")]
     files = [path for path in files if not _is_companion(path)]
     if format is not None:
         suffixes = {known.suffix for known in _FORMATS.values() if known.name == landmark_format(format).name}
@@ -241,7 +242,7 @@ def find_landmark_files(root_dir: str | os.PathLike, format: str | None = None) 
 
 def find_foreign_files(root_dir: str | os.PathLike) -> list[str]:
     """Return one sentence per file of a folder that holds annotations of a program whose files are not read."""
-    files = [path for path in sorted(Path(root_dir).rglob("*")) if path.suffix.lower() in _FOREIGN_SUFFIXES]
+    files = [path for path in sorted(walk_folder(root_dir)) if path.suffix.lower() in _FOREIGN_SUFFIXES]
     return [f"{path}: {what}" for path in files if (what := _foreign(path))]
 
 

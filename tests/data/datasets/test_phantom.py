@@ -341,7 +341,7 @@ def test_phantom_with_a_lost_landmark_file_is_written_again(tmp_path: Path):
     assert _content(tmp_path) == before
 
 
-def test_interrupted_phantom_leaves_no_datalist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_interrupted_phantom_leaves_no_items_and_can_be_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     datalist = write_hand_phantom(tmp_path, 2, size=(48, 48), val_frac=0.15)
 
     def stop(*_):
@@ -350,7 +350,11 @@ def test_interrupted_phantom_leaves_no_datalist(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(write, "hand_phantom", stop)
     with pytest.raises(KeyboardInterrupt):
         write_hand_phantom(tmp_path, 3, size=(48, 48), val_frac=0.15)
-    assert not datalist.exists() and {path.name for path in tmp_path.rglob(".*")} <= {".writing.lock"}
+    monkeypatch.undo()
+    assert json.loads(datalist.read_text()) == {"phantom": "incomplete"}
+    write_hand_phantom(tmp_path, 3, size=(48, 48), val_frac=0.15)
+    assert len(json.loads(datalist.read_text())["training"]) == 3
+    assert {path.name for path in tmp_path.rglob(".*")} <= {".writing.lock"}
 
 
 def test_of_several_writers_one_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -471,3 +475,13 @@ def test_spine_files_are_the_same_every_time_and_read_back(tmp_path: Path):
         assert np.allclose(found.points, expected.points, atol=1e-4, equal_nan=True)
     table = read_landmark_table(tmp_path / "a" / "landmarks.csv")
     assert set(table) == {"spine_0000.nii.gz", "spine_0001.nii.gz"}
+
+
+@pytest.mark.parametrize(
+    "name, text", [("landmarks.csv", "image,landmark,x,y\nmine.png,a,1,2\n"), ("datalist.json", "[]")]
+)
+def test_files_of_the_user_are_not_replaced(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=f"{name} would be replaced by those of a phantom"):
+        write_hand_phantom(tmp_path, num_images=3)
+    assert (tmp_path / name).read_text() == text

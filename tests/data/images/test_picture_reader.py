@@ -22,7 +22,7 @@ import pytest
 from monai.bundle import ConfigParser
 from monai.data import ITKReader, PydicomReader
 from monai.transforms import Compose, LoadImage, LoadImaged
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from monai_landmarks.data import ImageFileReader, LandmarkSet, check_data, read_image
 from monai_landmarks.data.datasets.aasce.landmarks_csv import image_size
@@ -253,3 +253,16 @@ def test_a_format_that_no_installed_package_reads(tmp_path, monkeypatch):
     (tmp_path / "a.mha").touch()
     with pytest.raises(ValueError, match=r"a\.mha: no installed package reads this format; most formats require itk"):
         ImageFileReader().get_data([str(tmp_path / "a.mha")])
+
+
+@pytest.mark.parametrize("dtype, most", [(np.uint8, 255), (np.uint16, 65535)])
+def test_tiff_in_which_white_is_zero(tmp_path, dtype, most):
+    """One white pixel on black, as viewers show it."""
+    shown = np.zeros((4, 5), dtype)
+    shown[1, 2] = most
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[262] = 0  # PhotometricInterpretation: WhiteIsZero
+    # Pillow turns 8 bits around when it writes them, but not 16
+    Image.fromarray(shown if dtype == np.uint8 else most - shown).save(tmp_path / "a.tif", tiffinfo=tags)
+    pixels, _ = read_image(tmp_path / "a.tif")
+    np.testing.assert_array_equal(pixels[0].T, shown)

@@ -150,3 +150,12 @@ def test_real_tables(mouse_skull_ct_root, isbi2015_root):
     assert len(mice) == 36 and {landmarks.points.shape for landmarks in mice.values()} == {(45, 3)}
     heads = read_landmark_table(isbi2015_root / "landmarks.csv")
     assert len(heads) == 300 and heads["001.jpg"].points[0].tolist() == [277.0, 330.83]
+
+
+@pytest.mark.parametrize(
+    "comment", ["coordinate_system=LPS", "CoordinateSystem = LPS", "coordinatesystem=LPS", "Coordinate System: LPS"]
+)
+def test_spellings_of_the_coordinate_system(tmp_path, comment):
+    path = tmp_path / "points.csv"
+    path.write_text(f"# {comment}\nlandmark,x,y,z\na,1,2,3\n")
+    assert read_landmarks(path).coordinate_system == "LPS"

@@ -84,7 +84,10 @@ def write_phantom(
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(lock):
             if not _is_complete(datalist, parameters):  # another process may have written it in the meantime
-                datalist.unlink(missing_ok=True)  # an interrupted run must not leave the datalist of other images
+                _require_own(datalist)
+                # an interrupted run must not leave the datalist of other images, but the folder stays a phantom's
+                with atomic_write(datalist) as path:
+                    path.write_text('{"phantom": "incomplete"}\n')
                 _write_all(datalist, parameters, landmarks, belongs, write_image)
     # Processes that wait for the lock only find out that the datalist is complete, so they no longer need it.
     lock.unlink(missing_ok=True)
@@ -111,10 +114,29 @@ def _write_all(
         path.write_text(json.dumps(content, indent=1) + "\n")
 
 
+def _require_own(datalist: Path) -> None:
+    """Raise an error if a folder has landmarks or a datalist that are not those of a phantom."""
+    theirs = [path.name for path in (datalist, datalist.with_name("landmarks.csv")) if path.exists()]
+    if theirs and not _is_of_phantom(datalist):
+        raise ValueError(
+            f"{datalist.parent}: {' and '.join(theirs)} would be replaced by those of a phantom; give an empty folder, or, to "
+            "train on the images there, a datalist (--datalist)."
+        )
+
+
+def _is_of_phantom(datalist: Path) -> bool:
+    try:
+        return "phantom" in json.loads(datalist.read_text())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
 def _is_complete(datalist: Path, parameters: dict[str, Any]) -> bool:
     try:
         content = json.loads(datalist.read_text())
     except (FileNotFoundError, ValueError):
+        return False
+    if not isinstance(content, dict):
         return False
     items = [item for section in ("training", "validation", "testing") for item in content.get(section, [])]
     files = [item["image"] for item in items] + [item["label"] for item in items if isinstance(item["label"], str)]

@@ -40,6 +40,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -279,8 +280,12 @@ def _parse_comments(comments: list[str]) -> dict[str, str]:
     stated = {}
     for text in comments:
         key, equals, value = text.partition("=")
+        if not equals:
+            key, equals, value = text.partition(":")
         if equals:
-            stated[key.strip().lower()] = value.strip()
+            # 3D Slicer writes CoordinateSystem
+            name = re.sub(r"[\s_-]", "", key).lower()
+            stated["coordinate_system" if name == "coordinatesystem" else key.strip().lower()] = value.strip()
     return stated
 
 
