@@ -452,7 +452,7 @@ def _evaluate(
     )
 
 
-def _points(landmarks: LandmarkSet, columns: Sequence[str | None], dims: int) -> np.ndarray:
+def _points(landmarks: LandmarkSet, columns: Sequence[str], dims: int) -> np.ndarray:
     """Return points (N, dims). Without a known point, the dimension of a set means nothing."""
     if landmarks.missing.all():
         return np.full((len(columns), dims), np.nan)
