@@ -173,7 +173,7 @@ def cross_validate(
         images += load_landmark_datalist(datalist, section="validation")
     # the last one is as good as any other: names and radius are those of the bundle
     saver.calibration_path, saver.doubt_path = calibration_path(weights), doubt_path(weights)
-    saver.write(cases, item_world_points(images, saver.names), logging.getLogger(__name__))
+    saver.write(cases, item_world_points(images, saver.names), logging.getLogger(__name__).warning)
     errors = np.linalg.norm(np.stack([case.true - case.points for case in cases]), axis=-1)
     return Measured("folds", len(cases), float(np.nanmean(errors)), float(np.nanmedian(errors)))
 

@@ -13,9 +13,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -113,15 +112,15 @@ class ReliabilitySaver(EpochCollector[_Case]):
             return
         if self._training_points is None:
             self._training_points = item_world_points(self.training, self.names)
-        self.write(rows, self._training_points, engine.logger)
+        self.write(rows, self._training_points, engine.logger.warning)
 
-    def write(self, cases: Sequence[_Case], training_points: np.ndarray, logger: logging.Logger) -> None:
+    def write(self, cases: Sequence[_Case], training_points: np.ndarray, warn: Callable[[str], Any]) -> None:
         """Write both files.
 
         Args:
             cases: predictions of images that the weights have not seen.
             training_points: (K, N, D) world mm, of the images from which shapes are learned.
-            logger: gets a warning if the images are too few for a file.
+            warn: is called with a sentence if the images are too few for a file.
         """
         points, true, scores, covariances = (np.stack(values) for values in zip(*cases))
         self.calibration_path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,14 +131,14 @@ class ReliabilitySaver(EpochCollector[_Case]):
                 probability = ProbabilityModel.fit(self.names, errors, scores, calibrated, self.radius)
                 calibration = replace(calibration, probability=probability)
             except ValueError as error:
-                logger.warning(f"predictions will have no probabilities: {error}")
+                warn(f"predictions will have no probabilities: {error}")
             calibration.save(self.calibration_path)
         except ValueError as error:
-            logger.warning(f"the covariances are not calibrated: {error}")
+            warn(f"the covariances are not calibrated: {error}")
             self.calibration_path.unlink(missing_ok=True)
         model = DoubtModel.fit(self.names, training_points, points, scores, covariances)
         if model.shape is None and model.heatmaps is None:
-            logger.warning(f"predictions will not be examined: {len(cases)} validation images are too few.")
+            warn(f"predictions will not be examined: {len(cases)} validation images are too few.")
             self.doubt_path.unlink(missing_ok=True)
         else:
             model.save(self.doubt_path)

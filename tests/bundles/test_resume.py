@@ -67,17 +67,21 @@ def test_goes_on(bundle: str, tmp_path: Path) -> None:
 # one bundle per network, and the one with a metric of its own
 @pytest.mark.parametrize("trained", [*one_per_network(BUNDLES), *SPINES], indirect=True)
 def test_best_model_is_kept(trained: Path, tmp_path: Path) -> None:
-    root = tmp_path / trained.name
-    shutil.copytree(trained, root)
-    kept = (root / "models/model.pt").read_bytes()
-    before = [float(row["metric"]) for row in table(root / "eval/training_curve.csv") if row["metric"]]
-    # spoil it by a learning rate that is far too large
+    before = [float(row["metric"]) for row in table(trained / "eval/training_curve.csv") if row["metric"]]
+    kept, report = ((trained / name).read_bytes() for name in ("models/model.pt", "eval/metrics.csv"))
     constant = {"_target_": "torch.optim.lr_scheduler.ConstantLR", "optimizer": "@optimizer", "factor": 1.0}
-    report = (root / "eval/metrics.csv").read_bytes()
-    epochs = trained_epochs(root.name) + 1
-    options = {**training_size(root, epochs=epochs), "lr_scheduler": constant, "optimizer#lr": 10.0}
-    flow = run(root, "train", resume=True, **options)
-    last = table(root / "eval/training_curve.csv")[-1]
-    assert last["epoch"] == str(epochs) and float(last["metric"] or "inf") > min(before)
+    epochs = trained_epochs(trained.name) + 1
+    # spoil it by a learning rate that is far too large; a network that has hardly learned can be no worse by chance
+    for rate in (10.0, 30.0, 100.0):
+        root = tmp_path / str(rate) / trained.name
+        shutil.copytree(trained, root)
+        options = {**training_size(root, epochs=epochs), "lr_scheduler": constant, "optimizer#lr": rate}
+        flow = run(root, "train", resume=True, **options)
+        last = table(root / "eval/training_curve.csv")[-1]
+        assert last["epoch"] == str(epochs)
+        if float(last["metric"] or "inf") > min(before):
+            break
+    else:
+        pytest.fail("no learning rate spoils this network")
     assert flow.evaluator.state.best_metric == pytest.approx(min(before), rel=1e-4)
     assert (root / "models/model.pt").read_bytes() == kept and (root / "eval/metrics.csv").read_bytes() == report
