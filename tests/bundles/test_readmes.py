@@ -96,7 +96,7 @@ def test_files_and_settings_in_the_text(bundle: str) -> None:
     for name in re.findall(r"`(\w+\.json)`|configs/(\w+\.json)", page):
         assert "".join(name) in configs, name
     known = {key.split("#")[0] for path in configs if path.endswith(".json") for key in read(bundle, path)}
-    for option in re.findall(r"--(\w+)", page):
+    for option in re.findall(r"--(\w[\w-]*)", page):
         assert option in known | OWN | OTHERS, option
     for target in re.findall(r"\]\(([^)#]+)", page):
         assert (SOURCE / bundle / "docs" / target).exists(), target
