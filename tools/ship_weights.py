@@ -233,7 +233,7 @@ def model_card(
     if reliability_from:
         source += " of another training with the same settings, which did not use the validation part"
     if folds:
-        source = "the predictions of the cross-validation and the points of all images"
+        source = "the predictions of the cross-validation and the points of its images"
     rows = {
         "finds": facts["finds"],
         "weights for": files,
@@ -243,7 +243,7 @@ def model_card(
         "error": (
             f"{errors}; in float32"
             if folds
-            else f"{errors}; measured with the shipped numbers of half precision, in" " float32"
+            else f"{errors}; measured with the shipped numbers of half precision, in float32"
         ),
         "calibration, probability, shape": f"from {source}",
         "not tried on": facts["not_tried_on"],
@@ -398,7 +398,7 @@ def _seed(bundle: Path, training: str) -> str:
 def _part(facts: Mapping[str, Any], measured: Measured, folds: int) -> str:
     """Return which images were measured."""
     if measured.section == "folds":
-        return f"{measured.images} images, each predicted by the training of {folds} that did not use it"
+        return f"{measured.images} images, in a cross-validation of {folds} trainings, which did not use what they predict"
     name = "the validation part" if measured.section == "validation" else facts.get("testing", "the testing part")
     return f"the {measured.images} images of {name}"
 

@@ -149,8 +149,8 @@ class AdaptivePrecisionLoss(_Loss):
 
         Returns:
             A scalar, or (B, N) for ``reduction="none"``. In addition, the attribute ``landmark_loss`` is set to the
-            mean of each landmark over the batch, (N,), without gradient. It is NaN if no map of
-            a landmark counts.
+            mean of each landmark over the batch, (N,), without gradient. It is NaN if no map of a landmark
+            counts.
 
         Raises:
             ValueError: for points that do not match the heatmaps, and for target heatmaps.

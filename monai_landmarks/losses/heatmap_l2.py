@@ -32,8 +32,9 @@ class HeatmapL2Loss(VoxelwiseLoss):
             image the background dominates a peak of 1; 10 to 100 trains better.
         missing: meaning of a NaN landmark: ``"ignore"``, ``"absent"`` or ``"chain"``, see :class:`VoxelwiseLoss`.
         foreground_weight: f in :math:`w_n(x) = 1 + f\, t_n(x) / a`, where a is the largest value of the target in the
-            map: the additional weight at the landmark, or at the nearest voxels if the landmark is outside the map. With 0 all voxels have the same weight, and the predicted maps may stay flat for a
-            long time, because a flat map has a small error in almost all voxels.
+            map: the additional weight at the landmark, or at the nearest voxels if the landmark is outside the map.
+            With 0 all voxels have the same weight, and the predicted maps may stay flat for a long time, because a flat
+            map has a small error in almost all voxels.
         reduction: ``"mean"`` over all voxels of the maps that count, not divided by the weights; ``"sum"``; or
             ``"none"``: (B, N) sums per map, zero for maps that do not count.
 

@@ -205,9 +205,11 @@ class LandmarkSchema:
         Raises:
             ValueError: if the shape is not (..., N, D).
         """
-        known: Any = np.asarray(points, dtype=np.float64) if not is_tensor(points) else points
+        known: Any
         if is_tensor(points):  # with a spacing they are index points, whose affine has the spacing, too
             known = world_points(points) if spacing is None else plain_tensor(points)
+        else:
+            known = np.asarray(points, dtype=np.float64)
         if known.ndim < 2 or known.shape[-2:] != (len(self), self.spatial_dims):
             raise ValueError(
                 f"points have the shape {tuple(known.shape)}; {self.name} expects (..., {len(self)}, "

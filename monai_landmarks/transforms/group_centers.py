@@ -54,8 +54,8 @@ class GroupCenters(Transform):
             points: (N, D) or (1, N, D), NaN where missing.
 
         Returns:
-            (G, D) or (1, G, D), of the same type; float32 for integers. A MetaTensor keeps its affine and metadata. NaN for a group without a
-            known landmark.
+            (G, D) or (1, G, D), of the same type; float32 for integers. A MetaTensor keeps its affine and metadata. NaN for
+            a group without a known landmark.
 
         Raises:
             ValueError: for another number of landmarks than the groups have.

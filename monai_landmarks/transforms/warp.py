@@ -92,8 +92,8 @@ class RandLandmarkWarp(RandomizableTransform):
         mode: interpolation, ``"bilinear"`` (also for 3-D), ``"nearest"`` or ``"bicubic"`` (2-D).
         padding_mode: values beyond the image, ``"zeros"``, ``"border"`` or ``"reflection"``. With reflection, a
             landmark may be visible twice.
-        max_gradient: largest gradient of the elastic field relative to the affine part, at most 0.9. Larger fields are scaled down,
-            so that they never fold; see :class:`~monai_landmarks.transforms.SplineWarp`.
+        max_gradient: largest gradient of the elastic field relative to the affine part, at most 0.9. Larger fields
+            are scaled down, so that they never fold; see :class:`~monai_landmarks.transforms.SplineWarp`.
         outside: ``"keep"``: keep points that leave the field of view, which ends half a voxel beyond the centers of the
             outer voxels. ``"missing"``: make them missing (NaN).
 

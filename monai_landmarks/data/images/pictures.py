@@ -71,7 +71,7 @@ def as_shown(picture: Image.Image) -> Image.Image:
     Raises:
         ValueError: if its color space cannot be converted.
     """
-    # Pillow turns the values of other modes around itself; the tags are those of the file, before Pillow reads its pixels
+    # Pillow inverts 8 bits itself, but not 16; the picture that is returned has no tags any more
     white_is_zero = picture.mode.startswith("I;16") and getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0
     picture.load()
     kind = picture.format
