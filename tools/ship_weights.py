@@ -398,7 +398,9 @@ def _seed(bundle: Path, training: str) -> str:
 def _part(facts: Mapping[str, Any], measured: Measured, folds: int) -> str:
     """Return which images were measured."""
     if measured.section == "folds":
-        return f"{measured.images} images, in a cross-validation of {folds} trainings, which did not use what they predict"
+        return (
+            f"{measured.images} images, in a cross-validation of {folds} trainings, which did not use what they predict"
+        )
     name = "the validation part" if measured.section == "validation" else facts.get("testing", "the testing part")
     return f"the {measured.images} images of {name}"
 
