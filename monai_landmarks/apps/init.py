@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["init"]
 
-METHODS = ("scn", "farnet", "adaptive")  # as in monai_landmarks.planning, which the help must not import
+METHODS = ("scn", "farnet", "adaptive", "unet")  # as in monai_landmarks.planning, which the help must not import
 
 
 class _Duration(click.ParamType):

@@ -167,6 +167,8 @@ def _shipped_configs(plan: Plan, datalist: Path) -> dict[str, Any]:
     configs |= {"train": train_config(plan, datalist), "inference": inference_config(plan)}
     if plan.close_look:
         configs["close_look"] = close_look_config(method.template("close_look"), plan.choices, plan.summary)
+        if method.returns_logits:
+            configs["close_look"]["inferer"].setdefault("coarse_softmax", True)
     return configs
 
 

@@ -20,11 +20,9 @@ from typing import Any
 from monai_landmarks.schema import Landmark, LandmarkSchema, match_landmarks
 
 from .data_summary import DataSummary
-from .source_bundle import SourceBundle
+from .source_bundle import SourceBundle, has_own_coarse_network
 
 __all__ = ["FineTuning", "fine_tuning_from"]
-
-_ONE_COARSE = ["$@bundle_root + '/configs/train.json'"]
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def fine_tuning_from(source: SourceBundle, summary: DataSummary) -> tuple[FineTu
 
 def _close_look_fault(config: dict[str, Any]) -> str:
     """Return why a close look cannot be adapted to other landmarks; empty if it can."""
-    if config.get("coarse_config") != _ONE_COARSE:
+    if has_own_coarse_network(config):
         return "its coarse network has configuration files of its own"
     groups = config.get("close_groups", {})
     own, shared = groups.get("_target_", "").endswith(".LandmarkGroups"), groups.get("shared", False)

@@ -93,7 +93,7 @@ def _train(plan: Plan, value: dict[str, Any], fitted: Sequence[dict[str, Any]]) 
     config.update({name: value[name] for name in ("batch_size", "max_epochs", "val_interval", "learning_rate")})
     if "voxel_size" in config:
         config["voxel_size"] = value["spacing_mm"]
-    if "sigma" in value and plan.method == "farnet":
+    if "sigma" in value and "sigma" in config:
         # one row per landmark, because a flat list could be read as one value per axis
         config["sigma"] = [[sigma] for sigma in value["sigma"]] if isinstance(value["sigma"], list) else value["sigma"]
     elif "sigma" in value:

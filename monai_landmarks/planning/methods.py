@@ -28,6 +28,7 @@ from .spatial_factor import KERNEL, choose_spatial_factor
 
 __all__ = ["METHODS", "Method", "choose_width"]
 
+_UNET = "monai_landmarks.networks.nets.LocalizationUNet"
 _SCN_AMPLITUDE = {2: 100.0, 3: 1000.0}
 
 
@@ -38,9 +39,10 @@ class Method:
     Args:
         title: name of the method in texts.
         bundle: name of the shipped bundle whose configurations are used.
+        network_target: class of the network.
         multiple: factor by which the network downsamples each axis, by number of spatial dimensions. The sides of the
             grid are multiples of it.
-        network: function that sets number of dimensions and width in the configuration of the network.
+        network: function that sets class, number of dimensions and width in the configuration of the network.
         fill: function that makes the choices of this method only, and changes the configuration of training or
             inference. Its arguments are the configuration, the choices so far (among them sigma and the grid), the
             summary and the schema.
@@ -54,12 +56,14 @@ class Method:
         final_config: configuration file for the final training on all images.
         validates_each_epoch: whether the training needs a validation in each epoch.
         learns_from_patches: whether the heatmaps of patches of a volume can be combined.
+        returns_logits: whether the network returns logits, whose softmax over the image is the heatmap.
         variants: function that returns configurations that are put after ``train.json``, by name.
         variants_note: lines about them in the README of the bundle.
     """
 
     title: str
     bundle: str
+    network_target: str
     multiple: dict[int, int]
     network: Callable[[dict[str, Any], int, int], None]
     fill: Callable[[dict[str, Any], Choices, DataSummary, LandmarkSchema | None], None]
@@ -71,13 +75,9 @@ class Method:
     final_config: str = "all_training_images.json"
     validates_each_epoch: bool = False
     learns_from_patches: bool = True
+    returns_logits: bool = False
     variants: Callable[[DataSummary], dict[str, dict[str, Any]]] = lambda summary: {}
     variants_note: str = ""
-
-    @property
-    def network_target(self) -> str:
-        """Name of the class of the network."""
-        return self.template("train")["network_def"]["_target_"]
 
     def template(self, name: str) -> dict[str, Any]:
         """Return a configuration of the bundle to adapt."""
@@ -148,6 +148,27 @@ def adaptive_network(network: dict[str, Any], spatial_dims: int, width: int) -> 
     network.update(spatial_dims=spatial_dims, features=unet_features(width))
 
 
+def unet_network(network: dict[str, Any], spatial_dims: int, width: int) -> None:
+    """Configure ``LocalizationUNet`` in place of the network of the shipped bundle."""
+    landmarks = network["num_landmarks"]
+    network.clear()
+    network.update(_target_=_UNET, spatial_dims=spatial_dims, in_channels=1, num_landmarks=landmarks)
+    # the deepest level is as wide as the one above: with whole volumes, it sees few cells
+    network["features"] = [width, width, 2 * width, 4 * width, 4 * width, width]
+
+
+def fill_unet(config: dict[str, Any], choices: Choices, summary: DataSummary, schema: LandmarkSchema | None) -> None:
+    """Set the cross-entropy with Gaussian targets, and the softmax that belongs to it."""
+    config["decoder"]["softmax"] = True
+    if "loss_def" not in config:
+        return
+    fill_farnet(config, choices, summary, schema)
+    config["loss_def"] = {
+        "_target_": "monai_landmarks.losses.HeatmapCrossEntropyLoss",
+        "target": {"_target_": "monai_landmarks.losses.GaussianTarget", "sigma": "@sigma"},
+    }
+
+
 def fill_adaptive(
     config: dict[str, Any], choices: Choices, summary: DataSummary, schema: LandmarkSchema | None
 ) -> None:
@@ -181,6 +202,7 @@ METHODS = {
     "scn": Method(
         "SCN",
         "ceph_xray_landmarks_scn",
+        "monai_landmarks.networks.nets.SCN",
         {2: 32, 3: 16},
         scn_network,
         fill_scn,
@@ -194,6 +216,7 @@ METHODS = {
     "farnet": Method(
         "FARNet",
         "ceph_xray_landmarks_farnet",
+        "monai_landmarks.networks.nets.FARNet",
         {2: 32, 3: 32},
         farnet_network,
         fill_farnet,
@@ -205,6 +228,7 @@ METHODS = {
     "adaptive": Method(
         "adaptive precision",
         "ceph_xray_landmarks_adaptive",
+        _UNET,
         {2: 32, 3: 16},
         adaptive_network,
         fill_adaptive,
@@ -216,7 +240,23 @@ METHODS = {
         final_config="replay.json",
         validates_each_epoch=True,
         learns_from_patches=False,
+        returns_logits=True,
         variants=search_variant,
         variants_note=_SEARCH_NOTE,
+    ),
+    # a coarse grid in 3-D, because the close look makes up for it: of lumbar spines with voxels of 3.5 mm
+    "unet": Method(
+        "U-Net",
+        "ceph_xray_landmarks_scn",
+        _UNET,
+        {2: 32, 3: 16},
+        unet_network,
+        fill_unet,
+        voxels={("cpu", 2): 256 * 320, ("cuda", 2): 512 * 640, ("cpu", 3): 32 * 64 * 64, ("cuda", 3): 128**3},
+        steps={"cpu": 1600, "cuda": 9000},
+        batch_size={2: 4, 3: 1},
+        smallest_sigma=1.0,
+        learns_from_patches=False,
+        returns_logits=True,
     ),
 }

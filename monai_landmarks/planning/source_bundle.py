@@ -29,8 +29,10 @@ from monai_landmarks.uncertainty import load_sigma, sigma_path
 
 from .methods import METHODS
 
-__all__ = ["SourceBundle", "read_source_bundle"]
+__all__ = ["SourceBundle", "has_own_coarse_network", "read_source_bundle"]
 
+_ADAPTIVE_LOSS = "monai_landmarks.losses.AdaptivePrecisionLoss"
+_ONE_COARSE = ["$@bundle_root + '/configs/train.json'"]
 _COARSE, _FINE = "coarse.", "fine."  # the two networks in the weights of a close look
 
 
@@ -99,7 +101,7 @@ def read_source_bundle(bundle: str | os.PathLike) -> SourceBundle:
     if absent:
         raise ValueError(f"{folder}: configs/{absent[0]}.json is absent, so this bundle cannot be fine-tuned.")
     network = configs["train"].get("network_def", {})
-    method = _method(network)
+    method = _method(network, configs["train"].get("loss_def", {}))
     if method is None:
         known = ", ".join(method.title for method in METHODS.values())
         raise ValueError(
@@ -117,6 +119,13 @@ def read_source_bundle(bundle: str | os.PathLike) -> SourceBundle:
     weights = load_tensors(file, advice=f"Train {folder} first, or give a bundle with weights.")
     with naming_file(file):
         coarse, fine = _networks(weights)
+    if fine is not None and has_own_coarse_network(configs["close_look"]):
+        advice = (
+            f"{file.name} has another coarse network than train.json, which is fine-tuned. Give a bundle with weights of "
+            "train.json alone."
+        )
+        file, fine = models / PRETRAINED, None
+        coarse, _ = _networks(load_tensors(file, advice=advice))
     beside = file
     if fine is not None:  # the sigma of the coarse network lies beside its own weights
         beside = models / "coarse" / TRAINED if file.name == TRAINED else models / PRETRAINED
@@ -135,11 +144,17 @@ def read_source_bundle(bundle: str | os.PathLike) -> SourceBundle:
     )
 
 
-def _method(network: Mapping[str, Any]) -> str | None:
-    for name, method in METHODS.items():
-        if method.network_target == network.get("_target_"):
-            return name
-    return None
+def _method(network: Mapping[str, Any], loss: Mapping[str, Any]) -> str | None:
+    """Return the method of a configuration. Two methods have the same network; one of them has a loss of its own."""
+    fitting = [name for name, method in METHODS.items() if method.network_target == network.get("_target_")]
+    if len(fitting) > 1:
+        return "adaptive" if loss.get("_target_") == _ADAPTIVE_LOSS else "unet"
+    return fitting[0] if fitting else None
+
+
+def has_own_coarse_network(close_look: Mapping[str, Any]) -> bool:
+    """Return whether the coarse network of a close look has configuration files of its own, beside ``train.json``."""
+    return close_look.get("coarse_config") != _ONE_COARSE
 
 
 def _networks(weights: Any) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor] | None]:

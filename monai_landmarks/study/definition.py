@@ -40,7 +40,7 @@ _GOVERNED = {
     **dict.fromkeys(("batch_size", "spatial_size", "patch_size", "voxel_spacing"), "'settings' or 'common'"),
     **dict.fromkeys(("bundle_root", "output_dir", "ckpt_dir"), "the folder of the study"),
 }
-_METHODS = ("scn", "farnet", "adaptive")  # as in monai_landmarks.planning, which imports torch
+_METHODS = ("scn", "farnet", "adaptive", "unet")  # as in monai_landmarks.planning, which imports torch
 
 
 @dataclass(frozen=True)

@@ -178,8 +178,12 @@ def test_the_loss_has_the_sigma_that_was_chosen(written):
     parser.read_config(folder / "configs" / "train.json")
     parser.update({"bundle_root": str(folder)})
     loss = parser.get_parsed_content("loss_def")
-    targets = {"scn": lambda: loss.target, "adaptive": lambda: loss.base.target}
-    target = targets.get(plan.method, lambda: parser.get_parsed_content("pixel_loss").target)()
+    target = {
+        "scn": lambda: loss.target,
+        "farnet": lambda: parser.get_parsed_content("pixel_loss").target,
+        "adaptive": lambda: loss.base.target,
+        "unet": lambda: loss.target,
+    }[plan.method]()
     table = target.sigma_table(len(plan.summary.names), plan.summary.spatial_dims)
     expected = plan.choices["sigma_mm"].value / plan.choices["spacing_mm"].value
     torch.testing.assert_close(table, torch.full_like(table, expected), rtol=1e-3, atol=0)
@@ -250,7 +254,7 @@ def test_expressions_are_those_of_the_shipped_bundle(written):
     shipped = bundle_path(METHODS[plan.method].bundle)
     for name in ("train", "inference"):
         more = expressions(config(folder, name)) - expressions(config(shipped, name))
-        assert more <= {"@voxel_spacing", "@spatial_size"}
+        assert more <= {"@voxel_spacing", "@spatial_size", "@sigma"}
 
 
 def test_settings_that_are_given(datalists, tmp_path):
@@ -281,8 +285,8 @@ def test_settings_that_are_given(datalists, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             make_plan(summary, "scn", Machine("cpu", 8 * GIB), given=wrong)
-    with pytest.raises(ValueError, match="unknown method 'unet'; expected one of scn"):
-        make_plan(summary, "unet", Machine("cpu", 8 * GIB))
+    with pytest.raises(ValueError, match="unknown method 'resnet'; expected one of scn"):
+        make_plan(summary, "resnet", Machine("cpu", 8 * GIB))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -294,7 +298,7 @@ def test_a_schema(datalists, tmp_path, method):
     assert known.pairs == schema.pairs
     plan = make_plan(known, method, Machine("cpu", 8 * GIB), schema=schema, given=SMALL)
     train = config(write_bundle(tmp_path / method, plan, datalists[2]), "train")
-    sigma = [row[0] for row in train["sigma"]] if method == "farnet" else train["loss_def"]["sigma"]
+    sigma = [row[0] for row in train["sigma"]] if "sigma" in train else train["loss_def"]["sigma"]
     voxel = 1 if method == "adaptive" else plan.choices["spacing_mm"].value  # whose loss takes mm
     assert sigma[1] == pytest.approx(3.0 / voxel, abs=1e-3) and sigma[0] != sigma[1]
     assert train["loss_def"].get("learn_sigma", False) is False and plan.choices["flip"].value == 0.5

@@ -23,8 +23,10 @@ from click.testing import CliRunner
 from monai.bundle import ConfigParser, ConfigWorkflow
 from summaries import GIB, summary
 
+from monai_landmarks import bundle_path
 from monai_landmarks.apps.main import program
 from monai_landmarks.data import write_hand_phantom, write_spine_phantom
+from monai_landmarks.networks import learned_weights
 from monai_landmarks.planning import (
     Machine,
     make_fine_tuning_plan,
@@ -37,7 +39,8 @@ from monai_landmarks.planning.fine_tuning_plan import nearest_size
 
 MACHINE = Machine("cpu", 8 * GIB)
 SMALL = {"width": 4, "batch_size": 2}
-CASES = [("scn", 2), ("farnet", 2), ("adaptive", 2), ("scn", 3)]
+CASES = [("scn", 2), ("farnet", 2), ("adaptive", 2), ("unet", 2), ("scn", 3)]
+SHIPPED = [path.parent for path in sorted(bundle_path("hand_xray_landmarks_scn").parent.glob("*/models"))]
 NEW, GONE, RENAMED = 1, 3, 0
 
 
@@ -158,7 +161,11 @@ def test_what_is_kept_of_the_configuration(learned):
     assert after[grid] == before[grid] and plan.choices["spacing_mm"].value == pytest.approx(
         before["voxel_spacing"] or config(source, "metadata")["grid_spacing_mm"], rel=1e-3
     )
-    sigma = {"scn": lambda: after["loss_def"]["sigma"], "adaptive": lambda: after["loss_def"]["sigma"]}.get(plan.method)
+    sigma = {
+        "scn": lambda: after["loss_def"]["sigma"],
+        "adaptive": lambda: after["loss_def"]["sigma"],
+        "unet": lambda: [row for (row,) in after["sigma"]],
+    }.get(plan.method)
     if sigma is not None:
         scale = before["voxel_size"] if plan.method == "adaptive" else 1
         count = len(plan.summary.names) + 1
@@ -211,6 +218,26 @@ def test_first_layers_are_held_and_then_learn(learned, tmp_path):
     for names, state in ((heads, states[0]), (held, states[1])):
         # a bias before a normalization has no gradient, and one without weight decay does not move
         assert sum(not torch.equal(state[name], initial[name]) for name in names) > len(names) / 2
+
+
+@pytest.mark.parametrize("method", ["scn", "unet"])
+def test_the_method_of_a_source_is_recognized(method, datalists, tmp_path):
+    """Two methods have the same network."""
+    source = train_source(
+        write_bundle(tmp_path / "s", make_plan(summarize_datalist(datalists[2][0]), method), datalists[2][0])
+    )
+    assert read_source_bundle(source).method == method
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
+def test_shipped_weights_are_those_of_train_json(folder):
+    """A close look may have another coarse network than ``train.json``, which is the one that is fine-tuned."""
+    if not (folder / "models" / "pretrained.pt").is_file():
+        with pytest.raises(ValueError, match="another coarse network than train.json.* Give a bundle with weights of"):
+            read_source_bundle(folder)
+        return
+    source = read_source_bundle(folder)
+    assert learned_weights(network_of(folder), source.weights, range(len(source.names)))
 
 
 def test_a_learned_bundle_is_a_source_again(learned, datalists, tmp_path):

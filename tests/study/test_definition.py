@@ -74,7 +74,7 @@ def test_a_given_datalist_replaces_that_of_the_file(tmp_path, monkeypatch, state
     [
         ({"method": 1}, "unknown key 'method'; expected one of budget, common, confidence"),
         ({"methods": []}, "methods: expected a list with at least one entry"),
-        ({"methods": ["resnet"]}, "methods: resnet: expected one of scn, farnet, adaptive"),
+        ({"methods": ["resnet"]}, "methods: resnet: expected one of scn, farnet, adaptive, unet"),
         ({"methods": {"scn": {"lr": 1}}}, "methods: scn: unknown key 'lr'"),
         ({"methods": {"../x": {"method": "scn"}}}, "becomes a folder"),
         ({"methods": {"a": {"method": "scn"}, "A": {"method": "scn"}}}, "two configurations have the same name"),

@@ -399,8 +399,8 @@ def test_a_study_by_options(done, tmp_path, monkeypatch, unpainted):
         ([file, "--folds", "3"], "STUDY defines the study; remove the option for 'folds'"),
         ([*options, "--epochs", "3"], "give one of --steps, --epochs"),
         (
-            ["--datalist", datalist, "--method", "unet"],
-            "methods: unet: expected one of scn, farnet, adaptive, got 'unet'",
+            ["--datalist", datalist, "--method", "resnet"],
+            "methods: resnet: expected one of scn, farnet, adaptive, unet, got 'resnet'",
         ),
     ):
         failed = call(*args)
