@@ -130,7 +130,9 @@ def write_bundle(output_dir: str | os.PathLike, plan: Plan, datalist: str | os.P
         for name, config in configs.items():
             text = json.dumps(config, indent=4, ensure_ascii=False)
             (written / "configs" / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
-        (written / "docs" / "README.md").write_text(readme(plan, folder, datalist), encoding="utf-8")
+        (written / "docs" / "README.md").write_text(
+            readme(plan, folder, datalist, configs["metadata"].get("references", [])), encoding="utf-8"
+        )
         (written / "docs" / "data_license.txt").write_text(data_license(datalist, plan), encoding="utf-8")
     return folder
 
@@ -269,6 +271,8 @@ def fill_metadata(metadata: dict[str, Any], plan: Plan, name: str) -> dict[str, 
     for key in ("anatomy", "landmark_schema", "weights_terms"):  # of the bundle that is adapted
         metadata.pop(key, None)
     metadata.update(anatomy, eval_metrics={})
+    if plan.fine_tuning is None and method.references is not None:
+        metadata["references"] = list(method.references)
     if plan.schema is not None and _is_useful(plan.schema, summary.names):
         metadata["landmark_schema"] = plan.schema.name
     # pictures may have no voxel size; that of volumes is in train.json
@@ -276,6 +280,7 @@ def fill_metadata(metadata: dict[str, Any], plan: Plan, name: str) -> dict[str, 
     if summary.spatial_dims == 2 and not summary.in_pixels:
         metadata["grid_spacing_mm"] = plan.choices["spacing_mm"].value
     dims, count = summary.spatial_dims, len(summary.names)
+    maps = "maps of logits" if method.returns_logits else "heatmaps"
     metadata.update(
         name=f"{name} ({method.title})",
         task=f"Localization of {count} landmarks in {dims}-D images",
@@ -285,7 +290,7 @@ def fill_metadata(metadata: dict[str, Any], plan: Plan, name: str) -> dict[str, 
         data_source="see docs/data_license.txt",
         data_type="image files",
         image_classes=f"single channel data, {dims}-D",
-        pred_classes=f"{count} heatmaps, one per landmark; points in the space of the image after post-processing",
+        pred_classes=f"{count} {maps}, one per landmark; points in the space of the image after post-processing",
         intended_use="This is a research tool, not a medical device. It must not be used for diagnosis.",
     )
     formats = metadata["network_data_format"]

@@ -44,7 +44,7 @@ def summary_rows(summary: DataSummary) -> list[tuple[str, str]]:
     ]
 
 
-def readme(plan: Plan, folder: Path, datalist: Path) -> str:
+def readme(plan: Plan, folder: Path, datalist: Path, references: Sequence[str]) -> str:
     """Return the README of the bundle in Markdown."""
     method = METHODS[plan.method]
     rows = "\n".join(f"| {r['setting']} | `{r['value']}` | {r['reason']} |" for r in choice_rows(plan))
@@ -63,7 +63,7 @@ def readme(plan: Plan, folder: Path, datalist: Path) -> str:
         rows=rows,
         names=", ".join(plan.summary.names),
         spacing_note=_spacing_note(plan),
-        references="\n\n".join(_references(plan.template)),
+        references="\n\n".join(references),
     )
 
 
@@ -84,11 +84,6 @@ def data_license(datalist: Path, plan: Plan) -> str:
         f"This bundle is trained on the images and landmarks of {datalist}, which are not part of it. Before you share the bundle "
         "or its weights, write here the source of the data, its license, and how to cite it.\n"
     )
-
-
-def _references(bundle: Path) -> list[str]:
-    metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    return metadata.get("references", [])
 
 
 def _list(rows: Iterable[tuple[str, str]]) -> str:

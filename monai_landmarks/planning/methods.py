@@ -57,6 +57,7 @@ class Method:
         validates_each_epoch: whether the training needs a validation in each epoch.
         learns_from_patches: whether the heatmaps of patches of a volume can be combined.
         returns_logits: whether the network returns logits, whose softmax over the image is the heatmap.
+        references: papers of the method. None: those of the shipped bundle.
         variants: function that returns configurations that are put after ``train.json``, by name.
         variants_note: lines about them in the README of the bundle.
     """
@@ -76,6 +77,7 @@ class Method:
     validates_each_epoch: bool = False
     learns_from_patches: bool = True
     returns_logits: bool = False
+    references: tuple[str, ...] | None = None
     variants: Callable[[DataSummary], dict[str, dict[str, Any]]] = lambda summary: {}
     variants_note: str = ""
 
@@ -258,5 +260,9 @@ METHODS = {
         smallest_sigma=1.0,
         learns_from_patches=False,
         returns_logits=True,
+        references=(
+            "Ronneberger O, Fischer P, Brox T. U-Net: convolutional networks for biomedical image segmentation. MICCAI 2015,"
+            " LNCS 9351:234-241.",
+        ),
     ),
 }

@@ -133,7 +133,10 @@ def test_target_precision_follows_the_error_and_can_be_searched(datalists, tmp_p
 def test_metadata(written):
     folder, plan, _ = written
     verify_metadata(str(folder / "configs" / "metadata.json"), filepath=META_SCHEMA)
-    formats = config(folder, "metadata")["network_data_format"]
+    metadata, page = config(folder, "metadata"), (folder / "docs" / "README.md").read_text()
+    first = {"scn": "Payer", "farnet": "Ao Y", "adaptive": "Zhou", "unet": "Ronneberger"}[plan.method]
+    assert metadata["references"][0].startswith(first) and all(text in page for text in metadata["references"])
+    formats = metadata["network_data_format"]
     pred, dims = formats["outputs"]["pred"], plan.summary.spatial_dims
     assert tuple(pred["channel_def"].values()) == plan.summary.names
     assert len(pred["spatial_shape"]) == len(formats["inputs"]["image"]["spatial_shape"]) == dims
