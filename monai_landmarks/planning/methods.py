@@ -161,7 +161,8 @@ def unet_network(network: dict[str, Any], spatial_dims: int, width: int) -> None
 
 def fill_unet(config: dict[str, Any], choices: Choices, summary: DataSummary, schema: LandmarkSchema | None) -> None:
     """Set the cross-entropy with Gaussian targets, and the softmax that belongs to it."""
-    config["decoder"]["softmax"] = True
+    config["softmax"] = True
+    config["decoder"]["softmax"] = "@softmax"
     if "loss_def" not in config:
         return
     fill_farnet(config, choices, summary, schema)

@@ -257,7 +257,7 @@ def test_expressions_are_those_of_the_shipped_bundle(written):
     shipped = bundle_path(METHODS[plan.method].bundle)
     for name in ("train", "inference"):
         more = expressions(config(folder, name)) - expressions(config(shipped, name))
-        assert more <= {"@voxel_spacing", "@spatial_size", "@sigma"}
+        assert more <= {"@voxel_spacing", "@spatial_size", "@sigma", "@softmax"}
 
 
 def test_settings_that_are_given(datalists, tmp_path):
