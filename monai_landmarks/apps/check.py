@@ -138,7 +138,8 @@ def _write_datalists(result: DataCheck, landmarks: Path, out: Path, options: dic
         groups=groups,
         pairs=read_pairs(options["pairs"], result.names) if options["pairs"] else None,
         spacing=options["spacing"],
-        inline=options["coordinate_system"] is not None,
+        # the datalist states what the files do not
+        inline=options["coordinate_system"] is not None or result.pairing.is_assumed,
     )
     for fold, datalist in enumerate(datalists):
         path = out / (f"datalist_fold{fold}.json" if options["folds"] else "datalist.json")

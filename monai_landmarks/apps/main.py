@@ -86,8 +86,15 @@ def program(verbose: bool) -> None:
             stream.reconfigure(errors="backslashreplace")
     if not verbose:
         warnings.simplefilter("ignore")
+        # what is assumed about a landmark file
+        warnings.filterwarnings("default", module=r"monai_landmarks\.(data\.landmarks|evaluation\.landmark_sources)")
+        warnings.showwarning = _show_note
         # without a handler, Python prints the logs of other packages into the output of a command
         logging.getLogger().addHandler(logging.NullHandler())
+
+
+def _show_note(message: Warning | str, *args: Any, **kwargs: Any) -> None:
+    click.echo(f"note: {message}", err=True)
 
 
 program.add_command(agreement)

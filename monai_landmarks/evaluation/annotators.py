@@ -143,14 +143,14 @@ def read_annotators(
     if len(paths) < 2:
         raise ValueError(f"got {len(paths)} annotators; expected two or more.")
     annotators = _short_names([Path(path) for path in paths])
-    found = _by_image(paths, images, spacing, coordinate_system)
+    notes: list[str] = []
+    found = _by_image(paths, images, spacing, coordinate_system, notes)
     shared = {image: items for image, items in sorted(found.items()) if len(items) > 1}
     if not shared:
         raise ValueError(
             f"no image is in two of {', '.join(map(str, paths))}; expected the same names of images, for example"
             f" {next(iter(found), 'none')}."
         )
-    notes = []
     if alone := [image for image in found if image not in shared]:
         notes.append(f"left out, because only one annotator has them: {len(alone)} images ({some_names(alone)}).")
     for a, annotator in enumerate(annotators):
@@ -271,11 +271,12 @@ def _by_image(
     images: str | os.PathLike | None,
     spacing: float | Sequence[float] | None,
     coordinate_system: str | None,
+    notes: list[str],
 ) -> dict[str, dict[int, ImageLandmarks]]:
     """Read all annotators. Return the landmarks of each image by the index of the annotator."""
     result: dict[str, dict[int, ImageLandmarks]] = {}
     for a, path in enumerate(paths):
-        read = read_annotations(path, images=images, spacing=spacing, coordinate_system=coordinate_system)
+        read = read_annotations(path, images=images, spacing=spacing, coordinate_system=coordinate_system, notes=notes)
         index, spellings = NameIndex(result), {}
         for name, item in read.items():
             found = index.find(name)
@@ -331,7 +332,7 @@ def _predictions(
         image: ImageLandmarks(next(iter(items.values())).landmarks, geometry)
         for (image, items), geometry in zip(shared.items(), geometries)
     }
-    found, unknown = match_predictions(model, truth, coordinate_system)
+    found, unknown = match_predictions(model, truth, coordinate_system, notes)
     if not found:
         raise ValueError(f"{model}: none of its images is among the {len(shared)} images of the annotators.")
     if lacking := [image for image in shared if image not in found]:

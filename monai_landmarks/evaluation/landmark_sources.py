@@ -14,7 +14,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,10 +33,12 @@ from monai_landmarks.data import (
     load_landmark_definition,
     read_item_landmarks,
 )
+from monai_landmarks.data.datalists.datalist_faults import other_readings
 from monai_landmarks.data.files.json_values import load_json
 from monai_landmarks.data.files.safe_files import naming_file, read_text
 from monai_landmarks.data.images.image_files import has_spacing, read_header
 from monai_landmarks.data.images.image_folder import find_images
+from monai_landmarks.data.images.image_notes import join_notes
 from monai_landmarks.data.landmarks.landmark_io import find_landmark_files, read_landmark_sets
 from monai_landmarks.spaces import in_xy_plane, picture_affine
 
@@ -104,6 +108,7 @@ def read_annotations(
     images: str | os.PathLike | None = None,
     spacing: float | Sequence[float] | None = None,
     coordinate_system: str | None = None,
+    notes: list[str] | None = None,
 ) -> dict[str, ImageLandmarks]:
     """Read the annotated landmarks of many images.
 
@@ -113,6 +118,8 @@ def read_annotations(
         images: folder of the images, or a datalist that names them, from which the pixel size is read.
         spacing: pixel size in mm of pictures for which a datalist does not state it.
         coordinate_system: coordinate system of landmark files that do not state their own.
+        notes: gets a sentence if the coordinate system of files is neither stated nor given. By default it is a
+            warning.
 
     Returns:
         Dictionary from the name of the image to its landmarks.
@@ -129,7 +136,8 @@ def read_annotations(
     spacings = {} if images is None else _image_spacings(Path(images), spacing)
     index = NameIndex(list(spacings))
     result = {}
-    for kind in _read_kinds(path, coordinate_system).values():
+    kinds, assumed = _read_kinds(path, coordinate_system)
+    for kind in kinds.values():
         for name, landmarks in kind.items():
             if name in result:
                 raise ValueError(
@@ -142,11 +150,15 @@ def read_annotations(
                 _require_size(landmarks, found[0])
             geometry = ImageGeometry(Path(found[0]), spacings[found[0]]) if found else ImageGeometry(None, spacing)
             result[name] = ImageLandmarks(landmarks, geometry)
+    _say_assumed(assumed, result.values(), notes)
     return result
 
 
 def match_predictions(
-    path: str | os.PathLike, truth: Mapping[str, ImageLandmarks], coordinate_system: str | None = None
+    path: str | os.PathLike,
+    truth: Mapping[str, ImageLandmarks],
+    coordinate_system: str | None = None,
+    notes: list[str] | None = None,
 ) -> tuple[dict[str, LandmarkSet], list[str]]:
     """Read predicted landmarks, and match them to annotated images by name.
 
@@ -158,6 +170,7 @@ def match_predictions(
         path: landmark file of one or many images, folder of landmark files, or datalist.
         truth: ground truth by the name of the image, from :func:`read_annotations`.
         coordinate_system: coordinate system of landmark files that do not state their own.
+        notes: see :func:`read_annotations`.
 
     Returns:
         Dictionary from the names in ``truth`` to predicted landmarks, and the names of predictions that match no image.
@@ -168,8 +181,9 @@ def match_predictions(
     path, index = Path(path), NameIndex(truth)
     if _is_datalist(path):
         kinds = {"datalist": {name: item.landmarks for name, item in _read_datalist(path, None, None).items()}}
+        assumed: list[tuple[str, str]] = []
     else:
-        kinds = _read_kinds(path, coordinate_system)
+        kinds, assumed = _read_kinds(path, coordinate_system)
     in_index = {item.landmarks.coordinate_system == CoordinateSystem.INDEX for item in truth.values()}
     fits = {
         kind: in_index == {landmarks.coordinate_system == CoordinateSystem.INDEX for landmarks in sets.values()}
@@ -190,6 +204,7 @@ def match_predictions(
             else:
                 taken[found[0]] = name
                 matched.setdefault(found[0], landmarks)
+    _say_assumed(assumed, (ImageLandmarks(one, truth[name].geometry) for name, one in matched.items()), notes)
     return matched, list(unknown.values())
 
 
@@ -258,11 +273,19 @@ def landmark_files(path: Path) -> dict[Path, str]:
     return files
 
 
-def _read_kinds(path: Path, coordinate_system: str | None) -> dict[str, dict[str, LandmarkSet]]:
-    """Read landmark sets, by kind of source (a table, or all files of one suffix) and by the name of their image."""
+def _read_kinds(
+    path: Path, coordinate_system: str | None
+) -> tuple[dict[str, dict[str, LandmarkSet]], list[tuple[str, str]]]:
+    """Read landmark sets, by kind of source (a table, or all files of one suffix) and by the name of their image.
+
+    Also return the files whose coordinate system is assumed, each with a sentence.
+    """
     kinds: dict[str, dict[str, LandmarkSet]] = {}
+    assumed: list[tuple[str, str]] = []
     for file, suffix in landmark_files(path).items():
-        sets = read_landmark_sets(file, coordinate_system=coordinate_system)
+        assumptions: list[str] = []
+        sets = read_landmark_sets(file, coordinate_system=coordinate_system, assumptions=assumptions)
+        assumed += [(str(file), sentence) for sentence in assumptions]
         stem = file.relative_to(path).as_posix() if path.is_dir() else file.name
         for key, landmarks in sets.items():
             name = stem[: len(stem) - len(suffix)] if key is None else key
@@ -270,7 +293,30 @@ def _read_kinds(path: Path, coordinate_system: str | None) -> dict[str, dict[str
             if name in kinds.setdefault(kind, {}):
                 raise ValueError(f"{file}: landmarks of {name} are in another file, too; expected one file per image.")
             kinds[kind][name] = landmarks
-    return kinds
+    return kinds, assumed
+
+
+def _say_assumed(assumed: list[tuple[str, str]], images: Iterable[ImageLandmarks], notes: list[str] | None) -> None:
+    """Add what is assumed to the notes, or warn of it, and say if the points then lie outside of their images."""
+    if not assumed:
+        return
+    readings = Counter(system for image in images for system in _other_readings(image))
+    more = "".join(
+        f" Read as {system} instead, all points of {count} images would lie inside their image; now some are outside."
+        for system, count in readings.items()
+    )
+    for sentence in join_notes(assumed):
+        if notes is None:
+            warnings.warn(sentence + more)
+        else:
+            notes.append(sentence + more)
+
+
+def _other_readings(image: ImageLandmarks) -> list[CoordinateSystem]:
+    file = image.geometry.image
+    if file is None or not has_spacing(file) or not file.exists():
+        return []
+    return other_readings(image.landmarks, *read_header(file))
 
 
 def _is_datalist(path: Path) -> bool:

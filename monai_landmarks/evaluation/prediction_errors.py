@@ -338,10 +338,11 @@ def evaluate_predictions(
         ValueError: if a file is malformed, no image or no landmark is on both sides, pixels cannot be compared to mm,
             or the schema has other landmarks.
     """
+    assumed: list[str] = []
     truth = read_annotations(
-        landmarks, section=section, images=images, spacing=spacing, coordinate_system=coordinate_system
+        landmarks, section=section, images=images, spacing=spacing, coordinate_system=coordinate_system, notes=assumed
     )
-    found, unknown = match_predictions(predictions, truth, coordinate_system)
+    found, unknown = match_predictions(predictions, truth, coordinate_system, assumed)
     if not found:
         raise ValueError(
             f"{predictions}: none of its images is among the {len(truth)} images of {landmarks}; expected the same names,"
@@ -358,12 +359,12 @@ def evaluate_predictions(
     chosen = dict(truth) if all_images else {name: truth[name] for name in truth if name in found}
     found, renamed = _under_true_names(found, truth, schema)
     result = _evaluate(found, chosen, settings)
-    result.notes = _notes(found, unknown, truth, chosen, result) + renamed
+    result.notes = assumed + _notes(found, unknown, truth, chosen, result) + renamed
     result.doubts = read_doubts(predictions, result.images)
     for name, other in (("second_annotator", second_annotator), ("compare", compare)):
         if other is None:
             continue
-        others, _ = match_predictions(other, chosen, coordinate_system)
+        others, _ = match_predictions(other, chosen, coordinate_system, result.notes)
         others, _ = _under_true_names(others, truth, schema)
         common = {image: chosen[image] for image in chosen if image in others}
         if not common:

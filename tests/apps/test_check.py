@@ -20,7 +20,15 @@ from click.testing import CliRunner
 from PIL import Image
 
 from monai_landmarks.apps.main import program
-from monai_landmarks.data import load_landmark_datalist, require_valid_datalist, write_hand_phantom, write_spine_phantom
+from monai_landmarks.data import (
+    load_landmark_datalist,
+    load_landmark_definition,
+    read_landmarks,
+    require_valid_datalist,
+    write_hand_phantom,
+    write_landmarks,
+    write_spine_phantom,
+)
 
 
 def check(*args):
@@ -122,6 +130,21 @@ def test_folds_by_a_column(hand, tmp_path):
         patients = [{i // 2 for i in part[s]} for s in part]
         assert sum(map(len, patients)) == len(set.union(*patients))
     assert folds[0]["landmarks"]["pairs"] == [["radius_styloid", "ulna_styloid"]]
+
+
+def test_a_datalist_states_the_coordinate_system_that_its_files_do_not(spine, tmp_path):
+    """Each file is told of only once, and no more during the training."""
+    for file in (spine / "points").iterdir():
+        path = tmp_path / "points" / file.name.replace(".mrk.json", ".csv")
+        write_landmarks(path, read_landmarks(file).to("RAS"))
+        path.write_text(path.read_text().partition("\n")[2])
+    result = check(spine / "images", tmp_path / "points", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "csv and 2 more: states no coordinate system" in result.stdout
+    assert result.output.count("states no coordinate system") == 1
+    assert load_landmark_definition(tmp_path / "out" / "datalist.json")["coordinate_system"] == "RAS"
+    [item] = load_landmark_datalist(tmp_path / "out" / "datalist.json", "validation")
+    assert isinstance(item["label"], list)
 
 
 def test_volumes_with_a_file_each(spine, tmp_path):

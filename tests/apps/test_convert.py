@@ -70,6 +70,21 @@ def test_pixels_to_slicer_through_the_image(tmp_path, option, scale):
         np.testing.assert_allclose(slicer.points, scale * np.array([[10, 20, 0], [30, 40, 0]]))
 
 
+def test_what_is_assumed_about_the_source_is_said(tmp_path):
+    """Also if the source is a folder; once per file, with the option of this command."""
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        (tmp_path / f"in/{name}.csv").write_text("landmark,x,y,z\nnose,1,2,3\n")
+    done = convert(tmp_path / "in", tmp_path / "out", "--to", "mrk.json")
+    assert done.exit_code == 0
+    assert [line.partition(": states")[0] for line in done.stderr.splitlines()] == [
+        f"note: {tmp_path / 'in' / name}.csv" for name in "ab"
+    ]
+    assert "read as RAS in mm" in done.stderr and "(--source-coordinate-system LPS, RAS or index)" in done.stderr
+    done = convert(tmp_path / "in", tmp_path / "out", "--to", "mrk.json", "--source-coordinate-system", "RAS")
+    assert (done.exit_code, done.stderr) == (0, "")
+
+
 def test_coordinate_systems(tmp_path):
     (tmp_path / "ants.csv").write_text("image,landmark,x,y,z\nhead,nose,1,2,3\n")
     nib.save(nib.Nifti1Image(np.zeros((9, 9, 9)), np.diag([2, 2, 2, 1])), tmp_path / "head.nii")

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import json
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
 
 from monai_landmarks.data import LandmarkSet, datalist_item, save_datalist, write_landmark_table, write_landmarks
+from monai_landmarks.evaluation import evaluate_predictions
 from monai_landmarks.evaluation.landmark_sources import (
     ImageGeometry,
     match_predictions,
@@ -54,6 +56,25 @@ def test_lengths_are_in_pixels_where_nothing_else_is_known(spacing, unit):
     steps = np.ones(2) if spacing is None else np.broadcast_to(spacing, 2)
     assert found == unit
     assert np.linalg.norm(first.points - second.points) == pytest.approx(np.linalg.norm((3, 4) * steps))
+
+
+def test_what_is_assumed_about_tables_of_volumes_is_said(tmp_path):
+    """Of each file once, with the reading in which the points would lie inside of their images."""
+    affine = np.array([[1.0, 0, 0, 100], [0, 1, 0, 200], [0, 0, 1, 300], [0, 0, 0, 1]])
+    (tmp_path / "images").mkdir()
+    for i in range(2):
+        nib.save(nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), affine), tmp_path / f"images/{i}.nii.gz")
+    for name in ("true", "pred"):
+        (tmp_path / f"{name}.csv").write_text("image,landmark,x,y,z\n0,a,1,2,3\n1,a,2,2,3\n")
+    result = evaluate_predictions(tmp_path / "pred.csv", tmp_path / "true.csv", images=tmp_path / "images")
+    said = [note for note in result.notes if "coordinate system" in note]
+    assert [note.partition(":")[0] for note in said] == [str(tmp_path / "true.csv"), str(tmp_path / "pred.csv")]
+    assert all("read as RAS in mm" in note and "--coordinate-system" in note for note in said)
+    assert all("Read as index instead, all points of 2 images would lie inside" in note for note in said)
+    with pytest.warns(UserWarning, match="true.csv: states no coordinate system"):
+        read_annotations(tmp_path / "true.csv")
+    result = evaluate_predictions(tmp_path / "pred.csv", tmp_path / "true.csv", coordinate_system="RAS")
+    assert not any("coordinate system" in note for note in result.notes)
 
 
 def test_a_datalist_of_predictions(tmp_path):

@@ -126,7 +126,7 @@ def build_datalist(
         groups=groups or group_images(names, group_pattern),
         pairs=pairs,
         spacing=spacing,
-        inline=coordinate_system is not None,
+        inline=coordinate_system is not None or pairing.is_assumed,  # so that the datalist states what the files do not
     )
     return _finish(datalist, output, check)
 

@@ -18,6 +18,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import numpy as np
 from monai_landmarks.data.files.json_values import load_json
 from monai_landmarks.data.files.safe_files import naming_file, read_text
 from monai_landmarks.data.images.image_files import has_spacing, read_geometry
-from monai_landmarks.data.landmarks.landmark_set import LandmarkSet
+from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.landmarks.row_faults import read_past_faults
 from monai_landmarks.spaces import in_xy_plane
 
@@ -39,6 +40,7 @@ __all__ = [
     "is_spacing",
     "looks_of",
     "name_faults",
+    "other_readings",
     "point_faults",
     "require_valid_datalist",
     "shape_faults",
@@ -253,15 +255,42 @@ def point_faults(landmarks: LandmarkSet, shape: tuple[int, ...], affine: np.ndar
         points = index_points(landmarks, shape, affine).points
     except ValueError as error:
         return [(None, str(error))]
-    last = np.array(shape[: points.shape[1]]) - 0.5
+    outside = _are_outside(points, shape)
+    others = " or ".join(map(str, other_readings(landmarks, shape, affine))) if outside.any() else ""
+    hint = f"; read as {others} instead of {landmarks.coordinate_system}, all points are inside" if others else ""
     return [
         (
             name,
-            f"landmark {name!r} is at index {np.round(point, 2).tolist()}, outside the image of shape {tuple(shape)}.",
+            f"landmark {name!r} is at index {np.round(point, 2).tolist()}, outside the image of shape {tuple(shape)}{hint}.",
         )
-        for name, point in zip(landmarks.names, points)
-        if (point < -0.5).any() or (point > last).any()
+        for name, point, is_outside in zip(landmarks.names, points, outside)
+        if is_outside
     ]
+
+
+def other_readings(landmarks: LandmarkSet, shape: tuple[int, ...], affine: np.ndarray) -> list[CoordinateSystem]:
+    """Return the coordinate systems in which all points of a volume lie inside it, if they do not in their own.
+
+    Args:
+        landmarks: 3-D landmarks in any coordinate system. In 2-D, none is returned: a picture has no place in a world.
+        shape: spatial shape of the image.
+        affine: affine of the image, 4x4.
+    """
+    inside = []
+    for system in CoordinateSystem:
+        try:
+            points = index_points(replace(landmarks, coordinate_system=system), shape, affine).points
+        except ValueError:
+            continue
+        if points.shape[1] == 3 and not _are_outside(points, shape).any():
+            inside.append(system)
+    return [] if landmarks.coordinate_system in inside else inside
+
+
+def _are_outside(points: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Return for each index point (N, D) whether it lies outside an image; False if it is missing."""
+    last = np.array(shape[: points.shape[1]]) - 0.5
+    return np.any((points < -0.5) | (points > last), axis=1)
 
 
 def name_faults(names: Sequence[Any]) -> list[str]:

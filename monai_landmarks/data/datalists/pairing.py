@@ -24,6 +24,7 @@ from monai_landmarks.data.files.csv_rows import TableRows, cell_text
 from monai_landmarks.data.files.safe_files import naming_file, open_text, path_fault, printable
 from monai_landmarks.data.images.image_files import image_stem
 from monai_landmarks.data.images.image_folder import find_images, image_name
+from monai_landmarks.data.images.image_notes import join_notes
 from monai_landmarks.data.images.name_index import NameIndex
 from monai_landmarks.data.landmarks.landmark_io import find_foreign_files, find_landmark_files, landmark_suffix
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet, join_landmark_sets
@@ -81,6 +82,7 @@ class Pairing:
         absent: one sentence per landmark set without image, with file and row.
         faults: all other faults, one sentence each, with file and row.
         notes: files that are joined, and other findings that are no faults.
+        is_assumed: whether the coordinate system of any file is neither stated nor given.
     """
 
     cases: list[LandmarkCase] = field(default_factory=list)
@@ -88,6 +90,7 @@ class Pairing:
     absent: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    is_assumed: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -129,8 +132,11 @@ def pair_landmarks(
     landmarks = Path(landmarks)
     pairs = _Pairs(by_name, root, landmarks)
     sources, are_of_one = _sources(landmarks, pairs.faults)
+    assumed: list[tuple[str, str]] = []
     for source, called in sources.items():
-        sets, faults = read_past_faults(source, coordinate_system, pairs.find_image)
+        assumptions: list[str] = []
+        sets, faults = read_past_faults(source, coordinate_system, pairs.find_image, assumptions)
+        assumed += [(str(source), sentence) for sentence in assumptions]
         pairs.faults += faults
         for key, landmark_set in sets.items():
             of_one = key is None or (are_of_one and len(sets) == 1)
@@ -145,7 +151,12 @@ def pair_landmarks(
         unlabeled=[file for name, file in by_name.items() if name not in pairs.cases],
         absent=pairs.absent,
         faults=pairs.faults,
-        notes=[*(f"{printable(file)}: is left out: {fault}" for file, fault in left_out.items()), *pairs.notes],
+        notes=[
+            *(f"{printable(file)}: is left out: {fault}" for file, fault in left_out.items()),
+            *join_notes(assumed),
+            *pairs.notes,
+        ],
+        is_assumed=bool(assumed),
     )
 
 

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -152,6 +153,7 @@ def convert_landmarks(
         with _collecting(faults, path):
             # VerSe files can only be read with their image
             image = known.find(_image_names(stem), alone=len(files) == 1)
+            assumptions: list[str] = []
             sets = read_landmark_sets(
                 path,
                 format=source_format,
@@ -159,7 +161,10 @@ def convert_landmarks(
                 image=image,
                 coordinate_system=source_coordinate_system,
                 find_image=lambda name: known.find(_image_names(name), alone=False),
+                assumptions=assumptions,
             )
+            for sentence in assumptions:  # there is another option for the coordinate system of the destination
+                warnings.warn(f"{path}: {sentence.replace('--coordinate', '--source-coordinate')}")
             alone = len(files) == len(sets) == 1
             for name, landmarks in sets.items():
                 with _collecting(faults, path):

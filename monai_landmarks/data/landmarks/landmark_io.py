@@ -49,6 +49,7 @@ has finished.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
@@ -141,7 +142,7 @@ def register_format(
     """Register the functions that read and write files with a suffix.
 
     A function receives those of the options ``names``, ``image``, ``images``, ``coordinate_system``, ``row_faults``,
-    ``find_image`` and ``form`` (of ``read_landmark_sets`` and related functions) that it has a parameter for.
+    ``find_image``, ``assumptions`` and ``form`` (of ``read_landmark_sets`` and related functions) that it has a parameter for.
 
     Args:
         suffix: suffix in any case, for example ``".csv"``, ``".mrk.json"`` or ``"_label.npy"``. If several suffixes fit
@@ -285,6 +286,7 @@ def read_landmark_sets(
     coordinate_system: CoordinateSystem | str | None = None,
     row_faults: list[str] | None = None,
     find_image: Callable[[str], Path | None] | None = None,
+    assumptions: list[str] | None = None,
 ) -> dict[str | None, LandmarkSet]:
     """Read a file of one image or of many images.
 
@@ -298,6 +300,8 @@ def read_landmark_sets(
         row_faults: gets one sentence per faulty row of a CSV; such a row is left out. By default the first is an error.
         find_image: returns the image file with a name that the file states, or None. Required by tables whose points
             depend on the size of their images.
+        assumptions: gets a sentence, without the file, if 3-D points are read in a coordinate system that is neither
+            stated nor given. By default it is a warning.
 
     Returns:
         the landmark set of each image, in the order of the file. The key is None if the file names no image.
@@ -311,6 +315,7 @@ def read_landmark_sets(
     reader = found.table_reader or found.reader
     if reader is None:
         raise ValueError(f"{os.fspath(path)}: this format can be written, but not read.")
+    assumed: list[str] = []
     with naming_file(path):
         result = _call(
             reader,
@@ -320,11 +325,17 @@ def read_landmark_sets(
             coordinate_system=asked,
             row_faults=row_faults,
             find_image=find_image,
+            assumptions=assumed,
         )
         sets: dict[str | None, LandmarkSet] = {None: result} if isinstance(result, LandmarkSet) else result
         others = {landmark_set.coordinate_system.value for landmark_set in sets.values()} - {asked and asked.value}
         if asked is not None and others:
             raise ValueError(f"holds points in {others.pop()}, but {asked} was asked for.")
+    if assumptions is not None:
+        assumptions += assumed
+    else:
+        for sentence in assumed:
+            warnings.warn(f"{os.fspath(path)}: {sentence}")
     return sets
 
 

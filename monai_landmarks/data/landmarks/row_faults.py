@@ -32,6 +32,7 @@ def read_past_faults(
     path: str | os.PathLike,
     coordinate_system: CoordinateSystem | str | None = None,
     find_image: Callable[[str], Path | None] | None = None,
+    assumptions: list[str] | None = None,
 ) -> tuple[dict[str | None, LandmarkSet], list[str]]:
     """Read a landmark file, and continue after a faulty row of a CSV.
 
@@ -39,6 +40,7 @@ def read_past_faults(
         path: a file of one image or of many images, in any registered format.
         coordinate_system: coordinate system of a file that does not state its own.
         find_image: returns the image file with a name, for tables whose points depend on the size of their images.
+        assumptions: see :func:`~monai_landmarks.data.landmarks.landmark_io.read_landmark_sets`.
 
     Returns:
         the landmark set of each image, as in
@@ -47,7 +49,9 @@ def read_past_faults(
     """
     faults: list[str] = []
     try:
-        sets = read_landmark_sets(path, coordinate_system=coordinate_system, row_faults=faults, find_image=find_image)
+        sets = read_landmark_sets(
+            path, coordinate_system=coordinate_system, row_faults=faults, find_image=find_image, assumptions=assumptions
+        )
     except (OSError, ValueError) as error:
         return {}, [*_listed(path, faults), _sentence(error)]
     if len(faults) > _MOST_FAULTS:

@@ -134,6 +134,38 @@ def test_volumes_in_the_world(tmp_path, suffix):
     np.testing.assert_allclose(check.images[0].points.points, [[1.25, 2, 3], [7.4, 0, 9]], atol=1e-4)
 
 
+OFFSET = np.array([[1.0, 0, 0, 100], [0, 1, 0, 200], [0, 0, 1, 300], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    "affine, right", [(OFFSET, "index"), (np.diag([-1.0, -1, 1, 1]), "LPS or index"), (np.eye(4), "")]
+)
+def test_what_is_assumed_about_a_table_of_volumes_is_said(tmp_path, affine, right):
+    """Voxels (1, 2, 3), read as RAS: outside, unless the voxels are those of the world."""
+    (tmp_path / "images").mkdir()
+    for i in range(2):
+        pixels = np.arange(120, dtype=np.int16).reshape(4, 5, 6) + i
+        nib.save(nib.Nifti1Image(pixels, affine), tmp_path / f"images/{i}.nii.gz")
+    table = tmp_path / "t.csv"
+    table.write_text("image,landmark,x,y,z\n0,a,1,2,3\n1,a,2,2,3\n")
+    check = check_data(tmp_path / "images", table)
+    said = [note for note in check.notes if "coordinate system" in note]
+    assert len(said) == 1 and said[0].startswith(f"{table}: states no coordinate system") and "RAS in mm" in said[0]
+    assert "--coordinate-system LPS, RAS or index" in said[0] and "'# coordinate_system=LPS'" in said[0]
+    if right:
+        assert len(check.faults) == 2
+        assert all(f"; read as {right} instead of RAS, all points are inside: " in fault for fault in check.faults)
+    else:
+        assert check.faults == []
+    for given in ("--coordinate-system", "in the file"):
+        if given == "in the file":
+            table.write_text("# coordinate_system=index\n" + table.read_text())
+        check = check_data(
+            tmp_path / "images", table, coordinate_system="index" if given == "--coordinate-system" else None
+        )
+        assert check.faults == [] and not any("coordinate system" in note for note in check.notes)
+
+
 def test_pictures_beside_volumes(pictures):
     nib.save(nib.Nifti1Image(np.arange(120, dtype=np.int16).reshape(4, 5, 6), np.eye(4)), pictures / "images" / "v.nii")
     (pictures / "points").mkdir()

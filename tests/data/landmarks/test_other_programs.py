@@ -106,6 +106,27 @@ def test_tps_in_3d(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "file, text, system",
+    [
+        ("a.tps", "LM3=1\n1 2 3\nID=skull\n", "RAS"),
+        ("a.csv", f"skull{',1,2,3' * 3}\n", "LPS"),
+        ("a.csv", "landmark,x,y,z\na,1,2,3\n", "RAS"),
+    ],
+)
+def test_an_assumed_coordinate_system_is_said(tmp_path, file, text, system, recwarn):
+    """As a warning, or to a caller that asks; not if it is given, and not of pixels in 2-D."""
+    (tmp_path / file).write_text(text)
+    with pytest.warns(UserWarning, match=f"{file}: states no coordinate system, .* read as {system} in mm"):
+        read_landmark_sets(tmp_path / file)
+    said = []
+    read_landmark_sets(tmp_path / file, assumptions=said)
+    read_landmark_sets(tmp_path / file, coordinate_system="RAS", assumptions=said)
+    (tmp_path / "b.csv").write_text("landmark,x,y\na,1,2\n")
+    read_landmark_sets(tmp_path / "b.csv", assumptions=said)
+    assert len(said) == 1 and said[0].startswith("states no") and len(recwarn) == 0
+
+
+@pytest.mark.parametrize(
     "text, said",
     [
         ("", "no line 'LM='"),

@@ -24,6 +24,7 @@ from monai_landmarks.data.files.json_values import short
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
 __all__ = [
+    "assumed_system",
     "common_set",
     "ensure_image",
     "names_or_numbers",
@@ -34,6 +35,19 @@ __all__ = [
     "sets_of_images",
     "stated_size",
 ]
+
+
+def assumed_system(system: CoordinateSystem | str, more: str = "") -> str:
+    """Say that 3-D points are read in a coordinate system that nobody stated, and how to state another one.
+
+    Args:
+        system: the coordinate system.
+        more: another way to state it, than to give it.
+    """
+    return (
+        f"states no coordinate system, and its 3-D points are read as {system} in mm. If this is wrong, give the right one"
+        f" (--coordinate-system LPS, RAS or index){more}."
+    )
 
 
 def common_set(sets: Iterable[LandmarkSet]) -> LandmarkSet:

@@ -59,7 +59,7 @@ from monai_landmarks.data.landmarks.landmark_set import (
 )
 from monai_landmarks.data.landmarks.point_matrices import pack_matrices, triangle, unpack_matrices
 
-from .common import common_set
+from .common import assumed_system, common_set
 
 __all__ = ["read_csv_table", "write_csv", "write_csv_table"]
 
@@ -72,7 +72,10 @@ _SPARSEST = 100  # points per row of a larger table
 
 
 def read_csv_table(
-    path: Path, coordinate_system: CoordinateSystem | str | None = None, row_faults: list[str] | None = None
+    path: Path,
+    coordinate_system: CoordinateSystem | str | None = None,
+    row_faults: list[str] | None = None,
+    assumptions: list[str] | None = None,
 ) -> dict[str | None, LandmarkSet]:
     """Read the landmarks of one image or of many images from a CSV in any of the three forms.
 
@@ -81,6 +84,7 @@ def read_csv_table(
         coordinate_system: coordinate system of a file that does not state its own. A file that states another one is an
             error.
         row_faults: gets one sentence per faulty row, which is left out. By default the first one is raised as an error.
+        assumptions: gets a sentence if the coordinate system of 3-D points is neither stated nor given.
 
     Returns:
         the landmark set of each image, in the order of the file. The key is None if there is no column for the image.
@@ -90,7 +94,7 @@ def read_csv_table(
         ValueError: if the file is malformed, with line and what was expected.
     """
     with open_text(path) as file:
-        return _Parser(row_faults).parse(file, coordinate_system)
+        return _Parser(row_faults, [] if assumptions is None else assumptions).parse(file, coordinate_system)
 
 
 def write_csv_table(path: Path, sets: Mapping[str, LandmarkSet], form: Literal["long", "wide"] = "long") -> None:
@@ -122,8 +126,9 @@ def write_csv(path: Path, landmark_set: LandmarkSet) -> None:
 class _Parser:
     """Reads a table row by row into arrays, so that a long table costs little more memory than its numbers."""
 
-    def __init__(self, row_faults: list[str] | None) -> None:
+    def __init__(self, row_faults: list[str] | None, assumptions: list[str]) -> None:
         self._row_faults = row_faults
+        self._assumptions = assumptions
         self._images: dict[str | None, int] = {}
         self._names: dict[str, int] = {}
         self._numbers = NumberCells()
@@ -162,6 +167,9 @@ class _Parser:
         system = CoordinateSystem(stated.get("coordinate_system") or default or ("index" if dims == 2 else "RAS"))
         if default is not None and system != CoordinateSystem(default):
             raise ValueError(f"states coordinate_system={system}, but {CoordinateSystem(default)} was asked for.")
+        if dims == 3 and default is None and "coordinate_system" not in stated:
+            more = ", or state it in a line '# coordinate_system=LPS' above the header"
+            self._assumptions.append(assumed_system(system, more))
         return self._assemble(dims, beside, system, stated)
 
     def _report(self, message: str) -> None:

@@ -42,7 +42,7 @@ from monai_landmarks.data.files.csv_rows import (
 from monai_landmarks.data.files.safe_files import read_lines
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
-from .common import common_set, names_or_numbers, require_index, require_world
+from .common import assumed_system, common_set, names_or_numbers, require_index, require_world
 
 __all__ = ["is_payer", "read_payer", "write_payer"]
 
@@ -56,7 +56,10 @@ def is_payer(text: str) -> bool:
 
 
 def read_payer(
-    path: Path, names: Sequence[str] | None = None, coordinate_system: CoordinateSystem | str | None = None
+    path: Path,
+    names: Sequence[str] | None = None,
+    coordinate_system: CoordinateSystem | str | None = None,
+    assumptions: list[str] | None = None,
 ) -> dict[str, LandmarkSet]:
     """Read a table.
 
@@ -64,6 +67,7 @@ def read_payer(
         path: the file.
         names: names of the points, in the order of the file. Default: 1, 2, ...
         coordinate_system: coordinate system of the points. Default: pixel index in 2-D, LPS in 3-D.
+        assumptions: gets a sentence if the coordinate system of 3-D points is not given.
 
     Raises:
         ValueError: if the file is malformed, with the line; or the number of coordinates is divisible by two and three,
@@ -76,6 +80,8 @@ def read_payer(
     dims = _dims(width, names)
     labels = names_or_numbers(width // dims, names)
     system = CoordinateSystem(coordinate_system or ("index" if dims == 2 else "LPS"))
+    if dims == 3 and coordinate_system is None and assumptions is not None:
+        assumptions.append(assumed_system(system))
     numbers = NumberCells()
     sets: dict[str, LandmarkSet] = {}
     for line, (cell, *cells) in rows:

@@ -43,7 +43,7 @@ from monai_landmarks.data.files.safe_files import read_lines
 from monai_landmarks.data.images.image_files import read_header
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
-from .common import names_or_numbers
+from .common import assumed_system, names_or_numbers
 
 __all__ = ["read_tps"]
 
@@ -66,6 +66,7 @@ def read_tps(
     names: Sequence[str] | None = None,
     coordinate_system: CoordinateSystem | str | None = None,
     find_image: Callable[[str], Path | None] | None = None,
+    assumptions: list[str] | None = None,
 ) -> dict[str, LandmarkSet]:
     """Read the points of all images: pixel index in 2-D.
 
@@ -74,6 +75,7 @@ def read_tps(
         names: names of the points, in the order of the file. Default: 1, 2, ...
         coordinate_system: coordinate system of 3-D points. Default: RAS.
         find_image: returns the image file with a name. Images next to the file are found without it.
+        assumptions: gets a sentence if the coordinate system of 3-D points is not given.
 
     Returns:
         the landmark set of each image, by its ``IMAGE`` or, without it, its ``ID``.
@@ -104,6 +106,9 @@ def read_tps(
         if specimen.dims == 2:
             points[:, 1] = _height(path, specimen, find_image) - 1 - points[:, 1]
         sets[key] = LandmarkSet(labels, points, system, image=key)
+    is_3d = any(landmarks.spatial_dims == 3 for landmarks in sets.values())
+    if is_3d and coordinate_system is None and assumptions is not None:
+        assumptions.append(assumed_system("RAS"))
     if not sets:
         raise ValueError("no line 'LM=' or 'LM3='; expected a file of tpsDig.")
     return sets
