@@ -118,8 +118,8 @@ def read_annotations(
         images: folder of the images, or a datalist that names them, from which the pixel size is read.
         spacing: pixel size in mm of pictures for which a datalist does not state it.
         coordinate_system: coordinate system of landmark files that do not state their own.
-        notes: gets a sentence if the coordinate system of files is neither stated nor given. By default it is a
-            warning.
+        notes: gets what is assumed about the files, such as a coordinate system that is neither stated nor given. By
+            default it is a warning.
 
     Returns:
         Dictionary from the name of the image to its landmarks.

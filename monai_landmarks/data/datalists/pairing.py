@@ -82,7 +82,7 @@ class Pairing:
         absent: one sentence per landmark set without image, with file and row.
         faults: all other faults, one sentence each, with file and row.
         notes: files that are joined, and other findings that are no faults.
-        is_assumed: whether the coordinate system of any file is neither stated nor given.
+        is_assumed: whether something is assumed about a landmark file, such as its coordinate system.
     """
 
     cases: list[LandmarkCase] = field(default_factory=list)

@@ -300,8 +300,8 @@ def read_landmark_sets(
         row_faults: gets one sentence per faulty row of a CSV; such a row is left out. By default the first is an error.
         find_image: returns the image file with a name that the file states, or None. Required by tables whose points
             depend on the size of their images.
-        assumptions: gets a sentence, without the file, if 3-D points are read in a coordinate system that is neither
-            stated nor given. By default it is a warning.
+        assumptions: gets what is assumed, in sentences without the name of the file: the coordinate system of 3-D
+            points, if it is neither stated nor given, and columns that are not read. By default they are warnings.
 
     Returns:
         the landmark set of each image, in the order of the file. The key is None if the file names no image.

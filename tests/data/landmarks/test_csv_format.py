@@ -66,6 +66,21 @@ def test_coordinate_system_where_the_file_states_none(tmp_path, header, system):
     assert read_landmarks(path).coordinate_system == system
 
 
+@pytest.mark.parametrize("size", ["pixel_size", "Spacing", "pixel spacing", "voxel_size_mm", "image_size", "pixdim"])
+def test_a_pixel_size_is_no_landmark(tmp_path, size):
+    """Neither in its own columns nor as the dimension of the points; the user is told."""
+    text = f"image,nasion_x,nasion_y,{size}_x,{size}_y,{size}_z\n1,3,4,0.5,0.5,2\n"
+    path = write(tmp_path / "a.csv", text)
+    with pytest.warns(UserWarning, match=f"a.csv: the columns {size}_x, {size}_y, {size}_z are not .*--spacing"):
+        landmarks = read_landmark_table(path)["1"]
+    assert landmarks.names == ("nasion",) and landmarks.points.tolist() == [[3, 4]]
+    sets = {"1": LandmarkSet((size,), [[1.0, 2.0]], "index")}
+    with pytest.raises(ValueError, match="taken for a pixel size"):
+        write_landmark_table(tmp_path / "b.csv", sets, "wide")
+    write_landmark_table(tmp_path / "b.csv", sets)
+    assert read_landmark_table(tmp_path / "b.csv")["1"].names == (size,)
+
+
 def test_coordinate_system_can_be_given_but_not_contradicted(tmp_path):
     plain = write(tmp_path / "a.csv", "image,landmark,x,y\n1,a,1,2\n")
     assert read_landmark_table(plain, "LPS")["1"].coordinate_system == "LPS"

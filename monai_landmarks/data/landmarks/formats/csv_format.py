@@ -28,7 +28,8 @@ Lines before the header may state what the columns cannot::
     # coverage=0.9
 
 If the file does not state its coordinate system, points with only x and y are pixel index, and points with z are RAS in
-mm. A blank cell, ``nan`` or ``na`` is a missing coordinate. Other columns are ignored.
+mm. A blank cell, ``nan`` or ``na`` is a missing coordinate. Other columns are ignored; also ``pixel_size_x`` or
+``spacing_x``, which are no landmark.
 
 Tables that a spreadsheet program has saved can have semicolons or tabs instead of commas, a first line ``sep=;``, and
 decimal commas; see :class:`~monai_landmarks.data.files.csv_rows.TableRows` and
@@ -66,6 +67,8 @@ __all__ = ["read_csv_table", "write_csv", "write_csv_table"]
 _AXES = ("x", "y", "z")
 _MATRICES = {"covariances": "cov", "regions": "region"}
 _BESIDE = ("score", *(f"{prefix}_{entry}" for prefix in _MATRICES.values() for entry in triangle(3)))
+# what programs name the pixel size or the size of an image, in columns such as pixel_size_x
+_SIZE = re.compile(r"((pixel|voxel|image)[ _-]?)?(size|spacing|resolution)([ _-]?\(?mm\)?)?|pixdim", re.IGNORECASE)
 _RESERVED = {"image", "landmark", *_AXES, *_BESIDE}
 _MOST_POINTS = 10_000_000  # of all images together, if most of them are missing
 _SPARSEST = 100  # points per row of a larger table
@@ -84,7 +87,8 @@ def read_csv_table(
         coordinate_system: coordinate system of a file that does not state its own. A file that states another one is an
             error.
         row_faults: gets one sentence per faulty row, which is left out. By default the first one is raised as an error.
-        assumptions: gets a sentence if the coordinate system of 3-D points is neither stated nor given.
+        assumptions: gets a sentence if the coordinate system of 3-D points is neither stated nor given, and one about
+            columns of a pixel size, which are left out.
 
     Returns:
         the landmark set of each image, in the order of the file. The key is None if there is no column for the image.
@@ -150,7 +154,12 @@ class _Parser:
             beside = [key for key in _BESIDE if key in columns]
             add_row = self._long_rows(columns, [*_AXES[:dims], *beside])
         else:
-            of_names = _wide_columns(line, header)
+            of_names, of_size = _wide_columns(line, header)
+            if of_size:
+                self._assumptions.append(
+                    f"the columns {', '.join(of_size)} are not read as a landmark, and not as the size of pixels; if the"
+                    " images do not state it, give it (--spacing)."
+                )
             self._names = {name: i for i, name in enumerate(of_names)}
             dims = 3 if any("z" in parts for parts in of_names.values()) else 2
             beside = [key for key in _BESIDE if any(key in parts for parts in of_names.values())]
@@ -325,12 +334,16 @@ def _parse_header(line: int, header: list[str]) -> dict[str, int]:
     return columns
 
 
-def _wide_columns(line: int, header: list[str]) -> dict[str, dict[str, int]]:
-    """Return the columns of each landmark by what they hold."""
+def _wide_columns(line: int, header: list[str]) -> tuple[dict[str, dict[str, int]], list[str]]:
+    """Return the columns of each landmark by what they hold, and the columns of a pixel size."""
     columns: dict[str, dict[str, int]] = {}
+    of_size: list[str] = []
     for i, column in enumerate(header):
         name, part = _parse_column(cell_text(column))
         if not (name and part):
+            continue
+        if _SIZE.fullmatch(name.strip()):
+            of_size.append(column)
             continue
         if columns.setdefault(landmark_name(name), {}).setdefault(part, i) != i:
             raise ValueError(f"line {line}: landmark {landmark_name(name)!r} has two columns {part!r} in the header.")
@@ -341,7 +354,7 @@ def _wide_columns(line: int, header: list[str]) -> dict[str, dict[str, int]]:
         absent = [f"{name}_{axis}" for axis in _AXES[:dims] if axis not in parts]
         if absent:
             raise ValueError(f"line {line}: landmark {name!r} has no column {absent[0]!r} in the header.")
-    return columns
+    return columns, of_size
 
 
 def _parse_column(column: str) -> tuple[str, str]:
@@ -379,6 +392,10 @@ def _long_rows(sets: Mapping[str, LandmarkSet], common: LandmarkSet) -> Iterator
 
 
 def _wide_rows(sets: Mapping[str, LandmarkSet], common: LandmarkSet) -> Iterator[list[str]]:
+    if of_size := [name for name in common.names if _SIZE.fullmatch(name)]:
+        raise ValueError(
+            f"the wide form cannot hold a landmark {of_size[0]!r}, whose columns are taken for a pixel size."
+        )
     yield ["image", *(text_cell(f"{name}_{column}") for name in common.names for column in _columns(common))]
     for image, landmark_set in sets.items():
         cells = _cells(landmark_set.reorder(common.names), common)
