@@ -37,7 +37,7 @@ from monai_landmarks.data.datalists.datalist_faults import other_readings
 from monai_landmarks.data.files.json_values import load_json
 from monai_landmarks.data.files.safe_files import naming_file, read_text
 from monai_landmarks.data.images.image_files import has_spacing, read_header
-from monai_landmarks.data.images.image_folder import find_images
+from monai_landmarks.data.images.image_folder import find_images, image_name
 from monai_landmarks.data.images.image_notes import join_notes
 from monai_landmarks.data.landmarks.landmark_io import find_landmark_files, read_landmark_sets
 from monai_landmarks.spaces import in_xy_plane, picture_affine
@@ -134,7 +134,8 @@ def read_annotations(
     if section is not None:
         raise ValueError(f"{path}: only a datalist has sections, but section {section!r} was given; leave it out.")
     spacings = {} if images is None else _image_spacings(Path(images), spacing)
-    index = NameIndex(list(spacings))
+    files = {_name_below(file, images): file for file in spacings}
+    index = NameIndex(files)
     result = {}
     kinds, assumed = _read_kinds(path, coordinate_system)
     for kind in kinds.values():
@@ -146,9 +147,10 @@ def read_annotations(
             found = index.find(name)
             if len(found) > 1:
                 raise ValueError(f"{path}: {name!r} matches more than one image: {', '.join(found)}.")
-            if found:
-                _require_size(landmarks, found[0])
-            geometry = ImageGeometry(Path(found[0]), spacings[found[0]]) if found else ImageGeometry(None, spacing)
+            file = files[found[0]] if found else ""
+            if file:
+                _require_size(landmarks, file)
+            geometry = ImageGeometry(Path(file), spacings[file]) if file else ImageGeometry(None, spacing)
             result[name] = ImageLandmarks(landmarks, geometry)
     _say_assumed(assumed, result.values(), notes)
     return result
@@ -251,6 +253,12 @@ def _image_spacings(images: Path, spacing: float | Sequence[float] | None) -> di
     content: dict[str, Any] = load_json(read_text(images))
     sections = [key for key, value in content.items() if isinstance(value, list)]
     return {item["image"]: item.get("spacing", spacing) for item in load_landmark_datalist(images, sections)}
+
+
+def _name_below(file: str, images: str | os.PathLike | None) -> str:
+    """Return the path of an image in the folder of the images, or as a datalist has it."""
+    folder = Path(images or "")
+    return image_name(Path(file), folder) if folder.is_dir() and Path(file).is_relative_to(folder) else file
 
 
 def landmark_files(path: Path) -> dict[Path, str]:

@@ -118,6 +118,7 @@ def test_errors(files, truth, tmp_path):
     write_landmark_table(folder / "renamed.csv", renamed)
     twice = {"b/1.png": truth["1.png"], "c/1.png": truth["1.png"]}
     write_landmark_table(folder / "twice.csv", twice)
+    write_landmark_table(folder / "bare.csv", {"1.png": truth["1.png"]})
     (folder / "none").mkdir()
     (folder / "malformed.csv").write_text("image,landmark,x,y\n1.png,a,1\n")
     for arguments, message in (
@@ -127,7 +128,8 @@ def test_errors(files, truth, tmp_path):
             "no landmark is in both the predictions and the ground truth: ['x', 'y', 'z'] are predicted",
         ),
         (["twice.csv", "truth.csv"], "'c/1.png' and 'b/1.png' match the same image 1.png"),
-        (["pred.csv", "twice.csv"], "'/elsewhere/1.png' matches more than one image: b/1.png, c/1.png"),
+        (["bare.csv", "twice.csv"], "'1.png' matches more than one image: b/1.png, c/1.png"),
+        (["pred.csv", "twice.csv"], "none of its images is among the 2"),  # /elsewhere/1.png
         (["none", "truth.csv"], "no landmark file in it"),
         (["malformed.csv", "truth.csv"], "line 2: 3 columns; expected 4"),
         (["pred.csv", "truth.csv", "--section", "validation"], "only a datalist has sections"),

@@ -77,6 +77,22 @@ def test_what_is_assumed_about_tables_of_volumes_is_said(tmp_path):
     assert not any("coordinate system" in note for note in result.notes)
 
 
+def test_an_image_of_another_folder_is_not_that_of_the_landmarks(tmp_path):
+    """Its pixel size does not count, nor does its annotation."""
+    for name in ("site1/1.png", "site1/2.png"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (20, 10)).save(tmp_path / "images" / name)
+    sets = {name: LandmarkSet(("tip",), [[8.0, 4.0]], "index") for name in ("pics/site1/1.png", "site2/2.png")}
+    write_landmark_table(tmp_path / "true.csv", sets)
+    read = read_annotations(tmp_path / "true.csv", images=tmp_path / "images")
+    assert read["pics/site1/1.png"].geometry.image == tmp_path / "images" / "site1" / "1.png"
+    assert read["site2/2.png"].geometry.image is None
+    predicted = {"site1/1": sets["site2/2.png"], "site1/2": sets["site2/2.png"]}
+    write_landmark_table(tmp_path / "pred.csv", predicted)
+    matched, unknown = match_predictions(tmp_path / "pred.csv", read)
+    assert list(matched) == ["pics/site1/1.png"] and unknown == ["site1/2"]
+
+
 def test_a_datalist_of_predictions(tmp_path):
     sets = {name: LandmarkSet(("tip",), [[float(i), 2.0]], "index") for i, name in enumerate(("a.png", "b.png"))}
     write_landmark_table(tmp_path / "truth.csv", sets)

@@ -25,7 +25,7 @@ from monai_landmarks.data.files.safe_files import naming_file, open_text, path_f
 from monai_landmarks.data.images.image_files import image_stem
 from monai_landmarks.data.images.image_folder import find_images, image_name
 from monai_landmarks.data.images.image_notes import join_notes
-from monai_landmarks.data.images.name_index import NameIndex
+from monai_landmarks.data.images.name_index import NameIndex, beside
 from monai_landmarks.data.landmarks.landmark_io import find_foreign_files, find_landmark_files, landmark_suffix
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet, join_landmark_sets
 from monai_landmarks.data.landmarks.row_faults import LandmarkRows, read_past_faults
@@ -109,6 +109,7 @@ def pair_landmarks(
     its own, if the rest is a word for landmarks (``scan_lm_Pred_U.mrk.json`` of ``scan.nii.gz``), or if there are
     several such files with different landmarks, which are joined (``scan_U.json`` and ``scan_L.json``). Otherwise it
     belongs to the only image of its folder, as in 3D Slicer's layout ``sub-01/ct.nii.gz`` and ``sub-01/F.mrk.json``.
+    Where a name has folders, those of the image must not contradict them; see :class:`NameIndex`.
 
     Args:
         images: a folder of images, which is searched with its subfolders, or the images.
@@ -188,13 +189,14 @@ class _Pairs:
         """Add landmarks to the image that their file or table names."""
         found = self._index.find(case.name)
         if not found and case.key is None and case.landmarks.image:  # the file may state the name of its image
-            found = self._index.find(case.landmarks.image)
+            found = self._index.find(beside(case.name, case.landmarks.image))
         if not found and case.key is None and (part_of := self._index.find_beginning(case.name)):
             self._parts.setdefault(part_of, []).append(case)
         elif not found and case.key is None:
             self._others.append(case)
         elif not found:
-            self.absent.append(f"{self._where(case)}: {case.name!r} is not among the images{_rounded(case.name)}.")
+            why = _rounded(case.name) or self._elsewhere(case.name)
+            self.absent.append(f"{self._where(case)}: {case.name!r} is not among the images{why}.")
         elif len(found) > 1:
             self.faults.append(f"{self._where(case)}: {case.name!r} fits more than one image: {', '.join(found)}.")
         elif found[0] in self.cases and self._roots[1].is_file() and case.key is None:
@@ -232,7 +234,13 @@ class _Pairs:
             why = f" Its folder has {len(images)} image(s) and {len(cases)} landmark file(s) without image;"
             why += " only one of each makes a pair. A CSV with the columns 'image' and 'landmarks' can list the pairs."
         for case in cases:
-            self.absent.append(f"{case.source}: no image has this name; expected the name of an image.{why}")
+            name = f"this name{self._elsewhere(case.name)}"
+            self.absent.append(f"{case.source}: no image has {name}; expected the name of an image.{why}")
+
+    def _elsewhere(self, name: str) -> str:
+        """Return which images have the same file name in a folder that contradicts that of the name."""
+        found = self._index.find_elsewhere(name)
+        return f"; {' and '.join(found[:2])} has another folder" if found else ""
 
     def _images_of(self, folder: Path) -> list[str]:
         """Return the images of the same folder, or of the folder with the same name below that of all images."""

@@ -13,6 +13,8 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +23,7 @@ from pathlib import PurePosixPath
 
 from .image_files import image_stem
 
-__all__ = ["NameIndex"]
+__all__ = ["NameIndex", "beside"]
 
 
 class NameIndex:
@@ -29,20 +31,27 @@ class NameIndex:
 
     A name matches the images with the same file name, with or without suffix. If there is none, the case of letters,
     the Unicode form of accents and spaces at the ends do not count; then neither do zeros before a number, which
-    spreadsheet programs remove (``2`` for ``002.png``). If several images match, those are chosen whose folders agree
-    with the folders of the name over the longest part, counted from the file name upward.
+    spreadsheet programs remove (``2`` for ``002.png``).
+
+    The folders of a name must not contradict those of the image, so that the landmarks of ``site2/1.png`` are not those
+    of ``site1/1.png``: the shorter path of folders must be the end of the longer one. A name may lack the folders, or
+    have those of another machine before them. If several images match, those are chosen whose folders agree with the
+    folders of the name over the longest part, counted from the file name upward.
 
     Args:
-        names: paths or names of the images.
+        names: paths or names of the images. Give paths relative to the folder of the images; of absolute paths, the
+            folders that all of them share do not count.
 
     Example:
         >>> index = NameIndex(["left/hand.png", "right/hand.png", "right/foot.png"])
         >>> index.find("foot"), index.find("/data/right/hand.png"), index.find("right_hand"), index.find("hand")
         (['right/foot.png'], ['right/hand.png'], ['right/hand.png'], ['left/hand.png', 'right/hand.png'])
+        >>> index.find("left/foot.png"), index.find_elsewhere("left/foot.png")
+        ([], ['right/foot.png'])
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._parts = {name: _parts(name) for name in names}
+        self._parts = _below_shared({name: _parts(name) for name in names})
         self._exact = _Index(self._parts, str)
 
     @cached_property  # most names are found without it
@@ -56,12 +65,25 @@ class NameIndex:
     def find(self, name: str) -> list[str]:
         """Return the images that match the name best: none, one, or several that match equally well."""
         *folders, file = _parts(name)
-        found = self._exact.find(file) or self._alike.find(file) or self._numbered.find(file)
+        found: list[str] = []
+        for writing in ("_exact", "_alike", "_numbered"):
+            found = found or self._agreeing(folders, *getattr(self, writing).find(file))
         # folders with the same writing come first
         for same in (str, _alike):
             agreement = [_common_end(folders, self._parts[image][:-1], same) for image in found]
             found = [image for image, depth in zip(found, agreement) if depth == max(agreement)]
         return found
+
+    def find_elsewhere(self, name: str) -> list[str]:
+        """Return the images that match the file name, but whose folders contradict those of the name."""
+        return [] if self.find(name) else self.find(_parts(name)[-1])
+
+    def _agreeing(self, folders: list[str], found: list[str], are_joined: bool) -> list[str]:
+        """Return the images whose folders do not contradict those of a name."""
+        if are_joined:  # the file name has the folders
+            return found
+        both = [(image, self._parts[image][:-1]) for image in found]
+        return [image for image, own in both if _common_end(folders, own, _alike) == min(len(folders), len(own))]
 
     def find_beginning(self, name: str) -> str:
         """Return the image whose name begins a longer name, up to a ``_``, ``-``, dot or space; empty if there is none.
@@ -80,6 +102,18 @@ class NameIndex:
         return ""
 
 
+def beside(file: str, stated: str) -> str:
+    """Return the path of an image that a landmark file states, seen from where the path of that file is.
+
+    Example:
+        >>> beside("site2/1.json", "1.png"), beside("site2/1.json", "../1.png"), beside("1.json", "/data/1.png")
+        ('site2/1.png', '1.png', '/data/1.png')
+    """
+    path = stated.replace("\\", "/")
+    is_absolute = path.startswith("/") or path[1:2] == ":"
+    return path if is_absolute else posixpath.normpath(posixpath.join(posixpath.dirname(file), path))
+
+
 class _Index:
     """Images by file name, by file name without suffix, and by folders and file name, all in one writing."""
 
@@ -95,10 +129,12 @@ class _Index:
             for depth in range(1, len(folders) + 1):  # names of prediction files may begin with folders
                 self._joined.setdefault(writing("_".join([*folders[-depth:], stem])), []).append(name)
 
-    def find(self, file: str) -> list[str]:
+    def find(self, file: str) -> tuple[list[str], bool]:
+        """Return the images of a file name, and whether it is joined from their folders and names."""
         whole, stem = self._writing(file), self._writing(image_stem(file))
         tables = ((self._files, whole), (self._stems, whole), (self._stems, stem), (self._joined, whole))
-        return next((table[key] for table, key in (*tables, (self._joined, stem)) if key in table), [])
+        hits = ((table[key], table is self._joined) for table, key in (*tables, (self._joined, stem)) if key in table)
+        return next(hits, ([], False))
 
 
 def _alike(name: str) -> str:
@@ -113,6 +149,15 @@ def _number(name: str) -> str:
 
 def _parts(name: str) -> tuple[str, ...]:
     return tuple(part.strip("/") for part in PurePosixPath(name.replace("\\", "/")).parts) or ("",)
+
+
+def _below_shared(parts: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Cut the folders that all absolute paths share; they are the place of the images on this machine."""
+    folders = [part[:-1] for part in parts.values()]
+    if not all(folder and (folder[0] == "" or folder[0].endswith(":")) for folder in folders):
+        return parts
+    shared = len(os.path.commonprefix(folders))
+    return {name: part[shared:] for name, part in parts.items()}
 
 
 def _common_end(first: list[str], second: tuple[str, ...], same: Callable[[str], str]) -> int:

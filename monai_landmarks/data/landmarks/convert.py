@@ -26,7 +26,7 @@ import numpy as np
 
 from monai_landmarks.data.images.image_files import image_stem, read_header
 from monai_landmarks.data.images.image_folder import find_images, image_name
-from monai_landmarks.data.images.name_index import NameIndex
+from monai_landmarks.data.images.name_index import NameIndex, beside
 
 from .landmark_io import (
     LandmarkFormat,
@@ -209,7 +209,8 @@ def _cut(name: str, suffix: str) -> str:
 def _case(path: Path, stem: str, name: str | None, landmarks: LandmarkSet, known: _Images, alone: bool) -> _Case:
     """Return the landmarks of a file with the image they belong to. ``name`` is the name of the image in a table."""
     stated = name or (PurePosixPath(landmarks.image.replace("\\", "/")).name if landmarks.image else "")
-    image = known.find([*_image_names(stem if name is None else name), stated, image_stem(stated)], alone)
+    named = [] if name is not None or not landmarks.image else [beside(stem, landmarks.image)]
+    image = known.find([*_image_names(stem if name is None else name), *named], alone)
     if name is not None:
         return _Case(path, _safe_stem(name), name, landmarks, image)
     return _Case(path, stem, known.key(image) if image else stated or stem, landmarks, image)
@@ -217,9 +218,7 @@ def _case(path: Path, stem: str, name: str | None, landmarks: LandmarkSet, known
 
 def _image_names(name: str) -> list[str]:
     """Return names that the image of a landmark file or of a row may have."""
-    last = PurePosixPath(name.replace("\\", "/")).name
-    endings = [_cut(last, old) + new for old, new in _IMAGE_ENDINGS if last.endswith(old)]
-    return [name, last, image_stem(last), *endings]
+    return [name, *(_cut(name, old) + new for old, new in _IMAGE_ENDINGS if name.endswith(old))]
 
 
 def _safe_stem(name: str) -> str:
@@ -242,7 +241,6 @@ class _Images:
         self._spacing = spacing
         self._keys: dict[Path, str] = {}
         self._files: dict[str, set[Path]] = {}
-        self._by_name: dict[str, set[Path]] = {}
         self._index = NameIndex([])
         if images is None:
             return
@@ -252,19 +250,14 @@ class _Images:
             inside = image_name(file, root) if root is not None and root.is_dir() else file.name
             self._keys[file] = inside
             self._files.setdefault(inside, set()).add(file)
-            for name in (str(file), inside, _cut(inside, file.name) + image_stem(file), file.name, image_stem(file)):
-                self._by_name.setdefault(name, set()).add(file)
         self._index = NameIndex(self._keys.values())
 
     def find(self, names: Iterable[str], alone: bool) -> Path | None:
         """Return the image with the first matching name, or the only image if ``alone`` is true."""
         if alone and len(self._keys) == 1:
             return next(iter(self._keys))
-        names = [name for name in names if name]
-        found = next((self._by_name[name] for name in names if name in self._by_name), set())
-        if not found:  # files of predictions begin with the names of folders, if file names alone are not unique
-            meant = next((hits for name in names if (hits := self._index.find(name))), [])
-            found = {file for key in meant for file in self._files[key]}
+        meant = next((hits for name in names if name and (hits := self._index.find(name))), [])
+        found = {file for key in meant for file in self._files[key]}
         if len(found) > 1:
             raise ValueError(f"several images have this name, for example {sorted(map(str, found))[:2]}; expected one.")
         return next(iter(found), None)

@@ -18,7 +18,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from monai_landmarks.data import LandmarkSet, make_datalists, pair_landmarks, write_landmark_table, write_landmarks
+from monai_landmarks.data import (
+    LandmarkSet,
+    convert_landmarks,
+    make_datalists,
+    pair_landmarks,
+    write_landmark_table,
+    write_landmarks,
+)
 from monai_landmarks.data.landmarks.row_faults import LandmarkRows, read_past_faults
 
 POINTS = LandmarkSet(("a", "b"), [[1, 2], [3, 4]], "index")
@@ -38,7 +45,7 @@ def paired(pairing):
 
 def test_table(folder):
     table = folder / "t.csv"
-    table.write_text("image,landmark,x,y\nx/1,a,1,2\nz/9.png,a,1,2\n2.png,a,1,2\n1.png,a,1,2\nq/2.png,b,1,2\n")
+    table.write_text("image,landmark,x,y\nx/1,a,1,2\nz/9.png,a,1,2\n2.png,a,1,2\n1.png,a,1,2\nimages/x/2.png,b,1,2\n")
     result = pair_landmarks(folder / "images", table)
     assert paired(result) == {"x/1.png": "t.csv", "x/2.png": "t.csv"} and result.names == ["a", "b"]
     assert result.unlabeled == [folder / "images" / "y/1.png"]
@@ -47,6 +54,37 @@ def test_table(folder):
         f"{table}: line 5: '1.png' fits more than one image: x/1.png, y/1.png.",
         f"{table}: line 6: {table}: line 4 holds landmarks of the same image, x/2.png.",
     ]
+
+
+@pytest.mark.parametrize("root, named", [("images", "q/2"), ("images/x", "y/x/2"), ("images", "images/q/2.png")])
+@pytest.mark.parametrize("is_table", [True, False])
+def test_landmarks_of_another_folder_are_not_those_of_an_image(folder, root, named, is_table):
+    """Unless all images lie in the folder that is given: it may have any name in the table."""
+    if is_table:
+        landmarks, where = folder / "t.csv", f"{folder / 't.csv'}: line 2: {named!r} is not among the images"
+        landmarks.write_text(f"image,landmark,x,y\n{named},a,1,2\n")
+    else:
+        landmarks, file = folder / "points", folder / "points" / f"{named.removesuffix('.png')}.csv"
+        write_landmarks(file, POINTS)
+        where = f"{file}: no image has this name"
+    result = pair_landmarks(folder / root, landmarks)
+    if root == "images":
+        assert paired(result) == {} and len(result.absent) == 1
+        assert result.absent[0].startswith(f"{where}; x/2.png has another folder")
+    else:
+        assert list(paired(result)) == ["2.png"] and not result.absent
+
+
+def test_an_image_that_a_landmark_file_states_is_seen_from_the_file(folder):
+    for name, stated in (("x/a", "1.png"), ("y/b", "2.png"), ("c", "../images/y/1.png")):
+        write_landmarks(folder / f"points/{name}.json", replace(POINTS, image=stated), format="labelme")
+    converted = convert_landmarks(
+        folder / "points", folder / "new", destination_format="mrk.json", images=folder / "images"
+    )
+    assert [fault.source.name for fault in converted.faults] == ["b.json"]
+    result = pair_landmarks(folder / "images", folder / "points")
+    assert paired(result) == {"x/1.png": "a.json", "y/1.png": "c.json"}
+    assert len(result.absent) == 1 and "b.json" in result.absent[0]
 
 
 def test_files_in_folders_like_those_of_the_images(folder):

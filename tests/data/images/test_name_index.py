@@ -15,7 +15,7 @@ import pytest
 
 from monai_landmarks.data import NameIndex
 
-IMAGES = ["a/1.png", "b/1.png", "b/c/2.nii.gz", "b/case.3.png", "b/case.3.jpg", "d/c/4.png", "e/c/4.png"]
+IMAGES = ["a/1.png", "b/1.png", "b/c/2.nii.gz", "b/case.3.png", "b/case.3.jpg", "d/c/4.png", "e/c/4.png", "5.png"]
 
 
 @pytest.mark.parametrize(
@@ -27,9 +27,18 @@ IMAGES = ["a/1.png", "b/1.png", "b/c/2.nii.gz", "b/case.3.png", "b/case.3.jpg", 
         ("b/1", ["b/1.png"]),
         ("b_1", ["b/1.png"]),  # as files of predictions are called
         ("1.png", ["a/1.png", "b/1.png"]),
-        ("z/1.png", ["a/1.png", "b/1.png"]),
+        ("z/1.png", []),
         ("2", ["b/c/2.nii.gz"]),
-        ("z/2.nii.gz", ["b/c/2.nii.gz"]),
+        ("c/2", ["b/c/2.nii.gz"]),
+        ("B/C/2", ["b/c/2.nii.gz"]),
+        ("z/2.nii.gz", []),
+        ("z/c/2.nii.gz", []),
+        ("b/2.nii.gz", []),
+        ("b/c/z/2.nii.gz", []),
+        ("z/b/c/2.nii.gz", ["b/c/2.nii.gz"]),
+        ("images/5", ["5.png"]),
+        ("/elsewhere/b/5.png", ["5.png"]),
+        ("z/b_1.png", ["b/1.png"]),
         ("2.dcm", ["b/c/2.nii.gz"]),  # converted since
         ("c_2", ["b/c/2.nii.gz"]),
         ("b_c_2", ["b/c/2.nii.gz"]),
@@ -43,6 +52,23 @@ IMAGES = ["a/1.png", "b/1.png", "b/c/2.nii.gz", "b/case.3.png", "b/case.3.jpg", 
 )
 def test_find(name, expected):
     assert NameIndex(IMAGES).find(name) == expected
+
+
+def test_an_image_in_another_folder_is_named_and_not_found():
+    """However it is written; the folder decides first, and the writing of the file name then."""
+    index = NameIndex(["site1/case1.png", "Site2/Case1.png"])
+    assert index.find("site2/case1.png") == ["Site2/Case1.png"]
+    assert index.find("site3/case1.png") == [] and index.find_elsewhere("site3/case1.png") == ["site1/case1.png"]
+    assert index.find_elsewhere("site1/case1.png") == index.find_elsewhere("site1/case2.png") == []
+    assert NameIndex(["002.png"]).find("site1/2") == ["002.png"]
+
+
+@pytest.mark.parametrize("root", ["/here/", "C:\\here\\"])
+def test_the_place_of_all_absolute_paths_does_not_count(root):
+    index = NameIndex([f"{root}site1/1.png", f"{root}site2/2.png"])
+    assert index.find("/there/site1/1.png") == index.find("site1/1") == [f"{root}site1/1.png"]
+    assert index.find("/there/site2/1.png") == []
+    assert NameIndex([f"{root}1.png", f"{root}2.png"]).find("images/1.png") == [f"{root}1.png"]
 
 
 def test_every_image_finds_itself():
