@@ -94,7 +94,8 @@ class Study:
         sections: sections of the datalist whose images are divided. Default: training and validation, and testing only
             if it is the test set of ``training_sizes``.
         split_seed: seed of the division into parts.
-        group_pattern: regular expression. Images with the same match in their path stay together.
+        group_pattern: regular expression. Images with the same match in their path below the folder of all images stay
+            together.
         schema: landmark schema.
         pairs: CSV file of left-right pairs.
         symmetric: whether images are mirrored although no pairs are declared.

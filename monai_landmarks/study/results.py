@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from monai_landmarks.data import LandmarkSet, group_images, write_landmark_table
+from monai_landmarks.data import LandmarkSet, write_landmark_table
 from monai_landmarks.data.files.csv_tables import write_rows
 from monai_landmarks.data.files.json_values import load_json
 from monai_landmarks.data.files.safe_files import naming_file, read_text
@@ -31,7 +31,7 @@ from monai_landmarks.evaluation import Evaluation, evaluate_predictions
 from monai_landmarks.metrics import PairedComparison, compare_errors, holm_correction
 
 from .plan import StudyPlan
-from .runs import Run
+from .runs import Run, image_groups
 
 __all__ = ["Group", "StudyResults", "collect_results", "seed_differences"]
 
@@ -326,7 +326,7 @@ def collect_results(plan: StudyPlan) -> StudyResults:
                     found[shown[path]] = case.predicted
         first = members[0]
         groups.append(Group(label, first.configuration.name, first.size, seeds, errors, (len(kept), len(members))))
-    clusters = group_images(images, plan.study.group_pattern)
+    clusters = shown if plan.study.group_pattern is None else image_groups(plan.study)
     return StudyResults(
         plan=plan,
         images=tuple(shown.values()),
@@ -335,7 +335,7 @@ def collect_results(plan: StudyPlan) -> StudyResults:
         evaluations=evaluations,
         groups=tuple(groups),
         predictions=predictions,
-        clusters=tuple(shown[path] if clusters[path] == path else clusters[path] for path in images),
+        clusters=tuple(clusters[path] for path in images),
     )
 
 

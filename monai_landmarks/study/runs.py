@@ -33,7 +33,7 @@ from monai_landmarks.data.files.safe_files import naming_file, read_text
 
 from .definition import Configuration, Study
 
-__all__ = ["Run", "divide_images", "fingerprint", "select_part", "study_runs"]
+__all__ = ["Run", "divide_images", "fingerprint", "image_groups", "select_part", "study_runs"]
 
 _SECTIONS = ("training", "validation", "testing")
 
@@ -116,17 +116,13 @@ def divide_images(study: Study, folder: str | os.PathLike) -> dict[Path, dict[st
         ValueError: if the images cannot be divided as requested.
     """
     source = study.datalist
-    with naming_file(source):
-        content = load_json(read_text(source))
-    sections = {
-        name: load_landmark_datalist(source, name) if isinstance(content.get(name), list) else [] for name in _SECTIONS
-    }
+    sections = _read_sections(source)
     for name in study.sections:
         if name not in sections:
             raise ValueError(f"sections: {name!r} is not one of {', '.join(_SECTIONS)}.")
     items = {item["image"]: _plain_item(item) for name in _SECTIONS for item in sections[name]}
     pool = [item["image"] for name in _SECTIONS if name in study.sections for item in sections[name]]
-    groups = group_images(list(items), study.group_pattern)
+    groups = image_groups(study)
     divisions = {}
     for run in study_runs(study, folder):
         if run.datalist in divisions:
@@ -137,6 +133,31 @@ def divide_images(study: Study, folder: str | os.PathLike) -> dict[Path, dict[st
         datalist |= {name: [items[image] for image in divided[name]] for name in _SECTIONS}
         divisions[run.datalist] = datalist
     return divisions
+
+
+def image_groups(study: Study) -> dict[str, str]:
+    """Return the group of each image of the datalist, by its path; by default each is its own group.
+
+    The pattern is searched in the path below the folder of all images, as ``check`` does. So it does not depend on
+    where the data are.
+    """
+    images = [item["image"] for section in _read_sections(study.datalist).values() for item in section]
+    if study.group_pattern is None or not images:
+        return {image: image for image in images}
+    folder = os.path.commonpath([os.path.dirname(image) for image in images])
+    names = {image: Path(os.path.relpath(image, folder)).as_posix() for image in images}
+    with naming_file(study.datalist):
+        found = group_images(list(names.values()), study.group_pattern)
+    return {image: found[name] for image, name in names.items()}
+
+
+def _read_sections(source: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the items of each section of a datalist."""
+    with naming_file(source):
+        content = load_json(read_text(source))
+    return {
+        name: load_landmark_datalist(source, name) if isinstance(content.get(name), list) else [] for name in _SECTIONS
+    }
 
 
 def fingerprint(value: Any) -> str:

@@ -17,10 +17,19 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from monai_landmarks.data import LandmarkSet, datalist_item, load_landmark_datalist, save_datalist
+from monai_landmarks.data import (
+    LandmarkSet,
+    build_datalist,
+    datalist_item,
+    group_images,
+    load_landmark_datalist,
+    save_datalist,
+    write_landmark_table,
+)
 from monai_landmarks.study import Configuration, Study, select_part, study_runs
-from monai_landmarks.study.runs import divide_images, fingerprint
+from monai_landmarks.study.runs import divide_images, fingerprint, image_groups
 
 ONE = (Configuration("scn", "scn"), Configuration("light", "adaptive"))
 
@@ -62,6 +71,23 @@ def test_every_image_is_predicted_once_by_a_network_that_did_not_see_it(datalist
     for content in written.values():  # what a bundle reads is the same as in the datalist of the user
         items = load_landmark_datalist(content, "testing")
         assert [item["image"] for item in items] == images(content)["testing"] and items[0]["label_names"] == ["a"]
+
+
+def test_groups_are_those_of_the_check_wherever_the_data_are(tmp_path):
+    """The folders above the images, which a pattern may fit, do not count."""
+    sets = {f"p{i // 2}/{i}.png": LandmarkSet(("a",), [[1.0, 2.0]], "index") for i in range(8)}
+    folder = tmp_path / "p9" / "images"
+    for name in sets:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(folder / name)
+    write_landmark_table(tmp_path / "t.csv", sets)
+    for pattern in (r"p\d", r"^\w+"):
+        build_datalist(folder, tmp_path / "t.csv", tmp_path / "out" / "list.json", group_pattern=pattern, spacing=1)
+        groups = image_groups(Study(tmp_path / "out" / "list.json", ONE, folds=2, group_pattern=pattern))
+        expected = group_images(list(sets), pattern)
+        assert groups == {str(folder / name): expected[name] for name in sets} and len(set(groups.values())) == 4
+    with pytest.raises(ValueError, match=r"list.json: group pattern 'images' is not found in image name 'p\d/\d.png'"):
+        image_groups(Study(tmp_path / "out" / "list.json", ONE, folds=2, group_pattern="images"))
 
 
 def test_small_training_sets_are_parts_of_the_large_ones(datalist, tmp_path):
