@@ -26,6 +26,7 @@ from monai.networks.utils import eval_mode
 
 from monai_landmarks.data import ReadableDataLoader, UnreadableImagesError
 from monai_landmarks.data.files.worker_count import usual_workers
+from monai_landmarks.data.images.image_files import read_header
 from monai_landmarks.data.images.readable_loader import error_reason
 from monai_landmarks.handlers import PredictionSaver, SavedPrediction
 from monai_landmarks.schema import LandmarkSchema
@@ -41,6 +42,7 @@ _WRAPPERS = ("Failed to evaluate", "Failed to instantiate", "applying transform"
 _MOST_FAILURES = 8  # at so many images one after the other, the fault is not that of the images
 _MOST_WORKERS = 4
 _SHARED_MEMORY = 1 << 30  # bytes; through it, workers pass images to the main process
+_SHAPE = "_meta_::network_data_format::inputs::image::spatial_shape"
 _PARTS = ("preprocessing", "network", "inferer", "decoder", "examiner", "device")
 
 
@@ -137,7 +139,7 @@ class CohortPrediction:
             self._waiting = first | self._waiting
             return
         _, file = self._waiting.pop(batch[0])
-        self._records.add_failure(file, error_reason(error))
+        self._records.add_failure(file, self._reason(file.path, error_reason(error)))
         if self._records.state(file) is None:  # it has not failed before this call
             self._in_a_row += 1
         if self._in_a_row >= _MOST_FAILURES:
@@ -146,7 +148,23 @@ class CohortPrediction:
     def _record_unreadable(self) -> None:
         for image, reason in self._loader.unreadable:
             if image in self._waiting:
-                self._records.add_failure(self._waiting.pop(image)[1], reason)
+                self._records.add_failure(self._waiting.pop(image)[1], self._reason(image, reason))
+
+    def _reason(self, image: str, reason: str) -> str:
+        """Return why an image failed; in words, where transforms or network cannot say that it has another dimension."""
+        expected = self._flow.parser.get(_SHAPE)
+        try:
+            shape, _ = read_header(image)
+        except ValueError:
+            return reason
+        dims = 2 if all(size == 1 for size in shape[2:]) else 3
+        if not isinstance(expected, list) or len(expected) == dims:
+            return reason
+        kinds = {2: "2-D images", 3: "volumes"}
+        return (
+            f"the image is {dims}-D with the shape {shape}, but this bundle is for {kinds[len(expected)]}; leave it out, or"
+            f" take a bundle for {kinds[dims]}."
+        )
 
     def _record(self, prediction: SavedPrediction) -> None:
         item, file = self._waiting[prediction.image]

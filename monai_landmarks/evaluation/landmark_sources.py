@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -137,7 +137,12 @@ def read_annotations(
     files = {_name_below(file, images): file for file in spacings}
     index = NameIndex(files)
     result = {}
-    kinds, assumed = _read_kinds(path, coordinate_system)
+
+    def find_image(name: str) -> Path | None:
+        hits = index.find(name)
+        return Path(files[hits[0]]) if len(hits) == 1 else None
+
+    kinds, assumed = _read_kinds(path, coordinate_system, find_image)
     for kind in kinds.values():
         for name, landmarks in kind.items():
             if name in result:
@@ -185,7 +190,12 @@ def match_predictions(
         kinds = {"datalist": {name: item.landmarks for name, item in _read_datalist(path, None, None).items()}}
         assumed: list[tuple[str, str]] = []
     else:
-        kinds, assumed = _read_kinds(path, coordinate_system)
+
+        def find_image(name: str) -> Path | None:
+            hits = index.find(name)
+            return truth[hits[0]].geometry.image if len(hits) == 1 else None
+
+        kinds, assumed = _read_kinds(path, coordinate_system, find_image)
     in_index = {item.landmarks.coordinate_system == CoordinateSystem.INDEX for item in truth.values()}
     fits = {
         kind: in_index == {landmarks.coordinate_system == CoordinateSystem.INDEX for landmarks in sets.values()}
@@ -282,7 +292,7 @@ def landmark_files(path: Path) -> dict[Path, str]:
 
 
 def _read_kinds(
-    path: Path, coordinate_system: str | None
+    path: Path, coordinate_system: str | None, find_image: Callable[[str], Path | None]
 ) -> tuple[dict[str, dict[str, LandmarkSet]], list[tuple[str, str]]]:
     """Read landmark sets, by kind of source (a table, or all files of one suffix) and by the name of their image.
 
@@ -292,7 +302,9 @@ def _read_kinds(
     assumed: list[tuple[str, str]] = []
     for file, suffix in landmark_files(path).items():
         assumptions: list[str] = []
-        sets = read_landmark_sets(file, coordinate_system=coordinate_system, assumptions=assumptions)
+        sets = read_landmark_sets(
+            file, coordinate_system=coordinate_system, find_image=find_image, assumptions=assumptions
+        )
         assumed += [(str(file), sentence) for sentence in assumptions]
         stem = file.relative_to(path).as_posix() if path.is_dir() else file.name
         for key, landmarks in sets.items():

@@ -20,6 +20,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from click.testing import CliRunner
+from PIL import Image
 from spot_bundles import NETWORK, SPOTS, change, spot_bundle, write_spots
 
 from monai_landmarks.apps.main import program
@@ -59,6 +60,10 @@ def test_a_dicom_series_and_a_bundle_made_for_volumes(tmp_path, write_dicom):
     [landmarks] = read_landmark_table(out / "predictions.csv").values()
     np.testing.assert_allclose(landmarks.to("LPS").points, [[8.4, 6.7, 27.6]], atol=0.3)
     np.testing.assert_array_equal(read_landmarks(out / "head.npz").points, landmarks.to("RAS").points)
+    Image.new("L", (20, 18)).save(tmp_path / "picture.png")
+    done = invoke(root, tmp_path / "picture.png", "--out", tmp_path / "none", "--device", "cpu")
+    assert done.exit_code == 1 and "picture.png: the image is 2-D with the shape (20, 18), but this" in done.stderr
+    assert "bundle is for volumes; leave it out, or take a bundle for 2-D images." in done.stderr
     # a damaged slice spoils its own volume only, and is named
     write_dicom(tmp_path / "new" / "foot", ball((8.4, 6.7, 9.2)), "2")
     (tmp_path / "new" / "foot" / "2_7.dcm").write_text("no slice")
@@ -88,6 +93,7 @@ def test_the_rest_is_done_when_an_image_cannot_be_read(tmp_path):
         f"  - {images / name}" for name in ("cut.png", "left/text.nii.gz", "volume.nii")
     ]
     assert all(line.partition(": ")[2] for line in left_out)
+    assert "the image is 3-D with the shape (9, 9, 9), but this bundle is for 2-D images; leave it out" in left_out[2]
     assert set(read_landmark_table(out / "predictions.csv")) == {str(images / name) for name in SPOTS}
     # what could be read is as good as without the others
     again = invoke(root, images / "left" / "b.png", "--out", tmp_path / "one", "--device", "cpu", "--format", "csv")

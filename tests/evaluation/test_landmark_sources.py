@@ -93,6 +93,18 @@ def test_an_image_of_another_folder_is_not_that_of_the_landmarks(tmp_path):
     assert list(matched) == ["pics/site1/1.png"] and unknown == ["site1/2"]
 
 
+def test_points_from_the_bottom_of_an_image_need_the_images(tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.new("L", (20, 10)).save(tmp_path / "images" / "1.png")
+    for name, y in (("true", 2), ("pred", 5)):
+        (tmp_path / f"{name}.tps").write_text(f"LM=1\n4 {y}\nIMAGE=1.png\n")
+    files = tmp_path / "pred.tps", tmp_path / "true.tps"
+    with pytest.raises(ValueError, match="true.tps: .*'1.png'.* 'monai-landmarks convert FILE points.csv --images"):
+        evaluate_predictions(*files)
+    result = evaluate_predictions(*files, images=tmp_path / "images")
+    assert result.cases[0].true.points.tolist() == [[4, 7]] and result.errors.tolist() == [[3.0]]
+
+
 def test_a_datalist_of_predictions(tmp_path):
     sets = {name: LandmarkSet(("tip",), [[float(i), 2.0]], "index") for i, name in enumerate(("a.png", "b.png"))}
     write_landmark_table(tmp_path / "truth.csv", sets)

@@ -347,7 +347,9 @@ def test_verse_files(tmp_path):
     (tmp_path / "a.json").write_text(text)
     landmarks = read_landmarks(tmp_path / "a.json", image=image)
     assert landmarks == LandmarkSet(("T12", "L1", "T13"), [[3, 1, 2], [2.5, 4, 2.1], [NAN] * 3], "index")
-    with pytest.raises(ValueError, match=r"a\.json: VerSe's centroids are voxels along .* give image="):
+    with pytest.raises(
+        ValueError, match=r"a\.json: VerSe's centroids are voxels along .* give image=.* or .* convert FILE .*--images"
+    ):
         read_landmarks(tmp_path / "a.json")
     with pytest.raises(ValueError, match=r"iso-ctd\.json: 0 entries 'direction'.*challenge"):
         read_landmarks(example("verse_iso-ctd.json"), image=image)

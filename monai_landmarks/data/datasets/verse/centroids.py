@@ -35,7 +35,7 @@ import numpy as np
 from monai_landmarks.data.files.json_values import load_json, read_coordinates, short
 from monai_landmarks.data.files.safe_files import read_text
 from monai_landmarks.data.images.image_files import read_header
-from monai_landmarks.data.landmarks.formats.common import ensure_image, require_index, require_names
+from monai_landmarks.data.landmarks.formats.common import CONVERT_FIRST, ensure_image, require_index, require_names
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
 __all__ = ["VERSE_LANDMARKS", "is_verse", "read_verse", "write_verse"]
@@ -95,7 +95,8 @@ def read_verse(path: Path, image: str | os.PathLike | None = None) -> LandmarkSe
         if name in points:
             raise ValueError(f"[{i}]: label {label} ({name}) is in the file already; expected distinct labels.")
         points[name] = _read_centroid(entry, f"[{i}] ({name})")
-    image = ensure_image(image, "VerSe's centroids are voxels along directions that only the image defines")
+    why = "VerSe's centroids are voxels along directions that only the image defines"
+    image = ensure_image(image, why, CONVERT_FIRST)
     shape, affine = read_header(image)
     if len(shape) != 3:
         raise ValueError(f"the image {os.fspath(image)} has the shape {shape}; expected a volume.")

@@ -24,6 +24,7 @@ from monai_landmarks.data.files.json_values import short
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
 __all__ = [
+    "CONVERT_FIRST",
     "assumed_system",
     "common_set",
     "ensure_image",
@@ -48,6 +49,12 @@ def assumed_system(system: CoordinateSystem | str, more: str = "") -> str:
         f"states no coordinate system, and its 3-D points are read as {system} in mm. If this is wrong, give the right one"
         f" (--coordinate-system LPS, RAS or index){more}."
     )
+
+
+# every command reads the result, and not all of them pass images to the reader of a format
+CONVERT_FIRST = (
+    "convert the file with its images, and use the result: 'monai-landmarks convert FILE points.csv --images IMAGES'"
+)
 
 
 def common_set(sets: Iterable[LandmarkSet]) -> LandmarkSet:
@@ -184,12 +191,14 @@ def present_points(landmark_set: LandmarkSet, files: str) -> np.ndarray:
     return landmark_set.points
 
 
-def ensure_image(image: str | os.PathLike | None, why: str) -> str | os.PathLike:
+def ensure_image(
+    image: str | os.PathLike | None, why: str, otherwise: str = "give --images to 'monai-landmarks convert'"
+) -> str | os.PathLike:
     """Return the image that a format requires.
 
     Raises:
-        ValueError: if it is not given, with the reason ``why`` it is required.
+        ValueError: if it is not given, with the reason ``why`` it is required, and what to do instead of giving it.
     """
     if image is None:
-        raise ValueError(f"{why}; give image=, the image that the points belong to.")
+        raise ValueError(f"{why}; give image=, the image that the points belong to, or {otherwise}.")
     return image

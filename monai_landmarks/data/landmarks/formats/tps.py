@@ -43,7 +43,7 @@ from monai_landmarks.data.files.safe_files import read_lines
 from monai_landmarks.data.images.image_files import read_header
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
-from .common import assumed_system, names_or_numbers
+from .common import CONVERT_FIRST, assumed_system, names_or_numbers
 
 __all__ = ["read_tps"]
 
@@ -122,8 +122,8 @@ def _height(path: Path, specimen: _Specimen, find_image: Callable[[str], Path | 
         image = beside
     if image is None:
         raise ValueError(
-            f"line {specimen.line}: y counts from the bottom of the image {named!r}, whose height is needed; give the images,"
-            " or put them next to the file."
+            f"line {specimen.line}: y counts from the bottom of the image {named!r}, whose height is needed, but the image is"
+            f" not found; put it next to the file, or {CONVERT_FIRST}."
         )
     return read_header(image)[0][1]
 
