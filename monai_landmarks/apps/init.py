@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["init"]
 
-METHODS = ("scn", "farnet", "adaptive", "unet")  # as in monai_landmarks.planning, which the help must not import
+OFFERED = ("scn", "farnet", "adaptive", "unet")  # as in monai_landmarks.planning, which the help must not import
 
 
 class _Duration(click.ParamType):
@@ -42,7 +42,11 @@ class _Duration(click.ParamType):
 
 @click.command(short_help="Write a MONAI bundle to train on a datalist, with settings chosen for the data.")
 @click.argument("datalist", type=PATH)
-@click.option("--method", type=click.Choice(METHODS), help="Localization method. Default: scn, or that of --from.")
+@click.option(
+    "--method",
+    type=click.Choice(OFFERED),
+    help="Localization method. Default: scn, for volumes on a CPU unet, or that of --from.",
+)
 @click.option(
     "--from",
     "source",
@@ -112,9 +116,11 @@ def init(
     from monai_landmarks.data import read_pairs
     from monai_landmarks.evaluation.bundle_facts import resolve_bundle
     from monai_landmarks.planning import (
+        METHODS,
         Budget,
         Machine,
         choice_rows,
+        default_method,
         make_fine_tuning_plan,
         make_plan,
         measure_plan,
@@ -140,9 +146,8 @@ def init(
 
     def planned(time: Budget | None) -> Plan:
         if trained is None:
-            return make_plan(
-                summary, method or "scn", machine, schema=known, symmetric=symmetric, given=given, budget=time
-            )
+            chosen = method or default_method(summary, machine)
+            return make_plan(summary, chosen, machine, schema=known, symmetric=symmetric, given=given, budget=time)
         return make_fine_tuning_plan(summary, trained, machine, symmetric=symmetric, given=given, budget=time)
 
     plan = planned(None)
@@ -153,7 +158,8 @@ def init(
         plan = planned(Budget(budget, pace))
     folder = write_bundle(out, plan, datalist)
     learned = [] if plan.fine_tuning is None else plan.fine_tuning.rows()
-    for heading, text in [*summary_rows(plan.summary), *learned]:
+    title = METHODS[plan.method].title
+    for heading, text in [*summary_rows(plan.summary), ("method", f"{title} ({plan.method})"), *learned]:
         click.echo(f"{heading:<12} {text}")
     click.echo(f"\n{text_table(choice_rows(plan))}")
     click.echo(f"\n{_estimate(plan, pace)}")

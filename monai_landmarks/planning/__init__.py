@@ -19,7 +19,7 @@ from .data_summary import DataSummary, summarize_datalist
 from .fine_tuning import FineTuning
 from .fine_tuning_plan import make_fine_tuning_plan
 from .machine import Machine, TrainingMemory, measure_training
-from .methods import METHODS, Method
+from .methods import METHODS, Method, default_method
 from .plan import Plan, make_plan
 from .source_bundle import SourceBundle, read_source_bundle
 from .training_time import Budget, Pace, duration_text, parse_duration
@@ -39,6 +39,7 @@ __all__ = [
     "TrainingMemory",
     "apply_schema",
     "choice_rows",
+    "default_method",
     "duration_text",
     "estimated_seconds",
     "make_fine_tuning_plan",

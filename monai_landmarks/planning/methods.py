@@ -26,7 +26,7 @@ from .machine import Machine
 from .sigma import sigma_in_voxels
 from .spatial_factor import KERNEL, choose_spatial_factor
 
-__all__ = ["METHODS", "Method", "choose_width"]
+__all__ = ["METHODS", "Method", "choose_width", "default_method"]
 
 _UNET = "monai_landmarks.networks.nets.LocalizationUNet"
 _SCN_AMPLITUDE = {2: 100.0, 3: 1000.0}
@@ -84,6 +84,14 @@ class Method:
     def template(self, name: str) -> dict[str, Any]:
         """Return a configuration of the bundle to adapt."""
         return json.loads((bundle_path(self.bundle) / "configs" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def default_method(summary: DataSummary, machine: Machine) -> str:
+    """Return the method for data and machine if none is given.
+
+    For volumes on a CPU, it is the U-Net on a coarse grid: an SCN there is trained for hours, on patches.
+    """
+    return "unet" if summary.spatial_dims == 3 and not machine.on_gpu else "scn"
 
 
 def choose_width(summary: DataSummary, machine: Machine) -> Choice:

@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from monai_landmarks.apps.main import program
-from monai_landmarks.data import write_hand_phantom
+from monai_landmarks.data import write_hand_phantom, write_spine_phantom
 
 QUICK = ("--set", "width=4")
 
@@ -30,6 +30,24 @@ def init(*args):
 @pytest.fixture(scope="module")
 def datalist(tmp_path_factory):
     return write_hand_phantom(tmp_path_factory.mktemp("hand"), 6, size=(48, 64), val_frac=0.34)
+
+
+@pytest.mark.parametrize(
+    "dims, device, method, title",
+    [(2, "cpu", "scn", "SCN"), (2, "cuda", "scn", "SCN"), (3, "cpu", "unet", "U-Net"), (3, "cuda", "scn", "SCN")],
+)
+def test_the_method_is_chosen_and_said(datalist, tmp_path, dims, device, method, title):
+    """A network that sees whole volumes trains in an hour on a CPU, and one that sees patches in many."""
+    if dims == 3:
+        datalist = write_spine_phantom(
+            tmp_path / "spine", 2, size=(24, 24, 40), spacing=(6, 6, 5), val_frac=0.5, test_frac=0
+        )
+    quick = ("--memory", "8", "--set", "width=4", "--device", device)
+    result = init(datalist, "--out", tmp_path / "b", *quick)
+    assert result.exit_code == 0, result.output
+    assert f"method       {title} ({method})" in result.stdout.splitlines()
+    train = json.loads((tmp_path / "b" / "configs" / "train.json").read_text())
+    assert train["network_def"]["_target_"].endswith({"scn": ".SCN", "unet": ".LocalizationUNet"}[method])
 
 
 def test_every_choice_is_printed_with_its_reason(datalist, tmp_path):

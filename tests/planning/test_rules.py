@@ -292,7 +292,7 @@ def test_choices():
 
 def test_methods_have_a_bundle():
     from monai_landmarks import bundle_path
-    from monai_landmarks.apps.init import METHODS as OFFERED
+    from monai_landmarks.apps.init import OFFERED
 
     assert tuple(METHODS) == OFFERED
     for method in METHODS.values():
