@@ -101,6 +101,18 @@ def test_a_tenth_of_a_pixel(dims: int, spacing: float, turns: tuple[float, ...])
     assert widths.numpy() == pytest.approx(BLOB, rel=0.1)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_an_image_smaller_than_a_patch_is_refused(dims: int) -> None:
+    """A picture of a few pixels, of which the network sees an enlarged one, would need many gigabytes."""
+    image, points, affines = phantom(dims)
+    look = CloseLookInferer(PATCH[dims], 0.5, softmax=False)
+    networks = Networks(Said(points), Copies(points.shape[1]))
+    affines[1, :dims, :dims] /= 200
+    patch = {2: "12 x 12", 3: "8 x 8 x 8"}[dims]
+    with pytest.raises(ValueError, match=f"less than a patch of the close look, which covers {patch} mm"):
+        look(MetaTensor(image.as_tensor(), affine=affines), networks)
+
+
 def test_the_coarse_network_has_its_own_grid() -> None:
     """It sees a coarser image, whose points lie elsewhere in the index and at the same place in the world."""
     image, points, affines = phantom(2)
