@@ -360,7 +360,7 @@ class HeatmapToLandmarksd(DecodeLandmarksd):
     Args:
         keys: heatmaps (N, *spatial), for example a network's ``"pred"`` after decollation. Or the result of an inferer
             that ends in points: ``points`` (N, D) in index coordinates of the image, ``scores`` (N,) and
-            ``covariances`` (N, D, D). ``method`` and ``radius`` are then those of the inferer.
+            ``covariances`` (N, D, D). ``method``, ``radius`` and ``softmax`` are then those of the inferer.
         points_keys: keys of the points, (1, N, D) MetaTensor. Default: ``"{key}_points"``.
         score_keys: keys of the scores, (N,). Default: ``"{key}_scores"``.
         covariance_keys: keys of the covariances, (N, D, D). Default: ``"{key}_covariances"``.
@@ -370,14 +370,14 @@ class HeatmapToLandmarksd(DecodeLandmarksd):
         method: see :class:`HeatmapToLandmarks`.
         threshold: see :class:`HeatmapToLandmarks`.
         radius: see :class:`HeatmapToLandmarks`.
-        softmax: see :class:`HeatmapToLandmarks`.
+        softmax: see :class:`HeatmapToLandmarks`. False for the result of an inferer that ends in points.
         allow_missing_keys: do not raise if a key is missing.
         covariance: see :class:`HeatmapToLandmarks`.
         sigma: see :class:`HeatmapToLandmarks`.
 
     Raises:
-        ValueError: if world points are wanted and neither image nor heatmaps have an affine, or if the image has
-            another grid than the heatmaps.
+        ValueError: if world points are wanted and neither image nor heatmaps have an affine, if the image has another
+            grid than the heatmaps, or if an option needs heatmaps, but an inferer returned points.
     """
 
     backend = HeatmapToLandmarks.backend
@@ -416,6 +416,11 @@ class HeatmapToLandmarksd(DecodeLandmarksd):
             raise ValueError(
                 f"covariance={self.decoder.covariance!r} needs heatmaps, but an inferer returned points. Use "
                 "covariance='heatmap' for the covariances of the inferer."
+            )
+        if self.decoder.softmax:
+            raise ValueError(
+                "softmax=True needs heatmaps, but an inferer returned points, which were found before. Use softmax=False here,"
+                " and apply the softmax in the inferer if its network returns logits."
             )
         return self.decoder.complete(found)
 

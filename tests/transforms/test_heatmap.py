@@ -142,6 +142,16 @@ def test_logits(dims):
     torch.testing.assert_close(decode({"pred": logits, "image": image})["pred_points"][0].as_tensor().float(), points)
 
 
+def test_a_softmax_of_points_is_refused():
+    """An inferer that returns points has not applied it, so the points and scores may be wrong."""
+    found = {"points": torch.ones(1, 2), "scores": torch.ones(1), "covariances": torch.eye(2)[None]}
+    decode = HeatmapToLandmarksd("pred", refer_keys=None, space="index", softmax=True)
+    with pytest.raises(ValueError, match="softmax=True needs heatmaps, but an inferer returned points"):
+        decode({"pred": found})
+    decode = HeatmapToLandmarksd("pred", refer_keys=None, space="index")
+    assert torch.equal(decode({"pred": found})["pred_points"][0].as_tensor(), torch.ones(1, 2).double())
+
+
 def test_shape_is_that_of_the_image_as_it_is_now():
     image = MetaTensor(torch.zeros(1, 64, 80), affine=torch.eye(4), meta={"spatial_shape": (64, 80)})
     points = MetaTensor(torch.tensor([[[30.0, 40.0]]]), affine=torch.eye(4))
