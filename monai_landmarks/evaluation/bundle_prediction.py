@@ -37,7 +37,6 @@ from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.data.files.tensor_files import load_tensors, non_finite_weights
 from monai_landmarks.data.images.image_files import has_spacing
 from monai_landmarks.data.images.image_notes import image_notes, join_notes
-from monai_landmarks.data.images.pictures import is_picture
 from monai_landmarks.data.images.readable_loader import list_unreadable
 from monai_landmarks.handlers import OverlaySaver, PredictionSaver
 from monai_landmarks.handlers.prediction_saver import distinct_names
@@ -161,7 +160,8 @@ def predict_landmarks(
         device: device, for example ``"cpu"`` or ``"cuda:1"``. Default: that of the configuration; the processes of
             torchrun share several GPUs.
         spacing: pixel size in mm of pictures and other files that state none, one number or one per axis. Default: that
-            of the configuration, or 1 mm.
+            of the configuration. If there is none, 1 mm is taken, a note says for how many images, and the unit of
+            their lengths in ``measurements.csv``, report and ``.mrk.json`` says so, too.
         batch_size: number of images in a batch. Default: that of the configuration.
         regions: file of :class:`monai_landmarks.uncertainty.ConformalRegions`, to add a region to each landmark.
         covariance: source of the covariances: ``"heatmap"``, or ``"sigma"`` for the sigma of each landmark that the
@@ -215,6 +215,7 @@ def predict_landmarks(
         schema = schema if schema is not None and schema.measurements else None
     notes += matched_names(schema, saver.names)[1] if schema is not None else ()
     files = _image_files(items, images)
+    spacing_known = flow.parser.get("spacing") is not None
     settings = _settings(flow, weights, regions, schema, coverage)
     records = PredictionRecords(out / "progress", settings, saver.names, part)
     own = list(zip(items, files))[part[0] - 1 :: part[1]]
@@ -230,7 +231,7 @@ def predict_landmarks(
     if len(todo) < len(own):
         of_call.append(f"{len(own) - len(todo)} of {len(own)} images were done before.")
     try:
-        cohort = CohortPrediction(flow, records, schema, coverage)
+        cohort = CohortPrediction(flow, records, schema, coverage, spacing_known)
         cohort.write_lost([file for _, file in own if not force and records.is_done(file)])
         cohort.predict(todo, workers)
     except RuntimeError as error:
@@ -254,7 +255,7 @@ def predict_landmarks(
             " parts, or the same command without a part."
         )
     else:
-        notes += _geometry_notes([file.path for file in predictions.images], flow.parser.get("spacing") is not None)
+        notes += _geometry_notes([file.path for file in predictions.images], spacing_known)
         reasons = {doubt.image: str(doubt) for doubt in doubts}
         _write_tables(out, saver, predictions, reasons if schema is not None else None, unreadable)
         if drawings and _OVERLAYS in flow.parser:
@@ -384,12 +385,12 @@ def _reliability_notes(flow: ConfigWorkflow, weights: Path, covariance: str) -> 
 def _geometry_notes(images: Sequence[str], spacing_known: bool) -> list[str]:
     """Return what to know about the pixel size and the place of images when reading their points."""
     notes = [(Path(image).name, note) for image in images for note in image_notes(image)]
-    unknown = [Path(image).name for image in images if not is_picture(image) and not has_spacing(image)]
+    unknown = [] if spacing_known else [Path(image).name for image in images if not has_spacing(image)]
     lines = join_notes(notes)
-    if unknown and not spacing_known:
+    if unknown:
         lines.append(
-            f"pixel size not known: {len(unknown)} DICOM images, for example {unknown[0]}, state none, and 1 mm was taken;"
-            " give the spacing."
+            f"pixel size not known: {len(unknown)} of {len(images)} images, for example {unknown[0]}, state none, and 1 mm was"
+            " taken; all mm are wrong if it is another; give the spacing."
         )
     return lines
 

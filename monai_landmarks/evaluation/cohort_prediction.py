@@ -26,7 +26,7 @@ from monai.networks.utils import eval_mode
 
 from monai_landmarks.data import ReadableDataLoader, UnreadableImagesError
 from monai_landmarks.data.files.worker_count import usual_workers
-from monai_landmarks.data.images.image_files import read_header
+from monai_landmarks.data.images.image_files import has_spacing, read_header
 from monai_landmarks.data.images.readable_loader import error_reason
 from monai_landmarks.handlers import PredictionSaver, SavedPrediction
 from monai_landmarks.schema import LandmarkSchema
@@ -54,15 +54,22 @@ class CohortPrediction:
         records: the records.
         schema: landmark schema whose measurements are made. None: no measurements.
         coverage: probability of the intervals of measurements.
+        spacing_known: whether a pixel size was given for files that state none.
     """
 
     def __init__(
-        self, flow: ConfigWorkflow, records: PredictionRecords, schema: LandmarkSchema | None, coverage: float
+        self,
+        flow: ConfigWorkflow,
+        records: PredictionRecords,
+        schema: LandmarkSchema | None,
+        coverage: float,
+        spacing_known: bool = True,
     ) -> None:
         self._flow = flow
         self._records = records
         self._schema = schema
         self._coverage = coverage
+        self._spacing_known = spacing_known
         self._waiting: dict[str, tuple[dict[str, Any], ImageFile]] = {}
         self._alone: set[str] = set()
         self._in_a_row = 0  # failures of the network since the last prediction
@@ -180,6 +187,8 @@ class CohortPrediction:
         if self._schema is None:
             return []
         measured = measure_images(self._schema, {prediction.image: prediction.landmarks}, self._coverage)
+        if not self._spacing_known and not has_spacing(prediction.image):
+            measured = measured.with_assumed_size()
         for path in self._saver.files(prediction.name):
             if path.name.endswith(".mrk.json"):
                 measured.add_to_markups(path, 0, prediction.plane, str(prediction.doubt or ""))

@@ -17,7 +17,7 @@ import csv
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,14 @@ class ImageMeasurements:
     def rows(self, index: int) -> list[dict[str, Any]]:
         """Return the table of an image, one row per measurement."""
         return [values.row(index) for values in self.measured.values()]
+
+    def with_assumed_size(self) -> ImageMeasurements:
+        """Return the same measurements with a unit of lengths that says that the pixel size is not known."""
+        measured = {
+            name: replace(values, unit="mm (pixel size assumed)") if values.unit == "mm" else values
+            for name, values in self.measured.items()
+        }
+        return replace(self, measured=measured)
 
     def write(self, path: str | os.PathLike) -> Path:
         """Write a CSV file with one row per image and measurement. Unknown numbers are blank."""

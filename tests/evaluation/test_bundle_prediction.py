@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -92,7 +93,8 @@ def test_dicom_images_without_pixel_size_are_said(tmp_path, write_dicom_tags):
         write_dicom_tags(images / f"{name}.dcm", pixels, **tags)
     result = predict_landmarks(root, images, tmp_path / "out", device="cpu")
     expected = (
-        "pixel size not known: 2 DICOM images, for example a.dcm, state none, and 1 mm was taken; give the spacing."
+        "pixel size not known: 2 of 3 images, for example a.dcm, state none, and 1 mm was taken; all mm are wrong if it is"
+        " another; give the spacing."
     )
     assert result.notes[-1] == expected
     for name, size in (("a", 1), ("c", 0.2)):
@@ -100,6 +102,28 @@ def test_dicom_images_without_pixel_size_are_said(tmp_path, write_dicom_tags):
         np.testing.assert_allclose(points, np.tile([40.3 * size, 70.6 * size, 0], (len(points), 1)), atol=0.2 * size)
     result = predict_landmarks(root, images, tmp_path / "new", device="cpu", spacing=0.5)
     assert not any("not known" in note for note in result.notes)
+
+
+def test_pictures_without_pixel_size_are_said(tmp_path):
+    root, images, out = spot_bundle(tmp_path), tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    for name in "ab":
+        spot((90, 120), (40.3, 70.6)).save(images / f"{name}.png")
+    result = predict_landmarks(root, images, out, device="cpu")
+    assert [note for note in result.notes if note.startswith("pixel size not known: 2 of 2 images, for example a.png")]
+    assert "Pixel size not known: 2 of 2 images" in (out / "report.html").read_text()
+
+    def units(folder: Path) -> dict[str, set[str]]:
+        with (folder / "measurements.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        return {key: {row["unit"] for row in rows if ("mm" in row["unit"]) == (key == "lengths")} for key in UNITS}
+
+    assert units(out) == {**UNITS, "lengths": {"mm (pixel size assumed)"}}
+    result = predict_landmarks(root, images, out, device="cpu", spacing=1)
+    assert not any("not known" in note for note in result.notes) and units(out) == UNITS
+
+
+UNITS = {"lengths": {"mm"}, "others": {"degree", "ratio"}}
 
 
 class Intruder:

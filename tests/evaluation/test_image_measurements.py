@@ -160,3 +160,13 @@ def test_doubts_stand_beside_the_values(tmp_path):
         measured.add_to_markups(markups, 0, doubt=doubt)
         (line,) = [node for node in json.loads(markups.read_text())["markups"] if node["type"] == "Line"]
         assert any(point["description"].startswith(beginning) for point in line["controlPoints"])
+
+
+def test_an_assumed_pixel_size_stands_beside_lengths(tmp_path):
+    landmarks = square(6.0)
+    assumed = measure_images(SCHEMA, {"a.png": landmarks}).with_assumed_size()
+    units = {row["unit"] for row in assumed.rows(0)}
+    assert units == {"mm (pixel size assumed)", *({row.unit for row in SCHEMA.measurements} - {"mm"})}
+    write_landmarks(tmp_path / "a.mrk.json", landmarks)
+    assumed.add_to_markups(tmp_path / "a.mrk.json", 0)
+    assert "width: 6.0 mm (pixel size assumed)" in (tmp_path / "a.mrk.json").read_text()
