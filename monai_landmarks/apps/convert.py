@@ -112,7 +112,7 @@ def convert(source: Path, destination: Path, spacing: float | tuple[float, ...] 
 
     A conversion between pixels and mm needs the images. They are found in --images by name. Faults of a file are
     listed, and the other files of a folder are converted. A single DESTINATION file is written only if there are no
-    faults.
+    faults. If a file with other contents is replaced, a copy is kept with .bak after its name.
 
     The exit code is 0 if all files were converted, and 1 otherwise.
     """
@@ -123,6 +123,8 @@ def convert(source: Path, destination: Path, spacing: float | tuple[float, ...] 
     result = convert_landmarks(source, destination, spacing=spacing, **options)
     for path, images in result.written:
         click.echo(f"{path}: {images[0]}" if len(images) == 1 else f"{path}: {len(images)} images")
+    if result.copies:
+        click.echo(f"note: copies of replaced files are kept: {', '.join(map(str, result.copies))}.", err=True)
     if result.faults:
         lines = [
             f"  - {message}" if str(path) in message else f"  - {path}: {message}" for path, message in result.faults

@@ -33,6 +33,7 @@ from monai_landmarks.data import UnreadableImage, find_weights, image_stem
 from monai_landmarks.data.datalists.bundle_metadata import require_readable
 from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, TRAINED, has_both_networks
 from monai_landmarks.data.files.csv_tables import write_rows
+from monai_landmarks.data.files.kept_files import KeptFiles, remove_file
 from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.data.files.tensor_files import load_tensors, non_finite_weights
 from monai_landmarks.data.images.image_files import has_spacing
@@ -46,6 +47,7 @@ from monai_landmarks.uncertainty import CovarianceCalibration, DoubtModel, calib
 from .bundle_facts import read_bundle_facts, resolve_bundle
 from .cohort_prediction import CohortPrediction, own_device, own_part, unwrapped
 from .image_measurements import matched_names, write_measurements
+from .name_lists import some_names
 from .prediction_formats import PREDICTION_FORMATS, PredictionFormat
 from .prediction_records import ImageFile, PredictionRecords, RecordedPredictions, file_stamp
 from .prediction_report import doubtful_first, prediction_view, write_prediction_report
@@ -141,6 +143,9 @@ def predict_landmarks(
     ``part``, or are started by ``torchrun``. The call after which all images are done writes tables, overlays and
     report. All this takes no more memory for many images than for few.
 
+    A file in the output folder that this function did not write, or that was changed since, is not lost: before it is
+    replaced, a copy is kept with ``.bak`` after its name, and a note names it.
+
     .. warning::
         The configuration of a MONAI bundle can run any Python code. Use only bundles from sources that you trust. Files
         of weights cannot run code, because they are loaded with ``weights_only``.
@@ -230,10 +235,12 @@ def predict_landmarks(
     todo.sort(key=lambda pair: records.state(pair[1]) is not None)  # images that have failed before come last
     if len(todo) < len(own):
         of_call.append(f"{len(own) - len(todo)} of {len(own)} images were done before.")
+    kept = KeptFiles(records.path.with_suffix(".written"))
     try:
-        cohort = CohortPrediction(flow, records, schema, coverage, spacing_known)
-        cohort.write_lost([file for _, file in own if not force and records.is_done(file)])
-        cohort.predict(todo, workers)
+        with kept:
+            cohort = CohortPrediction(flow, records, schema, coverage, spacing_known)
+            cohort.write_lost([file for _, file in own if not force and records.is_done(file)])
+            cohort.predict(todo, workers)
     except RuntimeError as error:
         if "loading state_dict" not in str(error):
             raise
@@ -257,16 +264,20 @@ def predict_landmarks(
     else:
         notes += _geometry_notes([file.path for file in predictions.images], spacing_known)
         reasons = {doubt.image: str(doubt) for doubt in doubts}
-        _write_tables(out, saver, predictions, reasons if schema is not None else None, unreadable)
-        if drawings and _OVERLAYS in flow.parser:
-            _draw_overlays(flow.parser.get_parsed_content(_OVERLAYS), predictions, reasons, drawings)
-        if drawings:
-            source = f"Landmarks of the images in {images}, found with {bundle.resolve().name} and the weights {weights.name}"
-            measured = predictions if schema is not None else None
-            write_prediction_report(
-                out / "report.html", predictions, reasons, measured, notes, unreadable, source, drawings
-            )
-    written = sorted(Path(path) for path, state in _snapshot(out).items() if before.get(path) != state)
+        with kept:
+            _write_tables(out, saver, predictions, reasons if schema is not None else None, unreadable)
+            if drawings:
+                if _OVERLAYS in flow.parser:
+                    _draw_overlays(flow.parser.get_parsed_content(_OVERLAYS), predictions, reasons, drawings)
+                source = f"Landmarks of the images in {images}, found with {bundle.resolve().name} and the weights"
+                source = f"{source} {weights.name}"
+                measured = predictions if schema is not None else None
+                write_prediction_report(
+                    out / "report.html", predictions, reasons, measured, notes, unreadable, source, drawings
+                )
+    of_call += _copy_notes(kept.copies)
+    changed = {Path(path) for path, state in _snapshot(out).items() if before.get(path) != state}
+    written = sorted(changed.difference(kept.copies))
     return WrittenPredictions(tuple(written), unreadable, (*notes, *of_call), doubts, unfinished)
 
 
@@ -322,7 +333,7 @@ def _write_tables(
     if unreadable:
         write_rows(failed, [one._asdict() for one in unreadable])
     else:
-        failed.unlink(missing_ok=True)
+        remove_file(failed)
 
 
 def _draw_overlays(saver: OverlaySaver, predictions: RecordedPredictions, doubts: Mapping[str, str], most: int) -> None:
@@ -334,7 +345,7 @@ def _draw_overlays(saver: OverlaySaver, predictions: RecordedPredictions, doubts
         with suppress(Exception):  # image readers raise exceptions of any type; the report names the image
             views.append((prediction.image, prediction_view(prediction, title, saver.covariance_key is not None)[0]))
     for old in saver.output_dir.glob("overlay_[0-9][0-9]_*.png"):
-        old.unlink(missing_ok=True)
+        remove_file(old)
     if views:
         saver.draw(views)
 
@@ -393,6 +404,17 @@ def _geometry_notes(images: Sequence[str], spacing_known: bool) -> list[str]:
             " taken; all mm are wrong if it is another; give the spacing."
         )
     return lines
+
+
+def _copy_notes(copies: Sequence[Path]) -> list[str]:
+    """Return what to know about copies of files that were replaced."""
+    if not copies:
+        return []
+    names = some_names([str(path) for path in copies])
+    return [
+        f"{len(copies)} files that this program did not write, or that were changed since, were replaced; copies are kept:"
+        f" {names}."
+    ]
 
 
 def _workflow(

@@ -94,6 +94,7 @@ class PredictionRecords:
         part: number of the part that this process writes, from 1, and number of parts.
 
     Attributes:
+        path: file of this part.
         changed: what was different when this part was written before. Its records do not count.
         ignored: files of other parts that were made with other settings.
     """
@@ -110,7 +111,7 @@ class PredictionRecords:
         self.names = tuple(names)
         self.changed: list[str] = []
         self.ignored: list[Path] = []
-        self._path = self.folder / f"part_{part[0]}_of_{part[1]}{_SUFFIX}"
+        self.path = self.folder / f"part_{part[0]}_of_{part[1]}{_SUFFIX}"
         self._file: BinaryIO | None = None
         self._places: dict[str, _Place] = {}
         self._again = False
@@ -119,12 +120,12 @@ class PredictionRecords:
     def read(self) -> None:
         """Read the records of all parts."""
         self._places, self.changed, self.ignored = {}, [], []
-        for path in sorted(self.folder.glob(f"*{_SUFFIX}"), key=lambda path: path == self._path):  # its own are newest
+        for path in sorted(self.folder.glob(f"*{_SUFFIX}"), key=lambda path: path == self.path):  # its own are newest
             with open(path, "rb") as file:
                 header = _entry(file.readline())
                 known = header.get("settings", {})
                 if known != self.settings:
-                    if path != self._path:
+                    if path != self.path:
                         self.ignored.append(path)
                     elif known:
                         keys = [*self.settings, *known]
@@ -197,13 +198,13 @@ class PredictionRecords:
             file.write(_line(entry))
             file.flush()
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self._path)) from error
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def _open(self) -> BinaryIO:
         """Open the file of this part to append to it, without the line that a killed process left unfinished."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._file = file = open(self._path, "a+b")
-        _lock(file, self._path)
+        self._file = file = open(self.path, "a+b")
+        _lock(file, self.path)
         file.seek(0)
         if self._again or _entry(file.readline()).get("settings") != self.settings:
             file.truncate(0)

@@ -108,6 +108,21 @@ def test_faults_are_listed_and_the_rest_is_done(tmp_path):
     assert (done.exit_code, done.stdout) == (1, "") and not (tmp_path / "all.csv").exists()
 
 
+def test_replaced_files_are_not_lost(tmp_path):
+    table, new = tmp_path / "points.csv", tmp_path / "new"
+    table.write_text("image,landmark,x,y\n1.png,a,10,20\n2.png,a,30,40\n")
+    new.mkdir()
+    (new / "1.json").write_text("corrected in LabelMe")
+    for _ in range(2):  # files with the same contents need no copies
+        result = convert(table, new, "--to", "labelme")
+        assert result.exit_code == 0
+        assert {path.name for path in new.iterdir()} == {"1.json", "2.json", "1.json.bak"}
+    assert (new / "1.json.bak").read_text() == "corrected in LabelMe" and "copies" not in result.stderr
+    (new / "1.json").write_text("corrected again")
+    assert f"copies of replaced files are kept: {new / '1.json.bak2'}." in convert(table, new, "--to", "labelme").stderr
+    assert (new / "1.json.bak2").read_text() == "corrected again"
+
+
 def test_wrong_use(tmp_path):
     (tmp_path / "table.csv").write_text(TABLE)
     assert convert(tmp_path / "table.csv", tmp_path / "out").stderr.startswith(

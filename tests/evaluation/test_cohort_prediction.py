@@ -147,7 +147,7 @@ def test_the_processes_of_torchrun_are_one(whole, tmp_path):
         process.kill()
     printed = process.output.read_text()
     assert code == 1 and "images that cannot be predicted (1):" in printed, printed
-    assert len(list((tmp_path / "out" / "progress").iterdir())) == 2
+    assert len(list((tmp_path / "out" / "progress").glob("*.jsonl"))) == 2
     same_files(tmp_path / "out", expected)
 
 
@@ -168,6 +168,41 @@ def test_the_same_command_again_does_what_is_new_or_lost(tmp_path):
     np.testing.assert_allclose(table[str(images / "02.png")].points[0], (60, 20), atol=0.2)
     again = predict_landmarks(root, images, out, **OPTIONS, force=True)
     assert not any("before" in note for note in again.notes) and contents(out)["00.mrk.json"] != before["00.mrk.json"]
+    assert (out / "00.mrk.json.bak").read_text() == "corrected in 3D Slicer"
+
+
+def test_files_of_other_origin_are_not_lost(tmp_path):
+    root, images, out = spot_bundle(tmp_path), write_images(tmp_path / "images", 3), tmp_path / "out"
+    out.mkdir()
+    own = {
+        "00.mrk.json": "an annotation",
+        "predictions.csv": "a table",
+        "failed.csv": "a list",
+        "report.html": "a page",
+    }
+    for name, text in own.items():
+        (out / name).write_text(text)
+
+    def copies() -> dict[str, str]:
+        return {path.name: path.read_text() for path in out.rglob("*.bak*")}
+
+    kept = {f"{name}.bak": text for name, text in own.items()}
+    first = predict_landmarks(root, images, out, **OPTIONS, part=(1, 2))
+    assert "1 files that this program did not write, or that were changed since, were replaced; copies are kept" in str(
+        first.notes
+    )
+    second = predict_landmarks(root, images, out, **OPTIONS, part=(2, 2))
+    assert copies() == kept and str(out / "predictions.csv.bak") in second.notes[-1]
+    assert out / "predictions.csv" in second.written and out / "predictions.csv.bak" not in second.written
+    # what this program wrote is replaced without copies: other images, other options, another part
+    spot((90, 120), (60.0, 20.0)).save(images / "01.png")
+    predict_landmarks(root, images, out, **OPTIONS)
+    again = predict_landmarks(root, images, out, **OPTIONS, spacing=0.5)
+    assert copies() == kept and not any("copies are kept" in note for note in again.notes)
+    (out / "00.mrk.json").write_text("corrected")
+    (out / "overlays" / "overlay_01_00.png").write_text("painted")
+    predict_landmarks(root, images, out, **OPTIONS, force=True)
+    assert copies() == {**kept, "00.mrk.json.bak2": "corrected", "overlay_01_00.png.bak": "painted"}
 
 
 def test_other_weights_or_options_are_noticed(tmp_path):

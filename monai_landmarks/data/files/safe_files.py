@@ -27,6 +27,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from .kept_files import keep_before_replacing
+
 __all__ = [
     "atomic_folder",
     "atomic_write",
@@ -64,7 +66,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     The context manager yields a temporary path in the same folder, with the same suffix. When the block ends without an
     error, the temporary file replaces ``path``; otherwise it is removed. The folder is created if it does not exist.
     Temporary files of a process that was killed are removed when another process writes to the folder for the first
-    time.
+    time. In the block of a :class:`~monai_landmarks.data.files.kept_files.KeptFiles`, a copy of the old file is kept.
 
     Raises:
         OSError: if there is no space for the file. The message says so and names the file.
@@ -80,6 +82,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     with _temporary_path(path) as temporary:
         yield temporary
+        keep_before_replacing(path, temporary)
         os.replace(temporary, path)
 
 

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from monai_landmarks.data.files.kept_files import KeptFiles
 from monai_landmarks.data.images.image_files import image_stem, read_header
 from monai_landmarks.data.images.image_folder import find_images, image_name
 from monai_landmarks.data.images.name_index import NameIndex, beside
@@ -63,10 +64,11 @@ class ConversionFault(NamedTuple):
 
 @dataclass(frozen=True)
 class Conversion:
-    """Result of :func:`convert_landmarks`: the files that were written, and all faults."""
+    """Result of :func:`convert_landmarks`: the files that were written, all faults, and copies of replaced files."""
 
     written: tuple[ConvertedFile, ...]
     faults: tuple[ConversionFault, ...]
+    copies: tuple[Path, ...] = ()
 
 
 class _Case(NamedTuple):
@@ -96,8 +98,8 @@ def convert_landmarks(
     Points keep their coordinate system if the new format can hold it. Between pixel index and world they are converted
     with the affine of their image. A file is written completely or not at all. A folder gets all files that can be
     converted, even if others have faults; a single file is written only if there is no fault. Existing files are
-    replaced, but never a source. Scores, left-right pairs and missing landmarks are kept if the new format has a place
-    for them; see the module of the format.
+    replaced, but never a source. If a file had other contents, a copy is kept with ``.bak`` after its name. Scores,
+    left-right pairs and missing landmarks are kept if the new format has a place for them; see the module of the format.
 
     Args:
         source: a file, or a folder, which is searched with its subfolders.
@@ -116,7 +118,7 @@ def convert_landmarks(
             can hold.
 
     Returns:
-        the files that were written, and the faults, each with its file.
+        the files that were written, the faults, each with its file, and the copies of replaced files.
 
     Raises:
         FileNotFoundError: if the source does not exist.
@@ -175,13 +177,13 @@ def convert_landmarks(
     if not cases and not faults:
         faults.append(ConversionFault(source, f"{source}: it holds no landmarks."))
     sources = {path.resolve() for path in files}
-    if not is_file:
-        written = _write_files(destination, cases, target, sources, faults)
-    elif not faults:
-        written = _write_file(source, destination, cases, target, sources, faults)
-    else:
-        written = []
-    return Conversion(tuple(written), tuple(faults))
+    written: list[ConvertedFile] = []
+    with KeptFiles() as kept:
+        if not is_file:
+            written = _write_files(destination, cases, target, sources, faults)
+        elif not faults:
+            written = _write_file(source, destination, cases, target, sources, faults)
+    return Conversion(tuple(written), tuple(faults), tuple(kept.copies))
 
 
 def _suffix(path: Path, format: str | None) -> str:
