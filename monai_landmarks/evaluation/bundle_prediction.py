@@ -143,8 +143,9 @@ def predict_landmarks(
     ``part``, or are started by ``torchrun``. The call after which all images are done writes tables, overlays and
     report. All this takes no more memory for many images than for few.
 
-    A file in the output folder that this function did not write, or that was changed since, is not lost: before it is
-    replaced, a copy is kept with ``.bak`` after its name, and a note names it.
+    An output folder is for one set of images, which may grow, so that tables and report have all of them. A file in it
+    that this function did not write, or that was changed since, is not lost: before it is replaced, a copy is kept with
+    ``.bak`` after its name, and a note names it.
 
     .. warning::
         The configuration of a MONAI bundle can run any Python code. Use only bundles from sources that you trust. Files
@@ -186,7 +187,8 @@ def predict_landmarks(
 
     Raises:
         ValueError: if the folder is not a bundle, its configuration lacks a required entry, the weights are absent,
-            contain NaN or do not belong to the network, the device cannot be used, or no image can be read.
+            contain NaN or do not belong to the network, the device cannot be used, no image can be read, or the output
+            folder has predictions of other images that still exist.
     """
     unknown = [name for name in formats if name not in PREDICTION_FORMATS]
     if unknown or not formats:
@@ -224,7 +226,7 @@ def predict_landmarks(
     settings = _settings(flow, weights, regions, schema, coverage)
     records = PredictionRecords(out / "progress", settings, saver.names, part)
     own = list(zip(items, files))[part[0] - 1 :: part[1]]
-    of_call = []  # notes on this call, which a report does not have
+    of_call = _other_images(records, files, out)  # notes on this call, which a report does not have
     if force:
         records.begin_again()
     elif records.changed:
@@ -288,6 +290,27 @@ def _image_files(items: Sequence[Mapping[str, Any]], images: Path) -> list[Image
     return [
         ImageFile(os.path.relpath(path, folder), path, name, file_stamp(path))
         for path, name in zip(paths, distinct_names(paths))
+    ]
+
+
+def _other_images(records: PredictionRecords, files: Sequence[ImageFile], out: Path) -> list[str]:
+    """Return a note on images that were predicted before and have been removed since.
+
+    Raises:
+        ValueError: if there are predictions of images that still exist and are not predicted now. Tables and report would
+            lose them, and an image of the same name would replace their files.
+    """
+    others, gone = records.others(files)
+    if others:
+        raise ValueError(
+            f"{out}: this folder has the predictions of other images ({some_names(others)}), which its tables would lose;"
+            " give another output folder, or put all images into one folder and predict that."
+        )
+    if not gone:
+        return []
+    return [
+        f"{len(gone)} images that were predicted before do not exist anymore, and tables and report leave them out:"
+        f" {some_names(gone)}."
     ]
 
 

@@ -114,26 +114,30 @@ class PredictionRecords:
         self.path = self.folder / f"part_{part[0]}_of_{part[1]}{_SUFFIX}"
         self._file: BinaryIO | None = None
         self._places: dict[str, _Place] = {}
+        self._keys: dict[str, str] = {}
         self._again = False
         self.read()
 
     def read(self) -> None:
         """Read the records of all parts."""
-        self._places, self.changed, self.ignored = {}, [], []
+        self._places, self._keys, self.changed, self.ignored = {}, {}, [], []
         for path in sorted(self.folder.glob(f"*{_SUFFIX}"), key=lambda path: path == self.path):  # its own are newest
             with open(path, "rb") as file:
                 header = _entry(file.readline())
                 known = header.get("settings", {})
-                if known != self.settings:
+                counts = known == self.settings
+                if not counts:
                     if path != self.path:
                         self.ignored.append(path)
                     elif known:
                         keys = [*self.settings, *known]
                         self.changed = [key for key in dict.fromkeys(keys) if known.get(key) != self.settings.get(key)]
-                    continue
                 offset = file.tell()
                 for line in file:
-                    if entry := _entry(line):
+                    entry = _entry(line)
+                    if "path" in entry:
+                        self._keys[entry["path"]] = entry["image"]
+                    if counts and entry:
                         texts = (str(entry.get(key, "")) for key in ("stamp", "failed", "doubt", "turn"))
                         place = _Place(path, offset, *texts)
                         before = self._places.get(entry["image"])
@@ -150,6 +154,17 @@ class PredictionRecords:
         """Return the record of an image; None if there is none that counts."""
         place = self._places.get(image.key)
         return place if place is not None and place.stamp == image.stamp else None
+
+    def others(self, images: Sequence[ImageFile]) -> tuple[list[str], list[str]]:
+        """Return the paths of other images that were predicted with any settings: those that exist, and those that do not.
+
+        Args:
+            images: images to predict now. They may have been predicted at another place.
+        """
+        paths, keys = {os.path.realpath(image.path) for image in images}, {image.key for image in images}
+        others = {path: key for path, key in self._keys.items() if path not in paths}
+        existing = [path for path in others if os.path.exists(path)]
+        return existing, [path for path, key in others.items() if key not in keys and not os.path.exists(path)]
 
     def is_done(self, image: ImageFile) -> bool:
         """Return whether an image has a prediction."""
@@ -180,7 +195,7 @@ class PredictionRecords:
         entry["doubts"] = None if doubt is None else [doubt.reasons, list(doubt.landmarks.items())]
         entry["probabilities"] = None if probable is None else [np.asarray(probable.values).tolist(), probable.radius]
         entry["measurements"] = rows
-        self._write({"image": image.key, "stamp": image.stamp, **entry})
+        self._write({"image": image.key, "stamp": image.stamp, "path": os.path.realpath(image.path), **entry})
 
     def add_failure(self, image: ImageFile, reason: str) -> None:
         """Record that an image cannot be predicted. It is tried again when the prediction is continued."""
