@@ -115,9 +115,9 @@ def predict(
     'torchrun --nproc_per_node 2 -m monai_landmarks predict ...'. The last one writes tables and report, or the same
     command without --part.
 
-    An output folder is for one set of images, which may grow: another set needs another folder. A file in it that this
-    command did not write, or that was changed since, is not lost: before it is replaced, a copy is kept with .bak after
-    its name, and a note names it.
+    Tables and report have all images that were predicted into the output folder with the same weights and options;
+    others need another folder. A file in it that this command did not write, or that was changed since, is not lost:
+    before it is replaced, a copy is kept with .bak after its name, and a note names it.
 
     The exit code is 0 if all images were predicted, and 1 otherwise. With --strict it is 2 if all images were
     predicted, but some predictions are in doubt.

@@ -143,9 +143,9 @@ def predict_landmarks(
     ``part``, or are started by ``torchrun``. The call after which all images are done writes tables, overlays and
     report. All this takes no more memory for many images than for few.
 
-    An output folder is for one set of images, which may grow, so that tables and report have all of them. A file in it
-    that this function did not write, or that was changed since, is not lost: before it is replaced, a copy is kept with
-    ``.bak`` after its name, and a note names it.
+    Tables and report have all images that were predicted into the folder with the same weights and options. Others need
+    another folder. A file in it that this function did not write, or that was changed since, is not lost: before it is
+    replaced, a copy is kept with ``.bak`` after its name, and a note names it.
 
     .. warning::
         The configuration of a MONAI bundle can run any Python code. Use only bundles from sources that you trust. Files
@@ -188,7 +188,7 @@ def predict_landmarks(
     Raises:
         ValueError: if the folder is not a bundle, its configuration lacks a required entry, the weights are absent,
             contain NaN or do not belong to the network, the device cannot be used, no image can be read, or the output
-            folder has predictions of other images that still exist.
+            folder has predictions of other images that have the same names or were made with other options.
     """
     unknown = [name for name in formats if name not in PREDICTION_FORMATS]
     if unknown or not formats:
@@ -226,7 +226,7 @@ def predict_landmarks(
     settings = _settings(flow, weights, regions, schema, coverage)
     records = PredictionRecords(out / "progress", settings, saver.names, part)
     own = list(zip(items, files))[part[0] - 1 :: part[1]]
-    of_call = _other_images(records, files, out)  # notes on this call, which a report does not have
+    earlier, of_call = _earlier_images(records, files, out, force)  # notes on this call, which a report does not have
     if force:
         records.begin_again()
     elif records.changed:
@@ -253,8 +253,8 @@ def predict_landmarks(
     flow.finalize()
     records.read()
     of_call += [f"{path} was made with other weights or options, and is not used." for path in records.ignored]
-    predictions, unreadable = records.results(files)
-    unfinished = len(files) - len(predictions) - len(unreadable)
+    predictions, unreadable = records.results([*files, *earlier])
+    unfinished = len(files) + len(earlier) - len(predictions) - len(unreadable)
     if not predictions and not unfinished:
         raise ValueError(list_unreadable(f"none of the {len(files)} images can be read:", unreadable))
     doubts = tuple(DoubtfulPrediction(*doubt) for doubt in predictions.doubts())
@@ -272,7 +272,7 @@ def predict_landmarks(
                 if _OVERLAYS in flow.parser:
                     _draw_overlays(flow.parser.get_parsed_content(_OVERLAYS), predictions, reasons, drawings)
                 source = f"Landmarks of the images in {images}, found with {bundle.resolve().name} and the weights"
-                source = f"{source} {weights.name}"
+                source = f"{source} {weights.name}{'; with those of earlier calls' if earlier else ''}"
                 measured = predictions if schema is not None else None
                 write_prediction_report(
                     out / "report.html", predictions, reasons, measured, notes, unreadable, source, drawings
@@ -293,25 +293,34 @@ def _image_files(items: Sequence[Mapping[str, Any]], images: Path) -> list[Image
     ]
 
 
-def _other_images(records: PredictionRecords, files: Sequence[ImageFile], out: Path) -> list[str]:
-    """Return a note on images that were predicted before and have been removed since.
+def _earlier_images(
+    records: PredictionRecords, files: Sequence[ImageFile], out: Path, force: bool
+) -> tuple[list[ImageFile], list[str]]:
+    """Return the images of earlier calls that belong into the tables, and notes on them and on those that were removed.
 
     Raises:
-        ValueError: if there are predictions of images that still exist and are not predicted now. Tables and report would
-            lose them, and an image of the same name would replace their files.
+        ValueError: if there are predictions of images that still exist, but that cannot stand in the tables beside those
+            of this call.
     """
-    others, gone = records.others(files)
-    if others:
+    kept, lost, gone = records.earlier(files)
+    if force:  # their records are removed with those of the images that are predicted again
+        lost += [image.path for image in kept]
+    if lost:
         raise ValueError(
-            f"{out}: this folder has the predictions of other images ({some_names(others)}), which its tables would lose;"
-            " give another output folder, or put all images into one folder and predict that."
+            f"{out}: this folder has the predictions of other images ({some_names(lost)}), which its tables would lose,"
+            " because they have the names of these images or were made with other options; give another output folder, or"
+            " put all images into one folder and predict that."
         )
-    if not gone:
-        return []
-    return [
-        f"{len(gone)} images that were predicted before do not exist anymore, and tables and report leave them out:"
-        f" {some_names(gone)}."
-    ]
+    notes = []
+    if kept:
+        names = some_names([image.path for image in kept])
+        notes.append(f"tables and report also have {len(kept)} images that were predicted before: {names}.")
+    if gone:
+        notes.append(
+            f"{len(gone)} images that were predicted before do not exist anymore, and tables and report leave them out:"
+            f" {some_names(gone)}."
+        )
+    return kept, notes
 
 
 def _settings(

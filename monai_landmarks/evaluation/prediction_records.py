@@ -36,7 +36,7 @@ try:
 except ImportError:  # Windows: two processes must not write the same part there
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["ImageFile", "PredictionRecords", "RecordedPredictions", "file_stamp"]
+__all__ = ["EarlierImages", "ImageFile", "PredictionRecords", "RecordedPredictions", "file_stamp"]
 
 _SUFFIX = ".jsonl"
 _ARRAYS = ("points", "scores", "covariances", "regions")
@@ -56,6 +56,20 @@ class ImageFile(NamedTuple):
     path: str
     name: str
     stamp: str
+
+
+class EarlierImages(NamedTuple):
+    """Images that were predicted into the same folder before, and are not predicted now.
+
+    Args:
+        kept: images whose records count.
+        lost: paths of images that exist, but whose records do not count, or whose names the images of now have.
+        gone: paths of images that do not exist anymore.
+    """
+
+    kept: list[ImageFile]
+    lost: list[str]
+    gone: list[str]
 
 
 class _Place(NamedTuple):
@@ -114,13 +128,13 @@ class PredictionRecords:
         self.path = self.folder / f"part_{part[0]}_of_{part[1]}{_SUFFIX}"
         self._file: BinaryIO | None = None
         self._places: dict[str, _Place] = {}
-        self._keys: dict[str, str] = {}
+        self._images: dict[str, tuple[ImageFile, bool]] = {}
         self._again = False
         self.read()
 
     def read(self) -> None:
         """Read the records of all parts."""
-        self._places, self._keys, self.changed, self.ignored = {}, {}, [], []
+        self._places, self._images, self.changed, self.ignored = {}, {}, [], []
         for path in sorted(self.folder.glob(f"*{_SUFFIX}"), key=lambda path: path == self.path):  # its own are newest
             with open(path, "rb") as file:
                 header = _entry(file.readline())
@@ -136,7 +150,8 @@ class PredictionRecords:
                 for line in file:
                     entry = _entry(line)
                     if "path" in entry:
-                        self._keys[entry["path"]] = entry["image"]
+                        image = ImageFile(entry["image"], entry["path"], entry["name"], entry["stamp"])
+                        self._images[image.path] = image, counts
                     if counts and entry:
                         texts = (str(entry.get(key, "")) for key in ("stamp", "failed", "doubt", "turn"))
                         place = _Place(path, offset, *texts)
@@ -155,16 +170,29 @@ class PredictionRecords:
         place = self._places.get(image.key)
         return place if place is not None and place.stamp == image.stamp else None
 
-    def others(self, images: Sequence[ImageFile]) -> tuple[list[str], list[str]]:
-        """Return the paths of other images that were predicted with any settings: those that exist, and those that do not.
+    def earlier(self, images: Sequence[ImageFile]) -> EarlierImages:
+        """Return the other images that were predicted before, with any settings.
 
         Args:
             images: images to predict now. They may have been predicted at another place.
         """
         paths, keys = {os.path.realpath(image.path) for image in images}, {image.key for image in images}
-        others = {path: key for path, key in self._keys.items() if path not in paths}
-        existing = [path for path in others if os.path.exists(path)]
-        return existing, [path for path, key in others.items() if key not in keys and not os.path.exists(path)]
+        names = {image.name.casefold() for image in images}
+        result = EarlierImages([], [], [])
+        for image, counts in self._images.values():
+            if os.path.realpath(image.path) in paths:
+                continue
+            if not os.path.exists(image.path):
+                if image.key not in keys:  # otherwise it has moved
+                    result.gone.append(image.path)
+            elif counts and image.key not in keys and image.name.casefold() not in names and self._is_same(image):
+                result.kept.append(image)
+            else:
+                result.lost.append(image.path)
+        return result
+
+    def _is_same(self, image: ImageFile) -> bool:
+        return self.is_done(image) and file_stamp(image.path) == image.stamp
 
     def is_done(self, image: ImageFile) -> bool:
         """Return whether an image has a prediction."""
@@ -195,7 +223,8 @@ class PredictionRecords:
         entry["doubts"] = None if doubt is None else [doubt.reasons, list(doubt.landmarks.items())]
         entry["probabilities"] = None if probable is None else [np.asarray(probable.values).tolist(), probable.radius]
         entry["measurements"] = rows
-        self._write({"image": image.key, "stamp": image.stamp, "path": os.path.realpath(image.path), **entry})
+        place = {"image": image.key, "stamp": image.stamp, "path": os.path.abspath(image.path), "name": image.name}
+        self._write({**place, **entry})
 
     def add_failure(self, image: ImageFile, reason: str) -> None:
         """Record that an image cannot be predicted. It is tried again when the prediction is continued."""

@@ -206,28 +206,38 @@ def test_files_of_other_origin_are_not_lost(tmp_path):
 
 
 def test_a_folder_keeps_the_predictions_of_its_images(tmp_path):
-    """One set of images per output folder, so that tables, report and files always belong together."""
-    root, images, out = spot_bundle(tmp_path), write_images(tmp_path / "images", 2), tmp_path / "out"
+    """Tables, report and files always belong together."""
+    root, images, out = spot_bundle(tmp_path), write_images(tmp_path / "images", 3), tmp_path / "out"
     others = write_images(tmp_path / "others", 1)  # another image of the same name
     predict_landmarks(root, images / "00.png", out, **OPTIONS)
     before = contents(out)
-    for wrong in (others, images / "01.png"):
-        for options in ({}, {"force": True}, {"spacing": 0.5}, {"part": (1, 2)}):
-            with pytest.raises(ValueError, match="other images .*00.png.*give another output folder") as error:
-                predict_landmarks(root, wrong, out, **OPTIONS, **options)
-            assert str(out) in str(error.value) and contents(out) == before
-    # more images, moved ones and removed ones
-    assert (
-        len(predict_landmarks(root, images, out, **OPTIONS).notes)
-        and len(read_landmark_table(out / "predictions.csv")) == 2
-    )
+    refused = [(others, {})]
+    refused += [(images / "01.png", options) for options in ({"force": True}, {"spacing": 0.5})]
+    for wrong, options in refused:
+        with pytest.raises(ValueError, match="other images .*00.png.*give another output folder") as error:
+            predict_landmarks(root, wrong, out, **OPTIONS, **options)
+        assert str(out) in str(error.value) and contents(out) == before
+    # one after the other is the same as all in one call
+    for name in ("01.png", "02.png"):
+        notes = predict_landmarks(root, images / name, out, **OPTIONS).notes
+    assert any(note.startswith("tables and report also have 2 images that were predicted before") for note in notes)
+    together = tmp_path / "together"
+    predict_landmarks(root, images, together, **OPTIONS)
+    for table in ("predictions.csv", "predictions_std.csv"):
+        assert (out / table).read_text() == (together / table).read_text()
+    # an image that has changed since, and is not predicted again
+    (images / "00.png").touch()
+    with pytest.raises(ValueError, match="other images .*00.png"):
+        predict_landmarks(root, images / "01.png", out, **OPTIONS)
+    predict_landmarks(root, images, out, **OPTIONS)
+    # moved images and removed ones
     images.rename(tmp_path / "moved")
     moved = predict_landmarks(root, tmp_path / "moved", out, **OPTIONS)
-    assert "2 of 2 images were done before." in moved.notes and not any("anymore" in note for note in moved.notes)
+    assert "3 of 3 images were done before." in moved.notes and not any("anymore" in note for note in moved.notes)
     (tmp_path / "moved" / "01.png").unlink()
     fewer = predict_landmarks(root, tmp_path / "moved", out, **OPTIONS)
     assert any(note.startswith("1 images that were predicted before do not exist anymore") for note in fewer.notes)
-    assert [Path(image).name for image in read_landmark_table(out / "predictions.csv")] == ["00.png"]
+    assert [Path(image).name for image in read_landmark_table(out / "predictions.csv")] == ["00.png", "02.png"]
 
 
 def test_other_weights_or_options_are_noticed(tmp_path):
