@@ -227,6 +227,8 @@ class _Pairs:
         named = [case for case in cases if _USUAL_NAME.fullmatch(PurePosixPath(case.name).name)]
         chosen = cases if len(cases) == 1 else named
         if len(images) == len(free) == len(chosen) == 1:
+            if not named:
+                self.notes.append(f"{chosen[0].source}: is taken for the landmarks of {free[0]}, the only image there.")
             self._take(free[0], chosen[0])
             cases = [case for case in cases if case is not chosen[0]]
         why = ""

@@ -310,6 +310,15 @@ def test_the_folders_of_slicer(tmp_path, file, together, write_picture):
     assert result.faults == result.absent == []
 
 
+def test_a_name_that_a_folder_overrules_is_said(tmp_path, write_picture):
+    """Slicer's usual names say nothing, but 2 may be another image than 1."""
+    for folder, file in (("x", "F"), ("y", "2")):
+        write_picture(tmp_path / folder / "1.png", 9, 9)
+        write_landmarks(tmp_path / folder / f"{file}.mrk.json", LandmarkSet(("a",), [[1.0, 2.0]], "RAS"))
+    [note] = pair_landmarks(tmp_path, tmp_path).notes
+    assert note == f"{tmp_path / 'y' / '2.mrk.json'}: is taken for the landmarks of y/1.png, the only image there."
+
+
 def test_folders_with_more_than_one_choice(tmp_path, write_picture):
     for name in ("one/ct", "two/ct", "two/mr", "three/ct", "four/ct"):
         write_picture(tmp_path / f"{name}.png", 9, 9)
