@@ -88,7 +88,7 @@ def initial_weights(plan: Plan) -> dict[str, dict[str, torch.Tensor]]:
 
 
 def _train(plan: Plan, value: dict[str, Any], fitted: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    config = deepcopy(plan.train)
+    config = _plain(deepcopy(plan.train), plan)
     config |= _grid(config, value)
     config.update({name: value[name] for name in ("batch_size", "max_epochs", "val_interval", "learning_rate")})
     if "voxel_size" in config:
@@ -108,7 +108,7 @@ def _train(plan: Plan, value: dict[str, Any], fitted: Sequence[dict[str, Any]]) 
 
 
 def _inference(plan: Plan, value: dict[str, Any], fitted: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    config = deepcopy(plan.inference)
+    config = _plain(deepcopy(plan.inference), plan)
     config |= _grid(config, value)
     if not plan.choices.in_patches:
         config["batch_size"] = value["batch_size"]
@@ -138,6 +138,16 @@ def _close_look(plan: Plan, value: dict[str, Any]) -> dict[str, Any]:
     path = f"$@bundle_root + '/models/{INITIAL_CLOSE}'"
     load = {**_LOAD, "network": "@fine_network_def", "path": path}
     config["load_initial"] = None if source.close_weights is None else load
+    return config
+
+
+def _plain(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    """Return a configuration without the chains of the source if the landmarks are others: they are row numbers."""
+    fine_tuning = plan.fine_tuning
+    assert fine_tuning is not None
+    same = fine_tuning.kept == tuple(range(len(fine_tuning.source.names)))
+    if not same and config["inferer"]["_target_"] == "monai_landmarks.inferers.ChainLandmarkInferer":
+        config.update(inferer=config["inferer"]["inferer"], softmax=True)
     return config
 
 

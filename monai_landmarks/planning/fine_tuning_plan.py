@@ -230,12 +230,12 @@ def _choose_whole(choices: Choices, summary: DataSummary, source: SourceBundle) 
 def _sigma(fine_tuning: FineTuning) -> Choice | None:
     """Return sigma of the targets in the unit of the loss, or None if the bundle has one for all landmarks."""
     source, train = fine_tuning.source, fine_tuning.source.configs["train"]
-    if source.sigma is not None and source.method != "farnet":
+    if source.sigma is not None and "sigma" not in train:
         # the loss of adaptive precision takes mm
         scale = train["voxel_size"] if "voxel_size" in train else 1.0
         values = [round(scale * value, 4) for value in fine_tuning.of_landmarks(source.sigma)]
         return Choice(values, "initial values: those that the bundle has learned, and their median for new landmarks")
-    before = train["sigma"] if source.method == "farnet" else train["loss_def"].get("sigma")
+    before = train["sigma"] if "sigma" in train else train["loss_def"].get("sigma")
     if not isinstance(before, list):
         return None
     flat = [row[0] if isinstance(row, list) else row for row in before]

@@ -20,6 +20,7 @@ from typing import Any
 from monai_landmarks import bundle_path
 from monai_landmarks.schema import LandmarkSchema
 
+from .chain import chain_inferer, choose_chains
 from .choice import Choice, Choices
 from .data_summary import DataSummary
 from .machine import Machine
@@ -168,8 +169,11 @@ def unet_network(network: dict[str, Any], spatial_dims: int, width: int) -> None
 
 
 def fill_unet(config: dict[str, Any], choices: Choices, summary: DataSummary, schema: LandmarkSchema | None) -> None:
-    """Set the cross-entropy with Gaussian targets, and the softmax that belongs to it."""
-    config["softmax"] = True
+    """Set the cross-entropy with Gaussian targets, and how its maps become points."""
+    chains = choices.choose("chains", lambda: choose_chains(summary, schema))
+    if chains:
+        config["inferer"] = chain_inferer(config["inferer"], choices, summary)
+    config["softmax"] = not chains  # with chains, the inferer itself ends in points
     config["decoder"]["softmax"] = "@softmax"
     if "loss_def" not in config:
         return

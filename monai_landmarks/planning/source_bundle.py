@@ -130,6 +130,7 @@ def read_source_bundle(bundle: str | os.PathLike) -> SourceBundle:
     if fine is not None:  # the sigma of the coarse network lies beside its own weights
         beside = models / "coarse" / TRAINED if file.name == TRAINED else models / PRETRAINED
     file_of_sigma = sigma_path(beside)
+    is_learned = file_of_sigma.is_file() and "sigma" not in configs["train"]  # some methods state it in train.json
     schema = configs["metadata"].get("landmark_schema")
     return SourceBundle(
         folder=folder,
@@ -139,7 +140,7 @@ def read_source_bundle(bundle: str | os.PathLike) -> SourceBundle:
         weights_file=file,
         weights=coarse,
         close_weights=fine,
-        sigma=tuple(load_sigma(file_of_sigma).mean(dim=1).tolist()) if file_of_sigma.is_file() else None,
+        sigma=tuple(load_sigma(file_of_sigma).mean(dim=1).tolist()) if is_learned else None,
         schema=load_landmark_schema(schema) if schema else None,
     )
 

@@ -47,6 +47,8 @@ def load_sigma(path: str | os.PathLike) -> torch.Tensor:
     except Exception as error:  # the unpickler, the archive and its content raise different errors
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"{os.fspath(path)}: contains no learned sigma ({reason}).") from error
+    if sigma.ndim == 0:
+        raise ValueError(f"{os.fspath(path)}: sigma is the same for all landmarks; this training has not learned it.")
     if not good:
         raise ValueError(f"{os.fspath(path)}: expected a positive sigma for each landmark, (N, 1) or (N, D).")
     return sigma.float()

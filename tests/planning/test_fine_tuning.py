@@ -161,11 +161,7 @@ def test_what_is_kept_of_the_configuration(learned):
     assert after[grid] == before[grid] and plan.choices["spacing_mm"].value == pytest.approx(
         before["voxel_spacing"] or config(source, "metadata")["grid_spacing_mm"], rel=1e-3
     )
-    sigma = {
-        "scn": lambda: after["loss_def"]["sigma"],
-        "adaptive": lambda: after["loss_def"]["sigma"],
-        "unet": lambda: [row for (row,) in after["sigma"]],
-    }.get(plan.method)
+    sigma = {"scn": lambda: after["loss_def"]["sigma"], "adaptive": lambda: after["loss_def"]["sigma"]}.get(plan.method)
     if sigma is not None:
         scale = before["voxel_size"] if plan.method == "adaptive" else 1
         count = len(plan.summary.names) + 1

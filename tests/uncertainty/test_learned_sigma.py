@@ -26,6 +26,12 @@ def test_read_as_saved(tmp_path, shape):
     assert found.dtype == torch.float32 and torch.equal(found, sigma.float())
 
 
+def test_a_sigma_that_was_not_learned_is_refused(tmp_path):
+    torch.save({"sigma": torch.tensor(1.5)}, tmp_path / "model_sigma.pt")
+    with pytest.raises(ValueError, match="model_sigma.pt: sigma is the same for all landmarks.* has not learned it"):
+        load_sigma(tmp_path / "model_sigma.pt")
+
+
 @pytest.mark.parametrize(
     "content", [{}, {"sigma": 3.0}, {"sigma": torch.ones(3)}, {"sigma": torch.tensor([[1.0], [0.0]])}]
 )
