@@ -75,7 +75,7 @@ def chain_inferer(inferer: dict[str, Any], choices: Choices, summary: DataSummar
         if mirrored:
             steps[:, 0] = 0.0  # the mean over volumes and their mirror images
     shortest = min(float(np.linalg.norm(steps, axis=1).min()) for steps in offsets)
-    result = {
+    result: dict[str, Any] = {
         "_target_": "monai_landmarks.inferers.ChainLandmarkInferer",
         "inferer": inferer,
         "softmax": True,
