@@ -21,12 +21,11 @@ from .choice import Choice, Choices
 from .data_summary import DataSummary
 from .grid import round_up
 
-__all__ = ["choose_close_look", "close_look_config"]
+__all__ = ["DISPLACEMENTS", "choose_close_look", "close_look_config"]
 
 # by number of dimensions: displacement and farthest displacement of the patches in voxels of the coarse grid. The
 # coarse networks of the shipped bundles err by about one voxel on average; a wider range makes up for other data.
-_DISPLACEMENT = {2: 2.0, 3: 1.0}
-_FAR = {2: 10.0, 3: 4.0}
+DISPLACEMENTS = {2: (2.0, 10.0), 3: (1.0, 4.0)}
 # largest side of a patch in voxels, for the memory and time of a training step
 _LARGEST = {2: 80, 3: 32}
 _SMALLEST = 32  # of the network
@@ -39,21 +38,22 @@ _FINER = 1.25
 _STEP = 1.5
 
 
-def choose_close_look(choices: Choices, summary: DataSummary) -> None:
+def choose_close_look(choices: Choices, summary: DataSummary, displacements: tuple[float, float] | None = None) -> None:
     """Choose the patches of the close look from the voxel sizes of the coarse grid and of the images.
 
     Args:
         choices: choices so far, among them the grid and the batch size. Those of the close look are added.
         summary: summary of the data.
+        displacements: displacement and farthest displacement in voxels of the coarse grid. Default: ``DISPLACEMENTS``.
     """
     choose, dims, unit = choices.choose, summary.spatial_dims, summary.unit
+    usual, farthest = displacements or DISPLACEMENTS[dims]
     coarse, native = choices["spacing_mm"].value, summary.finest_spacing
     displacement = choose(
-        "displacement",
-        lambda: Choice(round_up(_DISPLACEMENT[dims] * coarse), f"{_DISPLACEMENT[dims]:g} voxels of the coarse grid"),
+        "displacement", lambda: Choice(round_up(usual * coarse), f"{usual:g} voxels of the coarse grid")
     )
     far = choose(
-        "far_displacement", lambda: Choice(round_up(_FAR[dims] * coarse), f"{_FAR[dims]:g} voxels of the coarse grid")
+        "far_displacement", lambda: Choice(round_up(farthest * coarse), f"{farthest:g} voxels of the coarse grid")
     )
     extent = 2 * (far + 3 * displacement)
     spacing = choose(
@@ -103,6 +103,9 @@ def close_look_config(config: dict[str, Any], choices: Choices, summary: DataSum
     result["val_interval"] = choose_val_interval(value["max_epochs"]).value
     if "spatial_dims" in result["loss_def"]:
         result["loss_def"] = {**result["loss_def"], "spatial_dims": dims}
+    if _look_alike(choices, summary):
+        groups = {"groups": [[row] for row in range(len(summary.names))], "shared": True}
+        result["close_groups"] = {**config["close_groups"], **groups}
     width = value["width"]
     network = {"spatial_dims": dims, "features": [width, width, 2 * width, 4 * width, 4 * width, width]}
     result["fine_network_def"] = {**config["fine_network_def"], **network}
@@ -130,3 +133,9 @@ def close_look_config(config: dict[str, Any], choices: Choices, summary: DataSum
             "spacing": {**component, "key": "voxel_spacing"},
         }
     return result
+
+
+def _look_alike(choices: Choices, summary: DataSummary) -> bool:
+    """Return whether all landmarks are one chain: their patches look alike, so one channel finds any of them."""
+    chains = choices["chains"].value if "chains" in choices else []
+    return len(chains) == 1 and set(chains[0]) == set(summary.names)

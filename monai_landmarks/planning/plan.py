@@ -109,7 +109,7 @@ def make_plan(
     for config in configs:
         METHODS[method].network(config["network_def"], summary.spatial_dims, choices["width"].value)
         METHODS[method].fill(config, choices, summary, schema)
-    choose_close_look(choices, summary)
+    choose_close_look(choices, summary, METHODS[method].displacements[summary.spatial_dims])
     choices.require_known_settings()
     return Plan(method, summary, machine, choices, configs[0], configs[1], schema=schema)
 

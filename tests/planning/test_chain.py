@@ -22,6 +22,7 @@ from summaries import GIB, summary
 
 from monai_landmarks.data import write_spine_phantom
 from monai_landmarks.planning import (
+    METHODS,
     Machine,
     make_fine_tuning_plan,
     make_plan,
@@ -30,6 +31,7 @@ from monai_landmarks.planning import (
     write_bundle,
 )
 from monai_landmarks.planning.chain import choose_chains
+from monai_landmarks.planning.close_look import close_look_config
 from monai_landmarks.schema import Landmark, LandmarkSchema
 
 NAMES = ("L1", "L2", "L3")
@@ -81,6 +83,17 @@ def test_the_steps_are_those_of_the_training_volumes(symmetric):
         assert "chain" not in plain.train["inferer"] and plain.train["softmax"] is True
     with pytest.raises(ValueError, match="expected lists of landmarks of the datalist"):
         make_plan(data(), "unet", MACHINE, given={"width": 4, "chains": [["L1", "L9"]]})
+
+
+def test_one_channel_of_the_close_look_for_landmarks_that_look_alike():
+    """If all of them are one chain."""
+    for chain, is_shared in ((NAMES, True), (NAMES[:2], False)):
+        plan = make_plan(data(), "unet", MACHINE, schema=schema(*chain), given={"width": 4})
+        shipped = METHODS["unet"].template("close_look")
+        parser = ConfigParser(close_look_config(shipped, plan.choices, plan.summary))
+        parser.update({"names": NAMES, "spatial_dims": 3})
+        groups = parser.get_parsed_content("close_groups")
+        assert groups.num_channels == (1 if is_shared else 3) and len(groups) == 3
 
 
 def test_a_landmark_on_its_neighbor_is_corrected():
