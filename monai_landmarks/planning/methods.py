@@ -59,8 +59,8 @@ class Method:
         validates_each_epoch: whether the training needs a validation in each epoch.
         learns_from_patches: whether the heatmaps of patches of a volume can be combined.
         returns_logits: whether the network returns logits, whose softmax over the image is the heatmap.
-        displacements: of the patches of the close look in voxels of the coarse grid, by number of dimensions; see
-            :func:`~monai_landmarks.planning.close_look.choose_close_look`.
+        displacements: displacement and farthest displacement of the patches of the close look in voxels of the coarse
+            grid, by number of dimensions.
         references: papers of the method. None: those of the shipped bundle.
         variants: function that returns configurations that are put after ``train.json``, by name.
         variants_note: lines about them in the README of the bundle.
