@@ -21,7 +21,7 @@ from .choice import Choice, Choices
 from .data_summary import DataSummary
 from .grid import round_up
 
-__all__ = ["DISPLACEMENTS", "choose_close_look", "close_look_config"]
+__all__ = ["DISPLACEMENTS", "choose_close_look", "close_look_config", "narrow_unet_features"]
 
 # by number of dimensions: displacement and farthest displacement of the patches in voxels of the coarse grid. The
 # coarse networks of the shipped bundles err by about one voxel on average; a wider range makes up for other data.
@@ -83,6 +83,11 @@ def choose_close_look(choices: Choices, summary: DataSummary, displacements: tup
     )
 
 
+def narrow_unet_features(width: int) -> list[int]:
+    """Return the channels of a U-Net whose deepest level, which sees few cells, is no wider than the one above."""
+    return [width, width, 2 * width, 4 * width, 4 * width, width]
+
+
 def close_look_config(config: dict[str, Any], choices: Choices, summary: DataSummary) -> dict[str, Any]:
     """Return the configuration of the close look for given data.
 
@@ -107,7 +112,7 @@ def close_look_config(config: dict[str, Any], choices: Choices, summary: DataSum
         groups = {"groups": [[row] for row in range(len(summary.names))], "shared": True}
         result["close_groups"] = {**config["close_groups"], **groups}
     width = value["width"]
-    network = {"spatial_dims": dims, "features": [width, width, 2 * width, 4 * width, 4 * width, width]}
+    network = {"spatial_dims": dims, "features": narrow_unet_features(width)}
     result["fine_network_def"] = {**config["fine_network_def"], **network}
     finest = max(summary.finest_spacing, value["close_spacing"] / _FINER)
     component = config["coarse_grid"]["spatial_size"]

@@ -22,7 +22,7 @@ from monai_landmarks.schema import LandmarkSchema
 
 from .chain import chain_inferer, choose_chains
 from .choice import Choice, Choices
-from .close_look import DISPLACEMENTS
+from .close_look import DISPLACEMENTS, narrow_unet_features
 from .data_summary import DataSummary
 from .machine import Machine
 from .sigma import sigma_in_voxels
@@ -30,7 +30,6 @@ from .spatial_factor import KERNEL, choose_spatial_factor
 
 __all__ = ["METHODS", "Method", "choose_width", "default_method"]
 
-_UNET = "monai_landmarks.networks.nets.LocalizationUNet"
 _SCN_AMPLITUDE = {2: 100.0, 3: 1000.0}
 
 
@@ -41,7 +40,6 @@ class Method:
     Args:
         title: name of the method in texts.
         bundle: name of the shipped bundle whose configurations are used.
-        network_target: class of the network.
         multiple: factor by which the network downsamples each axis, by number of spatial dimensions. The sides of the
             grid are multiples of it.
         network: function that sets class, number of dimensions and width in the configuration of the network.
@@ -68,7 +66,6 @@ class Method:
 
     title: str
     bundle: str
-    network_target: str
     multiple: dict[int, int]
     network: Callable[[dict[str, Any], int, int], None]
     fill: Callable[[dict[str, Any], Choices, DataSummary, LandmarkSchema | None], None]
@@ -85,6 +82,13 @@ class Method:
     references: tuple[str, ...] | None = None
     variants: Callable[[DataSummary], dict[str, dict[str, Any]]] = lambda summary: {}
     variants_note: str = ""
+
+    @property
+    def network_target(self) -> str:
+        """Name of the class of the network."""
+        network = self.template("train")["network_def"]
+        self.network(network, network["spatial_dims"], 1)
+        return network["_target_"]
 
     def template(self, name: str) -> dict[str, Any]:
         """Return a configuration of the bundle to adapt."""
@@ -151,11 +155,15 @@ def farnet_network(network: dict[str, Any], spatial_dims: int, width: int) -> No
 
 def fill_farnet(config: dict[str, Any], choices: Choices, summary: DataSummary, schema: LandmarkSchema | None) -> None:
     """Set sigma of the targets."""
-    if "loss_def" not in config:
-        return
+    if "loss_def" in config:
+        config["sigma"] = sigma_of_targets(choices)
+
+
+def sigma_of_targets(choices: Choices) -> float | list[list[float]]:
+    """Return sigma in voxels: one for all landmarks, or one row per landmark."""
     sigma = sigma_in_voxels(choices["sigma_mm"].value, choices["spacing_mm"].value)
-    # one row per landmark, because a flat list could be read as one value per axis
-    config["sigma"] = [[value] for value in sigma] if isinstance(sigma, list) else sigma
+    # rows, because a flat list could be read as one value per axis
+    return [[value] for value in sigma] if isinstance(sigma, list) else sigma
 
 
 def adaptive_network(network: dict[str, Any], spatial_dims: int, width: int) -> None:
@@ -167,9 +175,8 @@ def unet_network(network: dict[str, Any], spatial_dims: int, width: int) -> None
     """Configure ``LocalizationUNet`` in place of the network of the shipped bundle."""
     landmarks = network["num_landmarks"]
     network.clear()
-    network.update(_target_=_UNET, spatial_dims=spatial_dims, in_channels=1, num_landmarks=landmarks)
-    # the deepest level is as wide as the one above: with whole volumes, it sees few cells
-    network["features"] = [width, width, 2 * width, 4 * width, 4 * width, width]
+    network.update(_target_="monai_landmarks.networks.nets.LocalizationUNet", in_channels=1, num_landmarks=landmarks)
+    network.update(spatial_dims=spatial_dims, features=narrow_unet_features(width))
 
 
 def fill_unet(config: dict[str, Any], choices: Choices, summary: DataSummary, schema: LandmarkSchema | None) -> None:
@@ -181,7 +188,7 @@ def fill_unet(config: dict[str, Any], choices: Choices, summary: DataSummary, sc
     config["decoder"]["softmax"] = "@softmax"
     if "loss_def" not in config:
         return
-    fill_farnet(config, choices, summary, schema)
+    config["sigma"] = sigma_of_targets(choices)
     config["loss_def"] = {
         "_target_": "monai_landmarks.losses.HeatmapCrossEntropyLoss",
         "target": {"_target_": "monai_landmarks.losses.GaussianTarget", "sigma": "@sigma"},
@@ -221,7 +228,6 @@ METHODS = {
     "scn": Method(
         "SCN",
         "ceph_xray_landmarks_scn",
-        "monai_landmarks.networks.nets.SCN",
         {2: 32, 3: 16},
         scn_network,
         fill_scn,
@@ -235,7 +241,6 @@ METHODS = {
     "farnet": Method(
         "FARNet",
         "ceph_xray_landmarks_farnet",
-        "monai_landmarks.networks.nets.FARNet",
         {2: 32, 3: 32},
         farnet_network,
         fill_farnet,
@@ -247,7 +252,6 @@ METHODS = {
     "adaptive": Method(
         "adaptive precision",
         "ceph_xray_landmarks_adaptive",
-        _UNET,
         {2: 32, 3: 16},
         adaptive_network,
         fill_adaptive,
@@ -267,7 +271,6 @@ METHODS = {
     "unet": Method(
         "U-Net",
         "ceph_xray_landmarks_scn",
-        _UNET,
         {2: 32, 3: 16},
         unet_network,
         fill_unet,

@@ -31,7 +31,6 @@ from .methods import METHODS
 
 __all__ = ["SourceBundle", "has_own_coarse_network", "read_source_bundle"]
 
-_ADAPTIVE_LOSS = "monai_landmarks.losses.AdaptivePrecisionLoss"
 _ONE_COARSE = ["$@bundle_root + '/configs/train.json'"]
 _COARSE, _FINE = "coarse.", "fine."  # the two networks in the weights of a close look
 
@@ -149,7 +148,8 @@ def _method(network: Mapping[str, Any], loss: Mapping[str, Any]) -> str | None:
     """Return the method of a configuration. Two methods have the same network; one of them has a loss of its own."""
     fitting = [name for name, method in METHODS.items() if method.network_target == network.get("_target_")]
     if len(fitting) > 1:
-        return "adaptive" if loss.get("_target_") == _ADAPTIVE_LOSS else "unet"
+        own = METHODS["adaptive"].template("train")["loss_def"]["_target_"]
+        return "adaptive" if loss.get("_target_") == own else "unet"
     return fitting[0] if fitting else None
 
 

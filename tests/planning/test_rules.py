@@ -293,8 +293,9 @@ def test_choices():
 def test_methods_have_a_bundle():
     from monai_landmarks import bundle_path
     from monai_landmarks.apps.init import OFFERED
+    from monai_landmarks.study.definition import _METHODS as IN_STUDIES
 
-    assert tuple(METHODS) == OFFERED
+    assert tuple(METHODS) == OFFERED == IN_STUDIES
     for method in METHODS.values():
         assert bundle_path(method.bundle).is_dir()
 
