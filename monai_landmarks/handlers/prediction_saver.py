@@ -33,6 +33,7 @@ from monai_landmarks.data import (
     write_landmarks,
 )
 from monai_landmarks.data.files.csv_rows import text_cell
+from monai_landmarks.data.files.kept_files import KeptFiles, remove_file
 from monai_landmarks.spaces import file_affine, plane_z
 from monai_landmarks.uncertainty import ConformalRegions, Doubt, LandmarkProbabilities
 
@@ -70,7 +71,9 @@ class PredictionSaver:
     cover the images of all ranks, and the folder of rank 0 has the files of all images. ``table`` has one row per
     landmark, with its score, covariance and region. It may be in pixels, so ``<table>_std.csv`` states the uncertainty
     of each landmark in mm: the standard deviations along the world axes and the radius of its region. If images in
-    different folders have the same name, the names of their folders are put before it.
+    different folders have the same name, the names of their folders are put before it. A file of another origin, such as
+    points that were corrected in 3D Slicer, is not lost when it is replaced: ``<file>.bak`` is its copy, and the log names
+    it. The hidden file ``.predictions.written`` lists the checksums of the files that were written here.
 
     The points are in mm. PNG, JPEG, BMP and TIFF files do not store the pixel size. JPEG and TIFF may store a print
     resolution, which 3D Slicer takes for the pixel size. To align image and points, set the pipeline's spacing (1 mm if
@@ -144,6 +147,7 @@ class PredictionSaver:
         self.file_names: Mapping[str, str] = {}
         self._cases: dict[str, SavedPrediction] = {}
         self._taken: set[str] = set()
+        self._kept = KeptFiles(self.output_dir / ".predictions.written")
 
     def attach(self, engine: Engine) -> None:
         """Add the handler to an evaluator.
@@ -158,27 +162,32 @@ class PredictionSaver:
     def _start(self, _engine: Engine) -> None:
         self._cases = {}
         self._taken = set()
+        self._kept.copies.clear()
 
     def _save(self, engine: Engine) -> None:
-        for item in output_items(engine):
-            image = image_path(item, self.image_key) or f"case_{engine.state.rank}_{len(self._cases)}"
-            landmarks, affine = self._landmarks(item, image), file_affine(item.get(self.image_key))
-            if affine is None and self.table is not None and self._system(landmarks) == CoordinateSystem.INDEX:
-                raise ValueError(
-                    f"{image}: the image was transformed and its metadata does not have the affine of the file, so the table "
-                    "cannot be written in the file's pixels. Put EnsureWorldAffined right after LoadImaged, or set "
-                    "table_coordinate_system='RAS'."
-                )
-            plane = plane_z(item.get(self.image_key))
-            doubt = None if self.doubt_key is None else item.get(self.doubt_key)
-            probable = None if self.probability_key is None else item.get(self.probability_key)
-            case = SavedPrediction(image, self._free_name(image), landmarks, affine, plane, doubt, probable)
-            if not self.best_only:
-                self.write(case)
-            if self.sink is None:
-                self._cases[image] = case
-            else:
-                self.sink(case)
+        with self._kept:
+            for item in output_items(engine):
+                self._save_item(item, engine)
+
+    def _save_item(self, item: dict[Hashable, Any], engine: Engine) -> None:
+        image = image_path(item, self.image_key) or f"case_{engine.state.rank}_{len(self._cases)}"
+        landmarks, affine = self._landmarks(item, image), file_affine(item.get(self.image_key))
+        if affine is None and self.table is not None and self._system(landmarks) == CoordinateSystem.INDEX:
+            raise ValueError(
+                f"{image}: the image was transformed and its metadata does not have the affine of the file, so the table "
+                "cannot be written in the file's pixels. Put EnsureWorldAffined right after LoadImaged, or set "
+                "table_coordinate_system='RAS'."
+            )
+        plane = plane_z(item.get(self.image_key))
+        doubt = None if self.doubt_key is None else item.get(self.doubt_key)
+        probable = None if self.probability_key is None else item.get(self.probability_key)
+        case = SavedPrediction(image, self._free_name(image), landmarks, affine, plane, doubt, probable)
+        if not self.best_only:
+            self.write(case)
+        if self.sink is None:
+            self._cases[image] = case
+        else:
+            self.sink(case)
 
     def _free_name(self, image: str) -> str:
         """Return a preliminary file name that no other image of this rank has."""
@@ -221,6 +230,14 @@ class PredictionSaver:
             write_landmarks(path, landmarks)
 
     def _finish(self, engine: Engine) -> None:
+        with self._kept:
+            self._write_all(engine)
+        for copy in self._kept.copies:
+            engine.logger.warning(
+                f"{copy} is a copy of a file that was replaced and was not written here, or was changed."
+            )
+
+    def _write_all(self, engine: Engine) -> None:
         if self.best_only and not is_best(engine):
             return
         gathered = gather(list(self._cases.values()))
@@ -269,7 +286,7 @@ class PredictionSaver:
                 self.write(case._replace(name=name))
         for stale in set(written) - set(names):
             for path in self.files(stale):
-                path.unlink(missing_ok=True)
+                remove_file(path)
         return names
 
     def _write_std(self, cases: Sequence[SavedPrediction]) -> None:

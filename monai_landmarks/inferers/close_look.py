@@ -26,7 +26,6 @@ from monai.utils import GridSamplePadMode, ensure_tuple, ensure_tuple_rep, look_
 
 from monai_landmarks.heatmaps import DecodingMethod, decode_heatmaps, require_decoding_method
 from monai_landmarks.spaces import (
-    affine_spacing,
     covariances_to_index,
     covariances_to_world,
     patch_affines,
@@ -34,7 +33,7 @@ from monai_landmarks.spaces import (
     points_to_index,
     points_to_world,
 )
-from monai_landmarks.transforms import LandmarkGroups, cut_patches
+from monai_landmarks.transforms import LandmarkGroups, cut_patches, require_room_for_patch
 from monai_landmarks.uncertainty import ensemble_landmarks
 
 __all__ = ["CloseLookInferer"]
@@ -142,7 +141,8 @@ class CloseLookInferer(Inferer):
                 "around it removes the affine; give it to the two networks instead, as coarse_inferer and fine_inferer."
             )
         affine = torch.as_tensor(inputs.affine).double().cpu().expand(len(inputs), 4, 4)
-        self._require_room(affine, inputs.shape[2:])
+        for own in affine:
+            require_room_for_patch(own, inputs.shape[2:], self.spatial_size, self.spacing)
         coarse, scores = self._coarse(inputs, affine, network.coarse, *args, **kwargs)
         groups = self.groups or LandmarkGroups(coarse.shape[1])
         if coarse.shape[1] not in (groups.num_landmarks, len(groups)):
@@ -170,20 +170,6 @@ class CloseLookInferer(Inferer):
             "scores": scores.to(device),
             "covariances": covariances_to_index(covariances, affine[:, None]).to(device, torch.float32),
         }
-
-    def _require_room(self, affine: torch.Tensor, shape: Sequence[int]) -> None:
-        """Raise a ``ValueError`` for an image that is smaller than a patch along each axis.
-
-        One voxel of a patch would be the mean of a great many voxels of such an image, and need gigabytes of memory.
-        """
-        patch = np.multiply(self.spatial_size, self.spacing)
-        for own in affine:
-            extent = affine_spacing(own, len(shape)) * np.array(shape)
-            if (extent < patch).all():
-                raise ValueError(
-                    f"the image covers {_in_mm(extent)}, less than a patch of the close look, which covers"
-                    f" {_in_mm(patch)}: its pixel size is wrong or not known, or it is no image of this kind."
-                )
 
     def _coarse(
         self, inputs: torch.Tensor, affine: torch.Tensor, network: Any, *args: Any, **kwargs: Any
@@ -239,10 +225,6 @@ class CloseLookInferer(Inferer):
             heights.reshape(shape),
             covariances_to_world(covariances, of_patch).reshape(*shape, dims, dims),
         )
-
-
-def _in_mm(extent: np.ndarray) -> str:
-    return f"{' x '.join(f'{size:.3g}' for size in extent)} mm"
 
 
 def _probabilities(logits: torch.Tensor, spatial_dims: int) -> torch.Tensor:

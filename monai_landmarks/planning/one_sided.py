@@ -93,7 +93,7 @@ def distances_to_plane(points: np.ndarray, pairs: Sequence[Sequence[int]], row: 
     left, right = (points[:, [pair[side] for pair in pairs]] for side in (0, 1))
     measured = []
     for point, one, other in zip(points[:, row], left, right):
-        known = ~np.isnan(one + other).any(axis=1)
+        known = ~np.isnan(one + other).any(axis=1) & (one != other).any(axis=1)  # partners at one place show no plane
         if np.isnan(point).any() or not known.any():
             continue
         half, center = (other - one)[known] / 2, (other + one)[known] / 2 - point

@@ -65,6 +65,7 @@ from .patches import (
     RandLandmarkPatchesd,
     RandLandmarkPatchesDict,
     cut_patches,
+    require_room_for_patch,
 )
 from .reliability import (
     CalibrateCovariancesD,
@@ -169,6 +170,7 @@ __all__ = [
     "UncachedToDeviceDict",
     "UncachedToDeviced",
     "cut_patches",
+    "require_room_for_patch",
     "groups_by_name",
     "require_followable_chain",
     "require_followable_transforms",

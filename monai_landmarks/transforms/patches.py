@@ -36,6 +36,7 @@ from monai.utils import (
 
 from monai_landmarks.spaces import (
     affine_of,
+    affine_spacing,
     patch_affines,
     plain_tensor,
     points_of_image,
@@ -53,6 +54,7 @@ __all__ = [
     "RandLandmarkPatchesDict",
     "RandLandmarkPatchesd",
     "cut_patches",
+    "require_room_for_patch",
 ]
 
 # A patch whose voxels are larger than those of the image by more than this averages several samples per voxel.
@@ -118,6 +120,35 @@ def cut_patches(
         pool = F.avg_pool2d if dims == 2 else F.avg_pool3d
         values = pool(values.flatten(0, 1), samples).reshape(batch, count, -1, *size)
     return values.to(image.dtype) if image.dtype.is_floating_point else values
+
+
+def require_room_for_patch(
+    affine: torch.Tensor, shape: Sequence[int], spatial_size: Sequence[int], spacing: float | Sequence[float]
+) -> None:
+    """Raise a ``ValueError`` for an image that is smaller than a patch along each axis.
+
+    One voxel of a patch would be the mean of a great many voxels of such an image, and need gigabytes of memory.
+
+    Args:
+        affine: (4, 4), from the index of the image to the world.
+        shape: spatial size of the image.
+        spatial_size: of the patch, in voxels.
+        spacing: of the patch, in mm.
+
+    Raises:
+        ValueError: as described.
+    """
+    patch = np.multiply(spatial_size, spacing)
+    extent = affine_spacing(affine, len(shape)) * np.array(shape)
+    if (extent < patch).all():
+        raise ValueError(
+            f"the image covers {_in_mm(extent)}, less than a patch of the close look, which covers {_in_mm(patch)}: its"
+            " pixel size is wrong or not known, or it is no image of this kind."
+        )
+
+
+def _in_mm(extent: np.ndarray) -> str:
+    return f"{' x '.join(f'{size:.3g}' for size in extent)} mm"
 
 
 class RandLandmarkPatches(Randomizable, Transform, MultiSampleTrait):
@@ -212,10 +243,12 @@ class RandLandmarkPatches(Randomizable, Transform, MultiSampleTrait):
             Landmarks outside the patch are missing (NaN).
 
         Raises:
-            ValueError: for points of another number than the groups have.
+            ValueError: for points of another number than the groups have; for an image that is smaller than a patch
+                along each axis, for example because its pixel size is wrong.
         """
         image = convert_to_tensor(img, track_meta=True)
         affine = torch.as_tensor(affine_of(image))
+        require_room_for_patch(affine, image.shape[1:], self.spatial_size, self.spacing)
         rows = points_of_image(convert_to_tensor(world_points(points, image)), spatial_dims=image.ndim - 1)
         known = rows.double().cpu()
         groups = self.groups or LandmarkGroups(len(known))

@@ -151,6 +151,32 @@ def test_saver(tmp_path, dims):
     assert [float(row["region_radius"]) for row in std[:3]] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["same handler", "new handler"])
+def test_points_that_were_corrected_in_the_folder_are_kept(tmp_path, caplog, again):
+    """Files that the handler wrote are replaced, also by a later run; those of another origin are copied first."""
+    evaluator = make_evaluator(make_cases(2), [PredictionSaver(tmp_path, NAMES)])
+    evaluator.run(1)
+    corrected, table = tmp_path / "case1.mrk.json", tmp_path / "predictions.csv"
+    text = corrected.read_text().replace("1.0", "2.5")
+    corrected.write_text(text)
+    table.write_text("mine")
+    if again:
+        evaluator = make_evaluator(make_cases(2), [PredictionSaver(tmp_path, NAMES)])
+    evaluator.run(2)
+    assert {path.name: path.read_text() for path in tmp_path.glob("*.bak*")} == {
+        "case1.mrk.json.bak": text,
+        "predictions.csv.bak": "mine",
+    }
+    assert corrected.read_text() != text and list(read_landmark_table(table)) == [
+        "/data/a/case0.png",
+        "/data/a/case1.png",
+    ]
+    assert all(f"{tmp_path / name}.bak is a copy" in caplog.text for name in ("case1.mrk.json", "predictions.csv"))
+    caplog.clear()
+    evaluator.run(3)
+    assert len(list(tmp_path.glob("*.bak*"))) == 2 and "is a copy" not in caplog.text
+
+
 def test_files_state_their_image(tmp_path):
     make_evaluator(make_cases(1), [PredictionSaver(tmp_path, NAMES, formats=("csv",), table=None)]).run(1)
     assert read_landmarks(tmp_path / "case0.csv").image == "/data/a/case0.png"
@@ -180,7 +206,7 @@ def test_an_image_that_comes_twice_has_one_file(tmp_path):
     cases = make_cases(2)
     evaluator = make_evaluator([*cases, cases[0]], [PredictionSaver(tmp_path, NAMES, table=None)])
     evaluator.run(1)
-    assert {path.name for path in tmp_path.iterdir()} == {"case0.mrk.json", "case1.mrk.json"}
+    assert {path.name for path in tmp_path.glob("[!.]*")} == {"case0.mrk.json", "case1.mrk.json"}
 
 
 @pytest.mark.parametrize("count", [4, 5])
@@ -188,7 +214,7 @@ def test_same_name_in_two_folders(tmp_path, count):
     cases = make_cases(count, folders=("left", "right"))
     make_evaluator(cases, [PredictionSaver(tmp_path, NAMES, table=None)]).run(1)
     expected = {"left_case0", "right_case0", "left_case1", "right_case1"} | ({"case2"} if count == 5 else set())
-    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.mrk.json" for name in expected}
+    assert {path.name for path in tmp_path.glob("[!.]*")} == {f"{name}.mrk.json" for name in expected}
     right = read_landmarks(tmp_path / "right_case1.mrk.json").to("RAS").points
     case = cases[3]  # at 3 mm
     np.testing.assert_allclose(right[0, :2], -0.5 * case["label"][0, 0].numpy() + [1.8, 2.4], atol=1e-3)
@@ -261,7 +287,7 @@ def test_best_only(tmp_path):
         distance = np.linalg.norm(written - -0.5 * cases[4]["label"][0, 0].numpy())
         assert distance == pytest.approx((4, 4, 3)[epoch], abs=1e-3)
     assert means == pytest.approx([29 / 14, 29 / 14, (3 * 1 + 0 + 3 * 1 + 3 * 2 + 3 * 3) / 14], abs=1e-4)
-    assert len(list(tmp_path.iterdir())) == 3 + 5 + 2 + 1
+    assert len(list(tmp_path.glob("[!.]*"))) == 3 + 5 + 2 + 1
 
 
 def test_names_must_fit(tmp_path):

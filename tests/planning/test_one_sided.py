@@ -65,6 +65,17 @@ def test_distance_is_that_of_the_shape() -> None:
     assert distances_to_plane(points, [[1, 2], [4, 3]], 5)[0] == pytest.approx(0, abs=1e-9)
 
 
+def test_landmarks_at_one_place_show_no_plane() -> None:
+    """An image whose landmarks were all put at one place is left out, as is a pair that coincides."""
+    points = heads(3, 20)
+    expected = distances_to_plane(points[1:], [[1, 2], [3, 4]], 6)
+    points[0] = points[0, :1]
+    assert distances_to_plane(points, [[1, 2], [3, 4]], 6) == expected
+    points[:, 2] = points[:, 1]
+    assert distances_to_plane(points, [[1, 2], [3, 4]], 6) == distances_to_plane(points[1:], [[3, 4]], 6)
+    assert np.isnan(distances_to_plane(points[:1], [[1, 2], [3, 4]], 6)).all()
+
+
 def test_a_landmark_on_a_random_side_is_not_one_sided() -> None:
     assert choose_one_sided(heads(3, 60), NAMES, PAIRS, 0.5).value == ["heart"]
 

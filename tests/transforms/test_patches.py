@@ -220,3 +220,12 @@ def test_groups_are_checked() -> None:
     cut = RandLandmarkPatchesd("image", "label", spatial_size=(8, 8), spacing=1.0, groups=LandmarkGroups(4))
     with pytest.raises(ValueError, match="are 3 landmarks"):
         cut(item(2, np.full((3, 2), 20.0), torch.eye(4)))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_far_too_small_pixel_size_is_refused(dims: int) -> None:
+    """Each voxel of a patch would be the mean of more voxels than the memory holds."""
+    cut = RandLandmarkPatchesd("image", "label", spatial_size=(8,) * dims, spacing=2.0)
+    affine = torch.diag(torch.tensor([*[1e-4] * dims, *[1.0] * (4 - dims)], dtype=torch.float64))
+    with pytest.raises(ValueError, match=f"covers {' x '.join(['16'] * dims)} mm: its pixel size is wrong"):
+        cut(item(dims, np.full((3, dims), 20e-4), affine))

@@ -71,4 +71,17 @@ def run_bundle_config(
 
 def _as_they_are(values: dict[str, Any]) -> dict[str, Any]:
     """Return configurations that evaluate to these values, for MONAI evaluates what is in a string, dict or list."""
-    return {key: {"_target_": lambda value=value: value} for key, value in values.items()}
+    return {key: {"_target_": _Constant(value)} for key, value in values.items()}
+
+
+class _Constant:
+    """A function that returns a value, and that MONAI's log shows as this value."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __call__(self) -> Any:
+        return self.value
+
+    def __repr__(self) -> str:
+        return repr(self.value)

@@ -29,6 +29,8 @@ _keeper: ContextVar[KeptFiles | None] = ContextVar("keeper", default=None)
 class KeptFiles:
     """Keep a copy of each file that ``atomic_write`` replaces or :func:`remove_file` removes in a ``with`` block.
 
+    In a block inside another, the outer one keeps the copies.
+
     The copy of ``a.csv`` is ``a.csv.bak`` in the same folder, then ``a.csv.bak2`` and so on. There is none of a file that
     the program wrote itself and that is still the same, or if the new file has the same contents.
 
@@ -59,7 +61,7 @@ class KeptFiles:
         self._tokens: list[Token[KeptFiles | None]] = []
 
     def __enter__(self) -> KeptFiles:
-        self._tokens.append(_keeper.set(self))
+        self._tokens.append(_keeper.set(_keeper.get() or self))
         return self
 
     def __exit__(self, *_error: Any) -> None:

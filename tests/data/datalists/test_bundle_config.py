@@ -84,3 +84,11 @@ def test_a_run_has_the_given_value(config: Path, value: Any) -> None:
     steps: list[Any] = []
     run_bundle_config(config, "training", given=value, steps=steps)
     assert [steps[0], steps[2]] == ["initialize", "finalize"] and steps[1] is value
+
+
+def test_the_log_shows_the_values(config: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """MONAI's log lists what was given to a run."""
+    with caplog.at_level("INFO"):
+        run_bundle_config(config, "training", given=Path("some/folder"), other=[None, "$1 + 1"])
+    for value in (Path("some/folder"), [None, "$1 + 1"]):
+        assert f"{{'_target_': {value!r}}}" in caplog.text
