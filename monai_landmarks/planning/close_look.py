@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .augmentation import flip_config
 from .batch import choose_val_interval
 from .choice import Choice, Choices
 from .data_summary import DataSummary
@@ -111,6 +112,8 @@ def close_look_config(config: dict[str, Any], choices: Choices, summary: DataSum
     if _look_alike(choices, summary):
         groups = {"groups": [[row] for row in range(len(summary.names))], "shared": True}
         result["close_groups"] = {**config["close_groups"], **groups}
+    flip = flip_config(value["flip"], summary.pairs, summary.names, value["one_sided"])
+    result["augmentation"] = [*flip, *config["augmentation"]]
     width = value["width"]
     network = {"spatial_dims": dims, "features": narrow_unet_features(width)}
     result["fine_network_def"] = {**config["fine_network_def"], **network}

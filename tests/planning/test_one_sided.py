@@ -104,7 +104,8 @@ def test_nothing_to_find(names: tuple, pairs: list, flip: float, reason: str) ->
     assert choice.value == [] and reason in choice.reason
 
 
-def test_the_bundle_mirrors_without_it(tmp_path) -> None:
+@pytest.mark.parametrize("network", ["train", "close_look"])
+def test_the_bundle_mirrors_without_it(tmp_path, network) -> None:
     points = heads(2, 12)[:, :-1]
     data = summary((400, 400), names=NAMES[:-1], pairs=tuple(PAIRS), training_points=points)
     plan = make_plan(data, machine=Machine("cpu", 2**33), given={"spatial_size": [64, 64], "intensity": [0, 255]})
@@ -112,7 +113,7 @@ def test_the_bundle_mirrors_without_it(tmp_path) -> None:
     assert '| one_sided | `["heart"]` | beside the plane of symmetry: heart by' in (
         folder / "docs" / "README.md"
     ).read_text(encoding="utf-8")
-    config = json.loads((folder / "configs" / "train.json").read_text())["augmentation"][0]
+    config = json.loads((folder / "configs" / f"{network}.json").read_text())["augmentation"][0]
     flip = ConfigParser({"flip": {**config, "prob": 1.0}}).get_parsed_content("flip")
     index = torch.tensor(SHAPE[None, :-1, :2]) + 10
     mirrored = flip({"image": torch.zeros(1, 21, 21), "label": index})["label"]
