@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from .console import FOLDER, PATH, spacing_option, system_option, text_table
 
@@ -42,6 +43,11 @@ __all__ = ["check"]
     "--test-frac", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Fraction of images for testing."
 )
 @click.option("--folds", type=click.IntRange(2), help="Number of folds of a cross-validation, one datalist per fold.")
+@click.option(
+    "--split-table",
+    type=PATH,
+    help="CSV file with the columns 'image' and 'split' (train, val or test), instead of a random split.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random split.")
 @click.option("--group-pattern", help="Regular expression. Images with the same match in their path stay together.")
 @click.option("--group-column", help="Images with the same value in this column stay together.")
@@ -56,7 +62,8 @@ __all__ = ["check"]
 @click.option(
     "--sheet", type=click.IntRange(0), default=24, show_default=True, help="Number of images on the contact sheet."
 )
-def check(images: Path, landmarks: Path, out: Path, **options: Any) -> None:
+@click.pass_context
+def check(context: click.Context, images: Path, landmarks: Path, out: Path, **options: Any) -> None:
     """Read all IMAGES and LANDMARKS, report their properties and all faults, and write a datalist for training.
 
     IMAGES is a folder of PNG, JPEG, TIFF, DICOM, NIfTI, NRRD or MHA files. LANDMARKS is a table of many images, a
@@ -80,10 +87,18 @@ def check(images: Path, landmarks: Path, out: Path, **options: Any) -> None:
             f"--out {out} is in the image folder {images}, and the contact sheet would be read as an image; give another"
             " folder."
         )
+    if out.suffix == ".json":
+        raise click.UsageError(f"--out {out} names a folder, in which datalist.json is written; give another name.")
     if options["group_table"] and not options["group_column"]:
         raise click.UsageError("--group-table needs --group-column.")
     if options["group_column"] and not options["group_table"] and landmarks.is_dir():
         raise click.UsageError("--group-column needs --group-table if LANDMARKS is a folder.")
+    if options["split_table"] and any(
+        context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("val_frac", "test_frac")
+    ):
+        raise click.UsageError(
+            "--split-table states the images for validation and testing; leave out --val-frac and --test-frac."
+        )
     result = check_data(
         images,
         landmarks,
@@ -121,13 +136,14 @@ def _show(result: DataCheck) -> None:
 
 
 def _write_datalists(result: DataCheck, landmarks: Path, out: Path, options: dict[str, Any]) -> None:
-    from monai_landmarks.data import group_images, make_datalists, read_groups, read_pairs, save_datalist
+    from monai_landmarks.data import group_images, make_datalists, read_groups, read_pairs, read_sections, save_datalist
 
     names = [case.name for case in result.pairing.cases]
     if options["group_column"]:
         groups = read_groups(options["group_table"] or landmarks, options["group_column"], names)
     else:
         groups = group_images(names, options["group_pattern"])
+    sections = read_sections(options["split_table"], names) if options["split_table"] else None
     datalists = make_datalists(
         result.pairing.cases,
         out,
@@ -140,6 +156,7 @@ def _write_datalists(result: DataCheck, landmarks: Path, out: Path, options: dic
         spacing=options["spacing"],
         # the datalist states what the files do not
         inline=options["coordinate_system"] is not None or result.pairing.is_assumed,
+        sections=sections,
     )
     for fold, datalist in enumerate(datalists):
         path = out / (f"datalist_fold{fold}.json" if options["folds"] else "datalist.json")

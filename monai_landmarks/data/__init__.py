@@ -35,7 +35,7 @@ from .datalists.datalist import (
     save_datalist,
 )
 from .datalists.datalist_faults import DatalistError, check_datalist, require_valid_datalist
-from .datalists.groups_pairs_splits import read_groups, read_pairs
+from .datalists.groups_pairs_splits import read_groups, read_pairs, read_sections
 from .datalists.inspection import CheckedImage, DataCheck, check_data
 from .datalists.item_points import item_world_points
 from .datalists.pairing import LandmarkCase, Pairing, pair_landmarks
@@ -133,6 +133,7 @@ __all__ = [
     "read_landmark_table",
     "read_landmarks",
     "read_pairs",
+    "read_sections",
     "register_format",
     "require_valid_datalist",
     "run_bundle_config",

@@ -13,6 +13,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,6 +134,49 @@ def test_folds_by_a_column(hand, tmp_path):
     assert folds[0]["landmarks"]["pairs"] == [["radius_styloid", "ulna_styloid"]]
 
 
+@pytest.mark.parametrize("folds", [0, 3])
+def test_a_given_split(hand, tmp_path, folds):
+    """Rows of images that do not exist are ignored; with folds, only the images for testing are fixed."""
+    names = sorted(path.name for path in (hand / "images").iterdir())
+    splits = ["test", "train", "val", "Train", "training", "train", "val", "test"]
+    rows = [*zip(names, splits), ("elsewhere.png", "test")]
+    table = tmp_path / "splits.csv"
+    table.write_text("image,age,split\n" + "".join(f"{name},40,{split}\n" for name, split in rows))
+    arguments = [hand / "images", hand / "landmarks.csv", "--spacing", 1, "--sheet", 0, "--split-table", table]
+    result = check(*arguments, *(["--folds", folds] if folds else []), "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    found = [
+        {section: {names.index(Path(item["image"]).name) for item in items} for section, items in datalist.items()}
+        for path in sorted((tmp_path / "out").iterdir())
+        if (datalist := json.loads(path.read_text())).pop("landmarks")
+    ]
+    assert all(parts["testing"] == {0, 7} for parts in found)
+    if folds:
+        assert sorted(image for parts in found for image in parts["validation"]) == [1, 2, 3, 4, 5, 6]
+        assert all(parts["training"] == {1, 2, 3, 4, 5, 6} - parts["validation"] for parts in found)
+    else:
+        assert [(parts["training"], parts["validation"]) for parts in found] == [({1, 3, 4, 5}, {2, 6})]
+
+
+@pytest.mark.parametrize(
+    ("splits", "more", "message"),
+    [
+        ("train " * 7 + "later", [], r"splits.csv: the split of '\S+.png' is 'later'; expected one of train, "),
+        ("train " * 7, [], r"splits.csv: no 'split' of \S+.png"),
+        ("test " * 4 + "val " * 4, [], "none of the 8 images is for training"),
+        ("train " * 7 + "test", ["--group-pattern", "."], "is in the sections training and testing"),
+        ("train " * 8, ["--val-frac", 0.2], "leave out --val-frac"),
+    ],
+)
+def test_wrong_splits(hand, tmp_path, splits, more, message):
+    names = sorted(path.name for path in (hand / "images").iterdir())
+    table = tmp_path / "splits.csv"
+    table.write_text("image,split\n" + "".join(f"{name},{split}\n" for name, split in zip(names, splits.split())))
+    arguments = [hand / "images", hand / "landmarks.csv", "--spacing", 1, "--sheet", 0, "--split-table", table]
+    result = check(*arguments, *more, "--out", tmp_path / "out")
+    assert result.exit_code and re.search(message, result.stderr) and not (tmp_path / "out").exists()
+
+
 def test_a_datalist_states_the_coordinate_system_that_its_files_do_not(spine, tmp_path):
     """Each file is told of only once, and no more during the training."""
     for file in (spine / "points").iterdir():
@@ -176,6 +221,7 @@ def test_wrong_usage(hand, tmp_path):
         ([images, table, "--out", images / "checked"], "would be read as an image"),
         ([images, table, "--group-table", table, "--out", tmp_path], "--group-table needs --group-column"),
         ([images, images, "--group-column", "patient", "--out", tmp_path], "--group-column needs --group-table"),
+        ([images, table, "--out", tmp_path / "datalist.json"], "names a folder"),
         ([images, table, "--spacing", "wide"], "is not a pixel size"),
         ([images, table, "--folds", 1], "not in the range"),
     ):

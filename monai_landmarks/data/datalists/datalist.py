@@ -143,6 +143,7 @@ def make_datalists(
     pairs: Sequence[Sequence[str]] | None = None,
     spacing: float | Sequence[float] | None = None,
     inline: bool = False,
+    sections: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Make one datalist, or one per fold of a cross-validation, from pairs of images and landmarks.
 
@@ -158,13 +159,16 @@ def make_datalists(
         pairs: see :func:`build_datalist`.
         spacing: see :func:`build_datalist`.
         inline: whether to write all points into the datalist, even if an image has its own landmark file.
+        sections: section of each image, by the name of its case: ``"training"``, ``"validation"`` or ``"testing"``.
+            Nothing is drawn then, and ``val_frac`` and ``test_frac`` are ignored. With folds, the images that are not
+            for testing are divided into folds.
 
     Returns:
         one datalist, or one per fold.
 
     Raises:
-        ValueError: if the images cannot be split as requested, or some points are pixel index and others are in the
-            world.
+        ValueError: if the images cannot be split as requested, images of a group have different sections, or some
+            points are pixel index and others are in the world.
     """
     definition = _define([case.landmarks for case in cases], pairs)
     listed = [case for case in cases if inline or not case.is_file]
@@ -177,12 +181,13 @@ def make_datalists(
             label = case.landmarks.to(definition["coordinate_system"]).reorder(definition["names"])
         image = relative_path(case.image, base_dir)
         items[case.name] = datalist_item(image, label, None if has_spacing(case.image) else spacing)
-    if folds:
-        testing, rest = split_images(list(items), [test_frac], seed, groups=groups)
-        validations = fold_images(rest, folds, seed, groups)
+    if sections is None:
+        fractions = [0.0 if folds else val_frac, test_frac]
+        drawn, testing, rest = split_images(list(items), fractions, seed, groups=groups)
     else:
-        *drawn, _ = split_images(list(items), [val_frac, test_frac], seed, groups=groups)
-        validations, testing = drawn[:1], drawn[1]
+        drawn, testing, rest = _given_parts(list(items), sections, groups)
+        rest = [name for name in items if name in {*drawn, *rest}] if folds else rest
+    validations = fold_images(rest, folds, seed, groups) if folds else [drawn]
     datalists = []
     for validation in validations:
         elsewhere = {*validation, *testing}
@@ -192,6 +197,26 @@ def make_datalists(
             datalist[section] = [items[name] for name in part]
         datalists.append(datalist)
     return datalists
+
+
+def _given_parts(
+    names: Sequence[str], sections: Mapping[str, str], groups: Mapping[str, str] | None
+) -> tuple[list[str], list[str], list[str]]:
+    """Return the images for validation, testing and training."""
+    if groups is not None:
+        section_of: dict[str, str] = {}
+        for name in names:
+            if section_of.setdefault(groups[name], sections[name]) != sections[name]:
+                raise ValueError(
+                    f"{name}: its group {groups[name]!r} is in the sections {section_of[groups[name]]} and {sections[name]};"
+                    " expected all images of a group in one section."
+                )
+    validation, testing, training = (
+        [name for name in names if sections[name] == section] for section in ("validation", "testing", "training")
+    )
+    if not training:
+        raise ValueError(f"none of the {len(names)} images is for training.")
+    return validation, testing, training
 
 
 class LabeledImage(NamedTuple):

@@ -22,7 +22,24 @@ from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.data.images.name_index import NameIndex
 from monai_landmarks.data.landmarks.landmark_set import LandmarkSet, landmark_name
 
-__all__ = ["landmarks_of", "read_groups", "read_pairs", "read_splits", "require_names_of_table"]
+__all__ = [
+    "landmarks_of",
+    "read_groups",
+    "read_pairs",
+    "read_sections",
+    "read_splits",
+    "require_names_of_table",
+    "section_of_split",
+]
+
+_SECTIONS = {
+    "train": "training",
+    "training": "training",
+    "val": "validation",
+    "validation": "validation",
+    "test": "testing",
+    "testing": "testing",
+}
 
 
 def read_groups(path: str | os.PathLike, column: str, images: Sequence[str]) -> dict[str, str]:
@@ -90,6 +107,30 @@ def read_pairs(path: str | os.PathLike, names: Sequence[str]) -> list[tuple[str,
             if left != right and (left, right) not in pairs and (right, left) not in pairs:
                 pairs.append((left, right))
     return pairs
+
+
+def read_sections(path: str | os.PathLike, images: Sequence[str]) -> dict[str, str]:
+    """Read the section of each image from a table of splits.
+
+    Args:
+        path: CSV with the columns ``image`` and ``split`` (train, val or test). Rows of other images are ignored.
+        images: paths or names of the images; see :class:`~monai_landmarks.data.NameIndex`.
+
+    Returns:
+        ``"training"``, ``"validation"`` or ``"testing"`` for each image.
+
+    Raises:
+        ValueError: as :func:`read_groups`, and for another split.
+    """
+    with naming_file(path):
+        return {image: section_of_split(split, image) for image, split in read_groups(path, "split", images).items()}
+
+
+def section_of_split(split: str, image: str) -> str:
+    """Return the section of a datalist for the split of an image, for example ``"training"`` for ``"train"``."""
+    if split.strip().lower() not in _SECTIONS:
+        raise ValueError(f"the split of {image!r} is {split!r}; expected one of {', '.join(_SECTIONS)}.")
+    return _SECTIONS[split.strip().lower()]
 
 
 def read_splits(path: str | os.PathLike) -> dict[str, list[str]]:

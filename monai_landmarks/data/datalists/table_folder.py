@@ -17,22 +17,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.data.landmarks.landmark_io import read_landmark_table
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem
 
 from .datalist import LabeledImage, assemble_datalist
-from .groups_pairs_splits import landmarks_of, read_pairs, read_splits, require_names_of_table
+from .groups_pairs_splits import landmarks_of, read_pairs, read_splits, require_names_of_table, section_of_split
 
 __all__ = ["table_folder_datalist"]
-
-_SECTIONS = {
-    "train": "training",
-    "training": "training",
-    "val": "validation",
-    "validation": "validation",
-    "test": "testing",
-    "testing": "testing",
-}
 
 
 def table_folder_datalist(
@@ -90,11 +82,8 @@ def _read_sections(path: Path) -> dict[str, list[str]]:
     """Read the images of each section."""
     sections: dict[str, list[str]] = {}
     for split, images in read_splits(path).items():
-        if split not in _SECTIONS:
-            raise ValueError(
-                f"{path}: the split of {images[0]!r} is {split!r}; expected one of {', '.join(_SECTIONS)}."
-            )
-        sections.setdefault(_SECTIONS[split], []).extend(images)
+        with naming_file(path):
+            sections.setdefault(section_of_split(split, images[0]), []).extend(images)
     return sections
 
 
