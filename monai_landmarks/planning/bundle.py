@@ -168,10 +168,8 @@ def _shipped_configs(plan: Plan, datalist: Path) -> dict[str, Any]:
     configs = {name: method.template(name) for name in names} | method.variants(plan.summary)
     configs |= {"train": train_config(plan, datalist), "inference": inference_config(plan)}
     if plan.close_look:
-        configs["close_look"] = close_look_config(method.template("close_look"), plan.choices, plan.summary)
-        if method.returns_logits:  # those of the coarse network; the close look itself ends in points
-            configs["close_look"]["softmax"] = False
-            configs["close_look"]["inferer"].setdefault("coarse_softmax", True)
+        template = method.template("close_look")
+        configs["close_look"] = close_look_config(template, plan.choices, plan.summary, method.returns_logits)
     return configs
 
 

@@ -19,8 +19,9 @@ from typing import Any
 
 from monai_landmarks.schema import Landmark, LandmarkSchema, match_landmarks
 
+from .coarse_network import has_own_coarse_network
 from .data_summary import DataSummary
-from .source_bundle import SourceBundle, has_own_coarse_network
+from .source_bundle import SourceBundle
 
 __all__ = ["FineTuning", "fine_tuning_from"]
 

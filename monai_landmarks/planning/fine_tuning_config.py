@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -24,8 +23,10 @@ from monai.bundle import ConfigParser
 from monai_landmarks.networks import learned_weights
 
 from .augmentation import flip_config
+from .close_look import mirrored_inferer
 from .methods import METHODS
 from .plan import Plan
+from .references import references
 
 __all__ = ["fine_tuning_configs", "initial_weights"]
 
@@ -44,7 +45,7 @@ def fine_tuning_configs(plan: Plan, data: Mapping[str, str], fitted: Sequence[di
     """
     assert plan.fine_tuning is not None
     configs, value = plan.fine_tuning.source.configs, {name: choice.value for name, choice in plan.choices.items()}
-    before = _references(plan.train)
+    before = references(plan.train)
     result = {"train": {**_train(plan, value, fitted), **data}}
     result["inference"] = {**_inference(plan, value, fitted), "dataset_dir": data["dataset_dir"]}
     result["evaluate"] = {**configs["evaluate"], "load_initial": None}
@@ -54,7 +55,7 @@ def fine_tuning_configs(plan: Plan, data: Mapping[str, str], fitted: Sequence[di
         result["close_look"] = _close_look(plan, value)
     final = Path(METHODS[plan.method].final_config).stem
     result[final] = configs[final] if final in configs else METHODS[plan.method].template(final)
-    unused = before - _references(list(result.values()))  # settings of the dataset of the other bundle
+    unused = before - references(list(result.values()))  # settings of the dataset of the other bundle
     result["train"] = {name: content for name, content in result["train"].items() if name not in unused}
     return result
 
@@ -135,6 +136,8 @@ def _close_look(plan: Plan, value: dict[str, Any]) -> dict[str, Any]:
     if fine_tuning.shared_close_look:
         config["close_groups"]["groups"] = [[row] for row in range(len(plan.summary.names))]
     config["augmentation"] = _flipped(config["augmentation"], plan, value)
+    if config["inferer"]["_target_"].endswith(".FlipEnsembleInferer"):
+        config["inferer"] = mirrored_inferer(config["inferer"], _flip(plan, value))
     path = f"$@bundle_root + '/models/{INITIAL_CLOSE}'"
     load = {**_LOAD, "network": "@fine_network_def", "path": path}
     config["load_initial"] = None if source.close_weights is None else load
@@ -173,9 +176,12 @@ def _fitted(transforms: Sequence[Any], fitted: Sequence[dict[str, Any]]) -> list
 
 def _flipped(transforms: Sequence[Any], plan: Plan, value: dict[str, Any]) -> list[Any]:
     """Return the augmentation with the mirroring of the data."""
-    flip = flip_config(value["flip"], plan.summary.pairs, plan.summary.names, value["one_sided"])
     others = [t for t in transforms if not (isinstance(t, dict) and t["_target_"].endswith(".RandLandmarkFlipd"))]
-    return [*flip, *others]
+    return [*_flip(plan, value), *others]
+
+
+def _flip(plan: Plan, value: dict[str, Any]) -> list[dict[str, Any]]:
+    return flip_config(value["flip"], plan.summary.pairs, plan.summary.names, value["one_sided"])
 
 
 def _loading(config: dict[str, Any]) -> dict[str, Any]:
@@ -183,12 +189,3 @@ def _loading(config: dict[str, Any]) -> dict[str, Any]:
     if "initialize" in config and "@load_initial" not in config["initialize"]:
         config["initialize"] = [*config["initialize"], "@load_initial"]
     return config
-
-
-def _references(content: Any) -> set[str]:
-    """Return the names of the entries at the top that a configuration refers to."""
-    if isinstance(content, dict):
-        content = list(content.values())
-    if isinstance(content, list):
-        return {name for part in content for name in _references(part)}
-    return set(re.findall(r"@(\w+)", content)) if isinstance(content, str) else set()

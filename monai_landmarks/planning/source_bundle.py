@@ -27,11 +27,11 @@ from monai_landmarks.data.files.tensor_files import load_tensors
 from monai_landmarks.schema import LandmarkSchema, load_landmark_schema
 from monai_landmarks.uncertainty import load_sigma, sigma_path
 
+from .coarse_network import coarse_config_names, has_own_coarse_network, with_coarse_network
 from .methods import METHODS
 
-__all__ = ["SourceBundle", "has_own_coarse_network", "read_source_bundle"]
+__all__ = ["SourceBundle", "read_source_bundle"]
 
-_ONE_COARSE = ["$@bundle_root + '/configs/train.json'"]
 _COARSE, _FINE = "coarse.", "fine."  # the two networks in the weights of a close look
 
 
@@ -99,8 +99,50 @@ def read_source_bundle(bundle: str | os.PathLike) -> SourceBundle:
     absent = [name for name in ("train", "inference", "evaluate", "metadata") if name not in configs]
     if absent:
         raise ValueError(f"{folder}: configs/{absent[0]}.json is absent, so this bundle cannot be fine-tuned.")
-    network = configs["train"].get("network_def", {})
-    method = _method(network, configs["train"].get("loss_def", {}))
+    _checked_method(folder, configs["train"])
+    models = folder / "models"
+    file = Path(find_weights(models, CLOSE_LOOK_PRETRAINED))
+    file = file if file.is_file() else Path(find_weights(models))
+    weights = load_tensors(file, advice=f"Train {folder} first, or give a bundle with weights.")
+    with naming_file(file):
+        coarse, fine = _networks(weights)
+    beside: Path | None = file
+    if fine is not None:  # the sigma of the coarse network lies beside its own weights
+        beside = models / "coarse" / TRAINED if file.name == TRAINED else models / PRETRAINED
+    if fine is not None and has_own_coarse_network(configs["close_look"]):
+        names = coarse_config_names(configs)
+        if names is None:
+            advice = (
+                f"{file.name} has a coarse network for other points than train.json, which is fine-tuned. Give a bundle with "
+                "weights of train.json alone."
+            )
+            file, fine = models / PRETRAINED, None
+            coarse, _ = _networks(load_tensors(file, advice=advice))
+            beside = file
+        else:
+            configs, beside = with_coarse_network(configs, names), None
+    sigma = None if beside is None else sigma_path(beside)
+    is_learned = (
+        sigma is not None and sigma.is_file() and "sigma" not in configs["train"]
+    )  # some methods state it there
+    schema = configs["metadata"].get("landmark_schema")
+    return SourceBundle(
+        folder=folder,
+        method=_checked_method(folder, configs["train"]),
+        names=tuple(bundle_landmark_names(folder / "configs" / "metadata.json")),
+        configs=configs,
+        weights_file=file,
+        weights=coarse,
+        close_weights=fine,
+        sigma=tuple(load_sigma(sigma).mean(dim=1).tolist()) if is_learned else None,
+        schema=load_landmark_schema(schema) if schema else None,
+    )
+
+
+def _checked_method(folder: Path, train: Mapping[str, Any]) -> str:
+    """Return the method of a bundle."""
+    network = train.get("network_def", {})
+    method = _method(network, train.get("loss_def", {}))
     if method is None:
         known = ", ".join(method.title for method in METHODS.values())
         raise ValueError(
@@ -112,36 +154,7 @@ def read_source_bundle(bundle: str | os.PathLike) -> SourceBundle:
         raise ValueError(
             f"{folder}: the network takes images of {network.get('in_channels')} channels, but images of a datalist have one."
         )
-    models = folder / "models"
-    file = Path(find_weights(models, CLOSE_LOOK_PRETRAINED))
-    file = file if file.is_file() else Path(find_weights(models))
-    weights = load_tensors(file, advice=f"Train {folder} first, or give a bundle with weights.")
-    with naming_file(file):
-        coarse, fine = _networks(weights)
-    if fine is not None and has_own_coarse_network(configs["close_look"]):
-        advice = (
-            f"{file.name} has another coarse network than train.json, which is fine-tuned. Give a bundle with weights of "
-            "train.json alone."
-        )
-        file, fine = models / PRETRAINED, None
-        coarse, _ = _networks(load_tensors(file, advice=advice))
-    beside = file
-    if fine is not None:  # the sigma of the coarse network lies beside its own weights
-        beside = models / "coarse" / TRAINED if file.name == TRAINED else models / PRETRAINED
-    file_of_sigma = sigma_path(beside)
-    is_learned = file_of_sigma.is_file() and "sigma" not in configs["train"]  # some methods state it in train.json
-    schema = configs["metadata"].get("landmark_schema")
-    return SourceBundle(
-        folder=folder,
-        method=method,
-        names=tuple(bundle_landmark_names(folder / "configs" / "metadata.json")),
-        configs=configs,
-        weights_file=file,
-        weights=coarse,
-        close_weights=fine,
-        sigma=tuple(load_sigma(file_of_sigma).mean(dim=1).tolist()) if is_learned else None,
-        schema=load_landmark_schema(schema) if schema else None,
-    )
+    return method
 
 
 def _method(network: Mapping[str, Any], loss: Mapping[str, Any]) -> str | None:
@@ -151,11 +164,6 @@ def _method(network: Mapping[str, Any], loss: Mapping[str, Any]) -> str | None:
         own = METHODS["adaptive"].template("train")["loss_def"]["_target_"]
         return "adaptive" if loss.get("_target_") == own else "unet"
     return fitting[0] if fitting else None
-
-
-def has_own_coarse_network(close_look: Mapping[str, Any]) -> bool:
-    """Return whether the coarse network of a close look has configuration files of its own, beside ``train.json``."""
-    return close_look.get("coarse_config") != _ONE_COARSE
 
 
 def _networks(weights: Any) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor] | None]:

@@ -24,6 +24,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata
 from summaries import GIB, summary, volumes
 
 from monai_landmarks.data import load_landmark_datalist, read_item_landmarks, write_hand_phantom, write_spine_phantom
+from monai_landmarks.inferers import CloseLookInferer, FlipEnsembleInferer
 from monai_landmarks.planning import (
     METHODS,
     Machine,
@@ -33,7 +34,7 @@ from monai_landmarks.planning import (
     with_pairs,
     write_bundle,
 )
-from monai_landmarks.planning.bundle import fill_metadata, literal
+from monai_landmarks.planning.bundle import bundle_configs, fill_metadata, literal
 from monai_landmarks.planning.sigma import choose_sigma
 from monai_landmarks.precision import CalibratedSigma, PrecisionSearch
 from monai_landmarks.schema import Landmark, LandmarkSchema, load_landmark_schema
@@ -105,12 +106,37 @@ def test_a_close_look_runs(written):
     assert list(batch["image"].shape[2:]) == value["close_size"]
     assert len(batch["image"]) == value["batch_size"] * value["close_patches_per_image"]
     assert network(batch["image"]).shape[1] == len(plan.summary.names)
-    coarse = inferer.coarse_grid(image[0])
+    look = inferer.inferer if isinstance(inferer, FlipEnsembleInferer) else inferer
+    coarse = look.coarse_grid(image[0])
     if not plan.choices.in_patches:
         assert list(coarse.shape[1:]) == value["spatial_size"]
         ratios = [fine / n for fine, n in zip(image.shape[2:], value["spatial_size"])]
         assert len(set(ratios)) == 1 and ratios[0] == int(ratios[0])
     assert found["points"].shape[1] == len(plan.summary.names)
+
+
+@pytest.mark.parametrize(("method", "dims"), CASES)
+def test_the_close_look_takes_the_mean_with_the_mirror_image(method, dims):
+    """Where left-right pairs are declared; the pairs of the inferer are those of the training."""
+    pairs = (("c", "a"),)
+    data = summary((400,) * dims if dims == 2 else (64, 64, 64), pairs=pairs)
+    for given, mirrored in (
+        (SMALL, True),
+        ({**SMALL, "close_mirrored": False}, False),
+        ({**SMALL, "flip": 0.0}, False),
+    ):
+        plan = make_plan(data, method, Machine("cpu", 8 * GIB), given=given)
+        content = bundle_configs(plan, Path("datalist.json"))["close_look"]
+        parser = ConfigParser({key: content[key] for key in ("close_size", "close_spacing", "close_groups", "turns")})
+        parser.update(
+            {"inferer": content["inferer"], "names": data.names, "coarse_weight": 0.0, "precision": "float32"}
+        )
+        parser.update({"coarse_inferer": None, "coarse_grid": None, "coarse_softmax": True})
+        inferer = parser.get_parsed_content("inferer")
+        assert isinstance(inferer, FlipEnsembleInferer if mirrored else CloseLookInferer)
+        if mirrored:
+            assert isinstance(inferer.inferer, CloseLookInferer) and inferer.flip.spatial_axis == (0,)
+            assert list(inferer.flip.partners(3)) == [2, 1, 0]
 
 
 @pytest.mark.parametrize("dims", [2, 3])

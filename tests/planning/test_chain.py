@@ -94,6 +94,7 @@ def test_one_channel_of_the_close_look_for_landmarks_that_look_alike():
         parser.update({"names": NAMES, "spatial_dims": 3})
         groups = parser.get_parsed_content("close_groups")
         assert groups.num_channels == (1 if is_shared else 3) and len(groups) == 3
+        assert parser["close_sigma"] == (2.0 if is_shared else 1.0)
 
 
 def test_a_landmark_on_its_neighbor_is_corrected():

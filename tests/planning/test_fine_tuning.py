@@ -15,17 +15,20 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.data import MetaTensor
 from summaries import GIB, summary
 
 from monai_landmarks import bundle_path
 from monai_landmarks.apps.main import program
 from monai_landmarks.data import write_hand_phantom, write_spine_phantom
+from monai_landmarks.inferers import ChainLandmarkInferer
 from monai_landmarks.networks import learned_weights
 from monai_landmarks.planning import (
     Machine,
@@ -35,6 +38,7 @@ from monai_landmarks.planning import (
     summarize_datalist,
     write_bundle,
 )
+from monai_landmarks.planning.bundle import bundle_configs
 from monai_landmarks.planning.fine_tuning_plan import nearest_size
 
 MACHINE = Machine("cpu", 8 * GIB)
@@ -226,14 +230,60 @@ def test_the_method_of_a_source_is_recognized(method, datalists, tmp_path):
 
 
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
-def test_shipped_weights_are_those_of_train_json(folder):
-    """A close look may have another coarse network than ``train.json``, which is the one that is fine-tuned."""
+def test_shipped_weights_are_those_of_their_network(folder):
+    """A close look may have another coarse network than ``train.json``, which is then the one that is fine-tuned."""
     if not (folder / "models" / "pretrained.pt").is_file():
-        with pytest.raises(ValueError, match="another coarse network than train.json.* Give a bundle with weights of"):
+        with pytest.raises(ValueError, match="coarse network for other points than train.json.* Give a bundle with"):
             read_source_bundle(folder)
         return
     source = read_source_bundle(folder)
-    assert learned_weights(network_of(folder), source.weights, range(len(source.names)))
+    assert (source.close_weights is not None) == (folder / "models" / "pretrained_close_look.pt").is_file()
+    parser = ConfigParser(source.configs["train"])
+    parser.update({"bundle_root": str(folder)})
+    assert learned_weights(parser.get_parsed_content("network_def"), source.weights, range(len(source.names)))
+
+
+@pytest.mark.parametrize("changed", [False, True])
+@pytest.mark.parametrize("name", ["lumbar_mri_landmarks_scn", "mouse_ct_landmarks_scn"])
+def test_a_coarse_network_with_files_of_its_own(name, changed, tmp_path):
+    """It becomes the network of the new bundle, in training and inference, with the close look behind it."""
+    source = read_source_bundle(bundle_path(name))
+    assert source.method == "unet" and source.close_weights is not None
+    names = (*source.names[:-1], "new") if changed else source.names
+    data = summary((96, 112, 112), (2.0,) * 3, names=names, counts=(12, 4, 0))
+    plan = make_fine_tuning_plan(data, source, MACHINE)
+    folder = write_bundle(tmp_path / "learned", plan, tmp_path / "datalist.json")
+    spacing = json.loads((bundle_path(name) / "configs" / "unet.json").read_text())["voxel_spacing"]
+    chained = name.startswith("lumbar") and not changed  # the steps of the chain are those of its landmarks
+    for kind in ("train", "inference"):
+        parsers = []
+        for files in ([kind], [kind, "close_look"]):
+            parsers.append(ConfigParser())
+            parsers[-1].read_config([folder / "configs" / f"{file}.json" for file in files])
+            parsers[-1].update({"bundle_root": str(folder), "device": torch.device("cpu")})
+        coarse, both = parsers
+        assert coarse["voxel_spacing"] == spacing and coarse["softmax"] is not chained
+        assert isinstance(coarse.get_parsed_content("inferer"), ChainLandmarkInferer) == chained
+        network = both.get_parsed_content("network_def").eval()
+        state = torch.load(folder / "models" / "initial.pt")
+        network.coarse.load_state_dict({key: value.float() for key, value in state.items()})
+        affine = torch.diag(torch.tensor([1.0, 1.0, 1.0, 1.0]).double()) * spacing
+        affine[3, 3] = 1
+        with torch.no_grad():
+            found = both.get_parsed_content("inferer")(MetaTensor(torch.rand(1, 1, 48, 64, 64), affine=affine), network)
+        assert found["points"].shape == (1, len(names), 3)
+        assert both["softmax"] is False  # the close look ends in points
+
+
+@pytest.mark.parametrize("pairs", [(), (("new", "LM05"),)])
+def test_the_mirror_image_of_a_fine_tuned_close_look_has_the_new_pairs(pairs):
+    """Those of its source are landmarks that the data do not have."""
+    data = summary((96, 144, 112), (0.2,) * 3, names=("LM05", "LM02", "new"), pairs=pairs, modality="CT")
+    source = read_source_bundle(bundle_path("mouse_ct_landmarks_scn"))
+    plan = make_fine_tuning_plan(data, source, MACHINE, given={"batch_size": 1})
+    inferer = bundle_configs(plan, Path("datalist.json"))["close_look"]["inferer"]
+    assert inferer["_target_"].endswith("FlipEnsembleInferer" if pairs else "CloseLookInferer")
+    assert inferer.get("pairs") == ([[2, 0]] if pairs else None)
 
 
 def test_a_learned_bundle_is_a_source_again(learned, datalists, tmp_path):

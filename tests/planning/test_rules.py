@@ -302,9 +302,11 @@ def test_methods_have_a_bundle():
 
 def chosen(data, **values):
     """The choices of the close look, after those of the grid."""
+    values.setdefault("flip", 0.0)
     choices = Choices(values)
     for name, value in values.items():
-        choices.choose(name, lambda value=value: Choice(value, ""))
+        if not name.startswith("close_"):
+            choices.choose(name, lambda value=value: Choice(value, ""))
     choose_close_look(choices, data)
     return {name: choice.value for name, choice in choices.items() if name not in values}
 
@@ -313,12 +315,22 @@ def test_patches_of_the_close_look():
     """Nearly as in the shipped bundles: radiographs at 1.25 mm, and skulls at 0.4 mm in patches."""
     grid = {"spacing_mm": 1.25, "spatial_size": [160, 192]}
     expected = {"displacement": 2.5, "far_displacement": 12.5, "close_spacing": 0.5, "close_size": [80, 80]}
-    expected |= {"close_sigma": 1.0, "close_patches_per_image": 7}
+    expected |= {"close_mirrored": False, "close_sigma": 1.0, "close_patches_per_image": 7}
     assert chosen(summary((645, 800), (0.3, 0.3)), **grid) == expected
     grid = {"spacing_mm": 0.4, "patch_size": [48, 80, 48], "patches_per_image": 1}
     expected = {"displacement": 0.4, "far_displacement": 1.6, "close_spacing": 0.2, "close_size": [32] * 3}
-    expected |= {"close_sigma": 2.0, "close_patches_per_image": 8}
+    expected |= {"close_mirrored": False, "close_sigma": 1.0, "close_patches_per_image": 8}
     assert chosen(summary((80, 140, 80), (0.2,) * 3), **grid) == expected
+
+
+def test_mirror_images_are_looked_at_if_the_training_has_them():
+    grid = {"spacing_mm": 1.0, "spatial_size": [64, 64]}
+    plain, paired = summary(), summary(pairs=(("a", "b"),))
+    assert chosen(paired, **grid, flip=0.5)["close_mirrored"] is True
+    assert chosen(paired, **grid, flip=0.0)["close_mirrored"] is False
+    assert chosen(plain, **grid, flip=0.5)["close_mirrored"] is False
+    with pytest.raises(ValueError, match="the training does not mirror images"):
+        chosen(plain, **grid, flip=0.0, close_mirrored=True)
 
 
 @pytest.mark.parametrize("native", [0.05, 0.4, 2.0])
