@@ -24,8 +24,7 @@ One command does all of it::
    ``--fold`` those of a cross-validation: errors and calibration are then those of its predictions of all images.
 3. ``large_files.yml`` names weights whose terms are not Apache-2.0, in the form of MONAI's model zoo, where
    ``pretrained.pt`` is ``models/model.pt``. They do not go into the wheel.
-4. ``weights_terms`` and ``eval_metrics`` go into ``bundle_configs/bundles/<bundle>.yaml`` and ``metadata.json``, and
-the
+4. ``weights_terms`` and ``eval_metrics`` go into ``bundle_configs/bundles/<bundle>.yaml`` and ``metadata.json``, and the
    card into ``models/README.md``, with the facts of ``model_cards.yaml``.
 
 Weights under Apache-2.0 also need a line in ``setup.cfg``.
@@ -147,11 +146,11 @@ def measure(
 def cross_validate(
     bundle: Path, weights: Path, folds: Sequence[tuple[Path, Path]], dataset_dir: Path, configs: Sequence[str]
 ) -> Measured:
-    """Measure the errors of a cross-validation, and learn calibration and shapes from all of its predictions.
+    """Measure the errors of a cross-validation, learn calibration from its predictions, and shapes from all images.
 
     Args:
         bundle: folder of the bundle.
-        weights: file of the weights that were trained on all images; calibration and shapes are written beside it.
+        weights: file of the weights, which may be trained on all images; calibration and shapes are written beside it.
         folds: for each fold, the file of its weights and its datalist. The validation part is predicted.
         dataset_dir: data of the bundle.
         configs: names of the configurations of the training after ``train.json``.
@@ -159,7 +158,7 @@ def cross_validate(
     Returns:
         The errors of all predictions together.
     """
-    cases, images = [], []
+    cases = []
     for own, datalist in folds:
         with tempfile.TemporaryDirectory() as folder:
             flow = _evaluation(bundle, own, dataset_dir, configs, "validation", Path(folder))
@@ -170,7 +169,9 @@ def cross_validate(
             saver.attach(flow.parser.get_parsed_content("validate#evaluator"))
             flow.run()
         cases += saver.cases
-        images += load_landmark_datalist(datalist, section="validation")
+    images = [
+        item for part in ("training", "validation") for item in load_landmark_datalist(folds[-1][1], section=part)
+    ]
     # the last one is as good as any other: names and radius are those of the bundle
     saver.calibration_path, saver.doubt_path = calibration_path(weights), doubt_path(weights)
     saver.write(cases, item_world_points(images, saver.names), logging.getLogger(__name__).warning)
@@ -233,7 +234,7 @@ def model_card(
     if reliability_from:
         source += " of another training with the same settings, which did not use the validation part"
     if folds:
-        source = "the predictions of the cross-validation and the points of its images"
+        source = "the predictions of the cross-validation and the points of all its images"
     rows = {
         "finds": facts["finds"],
         "weights for": files,
