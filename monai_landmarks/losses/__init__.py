@@ -19,9 +19,10 @@ from .coarse_to_fine import CoarseToFineLoss
 from .exponential_weighted_center import EWCLoss, ExponentialWeightedCenterLoss
 from .heatmap_cross_entropy import HeatmapCrossEntropyLoss
 from .heatmap_l2 import HeatmapL2Loss
+from .learned_covariance import LearnedCovarianceLoss
 from .parameter_groups import parameter_groups
 from .scn import SCNLoss
-from .targets import GaussianTarget, TargetSigma, ensure_batch_points
+from .targets import GaussianTarget, LearnedCovarianceTarget, TargetSigma, ensure_batch_points
 from .voxelwise import VoxelwiseLoss
 
 __all__ = [
@@ -33,6 +34,8 @@ __all__ = [
     "GaussianTarget",
     "HeatmapCrossEntropyLoss",
     "HeatmapL2Loss",
+    "LearnedCovarianceLoss",
+    "LearnedCovarianceTarget",
     "SCNLoss",
     "TargetSigma",
     "VoxelwiseLoss",

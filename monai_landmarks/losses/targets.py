@@ -22,7 +22,7 @@ import torch.nn as nn
 from monai_landmarks.heatmaps import expand_sigma, gaussian_factors, outer_product
 from monai_landmarks.spaces import plain_tensor, points_of_batch
 
-__all__ = ["GaussianTarget", "TargetSigma", "ensure_batch_points"]
+__all__ = ["GaussianTarget", "LearnedCovarianceTarget", "TargetSigma", "ensure_batch_points"]
 
 
 def ensure_batch_points(target: torch.Tensor, heatmaps: torch.Tensor) -> torch.Tensor:
@@ -94,9 +94,7 @@ class GaussianTarget(nn.Module):
     @property
     def sigma(self) -> torch.Tensor:
         """Sigma, limited to ``min_sigma`` if it is learned, in the form in which it was given."""
-        raw = self.raw_sigma
-        # the value plus a zero that has the gradient: clamp - raw would lose digits for a very negative raw
-        return raw.detach().clamp(min=self.min_sigma) + (raw - raw.detach()) if raw.requires_grad else raw
+        return _at_least(self.raw_sigma, self.min_sigma) if self.raw_sigma.requires_grad else self.raw_sigma
 
     def sigma_table(self, num_landmarks: int, spatial_dims: int) -> torch.Tensor:
         """Return sigma per landmark and axis, (N, D)."""
@@ -135,6 +133,114 @@ class GaussianTarget(nn.Module):
         return outer_product(self.factors(points, spatial_shape))
 
 
+class LearnedCovarianceTarget(nn.Module):
+    r"""
+    Gaussian target heatmaps with a learned covariance for each landmark, as in Thaler et al. 2021.
+
+    The Gaussian of a landmark may be long in any direction, for example along an edge on which annotators place it at
+    different points. Its integral is ``amplitude``. The covariance is :math:`\Sigma = F F^T`, where the parameters are
+    the diagonal and the other entries of the lower triangular matrix :math:`F`. The published form, two variances and an
+    angle, describes the same matrices in 2-D.
+
+    Args:
+        num_landmarks: N.
+        spatial_dims: 2 or 3.
+        sigma: initial standard deviation in voxels, the same along all axes, one number or N.
+        amplitude: integral of a target.
+        min_sigma: lower limit of the diagonal of :math:`F`, in voxels. The gradient also passes below the limit.
+
+    Raises:
+        ValueError: for a sigma or amplitude that is not positive.
+
+    Example:
+        >>> target = LearnedCovarianceTarget(num_landmarks=1, spatial_dims=2, sigma=2.0, amplitude=100.0)
+        >>> target(torch.tensor([[[15.0, 16.0]]]), (32, 32)).sum().round()
+        tensor(100., grad_fn=<RoundBackward0>)
+        >>> target.covariance.tolist()
+        [[[4.0, 0.0], [0.0, 4.0]]]
+    """
+
+    def __init__(
+        self,
+        num_landmarks: int,
+        spatial_dims: int,
+        sigma: float | Sequence[float] | torch.Tensor = 3.0,
+        amplitude: float = 1.0,
+        min_sigma: float = 0.5,
+    ) -> None:
+        super().__init__()
+        value = torch.as_tensor(sigma, dtype=torch.float32).flatten().expand(num_landmarks)
+        if not bool((value > 0).all()):
+            raise ValueError(f"sigma must be positive, got {sigma}.")
+        if amplitude <= 0:
+            raise ValueError(f"amplitude must be positive, got {amplitude}.")
+        self.amplitude, self.min_sigma, self.spatial_dims = amplitude, min_sigma, spatial_dims
+        self.raw_diagonal = nn.Parameter(value[:, None].repeat(1, spatial_dims))
+        self.lower = nn.Parameter(torch.zeros(num_landmarks, spatial_dims * (spatial_dims - 1) // 2))
+
+    @property
+    def diagonal(self) -> torch.Tensor:
+        """Diagonal of F in voxels, (N, D). Its product is the square root of the determinant of the covariance."""
+        return _at_least(self.raw_diagonal, self.min_sigma)
+
+    @property
+    def factor(self) -> torch.Tensor:
+        """F in voxels, (N, D, D), lower triangular."""
+        rows, columns = torch.tril_indices(self.spatial_dims, self.spatial_dims, -1)
+        factor = torch.diag_embed(self.diagonal)
+        factor[:, rows, columns] = self.lower
+        return factor
+
+    @property
+    def covariance(self) -> torch.Tensor:
+        """Covariance of each landmark's target in squared voxels, (N, D, D)."""
+        return self.factor @ self.factor.mT
+
+    @property
+    def sigma(self) -> torch.Tensor:
+        """Standard deviation along each axis in voxels, (N, D)."""
+        return self.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+
+    def forward(self, points: torch.Tensor, spatial_shape: torch.Size | tuple[int, ...]) -> torch.Tensor:
+        """
+        Make target heatmaps.
+
+        Args:
+            points: (B, N, D) index points. A NaN point gives a zero map.
+            spatial_shape: D sizes of the heatmaps.
+
+        Returns:
+            (B, N, *spatial_shape), float64 for points of float64, else float32.
+        """
+        dims = self.spatial_dims
+        dtype = torch.float64 if points.dtype == torch.float64 else torch.float32
+        known = ~points.isnan().any(dim=-1)
+        # a zero instead of NaN, which would also be in the gradient of what is multiplied by zero
+        places = torch.where(known[..., None], points, 0).to(dtype)
+        inverse = torch.linalg.inv(self.factor.to(dtype))
+        precision = (inverse.mT @ inverse)[None]
+        offsets = []
+        for axis, size in enumerate(spatial_shape):
+            offset = torch.arange(size, device=points.device, dtype=dtype) - places[..., axis, None]
+            offsets.append(offset.view(*offset.shape[:2], *(size if a == axis else 1 for a in range(dims))))
+        weight = precision.view(1, -1, dims, dims, *[1] * dims)
+        # the Mahalanobis distance squared, whose matrix is symmetric
+        distance = torch.zeros((), device=points.device, dtype=dtype)
+        for a in range(dims):
+            distance = distance + weight[:, :, a, a] * offsets[a].square()
+            for b in range(a):
+                distance = distance + 2 * weight[:, :, a, b] * offsets[a] * offsets[b]
+        height = self.amplitude / ((2 * torch.pi) ** (dims / 2) * self.diagonal.to(dtype).prod(dim=-1))
+        scale = known * height
+        return scale.view(*scale.shape, *[1] * dims) * torch.exp(-0.5 * distance)
+
+
+def _at_least(raw: torch.Tensor, limit: float) -> torch.Tensor:
+    """Return a parameter, limited from below; its gradient passes below the limit, too."""
+    # the value plus a zero that has the gradient: clamp - raw would lose digits for a very negative raw
+    return raw.detach().clamp(min=limit) + (raw - raw.detach())
+
+
 class TargetSigma:
     """
     The sigma of a loss's targets, in a form that a ``CheckpointSaver`` can save next to the weights of the network.
@@ -144,8 +250,9 @@ class TargetSigma:
     :func:`monai_landmarks.uncertainty.load_sigma` reads it.
 
     Args:
-        loss: a loss with a :class:`GaussianTarget` as ``target``, such as :class:`SCNLoss`, or with a ``base`` that has
-            one, such as :class:`AdaptivePrecisionLoss`. It may be wrapped in ``DistributedDataParallel``.
+        loss: a loss with a :class:`GaussianTarget` or :class:`LearnedCovarianceTarget` as ``target``, such as
+            :class:`SCNLoss`, or with a ``base`` that has one, such as :class:`AdaptivePrecisionLoss`. It may be wrapped
+            in ``DistributedDataParallel``.
 
     Raises:
         ValueError: if the loss has no such target.
@@ -161,7 +268,7 @@ class TargetSigma:
     def __init__(self, loss: nn.Module) -> None:
         plain: Any = getattr(loss, "module", loss)
         target = getattr(getattr(plain, "base", plain), "target", None)
-        if not isinstance(target, GaussianTarget):
+        if not isinstance(target, (GaussianTarget, LearnedCovarianceTarget)):
             raise ValueError(f"{type(plain).__name__} has no GaussianTarget, so there is no sigma to save.")
         self.target = target
 

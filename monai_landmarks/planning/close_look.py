@@ -90,9 +90,11 @@ def choose_close_look(choices: Choices, summary: DataSummary, displacements: tup
         raise ValueError("close_mirrored is true, but the training does not mirror images (flip is 0).")
     choose(
         "close_sigma",
-        lambda: Choice(_SIGMA_ALIKE, "in voxels of the patch, as for lumbar vertebrae, which look alike, too")
-        if _look_alike(choices, summary)
-        else Choice(_SIGMA, "in voxels of the patch, as for cephalograms and skulls of mice"),
+        lambda: (
+            Choice(_SIGMA_ALIKE, "in voxels of the patch, as for lumbar vertebrae, which look alike, too")
+            if _look_alike(choices, summary)
+            else Choice(_SIGMA, "in voxels of the patch, as for cephalograms and skulls of mice")
+        ),
     )
     patches = _STEP * math.prod(choices.network_size) / math.prod(size)
     if choices.in_patches:
