@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from monai_landmarks.schema import LandmarkSchema, match_landmarks
+
 from .choice import Choice
 
 __all__ = [
@@ -53,12 +55,26 @@ def choose_scale() -> Choice:
     return Choice(0.12, "patients differ in size")
 
 
-def choose_flip(pairs: Sequence[Sequence[str]], symmetric: bool = False) -> Choice:
-    """Choose the probability of mirroring left and right."""
+def choose_flip(
+    pairs: Sequence[Sequence[str]],
+    symmetric: bool = False,
+    schema: LandmarkSchema | None = None,
+    names: Sequence[str] = (),
+) -> Choice:
+    """Choose the probability of mirroring left and right.
+
+    Args:
+        pairs: left-right pairs of the data.
+        symmetric: whether images are mirrored although there are no pairs.
+        schema: landmark schema, which may say the same.
+        names: names of the landmarks. The schema counts only if it has all of them.
+    """
     if pairs:
         return Choice(0.5, f"{len(pairs)} left-right pairs are declared, which mirroring swaps")
     if symmetric:
         return Choice(0.5, "the anatomy is declared symmetric, with all landmarks in the plane of symmetry")
+    if schema is not None and schema.symmetric and not match_landmarks(schema, names).unknown:
+        return Choice(0.5, f"mirrored images are of the same kind, as the schema {schema.name} states")
     return Choice(
         0.0, "no left-right pairs are declared; use --symmetric if all landmarks are in the plane of symmetry"
     )

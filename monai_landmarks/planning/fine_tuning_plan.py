@@ -95,7 +95,7 @@ def make_fine_tuning_plan(
     sigma = _sigma(fine_tuning)
     if sigma is not None:
         choose("sigma", lambda: sigma)
-    flip = choose("flip", lambda: choose_flip(summary.pairs, symmetric))
+    flip = choose("flip", lambda: choose_flip(summary.pairs, symmetric, source.schema, summary.names))
     one_sided = choose(
         "one_sided", lambda: choose_one_sided(summary.training_points, summary.names, summary.pairs, flip, summary.unit)
     )

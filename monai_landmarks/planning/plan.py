@@ -148,7 +148,7 @@ def _choose_common(
     choose("rotate", choose_rotate)
     choose("scale", choose_scale)
     choose("elastic", lambda: choose_elastic(size, spacing, unit))
-    flip = choose("flip", lambda: choose_flip(summary.pairs, symmetric))
+    flip = choose("flip", lambda: choose_flip(summary.pairs, symmetric, schema, summary.names))
     one_sided = choose(
         "one_sided", lambda: choose_one_sided(summary.training_points, summary.names, summary.pairs, flip, unit)
     )

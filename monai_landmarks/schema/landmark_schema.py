@@ -118,6 +118,8 @@ class LandmarkSchema:
         measurements: clinical measurements.
         description: one paragraph.
         source: publication of landmarks and measurements.
+        symmetric: whether a mirrored image is one of the same kind, in which landmarks without a partner are where they
+            were: they lie in the plane of symmetry. It is so for centers of vertebrae, and not for a lateral radiograph.
 
     Raises:
         ValueError: if a name is not unique or unknown, if a color or unit is invalid, or if an expression is malformed.
@@ -140,6 +142,7 @@ class LandmarkSchema:
     measurements: tuple[Measurement, ...] = ()
     description: str | None = None
     source: str | None = None
+    symmetric: bool = False
 
     def __post_init__(self) -> None:
         if self.spatial_dims not in (2, 3):

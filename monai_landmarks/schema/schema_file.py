@@ -120,6 +120,7 @@ def parse_landmark_schema(content: Any) -> LandmarkSchema:
         measurements=tuple(known.optional("measurements", _list_of(_measurement), [])),
         description=known.optional("description", _text),
         source=known.optional("source", _text),
+        symmetric=known.optional("symmetric", _true_or_false, False),
     )
     known.optional("$schema", _text)
     known.refuse_others()
@@ -235,6 +236,12 @@ def _number(value: Any, place: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e300:
         raise ValueError(f"{place}: {_short(value)} is not a number; expected a finite number.")
     return float(value)
+
+
+def _true_or_false(value: Any, place: str) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{place}: {_short(value)} is not true or false.")
+    return value
 
 
 def _whole_number(value: Any, place: str) -> int:

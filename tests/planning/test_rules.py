@@ -38,7 +38,7 @@ from monai_landmarks.planning.methods import sigma_weight
 from monai_landmarks.planning.patches import choose_patches, choose_patches_per_image, volume_size
 from monai_landmarks.planning.sigma import choose_sigma, sigma_in_voxels
 from monai_landmarks.planning.spatial_factor import KERNEL, SMALLEST_FACTOR, choose_spatial_factor
-from monai_landmarks.schema import Landmark, LandmarkSchema
+from monai_landmarks.schema import Landmark, LandmarkSchema, load_landmark_schema
 from monai_landmarks.transforms import FitToGrid
 
 CPU, GPU = Machine("cpu", 8 * GIB), Machine("cuda", 40 * GIB)
@@ -278,6 +278,10 @@ def test_augmentation():
 def test_images_are_mirrored_where_that_is_declared():
     assert choose_flip([]).value == 0.0 and flip_config(0.0, [], ["a"]) == []
     assert choose_flip([], symmetric=True).value == choose_flip([("a", "b")]).value == 0.5
+    spine = load_landmark_schema("lumbar_5")
+    assert choose_flip([], schema=spine, names=["l2", "L1"]).value == 0.5
+    assert choose_flip([], schema=spine, names=["L1", "rib"]).value == 0.0
+    assert choose_flip([], schema=load_landmark_schema("cephalometric_19"), names=["sella"]).value == 0.0
     [config] = flip_config(0.5, [("c", "a")], ["a", "b", "c"])
     assert config["pairs"] == [[2, 0]] and config["prob"] == 0.5
 

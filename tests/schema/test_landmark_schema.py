@@ -41,6 +41,7 @@ FACE = {
     "description": "Eyes and nose.",
     "source": "made up",
     "spatial_dims": 2,
+    "symmetric": True,
     "groups": {"eyes": "#0072b2"},
     "landmarks": [
         {"name": "left eye", "abbreviation": "LE", "definition": "Left pupil.", "group": "eyes", "sigma_mm": 1.5},
@@ -104,6 +105,7 @@ def test_a_file_is_read(tmp_path):
             Measurement("slant", "angle('left eye', nose, 'right eye')", "degree"),
             Measurement("length", "distance(nose, chin) / apart", "ratio"),
         ),
+        symmetric=True,
         description="Eyes and nose.",
         source="made up",
     )
@@ -136,6 +138,7 @@ BROKEN = [
     (changed("landmarks", None), "landmarks: is absent"),
     (changed("spatial_dims", None), "spatial_dims: is absent"),
     (changed("spatial_dims", 4), "spatial_dims: is 4; expected 2 or 3."),
+    (changed("symmetric", "yes"), "symmetric: 'yes' is not true or false."),
     (changed("spatial_dims", 2.5), "spatial_dims: 2.5 is not a whole number; expected one."),
     (changed("spatial_dims", "2"), "spatial_dims: '2' is not a number"),
     (changed("spatial_dims", True), "spatial_dims: True is not a number"),
