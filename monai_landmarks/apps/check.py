@@ -46,7 +46,8 @@ __all__ = ["check"]
 @click.option(
     "--split-table",
     type=PATH,
-    help="CSV file with the columns 'image' and 'split' (train, val or test), instead of a random split.",
+    help="CSV file with the columns 'image' and 'split' (train, val or test), instead of a random split. "
+    "With --folds, only the images for testing are taken from it.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random split.")
 @click.option("--group-pattern", help="Regular expression. Images with the same match in their path stay together.")

@@ -237,7 +237,7 @@ def predict_landmarks(
     todo.sort(key=lambda pair: records.state(pair[1]) is not None)  # images that have failed before come last
     if len(todo) < len(own):
         of_call.append(f"{len(own) - len(todo)} of {len(own)} images were done before.")
-    kept = KeptFiles(records.path.with_suffix(".written"))
+    kept = KeptFiles(out / f".{records.path.stem}.written")  # beside that of the bundle's own inference
     try:
         with kept:
             cohort = CohortPrediction(flow, records, schema, coverage, spacing_known)

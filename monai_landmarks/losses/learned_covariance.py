@@ -134,6 +134,12 @@ class LearnedCovarianceLoss(_Loss):
             )
         heatmaps = in_loss_precision(input)
         points = ensure_batch_points(target, heatmaps).to(heatmaps.dtype)
+        expected = (self.num_landmarks, self.spatial_dims)
+        if tuple(points.shape[1:]) != expected:
+            raise ValueError(
+                f"there are {points.shape[1]} landmarks in {points.shape[2]}-D, but the loss is for {expected[0]} in"
+                f" {expected[1]}-D."
+            )
         unknown = points.isnan().any(dim=-1)
         maps = self.target(points, heatmaps.shape[2:])
         counted = counted_maps(unknown, self.missing)

@@ -150,7 +150,7 @@ class LearnedCovarianceTarget(nn.Module):
         min_sigma: lower limit of the diagonal of :math:`F`, in voxels. The gradient also passes below the limit.
 
     Raises:
-        ValueError: for a sigma or amplitude that is not positive.
+        ValueError: for a sigma or amplitude that is not positive, or a wrong number of sigmas.
 
     Example:
         >>> target = LearnedCovarianceTarget(num_landmarks=1, spatial_dims=2, sigma=2.0, amplitude=100.0)
@@ -169,7 +169,10 @@ class LearnedCovarianceTarget(nn.Module):
         min_sigma: float = 0.5,
     ) -> None:
         super().__init__()
-        value = torch.as_tensor(sigma, dtype=torch.float32).flatten().expand(num_landmarks)
+        value = torch.as_tensor(sigma, dtype=torch.float32)
+        if tuple(value.shape) not in ((), (1,), (num_landmarks,)):
+            raise ValueError(f"sigma has the shape {tuple(value.shape)}; expected one number or {num_landmarks}.")
+        value = value.flatten().expand(num_landmarks)
         if not bool((value > 0).all()):
             raise ValueError(f"sigma must be positive, got {sigma}.")
         if amplitude <= 0:
@@ -194,7 +197,8 @@ class LearnedCovarianceTarget(nn.Module):
     @property
     def covariance(self) -> torch.Tensor:
         """Covariance of each landmark's target in squared voxels, (N, D, D)."""
-        return self.factor @ self.factor.mT
+        with _full_precision(self.lower):
+            return self.factor @ self.factor.mT
 
     @property
     def sigma(self) -> torch.Tensor:
@@ -217,8 +221,9 @@ class LearnedCovarianceTarget(nn.Module):
         known = ~points.isnan().any(dim=-1)
         # a zero instead of NaN, which would also be in the gradient of what is multiplied by zero
         places = torch.where(known[..., None], points, 0).to(dtype)
-        inverse = torch.linalg.inv(self.factor.to(dtype))
-        precision = (inverse.mT @ inverse)[None]
+        with _full_precision(points):
+            inverse = torch.linalg.inv(self.factor.to(dtype))
+            precision = (inverse.mT @ inverse)[None]
         offsets = []
         for axis, size in enumerate(spatial_shape):
             offset = torch.arange(size, device=points.device, dtype=dtype) - places[..., axis, None]
@@ -233,6 +238,11 @@ class LearnedCovarianceTarget(nn.Module):
         height = self.amplitude / ((2 * torch.pi) ** (dims / 2) * self.diagonal.to(dtype).prod(dim=-1))
         scale = known * height
         return scale.view(*scale.shape, *[1] * dims) * torch.exp(-0.5 * distance)
+
+
+def _full_precision(like: torch.Tensor) -> torch.autocast:
+    """Return a block in which autocast does not compute products of matrices in half precision."""
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def _at_least(raw: torch.Tensor, limit: float) -> torch.Tensor:

@@ -67,17 +67,25 @@ def choose_flip(
         pairs: left-right pairs of the data.
         symmetric: whether images are mirrored although there are no pairs.
         schema: landmark schema, which may say the same.
-        names: names of the landmarks. The schema counts only if it has all of them.
+        names: names of the landmarks. The schema counts only if it has all of them, none with a partner.
     """
     if pairs:
         return Choice(0.5, f"{len(pairs)} left-right pairs are declared, which mirroring swaps")
     if symmetric:
         return Choice(0.5, "the anatomy is declared symmetric, with all landmarks in the plane of symmetry")
-    if schema is not None and schema.symmetric and not match_landmarks(schema, names).unknown:
+    if schema is not None and schema.symmetric and _all_in_plane(schema, names):
         return Choice(0.5, f"mirrored images are of the same kind, as the schema {schema.name} states")
     return Choice(
         0.0, "no left-right pairs are declared; use --symmetric if all landmarks are in the plane of symmetry"
     )
+
+
+def _all_in_plane(schema: LandmarkSchema, names: Sequence[str]) -> bool:
+    """Return whether all landmarks are some of the schema that have no partner on the other side."""
+    match = match_landmarks(schema, names)
+    paired = {name for pair in schema.pairs for name in pair}
+    given = {own for own, name in zip(schema.names, match.names(names)) if name is not None}
+    return not match.unknown and not given & paired
 
 
 def warp_config(

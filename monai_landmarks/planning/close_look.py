@@ -86,6 +86,8 @@ def choose_close_look(choices: Choices, summary: DataSummary, displacements: tup
             ),
         ),
     )
+    if not isinstance(chosen, bool):
+        raise ValueError(f"close_mirrored is {chosen!r}; expected true or false.")
     if chosen and not flip:
         raise ValueError("close_mirrored is true, but the training does not mirror images (flip is 0).")
     choose(

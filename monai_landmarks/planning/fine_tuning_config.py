@@ -145,12 +145,19 @@ def _close_look(plan: Plan, value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
-    """Return a configuration without the chains of the source if the landmarks are others: they are row numbers."""
+    """Return a configuration without what the data do not have.
+
+    If the landmarks are others, these are the chains, which are row numbers. If the training does not mirror images, it
+    is the mean with the mirror image.
+    """
     fine_tuning = plan.fine_tuning
     assert fine_tuning is not None
     same = fine_tuning.kept == tuple(range(len(fine_tuning.source.names)))
     if not same and config["inferer"]["_target_"] == "monai_landmarks.inferers.ChainLandmarkInferer":
         config.update(inferer=config["inferer"]["inferer"], softmax=True)
+        config.pop("chain_offsets", None)
+    elif not plan.choices["flip"].value and "mirror" in config["inferer"]:
+        config["inferer"]["mirror"] = None
     return config
 
 

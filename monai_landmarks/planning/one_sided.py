@@ -64,12 +64,14 @@ def choose_one_sided(
             unknown.append(name)
         elif abs(distance) > max(_HALF_WIDTHS * half_width, few * spread):
             found[name] = abs(distance)
-    reason = f"all {len(single)} landmarks without a partner are in the plane of symmetry"
+    measured = len(single) - len(unknown)
+    reason = f"all {measured} landmarks without a partner are in the plane of symmetry"
     if found:
         beside = ", ".join(f"{name} by {distance:.3g} {unit}" for name, distance in found.items())
         reason = f"beside the plane of symmetry: {beside}; missing in mirrored images"
     if unknown:
-        reason += f"; not measured, because no training image has it with a pair: {', '.join(unknown)}"
+        reason = f"{reason}; " if measured else ""
+        reason += f"not measured, because no training image has it with a pair that is apart: {', '.join(unknown)}"
     return Choice(list(found), reason)
 
 

@@ -25,6 +25,8 @@ from monai_landmarks.apps.main import program
 from monai_landmarks.data import (
     load_landmark_datalist,
     load_landmark_definition,
+    make_datalists,
+    pair_landmarks,
     read_landmarks,
     require_valid_datalist,
     write_hand_phantom,
@@ -139,7 +141,7 @@ def test_a_given_split(hand, tmp_path, folds):
     """Rows of images that do not exist are ignored; with folds, only the images for testing are fixed."""
     names = sorted(path.name for path in (hand / "images").iterdir())
     splits = ["test", "train", "val", "Train", "training", "train", "val", "test"]
-    rows = [*zip(names, splits), ("elsewhere.png", "test")]
+    rows = [*zip(names, splits), ("elsewhere.png", "test"), (names[1], "Training")]
     table = tmp_path / "splits.csv"
     table.write_text("image,age,split\n" + "".join(f"{name},40,{split}\n" for name, split in rows))
     arguments = [hand / "images", hand / "landmarks.csv", "--spacing", 1, "--sheet", 0, "--split-table", table]
@@ -158,11 +160,26 @@ def test_a_given_split(hand, tmp_path, folds):
         assert [(parts["training"], parts["validation"]) for parts in found] == [({1, 3, 4, 5}, {2, 6})]
 
 
+def test_sections_of_a_datalist_are_checked(hand, tmp_path):
+    cases = pair_landmarks(hand / "images", hand / "landmarks.csv").cases
+    names = [case.name for case in cases]
+    for sections, message in (
+        (dict.fromkeys(names, "val"), "the section is 'val'; expected 'training', 'validation' or 'testing'"),
+        (dict.fromkeys(names[1:], "training"), f"{names[0]}: the section is None"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_datalists(cases, tmp_path, spacing=1, sections=sections)
+
+
 @pytest.mark.parametrize(
     ("splits", "more", "message"),
     [
-        ("train " * 7 + "later", [], r"splits.csv: the split of '\S+.png' is 'later'; expected one of train, "),
-        ("train " * 7, [], r"splits.csv: no 'split' of \S+.png"),
+        (
+            "train " * 7 + "later",
+            [],
+            r"Error: \S+splits.csv: the split of '\S+.png' is 'later'; expected one of train, ",
+        ),
+        ("train " * 7, [], r"Error: \S+splits.csv: no 'split' of \S+.png"),
         ("test " * 4 + "val " * 4, [], "none of the 8 images is for training"),
         ("train " * 7 + "test", ["--group-pattern", "."], "is in the sections training and testing"),
         ("train " * 8, ["--val-frac", 0.2], "leave out --val-frac"),

@@ -80,7 +80,7 @@ def write_images(folder: Path, count: int = COUNT) -> Path:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Return all files except the records."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "progress")
+    files = (path for path in folder.rglob("[!.]*") if path.is_file() and path.parent.name != "progress")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
@@ -98,7 +98,7 @@ def whole(tmp_path_factory):
     (images / "03.png").write_bytes((images / "02.png").read_bytes()[:-60])
     result = predict_landmarks(root, images, folder / "out", **OPTIONS)
     assert [Path(image).name for image, _ in result.unreadable] == ["03.png"] and not result.unfinished
-    names = {path.name for path in (folder / "out").iterdir()}
+    names = {path.name for path in (folder / "out").glob("[!.]*")}
     tables = {"predictions.csv", "predictions_std.csv", "measurements.csv", "failed.csv", "report.html", "overlays"}
     assert names == {*(f"{i:02d}.mrk.json" for i in (0, 1, 2, 4, 5, 6)), *tables, "progress"}
     with (folder / "out" / "failed.csv").open() as file:

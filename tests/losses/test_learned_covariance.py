@@ -187,11 +187,23 @@ def test_half_precision_is_summed_in_single(tmp_path) -> None:
     torch.testing.assert_close(load_sigma(tmp_path / "sigma.pt"), torch.full((2, 2), 1.73))
 
 
+def test_autocast_does_not_round_the_target() -> None:
+    target = LearnedCovarianceTarget(1, 2)
+    set_covariance(target, torch.tensor([[[64.0, 62.0], [62.0, 64.0]]]))
+    points = torch.tensor([[[40.0, 40.0]]])
+    expected = target(points, (80, 80)), target.covariance
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = target(points, (80, 80)), target.covariance
+    assert all(torch.equal(one, other) for one, other in zip(found, expected))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"spatial_dims": 1}, "spatial_dims must be 2 or 3"),
         ({"sigma": [1.0, -1.0]}, "sigma must be positive"),
+        ({"sigma": [1.0, 1.0, 1.0]}, "expected one number or 2"),
+        ({"sigma": [[1.0], [1.0]]}, "expected one number or 2"),
         ({"amplitude": 0.0}, "amplitude must be positive"),
         ({"missing": "maybe"}, "missing must be one of"),
     ],
@@ -207,3 +219,6 @@ def test_wrong_points() -> None:
         loss(heatmaps, heatmaps)
     with pytest.raises(ValueError, match="do not match heatmaps"):
         loss(heatmaps, torch.zeros(1, 3, 2))
+    for shape in ((1, 5, 8, 8), (1, 2, 8, 8, 8)):
+        with pytest.raises(ValueError, match=r"but the loss is for 2 in 2-D"):
+            loss(torch.zeros(shape), torch.zeros(1, shape[1], len(shape) - 2))

@@ -286,6 +286,17 @@ def test_the_mirror_image_of_a_fine_tuned_close_look_has_the_new_pairs(pairs):
     assert inferer.get("pairs") == ([[2, 0]] if pairs else None)
 
 
+@pytest.mark.parametrize("flip", [0.0, 0.5])
+def test_no_mirror_image_without_mirroring(flip):
+    """The chain of a spine takes the mean with the mirror image, which a training without mirroring does not know."""
+    source = read_source_bundle(bundle_path("lumbar_mri_landmarks_scn"))
+    data = summary((96, 112, 112), (2.0,) * 3, names=source.names)
+    plan = make_fine_tuning_plan(data, source, MACHINE, given={"flip": flip})
+    for name in ("train", "inference"):
+        inferer = bundle_configs(plan, Path("datalist.json"))[name]["inferer"]
+        assert inferer["mirror"] == ([0, 1, 2, 3, 4] if flip else None)
+
+
 def test_a_learned_bundle_is_a_source_again(learned, datalists, tmp_path):
     _, folder, plan = learned
     copy = shutil.copytree(folder, tmp_path / "again")

@@ -282,6 +282,10 @@ def test_images_are_mirrored_where_that_is_declared():
     assert choose_flip([], schema=spine, names=["l2", "L1"]).value == 0.5
     assert choose_flip([], schema=spine, names=["L1", "rib"]).value == 0.0
     assert choose_flip([], schema=load_landmark_schema("cephalometric_19"), names=["sella"]).value == 0.0
+    paired = replace(load_landmark_schema("spine_20"), symmetric=True)
+    left, middle = paired.pairs[0][0], "L1_body_center"
+    assert choose_flip([], schema=paired, names=[middle]).value == 0.5
+    assert choose_flip([], schema=paired, names=[middle, left]).value == 0.0  # its partner is not in the data
     [config] = flip_config(0.5, [("c", "a")], ["a", "b", "c"])
     assert config["pairs"] == [[2, 0]] and config["prob"] == 0.5
 
@@ -335,6 +339,8 @@ def test_mirror_images_are_looked_at_if_the_training_has_them():
     assert chosen(plain, **grid, flip=0.5)["close_mirrored"] is False
     with pytest.raises(ValueError, match="the training does not mirror images"):
         chosen(plain, **grid, flip=0.0, close_mirrored=True)
+    with pytest.raises(ValueError, match="expected true or false"):
+        chosen(paired, **grid, flip=0.5, close_mirrored="no")
 
 
 @pytest.mark.parametrize("native", [0.05, 0.4, 2.0])

@@ -26,6 +26,7 @@ from monai_landmarks.transforms import (
     RandLandmarkPatches,
     RandLandmarkPatchesd,
     cut_patches,
+    require_room_for_patch,
 )
 
 SIZE = {2: (60, 50), 3: (30, 26, 28)}
@@ -229,3 +230,12 @@ def test_a_far_too_small_pixel_size_is_refused(dims: int) -> None:
     affine = torch.diag(torch.tensor([*[1e-4] * dims, *[1.0] * (4 - dims)], dtype=torch.float64))
     with pytest.raises(ValueError, match=f"covers {' x '.join(['16'] * dims)} mm: its pixel size is wrong"):
         cut(item(dims, np.full((3, dims), 20e-4), affine))
+
+
+@pytest.mark.parametrize("spacing", [0.7, 0.9, 0.144, 0.264])
+def test_an_image_of_the_size_of_a_patch_is_large_enough(spacing: float) -> None:
+    """Whatever the rounding of its voxel size in a file."""
+    affine = torch.diag(torch.tensor([spacing, spacing, spacing, 1.0]))  # float32
+    require_room_for_patch(affine.double(), (32,) * 3, (32,) * 3, spacing)
+    with pytest.raises(ValueError, match="less than a patch"):
+        require_room_for_patch(affine.double(), (31,) * 3, (32,) * 3, spacing)

@@ -83,5 +83,8 @@ class _Constant:
     def __call__(self) -> Any:
         return self.value
 
+    def __deepcopy__(self, memo: Any) -> _Constant:  # MONAI copies what a macro refers to
+        return self
+
     def __repr__(self) -> str:
         return repr(self.value)

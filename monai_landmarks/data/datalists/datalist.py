@@ -187,6 +187,8 @@ def make_datalists(
     else:
         drawn, testing, rest = _given_parts(list(items), sections, groups)
         rest = [name for name in items if name in {*drawn, *rest}] if folds else rest
+        if not rest:
+            raise ValueError(f"none of the {len(items)} images is for training.")
     validations = fold_images(rest, folds, seed, groups) if folds else [drawn]
     datalists = []
     for validation in validations:
@@ -203,6 +205,11 @@ def _given_parts(
     names: Sequence[str], sections: Mapping[str, str], groups: Mapping[str, str] | None
 ) -> tuple[list[str], list[str], list[str]]:
     """Return the images for validation, testing and training."""
+    for name in names:
+        if sections.get(name) not in ("training", "validation", "testing"):
+            raise ValueError(
+                f"{name}: the section is {sections.get(name)!r}; expected 'training', 'validation' or 'testing'."
+            )
     if groups is not None:
         section_of: dict[str, str] = {}
         for name in names:
@@ -214,8 +221,6 @@ def _given_parts(
     validation, testing, training = (
         [name for name in names if sections[name] == section] for section in ("validation", "testing", "training")
     )
-    if not training:
-        raise ValueError(f"none of the {len(names)} images is for training.")
     return validation, testing, training
 
 

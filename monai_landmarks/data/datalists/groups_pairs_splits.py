@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from monai_landmarks.data.files.csv_rows import cell_text, read_rows
@@ -56,25 +56,7 @@ def read_groups(path: str | os.PathLike, column: str, images: Sequence[str]) -> 
     Raises:
         ValueError: if a column is missing, an image has no row, or rows of an image contradict each other.
     """
-    index, groups = NameIndex(images), {}
-    with naming_file(path):
-        (first, header), *rows = read_rows(path, ("image", column.lower())) or [(1, [])]
-        columns = [name.lower() for name in header]
-        if "image" not in columns or column.lower() not in columns:
-            raise ValueError(f"line {first}: no columns 'image' and {column!r} in {','.join(header)!r}.")
-        for line, cells in rows:
-            if len(cells) != len(header):
-                raise ValueError(f"line {line}: {len(cells)} columns; expected {len(header)}.")
-            group = cells[columns.index(column.lower())]
-            for image in index.find(cell_text(cells[columns.index("image")]))[:1]:
-                if groups.setdefault(image, group) != group:
-                    raise ValueError(
-                        f"line {line}: {column} of {image} is {group!r}, but {groups[image]!r} in an earlier line."
-                    )
-        absent = [image for image in images if not groups.get(image)]
-        if absent:
-            raise ValueError(f"no {column!r} of {absent[0]}" + (f" and {len(absent) - 1} more." if absent[1:] else "."))
-    return groups
+    return _read_column(path, column, images)
 
 
 def read_pairs(path: str | os.PathLike, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -122,8 +104,7 @@ def read_sections(path: str | os.PathLike, images: Sequence[str]) -> dict[str, s
     Raises:
         ValueError: as :func:`read_groups`, and for another split.
     """
-    with naming_file(path):
-        return {image: section_of_split(split, image) for image, split in read_groups(path, "split", images).items()}
+    return _read_column(path, "split", images, section_of_split)
 
 
 def section_of_split(split: str, image: str) -> str:
@@ -131,6 +112,35 @@ def section_of_split(split: str, image: str) -> str:
     if split.strip().lower() not in _SECTIONS:
         raise ValueError(f"the split of {image!r} is {split!r}; expected one of {', '.join(_SECTIONS)}.")
     return _SECTIONS[split.strip().lower()]
+
+
+def _read_column(
+    path: str | os.PathLike,
+    column: str,
+    images: Sequence[str],
+    convert: Callable[[str, str], str] = lambda value, image: value,
+) -> dict[str, str]:
+    """Read the value of each image, converted with the name of the image."""
+    index, values = NameIndex(images), dict[str, str]()
+    with naming_file(path):
+        (first, header), *rows = read_rows(path, ("image", column.lower())) or [(1, [])]
+        columns = [name.lower() for name in header]
+        if "image" not in columns or column.lower() not in columns:
+            raise ValueError(f"line {first}: no columns 'image' and {column!r} in {','.join(header)!r}.")
+        for line, cells in rows:
+            if len(cells) != len(header):
+                raise ValueError(f"line {line}: {len(cells)} columns; expected {len(header)}.")
+            value = cells[columns.index(column.lower())]
+            for image in index.find(cell_text(cells[columns.index("image")]))[:1]:
+                value = convert(value, image) if value else value
+                if values.setdefault(image, value) != value:
+                    raise ValueError(
+                        f"line {line}: {column} of {image} is {value!r}, but {values[image]!r} in an earlier line."
+                    )
+        absent = [image for image in images if not values.get(image)]
+        if absent:
+            raise ValueError(f"no {column!r} of {absent[0]}" + (f" and {len(absent) - 1} more." if absent[1:] else "."))
+    return values
 
 
 def read_splits(path: str | os.PathLike) -> dict[str, list[str]]:
