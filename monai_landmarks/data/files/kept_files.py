@@ -81,7 +81,7 @@ class KeptFiles:
         if coming and self._record is not None and coming not in self._known:
             self._record.parent.mkdir(parents=True, exist_ok=True)
             with open(self._record, "a", encoding="ascii") as file:
-                file.write(f"{coming}\n")
+                file.write(f"\n{coming}\n")  # on a line of its own, even if the disk was full at the last one
             self._known.add(coming)
 
     def _is_own(self, checksum: str) -> bool:
@@ -93,7 +93,11 @@ class KeptFiles:
     def _copy(self, path: Path) -> None:
         names = (path.with_name(f"{path.name}.bak{number if number > 1 else ''}") for number in count(1))
         copy = next(name for name in names if not name.exists())
-        shutil.copy2(path, copy)
+        try:
+            shutil.copy2(path, copy)
+        except OSError:
+            copy.unlink(missing_ok=True)
+            raise
         self.copies.append(copy)
 
 
