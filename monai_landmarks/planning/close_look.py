@@ -80,7 +80,8 @@ def choose_close_look(choices: Choices, summary: DataSummary, displacements: tup
         lambda: Choice(
             mirrored,
             (
-                "the mean of the points of an image and of its mirror image: twice the time, and 3 to 6 % smaller errors in mouse skulls"
+                "the mean of the points of an image and of its mirror image: twice the time, and 3 to 6 % smaller errors"
+                " in mouse skulls"
                 if mirrored
                 else "only where left-right pairs are declared and training images are mirrored"
             ),
