@@ -23,7 +23,7 @@ from monai_landmarks.spaces import plain_tensor
 
 from .targets import LearnedCovarianceTarget, ensure_batch_points
 from .voxel_sum import in_loss_precision
-from .voxelwise import Missing, counted_maps, require_missing
+from .voxelwise import Missing, counted_maps, reduce_sums, require_missing
 
 __all__ = ["LearnedCovarianceLoss"]
 
@@ -147,9 +147,4 @@ class LearnedCovarianceLoss(_Loss):
         per_map = torch.where(counted, per_map, 0)
         determinant = self.target.diagonal.to(per_map.dtype).prod(dim=-1).square()
         per_map = per_map + self.covariance_weight * determinant**self.exponent * ~unknown
-        if self.reduction == LossReduction.NONE.value:
-            return per_map
-        total = per_map.sum() / len(input)
-        if self.reduction == LossReduction.MEAN.value:
-            total = total / (self.num_landmarks * input.shape[2:].numel())
-        return total
+        return reduce_sums(per_map, self.reduction, input.shape[2:].numel())

@@ -23,7 +23,7 @@ from monai_landmarks.spaces import plain_tensor
 
 from .targets import GaussianTarget
 from .voxel_sum import Slopes, VoxelTerm
-from .voxelwise import Missing, require_missing, sum_per_map
+from .voxelwise import Missing, reduce_sums, require_missing, sum_per_map
 
 __all__ = ["SCNLoss"]
 
@@ -138,9 +138,4 @@ class SCNLoss(_Loss, VoxelTerm):
         if self.learn_sigma:
             present = (~target.isnan().any(dim=-1)).reshape(per_map.shape).to(per_map)
             per_map = per_map + 0.5 * self.sigma_weight * self.sigma.square() * present
-        if self.reduction == LossReduction.NONE.value:
-            return per_map
-        total = per_map.sum() / len(input)
-        if self.reduction == LossReduction.MEAN.value:
-            total = total / (self.num_landmarks * input.shape[2:].numel())
-        return total
+        return reduce_sums(per_map, self.reduction, input.shape[2:].numel())

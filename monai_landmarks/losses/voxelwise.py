@@ -25,7 +25,7 @@ from monai_landmarks.spaces import plain_tensor
 from .targets import GaussianTarget, ensure_batch_points
 from .voxel_sum import VoxelTerm, in_loss_precision, loss_dtype, sum_over_voxels
 
-__all__ = ["Missing", "VoxelwiseLoss", "counted_maps", "require_missing", "sum_per_map"]
+__all__ = ["Missing", "VoxelwiseLoss", "counted_maps", "reduce_sums", "require_missing", "sum_per_map"]
 
 Missing = Literal["ignore", "absent", "chain"]
 
@@ -61,6 +61,24 @@ def counted_maps(unknown: torch.Tensor, missing: Missing) -> torch.Tensor:
     beside[:, 1:] |= known[:, :-1]
     beside[:, :-1] |= known[:, 1:]
     return known | ~beside
+
+
+def reduce_sums(per_map: torch.Tensor, reduction: str, num_voxels: int) -> torch.Tensor:
+    """
+    Reduce the sums over the voxels of each map, where a sum is divided by the batch size only.
+
+    Args:
+        per_map: (B, N).
+        reduction: ``"none"``, ``"sum"`` or ``"mean"``, which also divides by the number of landmarks and voxels.
+        num_voxels: number of voxels of a map.
+
+    Returns:
+        A scalar, or (B, N) for ``"none"``.
+    """
+    if reduction == LossReduction.NONE.value:
+        return per_map
+    total = per_map.sum() / len(per_map)
+    return total / (per_map.shape[1] * num_voxels) if reduction == LossReduction.MEAN.value else total
 
 
 def sum_per_map(

@@ -23,7 +23,7 @@ from monai.bundle import ConfigParser
 from monai_landmarks.networks import learned_weights
 
 from .augmentation import flip_config
-from .close_look import mirrored_inferer
+from .close_look import is_mirrored, mirrored_inferer
 from .methods import METHODS
 from .plan import Plan
 from .references import references
@@ -136,7 +136,7 @@ def _close_look(plan: Plan, value: dict[str, Any]) -> dict[str, Any]:
     if fine_tuning.shared_close_look:
         config["close_groups"]["groups"] = [[row] for row in range(len(plan.summary.names))]
     config["augmentation"] = _flipped(config["augmentation"], plan, value)
-    if config["inferer"]["_target_"].endswith(".FlipEnsembleInferer"):
+    if is_mirrored(config["inferer"]):
         config["inferer"] = mirrored_inferer(config["inferer"], _flip(plan, value))
     path = f"$@bundle_root + '/models/{INITIAL_CLOSE}'"
     load = {**_LOAD, "network": "@fine_network_def", "path": path}
