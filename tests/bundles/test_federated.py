@@ -35,6 +35,8 @@ MISSING = 2
 # without random numbers, so that a site comes to the same weights in a process of its own
 PLAIN: dict[str, Any] = {
     "network_def": {**NETWORKS["scn"], "unet_features": [4] * 6, "features": 4},
+    "loss_def": {"_target_": "monai_landmarks.losses.SCNLoss", "num_landmarks": "$len(@names)", "spatial_dims": 2},
+    "softmax": False,
     "spatial_size": SIZE,
     "augmentation": [],
     "train#dataloader#shuffle": False,
