@@ -52,7 +52,6 @@ from monai_landmarks.metrics import cobb_angles
 from monai_landmarks.networks import nets
 from monai_landmarks.uncertainty import load_sigma
 
-
 # bundles whose network returns logits
 LOGITS = ["ceph_xray_landmarks_adaptive", "hand_xray_landmarks_scn"]
 # bundles with one sigma per landmark, learned by the loss or searched
