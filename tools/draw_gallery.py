@@ -148,8 +148,9 @@ def _predictions(work: Path, folder: Path) -> None:
 
 
 def _uncertainty(pixels: np.ndarray, points: np.ndarray, truth: np.ndarray, spread: np.ndarray, path: Path) -> None:
-    low = np.floor(truth[:5].min(axis=0) - 25).astype(int).clip(0)
-    high = np.ceil(truth[:5].max(axis=0) + 25).astype(int).clip(max=256)
+    # a small part of the wrist, because the ellipses are small: around the ulna
+    low = np.floor(truth[3:6].min(axis=0) - 8).astype(int).clip(0)
+    high = np.ceil(truth[3:6].max(axis=0) + 8).astype(int).clip(max=256)
     figure = draw_landmarks(pixels, points, truth, covariances=spread, window=(low, high), width=5)
     _save(figure, path)
 
@@ -171,16 +172,16 @@ def _overview(pixels: np.ndarray, points: np.ndarray, truth: np.ndarray, spread:
     axes[0].plot(*truth.T, "o", color=ORANGE, markersize=3.5)
     shown = np.ma.masked_less(heatmaps.max(axis=0).T, 0.05)
     axes[1].imshow(shown, cmap="inferno", alpha=0.85)
-    axes[2].plot(*points.T, ".", color=BLUE, markersize=5)
+    axes[2].plot(*points.T, ".", color=BLUE, markersize=3)
     for point, covariance in zip(points, spread):
         values, vectors = np.linalg.eigh(covariance)
         angle = float(np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1])))
         width, height = 4 * np.sqrt(values[::-1])  # two standard deviations to each side
         axes[2].add_patch(Ellipse(tuple(point), width, height, angle=angle, fill=False, color=BLUE, linewidth=1.2))
-    # the wrist alone, in which the ellipses can be seen
-    middle = points[:20].mean(axis=0)
-    axes[2].set_xlim(middle[0] - 52, middle[0] + 52)
-    axes[2].set_ylim(min(middle[1] + 52, pixels.shape[1] - 0.5), min(middle[1] + 52, pixels.shape[1] - 0.5) - 104)
+    # a part of the wrist, in which the ellipses can be seen
+    middle = points[:6].mean(axis=0)
+    axes[2].set_xlim(middle[0] - 28, middle[0] + 28)
+    axes[2].set_ylim(middle[1] + 28, middle[1] - 28)
     for left in (0.336, 0.664):
         figure.text(left, 0.45, "➜", fontsize=20, ha="center")
     figure.subplots_adjust(0.01, 0.01, 0.99, 0.88, 0.07)

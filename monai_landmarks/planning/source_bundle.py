@@ -25,7 +25,7 @@ from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED,
 from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.data.files.tensor_files import load_tensors
 from monai_landmarks.schema import LandmarkSchema, load_landmark_schema
-from monai_landmarks.uncertainty import load_sigma, sigma_path
+from monai_landmarks.uncertainty import find_learned_sigma, sigma_path
 
 from .coarse_network import coarse_config_names, has_own_coarse_network, with_coarse_network
 from .methods import METHODS
@@ -121,10 +121,8 @@ def read_source_bundle(bundle: str | os.PathLike) -> SourceBundle:
             beside = file
         else:
             configs, beside = with_coarse_network(configs, names), None
-    sigma = None if beside is None else sigma_path(beside)
-    is_learned = (
-        sigma is not None and sigma.is_file() and "sigma" not in configs["train"]
-    )  # some methods state it there
+    # some methods state sigma in the configuration
+    sigma = None if beside is None or "sigma" in configs["train"] else find_learned_sigma(sigma_path(beside))
     schema = configs["metadata"].get("landmark_schema")
     return SourceBundle(
         folder=folder,
@@ -134,7 +132,7 @@ def read_source_bundle(bundle: str | os.PathLike) -> SourceBundle:
         weights_file=file,
         weights=coarse,
         close_weights=fine,
-        sigma=tuple(load_sigma(sigma).mean(dim=1).tolist()) if is_learned else None,
+        sigma=None if sigma is None else tuple(sigma.mean(dim=1).tolist()),
         schema=load_landmark_schema(schema) if schema else None,
     )
 

@@ -25,7 +25,7 @@ from .weights_files import calibration_path, doubt_path, remove_reliability, sig
 
 if TYPE_CHECKING:
     from .ensemble import ensemble_covariance, ensemble_landmarks, sigma_covariance
-    from .learned_sigma import load_sigma
+    from .learned_sigma import find_learned_sigma, load_sigma
 
 __all__ = [
     "ConformalRegions",
@@ -40,6 +40,7 @@ __all__ = [
     "doubt_path",
     "ensemble_covariance",
     "ensemble_landmarks",
+    "find_learned_sigma",
     "gaussian_coverage",
     "gaussian_level",
     "load_sigma",
@@ -54,6 +55,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "ensemble_covariance": "ensemble",
         "ensemble_landmarks": "ensemble",
+        "find_learned_sigma": "learned_sigma",
         "load_sigma": "learned_sigma",
         "sigma_covariance": "ensemble",
     },

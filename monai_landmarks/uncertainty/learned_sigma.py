@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["load_sigma"]
+__all__ = ["find_learned_sigma", "load_sigma"]
 
 _KEY = "sigma"
 
@@ -41,14 +41,35 @@ def load_sigma(path: str | os.PathLike) -> torch.Tensor:
             f"{os.fspath(path)}: there is no such file. Training with a loss that learns its sigma writes it beside the "
             "weights."
         )
+    sigma = _read_sigma(path)
+    if sigma.ndim == 0:
+        raise ValueError(f"{os.fspath(path)}: sigma is the same for all landmarks; this training has not learned it.")
+    return sigma
+
+
+def find_learned_sigma(path: str | os.PathLike) -> torch.Tensor | None:
+    """Read the sigma of each landmark as :func:`load_sigma`, if a training has learned it.
+
+    Returns:
+        Sigma, (N, 1) or (N, D). None if there is no such file, or if sigma is the same for all landmarks.
+
+    Raises:
+        ValueError: if the file contains something else.
+    """
+    if not Path(path).is_file():
+        return None
+    sigma = _read_sigma(path)
+    return None if sigma.ndim == 0 else sigma
+
+
+def _read_sigma(path: str | os.PathLike) -> torch.Tensor:
+    """Read sigma, (N, 1) or (N, D), or a scalar if all landmarks have the same."""
     try:
         sigma = torch.load(path, map_location="cpu", weights_only=True)[_KEY]
-        good = sigma.ndim == 2 and bool((sigma > 0).all())
+        good = sigma.ndim in (0, 2) and bool((sigma > 0).all())
     except Exception as error:  # the unpickler, the archive and its content raise different errors
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"{os.fspath(path)}: contains no learned sigma ({reason}).") from error
-    if sigma.ndim == 0:
-        raise ValueError(f"{os.fspath(path)}: sigma is the same for all landmarks; this training has not learned it.")
     if not good:
         raise ValueError(f"{os.fspath(path)}: expected a positive sigma for each landmark, (N, 1) or (N, D).")
     return sigma.float()

@@ -15,33 +15,40 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_landmarks.uncertainty import load_sigma
+from monai_landmarks.uncertainty import find_learned_sigma, load_sigma
 
 
 @pytest.mark.parametrize("shape", [(3, 1), (3, 2)])
 def test_read_as_saved(tmp_path, shape):
     sigma = torch.rand(shape, dtype=torch.float64) + 1
     torch.save({"sigma": sigma}, tmp_path / "model_sigma.pt")
-    found = load_sigma(tmp_path / "model_sigma.pt")
-    assert found.dtype == torch.float32 and torch.equal(found, sigma.float())
+    for read in (load_sigma, find_learned_sigma):
+        found = read(tmp_path / "model_sigma.pt")
+        assert found is not None and found.dtype == torch.float32 and torch.equal(found, sigma.float())
 
 
 def test_a_sigma_that_was_not_learned_is_refused(tmp_path):
     torch.save({"sigma": torch.tensor(1.5)}, tmp_path / "model_sigma.pt")
     with pytest.raises(ValueError, match="model_sigma.pt: sigma is the same for all landmarks.* has not learned it"):
         load_sigma(tmp_path / "model_sigma.pt")
+    assert find_learned_sigma(tmp_path / "model_sigma.pt") is None
 
 
+@pytest.mark.parametrize("read", [load_sigma, find_learned_sigma])
 @pytest.mark.parametrize(
     "content", [{}, {"sigma": 3.0}, {"sigma": torch.ones(3)}, {"sigma": torch.tensor([[1.0], [0.0]])}]
 )
-def test_something_else_is_refused(tmp_path, content):
+def test_something_else_is_refused(tmp_path, content, read):
     path = tmp_path / "model_sigma.pt"
     torch.save(content, path)
     with pytest.raises(ValueError, match="model_sigma.pt: (contains no learned sigma|expected a positive sigma)"):
-        load_sigma(path)
+        read(path)
     path.write_bytes(b"no archive")
     with pytest.raises(ValueError, match="contains no learned sigma"):
-        load_sigma(path)
+        read(path)
+
+
+def test_an_absent_file():
+    assert find_learned_sigma("absent.pt") is None
     with pytest.raises(ValueError, match="there is no such file"):
-        load_sigma(tmp_path / "absent.pt")
+        load_sigma("absent.pt")
