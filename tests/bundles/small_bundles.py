@@ -36,6 +36,12 @@ PAINTED = (PICTURES[0], VOLUMES[0])
 # parts of a spine: which vertebrae a volume shows is not known
 SPINES = [bundle for bundle in VOLUMES if bundle.startswith("vertebrae")]
 
+# SCN's own loss in the bundle for hands: its sigmas are learned, and the maximum of its maps does not depend on rounding
+SCN_LOSS: dict[str, Any] = {
+    "loss_def": {"_target_": "monai_landmarks.losses.SCNLoss", "num_landmarks": "$len(@names)", "spatial_dims": 2},
+    "softmax": False,
+}
+
 # by the last word of the bundle's name; given whole, so that the tests do not depend on the size that a bundle trains
 NETWORKS = {
     "scn": {

@@ -24,7 +24,7 @@ from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, ModelType
 from monai.fl.utils.exchange_object import ExchangeObject
 from monai.networks.utils import get_state_dict
-from small_bundles import NETWORKS, SIZE, SOURCE, copy_bundle, small, table, training_size
+from small_bundles import NETWORKS, SCN_LOSS, SIZE, SOURCE, copy_bundle, small, table, training_size
 from study_federated import divide, federate, federate_with_flare, mean_of, write_site
 
 from monai_landmarks.data import load_landmark_datalist, write_hand_phantom
@@ -35,8 +35,7 @@ MISSING = 2
 # without random numbers, so that a site comes to the same weights in a process of its own
 PLAIN: dict[str, Any] = {
     "network_def": {**NETWORKS["scn"], "unet_features": [4] * 6, "features": 4},
-    "loss_def": {"_target_": "monai_landmarks.losses.SCNLoss", "num_landmarks": "$len(@names)", "spatial_dims": 2},
-    "softmax": False,
+    **SCN_LOSS,
     "spatial_size": SIZE,
     "augmentation": [],
     "train#dataloader#shuffle": False,

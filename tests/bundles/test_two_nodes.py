@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_bundles import copy_bundle, option, run, small, table
+from small_bundles import SCN_LOSS, copy_bundle, option, run, small, table
 from warm_python import WarmPython, free_port
 
 pytestmark = pytest.mark.usefixtures("unpainted")
@@ -33,7 +33,7 @@ WORKER = Path(__file__).with_name("node_worker.py")
 EPOCHS = 4
 # 10 images for training, 3 for validation and 3 for testing, which halve unevenly; every batch as in one process
 DATA: dict[str, Any] = {"datalist#num_images": 16, "datalist#val_frac": 0.2, "datalist#test_frac": 0.2}
-PLAIN: dict[str, Any] = {**DATA, "augmentation": [], "max_epochs": EPOCHS, "val_interval": 1}
+PLAIN: dict[str, Any] = {**DATA, **SCN_LOSS, "augmentation": [], "max_epochs": EPOCHS, "val_interval": 1}
 LONG = os.environ.get("MONAI_LANDMARKS_FAULTS") == "long"
 
 
