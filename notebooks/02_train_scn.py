@@ -13,7 +13,7 @@
 # limitations under the License.
 #
 # A small SpatialConfiguration-Net (SCN) learns to find 37 landmarks in hand radiographs. The images are phantoms of 64 x 64 pixels, so the lesson takes less than a minute on a CPU.
-# The bundle `hand_xray_landmarks_scn` does the same at full size.
+# The bundle `hand_xray_landmarks_scn` trains such a network at full size, with a cross-entropy as its loss.
 #
 # SCN has two parts. *Local appearance* sees the image and marks all places that look like the landmark; all finger tips look similar. *Spatial configuration*
 # sees only these maps at a coarse resolution and predicts where each landmark can be, given the others. The heatmap is the product of both.

@@ -37,7 +37,7 @@ class BundleFacts:
         modality: ``"X-ray"``, ``"CT"``, ...
         landmarks: number of landmarks.
         weights: ``"shipped"`` with the bundle, ``"trained"`` on this machine, or ``"none"``.
-        error: mean error of the shipped weights with its unit, for example ``"0.46 mm"``. Empty if it is not stated, or
+        error: mean error of the shipped weights with its unit, for example ``"0.27 mm"``. Empty if it is not stated, or
             the weights are not the shipped ones.
         terms: terms of the shipped weights; empty without shipped weights.
         schema: name of the landmark schema; empty if there is none.

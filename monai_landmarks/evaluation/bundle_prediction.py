@@ -42,7 +42,14 @@ from monai_landmarks.data.images.readable_loader import list_unreadable
 from monai_landmarks.handlers import OverlaySaver, PredictionSaver
 from monai_landmarks.handlers.prediction_saver import distinct_names
 from monai_landmarks.schema import LandmarkSchema, load_landmark_schema
-from monai_landmarks.uncertainty import CovarianceCalibration, DoubtModel, calibration_path, doubt_path, sigma_path
+from monai_landmarks.uncertainty import (
+    CovarianceCalibration,
+    DoubtModel,
+    calibration_path,
+    doubt_path,
+    find_learned_sigma,
+    sigma_path,
+)
 
 from .bundle_facts import read_bundle_facts, resolve_bundle
 from .cohort_prediction import CohortPrediction, own_device, own_part, unwrapped
@@ -171,8 +178,8 @@ def predict_landmarks(
         batch_size: number of images in a batch. Default: that of the configuration.
         regions: file of :class:`monai_landmarks.uncertainty.ConformalRegions`, to add a region to each landmark.
         covariance: source of the covariances: ``"heatmap"``, or ``"sigma"`` for the sigma of each landmark that the
-            training learned, which is the same in all images. If no file of sigma is beside the weights, the
-            covariances come from the heatmaps, and a note says so.
+            training learned, which is the same in all images. If it learned none, the covariances come from the
+            heatmaps, and a note says so.
         schema: landmark schema whose measurements are made. Default: that of the bundle, if it has one.
         coverage: probability of the intervals of measurements.
         drawings: number of images that ``report.html`` shows, doubtful ones first. It also limits the overlays of the
@@ -497,12 +504,14 @@ def _workflow(
 
 def _use_sigma(flow: ConfigWorkflow, weights: Path) -> tuple[str, ...]:
     """Use the learned sigma as covariance. Return a note if that is not possible."""
-    path = sigma_path(weights)
-    decodes = _is(flow.parser.get("decoder"), "HeatmapToLandmarksd")
-    if not path.is_file() or not decodes:
-        reason = (
-            f"there is no {path}" if decodes else "the bundle's configuration has no HeatmapToLandmarksd as 'decoder'"
-        )
+    path, reason = sigma_path(weights), ""
+    if not _is(flow.parser.get("decoder"), "HeatmapToLandmarksd"):
+        reason = "the bundle's configuration has no HeatmapToLandmarksd as 'decoder'"
+    elif not path.is_file():
+        reason = f"there is no {path}"
+    elif find_learned_sigma(path) is None:
+        reason = f"the training has not learned the sigma of each landmark ({path} has one for all)"
+    if reason:
         return (f"the uncertainty is that of the heatmaps, because {reason}.",)
     flow.parser.update({"decoder#covariance": "sigma", "decoder#sigma": os.fspath(path)})
     # what was learned about the peaks of heatmaps does not hold for sigma

@@ -279,7 +279,9 @@ def fill_metadata(metadata: dict[str, Any], plan: Plan, name: str) -> dict[str, 
     if summary.spatial_dims == 2 and not summary.in_pixels:
         metadata["grid_spacing_mm"] = plan.choices["spacing_mm"].value
     dims, count = summary.spatial_dims, len(summary.names)
-    maps = "maps of logits" if method.returns_logits else "heatmaps"
+    # the loss of a bundle that is adapted may be another one than that of the method
+    is_logits = method.returns_logits if plan.fine_tuning is None else plan.train.get("softmax", False)
+    maps = "maps of logits" if is_logits else "heatmaps"
     metadata.update(
         name=f"{name} ({method.title})",
         task=f"Localization of {count} landmarks in {dims}-D images",

@@ -153,7 +153,7 @@ python -m monai.bundle run evaluating --bundle_root $B --config_file "['$B/confi
 python -m monai.bundle run inference  --bundle_root $B --config_file $B/configs/inference.json --dataset_dir my/images
 ```
 
-Training writes `models/model.pt` (the best model on the validation images), `models/model_sigma.pt` if the loss learns sigma, `models/model_calibration.json` and `models/model_shape.json` for the uncertainty and the doubts of predictions, and `eval/training_curve.png`. For the best model it writes `eval/metrics.csv`, `eval/errors_per_landmark.csv`, `eval/errors_per_image.csv`, `eval/overlays/` and `eval/predictions/`.
+Training writes `models/model.pt` (the best model on the validation images), `models/model_sigma.pt` (sigma of the targets, if the loss has one), `models/model_calibration.json` and `models/model_shape.json` for the uncertainty and the doubts of predictions, and `eval/training_curve.png`. For the best model it writes `eval/metrics.csv`, `eval/errors_per_landmark.csv`, `eval/errors_per_image.csv`, `eval/overlays/` and `eval/predictions/`.
 Inference needs no landmarks. It writes one `.mrk.json` file per image, which 3D Slicer shows at the right place, and `predictions.csv` with scores, to `eval/inference`. Images that cannot be read are named and left out, and the exit code is then 1.
 
 - **Resume a training**: `--resume true`. **Train longer**: `--max_epochs 100`. Any other entry of the configuration can be set in the same way.

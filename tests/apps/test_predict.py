@@ -149,6 +149,9 @@ def test_the_learned_sigma_as_uncertainty(tmp_path):
     arguments = (root, images / "a.png", "--out", tmp_path / "out", "--device", "cpu", "--spacing", 0.5)
     done = invoke(*arguments, "--covariance", "sigma")
     assert done.exit_code == 0 and "note: the uncertainty is that of the heatmaps, because there is no" in done.stderr
+    torch.save({"sigma": torch.tensor(1.5)}, root / "models" / "model_sigma.pt")
+    done = invoke(*arguments, "--covariance", "sigma")
+    assert done.exit_code == 0 and "has not learned the sigma of each landmark" in done.stderr
     by_heatmap = read_landmarks(tmp_path / "out" / "a.mrk.json")
     sigma = torch.linspace(1, 3, 19)[:, None]
     torch.save({"sigma": sigma}, root / "models" / "model_sigma.pt")

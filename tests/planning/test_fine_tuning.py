@@ -312,6 +312,19 @@ def test_a_learned_bundle_is_a_source_again(learned, datalists, tmp_path):
     assert again.fine_tuning.kept == tuple(range(len(plan.summary.names)))
 
 
+def test_logits_of_a_source_stay_logits(datalists, tmp_path):
+    """The SCN of the hand bundle is trained with cross-entropy, with one sigma for all landmarks."""
+    source = read_source_bundle(bundle_path("hand_xray_landmarks_scn"))
+    assert source.sigma is None
+    plan = make_fine_tuning_plan(summarize_datalist(datalists[2][1]), source, MACHINE, given={"max_epochs": 2})
+    folder = write_bundle(tmp_path / "learned", plan, datalists[2][1])
+    for name in ("train", "inference"):
+        found = config(folder, name)
+        assert found["softmax"] is True and found["decoder"]["softmax"] == "@softmax"
+    assert "logits" in config(folder, "metadata")["pred_classes"]
+    assert config(folder, "train")["loss_def"]["_target_"].endswith("HeatmapCrossEntropyLoss")
+
+
 @pytest.mark.parametrize("extent", [(193.5, 240.0), (200.0, 130.0), (90.0, 95.0), (500.0, 40.0)])
 def test_the_voxel_size_stays_near(extent):
     for spacing in (0.5, 1.25):
