@@ -148,7 +148,7 @@ def _predictions(work: Path, folder: Path) -> None:
 
 
 def _uncertainty(pixels: np.ndarray, points: np.ndarray, truth: np.ndarray, spread: np.ndarray, path: Path) -> None:
-    # a small part of the wrist, because the ellipses are small: around the ulna
+    # the end of the ulna alone, because the ellipses are small
     low = np.floor(truth[3:6].min(axis=0) - 8).astype(int).clip(0)
     high = np.ceil(truth[3:6].max(axis=0) + 8).astype(int).clip(max=256)
     figure = draw_landmarks(pixels, points, truth, covariances=spread, window=(low, high), width=5)

@@ -34,7 +34,7 @@ def spot_bundle(folder: Path, name: str = CEPH) -> Path:
     root = folder / name
     shutil.copytree(SOURCE / name / "configs", root / "configs")
     change(root, network_def=NETWORK, spatial_size=[96, 128])
-    if name.endswith("adaptive") or name.startswith("hand"):  # reads logits; the spot is a heatmap
+    if "softmax" in json.loads((root / "configs" / "inference.json").read_text()):  # the spot is a heatmap, not logits
         change(root, softmax=False)
     count = len(bundle_landmark_names(root / "configs" / "metadata.json"))
     (root / "models").mkdir()
