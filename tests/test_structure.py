@@ -20,6 +20,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -48,16 +49,19 @@ def relative(path):
     return str(path.relative_to(ROOT))
 
 
+@cache
 def imported_modules(path):
     """Full names of what a file imports, wherever in the file it does so."""
     package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    names = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) + 1 - node.level] if node.level else ()
             module = ".".join((*base, node.module) if node.module else base)
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+            names += [f"{module}.{alias.name}" for alias in node.names]
+    return names
 
 
 def optional_imports(path):
@@ -84,12 +88,14 @@ def folder_of(path, inside=""):
     return parts[0] if len(parts) > 1 else ""
 
 
+@cache
 def setup_cfg():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     return config
 
 
+@cache
 def requirements(section, key):
     return [Requirement(line) for line in setup_cfg()[section][key].split("\n") if line.strip()]
 
@@ -159,7 +165,7 @@ def test_requirements_are_pinned_within_their_bounds():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
     tested = {canonicalize_name(r.name): next(iter(r.specifier)).version for r in pins}
-    needed = requirements("options", "install_requires")
+    needed = [*requirements("options", "install_requires")]
     for extra in setup_cfg()["options.extras_require"]:
         needed += requirements("options.extras_require", extra)
     for requirement in needed:

@@ -31,7 +31,10 @@ START_METHOD = "forkserver"
 _CONTEXT: Any = multiprocessing.get_context(START_METHOD)
 _CONTEXT.set_forkserver_preload(
     ["monai.bundle", "monai.handlers", "monai_landmarks.handlers", "matplotlib.pyplot", "ipykernel.kernelapp"]
+    + ["torch._dynamo"]  # torch's optimizers import it when the first of them is made
 )
+# options of torchrun: its workers are copies of itself, which has imported everything; they run a file, not a module
+COPIED_WORKERS = ("--run-path", "--start-method=fork")
 
 
 class WarmPython:

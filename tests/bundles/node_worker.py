@@ -18,7 +18,7 @@ import signal
 import sys
 from pathlib import Path
 
-from monai_landmarks.handlers import ResumeTraining
+from monai_landmarks.handlers import OverlaySaver, ResumeTraining
 
 
 def go_down_after(epochs: int, file: Path) -> None:
@@ -37,6 +37,7 @@ def go_down_after(epochs: int, file: Path) -> None:
 
 
 if __name__ == "__main__":
+    OverlaySaver.attach = lambda saver, engine: None  # to draw takes longer than to train
     if "DOWN_AFTER" in os.environ:
         go_down_after(int(os.environ["DOWN_AFTER"]), Path(os.environ["DOWN_FILE"]))
     sys.argv = sys.argv[1:]

@@ -142,7 +142,7 @@ def run(root: Path, *configs: str, **overrides: Any) -> ConfigWorkflow:
 
 def trained_epochs(bundle: str) -> int:
     """How long the copies are trained that all tests share, validated in the middle and at the end."""
-    return 24 if bundle in PICTURES else 6
+    return 12 if bundle in PICTURES else 6
 
 
 def training_size(root: Path, images: int = 10, epochs: int = 2, val_interval: int = 1) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 from small_bundles import SCN_LOSS, copy_bundle, option, run, small, table
-from warm_python import WarmPython, free_port
+from warm_python import COPIED_WORKERS, WarmPython, free_port
 
 pytestmark = pytest.mark.usefixtures("unpainted")
 BUNDLE = "hand_xray_landmarks_scn"
@@ -66,9 +66,8 @@ class Nodes:
         return agent
 
     def _agent(self, node: int, options: list[str], bundle: list[str], environment: dict[str, str]) -> Any:
-        # its workers are copies of the agent, which has imported everything
-        command = ["-m", "torch.distributed.run", *options, "--run-path", "--start-method=fork", WORKER]
-        return WarmPython([*command, *bundle], self.folder, self.log(node), environment)
+        command = ["-m", "torch.distributed.run", *options, *COPIED_WORKERS, WORKER, *bundle]
+        return WarmPython(command, self.folder, self.log(node), environment)
 
     def log(self, node: int) -> Path:
         return self.folder / f"node{node}.txt"

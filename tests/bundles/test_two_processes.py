@@ -14,19 +14,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from small_bundles import copy_bundle, option, run, small, table
-from warm_python import WarmPython, free_port
+from warm_python import COPIED_WORKERS, WarmPython, free_port
 
 pytestmark = pytest.mark.usefixtures("unpainted")
 BUNDLE = "hand_xray_landmarks_scn"
+WORKER = Path(__file__).with_name("node_worker.py")
 
 
 def command_line(root: Path, run_id: str, *configs: str, **overrides) -> list[str]:
@@ -42,12 +40,11 @@ def command_line(root: Path, run_id: str, *configs: str, **overrides) -> list[st
     ]
 
 
-def torchrun(folder: Path, arguments: list[str]) -> str:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    return done.stdout
+def torchrun(folder: Path, arguments: list[str]) -> None:
+    _, *module = arguments  # the worker runs the module
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *COPIED_WORKERS, WORKER, *module]
+    environment = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    WarmPython(command, folder, folder / "torchrun.txt", environment).printed()
 
 
 def run_two(folder: Path, arguments: list[str]) -> None:

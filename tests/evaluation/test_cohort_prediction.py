@@ -27,8 +27,9 @@ import torch
 from click.testing import CliRunner
 from ignite.engine import Events
 from spot_bundles import NETWORK, change, spot, spot_bundle
-from warm_python import WarmPython
+from warm_python import COPIED_WORKERS, WarmPython
 
+import monai_landmarks
 from monai_landmarks.apps.main import program
 from monai_landmarks.data import LandmarkSet, atomic_write, read_landmark_table
 from monai_landmarks.evaluation import bundle_prediction, cohort_prediction, predict_landmarks
@@ -36,6 +37,7 @@ from monai_landmarks.evaluation.prediction_records import ImageFile, PredictionR
 from monai_landmarks.handlers import SavedPrediction
 from monai_landmarks.uncertainty import Doubt, LandmarkProbabilities
 
+PROGRAM = Path(monai_landmarks.__file__).with_name("__main__.py")
 COUNT = 7
 OPTIONS = {"device": "cpu", "batch_size": 1, "workers": 0}
 ARGUMENTS = ["--device", "cpu", "--batch-size", 1, "--workers", 1]
@@ -138,8 +140,8 @@ def test_two_parts_are_one(whole, tmp_path):
 
 def test_the_processes_of_torchrun_are_one(whole, tmp_path):
     root, images, expected = whole
-    command = ["-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 0, "-m", "monai_landmarks"]
-    command += ["predict", root, images, "--out", tmp_path / "out", *ARGUMENTS]
+    command = ["-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 0]
+    command += [*COPIED_WORKERS, PROGRAM, "predict", root, images, "--out", tmp_path / "out", *ARGUMENTS]
     process = WarmPython(command, tmp_path, tmp_path / "printed.txt", {"OMP_NUM_THREADS": "1"})
     try:
         code = process.wait(300)
