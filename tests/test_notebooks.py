@@ -27,11 +27,12 @@ nbclient = pytest.importorskip("nbclient", reason="notebooks are run by jupytext
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.py"))
 
-# trainings that are shorter here, since the lesson comes to the same conclusion: old and new text
+# what is shorter here, since the lesson comes to the same conclusion: old and new text
 SHORTER = {
     "02_train_scn": ("max_epochs = 10", "max_epochs = 5"),
     "03_farnet": ("max_steps, batch_size = 80, 4", "max_steps, batch_size = 60, 4"),
     "04_target_precision": ('error["fixed"] = ', 'epochs = 4\nerror["fixed"] = '),
+    "06_own_data": ("num_images=20", "num_images=12"),
 }
 
 
