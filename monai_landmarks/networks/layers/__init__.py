@@ -20,6 +20,7 @@ from .instance_norm_activation import InstanceNormActivation
 from .lean_up_cat import LeanUpCat
 from .output_tap import OutputTap
 from .slice_gradient_conv import SliceGradientConv3d
+from .supervised_up_cat import SupervisedUpCat
 from .uncounted_batch_norm import UncountedBatchNorm
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "LeanUpCat",
     "OutputTap",
     "SliceGradientConv3d",
+    "SupervisedUpCat",
     "UncountedBatchNorm",
     "use_fast_layers",
 ]

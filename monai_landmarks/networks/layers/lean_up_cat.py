@@ -32,6 +32,10 @@ class LeanUpCat(UpCat):
 
     def forward(self, x: torch.Tensor, x_e: torch.Tensor | None) -> torch.Tensor:
         """Upsample ``x``, concatenate it with the skip connection ``x_e``, and convolve."""
+        return self.up(x, x_e)
+
+    def up(self, x: torch.Tensor, x_e: torch.Tensor | None) -> torch.Tensor:
+        """Do the same. A subclass calls it, since TorchScript knows no ``super().forward``."""
         x = self.upsample(x)
         if x_e is None:
             return self.convs(x)

@@ -19,6 +19,7 @@ import torch.nn as nn
 from monai.networks.nets import BasicUNet
 
 from monai_landmarks.networks.layers.fast_layers import use_fast_layers
+from monai_landmarks.networks.layers.supervised_up_cat import SupervisedUpCat
 from monai_landmarks.networks.learned_weights import LandmarkAxis
 
 __all__ = ["ENCODER", "LocalizationUNet"]
@@ -38,6 +39,9 @@ class LocalizationUNet(BasicUNet):
         stride: number of pixels of the image per pixel of the U-Net, a power of two. With 2 or 4, strided convolutions
             reduce the image first, and the output has the size of the image again (sub-pixel convolution, Shi et al.
             2016). It computes the same size of map at a fraction of the cost. Only in 2-D.
+        deep_supervision: number of coarser grids, 0 to 3, on which the network also makes heatmaps in training: at 1/2,
+            1/4 and 1/8 of the resolution of the U-Net. A :class:`~monai_landmarks.losses.CoarseToFineLoss` per grid
+            supervises those of the layers ``"upcat_2.coarse"``, ``"upcat_3.coarse"`` and ``"upcat_4.coarse"``.
         **kwargs: other arguments of ``BasicUNet`` (``act``, ``norm``, ``dropout``, ``upsample``, ...).
 
     Shape:
@@ -45,7 +49,8 @@ class LocalizationUNet(BasicUNet):
         a stride, a multiple of it.
 
     Raises:
-        ValueError: for a stride that is not a power of two, or one in 3-D.
+        ValueError: for a stride that is not a power of two, or one in 3-D, and for a number of coarser grids that is not
+            0 to 3.
 
     Example:
         >>> import torch
@@ -60,12 +65,15 @@ class LocalizationUNet(BasicUNet):
         num_landmarks: int,
         features: Sequence[int] = (32, 32, 64, 128, 256, 32),
         stride: int = 1,
+        deep_supervision: int = 0,
         **kwargs,
     ) -> None:
         if stride < 1 or stride & (stride - 1):
             raise ValueError(f"stride must be a power of two, got {stride}.")
         if stride > 1 and spatial_dims != 2:
             raise ValueError(f"a stride is supported in 2-D only, got {spatial_dims} dimensions.")
+        if not 0 <= deep_supervision <= 3:
+            raise ValueError(f"deep_supervision must be 0 to 3 coarser grids, got {deep_supervision}.")
         halvings = stride.bit_length() - 1
         super().__init__(
             spatial_dims=spatial_dims,
@@ -76,6 +84,9 @@ class LocalizationUNet(BasicUNet):
         )
         use_fast_layers(self)
         self.reduction = stride
+        self.supervised = [f"upcat_{level + 2}" for level in range(deep_supervision)]
+        for step, channels in zip(self.supervised, features[1:]):
+            SupervisedUpCat.supervise(self.get_submodule(step), spatial_dims, channels, num_landmarks)
         if halvings == 0:
             return
         stem: list[nn.Module] = []
@@ -93,8 +104,12 @@ class LocalizationUNet(BasicUNet):
     def landmark_axes(self) -> dict[str, tuple[LandmarkAxis, ...]]:
         """Return the parameters that belong to landmarks; see :class:`~monai_landmarks.networks.LandmarkNetwork`."""
         head = "final_conv" if self.reduction == 1 else "final_conv.0"
-        axes = (LandmarkAxis(0, block=self.reduction**2),)
-        return {f"{head}.weight": axes, f"{head}.bias": axes}
+        blocks = {head: self.reduction**2, **{f"{step}.head": 1 for step in self.supervised}}
+        return {
+            f"{name}.{part}": (LandmarkAxis(0, block=block),)
+            for name, block in blocks.items()
+            for part in ("weight", "bias")
+        }
 
     def first_layers(self) -> tuple[str, ...]:
         """Return the submodules of the downward path."""
