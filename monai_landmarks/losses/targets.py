@@ -261,8 +261,8 @@ class TargetSigma:
 
     Args:
         loss: a loss with a :class:`GaussianTarget` or :class:`LearnedCovarianceTarget` as ``target``, such as
-            :class:`SCNLoss`, or with a ``base`` that has one, such as :class:`AdaptivePrecisionLoss`. It may be wrapped
-            in ``DistributedDataParallel``.
+            :class:`SCNLoss`, or one that wraps such a loss, as :class:`AdaptivePrecisionLoss` its ``base`` and
+            :class:`CoarseToFineLoss` its ``fine``. It may be wrapped in ``DistributedDataParallel``.
 
     Raises:
         ValueError: if the loss has no such target.
@@ -277,7 +277,10 @@ class TargetSigma:
 
     def __init__(self, loss: nn.Module) -> None:
         plain: Any = getattr(loss, "module", loss)
-        target = getattr(getattr(plain, "base", plain), "target", None)
+        inner = plain
+        while hasattr(inner, "base") or hasattr(inner, "fine"):
+            inner = getattr(inner, "base", None) or inner.fine
+        target = getattr(inner, "target", None)
         if not isinstance(target, (GaussianTarget, LearnedCovarianceTarget)):
             raise ValueError(f"{type(plain).__name__} has no GaussianTarget, so there is no sigma to save.")
         self.target = target
