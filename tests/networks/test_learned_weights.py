@@ -33,6 +33,7 @@ NETWORKS = {
     "farnet": lambda n, d: FARNet(d, 1, n, backbone=BACKBONE, features=32, norm="instance", backbone_norm="instance"),
     "unet": lambda n, d: LocalizationUNet(d, 1, n, features=(8,) * 6),
     "unet-stride": lambda n, d: LocalizationUNet(d, 1, n, features=(8,) * 6, stride=2),
+    "unet-deep": lambda n, d: LocalizationUNet(d, 1, n, features=(8,) * 6, deep_supervision=2),
 }  # fmt: skip
 
 

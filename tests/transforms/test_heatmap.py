@@ -19,7 +19,8 @@ import torch
 from monai.data import CacheDataset, MetaTensor
 from monai.transforms import Compose, GenerateHeatmap, Resized, SpatialCropd
 
-from monai_landmarks.losses import SCNLoss, TargetSigma
+from monai_landmarks.losses import CoarseToFineLoss, SCNLoss, TargetSigma
+from monai_landmarks.networks.nets import LocalizationUNet
 from monai_landmarks.transforms import HeatmapToLandmarks, HeatmapToLandmarksd, LandmarksToHeatmap, LandmarksToHeatmapd
 from monai_landmarks.uncertainty import sigma_path
 
@@ -224,6 +225,9 @@ def test_sigma_of_a_file(dims, tmp_path):
     """What a loss has learned, for heatmaps and for points of an inferer, in mm."""
     sigma = torch.tensor([1.5, 3.0])
     loss = SCNLoss(2, dims, sigma=sigma.tolist())
+    network = LocalizationUNet(dims, 1, 2, (4,) * 6, deep_supervision=2)
+    for step in ("upcat_2", "upcat_3"):  # the sigma of the fine heatmaps
+        loss = CoarseToFineLoss(loss, network, SCNLoss(2, dims, sigma=9.0), layer=f"{step}.coarse")
     torch.save(TargetSigma(loss).state_dict(), tmp_path / "model_sigma.pt")
     image = MetaTensor(torch.zeros(1, *SHAPE[dims]), affine=np.diag([0.5] * 3 + [1]))
     maps = LandmarksToHeatmap(sigma=2.0)(torch.tensor(POINTS[dims]), SHAPE[dims])

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn as nn
 from monai.networks.layers import Conv
 
 from .lean_up_cat import LeanUpCat
@@ -36,16 +37,16 @@ class SupervisedUpCat(LeanUpCat):
         """Upsample ``x``, concatenate it with the skip connection ``x_e``, and convolve."""
         x = self.up(x, x_e)
         if self.training:
-            self.coarse(self.head(x))
+            self.coarse(self.head(x))  # type: ignore[not-callable]
         return x
 
     @classmethod
-    def supervise(cls, step: LeanUpCat, spatial_dims: int, channels: int, num_landmarks: int) -> None:
+    def supervise(cls, step: nn.Module, spatial_dims: int, channels: int, num_landmarks: int) -> None:
         """
         Add heatmaps to an upward step, in place. The names of its parameters stay the same.
 
         Args:
-            step: the upward step.
+            step: the upward step, a :class:`LeanUpCat`.
             spatial_dims: 2 or 3.
             channels: of its result.
             num_landmarks: number of heatmaps.
