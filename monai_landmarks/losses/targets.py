@@ -278,8 +278,8 @@ class TargetSigma:
     def __init__(self, loss: nn.Module) -> None:
         plain: Any = getattr(loss, "module", loss)
         inner = plain
-        while hasattr(inner, "base") or hasattr(inner, "fine"):
-            inner = getattr(inner, "base", None) or inner.fine
+        while (wrapped := getattr(inner, "base", None) or getattr(inner, "fine", None)) is not None:
+            inner = wrapped
         target = getattr(inner, "target", None)
         if not isinstance(target, (GaussianTarget, LearnedCovarianceTarget)):
             raise ValueError(f"{type(plain).__name__} has no GaussianTarget, so there is no sigma to save.")

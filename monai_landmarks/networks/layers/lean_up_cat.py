@@ -35,7 +35,7 @@ class LeanUpCat(UpCat):
         return self.up(x, x_e)
 
     def up(self, x: torch.Tensor, x_e: torch.Tensor | None) -> torch.Tensor:
-        """Do the same. A subclass calls it, since TorchScript knows no ``super().forward``."""
+        """Compute the result of :meth:`forward`, for subclasses: TorchScript cannot call ``super().forward``."""
         x = self.upsample(x)
         if x_e is None:
             return self.convs(x)

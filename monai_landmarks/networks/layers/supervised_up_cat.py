@@ -9,7 +9,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """An upward step of MONAI's U-Net that also makes heatmaps in training."""
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class LocalizationUNet(BasicUNet):
         )
         use_fast_layers(self)
         self.reduction = stride
-        self.supervised = [f"upcat_{level + 2}" for level in range(deep_supervision)]
+        self.supervised = tuple(f"upcat_{level + 2}" for level in range(deep_supervision))
         for step, channels in zip(self.supervised, features[1:]):
             SupervisedUpCat.supervise(self.get_submodule(step), spatial_dims, channels, num_landmarks)
         if halvings == 0:
