@@ -101,6 +101,8 @@ def free_port() -> int:
 
 def _main(arguments: list[str], folder: str, output: str, variables: dict[str, str], start: Any) -> None:
     os.setsid()
+    # as in any program: a copy would start a server of its own for its workers, and they would outlive it
+    multiprocessing.set_start_method(None, force=True)
     start.send(None)
     os.chdir(folder)
     os.environ.clear()
