@@ -261,8 +261,8 @@ class TargetSigma:
 
     Args:
         loss: a loss with a :class:`GaussianTarget` or :class:`LearnedCovarianceTarget` as ``target``, such as
-            :class:`SCNLoss`, or one that wraps such a loss, as :class:`AdaptivePrecisionLoss` its ``base`` and
-            :class:`CoarseToFineLoss` its ``fine``. It may be wrapped in ``DistributedDataParallel``.
+            :class:`SCNLoss`, or a loss that contains such a loss: :class:`AdaptivePrecisionLoss` as its ``base``,
+            :class:`CoarseToFineLoss` as its ``fine``. It may be wrapped in ``DistributedDataParallel``.
 
     Raises:
         ValueError: if the loss has no such target.

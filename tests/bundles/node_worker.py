@@ -37,7 +37,7 @@ def go_down_after(epochs: int, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    OverlaySaver.attach = lambda saver, engine: None  # to draw takes longer than to train
+    OverlaySaver.attach = lambda saver, engine: None  # drawing takes longer than these trainings
     if "DOWN_AFTER" in os.environ:
         go_down_after(int(os.environ["DOWN_AFTER"]), Path(os.environ["DOWN_FILE"]))
     sys.argv = sys.argv[1:]

@@ -247,3 +247,25 @@ def test_inference_without_images_says_so(trained: Path, tmp_path: Path) -> None
     with pytest.raises(Exception) as error:
         run(trained, "inference", dataset_dir=str(tmp_path / "absent"), output_dir=str(tmp_path))
     assert "there is no such folder" in str(error.value.__cause__)
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_deep_supervision_as_its_page_says(tmp_path: Path) -> None:
+    """The coarser heatmaps learn, also after resuming, and their layers do not disturb an inference."""
+    root = copy_bundle("mouse_ct_landmarks_scn", tmp_path)
+    page = (root / "docs" / "README.md").read_text(encoding="utf-8")
+    config = json.loads(page.split("cat > deep.json <<'END'\n")[1].split("END\n")[0])
+    (root / "configs" / "deep.json").write_text(json.dumps(config))
+    network = {"_target_": "monai_landmarks.networks.nets.LocalizationUNet", "spatial_dims": 3, "in_channels": 1}
+    network |= {"num_landmarks": "$len(@names)", "features": [4] * 6}
+    options = {"network_def": {**network, "deep_supervision": config["network_def#deep_supervision"]}}
+    heads = []
+    for epochs in (1, 2):
+        run(root, "train", "unet", "deep", resume=True, **options, **training_size(root, epochs=epochs))
+        state = torch.load(root / "models" / "model_final.pt", weights_only=True)
+        heads.append([value for name, value in state.items() if name.endswith("head.weight")])
+    assert len(heads[0]) == 2 and not any(torch.equal(*pair) for pair in zip(*heads))
+    assert torch.load(root / "models" / "model_sigma.pt", weights_only=True) == {"sigma": torch.tensor(1.0)}
+    out = tmp_path / "out"
+    run(root, "inference", "unet", "deep", dataset_dir=str(root / "data" / "images"), output_dir=str(out), **options)
+    assert len(read_landmark_table(out / "predictions.csv")) == 10

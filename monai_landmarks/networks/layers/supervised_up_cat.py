@@ -42,7 +42,7 @@ class SupervisedUpCat(LeanUpCat):
     @classmethod
     def supervise(cls, step: nn.Module, spatial_dims: int, channels: int, num_landmarks: int) -> None:
         """
-        Add heatmaps to an upward step, in place. The names of its parameters stay the same.
+        Add heatmaps to an upward step, in place. Its parameters keep their names.
 
         Args:
             step: the upward step, a :class:`LeanUpCat`.

@@ -41,7 +41,8 @@ class LocalizationUNet(BasicUNet):
             2016). It computes the same size of map at a fraction of the cost. Only in 2-D.
         deep_supervision: number of coarser grids, 0 to 3, on which the network also makes heatmaps in training: at 1/2,
             1/4 and 1/8 of the resolution of the U-Net. A :class:`~monai_landmarks.losses.CoarseToFineLoss` per grid
-            supervises those of the layers ``"upcat_2.coarse"``, ``"upcat_3.coarse"`` and ``"upcat_4.coarse"``.
+            supervises those of the layers ``"upcat_2.coarse"``, ``"upcat_3.coarse"`` and ``"upcat_4.coarse"``. The loss
+            of the first grid is the ``fine`` of that of the second, whose ``coarse`` must then be given.
         **kwargs: other arguments of ``BasicUNet`` (``act``, ``norm``, ``dropout``, ``upsample``, ...).
 
     Shape:
