@@ -18,7 +18,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from .console import FOLDER, PATH, PROBABILITY, keep_sources, schema_option, spacing_option, system_option, text_table
+from .console import (
+    FOLDER,
+    PATH,
+    PROBABILITY,
+    keep_copies,
+    keep_sources,
+    schema_option,
+    spacing_option,
+    system_option,
+    text_table,
+)
 
 if TYPE_CHECKING:
     from monai_landmarks.evaluation import AnnotatorAgreement
@@ -94,12 +104,13 @@ def agreement(
     read = [*annotators, options["model"]]
     keep_sources([*out.glob("*.csv"), out / "report.html"], [path for path in read if path and path.is_file()])
     result = compare_annotators(annotators, **options)
-    written = result.write(out, consensus, at_least)
-    written += write_bland_altman(result, out)
     source = f"Annotators: {', '.join(map(str, annotators))}"
     if options["model"] is not None:
         source += f". Model: {options['model']}"
-    notes = write_agreement_report(result, out / "report.html", source=source, cases=cases)
+    with keep_copies(out):
+        written = result.write(out, consensus, at_least)
+        written += write_bland_altman(result, out)
+        notes = write_agreement_report(result, out / "report.html", source=source, cases=cases)
     _show(result, notes)
     names = ["report.html", *(str(path.relative_to(out)) for path in written)]
     click.echo(f"\n{out}: {', '.join(names)}")

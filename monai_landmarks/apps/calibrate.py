@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from .console import FOLDER, PATH, PROBABILITY, spacing_option, system_option, text_table
+from .console import FOLDER, PATH, PROBABILITY, keep_copies, spacing_option, system_option, text_table
 
 __all__ = ["calibrate"]
 
@@ -74,10 +74,11 @@ def calibrate(predictions: Path, landmarks: Path, out: Path, new: Path | None, *
         for name, cases, value in zip(regions.names, regions.cases, regions.bounds)
     ]
     click.echo(f"regions with a coverage of {100 * regions.coverage:g} %\n\n{text_table(rows)}\n")
-    regions.save(out / "regions.json")
-    click.echo(f"{out / 'regions.json'}: {len(rows)} landmarks")
-    if new is not None:
-        written, notes = write_predictions_with_regions(new, regions, out)
-        for note in notes:
-            click.echo(f"note: {note}")
-        click.echo(f"{out}: {len(written)} files with regions")
+    with keep_copies(out):
+        regions.save(out / "regions.json")
+        click.echo(f"{out / 'regions.json'}: {len(rows)} landmarks")
+        if new is not None:
+            written, notes = write_predictions_with_regions(new, regions, out)
+            for note in notes:
+                click.echo(f"note: {note}")
+            click.echo(f"{out}: {len(written)} files with regions")

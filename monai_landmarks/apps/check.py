@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from .console import FOLDER, PATH, spacing_option, system_option, text_table
+from .console import FOLDER, PATH, keep_copies, spacing_option, system_option, text_table
 
 if TYPE_CHECKING:
     from monai_landmarks.data import DataCheck
@@ -109,14 +109,17 @@ def check(context: click.Context, images: Path, landmarks: Path, out: Path, **op
         workers=options["workers"],
     )
     _show(result)
-    if drawn := write_contact_sheet(result, out / "contact_sheet.png", options["sheet"]):
+    with keep_copies(out):
+        drawn = write_contact_sheet(result, out / "contact_sheet.png", options["sheet"])
+    if drawn:
         click.echo(f"\n{out / 'contact_sheet.png'}: {len(drawn)} of {len(result.images)} images")
     if result.faults:
         click.echo(f"\nNo datalist is written, because there are faults ({len(result.faults)}).", err=True)
         if earlier := sorted(out.glob("datalist*.json")):
             click.echo(f"{', '.join(map(str, earlier))}: from an earlier check, not of these landmarks.", err=True)
         sys.exit(1)
-    _write_datalists(result, landmarks, out, options)
+    with keep_copies(out):
+        _write_datalists(result, landmarks, out, options)
 
 
 def _show(result: DataCheck) -> None:

@@ -16,7 +16,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ __all__ = [
     "SYSTEM",
     "evaluation_options",
     "first_lines",
+    "keep_copies",
     "keep_sources",
     "schema_option",
     "spacing_option",
@@ -120,6 +122,24 @@ def keep_sources(outputs: Iterable[Path], sources: Iterable[Path | None]) -> Non
     for output in outputs:
         if output.resolve() in read:
             raise click.UsageError(f"{output} is read by this command and would be replaced; give another --out.")
+
+
+@contextmanager
+def keep_copies(folder: Path) -> Iterator[None]:
+    """Keep a copy of each file that the command replaces and that no command wrote, and name the copies at the end.
+
+    Args:
+        folder: output folder. A hidden file in it has the checksums of the files that commands wrote.
+    """
+    from monai_landmarks.data.files.kept_files import KeptFiles
+
+    kept = KeptFiles(folder / ".monai-landmarks.written")
+    try:
+        with kept:
+            yield
+    finally:
+        for note in kept.notes():
+            click.echo(f"note: {note}", err=True)
 
 
 def first_lines(lines: Sequence[str], most: int, more: str = "") -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import FOLDER, evaluation_options, text_table
+from .console import FOLDER, evaluation_options, keep_copies, text_table
 
 if TYPE_CHECKING:
     from monai_landmarks.evaluation import Evaluation
@@ -51,7 +51,8 @@ def evaluate(predictions: Path, landmarks: Path, out: Path | None, **options: An
     for name, (other, paired) in result.comparisons.items():
         _show_comparison(result, other, paired, titles[name])
     if out is not None:
-        paths = result.write(out)
+        with keep_copies(out):
+            paths = result.write(out)
         click.echo(f"\n{out}: {', '.join(str(path.relative_to(out)) for path in paths)}")
 
 

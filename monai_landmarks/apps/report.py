@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from .console import evaluation_options, keep_sources
+from .console import evaluation_options, keep_copies, keep_sources
 
 __all__ = ["report"]
 
@@ -48,9 +48,10 @@ def report(predictions: Path, landmarks: Path, out: Path, title: str, cases: int
         raise click.UsageError(f"--out {out}: the report is an HTML file; give a name that ends in .html.")
     keep_sources([out], [predictions, landmarks, options["compare"], options["second_annotator"]])
     result = evaluate_predictions(predictions, landmarks, **options)
-    notes = write_report(
-        result, out, title, source=f"Predictions: {predictions}. Ground truth: {landmarks}", cases=cases
-    )
+    with keep_copies(out.parent):
+        notes = write_report(
+            result, out, title, source=f"Predictions: {predictions}. Ground truth: {landmarks}", cases=cases
+        )
     for note in [*result.notes, *notes]:
         click.echo(f"note: {note}")
     click.echo(f"{out}: {len(result.images)} images, {len(result.names)} landmarks")

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from monai_landmarks.data import atomic_write
+from monai_landmarks.data.files.kept_files import remove_file
 from monai_landmarks.visualize import (
     BlandAltmanPanel,
     ReportPage,
@@ -92,7 +93,7 @@ def write_bland_altman(agreement: AnnotatorAgreement, output_dir: str | os.PathL
         sides.setdefault((one.first, one.second), []).append(one)
     written = []
     for old in Path(output_dir).glob("bland_altman_[0-9]*_*.png"):  # of an earlier comparison of other annotators
-        old.unlink()
+        remove_file(old)
     for number, (side, items) in enumerate(sides.items(), 1):
         name = re.sub(r"[^\w.-]+", "_", "_".join(side))
         path = Path(output_dir) / f"bland_altman_{number}_{name}.png"

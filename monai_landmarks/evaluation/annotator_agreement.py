@@ -25,6 +25,7 @@ import numpy as np
 
 from monai_landmarks.data import write_landmark_table
 from monai_landmarks.data.files.csv_tables import write_rows
+from monai_landmarks.data.files.kept_files import remove_file
 from monai_landmarks.metrics import (
     ErrorReport,
     IntraclassCorrelation,
@@ -502,4 +503,4 @@ def _sorted(rows: Iterable[dict[str, Any]], key: str) -> list[dict[str, Any]]:
 def _remove_table(path: Path, column: str) -> None:
     """Remove a table that an earlier comparison has written: one with this column."""
     if path.is_file() and column in path.read_text(encoding="utf-8", errors="replace").partition("\n")[0].split(","):
-        path.unlink()
+        remove_file(path)

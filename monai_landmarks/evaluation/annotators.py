@@ -21,9 +21,9 @@ from typing import Literal
 import numpy as np
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet, NameIndex, landmark_suffix
+from monai_landmarks.data.files.name_lists import some_names
 
 from .landmark_sources import ImageGeometry, ImageLandmarks, match_predictions, read_annotations, to_common_space
-from .name_lists import some_names
 
 __all__ = [
     "ALL",

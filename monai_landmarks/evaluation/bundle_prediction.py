@@ -34,6 +34,7 @@ from monai_landmarks.data.datalists.bundle_metadata import require_readable
 from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, TRAINED, has_both_networks
 from monai_landmarks.data.files.csv_tables import write_rows
 from monai_landmarks.data.files.kept_files import KeptFiles, remove_file
+from monai_landmarks.data.files.name_lists import some_names
 from monai_landmarks.data.files.safe_files import naming_file
 from monai_landmarks.data.files.tensor_files import load_tensors, non_finite_weights
 from monai_landmarks.data.images.image_files import has_spacing
@@ -54,7 +55,6 @@ from monai_landmarks.uncertainty import (
 from .bundle_facts import read_bundle_facts, resolve_bundle
 from .cohort_prediction import CohortPrediction, own_device, own_part, unwrapped
 from .image_measurements import matched_names, write_measurements
-from .name_lists import some_names
 from .prediction_formats import PREDICTION_FORMATS, PredictionFormat
 from .prediction_records import ImageFile, PredictionRecords, RecordedPredictions, file_stamp
 from .prediction_report import doubtful_first, prediction_view, write_prediction_report
@@ -284,7 +284,7 @@ def predict_landmarks(
                 write_prediction_report(
                     out / "report.html", predictions, reasons, measured, notes, unreadable, source, drawings
                 )
-    of_call += _copy_notes(kept.copies)
+    of_call += kept.notes()
     changed = {Path(path) for path, state in _snapshot(out).items() if before.get(path) != state}
     written = sorted(changed.difference(kept.copies))
     return WrittenPredictions(tuple(written), unreadable, (*notes, *of_call), doubts, unfinished)
@@ -443,17 +443,6 @@ def _geometry_notes(images: Sequence[str], spacing_known: bool) -> list[str]:
             " taken; all mm are wrong if it is another; give the spacing."
         )
     return lines
-
-
-def _copy_notes(copies: Sequence[Path]) -> list[str]:
-    """Return what to know about copies of files that were replaced."""
-    if not copies:
-        return []
-    names = some_names([str(path) for path in copies])
-    return [
-        f"{len(copies)} files that this program did not write, or that were changed since, were replaced; copies are kept:"
-        f" {names}."
-    ]
 
 
 def _workflow(

@@ -26,6 +26,7 @@ import numpy as np
 
 from monai_landmarks.data import LandmarkSet, atomic_write
 from monai_landmarks.data.files.csv_tables import write_rows
+from monai_landmarks.data.files.name_lists import some_names
 from monai_landmarks.metrics import (
     ErrorReport,
     PairedComparison,
@@ -45,7 +46,6 @@ from monai_landmarks.schema import (
 from .doubt_table import read_doubts
 from .image_measurements import ImageMeasurements, matched_names
 from .landmark_sources import ImageGeometry, ImageLandmarks, match_predictions, read_annotations, to_common_space
-from .name_lists import some_names
 
 __all__ = ["EvaluatedCase", "Evaluation", "evaluate_predictions"]
 
@@ -214,6 +214,12 @@ class Evaluation:
             The files written.
         """
         output_dir = Path(output_dir)
+        written = self._write_tables(output_dir)
+        with atomic_write(output_dir / "evaluation.json") as temporary:
+            temporary.write_text(json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        return [*written, output_dir / "evaluation.json"]
+
+    def _write_tables(self, output_dir: Path) -> list[Path]:
         tables = {
             "metrics": self.summary(),
             "errors_per_landmark": self.per_landmark(),
@@ -224,11 +230,8 @@ class Evaluation:
             tables["measurements_per_image"] = self.measurements_per_image()
         written = [write_rows(output_dir / f"{name}.csv", rows) for name, rows in tables.items()]
         for name, (other, _) in self.comparisons.items():
-            written += [path for path in other.write(output_dir / name) if path.suffix == ".csv"]
-            (output_dir / name / "evaluation.json").unlink()
-        with atomic_write(output_dir / "evaluation.json") as temporary:
-            temporary.write_text(json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        return [*written, output_dir / "evaluation.json"]
+            written += other._write_tables(output_dir / name)
+        return written
 
     def as_dict(self) -> dict[str, Any]:
         """Return all numbers as a dictionary of values that JSON can hold."""

@@ -22,6 +22,7 @@ import torch
 from monai.utils import CommonKeys
 
 from monai_landmarks.data import atomic_write, image_stem
+from monai_landmarks.data.files.kept_files import KeptFiles, remove_file
 from monai_landmarks.metrics import image_specific_error, point_error
 from monai_landmarks.spaces import affine_of, covariances_to_index, points_to_index, to_array
 from monai_landmarks.visualize import LandmarkView, draw_views, landmark_view
@@ -46,7 +47,8 @@ class OverlaySaver(EpochCollector[_Case]):
     """Draw predicted landmarks, with the ground truth if there is any, over some images of an evaluation.
 
     At the end of an epoch, ``overlays.png`` shows the chosen images side by side. Each of them is also written to
-    ``overlay_<number>_<image>.png``. A volume is shown as three planes through the center of its landmarks.
+    ``overlay_<number>_<image>.png``. A picture that the saver did not draw is not lost when it is replaced, see
+    :class:`PredictionSaver`. A volume is shown as three planes through the center of its landmarks.
 
     Args:
         output_dir: folder for the figures.
@@ -107,10 +109,12 @@ class OverlaySaver(EpochCollector[_Case]):
         self.doubt_key = doubt_key
         self._views: list[LandmarkView] = []
         self._drawn: list[Path] = []
+        self._kept = KeptFiles(self.output_dir / ".overlays.written")
 
     def _start(self, engine: Engine) -> None:
         super()._start(engine)
         self._views = []
+        self._kept.copies.clear()
 
     def _collect(self, engine: Engine) -> None:
         for item in output_items(engine):
@@ -151,7 +155,10 @@ class OverlaySaver(EpochCollector[_Case]):
         self._views = []
         if not views or not is_main_process():
             return
-        self.draw([(case.image, views[case.image]) for case in chosen])
+        with self._kept:
+            self.draw([(case.image, views[case.image]) for case in chosen])
+        for note in self._kept.notes():
+            engine.logger.warning(note)
         engine.logger.info(f"drew the landmarks of {len(chosen)} images: {self._drawn[0]}")
 
     def draw(self, shown: Sequence[tuple[str, LandmarkView]]) -> None:
@@ -161,7 +168,7 @@ class OverlaySaver(EpochCollector[_Case]):
             shown: path and view of each image.
         """
         for path in self._drawn:
-            path.unlink(missing_ok=True)
+            remove_file(path)
         self._drawn = [self._draw([view for _, view in shown], "overlays", self.columns)]
         if self.single and len(shown) > 1:
             for i, (image, view) in enumerate(shown):

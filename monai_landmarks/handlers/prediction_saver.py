@@ -232,10 +232,8 @@ class PredictionSaver:
     def _finish(self, engine: Engine) -> None:
         with self._kept:
             self._write_all(engine)
-        for copy in self._kept.copies:
-            engine.logger.warning(
-                f"{copy} is a copy of a file that was replaced and was not written here, or was changed."
-            )
+        for note in self._kept.notes():
+            engine.logger.warning(note)
 
     def _write_all(self, engine: Engine) -> None:
         if self.best_only and not is_best(engine):

@@ -66,7 +66,7 @@ def test_from_predictions_to_regions_of_others(tmp_path, dims, shape):
 def test_what_cannot_hold_regions_is_left_out_with_a_note(tmp_path):
     old, truth, true = make(tmp_path / "old", 3, 12, seed=0)
     result = run(old, truth, "--out", tmp_path / "regions only")
-    assert result.exit_code == 0 and [p.name for p in (tmp_path / "regions only").iterdir()] == ["regions.json"]
+    assert result.exit_code == 0 and [p.name for p in (tmp_path / "regions only").glob("[!.]*")] == ["regions.json"]
     write_landmarks(tmp_path / "new/a.pts", true["0.nii"])
     write_landmark_table(tmp_path / "new/b.csv", {"x": LandmarkSet(NAMES, np.ones((2, 3)), "index")})
     result = run(old, truth, "--out", tmp_path / "out", "--for", tmp_path / "new")

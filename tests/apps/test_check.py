@@ -58,7 +58,7 @@ def test_phantom_to_datalist(hand, tmp_path):
     assert result.exit_code == 0, result.output
     assert "images       8, 8 of them with landmarks" in result.stdout and "spacing      0.9 x 0.9 mm" in result.stdout
     assert f"{tmp_path / 'datalist.json'}: 6 training, 2 validation, 0 testing" in result.stdout
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["contact_sheet.png", "datalist.json"]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["contact_sheet.png", "datalist.json"]
     require_valid_datalist(tmp_path / "datalist.json")
     phantom = {
         item["image"]: item
@@ -96,7 +96,7 @@ def test_the_pixel_size_of_pictures_must_be_given(hand, tmp_path):
         and "pixel size not known: 8 images, for example hand_0000.png" in result.stdout
     )
     assert result.stderr == "\nNo datalist is written, because there are faults (1).\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["contact_sheet.png"]
+    assert [path.name for path in tmp_path.glob("[!.]*")] == ["contact_sheet.png"]
 
 
 def test_folds_by_a_column(hand, tmp_path):
@@ -116,7 +116,7 @@ def test_folds_by_a_column(hand, tmp_path):
     ]
     result = check(*arguments, "--sheet", 0, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"datalist_fold{k}.json" for k in range(3)]
+    assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*")) == [f"datalist_fold{k}.json" for k in range(3)]
     folds = [json.loads((tmp_path / "out" / f"datalist_fold{k}.json").read_text()) for k in range(3)]
     parts = [
         {
@@ -149,7 +149,7 @@ def test_a_given_split(hand, tmp_path, folds):
     assert result.exit_code == 0, result.output
     found = [
         {section: {names.index(Path(item["image"]).name) for item in items} for section, items in datalist.items()}
-        for path in sorted((tmp_path / "out").iterdir())
+        for path in sorted((tmp_path / "out").glob("[!.]*"))
         if (datalist := json.loads(path.read_text())).pop("landmarks")
     ]
     assert all(parts["testing"] == {0, 7} for parts in found)

@@ -190,7 +190,7 @@ def test_files_of_other_origin_are_not_lost(tmp_path):
 
     kept = {f"{name}.bak": text for name, text in own.items()}
     first = predict_landmarks(root, images, out, **OPTIONS, part=(1, 2))
-    assert "1 files that this program did not write, or that were changed since, were replaced; copies are kept" in str(
+    assert "files that this program did not write, or that were changed since, were replaced; copies are kept" in str(
         first.notes
     )
     second = predict_landmarks(root, images, out, **OPTIONS, part=(2, 2))

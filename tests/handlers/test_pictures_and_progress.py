@@ -41,7 +41,24 @@ def test_overlays(tmp_path, dims, select, expected):
     evaluator.run(1)
     evaluator.run(2)
     names = [f"overlay_0{i + 1}_{name}.png" for i, name in enumerate(expected)]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "overlays.png"])
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == sorted([*names, "overlays.png"])
+
+
+@pytest.mark.usefixtures("unpainted")
+@pytest.mark.parametrize("again", [False, True], ids=["same handler", "new handler"])
+def test_a_picture_of_another_origin_is_kept(tmp_path, caplog, again):
+    """Pictures that the handler drew are replaced, also by a later run."""
+    evaluator = make_evaluator(make_cases(), [OverlaySaver(tmp_path, num_images=2)])
+    evaluator.run(1)
+    (tmp_path / "overlays.png").write_text("painted")
+    if again:
+        evaluator = make_evaluator(make_cases(), [OverlaySaver(tmp_path, num_images=2)])
+    evaluator.run(2)
+    assert {path.name: path.read_text() for path in tmp_path.glob("*.bak*")} == {"overlays.png.bak": "painted"}
+    assert f"copies are kept: {tmp_path / 'overlays.png.bak'}." in caplog.text
+    caplog.clear()
+    evaluator.run(3)
+    assert len(list(tmp_path.glob("*.bak*"))) == 1 and ".bak" not in caplog.text
 
 
 def test_overlays_lie_on_the_image(tmp_path, monkeypatch):
@@ -108,13 +125,13 @@ def test_a_missed_landmark_does_not_make_an_image_the_worst(tmp_path):
     evaluator.add_event_handler(IterationEvents.MODEL_COMPLETED, miss)
     evaluator.run(1)
     names = {"overlays.png", "overlay_01_case4.png", "overlay_02_case3.png"}
-    assert {path.name for path in tmp_path.iterdir()} == names
+    assert {path.name for path in tmp_path.glob("[!.]*")} == names
 
 
 def test_overlays_without_truth(tmp_path):
     saver = OverlaySaver(tmp_path, num_images=2, label_key=None, single=False)
     make_evaluator(make_cases(), [saver]).run(1)
-    assert [path.name for path in tmp_path.iterdir()] == ["overlays.png"]
+    assert [path.name for path in tmp_path.glob("[!.]*")] == ["overlays.png"]
     with pytest.raises(ValueError, match="spread, worst, first"):
         OverlaySaver(tmp_path, select="best")
 

@@ -20,6 +20,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from .name_lists import some_names
+
 __all__ = ["KeptFiles", "keep_before_replacing", "remove_file"]
 
 _RECORD = ".written"
@@ -36,8 +38,8 @@ class KeptFiles:
 
     Args:
         record: file to which the checksum of each new file is added, with the suffix ``.written``. Files whose checksum
-            is in it, or in another record in its folder, were written by the program. None: every file may be of another
-            origin.
+            is in it, or in another record in its folder or in their own, were written by the program. None: every file
+            may be of another origin.
 
     Attributes:
         copies: the copies.
@@ -75,7 +77,7 @@ class KeptFiles:
             new: file that will replace it. None: it will be removed.
         """
         coming = "" if new is None else _checksum(new)
-        if path.is_file() and (old := _checksum(path)) != coming and not self._is_own(old):
+        if path.is_file() and (old := _checksum(path)) != coming and not self._is_own(old, path.parent):
             self._copy(path)
         # before the file is in its place, so that it is known even if the process is killed now
         if coming and self._record is not None and coming not in self._known:
@@ -84,10 +86,20 @@ class KeptFiles:
                 file.write(f"\n{coming}\n")  # on a line of its own, even if the disk was full at the last one
             self._known.add(coming)
 
-    def _is_own(self, checksum: str) -> bool:
+    def notes(self) -> list[str]:
+        """Return a sentence that names the copies, or nothing if there are none."""
+        if not self.copies:
+            return []
+        return [
+            "files that this program did not write, or that were changed since, were replaced; copies are kept: "
+            f"{some_names([str(path) for path in self.copies])}."
+        ]
+
+    def _is_own(self, checksum: str, folder: Path) -> bool:
         if checksum not in self._known and self._record is not None:  # another process may have written it just now
-            for record in self._record.parent.glob(f"*{_RECORD}"):
-                self._known.update(record.read_text(encoding="ascii", errors="replace").split())
+            for place in {self._record.parent, folder}:
+                for record in place.glob(f"*{_RECORD}"):
+                    self._known.update(record.read_text(encoding="ascii", errors="replace").split())
         return checksum in self._known
 
     def _copy(self, path: Path) -> None:

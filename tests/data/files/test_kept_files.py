@@ -39,6 +39,15 @@ def test_a_record_whose_last_line_was_cut_off(tmp_path: Path) -> None:
     assert kept.copies == [] and (tmp_path / "a.csv").read_text() == "second"
 
 
+def test_a_record_beside_the_file_counts(tmp_path: Path) -> None:
+    with KeptFiles(tmp_path / "pictures" / ".drawn.written"):
+        write(tmp_path / "pictures" / "a.csv", "drawn")
+    with KeptFiles(tmp_path / ".all.written") as kept:
+        write(tmp_path / "pictures" / "a.csv", "second")
+        write(tmp_path / "pictures" / "a.csv", "third")
+    assert kept.copies == [] and kept.notes() == []
+
+
 def test_the_outer_block_keeps_the_copies(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("mine")
     with KeptFiles() as outer, KeptFiles(tmp_path / "inner.written") as inner:
