@@ -167,6 +167,6 @@ print(json.dumps(loaded))
     assert {name: modules - MAY_IMPORT[name] for name, modules in imported.items() if modules - MAY_IMPORT[name]} == {}
     # the commands did their work
     assert len(list((tmp_path / "labelme").glob("*.json"))) == 12 and (tmp_path / "volume.mrk.json").is_file()
-    assert (tmp_path / "tables/measurements.csv").is_file() and (tmp_path / "checked/datalist.json").is_file()
+    assert (tmp_path / "tables/measurement_errors.csv").is_file() and (tmp_path / "checked/datalist.json").is_file()
     assert len(re.findall("data:image/png", (tmp_path / "report.html").read_text())) == 2
     assert (tmp_path / "agreement/consensus.csv").is_file()

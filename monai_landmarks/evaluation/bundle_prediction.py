@@ -250,6 +250,7 @@ def predict_landmarks(
             cohort = CohortPrediction(flow, records, schema, coverage, spacing_known)
             cohort.write_lost([file for _, file in own if not force and records.is_done(file)])
             cohort.predict(todo, workers)
+            cohort.remove_stale(files)
     except RuntimeError as error:
         if "loading state_dict" not in str(error):
             raise
@@ -479,12 +480,17 @@ def _workflow(
     flow.parser.update(overrides)
     flow.parser["saver#formats"] = [name for name in formats if name != "csv"]
     flow.parser["saver#table"] = "predictions.csv"
-    handlers = flow.parser["handlers"]
-    for handler in handlers if isinstance(handlers, list) else ():
-        entry = flow.parser.get(handler[1:]) if isinstance(handler, str) else handler
-        if _is(entry, "OverlaySaver"):
-            flow.parser["handlers"] = [other for other in handlers if other is not handler]
-            flow.parser[_OVERLAYS] = entry
+    # the files of these handlers would have the images of this call only; measurements.csv has the Cobb angles, too
+    if isinstance(handlers := flow.parser["handlers"], list):
+        entries = [flow.parser.get(handler[1:]) if isinstance(handler, str) else handler for handler in handlers]
+        flow.parser["handlers"] = [
+            handler
+            for handler, entry in zip(handlers, entries)
+            if not _is(entry, "OverlaySaver") and not _is(entry, "CobbReport")
+        ]
+        for entry in entries:
+            if _is(entry, "OverlaySaver"):
+                flow.parser[_OVERLAYS] = entry
     if regions is not None:
         flow.parser["saver#regions"] = os.fspath(regions)
     flow.initialize()
@@ -499,7 +505,9 @@ def _use_sigma(flow: ConfigWorkflow, weights: Path) -> tuple[str, ...]:
     elif not path.is_file():
         reason = f"there is no {path}"
     elif find_learned_sigma(path) is None:
-        reason = f"the training has not learned the sigma of each landmark ({path} has one for all)"
+        reason = (
+            f"the training has not learned the sigma of each landmark ({path} has those that were chosen before it)"
+        )
     if reason:
         return (f"the uncertainty is that of the heatmaps, because {reason}.",)
     flow.parser.update({"decoder#covariance": "sigma", "decoder#sigma": os.fspath(path)})

@@ -25,6 +25,7 @@ from monai.data import MetaTensor
 from monai.networks.utils import eval_mode
 
 from monai_landmarks.data import ReadableDataLoader, UnreadableImagesError
+from monai_landmarks.data.files.kept_files import remove_file
 from monai_landmarks.data.files.worker_count import usual_workers
 from monai_landmarks.data.images.image_files import has_spacing, read_header
 from monai_landmarks.data.images.readable_loader import error_reason
@@ -127,6 +128,16 @@ class CohortPrediction:
         lost = [file for file in files if not all(path.exists() for path in self._saver.files(file.name))]
         for prediction in RecordedPredictions(self._records, lost):
             self._write(prediction)
+
+    def remove_stale(self, files: Sequence[ImageFile]) -> None:
+        """Remove the landmark files of images that have another name now.
+
+        Args:
+            files: all images of the prediction.
+        """
+        for name in self._records.stale_names(files):
+            for path in self._saver.files(name):
+                remove_file(path)
 
     def _prepare(self) -> None:
         """Give the images that wait to the workflow."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from monai_landmarks.data import CoordinateSystem, LandmarkSet, write_landmark_table, write_landmarks
+from monai_landmarks.data.landmarks.formats.slicer_markups import add_markup_nodes, other_nodes
 from monai_landmarks.data.landmarks.landmark_io import read_landmark_sets
 from monai_landmarks.uncertainty import ConformalRegions
 
@@ -117,6 +118,8 @@ def write_predictions_with_regions(
         stated: dict[Any, LandmarkSet] = {key: regions.add_to(landmarks) for key, landmarks in sets.items()}
         if None in stated:
             write_landmarks(path, stated[None])
+            if suffix == ".mrk.json" and (nodes := other_nodes(file)):  # lines and angles of measurements
+                add_markup_nodes(path, nodes)
         else:
             write_landmark_table(path, stated)
         written.append(path)

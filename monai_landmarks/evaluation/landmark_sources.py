@@ -51,13 +51,17 @@ __all__ = [
     "to_common_space",
 ]
 
+_SAME_PLANE = 1e-3  # mm
+
 # what is written beside predictions and holds no points
 _NO_LANDMARKS = (
     "metrics.csv",
     "errors_per_landmark.csv",
     "errors_per_image.csv",
     "measurements.csv",
-    "measurements_per_image.csv",
+    "measurement_errors.csv",
+    "measurement_errors_per_image.csv",
+    "cobb_angles.csv",
     "failed.csv",
 )
 
@@ -238,10 +242,12 @@ def to_common_space(
     """
     sets = list(sets)
     indexed = [landmarks.coordinate_system == CoordinateSystem.INDEX for landmarks in sets]
-    if (
-        len({landmarks.spatial_dims for landmarks in sets}) > 1
-    ):  # files of 3D Slicer hold 3-D points, also for 2-D images
-        sets = [landmarks.with_spatial_dims(3) for landmarks in sets]
+    # files of 3D Slicer hold 3-D points, also for 2-D images
+    if len({landmarks.spatial_dims for landmarks in sets}) > 1:
+        plane = _common_plane(sets)
+        sets = [
+            landmarks.with_spatial_dims(3, 0.0 if is_index else plane) for landmarks, is_index in zip(sets, indexed)
+        ]
     if not (all(indexed) and geometry.in_pixels):
         affine = geometry.affine() if any(indexed) else np.eye(4)
         if affine is None:
@@ -254,6 +260,16 @@ def to_common_space(
     if not any(np.nan_to_num(landmarks.points[:, 2:]).any() for landmarks in sets):
         sets = [landmarks.with_spatial_dims(2) for landmarks in sets]
     return sets, "px" if any(indexed) and geometry.in_pixels else "mm"
+
+
+def _common_plane(sets: Sequence[LandmarkSet]) -> float:
+    """Return the z of 2-D points in mm beside 3-D ones: that of all 3-D points if it is the same, as in a slice, or 0."""
+    solid = [landmarks for landmarks in sets if landmarks.spatial_dims == 3]
+    heights = np.concatenate(
+        [landmarks.points[:, 2] for landmarks in solid if landmarks.coordinate_system != CoordinateSystem.INDEX] or [[]]
+    )
+    heights = heights[np.isfinite(heights)]
+    return float(heights.mean()) if len(heights) and np.ptp(heights) < _SAME_PLANE else 0.0
 
 
 def _image_spacings(images: Path, spacing: float | Sequence[float] | None) -> dict[str, float | Sequence[float] | None]:

@@ -203,7 +203,7 @@ class Evaluation:
         """Write the tables as CSV files, and all numbers as ``evaluation.json``.
 
         The tables are ``metrics.csv``, ``errors_per_landmark.csv`` and ``errors_per_image.csv``, and
-        ``measurements.csv`` and ``measurements_per_image.csv`` where a schema was given. The tables of each comparison
+        ``measurement_errors.csv`` and ``measurement_errors_per_image.csv`` where a schema was given. The tables of each comparison
         are in a subfolder. In the JSON file an unknown value is null, and the missed landmarks of each image are
         listed.
 
@@ -226,8 +226,9 @@ class Evaluation:
             "errors_per_image": self.per_image(),
         }
         if self.measurements is not None:
-            tables["measurements"] = self.measurement_rows()
-            tables["measurements_per_image"] = self.measurements_per_image()
+            # not measurements.csv, which predict may have written to this folder
+            tables["measurement_errors"] = self.measurement_rows()
+            tables["measurement_errors_per_image"] = self.measurements_per_image()
         written = [write_rows(output_dir / f"{name}.csv", rows) for name, rows in tables.items()]
         for name, (other, _) in self.comparisons.items():
             written += other._write_tables(output_dir / name)
@@ -480,8 +481,11 @@ def _measure(result: Evaluation, schema: LandmarkSchema) -> tuple[str, ...]:
     result.measurements = compare_measurements(schema, found, true)
     covariances = np.full((*true.shape, schema.spatial_dims), np.nan)
     for matrices, case in zip(covariances, result.cases):
-        if case.predicted is not None and case.predicted.covariances is not None:
-            matrices[:] = case.predicted.reorder(columns).covariances
+        one = case.predicted
+        if (
+            one is not None and one.covariances is not None and not one.missing.all()
+        ):  # else its dimension means nothing
+            matrices[:] = one.reorder(columns).covariances
     images = tuple(result.images)
     result.measured = (
         ImageMeasurements(schema, images, found, measure_with_uncertainty(schema, found, covariances)),

@@ -191,6 +191,16 @@ class PredictionRecords:
                 result.lost.append(image.path)
         return result
 
+    def stale_names(self, images: Sequence[ImageFile]) -> list[str]:
+        """Return the names that files of these images had before and that no image has now.
+
+        A name changes when another image of the same name is added in another folder.
+        """
+        paths = {os.path.realpath(image.path) for image in images}
+        before = [(image.name, os.path.realpath(image.path) in paths) for image, _ in self._images.values()]
+        used = {image.name.casefold() for image in images} | {name.casefold() for name, own in before if not own}
+        return [name for name, own in before if own and name.casefold() not in used]
+
     def _is_same(self, image: ImageFile) -> bool:
         return self.is_done(image) and file_stamp(image.path) == image.stamp
 

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from monai.handlers import CheckpointSaver
+from monai.utils import CommonKeys
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from monai_landmarks.data.files.tensor_files import atomic_save, load_tensors, non_finite_weights
@@ -312,7 +313,12 @@ def _validation_part(validator: Engine) -> str | None:
             return hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
         return repr(value)
 
-    rows = [repr(sorted((str(key), plain(value)) for key, value in item.items())) for item in items]
+    def labels(item: Mapping[Any, Any]) -> str:
+        """Return the hash of a label file, whose points may have been corrected; empty if there is none."""
+        file = Path(item[CommonKeys.LABEL]) if _is_path(item.get(CommonKeys.LABEL)) else None
+        return hashlib.sha256(file.read_bytes()).hexdigest() if file is not None and file.is_file() else ""
+
+    rows = [repr([*sorted((str(key), plain(value)) for key, value in item.items()), labels(item)]) for item in items]
     return hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()
 
 

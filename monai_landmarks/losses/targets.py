@@ -269,10 +269,10 @@ class TargetSigma:
 
     Example:
         >>> loss = torch.nn.Module()
-        >>> loss.target = GaussianTarget(sigma=[[2.0], [3.0]])
+        >>> loss.target = GaussianTarget(sigma=[[2.0], [3.0]], learnable=True)
         >>> TargetSigma(loss).state_dict()
         {'sigma': tensor([[2.],
-                [3.]])}
+                [3.]]), 'learned': tensor(True)}
     """
 
     def __init__(self, loss: nn.Module) -> None:
@@ -284,7 +284,11 @@ class TargetSigma:
         if not isinstance(target, (GaussianTarget, LearnedCovarianceTarget)):
             raise ValueError(f"{type(plain).__name__} has no GaussianTarget, so there is no sigma to save.")
         self.target = target
+        # a sigma that is searched or follows a rule is no parameter, but it is a result of the training, too
+        self.learned = (
+            isinstance(target, LearnedCovarianceTarget) or target.raw_sigma.requires_grad or hasattr(plain, "set_sigma")
+        )
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return sigma in voxels of the heatmaps, in the form of :attr:`GaussianTarget.sigma`."""
-        return {"sigma": self.target.sigma.detach().cpu().clone()}
+        """Return sigma in voxels of the heatmaps, in the form of :attr:`GaussianTarget.sigma`, and if it is learned."""
+        return {"sigma": self.target.sigma.detach().cpu().clone(), "learned": torch.tensor(self.learned)}

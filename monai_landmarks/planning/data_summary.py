@@ -131,9 +131,13 @@ def summarize_datalist(path: str | os.PathLike) -> DataSummary:
         pairs=tuple((left, right) for left, right in definition["pairs"]),
         in_pixels=len(pictures) == len(items) and bool(np.all(np.array(spacings) == 1)),
         image_folder=os.path.commonpath([os.path.dirname(item["image"]) for item in items]),
-        picture_spacing=tuple(pictures[0]) if same and pictures[0] else None,
+        picture_spacing=_pair(pictures[0]) if same and pictures[0] else None,
         training_points=np.stack(points[: len(sections["training"])]),
     )
+
+
+def _pair(spacing: float | Sequence[float]) -> tuple[float, ...]:
+    return (spacing, spacing) if isinstance(spacing, (int, float)) else tuple(spacing)
 
 
 def guess_modality(images: Sequence[str | os.PathLike], spatial_dims: int) -> Modality:

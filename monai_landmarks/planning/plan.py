@@ -215,19 +215,28 @@ def _choose_batch(
     return choose("batch_size", lambda: Choice(1, "the patches of one volume are enough for a batch"))
 
 
-_POSITIVE_INTEGERS = ("batch_size", "max_epochs", "patches_per_image", "val_interval", "width")
+_POSITIVE_INTEGERS = (
+    "batch_size",
+    "close_patches_per_image",
+    "max_epochs",
+    "patches_per_image",
+    "val_interval",
+    "width",
+)
+_POSITIVE_NUMBERS = ("close_sigma", "close_spacing", "displacement", "far_displacement", "spacing_mm")
 
 
 def _require_values(given: Mapping[str, Any], dims: int, landmarks: int) -> None:
     """Raise a ``ValueError`` if a given value has the wrong type or is out of its range."""
-    for name in ("spatial_size", "patch_size"):
+    for name in ("spatial_size", "patch_size", "close_size"):
         if given.get(name) is not None:
             require_size(name, given[name], dims)
     for name in _POSITIVE_INTEGERS:
-        if name in given and not (_is_number(given[name]) and given[name] == int(given[name]) > 0):
+        if name in given and not (type(given[name]) is int and given[name] > 0):
             raise ValueError(f"{name} is {given[name]!r}; expected a positive integer.")
-    if "spacing_mm" in given and not (_is_number(given["spacing_mm"]) and given["spacing_mm"] > 0):
-        raise ValueError(f"spacing_mm is {given['spacing_mm']!r}; expected a positive number.")
+    for name in _POSITIVE_NUMBERS:
+        if name in given and not (_is_number(given[name]) and given[name] > 0):
+            raise ValueError(f"{name} is {given[name]!r}; expected a positive number.")
     sigma = given.get("sigma_mm", 1.0)
     each = sigma if isinstance(sigma, (list, tuple)) else [sigma] * landmarks
     if len(each) != landmarks or not all(_is_number(value) and value > 0 for value in each):

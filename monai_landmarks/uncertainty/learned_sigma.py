@@ -34,16 +34,16 @@ def load_sigma(path: str | os.PathLike) -> torch.Tensor:
         Sigma, (N, 1) or (N, D), in voxels of the network's grid.
 
     Raises:
-        ValueError: if there is no such file, or if it contains something else.
+        ValueError: if there is no such file, if it contains something else, or if sigma was not learned.
     """
     if not Path(path).is_file():
         raise ValueError(
             f"{os.fspath(path)}: there is no such file. Training with a loss that learns its sigma writes it beside the "
             "weights."
         )
-    sigma = _read_sigma(path)
-    if sigma.ndim == 0:
-        raise ValueError(f"{os.fspath(path)}: sigma is the same for all landmarks; this training has not learned it.")
+    sigma, learned = _read_sigma(path)
+    if not learned:
+        raise ValueError(f"{os.fspath(path)}: this training has not learned the sigma of each landmark.")
     return sigma
 
 
@@ -51,25 +51,28 @@ def find_learned_sigma(path: str | os.PathLike) -> torch.Tensor | None:
     """Read the sigma of each landmark as :func:`load_sigma`, if a training has learned it.
 
     Returns:
-        Sigma, (N, 1) or (N, D). None if there is no such file, or if sigma is the same for all landmarks.
+        Sigma, (N, 1) or (N, D). None if there is no such file, if sigma is the same for all landmarks, or if each has one
+        that was chosen before the training.
 
     Raises:
         ValueError: if the file contains something else.
     """
     if not Path(path).is_file():
         return None
-    sigma = _read_sigma(path)
-    return None if sigma.ndim == 0 else sigma
+    sigma, learned = _read_sigma(path)
+    return sigma if learned else None
 
 
-def _read_sigma(path: str | os.PathLike) -> torch.Tensor:
-    """Read sigma, (N, 1) or (N, D), or a scalar if all landmarks have the same."""
+def _read_sigma(path: str | os.PathLike) -> tuple[torch.Tensor, bool]:
+    """Read sigma, (N, 1) or (N, D), or a scalar if all landmarks have the same, and whether each has learned its own."""
     try:
-        sigma = torch.load(path, map_location="cpu", weights_only=True)[_KEY]
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        sigma = content[_KEY]
+        learned = sigma.ndim == 2 and bool(content.get("learned", True))  # older files do not state it
         good = sigma.ndim in (0, 2) and bool((sigma > 0).all())
     except Exception as error:  # the unpickler, the archive and its content raise different errors
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"{os.fspath(path)}: contains no learned sigma ({reason}).") from error
     if not good:
         raise ValueError(f"{os.fspath(path)}: expected a positive sigma for each landmark, (N, 1) or (N, D).")
-    return sigma.float()
+    return sigma.float(), learned

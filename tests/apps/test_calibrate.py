@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from monai_landmarks.apps.main import program
 from monai_landmarks.data import LandmarkSet, read_landmark_table, read_landmarks, write_landmark_table, write_landmarks
+from monai_landmarks.data.landmarks.formats.slicer_markups import add_markup_nodes, other_nodes
 from monai_landmarks.uncertainty import ConformalRegions, covered
 
 NAMES = ("a", "b")
@@ -76,6 +77,18 @@ def test_what_cannot_hold_regions_is_left_out_with_a_note(tmp_path):
     assert result.exit_code == 0 and result.output.count("note: ") == 2 and "1 files with regions" in result.output
     table = read_landmark_table(tmp_path / "out/c/d.csv")
     assert list(table) == ["x", "y"] and table["y"].coverage == 0.9 and np.isfinite(table["y"].region_radius).all()
+
+
+def test_lines_and_angles_are_copied(tmp_path):
+    old, truth, true = make(tmp_path / "old", 3, 12, seed=0)
+    new = tmp_path / "new" / "a.mrk.json"
+    write_landmarks(new, true["0.nii"])
+    lines = [{"type": "Line", "name": "length (IN DOUBT)", "controlPoints": []}, {"type": "Angle", "name": "angle"}]
+    add_markup_nodes(new, lines)
+    result = run(old, truth, "--out", tmp_path / "out", "--for", tmp_path / "new")
+    assert result.exit_code == 0, result.output
+    assert other_nodes(tmp_path / "out" / "a.mrk.json") == lines
+    assert read_landmarks(tmp_path / "out" / "a.mrk.json").coverage == 0.9
 
 
 def test_errors(tmp_path):

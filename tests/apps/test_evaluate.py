@@ -167,7 +167,7 @@ def test_measurements_of_a_schema(files, truth):
         u, v = p[0] - p[1], p[2] - p[1]
         return np.degrees(np.arccos(u @ v / np.linalg.norm(u) / np.linalg.norm(v)))
 
-    with open(folder / "out" / "measurements.csv") as file:
+    with open(folder / "out" / "measurement_errors.csv") as file:
         rows = {row["measurement"]: row for row in csv.DictReader(file)}
     whole = [name for name in truth if name not in ("4.png", "2.png")]
     for name, of, images in (("side", side, [*whole, "2.png"]), ("corner", corner, whole)):
@@ -179,7 +179,7 @@ def test_measurements_of_a_schema(files, truth):
     assert rows["unknown"]["n"] == "0"
     content = json.loads((folder / "out" / "evaluation.json").read_text())
     assert content["measurements"] == content["comparisons"]["second_annotator"]["measurements"]
-    assert (folder / "out" / "second_annotator" / "measurements.csv").is_file()
+    assert (folder / "out" / "second_annotator" / "measurement_errors.csv").is_file()
     done = evaluate(folder / "pred.csv", folder / "truth.csv", "--schema", folder / "schema.json")
     assert "note: the pixel size is not known, so measured lengths are in pixels." in done.stdout
     width = {"name": "width", "expression": "distance(x, y)", "unit": "mm"}

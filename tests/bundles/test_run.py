@@ -47,6 +47,7 @@ from monai_landmarks.data import (
     read_landmark_table,
     read_landmarks,
 )
+from monai_landmarks.evaluation.landmark_sources import landmark_files
 from monai_landmarks.heatmaps import decode_heatmaps
 from monai_landmarks.metrics import cobb_angles
 from monai_landmarks.networks import nets
@@ -233,6 +234,7 @@ def test_inference(trained: Path, tmp_path: Path, spacing: float | None, request
 def assert_cobb_angles(folder: Path, predictions: dict[str, LandmarkSet]) -> None:
     """``cobb_angles.csv`` holds the angles of the points that were written, and nothing of a truth."""
     rows = table(folder / "cobb_angles.csv")
+    assert folder / "cobb_angles.csv" not in landmark_files(folder)  # what evaluate reads
     assert {row["image"] for row in rows} == set(predictions)
     for row in rows:
         name = row.pop("image")

@@ -66,6 +66,7 @@ def test_points_are_where_the_spots_are(name, tmp_path):
             np.testing.assert_allclose(slicer.region_radius, 2, rtol=1e-5)
             assert slicer.coverage == 0.9
     assert not result.unreadable
+    assert not (out / "cobb_angles.csv").exists()  # it would have the images of this call only
     records = {out / "progress" / "part_1_of_1.jsonl", out / ".part_1_of_1.written"}
     assert {*result.written, *records} == {path for path in out.rglob("*") if path.is_file()}
 

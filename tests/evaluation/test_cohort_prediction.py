@@ -173,6 +173,29 @@ def test_the_same_command_again_does_what_is_new_or_lost(tmp_path):
     assert (out / "00.mrk.json.bak").read_text() == "corrected in 3D Slicer"
 
 
+def test_a_file_whose_name_changed_does_not_stay(tmp_path):
+    """Another image of the same name is added in another folder."""
+    root, images, out = spot_bundle(tmp_path), tmp_path / "images", tmp_path / "out"
+
+    def add(name: str) -> None:
+        (images / name).parent.mkdir(parents=True)
+        spot((90, 120), (40.0, 20.0)).save(images / name)
+
+    add("sub-01/film.png")
+    predict_landmarks(root, images, out, **OPTIONS)
+    assert [path.name for path in out.glob("*.mrk.json")] == ["film.mrk.json"]
+    add("sub-02/film.png")
+    (out / "film.mrk.json").write_text("corrected")
+    for _ in range(2):
+        predict_landmarks(root, images, out, **OPTIONS)
+        assert {path.name for path in out.glob("*.mrk.json*")} == {
+            "sub-01_film.mrk.json",
+            "sub-02_film.mrk.json",
+            "film.mrk.json.bak",
+        }
+    assert (out / "film.mrk.json.bak").read_text() == "corrected"
+
+
 def test_files_of_other_origin_are_not_lost(tmp_path):
     root, images, out = spot_bundle(tmp_path), write_images(tmp_path / "images", 3), tmp_path / "out"
     out.mkdir()

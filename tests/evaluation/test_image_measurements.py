@@ -120,7 +120,7 @@ def test_evaluation_per_image_and_agreement_of_the_intervals(tmp_path):
     assert row["true_class"] == ("wide" if row["true"] >= 8 else "narrow")
     assert row["held"] == int(row["low"] <= row["true"] <= row["high"])
     written = {path.name for path in result.write(tmp_path / "out")}
-    assert {"measurements.csv", "measurements_per_image.csv"} <= written
+    assert {"measurement_errors.csv", "measurement_errors_per_image.csv"} <= written
 
 
 def test_predictions_by_name_and_ground_truth_by_abbreviation(tmp_path):

@@ -58,6 +58,18 @@ def test_lengths_are_in_pixels_where_nothing_else_is_known(spacing, unit):
     assert np.linalg.norm(first.points - second.points) == pytest.approx(np.linalg.norm((3, 4) * steps))
 
 
+@pytest.mark.parametrize("height, apart", [(37.0, 0), (None, 37)], ids=["a slice", "a volume"])
+def test_points_in_mm_of_a_slice_with_and_without_z(height, apart):
+    """Without a z, points lie in the plane of those with one, if this is a plane."""
+    flat = LandmarkSet(("tip", "root"), [[1.0, 2.0], [3.0, 4.0]])
+    z = [37.0, 38.0 if height is None else height]
+    solid = LandmarkSet(flat.names, [[1.0, 2.0, z[0]], [3.0, 4.0, z[1]]]).to("LPS")
+    for order in ([flat, solid], [solid, flat]):
+        sets, unit = to_common_space(order, ImageGeometry())
+        first, second = (one.to("RAS").with_spatial_dims(3).points for one in sets)
+        assert unit == "mm" and np.linalg.norm(first - second, axis=1)[0] == apart
+
+
 def test_what_is_assumed_about_tables_of_volumes_is_said(tmp_path):
     """Of each file once, with the reading in which the points would lie inside of their images."""
     affine = np.array([[1.0, 0, 0, 100], [0, 1, 0, 200], [0, 0, 1, 300], [0, 0, 0, 1]])

@@ -271,9 +271,14 @@ def test_measurements_where_an_image_has_no_landmark(tmp_path):
     sets = {"a": points, "b": np.full((5, 3), np.nan)}
     write_landmark_table(tmp_path / "true.csv", {name: LandmarkSet(schema.names, own) for name, own in sets.items()})
     write_landmark_table(
-        tmp_path / "found.csv", {name: LandmarkSet(schema.names, own + 1) for name, own in sets.items()}
+        tmp_path / "found.csv",
+        {
+            name: LandmarkSet(schema.names, own + 1, covariances=np.eye(3) * own[:, :1, None] ** 0)
+            for name, own in sets.items()
+        },
     )
     found = evaluate_predictions(tmp_path / "found.csv", tmp_path / "true.csv", schema=schema)
+    assert found.cases[0].predicted.covariances is not None
     measured = found.measurements["lumbar_length"]
     np.testing.assert_allclose(measured.errors, [0], atol=1e-9)
     assert measured.missed == 0

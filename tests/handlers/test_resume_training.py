@@ -435,6 +435,17 @@ def test_the_validation_part_is_that_of_the_files_and_labels(tmp_path):
     assert _validation_part(SimpleNamespace(data_loader=[1, 2])) is None
 
 
+def test_a_label_file_that_was_corrected_is_another_label(tmp_path):
+    for name in ("1.png", "1.mrk.json"):
+        (tmp_path / name).write_text("first")
+    items = [{"image": str(tmp_path / "1.png"), "label": str(tmp_path / "1.mrk.json")}]
+    validator = SimpleNamespace(data_loader=DataLoader(Dataset(items)))
+    first = _validation_part(validator)
+    assert _validation_part(validator) == first
+    (tmp_path / "1.mrk.json").write_text("moved")
+    assert _validation_part(validator) != first
+
+
 @pytest.mark.parametrize("damage", ["cut", "nan"])
 def test_a_best_model_that_cannot_be_used_is_not_the_best(damage, tmp_path, caplog):
     run_until_stopped(tmp_path, 5, stop_at=7, scores=[3.0, 1.0])

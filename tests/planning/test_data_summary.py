@@ -35,7 +35,7 @@ def test_air_tells_a_ct(tmp_path):
     assert summarize_datalist(volumes(tmp_path, (-1000, 1500))).modality == "CT"
 
 
-@pytest.mark.parametrize("spacing, unit", [((0.2, 0.3), "mm"), ((1, 1), "px")])
+@pytest.mark.parametrize("spacing, unit", [((0.2, 0.3), "mm"), ((1, 1), "px"), (0.2, "mm")])
 def test_pictures(tmp_path, spacing, unit, write_picture):
     for i in range(3):
         write_picture(tmp_path / f"{i}.png", 20, 30 + i)
@@ -65,6 +65,7 @@ def test_pictures(tmp_path, spacing, unit, write_picture):
         pairs=[("left", "right")],
     )
     summary = summarize_datalist(path)
+    spacing = tuple(np.broadcast_to(spacing, 2))
     assert summary.sizes == ((20, 30), (20, 31), (20, 32)) and summary.spacings == (spacing,) * 3
     assert (summary.modality, summary.unit, summary.pairs) == ("X-ray", unit, (("left", "right"),))
     np.testing.assert_allclose(summary.point_extent, (max(8 * spacing[0], 2), max(2 * spacing[1], 5)))

@@ -15,6 +15,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from monai_landmarks.losses import (
+    AdaptivePrecisionLoss,
+    HeatmapCrossEntropyLoss,
+    LearnedCovarianceLoss,
+    SCNLoss,
+    TargetSigma,
+)
 from monai_landmarks.uncertainty import find_learned_sigma, load_sigma
 
 
@@ -27,11 +34,27 @@ def test_read_as_saved(tmp_path, shape):
         assert found is not None and found.dtype == torch.float32 and torch.equal(found, sigma.float())
 
 
-def test_a_sigma_that_was_not_learned_is_refused(tmp_path):
-    torch.save({"sigma": torch.tensor(1.5)}, tmp_path / "model_sigma.pt")
-    with pytest.raises(ValueError, match="model_sigma.pt: sigma is the same for all landmarks.* has not learned it"):
+@pytest.mark.parametrize(
+    "loss",
+    [HeatmapCrossEntropyLoss(), SCNLoss(2, 2, sigma=[1.5, 2.0], learn_sigma=False)],
+    ids=["the same for all", "one of each, chosen before"],
+)
+def test_a_sigma_that_was_not_learned_is_refused(tmp_path, loss):
+    torch.save(TargetSigma(loss).state_dict(), tmp_path / "model_sigma.pt")
+    with pytest.raises(ValueError, match="model_sigma.pt: this training has not learned the sigma of each landmark"):
         load_sigma(tmp_path / "model_sigma.pt")
     assert find_learned_sigma(tmp_path / "model_sigma.pt") is None
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [SCNLoss(2, 2), LearnedCovarianceLoss(2, 2), AdaptivePrecisionLoss(2, 2)],
+    ids=lambda loss: type(loss).__name__,
+)
+def test_results_of_a_training(tmp_path, loss):
+    """A searched sigma is no parameter, but it is found by the training."""
+    torch.save(TargetSigma(loss).state_dict(), tmp_path / "model_sigma.pt")
+    assert len(load_sigma(tmp_path / "model_sigma.pt")) == 2
 
 
 @pytest.mark.parametrize("read", [load_sigma, find_learned_sigma])

@@ -32,6 +32,8 @@ from monai_landmarks.data import (
     write_landmarks,
 )
 from monai_landmarks.data.files.csv_rows import NumberCells, TableRows, cell_text, text_cell
+from monai_landmarks.data.landmarks.formats.napari import read_napari
+from monai_landmarks.data.landmarks.formats.payer import read_payer
 from monai_landmarks.data.landmarks.row_faults import read_past_faults
 
 ROWS = [["a.png", "dot", "10.5", "20.25"], ["b.png", "dot", "-11.5", "3"]]
@@ -105,6 +107,20 @@ def test_points_that_may_separate_thousands(tmp_path, numbers, refused, delimite
             read_landmark_table(path)
     else:
         assert points_of(path) == {"a.png": [[float(number) for number in numbers]]}
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+@pytest.mark.parametrize(
+    "read, rows", [(read_payer, ["a", "1.234", "987"]), (read_napari, None)], ids=["payer", "napari"]
+)
+def test_points_that_may_separate_thousands_in_tables_of_other_programs(tmp_path, read, rows, delimiter):
+    path = tmp_path / "t.csv"
+    path.write_text(text_of([rows] if rows else [["axis-0", "axis-1"], ["987", "1.234"]], delimiter))
+    if delimiter == ";":
+        with pytest.raises(ValueError, match="the point of '1.234' in line . .* may separate thousands"):
+            read(path)
+    else:
+        read(path)
 
 
 @pytest.mark.parametrize("name, said", [("t.xlsx", "save its table as 'CSV UTF-8'"), ("t.tsv", "suffix .csv")])

@@ -57,7 +57,8 @@ def read_napari(path: Path, names: Sequence[str] | None = None) -> LandmarkSet:
     Raises:
         ValueError: if the file is malformed, with the line, or is a shapes layer.
     """
-    rows = list(TableRows(read_lines(path), _AXES, comments=False))
+    table = TableRows(read_lines(path), _AXES, comments=False)
+    rows = list(table)
     header = rows[0][1] if rows else []
     axes = [name for name in _AXES if name in header]
     if not axes or "shape-type" in header or len({*header}) < len(header):
@@ -67,7 +68,7 @@ def read_napari(path: Path, names: Sequence[str] | None = None) -> LandmarkSet:
     column = next((header.index(name) for name in _NAME_COLUMNS if name in header), None)
     if column is not None and names is not None:
         raise ValueError(f"the column {header[column]!r} holds the names; give names only for files without them.")
-    numbers = NumberCells()
+    numbers = NumberCells(table.delimiter)
     points: list[list[float]] = []
     found: dict[str, None] = {}
     for line, cells in rows[1:]:

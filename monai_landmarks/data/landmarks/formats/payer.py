@@ -73,7 +73,8 @@ def read_payer(
         ValueError: if the file is malformed, with the line; or the number of coordinates is divisible by two and three,
             so that the dimension is unknown without names.
     """
-    rows = list(TableRows(read_lines(path), _may_be_number, comments=False))
+    table = TableRows(read_lines(path), _may_be_number, comments=False)
+    rows = list(table)
     if not rows:
         raise ValueError("the file is empty; expected one row of numbers per image.")
     width = len(rows[0][1]) - 1
@@ -82,7 +83,7 @@ def read_payer(
     system = CoordinateSystem(coordinate_system or ("index" if dims == 2 else "LPS"))
     if dims == 3 and coordinate_system is None and assumptions is not None:
         assumptions.append(assumed_system(system))
-    numbers = NumberCells()
+    numbers = NumberCells(table.delimiter)
     sets: dict[str, LandmarkSet] = {}
     for line, (cell, *cells) in rows:
         if len(cells) != width:

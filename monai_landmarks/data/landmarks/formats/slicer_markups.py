@@ -34,6 +34,7 @@ __all__ = [
     "is_markups",
     "markup_node",
     "markups_content",
+    "other_nodes",
     "read_markups",
     "write_markups",
 ]
@@ -185,6 +186,12 @@ def markup_node(
         "labelFormat": "%N-%d",
         "controlPoints": control_points,
     }
+
+
+def other_nodes(path: Path) -> list[dict[str, Any]]:
+    """Return the nodes of a markups file that are no point lists, such as lines and angles."""
+    nodes: list[dict[str, Any]] = load_json(read_text(path))["markups"]
+    return [node for node in nodes if node.get("type") not in _POINT_LIST_TYPES]
 
 
 def add_markup_nodes(path: Path, nodes: Sequence[dict[str, Any]]) -> None:
