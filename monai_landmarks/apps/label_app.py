@@ -19,7 +19,7 @@ from pathlib import Path
 
 import click
 
-from .console import FOLDER
+from .console import FOLDER, keep_copies
 
 __all__ = ["DEFAULT_FOLDER", "label_app", "make_app"]
 
@@ -56,7 +56,9 @@ def label_app(folder: Path) -> None:
 
 
 def make_app(folder: Path) -> Path:
-    """Create the app folder for MONAI Label if it does not exist.
+    """Create the app folder for MONAI Label if it does not exist, or bring its ``main.py`` up to date.
+
+    A ``main.py`` that was changed is kept as ``main.py.bak``.
 
     Args:
         folder: the app folder.
@@ -65,13 +67,14 @@ def make_app(folder: Path) -> Path:
         Its absolute path.
 
     Raises:
-        ValueError: if the folder has other contents.
+        ValueError: if the folder has other contents, such as another app.
     """
-    from monai_landmarks.data.files.safe_files import atomic_write
+    from monai_landmarks.data.files.safe_files import atomic_write, read_text
 
     target = folder.resolve() / "main.py"
-    if folder.is_dir() and any(folder.iterdir()) and not target.is_file():
-        raise ValueError(f"{folder}: the folder is not empty and is not an app of MONAI Label; choose another folder.")
-    with atomic_write(target) as temporary:
+    is_own = target.is_file() and "monai_landmarks.label.app" in read_text(target)
+    if folder.is_dir() and any(folder.iterdir()) and not is_own:
+        raise ValueError(f"{folder}: the folder is not empty and has no app of this package; choose another folder.")
+    with keep_copies(target.parent), atomic_write(target) as temporary:
         shutil.copyfile(Path(__file__).with_name("landmarks") / "main.py", temporary)
     return target.parent

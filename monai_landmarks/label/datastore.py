@@ -209,6 +209,10 @@ class LandmarkDatastore(LocalDatastore):
             del self._datastore.objects[image]
         return removed + len(outside)
 
+    def image_id(self, filename: str) -> str:
+        """Return the id of an image with this file name: the name without the suffix of images."""
+        return self._to_id(filename)[0]
+
     def _to_id(self, file: str) -> tuple[str, str]:
         # MONAI Label removes the suffix wherever it occurs in the name, not only at its end
         suffix = next((end for end in (p[1:] for p in IMAGE_PATTERNS) if file.endswith(end)), None)

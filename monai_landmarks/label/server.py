@@ -228,8 +228,11 @@ def _check_name(key: str, value: str, makes_image: bool) -> None:
         raise HTTPException(404, f"there is no {what} of this name: {error}") from error
 
 
-def _check_names(endpoint: str, values: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Check that the model and the images exist, and that their files are in the folder of the studies."""
+def _check_names(endpoint: str, values: dict[str, Any], settings: Mapping[str, Any]) -> None:
+    """Check that the model and the images exist, and that their files are in the folder of the studies.
+
+    A new image without a name gets that of its file.
+    """
     instance = _instance()
     known = {**instance._infers, **instance._trainers, **getattr(instance, "bundles", {})}
     for model in (values.get("model"), settings.get("model")):
@@ -255,7 +258,9 @@ def _check_names(endpoint: str, values: Mapping[str, Any], settings: Mapping[str
                 raise HTTPException(403, f"{Path(path).name!r} is outside {store._datastore_path}, through a link.")
     if endpoint == "api_add_image":
         asked.remove(values.get("image"))
-        _require_new_file(store, values.get("image"), values["file"].filename)
+        # MONAI Label would end the name at its first dot
+        values["image"] = values.get("image") or store.image_id(values["file"].filename)
+        _require_new_file(store, values["image"], values["file"].filename)
     for image in asked:
         if isinstance(image, str) and image:
             _require_image(store, image, values.get("tag") or "final", values.get("label"))
@@ -276,9 +281,8 @@ def _require_image(store: Any, image: str, tag: str, label: Any) -> None:
         )
 
 
-def _require_new_file(store: Any, image: str | None, filename: str) -> None:
-    suffix = "".join(Path(filename).suffixes)
-    name = image or filename.replace(suffix, "")
+def _require_new_file(store: Any, name: str, filename: str) -> None:
+    suffix = filename[len(store.image_id(filename)) :]
     require_name(name, "image")
     path = Path(store._datastore.image_path()) / f"{name}{suffix}"
     if not suffix or path.is_dir() or path.name == Path(store._datastore_config_path).name:

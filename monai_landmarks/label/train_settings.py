@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 __all__ = ["split_labels", "training_overrides"]
@@ -83,7 +83,14 @@ def training_overrides(config: Mapping[str, Any], given: Mapping[str, Any]) -> d
         if kind == "ValidationHandler" and "CheckpointLoader" in kinds:
             handler["exec_at_start"] = True
     result["train#handlers"] = handlers
-    for key, value in config.items():
-        if isinstance(value, dict) and value.get("missing", "ignore") in _MISSING_IS_ABSENT:
-            result[f"{key}#missing"] = "ignore"
+    result.update((f"{key}#missing", "ignore") for key in _losses_with_absent(config))
     return result
+
+
+def _losses_with_absent(config: Any, path: str = "") -> Iterator[str]:
+    """Yield the keys of the definitions, also of those inside others, that count missing landmarks as absent."""
+    if isinstance(config, dict):
+        if path and config.get("missing", "ignore") in _MISSING_IS_ABSENT:
+            yield path
+        for key, value in config.items():
+            yield from _losses_with_absent(value, f"{path}#{key}" if path else key)

@@ -109,7 +109,7 @@ class MeasurementReport:
         return [comparison.row() for comparison in self.comparisons.values()]
 
     def __str__(self) -> str:
-        width = max(len("measurement"), *(len(name) for name in self.comparisons))
+        width = max(len(name) for name in ("measurement", *self.comparisons))
         heads = "".join(f"{head:>10}" for head in ("unit", "n", "missed", "MAE", "bias", "std", "agree %", "by class"))
         lines = [f"{'measurement':<{width}}{heads}"]
         for row in self.rows():

@@ -198,7 +198,7 @@ def _out_of_place(points: np.ndarray, model: ShapeModel, limit: float) -> dict[i
 
     The worst landmark is left out, and the rest is aligned again, until none is out of place.
     """
-    kept = known_points(points)
+    kept = known_points(points) & known_points(model.mean)
     removed: list[int] = []
     while kept.sum() > MIN_LANDMARKS:
         shape = np.where(kept[:, None], points, np.nan)[None]

@@ -242,13 +242,20 @@ class _Programs:
             return None
         with _PLANNING:
             process = self.launch(arguments, log, self.environment, lock)
-        while (code := process.poll()) is None:
-            if self.stop.is_set():
-                process.terminate()
-                process.wait(60)
-                return None
-            time.sleep(_POLL)
+        try:
+            while (code := process.poll()) is None and not self.stop.is_set():
+                time.sleep(_POLL)
+        except BaseException:  # an interruption of the main thread, which measures the time of a step
+            self._end(process)
+            raise
+        if code is None:
+            self._end(process)
         return code
+
+    @staticmethod
+    def _end(process: Process) -> None:
+        process.terminate()
+        process.wait(60)
 
 
 class _Progress:

@@ -45,6 +45,8 @@ from .runs import Run, divide_images, fingerprint, study_runs
 __all__ = ["DONE", "STARTED", "StudyPlan", "load_timing", "plan_study", "save_plan"]
 
 _GRID = ("resampling", "patch_size", "patches_per_image", "overlap", "spatial_size", "spacing_mm")
+_SIZE = ("spatial_size", "spacing_mm")
+_OF_SIZE = (*_SIZE, "translate", "elastic")  # in voxels of the grid
 _AUGMENTATION = ("translate", "rotate", "scale", "elastic", "flip", "one_sided")
 _PER_RUN = ("max_epochs", "val_interval")
 _NOT_PLANNED = ("datalist", "seeds", "radii", "confidence", "resamples")
@@ -274,6 +276,8 @@ def _choose(study: Study, datalist: Mapping[str, Any]) -> dict[str, dict[str, An
     def plans(given: Mapping[str, Any]) -> dict[str, Plan]:
         result = {}
         for one in study.configurations:
+            # a grid of its own has its own voxels
+            own = (*one.settings, *(_OF_SIZE if set(_SIZE) & set(one.settings) else ()))
             try:
                 result[one.name] = make_plan(
                     summary,
@@ -281,7 +285,7 @@ def _choose(study: Study, datalist: Mapping[str, Any]) -> dict[str, dict[str, An
                     machine,
                     schema=schema,
                     symmetric=study.symmetric,
-                    given={**{key: value for key, value in given.items() if key not in one.settings}, **one.settings},
+                    given={**{key: value for key, value in given.items() if key not in own}, **one.settings},
                 )
             except ValueError as error:
                 raise ValueError(f"{one.name}: {error}") from error

@@ -309,7 +309,9 @@ def collect_results(plan: StudyPlan) -> StudyResults:
     units = {evaluation.unit for evaluation in evaluations.values()}
     if len(units) > 1:
         raise ValueError(f"{plan.folder}: some errors are in mm and others in pixels.")
-    names = tuple(next(iter(evaluations.values())).names)
+    # the images of one run may lack a landmark
+    found_names = {name for evaluation in evaluations.values() for name in evaluation.names}
+    names = tuple(name for name in plan.datalists[done[0].datalist]["landmarks"]["names"] if name in found_names)
     shown = dict(zip(images, _short_paths(images)))
     groups, predictions = [], {}
     for label, members in _members(plan.runs).items():
@@ -319,7 +321,8 @@ def collect_results(plan: StudyPlan) -> StudyResults:
         for run in kept:
             evaluation = evaluations[run.name]
             rows = [index[path] for path in paths[run.name]]
-            errors[seeds.index(run.seed), rows] = evaluation.errors[:, [evaluation.names.index(name) for name in names]]
+            columns = [names.index(name) for name in evaluation.names]
+            errors[np.ix_([seeds.index(run.seed)], rows, columns)] = evaluation.errors
             found = predictions.setdefault((label, run.seed), {})
             for path, case in zip(paths[run.name], evaluation.cases):
                 if case.predicted is not None:

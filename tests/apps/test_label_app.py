@@ -41,6 +41,24 @@ def test_the_app_folder_is_made_once_and_nothing_else_is_touched(tmp_path):
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["scan.nii"]
 
 
+def test_another_app_is_not_replaced(tmp_path):
+    (tmp_path / "monaibundle").mkdir()
+    app = tmp_path / "monaibundle" / "main.py"
+    app.write_text("class MyApp: ...")
+    done = run("label-app", tmp_path / "monaibundle")
+    assert done.exit_code == 1 and "choose another folder" in done.stderr and app.read_text() == "class MyApp: ..."
+
+
+def test_a_changed_app_is_kept(tmp_path):
+    run("label-app", tmp_path / "app")
+    own = (tmp_path / "app" / "main.py").read_text()
+    (tmp_path / "app" / "main.py").write_text(own + "# changed")
+    done = run("label-app", tmp_path / "app")
+    assert done.stdout == f"{tmp_path / 'app'}\n" and "copies are kept" in done.stderr
+    assert (tmp_path / "app" / "main.py").read_text() == own
+    assert (tmp_path / "app" / "main.py.bak").read_text() == own + "# changed"
+
+
 @pytest.fixture
 def started(monkeypatch, tmp_path):
     """Commands that would have replaced this process; MONAI Label seems to be installed."""

@@ -134,6 +134,9 @@ def test_overrides_of_a_training(missing: str) -> None:
     assert found["max_epochs"] == 7 and found["loss_def#missing"] == "ignore"
     assert found["train#handlers"] == [{**handlers[0], "exec_at_start": True}, handlers[1]]
     assert "exec_at_start" not in handlers[0]
+    config["loss_def"] = {"_target_": "M", "base": {"_target_": "L", "missing": missing}, "fine": {"missing": "ignore"}}
+    found = training_overrides(config, {"train#trainer#max_epochs": 7, "train#handlers": handlers})
+    assert {key: value for key, value in found.items() if "#missing" in key} == {"loss_def#base#missing": "ignore"}
     found = training_overrides({}, {"train#trainer#max_epochs": 7, "train#handlers": handlers[:1]})
     assert found == {"train#handlers": handlers[:1]}  # the training does not continue from weights
 

@@ -230,6 +230,17 @@ def test_bad_requests(server: LabelServer, truth: dict[str, Any], tmp_path: Path
     assert server.answers()
 
 
+def test_images_with_dots_in_their_names(server: LabelServer, truth: dict[str, Any]) -> None:
+    """The name ends where the suffix of an image begins, as for images that are in the folder."""
+    content = (truth["folder"] / "gray.png").read_bytes()
+    names = ["1.2.840.1.png", "1.2.840.2.png"]
+    for name in names:
+        answer = server.ask("PUT", "/datastore/image", files={"file": (name, content)})
+        assert answer["image"] == name.removesuffix(".png") and (truth["folder"] / name).read_bytes() == content
+    for name in names:
+        server.ask("DELETE", f"/datastore/?id={name.removesuffix('.png')}")
+
+
 def test_who_is_not_answered(server: LabelServer) -> None:
     """Over the network, in particular that a client that is still sending can read the answer."""
     for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):

@@ -49,6 +49,12 @@ TRUE = [5, 5, 8, 15, 15, 15, 15, 30, 200, NAN, 12, NAN]
 PRED = [6, 4, 12, 15, 19, 22, NAN, 40, 210, 7, 200, NAN]
 
 
+def test_a_schema_without_measurements_has_an_empty_table():
+    points = sticks([5, 8])
+    report = compare_measurements(LandmarkSchema("points", 2, SCHEMA.landmarks), points, points)
+    assert str(report).splitlines() == [str(compare_measurements(SCHEMA, points, points)).splitlines()[0]]
+
+
 @pytest.mark.parametrize("make", [np.asarray, torch.tensor])
 def test_by_hand(make):
     report = compare_measurements(SCHEMA, make(sticks(PRED)), make(sticks(TRUE)))

@@ -265,6 +265,21 @@ def test_a_landmark_beside_a_displaced_one_is_not_displaced():
     assert set(finding.displaced) == {0} and finding.displaced[0] == pytest.approx(45, abs=5)
 
 
+@pytest.mark.parametrize("moved", [[3], [3, 6]])
+def test_a_landmark_that_the_model_does_not_know_changes_nothing(moved):
+    points, _ = shapes(40, 2, seed=3)
+    whole = points[0].copy()
+    whole[moved] += 40
+    known = points.copy()
+    known[:, 8] = np.nan
+    model = fit_shape_model(known)
+    without = whole.copy()
+    without[8] = np.nan
+    expected = examine_shape(without, model).displaced
+    found = examine_shape(whole, model).displaced
+    assert set(found) == set(moved) and found == pytest.approx(expected)
+
+
 def test_shapes_with_few_landmarks():
     """Of three landmarks, none can be left out to find which one is out of place. Two have no shape."""
     points, mean = shapes(30, 2, seed=12)

@@ -26,11 +26,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from small_studies import StandIn, make_plan, write_data
+from small_studies import NAMES, StandIn, make_plan, write_data
 from warm_python import WarmPython
 
 from monai_landmarks.apps.main import program
-from monai_landmarks.data import load_landmark_datalist, read_landmark_table
+from monai_landmarks.data import LandmarkSet, load_landmark_datalist, read_landmark_table, write_landmarks
 from monai_landmarks.evaluation import evaluate_predictions
 from monai_landmarks.metrics import compare_errors
 from monai_landmarks.study import (
@@ -112,6 +112,28 @@ def test_pooled_errors_are_those_of_all_predictions_together(done, tmp_path):
     assert comparison.difference == pytest.approx(expected.difference) and expected.difference > 0
 
 
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_a_landmark_that_the_images_of_one_run_lack_is_unknown_there(tmp_path, lacking):
+    """Labels in files, of which those of one fold do not have the second landmark."""
+    write_data(tmp_path)
+    plan = make_plan(tmp_path, "files", methods=["scn"])
+    run(plan, StandIn())
+    for number, one in enumerate(plan.runs):
+        content = json.loads(one.datalist.read_text())
+        for i, item in enumerate(content["testing"]):
+            names = NAMES[:1] if number == lacking else NAMES
+            item["label"] = str(tmp_path / f"label_{number}_{i}.csv")
+            points = load_landmark_datalist(one.datalist, "testing")[i]["label"]
+            write_landmarks(item["label"], LandmarkSet(names, points[: len(names)], "index"))
+        one.datalist.write_text(json.dumps(content))
+    results = collect_results(plan)
+    assert results.names == NAMES
+    [errors] = results.groups[0].errors
+    assert np.isfinite(errors[:, 0]).all() and np.isnan(errors[:, 1]).sum() == 4
+    [row] = results.result_rows
+    assert row["mean"] == pytest.approx(np.nanmean(errors))
+
+
 def test_draws_with_their_own_test_images_are_pooled_and_drawn(tmp_path):
     write_data(tmp_path)
     plan = make_plan(tmp_path, "sizes", folds=None, training_sizes=[4, 2], seeds=[0, 1], test_frac=0.34)
@@ -164,6 +186,34 @@ def test_what_a_method_sets_itself_is_not_said_to_be_the_same(done):
     other = {"scn": {}, "adaptive": {"settings": {"spatial_size": [96, 96], "rotate": 0.3}}}
     plan = make_plan(folder, "unlike", methods=other)
     assert plan.made_same() == ("batch_size",)
+
+
+def test_a_grid_of_its_own_has_its_own_voxels(done):
+    """Half the side: pixels twice as large, and shifts of half as many of them. The rest is the same for all."""
+    _, _, folder = done
+    own = {"scn": {"settings": {"spatial_size": [64, 64]}}, "adaptive": {"settings": {"spatial_size": [32, 32]}}}
+    choices = make_plan(folder, "sizes", methods=own, common={"width": 4, "batch_size": 2}).choices
+    large, small = choices["scn"], choices["adaptive"]
+    assert small["spacing_mm"] == 2 * large["spacing_mm"] and small["spatial_size"] == [32, 32]
+    for name in ("translate", "elastic"):
+        np.testing.assert_allclose(small[name], np.array(large[name]) / 2, atol=0.06)  # rounded
+    for name in ("rotate", "scale", "flip", "batch_size", "resampling"):
+        assert small[name] == large[name]
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_while_steps_are_timed_ends_the_training(done, monkeypatch, interruption):
+    _, _, folder = done
+    plan = make_plan(folder, "interrupted", budget={"seconds": 6.5})
+    launch = StandIn(hang=["scn"])
+
+    def interrupt(_seconds: float) -> None:
+        raise interruption
+
+    monkeypatch.setattr(execution.time, "sleep", interrupt)
+    with pytest.raises(interruption):
+        run(plan, launch)
+    assert [process.ended for process in launch.processes] == [True]
 
 
 def test_curves_are_those_of_the_best_five(done):

@@ -63,8 +63,9 @@ class LandmarkCase:
 
     @property
     def is_file(self) -> bool:
-        """Whether the landmarks are those of one file, which belongs to this image alone."""
-        return self.key is None and not self.parts
+        """Whether the landmarks are those of one file, which belongs to this image alone and can be read without it."""
+        needs_image = self.source.suffix.lower() == ".tps"  # y counts from the bottom of the image
+        return self.key is None and not self.parts and not needs_image
 
     def origin(self, landmark: str | None) -> tuple[Path, str | None]:
         """Return the file that holds a landmark, and the name of the image in it."""

@@ -19,7 +19,7 @@ import json
 import numpy as np
 import pytest
 
-from monai_landmarks.data import convert_landmarks, pair_landmarks, read_landmark_table, read_landmarks
+from monai_landmarks.data import convert_landmarks, make_datalists, pair_landmarks, read_landmark_table, read_landmarks
 from monai_landmarks.data.landmarks.landmark_io import read_landmark_sets
 
 NAN = float("nan")
@@ -91,6 +91,12 @@ def test_tps(tmp_path, write_picture):
     assert result.faults == result.absent == []
     for case, expected in zip(result.cases, (one, two)):
         np.testing.assert_array_equal(case.landmarks.points, expected)
+    # a datalist has the points, because the file cannot be read without its image
+    (tmp_path / "single").mkdir()
+    (tmp_path / "single" / "one.tps").write_text(TPS[: TPS.index("lm=")])
+    alone = pair_landmarks([tmp_path / "images" / "one.png"], tmp_path / "single")
+    [datalist] = make_datalists(alone.cases, spacing=1, val_frac=0.0)
+    np.testing.assert_array_equal(datalist["training"][0]["label"][:2], one[:2])
     converted = convert_landmarks(path, tmp_path / "new.csv", images=tmp_path / "images", names=["a", "b", "c"])
     assert not converted.faults
     np.testing.assert_array_equal(read_landmark_table(tmp_path / "new.csv")["one.png"].points, one)
