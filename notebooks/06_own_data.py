@@ -104,7 +104,7 @@ display(Image(str(bundle / "eval" / "training_curve.png")))
 # %% [markdown]
 # ## Predictions and their errors
 #
-# After a few seconds of training, the mean error is one or two pixels, and some outliers remain. The points of each image are written as a 3D Slicer file in the same space as the annotations.
+# After a few seconds of training, the mean error is about two pixels, and some outliers remain. The points of each image are written as a 3D Slicer file in the same space as the annotations.
 # `evaluate` prints tables. `report` writes one HTML file with curves and pictures for the browser.
 
 # %%

@@ -102,10 +102,10 @@ def require_fit(bundle: Path, state: Mapping[str, torch.Tensor], configs: Sequen
     Args:
         bundle: folder of the bundle.
         state: the state dictionary.
-        configs: names of the configurations that are read after ``inference.json``.
+        configs: names of the configurations of the training after ``train.json``.
     """
     parser = ConfigParser()
-    parser.read_config([bundle / "configs" / name for name in ("inference.json", *configs)])
+    parser.read_config([bundle / "configs" / name for name in ("train.json", *configs, "evaluate.json")])
     parser["bundle_root"] = str(bundle)
     try:
         parser.get_parsed_content("network_def").load_state_dict(state)

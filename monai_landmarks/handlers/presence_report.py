@@ -31,9 +31,10 @@ __all__ = ["PresenceReport"]
 class PresenceReport(EpochCollector[tuple[torch.Tensor, torch.Tensor]]):
     """Choose the presence threshold on the validation cases and write it with its sensitivity and specificity.
 
-    All landmarks of the cases need scores, so the validation must decode with ``threshold=None``. Inference reads the
-    file: ``"threshold": "$monai_landmarks.metrics.PresenceThreshold.read(@ckpt_dir + '/presence.json').threshold"``. If
-    all landmarks of all cases are present, or all are absent, no file is written and a warning is logged. The attribute
+    The validation must decode with ``threshold=None`` or with a low limit. Below this limit no landmark has a score, and
+    the chosen threshold is never lower. Inference reads the file:
+    ``"threshold": "$monai_landmarks.metrics.PresenceThreshold.read(@ckpt_dir + '/presence.json').threshold"``. If all
+    landmarks of all cases are present, or all are absent, no file is written and a warning is logged. The attribute
     ``threshold`` holds the last :class:`~monai_landmarks.metrics.PresenceThreshold`.
 
     Args:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.nn as nn
 from monai.handlers import CheckpointSaver
 from monai.utils import CommonKeys
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -78,7 +79,8 @@ class ResumeTraining:
 
     Raises:
         ValueError: for an empty ``load_dict`` or a reserved name in it; at the start of the run, if the file does not
-            match the objects to load or is damaged.
+            match the objects to load or is damaged, or if it has other weights where the network does not learn, such as
+            those of another coarse network.
     """
 
     def __init__(
@@ -184,6 +186,7 @@ class ResumeTraining:
         absent = sorted(set(holders) - set(state)) if isinstance(state, dict) else sorted(holders)
         if absent:
             raise ValueError(f"{self.path} does not contain {absent}, which load_dict requires. {_ADVICE}")
+        self._require_same_frozen(state)
         length = state["trainer"]["epoch_length"]
         for name, holder in holders.items():
             if name in self._plans:
@@ -212,6 +215,19 @@ class ResumeTraining:
                 f"{engine.state.max_epochs}. To continue, increase max_epochs. To start again, set enabled=False."
             )
             engine.terminate()
+
+    def _require_same_frozen(self, state: Mapping[str, Any]) -> None:
+        """Raise an error if weights that the training does not change, and that were loaded before, differ from the file."""
+        for name, holder in self.load_dict.items():
+            module = _unwrap(holder)
+            for key, value in module.named_parameters() if isinstance(module, nn.Module) else ():
+                before = state[name].get(key)
+                if not value.requires_grad and before is not None and not torch.equal(before.to(value), value):
+                    raise ValueError(
+                        f"{self.path} is the state of a training with other weights in {name!r} where it does not learn, the"
+                        f" first of them {key}. It may belong to another coarse network. Train what does learn from the"
+                        " beginning (fine_training with --resume false), or use another folder."
+                    )
 
 
 class _Progress:

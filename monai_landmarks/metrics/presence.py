@@ -119,7 +119,10 @@ def choose_presence_threshold(scores: torch.Tensor, present: torch.Tensor) -> Pr
     levels = scores[scores.isfinite()].unique()
     # below the lowest score, between neighbors, and at the highest score, which none exceeds
     middle = (levels[1:] + levels[:-1]) / 2
-    candidates = torch.cat([levels[:1] - 1, middle, levels[-1:]]) if len(levels) else levels.new_zeros(1)
+    lowest = levels[:1] - 1
+    if scores.isneginf().any():  # scores below a limit were not seen, so they must not count
+        lowest = torch.nextafter(levels[:1], levels.new_tensor(-torch.inf))
+    candidates = torch.cat([lowest, middle, levels[-1:]]) if len(levels) else levels.new_zeros(1)
     sensitivity = (scores[present][None] > candidates[:, None]).double().mean(dim=1)
     specificity = (scores[~present][None] <= candidates[:, None]).double().mean(dim=1)
     best = int((sensitivity + specificity).argmax())

@@ -191,6 +191,26 @@ def test_a_trained_network_needs_no_weights_to_start_from(path: Path) -> None:
         assert parser.get_parsed_content("network_def#weights") == weights
 
 
+def test_a_coarse_network_needs_no_weights_to_start_from() -> None:
+    """Its own training has begun with them."""
+    root = SOURCE / "ceph_xray_landmarks_farnet"
+    parser = ConfigParser()
+    parser.read_config([root / "configs" / f"{name}.json" for name in ("inference", "close_look")])
+    coarse = [str(root / "configs" / f"{name}.json") for name in ("train", "full")]
+    parser.update({"bundle_root": str(root), "coarse_config": coarse, "coarse_network_def#key": "initial_weights"})
+    assert parser.get_parsed_content("coarse_network_def") is None
+
+
+@pytest.mark.parametrize("max_epochs", [100, 300])
+def test_the_learning_rate_of_a_population_does_not_end_before_its_training(max_epochs: int) -> None:
+    """Of three epochs that are tried in the search, one is kept: 60 % of all epochs count."""
+    parser = ConfigParser()
+    configs = SOURCE / "ceph_xray_landmarks_adaptive" / "configs"
+    parser.read_config([configs / "train.json", configs / "population.json"])
+    parser["train"] = {"trainer": {"max_epochs": max_epochs}, "dataloader": [0] * 7}
+    assert parser.get_parsed_content("lr_scheduler#total_iters") == 0.6 * max_epochs * 7
+
+
 # half of a close look, used by close_look.json
 TRAINED_ONLY = ("centers",)
 

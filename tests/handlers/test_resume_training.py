@@ -92,6 +92,26 @@ def test_goes_on_as_it_would_have(tmp_path, caplog):
     assert "resumed model, optimizer, scheduler" in caplog.text and "epoch 3 of 5, iteration 9" in caplog.text
 
 
+def test_another_frozen_part_is_not_overwritten(tmp_path):
+    """A part that does not learn, such as a coarse network that was trained again, is not that of the file."""
+
+    def with_part(value):
+        network = Regressor()
+        network.part = torch.nn.Linear(1, 1).requires_grad_(False)
+        torch.nn.init.constant_(network.part.weight, value)
+        torch.nn.init.zeros_(network.part.bias)
+        return network
+
+    run_until_stopped(tmp_path, 3, stop_at=4, network=with_part(1.0))
+    with pytest.raises(
+        ValueError, match="other weights in 'model' where it does not learn, the first of them part.weight"
+    ):
+        training(tmp_path, 3, network=with_part(2.0))[0].run()
+    trainer = training(tmp_path, 3, network=with_part(1.0))[0]
+    trainer.run()
+    assert trainer.state.epoch == 3
+
+
 def test_a_worse_model_does_not_replace_the_best_after_resuming(tmp_path):
     scores = [3.0, 1.0, 2.0, 1.5, 0.5]
     run_until_stopped(tmp_path, 5, stop_at=7, scores=scores)

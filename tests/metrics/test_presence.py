@@ -44,6 +44,13 @@ def test_lies_between_what_it_separates():
     assert choose_presence_threshold(-score, score > 0.5).sensitivity == 1
 
 
+def test_what_was_not_seen_does_not_count():
+    """Decoded with a limit of 0.05, absent landmarks below it have no score. A lower threshold would find them again."""
+    score = torch.tensor([-torch.inf, -torch.inf, 0.4, 0.8, 0.9])
+    chosen = choose_presence_threshold(score, score > 0)
+    assert chosen.threshold == pytest.approx(0.4) and (chosen.sensitivity, chosen.specificity) == (1, 1)
+
+
 def test_file(tmp_path):
     chosen = PresenceThreshold(0.25, 0.9, 0.8, 100, 10)
     chosen.write(tmp_path / "presence.json")
