@@ -32,14 +32,11 @@ def find_weights(ckpt_dir: str | os.PathLike, pretrained: str = PRETRAINED) -> s
         pretrained: name of the shipped weights. ``pretrained_close_look.pt`` are those of ``close_look.json``.
 
     Returns:
-        Path of ``model.pt``, which a training writes. If there is none, or if it has one network where both of a close
-        look are needed, path of the shipped weights, which some bundles have. If there are none either, the path where
-        ``model.pt`` is expected.
+        Path of ``model.pt``, which a training writes. If there is none, path of the shipped weights, which some bundles
+        have. If there is none either, the path where ``model.pt`` is expected.
     """
     folder = Path(ckpt_dir)
-    shipped = (folder / pretrained).is_file()
-    if shipped and (folder / TRAINED).is_file():
-        shipped = pretrained == CLOSE_LOOK_PRETRAINED and not has_both_networks(folder / TRAINED)
+    shipped = not (folder / TRAINED).is_file() and (folder / pretrained).is_file()
     return os.fspath(folder / (pretrained if shipped else TRAINED))
 
 
