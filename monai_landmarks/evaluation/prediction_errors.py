@@ -203,9 +203,9 @@ class Evaluation:
         """Write the tables as CSV files, and all numbers as ``evaluation.json``.
 
         The tables are ``metrics.csv``, ``errors_per_landmark.csv`` and ``errors_per_image.csv``, and
-        ``measurement_errors.csv`` and ``measurement_errors_per_image.csv`` where a schema was given. The tables of each comparison
-        are in a subfolder. In the JSON file an unknown value is null, and the missed landmarks of each image are
-        listed.
+        ``measurement_errors.csv`` and ``measurement_errors_per_image.csv`` where a schema was given. The tables of each
+        comparison are in a subfolder. In the JSON file an unknown value is null, and the missed landmarks of each image
+        are listed.
 
         Args:
             output_dir: folder for the files.
@@ -482,9 +482,8 @@ def _measure(result: Evaluation, schema: LandmarkSchema) -> tuple[str, ...]:
     covariances = np.full((*true.shape, schema.spatial_dims), np.nan)
     for matrices, case in zip(covariances, result.cases):
         one = case.predicted
-        if (
-            one is not None and one.covariances is not None and not one.missing.all()
-        ):  # else its dimension means nothing
+        # without a known point, the dimension of a set means nothing
+        if one is not None and one.covariances is not None and not one.missing.all():
             matrices[:] = one.reorder(columns).covariances
     images = tuple(result.images)
     result.measured = (

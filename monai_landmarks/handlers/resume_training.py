@@ -219,9 +219,11 @@ class ResumeTraining:
     def _require_same_frozen(self, state: Mapping[str, Any]) -> None:
         """Raise an error if weights that the training does not change, and that were loaded before, differ from the file."""
         for name, holder in self.load_dict.items():
-            module = _unwrap(holder)
-            for key, value in module.named_parameters() if isinstance(module, nn.Module) else ():
-                before = state[name].get(key)
+            module, known = _unwrap(holder), state[name]
+            if not isinstance(module, nn.Module) or not isinstance(known, Mapping):
+                continue
+            for key, value in module.named_parameters():
+                before = known.get(key)
                 if not value.requires_grad and before is not None and not torch.equal(before.to(value), value):
                     raise ValueError(
                         f"{self.path} is the state of a training with other weights in {name!r} where it does not learn, the"
