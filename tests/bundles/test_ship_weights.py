@@ -63,6 +63,18 @@ def test_weights_of_another_network(tool: ModuleType) -> None:
         tool.require_fit(SOURCE / "hand_xray_landmarks_scn", {"weight": torch.zeros(1)})
 
 
+def test_weights_of_a_training_on_all_images(tool: ModuleType) -> None:
+    """Its file changes the validation, which an inference does not have."""
+    bundle = SOURCE / "lumbar_mri_landmarks_scn"
+    parser = ConfigParser()
+    parser.read_config(bundle / "configs" / "train.json")
+    parser["bundle_root"] = str(bundle)
+    state = parser.get_parsed_content("network_def").state_dict()
+    tool.require_fit(bundle, state, ["all_training_images.json"])
+    with pytest.raises(ValueError, match="do not belong"):
+        tool.require_fit(bundle, {}, ["all_training_images.json"])
+
+
 def test_every_bundle_that_was_trained_has_facts_for_its_card(tool: ModuleType) -> None:
     facts = yaml.safe_load((TOOLS / "model_cards.yaml").read_text())
     assert set(facts) == set(BUNDLES) - {"vertebrae_ct_landmarks_scn"}

@@ -26,7 +26,12 @@ from monai_landmarks.data.images.image_files import image_stem
 from monai_landmarks.data.images.image_folder import find_images, image_name
 from monai_landmarks.data.images.image_notes import join_notes
 from monai_landmarks.data.images.name_index import NameIndex, beside
-from monai_landmarks.data.landmarks.landmark_io import find_foreign_files, find_landmark_files, landmark_suffix
+from monai_landmarks.data.landmarks.landmark_io import (
+    find_foreign_files,
+    find_landmark_files,
+    landmark_suffix,
+    needs_image,
+)
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet, join_landmark_sets
 from monai_landmarks.data.landmarks.row_faults import LandmarkRows, read_past_faults
 
@@ -64,8 +69,7 @@ class LandmarkCase:
     @property
     def is_file(self) -> bool:
         """Whether the landmarks are those of one file, which belongs to this image alone and can be read without it."""
-        needs_image = self.source.suffix.lower() == ".tps"  # y counts from the bottom of the image
-        return self.key is None and not self.parts and not needs_image
+        return self.key is None and not self.parts and not needs_image(self.source)
 
     def origin(self, landmark: str | None) -> tuple[Path, str | None]:
         """Return the file that holds a landmark, and the name of the image in it."""

@@ -91,6 +91,7 @@ __all__ = [
     "landmark_format",
     "landmark_formats",
     "landmark_suffix",
+    "needs_image",
     "read_landmark_sets",
     "read_landmark_table",
     "read_landmarks",
@@ -203,6 +204,12 @@ def landmark_suffix(path: str | os.PathLike) -> str | None:
     name = Path(path).name.lower()
     suffixes = (known.suffix for known in _FORMATS.values() if not known.only_named)
     return max((suffix for suffix in suffixes if name.endswith(suffix)), key=len, default=None)
+
+
+def needs_image(path: str | os.PathLike) -> bool:
+    """Return whether the points of a file with this suffix may depend on the size of its image."""
+    readers = (known.table_reader or known.reader for known in _sharing(path))
+    return any(reader is not None and "find_image" in signature(reader).parameters for reader in readers)
 
 
 def landmark_format(name: str, path: str | os.PathLike = "") -> LandmarkFormat:
