@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from types import TracebackType
 
 __all__ = ["note_continuation", "plain_errors"]
@@ -23,7 +24,7 @@ INTERRUPTED = 130  # exit code of a program that Ctrl-C ended: 128 + the number 
 _WRAPPERS = ("Failed to evaluate", "Failed to instantiate", "applying transform")
 _ENGINES = ("SupervisedTrainer", "SupervisedEvaluator")
 
-_continuation: list[str] = []
+_continuation: list[Callable[[], str]] = []
 
 
 def plain_errors() -> None:
@@ -43,8 +44,8 @@ def plain_errors() -> None:
             logger.addFilter(_NoInterrupts())
 
 
-def note_continuation(text: str | None) -> None:
-    """Set what Ctrl-C prints about how to continue; None if there is nothing to continue."""
+def note_continuation(text: Callable[[], str] | None) -> None:
+    """Set the function that says at Ctrl-C how to continue; None if there is nothing to continue."""
     _continuation[:] = [] if text is None else [text]
 
 
@@ -64,7 +65,7 @@ class _PlainHook:
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
             start = "\n" if sys.stderr.isatty() else ""  # a progress bar has not ended its line
-            print(f"{start}Interrupted. {' '.join(_continuation)}".rstrip(), file=sys.stderr, flush=True)
+            print(f"{start}Interrupted. {' '.join(text() for text in _continuation)}".rstrip(), file=sys.stderr, flush=True)
             sys.exit(INTERRUPTED)
         cause = error
         while str(cause).startswith(_WRAPPERS) and cause.__cause__ is not None:

@@ -141,7 +141,8 @@ class ResumeTraining:
         if engine.state.epoch <= engine.state.max_epochs:
             for name, plan in self._plans.items():
                 plan.require_length(engine, name)
-        self._note(engine)
+        if is_main_process():
+            note_continuation(self._how_to_continue)
 
     def _schedules(self) -> dict[str, LRScheduler]:
         return {
@@ -150,13 +151,12 @@ class ResumeTraining:
             if isinstance(holder, LRScheduler) and not isinstance(holder, ReduceLROnPlateau)
         }
 
-    def _note(self, engine: Engine) -> None:
-        """Set what Ctrl-C prints."""
-        if not self._saved_at:
-            note_continuation("No epoch was completed, so there is nothing to continue.")
-            return
-        epoch = self._saved_at // engine.state.epoch_length
-        note_continuation(f"{self.path} is at epoch {epoch}. To continue, repeat the command with --resume true.")
+    def _how_to_continue(self) -> str:
+        """Say what Ctrl-C leaves. The file is asked, because Ctrl-C may come right after it has been replaced."""
+        if not self._saved_at or not self.path.is_file():
+            return "No epoch was completed, so there is nothing to continue."
+        epoch = _epoch_of(load_tensors(self.path, self.map_location, _ADVICE))
+        return f"{self.path} is at epoch {epoch}. To continue, repeat the command with --resume true."
 
     def _state_holders(self, engine: Engine) -> dict[str, Any]:
         holders: dict[str, Any] = {**self.load_dict, "trainer": _Progress(engine), "random": _RandomState(engine)}
@@ -173,7 +173,6 @@ class ResumeTraining:
         state = {name: _unwrap(holder).state_dict() for name, holder in self._state_holders(engine).items()}
         if is_main_process():
             atomic_save(state, self.path)
-        self._note(engine)
 
     def _newest_state(self) -> Any:
         """Return the content of the file, of the rank whose file has the most epochs; None if no rank has a file."""

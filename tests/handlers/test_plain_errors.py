@@ -19,7 +19,7 @@ from monai_landmarks.handlers.plain_errors import _PlainHook, note_continuation
 
 
 def test_interrupt_is_one_line(capsys):
-    note_continuation("To continue, repeat the command.")
+    note_continuation(lambda: "To continue, repeat the command.")
     try:
         with pytest.raises(SystemExit) as end:
             _PlainHook()(KeyboardInterrupt, KeyboardInterrupt(), None)

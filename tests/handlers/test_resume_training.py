@@ -13,6 +13,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -34,6 +36,7 @@ from torch.optim.lr_scheduler import (
 
 from monai_landmarks.handlers import ResumeTraining, resume_training
 from monai_landmarks.handlers.learning_rate_plan import LearningRatePlan
+from monai_landmarks.handlers.plain_errors import _PlainHook, note_continuation
 from monai_landmarks.handlers.resume_training import _BestModel, _RandomState, _validation_part
 
 
@@ -90,6 +93,47 @@ def test_goes_on_as_it_would_have(tmp_path, caplog):
     assert optimizer.param_groups[0]["lr"] == whole_optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * 0.8**5)
     assert evaluator.state.best_metric == whole_evaluator.state.best_metric
     assert "resumed model, optimizer, scheduler" in caplog.text and "epoch 3 of 5, iteration 9" in caplog.text
+
+
+@pytest.mark.parametrize(("replaced", "epoch"), [(False, 1), (True, 2)])
+def test_interrupt_while_the_file_is_written(replaced, epoch, tmp_path, monkeypatch, capsys):
+    """Ctrl-C right before or right after the second file takes its place: what is printed is true of the file."""
+    path, replace = tmp_path / "training_state.pt", os.replace
+
+    def press(source, target):
+        second = Path(target) == path and path.exists()
+        if replaced or not second:
+            replace(source, target)
+        if second:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", press)
+    trainer = training(tmp_path, 3)[0]
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run()
+        with pytest.raises(SystemExit):
+            _PlainHook()(KeyboardInterrupt, KeyboardInterrupt(), None)
+    finally:
+        note_continuation(None)
+    assert f"Interrupted. {path} is at epoch {epoch}. To continue, repeat" in capsys.readouterr().err
+    monkeypatch.undo()
+    trainer = training(tmp_path, 3)[0]
+    epochs = []
+    trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: epochs.append(engine.state.epoch))
+    trainer.run()
+    assert epochs[0] == epoch + 1
+
+
+def test_interrupt_before_the_first_file(tmp_path, capsys):
+    with pytest.raises(StoppedError):
+        training(tmp_path, 3, stop_at=2)[0].run()
+    try:
+        with pytest.raises(SystemExit):
+            _PlainHook()(KeyboardInterrupt, KeyboardInterrupt(), None)
+    finally:
+        note_continuation(None)
+    assert "Interrupted. No epoch was completed, so there is nothing to continue." in capsys.readouterr().err
 
 
 def test_another_frozen_part_is_not_overwritten(tmp_path):
