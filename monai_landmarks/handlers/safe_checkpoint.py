@@ -23,7 +23,7 @@ import torch
 from monai.handlers import CheckpointLoader, CheckpointSaver
 from monai.utils import IgniteInfo, is_scalar, min_version, optional_import
 
-from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED
+from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, has_both_networks
 from monai_landmarks.data.files.safe_files import atomic_write
 from monai_landmarks.data.files.tensor_files import atomic_save, load_tensors, non_finite_weights
 from monai_landmarks.uncertainty import calibration_path, doubt_path, remove_reliability
@@ -160,8 +160,8 @@ class SafeCheckpointLoader(CheckpointLoader):
             engine: the engine that starts.
 
         Raises:
-            ValueError: if the file does not exist, is damaged, or contains weights that are NaN or infinite; if ranks
-                have other files than rank 0.
+            ValueError: if the file does not exist, is damaged, is of another network, or contains weights that are NaN or
+                infinite; if ranks have other files than rank 0.
         """
         advice = "Train the bundle, copy the file again, or give another file as checkpoint."
         absent = not Path(self.load_path).exists()
@@ -172,12 +172,38 @@ class SafeCheckpointLoader(CheckpointLoader):
                 " monai-landmarks predict, which does so."
             )
         load_tensors(self.load_path, advice=advice)
-        super().__call__(engine)
+        try:
+            super().__call__(engine)
+        except RuntimeError as error:  # torch lists all names, of which a network has hundreds
+            raise ValueError(f"{self.load_path}: {self._misfit()}") from error
         for holder in self.load_dict.values():
             reason = non_finite_weights(getattr(holder, "module", holder)) if hasattr(holder, "state_dict") else None
             if reason is not None:
                 raise ValueError(f"{self.load_path}: these weights are useless, because {reason}. Give another file.")
         _require_same_files(Path(self.load_path))
+
+    def _misfit(self) -> str:
+        """Say why the weights do not fit, and what to do."""
+        network = next(iter(self.load_dict.values()))
+        network = getattr(network, "module", network)
+        pair = {name for name, _ in network.named_children()} == {"coarse", "fine"}
+        if pair and not has_both_networks(self.load_path):
+            shipped = Path(self.load_path).with_name(CLOSE_LOOK_PRETRAINED)
+            other = f", or give the shipped weights of both: --checkpoint {shipped}" if shipped.is_file() else ""
+            return (
+                "these are weights of one network, such as the coarse one, and the close look needs both networks. Train"
+                f" it with configs/close_look.json{other}."
+            )
+        if not pair and has_both_networks(self.load_path):
+            return (
+                "these are weights of both networks of a close look. Read configs/close_look.json, too, for example"
+                " --config_file \"['configs/inference.json','configs/close_look.json']\", or use monai-landmarks"
+                " predict, which does so."
+            )
+        return (
+            f"these weights do not fit {type(network).__name__} with the settings of the configuration files. Give the"
+            " settings with which they were trained, or another file as checkpoint."
+        )
 
 
 def _require_same_files(weights: Path) -> None:

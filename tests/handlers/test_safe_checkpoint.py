@@ -90,6 +90,28 @@ def test_nan_weights_are_not_saved(name, tmp_path):
     assert path.read_bytes() != old and (name or "-4.5" in path.name)
 
 
+def test_weights_of_another_network_are_refused_with_what_to_do(tmp_path):
+    path, shipped = tmp_path / "model.pt", tmp_path / "pretrained_close_look.pt"
+    both = torch.nn.ModuleDict({"coarse": Regressor(), "fine": Regressor()})
+
+    def fault(saved, network):
+        torch.save(saved.state_dict(), path)
+        with pytest.raises(ValueError, match=r"model.pt: these ") as found:
+            SafeCheckpointLoader(str(path), {"model": network})(make_evaluator(make_cases(2)))
+        assert "Missing key" not in str(found.value)
+        return str(found.value)
+
+    alone = fault(Regressor(), both)
+    assert "are weights of one network" in alone and "Train it with configs/close_look.json." in alone
+    shipped.touch()
+    assert fault(Regressor(), both).endswith(f"or give the shipped weights of both: --checkpoint {shipped}.")
+    assert "are weights of both networks" in fault(both, Regressor())
+    assert "do not fit Regressor with the settings" in fault(torch.nn.Linear(1, 1), Regressor())
+    assert "do not fit Linear with the settings" in fault(torch.nn.Linear(1, 2), torch.nn.Linear(1, 1))
+    torch.save(both.state_dict(), path)
+    SafeCheckpointLoader(str(path), {"model": both})(make_evaluator(make_cases(2)))
+
+
 def test_weights_that_are_damaged_or_not_finite_are_not_loaded(tmp_path):
     network, path = Regressor(), tmp_path / "model.pt"
     loader = SafeCheckpointLoader(str(path), {"model": network})
