@@ -99,7 +99,9 @@ def test_the_wheel_has_all_that_a_prediction_needs(wheel, tmp_path):
     Image.fromarray(np.round(255 * pixels.T).astype(np.uint8)).save(tmp_path / "hand.png")
     bundle = tmp_path / "monai_landmarks" / "bundles" / "hand_xray_landmarks_scn"
     arguments = [str(bundle), str(tmp_path / "hand.png"), "--spacing", "0.92", "--out", str(tmp_path / "out")]
-    result = CliRunner().invoke(program, ["predict", *arguments, "--device", "cpu", "--drawings", "0", "--strict"])
+    result = CliRunner().invoke(
+        program, ["predict", *arguments, "--device", "cpu", "--drawings", "0", "--fail-on-doubt"]
+    )
     assert result.exit_code == 0, result.output
     (found,) = read_landmark_table(tmp_path / "out" / "predictions.csv").values()
     errors = np.linalg.norm(found.points - landmarks.points, axis=1)

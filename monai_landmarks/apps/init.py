@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -164,9 +165,8 @@ def init(
     click.echo(f"\n{text_table(choice_rows(plan))}")
     click.echo(f"\n{_estimate(plan, pace)}")
     click.echo(f"\n{folder}: bundle; docs/README.md has these reasons. To train:\n")
-    click.echo(
-        f"python -m monai.bundle run training --bundle_root {out} --config_file {out / 'configs' / 'train.json'}"
-    )
+    root, config = (shlex.quote(str(path)) for path in (out, out / "configs" / "train.json"))
+    click.echo(f"python -m monai.bundle run training --bundle_root {root} --config_file {config}")
 
 
 def _with_schema(schema: str | None, summary: DataSummary) -> tuple[LandmarkSchema | None, DataSummary]:
@@ -185,7 +185,12 @@ def _estimate(plan: Plan, pace: Pace | None) -> str:
 
     if pace is None:
         return f"The training time is not known, because {plan.machine.device} is not on this machine."
-    more = " The close look comes on top of it." if plan.close_look else ""
+    more = (
+        " The close look (close_look.json, see docs/README.md) is a second training, which this time and the command below"
+        " do not include."
+        if plan.close_look
+        else ""
+    )
     return (
         f"The training takes about {duration_text(estimated_seconds(plan, pace))} on this machine, estimated from measured"
         f" steps without reading of images and augmentation.{more}"

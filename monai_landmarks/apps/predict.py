@@ -83,7 +83,7 @@ _MOST_IMAGES = 50  # whose doubts or faults are printed
     show_default=True,
     help="Number of images that report.html and the overlays show, doubtful ones first. 0: no report, no overlays.",
 )
-@click.option("--strict", is_flag=True, help="Exit code 2 if a prediction is in doubt.")
+@click.option("--fail-on-doubt", is_flag=True, help="Exit code 2 if a prediction is in doubt.")
 @click.option("--batch-size", type=click.IntRange(1), help="Batch size. Default: that of the bundle.")
 @click.option(
     "--workers",
@@ -93,7 +93,7 @@ _MOST_IMAGES = 50  # whose doubts or faults are printed
 @click.option("--part", type=PART, help="Predict only a part of the images, for example 3/8.")
 @click.option("--force", is_flag=True, help="Predict images again that are done.")
 def predict(
-    bundle: str, images: Path, out: Path, formats: tuple[PredictionFormat, ...], strict: bool, **options: Any
+    bundle: str, images: Path, out: Path, formats: tuple[PredictionFormat, ...], fail_on_doubt: bool, **options: Any
 ) -> None:
     """Find the landmarks of IMAGES with a trained BUNDLE. No ground truth is needed.
 
@@ -119,7 +119,7 @@ def predict(
     others need another folder. A file in it that this command did not write, or that was changed since, is not lost:
     before it is replaced, a copy is kept with .bak after its name, and a note names it.
 
-    The exit code is 0 if all images were predicted, and 1 otherwise. With --strict it is 2 if all images were
+    The exit code is 0 if all images were predicted, and 1 otherwise. With --fail-on-doubt it is 2 if all images were
     predicted, but some predictions are in doubt.
     """
     from monai_landmarks.evaluation import predict_landmarks
@@ -140,5 +140,5 @@ def predict(
         # torchrun ends all processes when one ends with an error, so only the last one does
         if not (result.unfinished and "TORCHELASTIC_RUN_ID" in os.environ):
             sys.exit(1)
-    if strict and result.doubts and not result.unfinished:
+    if fail_on_doubt and result.doubts and not result.unfinished:
         sys.exit(2)

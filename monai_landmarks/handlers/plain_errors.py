@@ -65,7 +65,11 @@ class _PlainHook:
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
             start = "\n" if sys.stderr.isatty() else ""  # a progress bar has not ended its line
-            print(f"{start}Interrupted. {' '.join(text() for text in _continuation)}".rstrip(), file=sys.stderr, flush=True)
+            print(
+                f"{start}Interrupted. {' '.join(text() for text in _continuation)}".rstrip(),
+                file=sys.stderr,
+                flush=True,
+            )
             sys.exit(INTERRUPTED)
         cause = error
         while str(cause).startswith(_WRAPPERS) and cause.__cause__ is not None:

@@ -39,7 +39,11 @@ class LandmarkAxis:
 
 
 class LandmarkNetwork(Protocol):
-    """A network that states which of its parameters belong to landmarks."""
+    """A network that states which of its parameters belong to landmarks.
+
+    A network whose hidden layers depend on the number of landmarks also has ``resize_hidden(weights, kept)``, which
+    returns the weights with hidden layers of the new size, see :class:`~monai_landmarks.networks.nets.FARNet`.
+    """
 
     def landmark_axes(self) -> dict[str, tuple[LandmarkAxis, ...]]:
         """Return the axes that belong to landmarks, by name of the parameter. All other parameters belong to none."""

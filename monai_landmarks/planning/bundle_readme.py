@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,12 +53,12 @@ def readme(plan: Plan, folder: Path, datalist: Path, references: Sequence[str]) 
     return _PAGE.format(
         name=folder.name,
         title=method.title,
-        final_config=method.final_config,
+        final=_FINAL[method.final_config],
         close_look=_CLOSE_LOOK if plan.close_look else "",
         variants=method.variants_note if plan.fine_tuning is None else "",
         bundle=plan.template.resolve().name,
         fine_tuning="" if plan.fine_tuning is None else _FINE_TUNING.format(rows=_list(plan.fine_tuning.rows())),
-        folder=folder,
+        folder=shlex.quote(str(folder)),
         datalist=datalist,
         data=data,
         rows=rows,
@@ -121,8 +122,15 @@ _FINE_TUNING = """
 Training starts from `models/initial.pt`. The first layers keep their weights in the first epochs (`--held_epochs`). Where maps of landmarks are the input of a layer, the weights of new landmarks are zero at first, so the first heatmaps of the kept landmarks are those of the other bundle.
 """
 
-_CLOSE_LOOK = """- **A second, close look**: put `'$B/configs/close_look.json'` after `train.json` or `inference.json` in any of the commands. `training` then trains the coarse network, into `models/coarse/`, and after it a fine network that corrects each point in a patch of the image. `models/model.pt` has both: use another `--ckpt_dir` for the coarse network alone.
+_CLOSE_LOOK = """- **A second, close look**: put `'$B/configs/close_look.json'` after `train.json` or `inference.json` in any of the commands for one device. `training` then trains the coarse network, into `models/coarse/`, and after it a fine network that corrects each point in a patch of the image. `models/model.pt` has both: use another `--ckpt_dir` for the coarse network alone. On several devices, train the coarse network first, with `--ckpt_dir $B/models/coarse`, and then run `fine_training` in place of `training`.
 """
+
+_FINAL = {
+    "all_training_images.json": """- **Train on all images**, for the final model: `--config_file "['$B/configs/train.json','$B/configs/all_training_images.json']" --ckpt_dir $B/models/all --output_dir $B/eval/all --reliability_from $B/models/model.pt` also trains on the validation images, and keeps the last epoch. The calibration and the shapes are those of the model that was evaluated. Only testing images can measure the final model. To predict with it: `monai-landmarks predict $B my/images --checkpoint $B/models/all/model.pt`.
+""",
+    "replay.json": """- **Train on all images**, for the final model, after the training above: `--config_file "['$B/configs/train.json','$B/configs/replay.json']" --reliability_from $B/models/model.pt` repeats the sigmas of that training, also trains on the validation images, and writes `models/replay/model.pt`. The calibration and the shapes are those of the model that was evaluated. Only testing images can measure the final model. To predict with it: `monai-landmarks predict $B my/images --checkpoint $B/models/replay/model.pt`.
+""",
+}
 
 _PAGE = """# {name}
 
@@ -158,8 +166,7 @@ Inference needs no landmarks. It writes one `.mrk.json` file per image, which 3D
 
 - **Resume a training**: `--resume true`. **Train longer**: `--max_epochs 100`. Any other entry of the configuration can be set in the same way.
 - **A damaged file**: an error names the file and what to do. One exception: MONAI itself reads the files in `configs/` before the bundle, and a damaged one ends with its `JSONDecodeError`, which does not name the file. `read_meta` in the traceback stands for `configs/metadata.json`, `read_config` for a file of `--config_file`. `monai-landmarks predict` names both. Copy the file again from the source of the bundle.
-- **Train on all images**, for the final model: `--config_file "['$B/configs/train.json','$B/configs/{final_config}']"` also trains on the validation images, and keeps the last epoch.
-{close_look}{variants}- **Arithmetic**: `--precision float32`, `bfloat16` or `float16`; the default `auto` chooses by the device.
+{final}{close_look}{variants}- **Arithmetic**: `--precision float32`, `bfloat16` or `float16`; the default `auto` chooses by the device.
 - **Several devices**: `torchrun --standalone --nproc_per_node=2 -m monai.bundle run training --bundle_root $B --config_file "['$B/configs/train.json','$B/configs/multi_gpu_train.json']"`.
 - **Tracking**: `--tracking $B/configs/tensorboard.json`, or `--tracking mlflow`.
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
+from monai_landmarks.data.files.name_lists import some_names
 from monai_landmarks.schema import Landmark, LandmarkSchema, match_landmarks
 
 from .coarse_network import has_own_coarse_network
@@ -107,8 +108,8 @@ def fine_tuning_from(source: SourceBundle, summary: DataSummary) -> tuple[FineTu
     kept = tuple(match.columns.index(i) if i in match.columns else None for i in range(len(summary.names)))
     if not any(row is not None for row in kept):
         raise ValueError(
-            f"{source.folder}: no landmark of the datalist ({_some(summary.names)}) is one of the bundle"
-            f" ({_some(source.names)}). Rename those that are the same, or use init without --from."
+            f"{source.folder}: no landmark of the datalist ({some_names(summary.names)}) is one of the bundle"
+            f" ({some_names(source.names)}). Rename those that are the same, or use init without --from."
         )
     if not summary.pairs and source.schema is not None:
         given = {source.names[row]: name for name, row in zip(summary.names, kept) if row is not None}
@@ -131,7 +132,3 @@ def _close_look_fault(config: dict[str, Any]) -> str:
 
 def _listed(names: Sequence[str], reason: str) -> str:
     return f"{len(names)}: {', '.join(names)}; {reason}" if names else "none"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from monai_landmarks.data.files.name_lists import some_names
 from monai_landmarks.data.landmarks.landmark_set import landmark_name
 
 from .landmark_schema import LandmarkSchema
@@ -50,9 +51,9 @@ class LandmarkMatch:
             pairs = ", ".join(f"{given} as {known}" for given, known in self.abbreviated)
             texts.append(f"abbreviations of the schema {schema.name} are read: {pairs}")
         if self.unknown:
-            texts.append(f"the schema {schema.name} does not have the landmarks {_some(self.unknown)}")
+            texts.append(f"the schema {schema.name} does not have the landmarks {some_names(self.unknown)}")
         if self.absent:
-            texts.append(f"{_some(self.absent)} of the schema {schema.name} are not among the landmarks")
+            texts.append(f"{some_names(self.absent)} of the schema {schema.name} are not among the landmarks")
         return f"{'; '.join(texts)}." if texts else ""
 
 
@@ -115,7 +116,3 @@ def _unique_pairs(
 
 def _plain(name: str) -> str:
     return "".join(name.casefold().replace("_", " ").replace("-", " ").split())
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -29,7 +29,7 @@ Same = Literal["grid", "batch_size", "augmentation"]
 _SAME: tuple[Same, ...] = ("grid", "batch_size", "augmentation")
 # settings of the file close_look.json, which a study does not train
 CLOSE_LOOK = {"displacement", "far_displacement"} | {
-    f"close_{name}" for name in ("spacing", "size", "sigma", "patches_per_image")
+    f"close_{name}" for name in ("spacing", "size", "sigma", "patches_per_image", "mirrored")
 }
 # entries of configurations that follow from the study, with what sets them
 _GOVERNED = {

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 from click.testing import CliRunner
@@ -52,12 +53,13 @@ def test_the_method_is_chosen_and_said(datalist, tmp_path, dims, device, method,
 
 def test_every_choice_is_printed_with_its_reason(datalist, tmp_path):
     settings = ("--set", "batch_size=2", "--set", "modality=CT")
-    result = init(datalist, "--out", tmp_path / "b", "--device", "cpu", *settings, *QUICK)
+    folder = tmp_path / "a bundle"
+    result = init(datalist, "--out", folder, "--device", "cpu", *settings, *QUICK)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     table = lines[next(i for i, line in enumerate(lines) if line.startswith("setting")) + 1 :]
     table = table[: table.index("")]
-    page = (tmp_path / "b" / "docs" / "README.md").read_text()
+    page = (folder / "docs" / "README.md").read_text()
     for name in (
         "modality",
         "spatial_size",
@@ -72,9 +74,11 @@ def test_every_choice_is_printed_with_its_reason(datalist, tmp_path):
         assert len(row.split()) > 2 and row.split("  ")[-1].strip() in page
     assert "[64, 64]" in result.stdout and "given" in next(row for row in table if row.startswith("batch_size"))
     assert next(row for row in table if row.startswith("modality")).split() == ["modality", "CT", "given"]
-    # the last line is the command that goes on
-    assert lines[-1].startswith("python -m monai.bundle run training --bundle_root")
-    train = json.loads((tmp_path / "b" / "configs" / "train.json").read_text())
+    # the last line is the command that goes on, also in a folder whose name has a space
+    command = "python -m monai.bundle run training --bundle_root".split()
+    assert shlex.split(lines[-1]) == [*command, str(folder), "--config_file", str(folder / "configs" / "train.json")]
+    assert f"B='{folder}'\n" in page
+    train = json.loads((folder / "configs" / "train.json").read_text())
     assert train["batch_size"] == 2 and train["datalist"] == str(datalist)
 
 

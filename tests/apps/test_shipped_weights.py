@@ -58,7 +58,15 @@ def predicted(tmp_path_factory):
         Image.fromarray(pixels).save(folder / "films" / f"{name}.png")
         sets[f"{name}.png"] = LandmarkSet(read_names(bundle), points, "index")
     write_landmark_table(folder / "truth.csv", sets)
-    arguments = [str(bundle), str(folder / "films"), "--spacing", "0.92", "--out", str(folder / "out"), "--strict"]
+    arguments = [
+        str(bundle),
+        str(folder / "films"),
+        "--spacing",
+        "0.92",
+        "--out",
+        str(folder / "out"),
+        "--fail-on-doubt",
+    ]
     result = CliRunner().invoke(program, ["predict", *arguments, "--device", "cpu"])
     return folder, result
 
@@ -134,7 +142,7 @@ def test_every_bundle_predicts_by_name_and_doubts_noise(bundle, tmp_path):
     voxel = json.loads((bundle / "configs" / "inference.json").read_text()).get("voxel_spacing", 1.0)
     image = write_noise(tmp_path, dims, voxel)
     spacing = ["--spacing", "1"] if dims == 2 else []  # the file of a volume states it
-    arguments = [bundle.name, str(image), *spacing, "--out", str(tmp_path / "out"), "--strict"]
+    arguments = [bundle.name, str(image), *spacing, "--out", str(tmp_path / "out"), "--fail-on-doubt"]
     result = CliRunner().invoke(program, ["predict", *arguments, "--device", "cpu"])
     assert result.exit_code == 2, result.output
     terms = read_bundle_facts(bundle).terms

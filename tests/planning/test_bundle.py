@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -38,6 +39,7 @@ from monai_landmarks.planning.bundle import bundle_configs, fill_metadata, liter
 from monai_landmarks.planning.sigma import choose_sigma
 from monai_landmarks.precision import CalibratedSigma, PrecisionSearch
 from monai_landmarks.schema import Landmark, LandmarkSchema, load_landmark_schema
+from monai_landmarks.study.definition import CLOSE_LOOK
 
 META_SCHEMA = Path(__file__).parents[1] / "bundles" / "meta_schema.json"
 CASES = [(method, dims) for method in METHODS for dims in (2, 3)]
@@ -88,7 +90,32 @@ def test_everything_is_there(written):
     page = (folder / "docs" / "README.md").read_text()
     for name, choice in plan.choices.items():
         assert f"| {name} | " in page and choice.reason in page
-    assert str(datalist) in page and "{" not in page.partition("## Use")[0].replace("${", "")
+    assert f"$B/{final}" in page and str(datalist) in page and "{" not in page.partition("## Use")[0].replace("${", "")
+
+
+def test_the_final_training_keeps_the_evaluated_model(written):
+    """Its files are in folders of their own, and predict finds them where the page says."""
+    folder, plan, _ = written
+    line = next(x for x in (folder / "docs" / "README.md").read_text().splitlines() if "Train on all images" in x)
+    flow = workflow(folder, "train", Path(METHODS[plan.method].final_config).stem)
+    options = dict(re.findall(r"--(\w+) (\$B[\w/.]*\w)", line))
+    assert options["reliability_from"] == "$B/models/model.pt" and "reliability_from" in flow.parser
+    weights = options.pop("checkpoint").replace("$B", str(folder))
+    for name in ("ckpt_dir", "output_dir"):
+        if name in options:
+            flow.parser[name] = options[name].replace("$B", str(folder))
+    flow.initialize()
+    savers = [f"{h['save_dir']}/{h['final_filename']}" for h in flow.parser["train#handlers"] if h.get("save_final")]
+    assert "@ckpt_dir/model.pt" in savers
+    assert f"{flow.parser.get_parsed_content('ckpt_dir')}/model.pt" == weights != f"{folder}/models/model.pt"
+    assert flow.parser.get_parsed_content("output_dir") != config(folder, "train")["output_dir"]
+
+
+def test_settings_of_the_close_look_are_known_to_a_study(written):
+    """A study, which does not train it, refuses them and leaves them out."""
+    _, plan, _ = written
+    found = {name for name in plan.choices if name.startswith("close_") or name.endswith("displacement")}
+    assert found == CLOSE_LOOK
 
 
 def test_a_close_look_runs(written):
