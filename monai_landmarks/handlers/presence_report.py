@@ -34,8 +34,8 @@ class PresenceReport(EpochCollector[tuple[torch.Tensor, torch.Tensor]]):
     The validation must decode with ``threshold=None`` or with a low limit. Below this limit no landmark has a score, and
     the chosen threshold is never lower. Inference reads the file:
     ``"threshold": "$monai_landmarks.metrics.PresenceThreshold.read(@ckpt_dir + '/presence.json').threshold"``. If all
-    landmarks of all cases are present, or all are absent, no file is written and a warning is logged. The attribute
-    ``threshold`` holds the last :class:`~monai_landmarks.metrics.PresenceThreshold`.
+    landmarks of all cases are present, or all are absent, no file is written, an old one is removed, and a warning is
+    logged. The attribute ``threshold`` holds the last :class:`~monai_landmarks.metrics.PresenceThreshold`.
 
     Args:
         path: JSON file to write.
@@ -71,6 +71,8 @@ class PresenceReport(EpochCollector[tuple[torch.Tensor, torch.Tensor]]):
             self.threshold = choose_presence_threshold(*(torch.cat(column) for column in zip(*rows)))
         except ValueError as error:
             engine.logger.warning(f"no presence threshold was written: {error}")
+            if is_main_process():
+                self.path.unlink(missing_ok=True)  # it belongs to other weights
             return
         if is_main_process():
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -63,7 +63,8 @@ def training_overrides(config: Mapping[str, Any], given: Mapping[str, Any]) -> d
     * ``max_epochs``, because learning rate schedules depend on it. MONAI Label only overrides that of the trainer.
     * If the training continues from existing weights, the validation also runs before the first epoch. New weights then
       replace the existing ones only if they are better.
-    * ``missing`` of the loss: landmarks that a label leaves out may be present, so the loss must ignore them.
+    * ``missing`` of the loss: landmarks that a label leaves out may be present, so the loss must ignore them. For the
+      same reason, no presence threshold is chosen.
 
     Args:
         config: configuration of the bundle.
@@ -84,6 +85,9 @@ def training_overrides(config: Mapping[str, Any], given: Mapping[str, Any]) -> d
             handler["exec_at_start"] = True
     result["train#handlers"] = handlers
     result.update((f"{key}#missing", "ignore") for key in _losses_with_absent(config))
+    for number, handler in enumerate(config.get("validate", {}).get("handlers", [])):
+        if isinstance(handler, dict) and str(handler.get("_target_")).endswith(".PresenceReport"):
+            result[f"validate#handlers#{number}#_disabled_"] = True
     return result
 
 

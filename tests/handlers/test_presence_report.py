@@ -39,6 +39,7 @@ def test_the_threshold_of_the_validation_is_written(tmp_path):
 
 
 def test_without_absent_landmarks_there_is_none(tmp_path, caplog):
+    (tmp_path / "presence.json").write_text("the threshold of other weights")
     evaluator = make_evaluator(make_cases(1), [PresenceReport(tmp_path / "presence.json")])
     evaluator.logger.propagate = True
     evaluator.run()
