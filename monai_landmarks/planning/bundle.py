@@ -274,10 +274,10 @@ def fill_metadata(metadata: dict[str, Any], plan: Plan, name: str) -> dict[str, 
         metadata["references"] = list(method.references)
     if plan.schema is not None and _is_useful(plan.schema, summary.names):
         metadata["landmark_schema"] = plan.schema.name
-    # pictures may have no voxel size; that of volumes is in train.json
-    metadata.pop("grid_spacing_mm", None)
-    if summary.spatial_dims == 2 and not summary.in_pixels:
-        metadata["grid_spacing_mm"] = plan.choices["spacing_mm"].value
+    for unit in ("mm", "px"):
+        metadata.pop(f"grid_spacing_{unit}", None)
+    if not plan.choices.in_patches and plan.choices["resampling"].value == "fit":  # else it is in train.json
+        metadata[f"grid_spacing_{summary.unit}"] = plan.choices["spacing_mm"].value
     dims, count = summary.spatial_dims, len(summary.names)
     # the loss of a bundle that is adapted may be another one than that of the method
     is_logits = method.returns_logits if plan.fine_tuning is None else plan.train.get("softmax", False)

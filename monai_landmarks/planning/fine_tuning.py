@@ -115,14 +115,17 @@ def fine_tuning_from(source: SourceBundle, summary: DataSummary) -> tuple[FineTu
         given = {source.names[row]: name for name, row in zip(summary.names, kept) if row is not None}
         pairs = tuple((given[a], given[b]) for a, b in source.schema.pairs if a in given and b in given)
         summary = replace(summary, pairs=pairs)
-    fault = _close_look_fault(source.configs["close_look"]) if "close_look" in source.configs else None
+    fault = _close_look_fault(source) if "close_look" in source.configs else None
     return FineTuning(source, kept, summary.names, fault), summary
 
 
-def _close_look_fault(config: dict[str, Any]) -> str:
-    """Return why a close look cannot be adapted to other landmarks; empty if it can."""
+def _close_look_fault(source: SourceBundle) -> str:
+    """Return why a close look cannot be adapted to other landmarks and images; empty if it can."""
+    config = source.configs["close_look"]
     if has_own_coarse_network(config):
         return "its coarse network has configuration files of its own"
+    if source.grid_spacing is None:
+        return "the bundle does not state the voxel size of its grid, to which the lengths of its close look belong"
     groups = config.get("close_groups", {})
     own, shared = groups.get("_target_", "").endswith(".LandmarkGroups"), groups.get("shared", False)
     if own and (all(len(rows) == 1 for rows in groups["groups"]) if shared else groups.get("groups") is None):

@@ -91,6 +91,9 @@ def initial_weights(plan: Plan) -> dict[str, dict[str, torch.Tensor]]:
 def _train(plan: Plan, value: dict[str, Any], fitted: Sequence[dict[str, Any]]) -> dict[str, Any]:
     config = _plain(deepcopy(plan.train), plan)
     config |= _grid(config, value)
+    for transform in config["augmentation"]:
+        if isinstance(transform, dict) and transform.get("unit") == "mm":
+            transform |= _lengths(transform, ("translate_range", "elastic_range"), value)
     config.update({name: value[name] for name in ("batch_size", "max_epochs", "val_interval", "learning_rate")})
     if "voxel_size" in config:
         config["voxel_size"] = value["spacing_mm"]
@@ -129,10 +132,14 @@ def _close_look(plan: Plan, value: dict[str, Any]) -> dict[str, Any]:
     config["learning_rate"] = (
         config["learning_rate"] * value["learning_rate"] / source.configs["train"]["learning_rate"]
     )
+    config |= _lengths(config, ("close_spacing", "displacement", "far_displacement"), value)
     if "spatial_size" in config:
         coarse = source.configs["train"]["spatial_size"]
         factor = max(1, round(config["spatial_size"][0] / coarse[0]))
         config["spatial_size"] = [factor * n for n in value["spatial_size"]]
+        config["voxel_spacing"] = value["spacing_mm"] / factor if value["resampling"] == "spacing" else None
+    elif "voxel_spacing" in config:  # the coarse network must not see coarser images than in its training
+        config["voxel_spacing"] = min(config["voxel_spacing"], value["spacing_mm"])
     if fine_tuning.shared_close_look:
         config["close_groups"]["groups"] = [[row] for row in range(len(plan.summary.names))]
     config["augmentation"] = _flipped(config["augmentation"], plan, value)
@@ -141,11 +148,12 @@ def _close_look(plan: Plan, value: dict[str, Any]) -> dict[str, Any]:
     path = f"$@bundle_root + '/models/{INITIAL_CLOSE}'"
     load = {**_LOAD, "network": "@fine_network_def", "path": path}
     config["load_initial"] = None if source.close_weights is None else load
+    config["held_epochs"] = 0 if source.close_weights is None else value["held_epochs"]
     return config
 
 
 def _plain(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
-    """Return a configuration without what the data do not have.
+    """Return a configuration without what the data do not have, and with distances in voxels of their grid.
 
     If the landmarks are others, these are the chains, which are row numbers. If the training does not mirror images, it
     is the mean with the mirror image.
@@ -158,7 +166,30 @@ def _plain(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
         config.pop("chain_offsets", None)
     elif not plan.choices["flip"].value and "mirror" in config["inferer"]:
         config["inferer"]["mirror"] = None
+    value = {name: choice.value for name, choice in plan.choices.items()}
+    before = fine_tuning.source.grid_spacing
+    ratio = 1.0 if before is None else value.get("length_factor", 1.0) * before / value["spacing_mm"]
+    chain = config["inferer"].get("chain", {})
+    for part, name in ((config, "chain_offsets"), (chain, "offsets")):
+        if name in part:
+            part[name] = _times(part[name], ratio)
+    for part in (chain, config.get("windows", {})):
+        if "min_distance" in part:
+            part["min_distance"] = max(round(ratio * part["min_distance"], 1), 1.0)
     return config
+
+
+def _lengths(config: Mapping[str, Any], names: Sequence[str], value: dict[str, Any]) -> dict[str, Any]:
+    """Return the lengths of a configuration in the unit of the data."""
+    factor = value.get("length_factor", 1.0)
+    return {name: _times(config[name], factor) for name in names if name in config}
+
+
+def _times(length: Any, factor: float) -> Any:
+    """Return a number, or the numbers of a list, times a factor. References and expressions stay as they are."""
+    if isinstance(length, list):
+        return [_times(part, factor) for part in length]
+    return float(f"{factor * length:.4g}") if isinstance(length, (int, float)) and factor != 1 else length
 
 
 def _grid(config: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from .training_time import Budget, choose_epochs_in
 __all__ = [
     "choose_held_epochs",
     "choose_learning_rate",
+    "choose_length_factor",
     "choose_fine_tuning_steps",
     "make_fine_tuning_plan",
     "nearest_size",
@@ -92,7 +93,10 @@ def make_fine_tuning_plan(
         choose(
             "batch_size", lambda: choose_batch_size(summary, machine, memory, choices["spatial_size"].value, largest)
         )
-    sigma = _sigma(fine_tuning)
+    factor, before = 1.0, source.grid_spacing
+    if before is not None and (summary.in_pixels or source.spacing is None):
+        factor = choose("length_factor", lambda: choose_length_factor(choices["spacing_mm"].value, before, summary))
+    sigma = _sigma(fine_tuning, factor)
     if sigma is not None:
         choose("sigma", lambda: sigma)
     flip = choose("flip", lambda: choose_flip(summary.pairs, symmetric, source.schema, summary.names))
@@ -147,6 +151,22 @@ def choose_learning_rate(before: float) -> Choice:
     return Choice(
         _LEARNING_RATE * before,
         f"{_LEARNING_RATE:g} times the {before:g} of the bundle, so that what was learned is refined; a rule of thumb",
+    )
+
+
+def choose_length_factor(spacing: float, before: float, summary: DataSummary) -> Choice:
+    """Choose the factor of the bundle's lengths where mm and pixels cannot be compared.
+
+    Args:
+        spacing: voxel size of the grid, in the unit of the data.
+        before: that of the bundle, in the unit of its lengths.
+        summary: summary of the data.
+    """
+    unknown = "images" if summary.in_pixels else "bundle"
+    return Choice(
+        float(f"{spacing / before:.4g}"),
+        f"the pixel size of the {unknown} is not known, so the lengths of the bundle are multiplied by this, to have"
+        f" as many voxels of the grid, of {spacing:g} {summary.unit} here and {before:g} there",
     )
 
 
@@ -227,18 +247,19 @@ def _choose_whole(choices: Choices, summary: DataSummary, source: SourceBundle) 
     choose("spacing_mm", step)
 
 
-def _sigma(fine_tuning: FineTuning) -> Choice | None:
+def _sigma(fine_tuning: FineTuning, factor: float) -> Choice | None:
     """Return sigma of the targets in the unit of the loss, or None if the bundle has one for all landmarks."""
     source, train = fine_tuning.source, fine_tuning.source.configs["train"]
+    if "voxel_size" not in train:  # only the loss of adaptive precision takes lengths, the others take voxels
+        factor = 1.0
     if source.sigma is not None and "sigma" not in train:
-        # the loss of adaptive precision takes mm
-        scale = train["voxel_size"] if "voxel_size" in train else 1.0
+        scale = factor * train.get("voxel_size", 1.0)
         values = [round(scale * value, 4) for value in fine_tuning.of_landmarks(source.sigma)]
         return Choice(values, "initial values: those that the bundle has learned, and their median for new landmarks")
     before = train["sigma"] if "sigma" in train else train["loss_def"].get("sigma")
     if not isinstance(before, list):
         return None
-    flat = [row[0] if isinstance(row, list) else row for row in before]
+    flat = [round(factor * (row[0] if isinstance(row, list) else row), 4) for row in before]
     return Choice(fine_tuning.of_landmarks(flat), "those of the bundle, and their median for new landmarks")
 
 

@@ -78,6 +78,12 @@ class SourceBundle:
         return self.configs["train"].get("voxel_spacing") or self.configs["metadata"].get("grid_spacing_mm")
 
     @property
+    def grid_spacing(self) -> float | None:
+        """Voxel size of the grid in the unit of the bundle's lengths, mm or pixels. None if it is not stated."""
+        configs = self.configs
+        return self.spacing or configs["metadata"].get("grid_spacing_px") or configs["train"].get("voxel_size")
+
+    @property
     def terms(self) -> str:
         """Terms of the weights; empty if none are stated."""
         return self.configs["metadata"].get("weights_terms", "")

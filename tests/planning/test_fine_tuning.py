@@ -40,6 +40,7 @@ from monai_landmarks.planning import (
 )
 from monai_landmarks.planning.bundle import bundle_configs
 from monai_landmarks.planning.fine_tuning_plan import nearest_size
+from monai_landmarks.planning.source_bundle import SourceBundle
 
 MACHINE = Machine("cpu", 8 * GIB)
 SMALL = {"width": 4, "batch_size": 2}
@@ -297,6 +298,113 @@ def test_no_mirror_image_without_mirroring(flip):
     for name in ("train", "inference"):
         inferer = bundle_configs(plan, Path("datalist.json"))[name]["inferer"]
         assert inferer["mirror"] == ([0, 1, 2, 3, 4] if flip else None)
+
+
+def lengths(configs):
+    """Those of warp, targets and close look, in mm, or in pixels where their size is not known."""
+    train, close = configs["train"], configs["close_look"]
+    warp = next(t for t in train["augmentation"] if t.get("unit") == "mm")
+    sigma = train["loss_def"]["sigma"] if "voxel_size" in train else []
+    names = ("close_spacing", "displacement", "far_displacement")
+    return np.array([warp["translate_range"], warp["elastic_range"], *(close[name] for name in names), *sigma])
+
+
+@pytest.mark.parametrize("method", ["scn", "adaptive"])
+def test_lengths_have_as_many_voxels_without_a_pixel_size(method, tmp_path):
+    """A grid of a bundle in mm, then of pictures of unknown pixel size, and from their bundle again of images in mm."""
+    source = read_source_bundle(bundle_path(f"ceph_xray_landmarks_{method}"))
+    if method == "adaptive":
+        sigma = [source.configs["train"]["voxel_size"] * value for value in source.sigma]
+        source.configs["train"]["loss_def"]["sigma"] = sigma
+    expected = lengths(source.configs) / 1.25
+    pictures = summary((1935, 2400), names=source.names, in_pixels=True, modality="X-ray")
+    plan = make_fine_tuning_plan(pictures, source, MACHINE)
+    assert plan.choices["spacing_mm"].value == 12.5 and plan.choices["length_factor"].value == 10
+    folder = write_bundle(tmp_path / "pixels", plan, tmp_path / "datalist.json")
+    written = {name: config(folder, name) for name in ("train", "close_look")}
+    np.testing.assert_allclose(lengths(written) / 12.5, expected, rtol=1e-3)
+    assert written["close_look"]["close_size"] == source.configs["close_look"]["close_size"]
+
+    shutil.move(folder / "models" / "initial.pt", folder / "models" / "model.pt")
+    known = summary((1935, 2400), (0.05, 0.05), names=source.names)
+    again = make_fine_tuning_plan(known, read_source_bundle(folder), MACHINE)
+    assert again.choices["spacing_mm"].value == 0.625 and "not known" in again.choices["length_factor"].reason
+    np.testing.assert_allclose(lengths(bundle_configs(again, Path("datalist.json"))) / 0.625, expected, rtol=1e-3)
+
+    del (metadata := config(folder, "metadata"))["grid_spacing_px"]
+    (folder / "configs" / "metadata.json").write_text(json.dumps(metadata))
+    unknown = make_fine_tuning_plan(known, read_source_bundle(folder), MACHINE).fine_tuning
+    assert unknown.close_look == (method == "adaptive")  # whose loss states the voxel size
+
+
+def test_lengths_in_mm_stay():
+    """Also if the grid is another one."""
+    source = read_source_bundle(bundle_path("ceph_xray_landmarks_scn"))
+    expected = lengths(source.configs)
+    known = summary((1935, 2400), (0.1, 0.1), names=source.names)
+    plan = make_fine_tuning_plan(known, source, MACHINE, given={"spacing_mm": 2.5})
+    np.testing.assert_array_equal(lengths(bundle_configs(plan, Path("datalist.json"))), expected)
+
+
+@pytest.mark.parametrize("inline", [False, True])
+@pytest.mark.parametrize("spacing", [2.0, 1.5])
+def test_chains_follow_a_given_voxel_size(spacing, inline):
+    """Their steps and the distance of their candidates are in voxels of the grid, and stay the same in mm."""
+    source = read_source_bundle(bundle_path("lumbar_mri_landmarks_scn"))
+    assert source.spacing == 3.5
+    chain = source.configs["train"]["inferer"]["chain"]
+    offsets, distance = source.configs["train"]["chain_offsets"], chain["min_distance"]
+    if inline:  # as init writes them
+        for name in ("train", "inference"):
+            source.configs[name]["inferer"]["chain"]["offsets"] = [source.configs[name].pop("chain_offsets")]
+    data = summary((96, 112, 112), (2.0,) * 3, names=source.names)
+    plan = make_fine_tuning_plan(data, source, MACHINE, given={"spacing_mm": spacing})
+    configs = bundle_configs(plan, Path("datalist.json"))
+    for name in ("train", "inference"):
+        new = configs[name]["inferer"]["chain"]
+        steps = new["offsets"][0] if inline else configs[name]["chain_offsets"]
+        np.testing.assert_allclose(np.array(steps) * spacing, np.array(offsets) * 3.5, atol=0.01)
+        assert new["min_distance"] * spacing == pytest.approx(distance * 3.5, abs=0.05 * spacing)
+    # the coarse network sees its images through those of the close look, which are not coarser
+    assert configs["close_look"]["voxel_spacing"] == min(2.0, spacing)
+
+
+def test_peaks_in_windows_follow_a_given_voxel_size():
+    bundle = bundle_path("vertebrae_ct_landmarks_scn") / "configs"
+    configs = {path.stem: json.loads(path.read_text()) for path in bundle.glob("*.json")}
+    names = tuple(configs["metadata"]["network_data_format"]["outputs"]["pred"]["channel_def"].values())
+    source = SourceBundle(bundle.parent, "scn", names, configs, bundle, {}, None, None, None)
+    data = summary((200, 200, 300), (1.0,) * 3, names=names)
+    given = {"spacing_mm": 4.0, "patch_size": [32, 32, 32], "patches_per_image": 1}
+    plan = make_fine_tuning_plan(data, source, MACHINE, given=given)
+    for name, written in bundle_configs(plan, Path("datalist.json")).items():
+        if name in ("train", "inference"):
+            assert written["windows"]["min_distance"] * 4.0 == configs[name]["windows"]["min_distance"] * 2.0
+
+
+def test_a_close_look_at_whole_volumes_follows_a_given_voxel_size(tmp_path):
+    """Both grids cover the same part of an image."""
+    data = summary((96, 96, 112), (1.75,) * 3)
+    plan = make_plan(data, "unet", MACHINE, given={"width": 4, "patch_size": None, "spacing_mm": 3.5})
+    source = train_source(write_bundle(tmp_path / "source", plan, tmp_path / "datalist.json"))
+    assert config(source, "close_look")["voxel_spacing"] == 1.75
+    plan = make_fine_tuning_plan(data, read_source_bundle(source), MACHINE, given={"spacing_mm": 2.5})
+    configs = bundle_configs(plan, Path("datalist.json"))
+    coarse, fine = (
+        np.array(configs[name]["spatial_size"]) * configs[name]["voxel_spacing"] for name in ("train", "close_look")
+    )
+    np.testing.assert_allclose(fine, coarse)
+    assert configs["train"]["voxel_spacing"] == 2.5 and configs["close_look"]["voxel_spacing"] == 1.25
+
+
+@pytest.mark.parametrize("method", ["scn", "adaptive"])
+def test_a_close_look_without_weights_is_not_held(method):
+    source = read_source_bundle(bundle_path(f"ceph_xray_landmarks_{method}"))
+    source.configs["close_look"]["held_epochs"] = 7  # that of a bundle that was fine-tuned, too
+    plan = make_fine_tuning_plan(summary((1935, 2400), (0.1, 0.1), names=source.names), source, MACHINE)
+    configs = bundle_configs(plan, Path("datalist.json"))
+    held = configs["train"]["held_epochs"]
+    assert held > 0 and configs["close_look"]["held_epochs"] == (0 if source.close_weights is None else held)
 
 
 def test_a_learned_bundle_is_a_source_again(learned, datalists, tmp_path):
