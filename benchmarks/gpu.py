@@ -165,6 +165,8 @@ def commands(out: Path, dataset_dir: str, device: str, epochs: int, options: dic
     for name, bundle, configs, seed in TRAININGS:
         root = ROOT / "bundles" / bundle
         files = [str(root / "configs" / f"{config}.json") for config in configs]
+        # an evaluation takes the time of several epochs; the weights are evaluated afterwards, on any machine
+        handlers = configuration(bundle, configs)["train#handlers"]
         settings = {
             "bundle_root": str(root),
             "dataset_dir": dataset_dir,
@@ -173,8 +175,7 @@ def commands(out: Path, dataset_dir: str, device: str, epochs: int, options: dic
             "device": f"$torch.device('{device}')",
             "seed": seed,
             "max_epochs": epochs,
-            # an evaluation takes the time of several epochs; the weights are evaluated afterwards, on any machine
-            "val_interval": epochs + 1,
+            "train#handlers": [h for h in handlers if h["_target_"] != "ValidationHandler"],
             **options,
         }
         arguments = [part for key, value in settings.items() for part in (f"--{key}", str(value))]

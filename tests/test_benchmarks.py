@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import sys
@@ -27,6 +28,7 @@ import study_fine_tuning
 import torch
 from benchmark_growth import growth_exponent
 from measure import peak_memory
+from monai.bundle import ConfigParser
 from PIL import Image
 from study_precision import METHODS, main, rank_correlation
 from warm_python import WarmPython
@@ -221,6 +223,17 @@ def test_trainings_on_one_gpu_end_in_time():
     """Three steps in turns take 60 ms, an epoch of 50 of them 3 s: 60 s hold 17 with 85 % of the time."""
     assert gpu.choose_epochs([20.0, 15.0, 25.0], steps_per_epoch=50, seconds=60) == 17
     assert gpu.choose_epochs([20.0, 15.0, 25.0], steps_per_epoch=50, seconds=1) == 1
+
+
+def test_trainings_on_one_gpu_are_not_validated(tmp_path):
+    for command in gpu.commands(tmp_path, "data", "cpu", 7, {}):
+        files, *arguments = command[command.index("--config_file") + 1 :]
+        parser = ConfigParser()
+        parser.read_config(ast.literal_eval(files))
+        before = {handler["_target_"] for handler in parser["train#handlers"]}
+        settings = dict(zip(arguments[::2], arguments[1::2]))
+        after = {handler["_target_"] for handler in ast.literal_eval(settings.get("--train#handlers", "[]"))}
+        assert before - after == {"ValidationHandler"} and settings["--max_epochs"] == "7"
 
 
 def test_steps_are_measured_for_one_gpu(tmp_path):

@@ -48,7 +48,8 @@ class ResumeTraining:
     a worse model does not replace it after a restart. All of these are tensors and plain values, which are read with
     ``weights_only=True``.
 
-    A training may continue with more epochs, other training images or another batch size. The rules are:
+    A training may continue with more epochs, other training images, another batch size or another precision. The rules
+    are:
 
     * The training continues after the last saved epoch. Progress is counted in epochs.
     * The learning rate is that of the schedule as it is configured now, for the new length, at this progress. A
@@ -182,6 +183,9 @@ class ResumeTraining:
 
     def _load(self, engine: Engine, state: Any) -> None:
         holders = self._state_holders(engine)
+        if "scaler" in holders and isinstance(state, dict) and "scaler" not in state:
+            del holders["scaler"]  # saved without float16, perhaps on a newer GPU
+            engine.logger.info(f"{self.path} has no gradient scale: it starts anew.")
         absent = sorted(set(holders) - set(state)) if isinstance(state, dict) else sorted(holders)
         if absent:
             raise ValueError(f"{self.path} does not contain {absent}, which load_dict requires. {_ADVICE}")

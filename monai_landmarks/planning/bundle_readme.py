@@ -50,11 +50,12 @@ def readme(plan: Plan, folder: Path, datalist: Path, references: Sequence[str]) 
     method = METHODS[plan.method]
     rows = "\n".join(f"| {r['setting']} | `{r['value']}` | {r['reason']} |" for r in choice_rows(plan))
     data = _list(summary_rows(plan.summary))
+    replays = method.final_config == "replay.json"
     return _PAGE.format(
         name=folder.name,
         title=method.title,
         final=_FINAL[method.final_config],
-        close_look=_CLOSE_LOOK if plan.close_look else "",
+        close_look=_CLOSE_LOOK.format(replay=_REPLAY if replays else "") if plan.close_look else "",
         variants=method.variants_note if plan.fine_tuning is None else "",
         bundle=plan.template.resolve().name,
         fine_tuning="" if plan.fine_tuning is None else _FINE_TUNING.format(rows=_list(plan.fine_tuning.rows())),
@@ -122,8 +123,11 @@ _FINE_TUNING = """
 Training starts from `models/initial.pt`. The first layers keep their weights in the first epochs (`--held_epochs`). Where maps of landmarks are the input of a layer, the weights of new landmarks are zero at first, so the first heatmaps of the kept landmarks are those of the other bundle.
 """
 
-_CLOSE_LOOK = """- **A second, close look**: put `'$B/configs/close_look.json'` after `train.json` or `inference.json` in any of the commands for one device. `training` then trains the coarse network, into `models/coarse/`, and after it a fine network that corrects each point in a patch of the image. `models/model.pt` has both: use another `--ckpt_dir` for the coarse network alone. On several devices, train the coarse network first, with `--ckpt_dir $B/models/coarse`, and then run `fine_training` in place of `training`.
+_CLOSE_LOOK = """- **A second, close look**: put `'$B/configs/close_look.json'` after `train.json` or `inference.json` in any of the commands for one device. `training` then trains the coarse network, into `models/coarse/`, and after it a fine network that corrects each point in a patch of the image. `models/model.pt` has both: use another `--ckpt_dir` for the coarse network alone. On several devices, train the coarse network first, with `--ckpt_dir $B/models/coarse`, and then run `fine_training` in place of `training`.{replay}
 """
+
+# of a bundle whose final training repeats the sigmas of another one
+_REPLAY = " With `replay.json`, add `--coarse_training#trajectory $B/eval/coarse/precision.json`, where the sigmas of the coarse training are recorded."
 
 _FINAL = {
     "all_training_images.json": """- **Train on all images**, for the final model: `--config_file "['$B/configs/train.json','$B/configs/all_training_images.json']" --ckpt_dir $B/models/all --output_dir $B/eval/all --reliability_from $B/models/model.pt` also trains on the validation images, and keeps the last epoch. The calibration and the shapes are those of the model that was evaluated. Only testing images can measure the final model. To predict with it: `monai-landmarks predict $B my/images --checkpoint $B/models/all/model.pt`.

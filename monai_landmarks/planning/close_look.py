@@ -177,7 +177,7 @@ def close_look_config(
     network = {"spatial_dims": dims, "features": narrow_unet_features(width)}
     result["fine_network_def"] = {**config["fine_network_def"], **network}
     finest = max(summary.finest_spacing, value["close_spacing"] / _FINER)
-    component = config["coarse_grid"]["spatial_size"]
+    component = config["coarse_size"]
     if choices.in_patches:
         result["voxel_spacing"] = min(round_up(finest), value["spacing_mm"])
         steps: list[dict[str, Any]] = [
@@ -188,6 +188,7 @@ def close_look_config(
             {"_target_": "SpatialPad", "spatial_size": {**component, "key": "patch_size"}, "mode": "edge"},
         ]
         result["coarse_grid"] = {"_target_": "Compose", "transforms": steps}
+        del result["coarse_size"]
     else:
         # a whole number of voxels in each voxel of the coarse grid, so that both cover the same part of the image
         factor = max(1, math.floor(value["spacing_mm"] / finest + 1e-6))
@@ -196,7 +197,7 @@ def close_look_config(
             result["voxel_spacing"] = value["spacing_mm"] / factor
         result["coarse_grid"] = {
             "_target_": "monai_landmarks.transforms.FitToGrid",
-            "spatial_size": component,
+            "spatial_size": "@coarse_size",
             "spacing": {**component, "key": "voxel_spacing"},
         }
     return result

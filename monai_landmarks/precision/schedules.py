@@ -15,8 +15,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 
@@ -173,13 +173,23 @@ class ReplayedSigma(PrecisionController):
 
     Args:
         path: trajectory file of the earlier training, see :class:`PrecisionTrajectory`.
+        names: names of the landmarks of this training. None: the file may be of other landmarks.
+        unit: unit of the sigmas of this training. None: the file may have another one.
 
     Raises:
-        ValueError: if the file is not a trajectory.
+        ValueError: if the file is not a trajectory, or one of other landmarks or in another unit.
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(
+        self, path: str | os.PathLike, names: Sequence[str] | None = None, unit: Literal["voxel", "mm"] | None = None
+    ) -> None:
         self.trajectory = PrecisionTrajectory.read(path)
+        for what, found, needed in (
+            ("of the landmarks", self.trajectory.names, None if names is None else list(names)),
+            ("in the unit", self.trajectory.unit, unit),
+        ):
+            if needed is not None and found != needed:
+                raise ValueError(f"{path}: the record is {what} {found}, but this training is {what} {needed}.")
 
     def start(self, sigma: torch.Tensor) -> torch.Tensor:
         """Return the first sigmas of the file, (N,).

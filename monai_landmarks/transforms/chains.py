@@ -167,7 +167,9 @@ class HeatmapToChainLandmarks(Transform):
                 highest first, NaN where a map has fewer than K: from :func:`monai_landmarks.heatmaps.find_peaks`, or
                 from an inferer with ``num_peaks``.
             affine: 4x4, from index coordinates of the image to RAS mm. None: a voxel is a cube of 1 mm.
-            size: of the image. None: the rule for chains that begin at the border of the image is not applied.
+            size: of the image. None: the rule for chains that begin at the border of the image is not applied. Where the
+                image was padded along ``direction``, the border is that of the padding, so the rule is not applied at
+                the border of what was imaged.
 
         Returns:
             Points (N, D), scores (N,) and covariances (N, D, D), as for a call.

@@ -17,11 +17,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from monai.bundle import ConfigParser
 from small_bundles import SOURCE, copy_bundle, run, small, training_size, workflow
+from test_close_look import options as close_look_options
 
 from monai_landmarks import precision
 from monai_landmarks.losses import AdaptivePrecisionLoss, SCNLoss
@@ -111,3 +113,46 @@ def test_a_resumed_search_goes_on_as_it_would_have(tmp_path: Path) -> None:
     assert parts["precision"]["trajectory"] == whole["precision"]["trajectory"]
     for name in ("model", "loss"):
         torch.testing.assert_close(parts[name], whole[name], rtol=0, atol=0)
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_a_close_look_leaves_the_record_of_the_search(tmp_path: Path) -> None:
+    """Also in a final training, whose coarse network has the recorded sigmas and whose fine network has its own."""
+    root = copy_bundle(BUNDLE, tmp_path)
+    run(root, "train", **training_size(root, epochs=2), **QUICK, output_dir=str(root / "eval/search"))
+    record = root / "eval/precision.json"
+    shutil.copy(root / "eval/search/precision.json", record)
+    (root / "models/coarse").mkdir()
+    shutil.move(root / "models/model.pt", root / "models/coarse/model.pt")
+    options = close_look_options(root, epochs=1)
+    run(root, "train", "close_look", run_id="fine_training", **options)
+    fine = PrecisionTrajectory.read(root / "eval/close_precision.json")
+    assert record.read_bytes() == (root / "eval/search/precision.json").read_bytes()
+
+    given = json.loads((root / "configs/replay.json").read_text())["coarse_config"]
+    options["coarse_config"] = [given[0], given[1], options["coarse_config"][-1]]
+    run(root, "train", "close_look", "replay", **options)
+    replayed = PrecisionTrajectory.read(root / "eval/replay/coarse/precision.json").column("sigma")
+    assert replayed == PrecisionTrajectory.read(record).column("sigma") and len(replayed) == 3
+    again = PrecisionTrajectory.read(root / "eval/replay/close_precision.json").column("sigma")
+    # one voxel of the patch
+    assert again == fine.column("sigma") == [[pytest.approx(options["close_spacing"])] * 19] * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({}, ""), ({"unit": "voxel"}, "in the unit voxel"), ({"names": ["x"] * 19}, "of the landmarks")],
+)
+def test_a_record_of_another_kind_is_not_replayed(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    parser = ConfigParser()
+    parser.read_config([SOURCE / BUNDLE / "configs" / f"{name}.json" for name in ("train", "replay")])
+    parser.update({"bundle_root": str(SOURCE / BUNDLE), "trajectory": str(tmp_path / "record.json")})
+    record = {"names": parser.get_parsed_content("names"), "unit": "mm", **change}
+    decision = {"epoch": 0, "progress": 0.0, "sigma": [4.0] * 19}
+    PrecisionTrajectory(decisions=[decision], **record).write(tmp_path / "record.json")
+    if not message:
+        assert parser.get_parsed_content("controller").start(torch.ones(19)).tolist() == [4.0] * 19
+        return
+    with pytest.raises(RuntimeError) as error:
+        parser.get_parsed_content("controller")
+    assert message in str(error.value.__cause__)

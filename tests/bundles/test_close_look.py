@@ -22,6 +22,8 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser, ckpt_export
+from monai.data import MetaTensor
+from monai.transforms import Resize, ResizeWithPadOrCrop
 from small_bundles import BUNDLES, PICTURES, SIZE, SOURCE, copy_bundle, run, small, table, training_size
 
 from monai_landmarks.data import bundle_component, bundle_landmark_names, read_landmarks
@@ -83,6 +85,39 @@ def test_the_coarse_training_has_the_same_data_and_machine(bundle: str) -> None:
     assert {key: reached[key] for key in given} == given
     coarse = parser.get_parsed_content("coarse_inferer")
     assert getattr(coarse, "precision", None) == "float16" or coarse.inferer.precision == "float16"
+
+
+def on_grid(image: torch.Tensor, size: list[int]) -> Any:
+    """As a network that sees the whole image is trained."""
+    resized = Resize(max(size), size_mode="longest", mode="bilinear", anti_aliasing=True)(image)
+    return ResizeWithPadOrCrop(size, mode="edge")(resized)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "setting"),
+    [
+        *((bundle, "train") for bundle in CLOSE if bundle.startswith("ceph")),
+        ("ceph_xray_landmarks_scn", "full"),
+        ("ceph_xray_landmarks_scn", "published"),
+        ("ceph_xray_landmarks_adaptive", "full"),
+        ("ceph_xray_landmarks_farnet", "full"),
+    ],
+)
+def test_the_coarse_network_sees_the_pixels_it_was_trained_on(bundle: str, setting: str) -> None:
+    parser = ConfigParser()
+    parser.read_config([SOURCE / bundle / "configs" / f"{name}.json" for name in ("train", "close_look")])
+    files = [str(SOURCE / bundle / "configs" / f"{name}.json") for name in dict.fromkeys(("train", setting))]
+    parser.update({"bundle_root": str(SOURCE / bundle), "coarse_config": files})
+    image = MetaTensor(torch.rand(1, 645, 800), affine=torch.diag(torch.tensor([0.3, 0.3, 1.0, 1.0])))
+    close = on_grid(image, parser.get_parsed_content("spatial_size"))
+    coarse = parser.get_parsed_content("coarse_grid")(close)
+    size = bundle_component("spatial_size", files)
+    trained = on_grid(image, size)
+    assert coarse.shape == trained.shape
+    np.testing.assert_allclose(coarse.affine.diagonal()[:2], trained.affine.diagonal()[:2], rtol=3e-3)
+    if setting == "train":  # grids of the same proportions: nothing is cut off or added, as for the shipped weights
+        expected: Any = Resize(size, mode="bilinear", anti_aliasing=True)(close)
+        assert torch.equal(coarse.as_tensor(), expected.as_tensor()) and torch.equal(coarse.affine, expected.affine)
 
 
 @pytest.mark.parametrize("bundle", WITH)

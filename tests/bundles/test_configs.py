@@ -259,3 +259,22 @@ def test_properties(trained: Path, tmp_path: Path, configs: tuple[str, ...]) -> 
     assert not flow.check_properties()
     assert flow.version == metadata(trained.name)["version"]
     assert flow.bundle_root == str(trained)
+
+
+def test_the_published_scn_clamps_its_jitter() -> None:
+    """Spec of the method: scale 1 +- 0.25, shift +- 0.25, and then -1 to 1; in single precision."""
+    root = SOURCE / "ceph_xray_landmarks_scn"
+    parser = ConfigParser()
+    parser.read_config([root / "configs" / f"{name}.json" for name in ("train", "published")])
+    parser.update({"bundle_root": str(root)})
+    assert parser["precision"] == "float32"
+    _, *jitter = parser.get_parsed_content("augmentation")  # the warp comes first
+    seen = []
+    for _ in range(50):
+        item: Any = {"image": torch.tensor([[-1.0, 0.0, 1.0]])}
+        for transform in jitter:
+            item = transform(item)
+        seen.append(item["image"][0])
+    low, middle, high = torch.stack(seen).T
+    assert low.min() == -1 and high.max() == 1 and low.max() > -1 and high.min() < 1
+    assert middle.abs().max() <= 0.25 and middle.std() > 0.05

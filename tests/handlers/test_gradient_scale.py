@@ -137,3 +137,12 @@ def test_a_resumed_training_continues_with_its_scale(tmp_path: Path) -> None:
     for step, (ours, reference) in enumerate(zip(found, whole.gradients)):
         for gradient, expected in zip(ours, reference):
             torch.testing.assert_close(gradient, expected, rtol=0, atol=0, msg=str(step))
+
+
+def test_a_training_without_a_scale_resumes_in_float16(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As where the precision is chosen by the GPU, and the next one is older."""
+    train("bfloat16", 30.0, state=tmp_path, epochs=1)
+    with caplog.at_level("INFO"):
+        recorder, trainer, _ = train("float16", 30.0, state=tmp_path, epochs=2)
+    assert recorder.scales[0] == 1 and len(recorder.gradients) == 6 and trainer.state.epoch == 2
+    assert "has no gradient scale: it starts anew" in caplog.text

@@ -62,9 +62,19 @@ def run_bundle_config(
         config_file: one or several configuration files.
         run_id: entry that is run, for example ``"training"``.
         overrides: values of entries, see :func:`bundle_component`.
+
+    Raises:
+        RuntimeError: in a training by several processes, each of which would run all of it.
+        ValueError: if a file is damaged.
     """
+    import torch.distributed as dist
     from monai.bundle import run
 
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        raise RuntimeError(
+            f"{config_file} cannot be run inside a training by several processes. Run it first, as a training of its own "
+            f"with --ckpt_dir {overrides.get('ckpt_dir')}, and then fine_training in place of training."
+        )
     require_readable(config_file)
     run(run_id=run_id, config_file=config_file, **_as_they_are(overrides))  # type: ignore[arg-type]
 

@@ -92,3 +92,18 @@ def test_the_log_shows_the_values(config: Path, caplog: pytest.LogCaptureFixture
         run_bundle_config(config, "training", given=Path("some/folder"), other=[None, "$1 + 1"])
     for value in (Path("some/folder"), [None, "$1 + 1"]):
         assert f"{{'_target_': {value!r}}}" in caplog.text
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_several_processes_do_not_run_all_of_it_each(
+    config: Path, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: processes)
+    steps: list[Any] = []
+    if processes > 1:
+        with pytest.raises(RuntimeError, match="--ckpt_dir models/coarse, and then fine_training"):
+            run_bundle_config(config, "training", steps=steps, ckpt_dir="models/coarse")
+    else:
+        run_bundle_config(config, "training", steps=steps)
+    assert len(steps) == (3 if processes == 1 else 0)
