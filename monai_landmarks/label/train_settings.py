@@ -85,10 +85,15 @@ def training_overrides(config: Mapping[str, Any], given: Mapping[str, Any]) -> d
             handler["exec_at_start"] = True
     result["train#handlers"] = handlers
     result.update((f"{key}#missing", "ignore") for key in _losses_with_absent(config))
-    for number, handler in enumerate(config.get("validate", {}).get("handlers", [])):
-        if isinstance(handler, dict) and str(handler.get("_target_")).endswith(".PresenceReport"):
-            result[f"validate#handlers#{number}#_disabled_"] = True
+    validating = config.get("validate", {}).get("handlers", [])
+    kept = [one for one in validating if not (isinstance(one, dict) and _chooses_presence(one))]
+    if len(kept) < len(validating):
+        result["validate#handlers"] = kept
     return result
+
+
+def _chooses_presence(handler: Mapping[str, Any]) -> bool:
+    return str(handler.get("_target_")).endswith(".PresenceReport")
 
 
 def _losses_with_absent(config: Any, path: str = "") -> Iterator[str]:
