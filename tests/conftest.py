@@ -84,9 +84,19 @@ def write_picture() -> Callable[..., Path]:
 
 
 def _write_dicom(
-    folder: Path, volume: np.ndarray, series: str, positions: bool = True, suffix: str = ".dcm", gap: float = 3
+    folder: Path,
+    volume: np.ndarray,
+    series: str,
+    positions: bool = True,
+    suffix: str = ".dcm",
+    gap: float = 3,
+    direction: Sequence[float] = (0, 0, 1),
+    orientations: Sequence[str] = ("1\\0\\0\\0\\1\\0",),
 ) -> None:
-    """One file for each slice [..., k], with a gap in mm between them; without positions they are radiographs."""
+    """One file for each slice [..., k], with a gap in mm between them; without positions they are radiographs.
+
+    The slices follow each other in a direction, and have the orientations in turn. Positions have two decimals.
+    """
     sitk = pytest.importorskip("SimpleITK")
     folder.mkdir(parents=True, exist_ok=True)
     for k in range(volume.shape[2]):
@@ -94,7 +104,8 @@ def _write_dicom(
         tags = {"0008|0060": "CT", "0020|000e": f"1.2.3.{series}", "0020|000d": "1.2.3", "0020|0013": str(k)}
         tags["0008|0018"] = f"1.2.3.{series}.{k}"
         if positions:
-            tags |= {"0020|0032": f"0\\0\\{gap * k}", "0020|0037": "1\\0\\0\\0\\1\\0"}
+            place = "\\".join(str(round(gap * k * part, 2)) for part in direction)
+            tags |= {"0020|0032": place, "0020|0037": orientations[k % len(orientations)]}
         else:
             tags["0008|0060"] = "DX"
         for key, value in tags.items():

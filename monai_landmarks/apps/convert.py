@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,11 @@ class _Names(click.ParamType):
     name = "NAMES"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if Path(value).is_file():
+        if os.path.isfile(value):  # Path.is_file would raise an error for a long list of names
+            from monai_landmarks.data.files.safe_files import read_lines
+
             try:
-                names = Path(value).read_text(encoding="utf-8-sig").splitlines()
+                names = read_lines(value)
             except ValueError:
                 self.fail(f"{value} is not a text file; expected one name per line.", param, ctx)
         else:
@@ -83,7 +86,7 @@ class _Names(click.ParamType):
 @click.option(
     "--coordinate-system", type=SYSTEM, help="Coordinate system of DESTINATION, if the format allows several."
 )
-def convert(source: Path, destination: Path, spacing: float | tuple[float, ...] | None, **options: Any) -> None:
+def convert(source: Path, destination: Path, **options: Any) -> None:
     """Convert the landmarks in SOURCE to another format, and write DESTINATION.
 
     SOURCE is a landmark file, a table of many images, or a folder. DESTINATION is a file if its name has the suffix of
@@ -118,9 +121,7 @@ def convert(source: Path, destination: Path, spacing: float | tuple[float, ...] 
     """
     from monai_landmarks.data import convert_landmarks
 
-    if spacing is not None:
-        spacing = (spacing, spacing) if isinstance(spacing, float) else spacing[:2]
-    result = convert_landmarks(source, destination, spacing=spacing, **options)
+    result = convert_landmarks(source, destination, **options)
     for path, images in result.written:
         click.echo(f"{path}: {images[0]}" if len(images) == 1 else f"{path}: {len(images)} images")
     if result.copies:

@@ -53,18 +53,6 @@ __all__ = [
 
 _SAME_PLANE = 1e-3  # mm
 
-# what is written beside predictions and holds no points
-_NO_LANDMARKS = (
-    "metrics.csv",
-    "errors_per_landmark.csv",
-    "errors_per_image.csv",
-    "measurements.csv",
-    "measurement_errors.csv",
-    "measurement_errors_per_image.csv",
-    "cobb_angles.csv",
-    "failed.csv",
-)
-
 
 class ImageGeometry:
     """Affine and pixel size of an image, as far as they are known.
@@ -288,20 +276,14 @@ def _name_below(file: str, images: str | os.PathLike | None) -> str:
 
 
 def landmark_files(path: Path) -> dict[Path, str]:
-    """Return the landmark files of a folder, or a single file, each with its suffix.
-
-    Tables that are written beside predictions, such as ``metrics.csv``, are left out.
+    """Return the landmark files of a folder, see :func:`find_landmark_files`, or a single file, each with its suffix.
 
     Raises:
         ValueError: if a folder has no landmark file.
     """
     if not path.is_dir():
         return {path: landmark_suffix(path) or ""}
-    files = {
-        file: suffix
-        for file, suffix in find_landmark_files(path).items()
-        if file.name not in _NO_LANDMARKS and not file.name.endswith("_std.csv")
-    }
+    files = find_landmark_files(path)
     if not files:
         raise ValueError(f"{path}: no landmark file in it.")
     return files

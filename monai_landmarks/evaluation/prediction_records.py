@@ -28,6 +28,7 @@ from typing import Any, BinaryIO, NamedTuple, overload
 import numpy as np
 
 from monai_landmarks.data import LandmarkSet, UnreadableImage
+from monai_landmarks.data.images.image_headers import voxel_files
 from monai_landmarks.handlers import SavedPrediction
 from monai_landmarks.uncertainty import Doubt, LandmarkProbabilities
 
@@ -84,11 +85,14 @@ class _Place(NamedTuple):
 
 
 def file_stamp(path: str | os.PathLike) -> str:
-    """Return size and time of change of a file, or of all files of a DICOM series; empty if it does not exist."""
+    """Return size and time of change of an image file, with its file of voxels, or of all files of a DICOM series.
+
+    The stamp is empty if the image does not exist.
+    """
     try:
         if not os.path.isdir(path):
-            state = os.stat(path)
-            return f"{state.st_size}-{state.st_mtime_ns}"
+            states = [os.stat(file) for file in (path, *(voxel_files(path) or []))]
+            return "+".join(f"{state.st_size}-{state.st_mtime_ns}" for state in states)
         with os.scandir(path) as entries:
             states = sorted((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries)
         return f"{len(states)}-{zlib.crc32(repr(states).encode()):08x}"

@@ -23,6 +23,7 @@ import numpy as np
 from monai.utils import optional_import
 
 from monai_landmarks.data import load_landmark_datalist, load_landmark_definition, read_image, read_item_landmarks
+from monai_landmarks.data.datalists.datalist_faults import index_points
 from monai_landmarks.data.files.json_values import load_json
 from monai_landmarks.data.files.safe_files import naming_file, read_text
 from monai_landmarks.data.images.image_files import has_spacing, read_header
@@ -98,7 +99,7 @@ def summarize_datalist(path: str | os.PathLike) -> DataSummary:
 
     Raises:
         ValueError: if the file is not a datalist, has no training or no validation images, has images of different
-            dimensions, or names an image that cannot be read.
+            dimensions, or names an image that cannot be read or whose landmarks have another dimension.
     """
     definition = load_landmark_definition(path)
     with naming_file(path):
@@ -152,16 +153,14 @@ def guess_modality(images: Sequence[str | os.PathLike], spatial_dims: int) -> Mo
 def _read_item(item: dict[str, Any], names: Sequence[str]) -> tuple[tuple[int, ...], tuple[float, ...], np.ndarray]:
     """Return size and spacing of an image, and its landmarks in the world, (N, D), NaN where missing."""
     shape, affine = read_header(Path(item["image"]), item.get("spacing"))
-    while len(shape) > 2 and shape[-1] == 1:  # a DICOM radiograph is read as a volume of one slice
-        shape = shape[:-1]
-    dims = len(shape)
+    dims = 2 if len(shape) == 3 and shape[2] == 1 else len(shape)  # a DICOM radiograph is a volume of one slice
     spacing = affine_spacing(affine, dims)
     order = np.argsort(nib.orientations.io_orientation(affine)[:, 0]) if dims == 3 else np.arange(dims)
     points = np.full((len(names), dims), np.nan)
     landmarks = read_item_landmarks(item)
     if landmarks is not None and not landmarks.missing.all():
-        world = landmarks.reorder(names).to_world(affine).points[:, :dims]
-        points[:, : world.shape[1]] = world
+        with naming_file(item["image"]):
+            points = index_points(landmarks.reorder(names), shape, affine).to_world(affine).points
     return tuple(int(shape[i]) for i in order), tuple(float(spacing[i]) for i in order), points
 
 

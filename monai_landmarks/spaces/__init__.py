@@ -18,8 +18,10 @@ from .affines import (
     affine_spacing,
     file_affine,
     in_xy_plane,
+    off_plane,
     picture_affine,
     plane_z,
+    slice_affine,
     spacing_of,
 )
 from .arrays import (
@@ -59,6 +61,7 @@ __all__ = [
     "in_xy_plane",
     "is_meta_tensor",
     "is_tensor",
+    "off_plane",
     "patch_affines",
     "picture_affine",
     "plain_tensor",
@@ -69,6 +72,7 @@ __all__ = [
     "points_of_image",
     "points_to_index",
     "points_to_world",
+    "slice_affine",
     "spacing_of",
     "to_array",
     "vector_lengths",

@@ -30,14 +30,18 @@ __all__ = [
     "affine_spacing",
     "file_affine",
     "in_xy_plane",
+    "off_plane",
     "picture_affine",
     "plane_z",
+    "slice_affine",
     "spacing_of",
 ]
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Takes RAS to LPS coordinates, and back."""
 RAS_TO_LPS.setflags(write=False)
+
+_PLANE_TOLERANCE = 1e-3  # mm, for the rounding of coordinates in files
 
 
 def affine_4x4(affine: Any) -> np.ndarray:
@@ -125,6 +129,39 @@ def in_xy_plane(affine: np.ndarray) -> bool:
         (True, False)
     """
     return bool(np.abs(affine[2, :2]).max() <= 1e-3 * np.abs(affine[:2, :2]).max())
+
+
+def slice_affine(affine: Any) -> np.ndarray:
+    """Return the affine of a slice that lies in the x-y plane of the world, see :func:`in_xy_plane`, as a 2-D image.
+
+    Args:
+        affine: (3, 3) or (4, 4).
+
+    Returns:
+        Matrix (4, 4), without what is left of a tilt. It would move 2-D points: their z is 0 in the image, but not in
+        the world.
+    """
+    result = affine_4x4(affine)
+    result[2, :2] = result[:2, 2] = 0
+    return result
+
+
+def off_plane(points: np.ndarray, plane: float) -> np.ndarray:
+    """Return how far world points lie off the plane of a 2-D image.
+
+    Args:
+        points: (N, 3) in mm.
+        plane: z of the image in mm. The plane z = 0 is right, too: files of 3D Slicer keep 2-D points there.
+
+    Returns:
+        Array (N,) in mm; 0 for missing points, and for distances that the rounding of coordinates in files explains.
+
+    Example:
+        >>> off_plane(np.array([[1, 2, 7.0005], [1, 2, 0], [1, 2, 4]]), plane=7)
+        array([0., 0., 3.])
+    """
+    distance = np.minimum(np.abs(points[:, 2]), np.abs(points[:, 2] - plane))
+    return np.where(distance > _PLANE_TOLERANCE, distance, 0.0)
 
 
 def plane_z(image: Any) -> float:

@@ -35,7 +35,7 @@ from monai_landmarks.data.images.image_files import has_spacing
 from monai_landmarks.data.images.nifti_world import read_nifti_world
 from monai_landmarks.data.images.picture_reader import AS_SHOWN
 from monai_landmarks.data.images.pictures import is_picture, picture_orientation
-from monai_landmarks.spaces import affine_4x4, in_xy_plane, picture_affine, spacing_of
+from monai_landmarks.spaces import affine_4x4, in_xy_plane, picture_affine, slice_affine, spacing_of
 
 __all__ = ["EnsureWorldAffine", "EnsureWorldAffineD", "EnsureWorldAffineDict", "EnsureWorldAffined"]
 
@@ -131,6 +131,8 @@ class EnsureWorldAffine(Transform):
             require_readable_size(name)
             _update(image, right=pixel_scale(affine_4x4(image.affine), size.spacing or 1.0))
         known = spacing_of(image, dims)
+        if wanted is None and is_picture(name):
+            wanted = np.ones(dims)  # ITK takes the print resolution of a TIFF for its spacing
         if wanted is None or np.allclose(known, wanted, rtol=1e-3):
             return
         unknown = np.array_equal(known, np.ones(dims)) if size is None else size.spacing is None
@@ -235,10 +237,8 @@ def _squeeze(image: MetaTensor) -> MetaTensor:
             "The slice does not lie in the x-y plane of the world (LPS or RAS), so that its points cannot be 2-D. "
             f"Its affine is {affine.round(4).tolist()}; keep it 3-D (squeeze=False)."
         )
-    # what is left of a tilt would move 2-D points: their z is 0 in the image, but not in the world
-    affine[2, :2] = affine[:2, 2] = 0
     result = MetaTensor(image.as_tensor()[..., 0], meta=image.meta, applied_operations=image.applied_operations)
-    result.affine = torch.from_numpy(affine)
+    result.affine = torch.from_numpy(slice_affine(affine))
     # MONAI batches only images whose metadata have the same shapes, and photographic images are 2-D from the start
     result.meta[MetaKeys.SPATIAL_SHAPE] = np.asarray(result.shape[1:])
     return result

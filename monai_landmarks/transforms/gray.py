@@ -20,7 +20,9 @@ import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
-from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
+from monai.utils import ImageMetaKey, TransformBackends, convert_to_dst_type, convert_to_tensor
+
+from monai_landmarks.data.images.image_files import channel_fault
 
 __all__ = ["ToGray", "ToGrayD", "ToGrayDict", "ToGrayd"]
 
@@ -37,7 +39,8 @@ class ToGray(Transform):
     The alpha channel is dropped. Color becomes luma (ITU-R BT.601). An image with one channel is returned as it is.
 
     Raises:
-        ValueError: for any other number of channels, and for palette and CMYK pictures that were not loaded with
+        ValueError: for any other number of channels; for volumes with several, which are contrasts or time points, not
+            colors; and for palette and CMYK pictures that were not loaded with
             :class:`~monai_landmarks.data.ImageFileReader`, because their values are not brightness.
 
     Example:
@@ -57,19 +60,19 @@ class ToGray(Transform):
             (1, *spatial); float32 for color images, else the type of the input.
         """
         channels = image.shape[0]
-        if isinstance(image, MetaTensor) and image.meta.get("mode") in _NO_LIGHT:
+        meta = image.meta if isinstance(image, MetaTensor) else {}
+        name = meta.get(ImageMetaKey.FILENAME_OR_OBJ, "the image")
+        if meta.get("mode") in _NO_LIGHT:
             raise ValueError(
-                f"{image.meta.get('filename_or_obj', 'an image')}: the pixels of a picture of mode {image.meta['mode']} "
+                f"{name}: the pixels of a picture of mode {meta['mode']} "
                 "are not brightness. Use LoadImaged with reader='monai_landmarks.data.ImageFileReader', which converts them."
             )
+        if fault := channel_fault(channels, image.shape[1:]):
+            raise ValueError(f"{name}: {fault}")
         if channels == 1:
             return image
         if channels == 2:
             return image[:1]
-        if channels not in (3, 4):
-            raise ValueError(
-                f"Expected 1 to 4 channels (gray or RGB, with or without alpha), got shape {tuple(image.shape)}."
-            )
         color = convert_to_tensor(image, track_meta=False)[:3].to(torch.float32)
         luma = torch.tensor(_LUMA, device=color.device).view(3, *[1] * (color.ndim - 1))
         gray = (color * luma).sum(dim=0, keepdim=True)

@@ -26,9 +26,16 @@ from monai.data.folder_layout import FolderLayout
 from monai.transforms import MapTransform, Transform
 from monai.utils import ImageMetaKey, ensure_tuple_rep
 
-from monai_landmarks.data import CoordinateSystem, LandmarkSet, landmark_set_of, read_landmarks, write_landmarks
+from monai_landmarks.data import (
+    CoordinateSystem,
+    LandmarkSet,
+    image_stem,
+    landmark_set_of,
+    read_landmarks,
+    write_landmarks,
+)
 from monai_landmarks.data.files.safe_files import naming_file
-from monai_landmarks.spaces import affine_of, plane_z, points_as_rows
+from monai_landmarks.spaces import affine_of, off_plane, plane_z, points_as_rows
 
 from .guard import require_followable_chain
 from .lost_affine import is_moved, mark_loaded, require_affines, require_cache_of_affines, require_known_origin
@@ -46,8 +53,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-# largest distance in mm of a point of a 2-D image from the plane of the image, for the rounding of coordinates in files
-_PLANE_TOLERANCE = 1e-3
 _SLICER_FORMATS = (".mrk.json", ".fcsv")
 
 Rows = Sequence[Sequence[float | None] | None]
@@ -188,9 +193,9 @@ def _in_dimension(points: np.ndarray, img: NdarrayOrTensor, where: str) -> np.nd
         raise ValueError(
             f"{where}: the points have {points.shape[1]} coordinates, but the image has {dims} spatial axes."
         )
-    off = np.minimum(np.abs(points[:, 2]), np.abs(points[:, 2] - plane_z(img)))
-    if (off > _PLANE_TOLERANCE).any():
-        row = int(np.nanargmax(off))
+    off = off_plane(points, plane_z(img))
+    if off.any():
+        row = int(off.argmax())
         raise ValueError(f"{where}: landmark {row} lies {off[row]:.3f} mm off the plane of the 2-D image.")
     return points[:, :2]
 
@@ -328,7 +333,8 @@ class SaveLandmarks(Transform):
             raise ValueError(
                 "The name of the landmark file is unknown: the metadata of the image has no file name. Pass filename."
             )
-        path = Path(self.layout.filename(os.fspath(filename)))
+        # the layout cuts off all after the last dot, which is part of the name of a folder such as 1.2.840.113.1
+        path = Path(self.layout.filename(Path(filename).with_name(f"{image_stem(filename)}.image")))
         write_landmarks(path, landmarks)
         if self.print_log:
             logger.info("%s: %d landmarks", path, len(landmarks))

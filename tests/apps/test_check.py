@@ -232,6 +232,12 @@ def test_real_radiographs(hand9_root, tmp_path):
     require_valid_datalist(tmp_path / "out" / "datalist.json")
 
 
+def test_a_third_value_of_the_spacing_is_refused(hand, tmp_path):
+    result = check(hand / "images", hand / "landmarks.csv", "--spacing", "1,1,2", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert result.stderr == "Error: the spacing 1,1,2 has 3 values; expected one, or two for x and y.\n"
+
+
 def test_wrong_usage(hand, tmp_path):
     images, table = hand / "images", hand / "landmarks.csv"
     for arguments, message in (

@@ -70,6 +70,13 @@ def test_pixels_to_slicer_through_the_image(tmp_path, option, scale):
         np.testing.assert_allclose(slicer.points, scale * np.array([[10, 20, 0], [30, 40, 0]]))
 
 
+def test_a_third_value_of_the_spacing_is_not_ignored(tmp_path):
+    (tmp_path / "table.csv").write_text(TABLE)
+    done = convert(tmp_path / "table.csv", tmp_path / "out.csv", "--spacing", "1,1,2")
+    assert done.exit_code == 1 and "the spacing 1,1,2 has 3 values" in done.stderr
+    assert not (tmp_path / "out.csv").exists()
+
+
 def test_what_is_assumed_about_the_source_is_said(tmp_path):
     """Also if the source is a folder; once per file, with the option of this command."""
     (tmp_path / "in").mkdir()
@@ -121,6 +128,18 @@ def test_replaced_files_are_not_lost(tmp_path):
     (new / "1.json").write_text("corrected again")
     assert f"copies of replaced files are kept: {new / '1.json.bak2'}." in convert(table, new, "--to", "labelme").stderr
     assert (new / "1.json.bak2").read_text() == "corrected again"
+
+
+def test_many_names(tmp_path):
+    """They are longer than a file name can be; and a name may hold what str.splitlines takes for the end of a line."""
+    names = [f"landmark {i}" for i in range(100)]
+    (tmp_path / "points.pts").write_text("point\n100\n" + "1 2 3\n" * 100)
+    done = convert(tmp_path / "points.pts", tmp_path / "new.mrk.json", "--names", ",".join(names))
+    assert done.exit_code == 0 and read_landmarks(tmp_path / "new.mrk.json").names == tuple(names), done.output
+    names[0] = "left\x85right"
+    (tmp_path / "names.txt").write_text("\n".join(names), encoding="utf-16")
+    done = convert(tmp_path / "points.pts", tmp_path / "new.mrk.json", "--names", tmp_path / "names.txt")
+    assert done.exit_code == 0 and read_landmarks(tmp_path / "new.mrk.json").names == tuple(names), done.output
 
 
 def test_wrong_use(tmp_path):

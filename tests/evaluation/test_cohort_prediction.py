@@ -33,7 +33,7 @@ import monai_landmarks
 from monai_landmarks.apps.main import program
 from monai_landmarks.data import LandmarkSet, atomic_write, read_landmark_table
 from monai_landmarks.evaluation import bundle_prediction, cohort_prediction, predict_landmarks
-from monai_landmarks.evaluation.prediction_records import ImageFile, PredictionRecords, RecordedPredictions
+from monai_landmarks.evaluation.prediction_records import ImageFile, PredictionRecords, RecordedPredictions, file_stamp
 from monai_landmarks.handlers import SavedPrediction
 from monai_landmarks.uncertainty import Doubt, LandmarkProbabilities
 
@@ -347,6 +347,22 @@ def test_a_record_has_all_of_a_prediction(dims, tmp_path):
     other = PredictionRecords(tmp_path, {"weights": "2"}, ("a", "b", "c"), (2, 3))
     assert other.changed == ["weights"] and not other.is_done(image)
     assert isinstance(predictions[:1], RecordedPredictions)
+
+
+@pytest.mark.parametrize("header", ["ElementDataFile = scan.raw\r\n", "data file: ./scan.raw\n\n"])
+def test_other_voxels_of_the_same_header_are_noticed(tmp_path, header):
+    image = tmp_path / ("scan.mhd" if "Element" in header else "scan.nhdr")
+    image.write_bytes(b"NDims = 3\n" + header.encode())
+    (tmp_path / "scan.raw").write_bytes(bytes(8))
+    (tmp_path / "scan.mrk.json").touch()
+    before = file_stamp(image)
+    (tmp_path / "scan.mrk.json").write_text("landmarks, not voxels")
+    assert before and file_stamp(image) == before
+    (tmp_path / "scan.raw").write_bytes(bytes(9))
+    assert file_stamp(image) != before
+    image.write_bytes(header.replace("scan.raw", "LOCAL").encode())
+    assert file_stamp(image)
+    assert file_stamp(tmp_path / "gone.mhd") == ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no locks of files on Windows")

@@ -84,6 +84,14 @@ def test_slices_and_images_without_landmarks(tmp_path):
     assert summary.counts == (1, 1, 1) and summary.point_extent == pytest.approx((6, 12))
 
 
+def test_a_slice_outside_of_the_xy_plane_is_refused(tmp_path):
+    """Its x and y in the world are not those of the image."""
+    item = {"image": "sagittal.nii.gz", "label": [[1, 2, 0], [4, 6, 0]]}
+    save_volume(tmp_path / item["image"], (20, 30, 1), "PSR", (2, 3, 5))
+    with pytest.raises(ValueError, match=r"sagittal\.nii\.gz: the slice does not lie in the x-y plane"):
+        summarize_datalist(write(tmp_path / "d.json", ["a", "b"], {"training": [item], "validation": [item]}))
+
+
 def test_a_section_that_is_no_list_is_refused(tmp_path):
     path = write(tmp_path / "d.json", ["a"], {"training": {}})
     with pytest.raises(ValueError, match="d.json: no section 'training'"):

@@ -103,6 +103,7 @@ def test_a_print_resolution_is_no_spacing(tmp_path: Path) -> None:
     image = LoadImage(ensure_channel_first=True)(path)
     assert not np.allclose(image.pixdim.numpy(), 1)  # or the test would show nothing
     np.testing.assert_allclose(EnsureWorldAffine(0.1)(image).affine.diagonal()[:2], (-0.1, -0.1))
+    np.testing.assert_allclose(EnsureWorldAffine()(image).affine.diagonal()[:2], (-1, -1))
 
 
 @pytest.mark.parametrize("spacing", [0.0, -1.0, (1.0, 1.0, 1.0)])

@@ -45,6 +45,15 @@ def test_other_channels_are_refused():
         ToGray()(np.zeros((5, 4, 4)))
 
 
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_channels_of_a_volume_are_no_colors(channels):
+    volume = MetaTensor(torch.rand(channels, 4, 5, 6), meta={"filename_or_obj": "brain.nii.gz"})
+    with pytest.raises(ValueError, match=rf"brain\.nii\.gz: is a volume with {channels} channels"):
+        ToGrayd("image")({"image": volume})
+    assert ToGray()(volume[..., :1]).shape == (1, 4, 5, 1)  # a color picture in DICOM
+    assert ToGray()(volume[:1]).shape == (1, 4, 5, 6)
+
+
 @pytest.mark.parametrize("mode, suffix", [("P", ".png"), ("CMYK", ".jpg")])
 def test_numbers_that_are_no_brightness_are_refused(tmp_path, mode, suffix):
     path = tmp_path / f"a{suffix}"

@@ -222,6 +222,15 @@ def test_save_3d_and_options(tmp_path: Path) -> None:
     assert SaveLandmarks(output_dir=tmp_path)(world, filename="other.png").name == "other_landmarks.mrk.json"
 
 
+def test_every_series_has_its_own_file(tmp_path: Path) -> None:
+    """The number after the last dot is no suffix."""
+    saver = SaveLandmarks(output_dir=tmp_path, separate_folder=True)
+    world = MetaTensor(torch.tensor([[[1.0, 2.0, 3.0]]]))
+    for name in ("1.2.840.113.1", "1.2.840.113.2"):
+        path = saver(world, image_3d(filename_or_obj=f"/d/{name}"))
+        assert path == tmp_path / name / f"{name}_landmarks.mrk.json"
+
+
 def test_save_2d_slice_in_its_plane(tmp_path: Path) -> None:
     image = MetaTensor(
         torch.zeros(1, 5, 5), affine=torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 7], [0, 0, 0, 1]])

@@ -40,7 +40,7 @@ import numpy as np
 
 from monai_landmarks.data.files.json_values import load_json
 from monai_landmarks.data.files.safe_files import atomic_write, naming_file, read_text
-from monai_landmarks.data.images.image_files import has_spacing, relative_path
+from monai_landmarks.data.images.image_files import ensure_pixel_size, has_spacing, relative_path
 from monai_landmarks.data.landmarks.landmark_io import read_landmark_sets
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 
@@ -306,8 +306,7 @@ def datalist_item(
     """
     item: dict[str, Any] = {"image": image, "label": _plain(label.points) if isinstance(label, LandmarkSet) else label}
     if spacing is not None:
-        both = [spacing, spacing] if isinstance(spacing, (int, float)) else list(spacing)
-        item["spacing"] = [float(value) for value in both]
+        item["spacing"] = ensure_pixel_size(spacing)
     return item
 
 

@@ -29,7 +29,7 @@ from monai_landmarks.data.files.safe_files import naming_file, read_text
 from monai_landmarks.data.images.image_files import has_spacing, read_geometry
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.landmarks.row_faults import read_past_faults
-from monai_landmarks.spaces import in_xy_plane
+from monai_landmarks.spaces import in_xy_plane, off_plane, slice_affine
 
 __all__ = [
     "DatalistError",
@@ -229,22 +229,32 @@ def index_points(landmarks: LandmarkSet, shape: tuple[int, ...], affine: np.ndar
 
     Args:
         landmarks: landmarks in any coordinate system.
-        shape: spatial shape of the image. A DICOM radiograph is a volume of one slice, which accepts 2-D points.
+        shape: spatial shape of the image. A volume of one slice, such as a DICOM radiograph, is a 2-D image, as in the
+            bundles.
         affine: affine of the image, 4x4.
 
     Raises:
-        ValueError: if image and points differ in dimension, or the points of a slice outside the x-y plane are 2-D.
+        ValueError: if image and points differ in dimension, a slice does not lie in the x-y plane of the world, or a
+            3-D point lies off the plane of a 2-D image.
     """
     dims = len(shape)
-    while dims > 2 and shape[dims - 1] == 1 and dims > landmarks.spatial_dims:
-        dims -= 1
-    landmarks = landmarks.with_spatial_dims(dims) if dims < landmarks.spatial_dims else landmarks
+    if dims == 3 and shape[2] == 1:
+        if not in_xy_plane(affine):
+            raise ValueError(
+                "the slice does not lie in the x-y plane of the world, as 2-D points do; save it as PNG, and give the points in"
+                " pixels."
+            )
+        dims, affine = 2, slice_affine(affine)
+    if dims == 2 and landmarks.spatial_dims == 3:
+        off = off_plane(landmarks.to_world(affine).points, affine[2, 3])
+        if off.any():
+            raise ValueError(
+                f"landmark {landmarks.names[off.argmax()]!r} lies {off.max():.3f} mm off the plane of the 2-D image; move it"
+                " there, or give only x and y."
+            )
+        landmarks = landmarks.with_spatial_dims(2, plane=None)
     if landmarks.spatial_dims != dims:
         raise ValueError(f"the points are {landmarks.spatial_dims}-D, but the image is {dims}-D with shape {shape}.")
-    if dims < len(shape) and not in_xy_plane(affine):
-        raise ValueError(
-            "the points are 2-D, but the slice does not lie in the x-y plane of the world; give x, y and z."
-        )
     return landmarks.to_index(affine)
 
 
@@ -276,13 +286,15 @@ def other_readings(landmarks: LandmarkSet, shape: tuple[int, ...], affine: np.nd
         shape: spatial shape of the image.
         affine: affine of the image, 4x4.
     """
+    if landmarks.spatial_dims != 3 or len(shape) != 3:
+        return []
     inside = []
     for system in CoordinateSystem:
         try:
             points = index_points(replace(landmarks, coordinate_system=system), shape, affine).points
         except ValueError:
             continue
-        if points.shape[1] == 3 and not _are_outside(points, shape).any():
+        if not _are_outside(points, shape).any():
             inside.append(system)
     return [] if landmarks.coordinate_system in inside else inside
 

@@ -26,7 +26,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from monai_landmarks.data.files.worker_count import usual_workers
-from monai_landmarks.data.images.image_files import has_spacing, image_suffix, read_image
+from monai_landmarks.data.images.image_files import (
+    channel_fault,
+    ensure_pixel_size,
+    has_spacing,
+    image_suffix,
+    read_image,
+)
+from monai_landmarks.data.images.image_headers import voxel_files
 from monai_landmarks.data.images.image_notes import image_notes, join_notes
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet
 from monai_landmarks.data.landmarks.row_faults import LandmarkRows
@@ -37,7 +44,6 @@ from .datalist_faults import first_line, index_points, looks_of, name_faults, po
 from .pairing import LandmarkCase, Pairing, pair_landmarks
 
 _AT_ONCE = 4  # images that a process is given
-_MOST_CHANNELS = 4  # of ToGrayd, with which the bundles read
 
 __all__ = ["CheckedImage", "DataCheck", "check_data"]
 
@@ -144,7 +150,7 @@ def check_data(
 
     Faults are: a file or a row that cannot be read; landmarks without image, of two images, or given twice for one
     image; names that MONAI takes for references; an unknown pixel size; points outside their image or of another
-    dimension; pixels that are not finite; 2-D images together with 3-D images. Notes are: images without landmarks;
+    dimension; pixels that are not finite; volumes with several channels; 2-D images together with 3-D images. Notes are: images without landmarks;
     landmarks that few images have, or whose names differ only in case, spaces or letters that look the same; images
     that are the same file twice, have an unusual number of channels, or are constant; a pixel size that was chosen
     between two, or 2-D images of several pixel sizes; and images that readers put at different places, if their points
@@ -167,13 +173,13 @@ def check_data(
         the report. It has no faults if a training can start.
 
     Raises:
-        ValueError: if there is no image or no landmark file.
+        ValueError: if there is no image or no landmark file, or the spacing has more than two values.
     """
     from tqdm import tqdm
     from tqdm.contrib.concurrent import process_map
 
+    both = ensure_pixel_size(spacing)
     pairing = pair_landmarks(images, landmarks, coordinate_system)
-    both = None if spacing is None else [float(step) for step in np.broadcast_to(np.asarray(spacing), (2,))]
     rows = {part.source: LandmarkRows(part.source) for case in pairing.cases for part in (case, *case.parts)}
     look = functools.partial(_look, spacing=both)
     bar: dict[str, Any] = {"desc": "reading images", "leave": False, "disable": None}
@@ -237,11 +243,8 @@ def _look(case: LandmarkCase, spacing: list[float] | None) -> _Look:
         import nibabel as nib
 
         result.orientation = "".join(nib.orientations.aff2axcodes(affine)[: len(result.shape)])
-    if result.channels > _MOST_CHANNELS:
-        result.faults.append(
-            f"{case.image}: has {result.channels} channels; expected 1 to {_MOST_CHANNELS}: gray or RGB, with or without"
-            " alpha."
-        )
+    if fault := channel_fault(result.channels, result.shape):
+        result.faults.append(f"{case.image}: {fault}")
     if not np.isfinite(image).all():
         result.faults.append(f"{case.image}: {(~np.isfinite(image)).sum()} pixels are not finite numbers.")
     notes = [f"{case.image}: all pixels are {image.flat[0]:g}."] if image.min() == image.max() else []
@@ -284,7 +287,13 @@ def _in_mm(image: CheckedImage, names: Sequence[str]) -> np.ndarray:
 
 
 def _digest(image: Path) -> bytes:
-    files = sorted(file for file in image.iterdir() if file.is_file()) if image.is_dir() else [image]
+    """Return a checksum of the files of an image; empty if they are not all known."""
+    if image.is_dir():
+        files = sorted(file for file in image.iterdir() if file.is_file())
+    elif (voxels := voxel_files(image)) is None:
+        return b""
+    else:
+        files = [image, *voxels]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()
 
 

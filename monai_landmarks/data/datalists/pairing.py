@@ -30,6 +30,7 @@ from monai_landmarks.data.landmarks.landmark_io import (
     find_foreign_files,
     find_landmark_files,
     landmark_suffix,
+    leave_out_predictions,
     needs_image,
 )
 from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, LandmarkSet, join_landmark_sets
@@ -137,7 +138,7 @@ def pair_landmarks(
     by_name = {image_name(file, root): file for file in found if file not in left_out}
     landmarks = Path(landmarks)
     pairs = _Pairs(by_name, root, landmarks)
-    sources, are_of_one = _sources(landmarks, pairs.faults)
+    sources, are_of_one = _sources(landmarks, pairs.faults, pairs.notes)
     assumed: list[tuple[str, str]] = []
     for source, called in sources.items():
         assumptions: list[str] = []
@@ -303,10 +304,11 @@ def _rounded(name: str) -> str:
     return ""
 
 
-def _sources(landmarks: Path, faults: list[str]) -> tuple[dict[Path, str], bool]:
+def _sources(landmarks: Path, faults: list[str], notes: list[str]) -> tuple[dict[Path, str], bool]:
     """Return the landmark files with the names of their images, and whether each file belongs to one image."""
     if landmarks.is_dir():
-        found = find_landmark_files(landmarks)
+        found, left_out = leave_out_predictions(find_landmark_files(landmarks))
+        notes += left_out
         if not found:
             raise ValueError("\n".join([f"{landmarks}: no landmark file in it.", *find_foreign_files(landmarks)]))
         return {file: file.relative_to(landmarks).as_posix()[: -len(suffix)] for file, suffix in found.items()}, True

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from .csv_rows import text_cell
+from .kept_files import remove_file
 from .safe_files import atomic_write
 
-__all__ = ["write_rows"]
+__all__ = ["remove_table", "write_rows"]
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], headings: Sequence[str] = ()) -> Path:
@@ -37,12 +38,20 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], headings: Sequence
     Returns:
         The path.
     """
-    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=[text_cell(str(key)) for key in (rows[0] if rows else headings)])
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({text_cell(str(key)): _cell(value) for key, value in row.items()})
+    with atomic_write(path) as temporary:
+        # names of images may come from the file system, where they need not be UTF-8
+        with open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            writer = csv.DictWriter(file, fieldnames=[text_cell(str(key)) for key in (rows[0] if rows else headings)])
+            writer.writeheader()
+            for row in rows:
+                writer.writerow({text_cell(str(key)): _cell(value) for key, value in row.items()})
     return path
+
+
+def remove_table(path: Path, column: str) -> None:
+    """Remove a table of an earlier call, which has this column. A file of this name without the column stays."""
+    if path.is_file() and column in path.read_text(encoding="utf-8", errors="replace").partition("\n")[0].split(","):
+        remove_file(path)
 
 
 def _cell(value: Any) -> Any:

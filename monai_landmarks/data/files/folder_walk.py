@@ -21,24 +21,40 @@ from pathlib import Path
 __all__ = ["walk_folder"]
 
 
-def walk_folder(folder: str | os.PathLike) -> Iterator[Path]:
+def walk_folder(folder: str | os.PathLike, unreadable: dict[Path, str] | None = None) -> Iterator[Path]:
     """Find everything in a folder and its subfolders.
 
     ``Path.rglob`` leaves out links to folders. Here they are followed. A folder that is reached in several ways, or
-    contains itself, is listed once.
+    contains itself, is listed once, and not through a link if there is another way.
 
     Args:
         folder: where to look.
+        unreadable: gets the folders that cannot be read, each with the reason. By default the first is an error.
 
     Yields:
         Path of each file and each subfolder, in no particular order.
+
+    Raises:
+        ValueError: if a folder cannot be read.
     """
-    seen = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort(key=lambda name: (os.path.islink(os.path.join(place, name)), name))
-        yield from (Path(place, name) for name in (*folders, *files))
+
+    def report(error: OSError) -> None:
+        if isinstance(error, FileNotFoundError):  # it was removed meanwhile
+            return
+        fault = f"the folder cannot be read ({error.strerror}); allow access to it, or move it away."
+        if unreadable is None:
+            raise ValueError(f"{error.filename}: {fault}") from error
+        unreadable[Path(error.filename)] = fault
+
+    seen: set[str] = set()
+    tops = [os.fspath(folder)]
+    for top in tops:  # links to folders are added while it runs, so that they come last
+        for place, folders, files in os.walk(top, onerror=report):
+            real = os.path.realpath(place)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders.sort()
+            tops += [path for name in folders if os.path.islink(path := os.path.join(place, name))]
+            yield from (Path(place, name) for name in (*folders, *files))

@@ -259,6 +259,8 @@ def path_fault(path: str | os.PathLike, folder: str | os.PathLike = "") -> str:
         )
     if os.path.islink(path) and not os.path.exists(path):
         return "there is no such file; its link points nowhere."
+    if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
+        return "the folder cannot be read; allow access to it, or move it away."
     return special_file_fault(path)
 
 

@@ -35,6 +35,8 @@ itk, has_itk = lazy_import("itk"), is_installed("itk")
 _POSITION = "0020|0032"  # Image Position (Patient)
 _SERIES_DATE = "0008|0021"
 _UNEVEN = 0.1  # tolerance, relative to the median distance between slices, because positions are rounded
+_ASKEW = 1e-3  # tolerance of directions, which are unit vectors
+_ROUNDING = 0.01  # mm, of positions
 
 
 class DicomImage(NamedTuple):
@@ -60,30 +62,45 @@ def find_dicom_images(folder: str | os.PathLike) -> list[DicomImage]:
     its content is DICOM. Grouping requires the package ``itk``; without it, each file is an image.
 
     An image has a fault if a reader would make a wrong volume of it: if its folder holds slices of a series together
-    with other DICOM images, or if the distances between slices are uneven because a slice is missing or damaged.
+    with other DICOM images, if the slices are turned or shifted against each other, as with a tilted gantry, or if the
+    distances between slices are uneven because a slice is missing or damaged. A folder that cannot be read counts as an
+    image with a fault.
     """
-    found: list[DicomImage] = []
-    folder = Path(folder)
-    for place in sorted({folder, *(path for path in walk_folder(folder) if path.is_dir())}):
-        files = [path for path in sorted(place.iterdir()) if is_dicom(path)]
+    unreadable: dict[Path, str] = {}
+    places: dict[Path, list[Path]] = {}
+    for path in sorted(walk_folder(folder, unreadable)):
+        places.setdefault(path.parent, []).append(path)
+    found = [DicomImage(place, [], fault) for place, fault in unreadable.items()]
+    for place, paths in places.items():
+        files = [path for path in paths if is_dicom(path)]
         series = _series(place) if has_itk and len(files) > 1 and printable(place) == str(place) else []
         volumes = [slices for slices in series if _are_slices(slices)]
         if volumes:
             held = {Path(file).name for slices in series for file in slices}
-            found.append(_volume(place, [file for file in files if file.name in held], volumes[0]))
+            of_series = [file for file in files if file.name in held]
+            found.append(DicomImage(place, of_series, _volume_fault(len(of_series), volumes[0])))
             files = [file for file in files if file.name not in held]
         found += [DicomImage(file, [file]) for file in files]
     return found
 
 
 def is_dicom(path: Path) -> bool:
-    """Return whether a file is DICOM, by its suffix, or by its content if it has no image suffix."""
-    if path.name.startswith(".") or path.name.upper() == "DICOMDIR" or not path.is_file():
+    """Return whether a file is DICOM, by its suffix, or by its content if it has no image suffix.
+
+    A file without image suffix that cannot be opened may be DICOM, and counts as such, so that a reader says what is
+    wrong.
+    """
+    if path.name.startswith(".") or path.name.upper() == "DICOMDIR":
         return False
-    if image_suffix(path):
-        return image_suffix(path) == ".dcm"
-    with open(path, "rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    try:
+        if not path.is_file():
+            return False
+        if image_suffix(path):
+            return image_suffix(path) == ".dcm"
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return True
 
 
 def _series(folder: Path) -> list[list[str]]:
@@ -95,37 +112,49 @@ def _series(folder: Path) -> list[list[str]]:
     return [list(names.GetFileNames(uid)) for uid in names.GetSeriesUIDs()]
 
 
-def _volume(place: Path, files: list[Path], slices: Sequence[str]) -> DicomImage:
-    """Return the image of a folder that holds slices of a series."""
-    if len(slices) < len(files):
-        return DicomImage(
-            place,
-            files,
-            f"the folder holds a DICOM series of {len(slices)} slices and {len(files) - len(slices)} other DICOM files; put each"
-            " series into a folder of its own.",
+def _volume_fault(count: int, slices: Sequence[str]) -> str:
+    """Return why a folder of ``count`` DICOM files, among them slices of a series, is no volume; empty if it is one."""
+    if len(slices) < count:
+        return (
+            f"the folder holds a DICOM series of {len(slices)} slices and {count - len(slices)} other DICOM files; put each"
+            " series into a folder of its own."
         )
-    gaps = np.linalg.norm(np.diff([_position(file) for file in slices], axis=0), axis=1)
+    geometry = [_geometry(file) for file in slices]
+    positions, directions = (np.array([one[part] for one in geometry]) for part in (0, 1))
+    if np.ptp(directions, axis=0).max() > _ASKEW:
+        return (
+            "the slices of this DICOM series have different orientations, as in a localizer, so they are no volume; put"
+            " those of each orientation into a folder of its own."
+        )
+    steps, normal = positions - positions[0], directions[0, 2]
+    sideways = np.linalg.norm(steps - np.outer(steps @ normal, normal), axis=1).max()
+    if sideways > _ASKEW * np.linalg.norm(steps[-1]) + _ROUNDING:  # ITK would put the slices straight above each other
+        return (
+            f"the slices of this DICOM series are shifted sideways by up to {sideways:.3g} mm, as with a tilted gantry, so"
+            " points in mm would be wrong; resample the series without the tilt, for example by the gantry tilt correction"
+            " of dcm2niix, and give the NIfTI file."
+        )
+    gaps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
     widest = int(np.argmax(np.abs(gaps - np.median(gaps))))
     if abs(gaps[widest] - np.median(gaps)) <= _UNEVEN * np.median(gaps):
-        return DicomImage(place, files)
+        return ""
     pair = " and ".join(Path(file).name for file in slices[widest : widest + 2])
-    return DicomImage(
-        place,
-        files,
+    return (
         f"{pair} are {gaps[widest]:g} mm apart, but the median distance in this DICOM series is {np.median(gaps):g} mm: is a slice"
-        " missing or damaged?",
+        " missing or damaged?"
     )
 
 
 def _are_slices(files: list[str]) -> bool:
-    positions = {_position(file) for file in files[:2]}
+    positions = {_geometry(file)[0] for file in files[:2]}
     return len(positions) == 2 and bool(np.isfinite([*positions]).all())
 
 
-def _position(file: str) -> tuple[float, ...]:
-    """Return the position of a slice in the patient in mm; NaN if the file does not state it."""
+def _geometry(file: str) -> tuple[tuple[float, ...], list[tuple[float, ...]]]:
+    """Return position (mm, NaN if not stated) and directions (along row, column and normal) of a slice in the patient."""
     reader = itk.GDCMImageIO.New()
     reader.SetFileName(file)
     reader.ReadImageInformation()
     tags = reader.GetMetaDataDictionary()
-    return tuple(map(float, str(tags[_POSITION]).split("\\"))) if tags.HasKey(_POSITION) else 3 * (math.nan,)
+    position = tuple(map(float, str(tags[_POSITION]).split("\\"))) if tags.HasKey(_POSITION) else 3 * (math.nan,)
+    return position, [tuple(reader.GetDirection(axis)) for axis in range(3)]

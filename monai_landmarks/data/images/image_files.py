@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "channel_fault",
+    "ensure_pixel_size",
     "file_note",
     "has_spacing",
     "image_stem",
@@ -47,6 +49,7 @@ __all__ = [
 ]
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", *PICTURE_SUFFIXES)
+_MOST_CHANNELS = 4  # RGB with alpha
 _UPRIGHT = (
     "python -c \"from PIL import Image, ImageOps; ImageOps.exif_transpose(Image.open('old.png')).save('new.png')\""
 )
@@ -73,6 +76,41 @@ def has_spacing(path: str | os.PathLike) -> bool:
         return False
     size = read_pixel_size(path)
     return size is None or size.spacing is not None
+
+
+def ensure_pixel_size(spacing: float | Sequence[float] | None) -> list[float] | None:
+    """Return x and y of the pixel size of images whose file states none.
+
+    Args:
+        spacing: one number, or x and y. None if it is not given.
+
+    Raises:
+        ValueError: for another number of values.
+    """
+    if spacing is None:
+        return None
+    steps = np.ravel(np.asarray(spacing, dtype=np.float64)).tolist()
+    if len(steps) not in (1, 2):
+        shown = ",".join(f"{step:g}" for step in steps)
+        raise ValueError(f"the spacing {shown} has {len(steps)} values; expected one, or two for x and y.")
+    return [steps[0], steps[-1]]
+
+
+def channel_fault(channels: int, shape: Sequence[int]) -> str:
+    """Return why the channels of an image cannot become one gray channel; empty if they can.
+
+    Args:
+        channels: number of channels.
+        shape: spatial shape.
+    """
+    if channels > 1 and sum(size > 1 for size in shape) > 2:
+        return (
+            f"is a volume with {channels} channels, such as contrasts or time points; expected one. Extract it, for example"
+            " in Python with nibabel.load(path).slicer[..., 0].to_filename(new_path)."
+        )
+    if not 1 <= channels <= _MOST_CHANNELS:
+        return f"has {channels} channels; expected 1 to {_MOST_CHANNELS}: gray or RGB, with or without alpha."
+    return ""
 
 
 def read_image(

@@ -90,14 +90,12 @@ def list_images(folder: str | os.PathLike) -> dict[Path, str]:
     :func:`~monai_landmarks.data.images.dicom_series.find_dicom_images`.
     """
     found = {image.path: path_fault(image.path, folder) or image.fault for image in find_dicom_images(folder)}
-    for file in walk_folder(folder):
-        if image_suffix(file) and not file.name.startswith(".") and (image_suffix(file) != ".dcm" or _is_special(file)):
+    for file in walk_folder(folder, {}):  # unreadable folders are among the images above
+        if not image_suffix(file) or file.name.startswith(".") or os.path.isdir(file):
+            continue
+        if image_suffix(file) != ".dcm" or not os.path.isfile(file):
             found[file] = path_fault(file, folder)
     return dict(sorted(found.items()))
-
-
-def _is_special(path: Path) -> bool:
-    return not (path.is_file() or path.is_dir())
 
 
 def image_name(image: Path, folder: Path | None) -> str:

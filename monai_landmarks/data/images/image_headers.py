@@ -14,9 +14,10 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
-__all__ = ["NO_VOXEL_SIZE", "NRRD_SUFFIXES", "states_voxel_size"]
+__all__ = ["NO_VOXEL_SIZE", "NRRD_SUFFIXES", "states_voxel_size", "voxel_files"]
 
 NO_VOXEL_SIZE = (
     "The header states no voxel size; 1 mm is taken, as in ITK, so lengths in mm are wrong if that is not the size."
@@ -24,6 +25,8 @@ NO_VOXEL_SIZE = (
 
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
 _META_SUFFIXES = (".mha", ".mhd")
+_DETACHED_SUFFIXES = (".mhd", ".nhdr")
+_DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)\s*(.+?)\s*$", flags=re.IGNORECASE | re.MULTILINE)
 _LONGEST_HEADER = 1 << 16  # bytes
 _NRRD_SIZES = ("spacings:", "space directions:")
 _META_SIZES = ("elementspacing", "elementsize")
@@ -45,6 +48,22 @@ def states_voxel_size(path: str | os.PathLike) -> bool:
         values = [line.partition(":")[2] for line in _header(text, "\n\n") if line.startswith(_NRRD_SIZES)]
         return any(digit in value for value in values for digit in "123456789")  # spacings may be NaN
     return any(line.startswith(_META_SIZES) for line in _header(text, "elementdatafile"))
+
+
+def voxel_files(path: str | os.PathLike) -> list[Path] | None:
+    """Return the file that holds the voxels of a header file (``.mhd``, ``.nhdr``), in a list.
+
+    The list is empty for any other image, which holds its own voxels. None: the header names several files, or one that
+    does not exist.
+    """
+    if not os.fspath(path).lower().endswith(_DETACHED_SUFFIXES):
+        return []
+    with open(path, "rb") as file:
+        named = _DATA_FILE.search(file.read(_LONGEST_HEADER))
+    if named is None or named[1].upper() == b"LOCAL":
+        return []
+    voxels = Path(path).parent / os.fsdecode(named[1])
+    return [voxels] if voxels.is_file() else None
 
 
 def _header(text: str, end: str) -> list[str]:

@@ -21,7 +21,7 @@ import numpy as np
 from monai.config import PathLike
 from monai.data import ImageReader, ITKReader, PILReader
 from monai.transforms import LoadImage
-from monai.utils import ensure_tuple
+from monai.utils import MetaKeys, ensure_tuple
 
 from .dicom_pixel_size import require_readable_size
 from .image_headers import NRRD_SUFFIXES
@@ -72,7 +72,7 @@ class ImageFileReader(ImageReader):
             Pixels and metadata, as MONAI's readers return them.
 
         Raises:
-            ValueError: if there is no reader for a file, or a picture cannot be shown as brightness.
+            ValueError: if there is no reader for a file, a picture cannot be shown as brightness, or a TIFF is a volume.
         """
         if all(is_picture(path) and not is_left_to_itk(path) for path in img):
             array, meta = PILReader().get_data([open_picture(path) for path in img])
@@ -86,7 +86,13 @@ class ImageFileReader(ImageReader):
             readers.sort(key=lambda reader: not isinstance(reader, ITKReader))
         for reader in readers:
             if reader.verify_suffix(img):
-                return reader.get_data(reader.read(img))
+                array, meta = reader.get_data(reader.read(img))
+                if is_picture(img[0]) and len(meta[MetaKeys.SPATIAL_SHAPE]) > 2:
+                    raise ValueError(
+                        f"{img[0]}: has {meta[MetaKeys.SPATIAL_SHAPE][2]} pages; a TIFF does not state the voxel size of a"
+                        " volume. Save it as NIfTI or NRRD, which do."
+                    )
+                return array, meta
         raise ValueError(f"{img[0]}: no installed package reads this format; most formats require itk.")
 
     def __getstate__(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from monai_landmarks.data.files.kept_files import KeptFiles
-from monai_landmarks.data.images.image_files import image_stem, read_header
+from monai_landmarks.data.images.image_files import ensure_pixel_size, image_stem, read_header
 from monai_landmarks.data.images.image_folder import find_images, image_name
 from monai_landmarks.data.images.name_index import NameIndex, beside
 
@@ -35,6 +35,7 @@ from .landmark_io import (
     format_to_write,
     landmark_format,
     landmark_suffix,
+    leave_out_predictions,
     read_landmark_sets,
     write_landmark_table,
     write_landmarks,
@@ -88,7 +89,7 @@ def convert_landmarks(
     destination_format: str | None = None,
     *,
     images: str | os.PathLike | Iterable[str | os.PathLike] | None = None,
-    spacing: Sequence[float] | None = None,
+    spacing: float | Sequence[float] | None = None,
     names: Sequence[str] | None = None,
     source_coordinate_system: CoordinateSystem | str | None = None,
     coordinate_system: CoordinateSystem | str | None = None,
@@ -111,7 +112,7 @@ def convert_landmarks(
             ``.json``.
         images: a folder of images, or the images, found by name. Required between pixel index and world, and for
             formats that store something about the image. A single image belongs to a single set whatever its name.
-        spacing: (x, y) pixel size in mm of images whose format does not store it, such as PNG. Default: 1.
+        spacing: pixel size in mm, one number or (x, y), of images whose format does not store it, such as PNG. Default: 1.
         names: names of the points, in the order of the file, for formats without names. Default: 1, 2, ...
         source_coordinate_system: coordinate system of a table that does not state its own.
         coordinate_system: coordinate system of the result. By default that of the source, or one that the new format
@@ -122,7 +123,8 @@ def convert_landmarks(
 
     Raises:
         FileNotFoundError: if the source does not exist.
-        ValueError: if a format is unknown or is required and not given, or the images do not exist.
+        ValueError: if a format is unknown or is required and not given, the images do not exist, or the spacing has more
+            than two values.
 
     Example:
         >>> import tempfile
@@ -200,7 +202,10 @@ def _source_files(source: Path, format: str | None) -> Iterator[tuple[Path, str]
     if not source.is_dir():
         yield source, _cut(source.name, _suffix(source, format) or source.suffix)
         return
-    for path, suffix in find_landmark_files(source, format).items():
+    files, notes = leave_out_predictions(find_landmark_files(source, format))
+    for note in notes:
+        warnings.warn(note)
+    for path, suffix in files.items():
         yield path, _cut(path.relative_to(source).as_posix(), suffix)
 
 
@@ -238,9 +243,9 @@ class _Images:
     """Image files, found by name."""
 
     def __init__(
-        self, images: str | os.PathLike | Iterable[str | os.PathLike] | None, spacing: Sequence[float] | None
+        self, images: str | os.PathLike | Iterable[str | os.PathLike] | None, spacing: float | Sequence[float] | None
     ) -> None:
-        self._spacing = spacing
+        self._spacing = ensure_pixel_size(spacing)
         self._keys: dict[Path, str] = {}
         self._files: dict[str, set[Path]] = {}
         self._index = NameIndex([])

@@ -91,6 +91,7 @@ __all__ = [
     "landmark_format",
     "landmark_formats",
     "landmark_suffix",
+    "leave_out_predictions",
     "needs_image",
     "read_landmark_sets",
     "read_landmark_table",
@@ -123,6 +124,18 @@ class LandmarkFormat(NamedTuple):
 
 _FOREIGN_SUFFIXES = (".json", ".xml", ".csv", ".txt", ".vtk")
 _MOST_TEXT = 1 << 20  # characters
+# what is written beside predictions and holds no points
+_NO_LANDMARKS = (
+    "predictions_std.csv",
+    "metrics.csv",
+    "errors_per_landmark.csv",
+    "errors_per_image.csv",
+    "measurements.csv",
+    "measurement_errors.csv",
+    "measurement_errors_per_image.csv",
+    "cobb_angles.csv",
+    "failed.csv",
+)
 _FORMATS: dict[tuple[str, str], LandmarkFormat] = {}
 
 
@@ -234,18 +247,42 @@ def landmark_format(name: str, path: str | os.PathLike = "") -> LandmarkFormat:
 def find_landmark_files(root_dir: str | os.PathLike, format: str | None = None) -> dict[Path, str]:
     """Find the landmark files of a folder and its subfolders, sorted, each with its suffix.
 
+    Tables that are written beside predictions and hold no points, such as ``metrics.csv``, are left out.
+
     Args:
         root_dir: the folder. Files whose name begins with a dot are skipped.
         format: name of the format. By default, files with the suffix of any format are found; if several formats share
             the suffix (``.json``, ``.txt``), only those whose content fits one of them.
+
+    Raises:
+        ValueError: if a folder cannot be read.
     """
     files = [path for path in sorted(walk_folder(root_dir)) if path.is_file() and not path.name.startswith(".")]
-    files = [path for path in files if not _is_companion(path)]
+    files = [path for path in files if not _is_companion(path) and not _is_beside_predictions(path)]
     if format is not None:
         suffixes = {known.suffix for known in _FORMATS.values() if known.name == landmark_format(format).name}
         found = {path: [suffix for suffix in suffixes if path.name.lower().endswith(suffix)] for path in files}
         return {path: max(fitting, key=len) for path, fitting in found.items() if fitting}
     return {path: suffix for path in files if (suffix := landmark_suffix(path)) and _may_be_landmarks(path, suffix)}
+
+
+def leave_out_predictions(files: Mapping[Path, str]) -> tuple[dict[Path, str], list[str]]:
+    """Leave out ``predictions.csv`` if its folder has files of single images, which hold the same points.
+
+    A person may have corrected them, but not the table.
+
+    Args:
+        files: landmark files, each with its suffix, from :func:`find_landmark_files`.
+
+    Returns:
+        the other files, and one sentence per table that is left out.
+    """
+    folders = {path.parent for path, suffix in files.items() if suffix != ".csv"}
+    tables = [path for path in files if path.name == "predictions.csv" and path.parent in folders]
+    return {path: suffix for path, suffix in files.items() if path not in tables}, [
+        f"{path}: is left out, because the files beside it hold the points of single images, which may be corrected."
+        for path in tables
+    ]
 
 
 def find_foreign_files(root_dir: str | os.PathLike) -> list[str]:
@@ -540,6 +577,13 @@ def _is_companion(path: Path) -> bool:
     formats = [known for known in _FORMATS.values() if path.name in known.companions and known.fits]
     beside = [other for other in path.parent.iterdir() if other != path and other.is_file()] if formats else []
     return any(_fits(other, known) for known in formats for other in beside if other.name.endswith(known.suffix))
+
+
+def _is_beside_predictions(path: Path) -> bool:
+    """Return whether a table is written beside predictions and holds no points."""
+    if path.name in _NO_LANDMARKS:
+        return True
+    return path.name.endswith("_std.csv") and path.with_name(path.name[: -len("_std.csv")] + ".csv").is_file()
 
 
 def _fits(path: Path, known: LandmarkFormat) -> bool:

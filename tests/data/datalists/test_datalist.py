@@ -250,7 +250,7 @@ def test_every_fault_is_listed(pictures):
         ("validation[0]", "the image is in training[1] already"),
         ("validation[1]", "landmarks ['bb'] are not among the names"),
         ("validation[2]", "not valid JSON"),
-        ("validation[3]", "'a' has z = 3; only points in the plane z = 0 can become 2-D"),
+        ("validation[3]", "'b' lies 6.000 mm off the plane of the 2-D image"),
         ("validation[4]", "'b' is [4]; expected [x, y]"),
         ("validation[5]", "the points are 2-D, but the image is 3-D"),
         ("testing[0]", "the image is in training[0] already"),

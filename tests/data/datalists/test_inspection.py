@@ -12,15 +12,18 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import zlib
 
 import nibabel as nib
 import numpy as np
 import pytest
+from monai.transforms import Compose, LoadImaged
 from PIL import Image
 
 from monai_landmarks.data import LandmarkSet, check_data, write_landmark_table, write_landmarks
+from monai_landmarks.transforms import EnsureWorldAffined, LandmarksToIndexd, LoadLandmarksd
 
 NAN = float("nan")
 
@@ -232,6 +235,81 @@ def test_series_are_the_same_image_if_all_slices_are(tmp_path, write_dicom):
         write_landmarks(tmp_path / f"points/{name}.mrk.json", LandmarkSet(("tip",), [[1.0, 1.0, 3.0]], "LPS"))
     check = check_data(images, tmp_path / "points")
     assert check.faults == [] and check.notes == [f"{images / 'b'}: the same image as {images / 'a'}."]
+
+
+AXIAL = np.array([[-0.5, 0, 0, 5], [0, -0.5, 0, 6], [0, 0, 5, 9], [0, 0, 0, 1]])  # at z = 9 mm, 5 mm thick
+TILTED = AXIAL + np.outer([0, 0, 0.9e-3 * 0.5, 0], [1, 0, 0, 0])  # by less than is refused
+
+
+@pytest.mark.parametrize(
+    "affine, system, point, is_right",
+    [
+        (AXIAL, "RAS", (1, 2, 9), True),
+        (AXIAL, "RAS", (1, 2, 9.0005), True),
+        (AXIAL, "RAS", (1, 2, 0), True),  # where 3D Slicer's formats keep 2-D points
+        (AXIAL, "RAS", (1, 2, 10.3), False),
+        (AXIAL, "index", (8, 8, 0), True),
+        (AXIAL, "index", (8, 8, 0.26), False),
+        (AXIAL, "index", (8, 8), True),
+        (TILTED, "RAS", (-5, 2, 9), True),
+        (TILTED, "RAS", (-5, 2, 9.009), False),  # in the tilted plane, which becomes z = 9
+        (TILTED, "index", (20, 8, 0), True),
+        (AXIAL[[2, 0, 1, 3]], "RAS", (9, 1, 2), False),  # sagittal
+        (AXIAL[[2, 0, 1, 3]], "index", (8, 8), False),
+        (None, "LPS", (8, 8, 1e-9), True),
+        (None, "LPS", (8, 8, 0.1), False),
+        (None, "index", (8, 8, 1e-9), True),
+    ],
+)
+def test_slices_are_at_fault_where_a_bundle_refuses_them(tmp_path, affine, system, point, is_right):
+    file = tmp_path / "images" / ("a.nii.gz" if affine is not None else "a.png")
+    if affine is None:
+        picture(file)
+    else:
+        file.parent.mkdir()
+        nib.save(nib.Nifti1Image(np.arange(600, dtype=np.int16).reshape(30, 20, 1), affine), file)
+    landmarks = LandmarkSet(("dot",), [point], system)
+    write_landmarks(tmp_path / "points/a.csv", landmarks)
+    check = check_data(file.parent, tmp_path / "points", spacing=1)
+    assert len(check.faults) == (not is_right), check.faults
+    read = Compose(
+        [
+            LoadImaged("image", reader="monai_landmarks.data.ImageFileReader", ensure_channel_first=True),
+            EnsureWorldAffined("image", squeeze=True),
+            LoadLandmarksd("label"),
+            LandmarksToIndexd("label", refer_keys="image"),
+        ]
+    )
+    item = {"image": file, "label": tmp_path / "points/a.csv"}
+    if is_right:
+        np.testing.assert_allclose(check.images[0].points.points, read(item)["label"][0], atol=1e-4)
+    else:
+        with pytest.raises(RuntimeError) as error:
+            read(item)
+        assert re.search("does not lie in the x-y plane|off the plane of the 2-D image", str(error.value.__cause__))
+
+
+@pytest.mark.parametrize("spacing", [(), (1, 1, 2)])
+def test_a_pixel_size_is_one_number_or_two(pictures, spacing):
+    with pytest.raises(ValueError, match="expected one, or two for x and y"):
+        check_data(pictures / "images", pictures / "t.csv", spacing=spacing)
+
+
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
+def test_images_with_a_header_are_the_same_if_their_voxels_are(tmp_path, suffix):
+    itk = pytest.importorskip("itk")
+    images = tmp_path / "images"
+    for name, value in {"a": 1, "b": 1, "c": 2}.items():
+        (images / name).mkdir(parents=True)
+        pixels = np.full((4, 5, 6), value, np.int16)
+        pixels[0, 0, 0] = 0
+        itk.imwrite(itk.image_from_array(pixels), str(images / name / f"scan{suffix}"))
+        write_landmarks(tmp_path / f"points/{name}/scan.mrk.json", LandmarkSet(("tip",), [[1.0, 1.0, 3.0]], "LPS"))
+    [a, b, c] = [(images / name / f"scan{suffix}").read_bytes() for name in "abc"]
+    assert a == b == c
+    check = check_data(images, tmp_path / "points")
+    same = f"{images / 'b' / f'scan{suffix}'}: the same image as {images / 'a' / f'scan{suffix}'}."
+    assert check.faults == [] and check.notes == [same]
 
 
 def test_real_pictures(hand9_root):

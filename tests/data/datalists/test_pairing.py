@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import unicodedata
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from monai_landmarks.data import (
     convert_landmarks,
     make_datalists,
     pair_landmarks,
+    read_landmark_table,
     write_landmark_table,
     write_landmarks,
 )
@@ -54,6 +56,40 @@ def test_table(folder):
         f"{table}: line 5: '1.png' fits more than one image: x/1.png, y/1.png.",
         f"{table}: line 6: {table}: line 4 holds landmarks of the same image, x/2.png.",
     ]
+
+
+@pytest.mark.parametrize("corrected", [True, False])
+def test_a_folder_of_predictions(folder, corrected):
+    """Corrected points are in the files of the images. The tables beside them hold the old ones, and no points."""
+    out, images = folder / "predictions", folder / "images"
+    names = ("x/1.png", "x/2.png", "y/1.png")
+    write_landmark_table(out / "predictions.csv", {str(images / name): POINTS for name in names})
+    (out / "predictions_std.csv").write_text("image,landmark,std_x,std_y\nx/1.png,a,0.5,0.5\n")
+    (out / "measurements.csv").write_text("image,measurement,value\nx/1.png,width,3\n")
+    moved = replace(POINTS, points=POINTS.points + 1, coordinate_system="LPS")
+    if corrected:
+        for name in ("x_1", "x_2", "y_1"):
+            write_landmarks(out / f"{name}.mrk.json", moved)
+        (images / "x/1.png").rename(images / "x_1.png")
+        (images / "x/2.png").rename(images / "x_2.png")
+        (images / "y/1.png").rename(images / "y_1.png")
+    result = pair_landmarks(images, out)
+    assert len(result.cases) == 3 and result.faults == result.absent == []
+    expected = moved.points if corrected else POINTS.points
+    assert all(np.array_equal(case.landmarks.points[:, :2], expected) for case in result.cases)
+    said = f"{out / 'predictions.csv'}: is left out, because the files beside it hold the points of single images"
+    assert [note.startswith(said) for note in result.notes] == [True] * corrected
+    with pytest.warns(UserWarning, match=r"predictions\.csv: is left out") if corrected else nullcontext():
+        converted = convert_landmarks(out, folder / "all.csv")
+    assert converted.faults == () and len(read_landmark_table(folder / "all.csv")) == 3
+    assert np.array_equal(next(iter(read_landmark_table(folder / "all.csv").values())).points[:, :2], expected)
+
+
+def test_a_table_that_ends_like_one_of_predictions_is_read(folder):
+    write_landmark_table(folder / "points/mine_std.csv", {"x/1.png": POINTS})
+    assert paired(pair_landmarks(folder / "images", folder / "points")) == {"x/1.png": "mine_std.csv"}
+    write_landmark_table(folder / "points/mine.csv", {"y/1.png": POINTS})  # as predict writes two tables
+    assert paired(pair_landmarks(folder / "images", folder / "points")) == {"y/1.png": "mine.csv"}
 
 
 @pytest.mark.parametrize("root, named", [("images", "q/2"), ("images/x", "y/x/2"), ("images", "images/q/2.png")])

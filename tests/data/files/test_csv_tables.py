@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import csv
+import os
 
 import pytest
 
@@ -32,3 +33,8 @@ def test_cells(value, cell, tmp_path):
 
 def test_without_rows_the_headings_stay(tmp_path):
     assert write_rows(tmp_path / "table.csv", [], ["image", "error"]).read_text().split() == ["image,error"]
+
+
+def test_a_name_that_is_not_utf_8(tmp_path):
+    path = write_rows(tmp_path / "table.csv", [{"image": os.fsdecode(b"sch\xe4del"), "error": 1}])
+    assert path.read_text(encoding="utf-8").splitlines()[1] == r"sch\udce4del,1"

@@ -67,6 +67,47 @@ def test_a_folder_holds_one_series(tmp_path, write_dicom):
     assert re.match("the folder holds a DICOM series of [24] slices and [24] other", two["unreadable"])
 
 
+TILT = np.radians(15)
+TILTED = f"1\\0\\0\\0\\{np.cos(TILT):.6f}\\{-np.sin(TILT):.6f}"
+
+
+def test_a_tilted_gantry_is_a_fault(tmp_path, write_dicom):
+    """The slices of one series follow each other along z, and those of the other along their normal."""
+    volume = np.zeros((12, 10, 10), np.int16)
+    write_dicom(tmp_path / "gantry", volume, "1", orientations=[TILTED])
+    write_dicom(tmp_path / "oblique", volume, "2", orientations=[TILTED], direction=(0, np.sin(TILT), np.cos(TILT)))
+    gantry, oblique = image_folder_items(tmp_path)
+    assert oblique == {"image": str(tmp_path / "oblique")}
+    # of the 27 mm from the first to the last
+    assert f"shifted sideways by up to {27 * np.sin(TILT):.2f} mm, as with a tilted gantry" in gantry["unreadable"]
+    # the reader has the last slice straight above the first, where it is not
+    affine = read_image(gantry["image"])[1]
+    assert not np.allclose(affine @ [0, 0, 9, 1], [0, 0, 27, 1], atol=1)
+    affine = read_image(oblique["image"])[1]
+    place = affine @ [0, 0, 9, 1]
+    np.testing.assert_allclose(place, [0, -27 * np.sin(TILT), 27 * np.cos(TILT), 1], atol=0.02)
+
+
+def test_slices_of_several_orientations_are_no_volume(tmp_path, write_dicom):
+    planes = ["1\\0\\0\\0\\1\\0", "1\\0\\0\\0\\0\\-1", "0\\1\\0\\0\\0\\-1"]
+    write_dicom(tmp_path, np.zeros((12, 10, 3), np.int16), "1", orientations=planes)
+    [item] = image_folder_items(tmp_path)
+    assert "have different orientations" in item["unreadable"]
+
+
+def test_dicom_files_are_listed_once(tmp_path):
+    (tmp_path / "run3").mkdir()
+    (tmp_path / "run3" / "a.dcm").touch()
+    (tmp_path / "latest").symlink_to("run3")
+    assert paths(tmp_path) == ["run3/a.dcm"]
+
+
+def test_a_folder_called_as_an_image_is_none(tmp_path):
+    (tmp_path / "case.nii").mkdir()
+    (tmp_path / "case.nii" / "case.nii").touch()
+    assert paths(tmp_path) == ["case.nii/case.nii"]
+
+
 def test_the_index_of_a_dicom_medium_is_no_image(tmp_path):
     """DICOMDIR has no suffix and begins as every DICOM file does: 128 bytes, then DICM."""
     for name in ("DICOMDIR", "IM000001", "notes"):

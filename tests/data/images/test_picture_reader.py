@@ -130,11 +130,13 @@ def test_other_orientations_and_damaged_exif(tmp_path):
         np.testing.assert_allclose(read_image(tmp_path / name)[0][0].T, shown(), atol=6)
 
 
-def test_a_turned_tiff_that_pillow_cannot_read(tmp_path):
-    """Several pages are a volume of ITK, which does not turn them all."""
+def test_several_pages_are_refused(tmp_path):
+    """They may be a volume, and its voxel size along z is not known."""
     pages = [Image.fromarray(shown()) for _ in range(3)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
-    assert read_header(tmp_path / "a.tif")[0] == (WIDTH, HEIGHT, 3)
+    for read in (read_image, read_header, lambda path: ImageFileReader().get_data([path])):
+        with pytest.raises(ValueError, match=r"a\.tif: has 3 pages.*NIfTI or NRRD"):
+            read(tmp_path / "a.tif")
     pages[0].save(tmp_path / "b.tif", save_all=True, append_images=pages[1:], tiffinfo={274: 6})
     with pytest.raises(ValueError, match=r"b\.tif: the picture is shown turned \(orientation 6\)"):
         read_image(tmp_path / "b.tif")
@@ -216,14 +218,24 @@ def test_a_picture_read_without_monai_is_that_of_the_reader(tmp_path, mode):
     np.testing.assert_array_equal(found, expected)
 
 
-def test_too_many_channels_are_a_fault(tmp_path):
+@pytest.mark.parametrize(
+    "shape, expected",
+    [
+        ((8, 7, 1, 5), "has 5 channels; expected 1 to 4"),
+        ((8, 7, 6, 2), "is a volume with 2 channels"),
+        ((8, 7, 6, 4), "is a volume with 4 channels"),
+        ((8, 7, 6, 1), ""),
+        ((8, 7, 1, 3), ""),
+    ],
+)
+def test_channels_that_are_no_colors_are_a_fault(tmp_path, shape, expected):
+    """Contrasts of a volume would be mixed as colors, or left out as alpha."""
     (tmp_path / "images").mkdir()
-    nib.save(
-        nib.Nifti1Image(np.random.default_rng(0).random((8, 7, 6, 5), np.float32), np.eye(4)), tmp_path / "images/a.nii"
-    )
-    (tmp_path / "t.csv").write_text("image,landmark,x,y,z\na.nii,dot,3,5,2\n")
-    [fault] = check_data(tmp_path / "images", tmp_path / "t.csv", coordinate_system="index").faults
-    assert "a.nii: has 5 channels; expected 1 to 4" in fault
+    pixels = np.random.default_rng(0).random(shape, np.float32)
+    nib.save(nib.Nifti1Image(pixels, np.eye(4)), tmp_path / "images/a.nii")
+    (tmp_path / "t.csv").write_text("image,landmark,x,y,z\na.nii,dot,3,5,0\n")
+    faults = check_data(tmp_path / "images", tmp_path / "t.csv", coordinate_system="index").faults
+    assert [f"a.nii: {expected}" in fault for fault in faults] == ([True] if expected else [])
 
 
 def test_the_reader_has_the_reason_of_a_failure(tmp_path):

@@ -506,6 +506,13 @@ def test_npz_needs_numpy_alone(tmp_path):
     assert read_landmarks(tmp_path / "1.npz") == stated != landmarks
 
 
+def test_npz_keeps_the_name_of_the_file(tmp_path):
+    """NumPy would add .npz to it."""
+    landmarks = LandmarkSet(("a",), [[1.5, 2]], "index")
+    write_landmarks(tmp_path / "1.NPZ", landmarks)
+    assert [path.name for path in tmp_path.iterdir()] == ["1.NPZ"] and read_landmarks(tmp_path / "1.NPZ") == landmarks
+
+
 def forged(header, data=bytes(8)):
     """A member of an archive with this header."""
     text = header.ljust(117) + "\n"

@@ -216,6 +216,8 @@ def test_fcsv_of_slicer_3_and_of_other_columns(tmp_path):
         (COLUMNS + ROW.format(1, 1, 2, 3, "a") + ",2,0,7\n", "line 2: 17 columns"),
         ("# CoordinateSystem = 7\n" + COLUMNS, "CoordinateSystem is '7'; expected one of"),
         ("# columns = label,x,y\na,1,2\n", "expected 'z' among them"),
+        ("", "empty or cut short"),
+        ("# Markups fiducial file version = 5.6\n# CoordinateSystem = LPS\n", "empty or cut short"),
     ],
 )
 def test_malformed_fcsv(tmp_path, text, message):

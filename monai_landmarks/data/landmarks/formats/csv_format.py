@@ -431,7 +431,8 @@ def _rounded(value: float) -> float:
 
 
 def _write_rows(path: Path, common: LandmarkSet, rows: Iterable[list[str]]) -> None:
-    with open(path, "w", encoding="utf-8", newline="") as file:
+    # names of images may come from the file system, where they need not be UTF-8
+    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         file.write(f"# coordinate_system={common.coordinate_system}\n")
         if common.coverage is not None:
             file.write(f"# coverage={common.coverage!r}\n")

@@ -96,7 +96,8 @@ def write_npz(path: Path, landmark_set: LandmarkSet) -> None:
         arrays["image"] = np.array(landmark_set.image)
     if landmark_set.pairs:
         arrays["pairs"] = np.array(landmark_set.pairs, dtype=str)
-    np.savez_compressed(path, **arrays)
+    with open(path, "wb") as file:  # because NumPy adds .npz to a path that ends in .NPZ
+        np.savez_compressed(file, **arrays)
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -79,6 +79,8 @@ def read_fcsv(path: Path) -> LandmarkSet:
         descriptions.append(cells[index["desc"]] if index.get("desc", len(cells)) < len(cells) else "")
         names[name] = None
         points.append([math.nan] * 3 if undefined else point)
+    if not names and "columns" not in header:  # an empty list of Slicer declares its columns
+        raise ValueError("no points and no header with '# columns ='; the file is empty or cut short.")
     return LandmarkSet(
         names=tuple(names),
         points=np.reshape(points, (-1, 3)),
