@@ -64,7 +64,8 @@ _SHOWN = 10
 @click.option(
     "--at-least",
     type=click.IntRange(1),
-    help="Number of annotators that must have marked a landmark of the consensus. Default: more than half of them.",
+    help="Number of annotators that must have marked a landmark of the consensus. Default: more than half of those who have the"
+    " image, and at least two.",
 )
 @click.option("--out", type=FOLDER, default="agreement", show_default=True, help="Output folder.")
 @click.option("--cases", type=click.IntRange(0), default=3, show_default=True, help="Number of images drawn.")
@@ -121,6 +122,10 @@ def _lowest_first(correlations: list[Any]) -> list[Any]:
     return sorted(correlations, key=lambda item: math.inf if math.isnan(item[-1].single) else item[-1].single)
 
 
+def _range(low: float, high: float, digits: int) -> str:
+    return f"{low:.{digits}f} .. {high:.{digits}f}" if low == low else ""
+
+
 def _show(result: AnnotatorAgreement, notes: list[str]) -> None:
     data, unit = result.data, result.data.unit
     click.echo(
@@ -134,7 +139,7 @@ def _show(result: AnnotatorAgreement, notes: list[str]) -> None:
             "second": row["second"],
             "n": row["n"],
             "mean": row["mean"],
-            f"{100 * result.confidence:g} % interval": f"{row['mean_low']:.2f} .. {row['mean_high']:.2f}",
+            f"{100 * result.confidence:g} % interval": _range(row["mean_low"], row["mean_high"], 2),
             "median": row["median"],
             **{f"<={radius:g} {unit} %": row[f"sdr_{radius:g}{unit}_percent"] for radius in result.thresholds},
         }
@@ -149,7 +154,7 @@ def _show(result: AnnotatorAgreement, notes: list[str]) -> None:
         {
             "intraclass correlation": f"{quantity} {coordinate}".rstrip(),
             "ICC(A,1)": one.single,
-            f"{100 * result.confidence:g} % interval": f"{one.low:.3f} .. {one.high:.3f}",
+            f"{100 * result.confidence:g} % interval": _range(one.low, one.high, 3),
             "standard error": one.standard_error,
             "unit": unit,
         }

@@ -49,7 +49,7 @@ def evaluate(predictions: Path, landmarks: Path, out: Path | None, **options: An
     _show(result)
     titles = {"second_annotator": "second annotator", "compare": str(options["compare"])}
     for name, (other, paired) in result.comparisons.items():
-        _show_comparison(result, other, paired, titles[name])
+        _show_comparison(result, other, paired, titles[name], result.missed_beside(name))
     if out is not None:
         with keep_copies(out):
             paths = result.write(out)
@@ -105,13 +105,16 @@ def _with_intervals(rows: list[dict[str, Any]], confidence: float) -> str:
     )
 
 
-def _show_comparison(result: Evaluation, other: Evaluation, paired: PairedComparison, title: str) -> None:
+def _show_comparison(
+    result: Evaluation, other: Evaluation, paired: PairedComparison, title: str, missed: tuple[int, int, int]
+) -> None:
     rows = [row for row in other.summary() if row["low"] == row["low"]]
     click.echo(f"\n{title}, {len(other.images)} images\n\n{_with_intervals(rows, other.confidence)}")
     unit = result.unit
     click.echo(
-        f"\nmean error per image, over {paired.images} images that both have: {paired.first:.3f} {unit} (predictions),"
-        f" {paired.second:.3f} {unit} ({title})\n"
+        f"\nmean error per image, of the landmarks that both found, over {paired.images} images that both have:"
+        f" {paired.first:.3f} {unit} (predictions), {paired.second:.3f} {unit} ({title})\n"
+        f"missed: {missed[0]} of {missed[2]} landmarks (predictions), {missed[1]} of {missed[2]} ({title})\n"
         f"difference: {paired.difference:+.3f} {unit} ({paired.low:+.3f} .. {paired.high:+.3f})\n"
         f"smaller error: {paired.first_better} images (predictions), {paired.second_better} images ({title})\n"
         f"Wilcoxon signed-rank test: p = {paired.p_value:.3g}"

@@ -220,7 +220,7 @@ def _show(results: StudyResults) -> None:
         {
             "first": row["first"],
             "second": row["second"],
-            "images": row["images"],
+            results.counted: row[results.counted],
             "second - first": row["difference"],
             f"{100 * study.confidence:g} % interval": _range(row["low"], row["high"]),
             **({"std of seeds": row["std_of_seeds"]} if len(study.seeds) > 1 else {}),

@@ -213,12 +213,14 @@ def _add_model(page: ReportPage, result: AnnotatorAgreement) -> None:
 
 def _add_bias(page: ReportPage, result: AnnotatorAgreement) -> None:
     page.section("Bias")
+    shown = _shown_differences(result)
+    count = sum(one.limits.low == one.limits.low for one in shown)
     page.text(
         "Bland-Altman plots: the difference over the mean of both, with the bias (line) and the 95 % limits of agreement"
-        " (dashed). A bias whose interval does not contain 0 is systematic: for example, the annotators define the landmark"
-        f" differently. {_directions(result)}"
+        " (dashed). A bias whose interval does not contain 0 may be systematic: for example, the annotators define the"
+        f" landmark differently. Without any bias, about {(1 - result.confidence) * count:.1f} of the {count} intervals in"
+        f" the table would not contain 0, by chance alone. {_directions(result)}"
     )
-    shown = _shown_differences(result)
     worst = [row["landmark"] for row in result.landmark_rows()[:_PLOTTED]]
     sides = dict.fromkeys((one.first, one.second) for one in shown)
     for first, second in sides:

@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 
 from monai_landmarks.data import write_landmark_table
-from monai_landmarks.data.files.csv_tables import write_rows
-from monai_landmarks.data.files.kept_files import remove_file
+from monai_landmarks.data.files.csv_tables import remove_table, write_rows
 from monai_landmarks.metrics import (
     ErrorReport,
     IntraclassCorrelation,
@@ -36,7 +35,7 @@ from monai_landmarks.metrics import (
     intraclass_correlations,
     limits_of_agreement,
 )
-from monai_landmarks.schema import LandmarkSchema, measure_with_uncertainty
+from monai_landmarks.schema import LandmarkSchema, Measurement, measure_with_uncertainty
 
 from .annotators import ALL, MODEL, OTHERS, AnnotatedImages, ConsensusKind, known_mean, read_annotators
 from .image_measurements import matched_names
@@ -172,7 +171,7 @@ class AnnotatorAgreement:
                 [np.stack(found[: len(data.annotators)], axis=-1) for found in self.values.values()], axis=-1
             )
             values = np.concatenate([values, measured], axis=-1)
-            keys += [(measurement.name, "", measurement.unit) for measurement in self.schema.measurements]
+            keys += [(measurement.name, "", self._unit(measurement)) for measurement in self.schema.measurements]
         found = intraclass_correlations(values, self.confidence, self.resamples, self.seed)
         return [(quantity, coordinate, unit, one) for (quantity, coordinate, unit), one in zip(keys, found)]
 
@@ -246,7 +245,7 @@ class AnnotatorAgreement:
     def landmark_rows(self) -> list[dict[str, Any]]:
         """Return one row per landmark, sorted by decreasing disagreement: the mean distance of pairs of annotators."""
         marked = np.isfinite(self.data.points[..., 0]).sum(axis=0)
-        given = self._given()
+        given = self.data.given.sum(axis=0)
         rows = []
         for n, name in enumerate(self.data.names):
             values = self.disagreement[:, n]
@@ -266,7 +265,7 @@ class AnnotatorAgreement:
         """Return one row per image, sorted by decreasing disagreement: the mean distance of pairs of annotators."""
         marked = np.isfinite(self.data.points[..., 0]).sum(axis=0)
         rows = []
-        for b, (image, given) in enumerate(zip(self.data.images, self._given())):
+        for b, (image, given) in enumerate(zip(self.data.images, self.data.given.sum(axis=0))):
             values = self.disagreement[b]
             known = np.isfinite(values).any()
             rows.append(
@@ -312,13 +311,17 @@ class AnnotatorAgreement:
         return [*rows, ("all", compare_errors(np.hstack(people), np.hstack(models), *settings))]
 
     def model_missed(self) -> dict[str, tuple[int, int]]:
-        """Return how many landmarks with a mean of the other annotators each annotator and the model lack, by annotator."""
+        """Return how many landmarks with a mean of the other annotators each annotator and the model lack, by annotator.
+
+        Only the images that both have are counted.
+        """
         if self.data.model is None:
             return {}
-        model, result = np.isnan(self.data.model[..., 0]), {}
-        for name, points in self._people.items():
-            reference = np.isfinite(self.others[name][..., 0])
-            result[name] = (int((reference & np.isnan(points[..., 0])).sum()), int((reference & model).sum()))
+        found, result = np.isfinite(self.data.model[..., 0]), {}
+        for (name, points), given in zip(self._people.items(), self.data.given):
+            both = given & found.any(axis=1)
+            reference = np.isfinite(self.others[name][..., 0]) & both[:, None]
+            result[name] = (int((reference & np.isnan(points[..., 0])).sum()), int((reference & ~found).sum()))
         return {**result, "all": (sum(one for one, _ in result.values()), sum(two for _, two in result.values()))}
 
     def model_rows(self) -> list[dict[str, Any]]:
@@ -354,10 +357,17 @@ class AnnotatorAgreement:
             at_least: see :meth:`monai_landmarks.evaluation.AnnotatedImages.consensus`.
 
         Returns:
-            The files written. Tables of an earlier comparison, with a model or a schema, are removed.
+            The files written. Tables of an earlier comparison, with a model or a schema, are removed. If the consensus
+            lacks landmarks that annotators marked, ``notes`` gets a sentence.
         """
         output_dir = Path(output_dir)
         sets = self.data.consensus(consensus, at_least)
+        marked = int(np.isfinite(self.data.points[..., 0]).any(axis=0).sum())
+        if lacking := marked - sum(int(np.isfinite(one.points[:, 0]).sum()) for one in sets.values()):
+            self.notes.append(
+                f"the consensus lacks {lacking} of {marked} landmarks that annotators marked, because too few annotators"
+                " marked them; --at-least sets how many are needed."
+            )
         tables = {
             "distances": self.distance_rows(),
             "distances_per_landmark": self.landmark_distance_rows(),
@@ -372,13 +382,9 @@ class AnnotatorAgreement:
         written = [write_rows(output_dir / f"{name}.csv", rows) for name, rows in tables.items() if rows]
         for name, column in (("classes", "same_class_percent"), ("model", "annotator_closer")):
             if not tables[name]:
-                _remove_table(output_dir / f"{name}.csv", column)
+                remove_table(output_dir / f"{name}.csv", column)
         write_landmark_table(output_dir / "consensus.csv", sets)
         return [*written, output_dir / "consensus.csv"]
-
-    def _given(self) -> np.ndarray:
-        """Return the number of annotators of each image, (B,)."""
-        return np.asarray(np.isfinite(self.data.points[..., 0]).any(axis=2).sum(axis=0))
 
     def _measure(self) -> tuple[dict[str, list[np.ndarray]], dict[str, dict[str, tuple[str | None, ...]]]]:
         """Return the values (B,) of each measurement by each annotator and the model, and the annotators' classes.
@@ -390,14 +396,15 @@ class AnnotatorAgreement:
         if self.schema is None:
             return values, classes
         columns, notes = matched_names(self.schema, self.data.names)
-        graded = {measurement.name for measurement in self.schema.measurements if measurement.classes}
+        # the limits of the classes of lengths are in mm
+        graded = {one.name for one in self.schema.measurements if one.classes and self._unit(one) != "px"}
         self.notes += notes
         if self.schema.spatial_dims != self.data.points.shape[-1]:
             raise ValueError(
                 f"the schema {self.schema.name} has {self.schema.spatial_dims}-D landmarks; these are of another dimension."
             )
         if self.data.unit == "px":
-            self.notes.append("the pixel size is not known, so measured lengths are in pixels.")
+            self.notes.append("the pixel size is not known, so measured lengths are in pixels and in no class.")
         models = [] if self.data.model is None else [self.data.model]
         for name, points in zip((*self._people, MODEL), [*self.data.points, *models]):
             ordered = np.stack([self.data.landmark_set(one).reorder(columns).points for one in points])
@@ -407,6 +414,9 @@ class AnnotatorAgreement:
                     found = zip(measured.classes, np.isfinite(measured.values))
                     classes.setdefault(key, {})[name] = tuple(one if known else None for one, known in found)
         return values, classes
+
+    def _unit(self, measurement: Measurement) -> str:
+        return self.data.unit if measurement.unit == "mm" else measurement.unit
 
     def _landmark_values(self, one: np.ndarray, two: np.ndarray) -> list[tuple[str, str, str, np.ndarray]]:
         data = self.data
@@ -429,7 +439,7 @@ class AnnotatorAgreement:
                 kept = [a for a, name in enumerate(self._people) if second == ALL or name != first]
                 other = known_mean(people[kept])
             pair = np.stack([values[order.index(first)], other], axis=1)
-            result.append((measurement.name, "", measurement.unit, pair))
+            result.append((measurement.name, "", self._unit(measurement), pair))
         return result
 
     def _differences(
@@ -498,9 +508,3 @@ def _statistics(values: np.ndarray) -> dict[str, float]:
 def _sorted(rows: Iterable[dict[str, Any]], key: str) -> list[dict[str, Any]]:
     """Return rows by decreasing value. Rows without a value come last."""
     return sorted(rows, key=lambda row: -row[key] if row[key] == row[key] else math.inf)
-
-
-def _remove_table(path: Path, column: str) -> None:
-    """Remove a table that an earlier comparison has written: one with this column."""
-    if path.is_file() and column in path.read_text(encoding="utf-8", errors="replace").partition("\n")[0].split(","):
-        remove_file(path)

@@ -80,6 +80,11 @@ class AnnotatedImages:
     pairs: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def given(self) -> np.ndarray:
+        """Whether each annotator has each image, (A, B): whether at least one point of it is known."""
+        return np.asarray(np.isfinite(self.points[..., 0]).any(axis=2))
+
     def landmark_set(self, points: np.ndarray) -> LandmarkSet:
         """Return points (N, D) of an image as a landmark set."""
         return LandmarkSet(self.names, points, self.system, self.pairs)
@@ -91,7 +96,7 @@ class AnnotatedImages:
             kind: ``"mean"``, or ``"geometric-median"``, the point with the smallest sum of distances to the
                 annotators, which an outlier hardly moves. Both are the same for two annotators.
             at_least: number of annotators that must have marked a landmark. It is missing otherwise. Default: more than
-                half of the annotators.
+                half of the annotators who have the image, and at least two.
 
         Returns:
             Landmark sets in pixels if all annotations are in pixels, and in RAS mm otherwise.
@@ -99,13 +104,13 @@ class AnnotatedImages:
         Raises:
             ValueError: for an unknown kind, or if ``at_least`` is more than the number of annotators.
         """
-        needed = len(self.annotators) // 2 + 1 if at_least is None else at_least
-        if not 1 <= needed <= len(self.annotators):
-            raise ValueError(f"at_least is {needed}; expected 1 to {len(self.annotators)}, the number of annotators.")
+        if at_least is not None and not 1 <= at_least <= len(self.annotators):
+            raise ValueError(f"at_least is {at_least}; expected 1 to {len(self.annotators)}, the number of annotators.")
         if kind not in ("mean", "geometric-median"):
             raise ValueError(f"kind is {kind!r}; expected 'mean' or 'geometric-median'.")
         points = known_mean(self.points) if kind == "mean" else geometric_median(self.points)
-        points[np.isfinite(self.points[..., 0]).sum(axis=0) < needed] = np.nan
+        needed = np.maximum(self.given.sum(axis=0) // 2 + 1, 2) if at_least is None else np.array([at_least])
+        points[np.isfinite(self.points[..., 0]).sum(axis=0) < needed[:, None]] = np.nan
         result = {}
         for b, image in enumerate(self.images):
             landmarks = self.landmark_set(points[b])

@@ -32,7 +32,7 @@ from monai_landmarks import __version__
 from monai_landmarks.data import UnreadableImage, find_weights, image_stem
 from monai_landmarks.data.datalists.bundle_metadata import require_readable
 from monai_landmarks.data.datalists.bundle_weights import CLOSE_LOOK_PRETRAINED, TRAINED, has_both_networks
-from monai_landmarks.data.files.csv_tables import write_rows
+from monai_landmarks.data.files.csv_tables import remove_table, write_rows
 from monai_landmarks.data.files.kept_files import KeptFiles, remove_file
 from monai_landmarks.data.files.name_lists import some_names
 from monai_landmarks.data.files.safe_files import naming_file
@@ -367,8 +367,11 @@ def _write_tables(
 ) -> None:
     """Write the tables; ``doubts`` is None without a schema, that is, without measurements."""
     saver.write_tables(predictions)
+    measurements = out / "measurements.csv"
     if doubts is not None:
-        write_measurements(out / "measurements.csv", predictions.measurements(), doubts)
+        write_measurements(measurements, predictions.measurements(), doubts)
+    else:
+        remove_table(measurements, "coverage")  # of an earlier call with a schema
     failed = out / "failed.csv"
     if unreadable:
         write_rows(failed, [one._asdict() for one in unreadable])

@@ -52,13 +52,14 @@ def add_case_figures(page: ReportPage, result: Evaluation, count: int) -> list[s
         return [note]
     means = {b: float(np.nanmean(errors[b])) for b in drawable}
     order = sorted(drawable, key=lambda b: -means[b])
-    start = max((len(order) - count) // 2, min(count, len(order)))
-    doubtful = [b for b in order if result.images[b] in (result.doubts or {})]
+    start = max((len(order) - count) // 2, 0)
+    doubtful = [b for b in order if result.images[b] in (result.doubts or {})][:count]
+    drawn = [*doubtful, *order[:count]]
     notes = []
     for heading, chosen in (
-        ("Doubtful images", doubtful[:count]),
-        ("Images with the largest mean error", [b for b in order[:count] if b not in doubtful[:count]]),
-        ("Images with a median mean error", [b for b in order[start : start + count] if b not in doubtful[:count]]),
+        ("Doubtful images", doubtful),
+        ("Images with the largest mean error", [b for b in order[:count] if b not in doubtful]),
+        ("Images with a median mean error", [b for b in order[start : start + count] if b not in drawn]),
     ):
         if chosen:
             page.heading(heading)

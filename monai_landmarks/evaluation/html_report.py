@@ -100,11 +100,14 @@ def _add_summary(page: ReportPage, result: Evaluation) -> None:
     page.table("All metrics, with intervals from the bootstrap over images", table, folded=True)
     for name, (other, paired) in result.comparisons.items():
         mean = {row["metric"]: row["value"] for row in other.summary()}["MRE"]
+        title = _title(name)
+        missed, others_missed, count = result.missed_beside(name)
         page.text(
-            f"{_title(name)}: mean error {mean:.2f} {unit}. Over the {paired.images} images that both have, the mean error per"
-            f" image is {paired.first:.3f} {unit} (predictions) and {paired.second:.3f} {unit} ({_title(name)}). The difference"
-            f" is {paired.difference:+.3f} {unit} ({paired.low:+.3f} to {paired.high:+.3f}; Wilcoxon signed-rank test: p ="
-            f" {paired.p_value:.3g})."
+            f"{title}: mean error {mean:.2f} {unit}. Over the {paired.images} images that both have, the mean error per image,"
+            f" of the landmarks that both found, is {paired.first:.3f} {unit} (predictions) and {paired.second:.3f} {unit}"
+            f" ({title}). The difference is {paired.difference:+.3f} {unit} ({paired.low:+.3f} to {paired.high:+.3f}; Wilcoxon"
+            f" signed-rank test: p = {paired.p_value:.3g}). Missed: {missed} of {count} landmarks (predictions) and"
+            f" {others_missed} of {count} ({title})."
         )
 
 
@@ -352,8 +355,11 @@ def _add_images(page: ReportPage, result: Evaluation) -> None:
 
 
 def _share(held: np.ndarray, result: Evaluation) -> tuple[float, float, float]:
-    """Return the mean of (B, N) zeros and ones without NaN, and its bootstrap interval over images."""
+    """Return the mean of (B, N) zeros and ones without NaN, and its interval over images.
 
+    The interval is that of the bootstrap. Where all values are the same, each of its samples has the same mean. The
+    interval is then the exact one of the binomial distribution (Clopper and Pearson) of the images with a value.
+    """
     known = (~np.isnan(held)).sum(axis=1)
     values = np.stack([np.nansum(held, axis=1), known], axis=1)
 
@@ -361,7 +367,11 @@ def _share(held: np.ndarray, result: Evaluation) -> tuple[float, float, float]:
         return np.where(sums[:, 1] > 0, sums[:, 0], np.nan) / np.maximum(sums[:, 1], 1)
 
     low, high = bootstrap_interval_of_sums(values, mean, result.confidence, result.resamples, result.seed)
-    return float(mean(values.sum(axis=0)[None])[0]), float(low), float(high)
+    share = float(mean(values.sum(axis=0)[None])[0])
+    if low == low and share in (0, 1):
+        end = (0.5 - result.confidence / 2) ** (1 / np.count_nonzero(known))
+        low, high = (end, 1) if share else (0, 1 - end)
+    return share, float(low), float(high)
 
 
 def _judgment(coverage: float, low: float, high: float, what: str = "regions") -> str:

@@ -20,12 +20,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from monai_landmarks.data import LandmarkSet, atomic_write
-from monai_landmarks.data.files.csv_tables import write_rows
+from monai_landmarks.data.files.csv_tables import remove_table, write_rows
 from monai_landmarks.data.files.name_lists import some_names
 from monai_landmarks.metrics import (
     ErrorReport,
@@ -37,6 +37,8 @@ from monai_landmarks.metrics import (
 )
 from monai_landmarks.schema import (
     LandmarkSchema,
+    MeasuredValues,
+    MeasurementComparison,
     MeasurementReport,
     compare_measurements,
     match_landmarks,
@@ -48,6 +50,18 @@ from .image_measurements import ImageMeasurements, matched_names
 from .landmark_sources import ImageGeometry, ImageLandmarks, match_predictions, read_annotations, to_common_space
 
 __all__ = ["EvaluatedCase", "Evaluation", "evaluate_predictions"]
+
+_Measured = TypeVar("_Measured", MeasurementComparison, MeasuredValues)
+
+_COMPARISONS = ("second_annotator", "compare")
+# the tables that an evaluation may write, each with a column that shows that a file is such a table
+_TABLES = {
+    "metrics": "metric",
+    "errors_per_landmark": "identified_percent",
+    "errors_per_image": "mean",
+    "measurement_errors": "mean_absolute_error",
+    "measurement_errors_per_image": "true_class",
+}
 
 
 @dataclass(frozen=True)
@@ -199,6 +213,19 @@ class Evaluation:
         known = np.isfinite(found.lows) & np.isfinite(true.values)
         return np.where(known, (found.lows <= true.values) & (true.values <= found.highs), np.nan)
 
+    def missed_beside(self, name: str) -> tuple[int, int, int]:
+        """Count the missed landmarks in the images of a comparison.
+
+        Args:
+            name: key of the comparison.
+
+        Returns:
+            How many landmarks these predictions missed, how many the others missed, and how many are annotated.
+        """
+        other, _ = self.comparisons[name]
+        own = self.errors[[self.images.index(image) for image in other.images]]
+        return int(np.isinf(own).sum()), int(np.isinf(other.errors).sum()), int((~np.isnan(own)).sum())
+
     def write(self, output_dir: str | os.PathLike) -> list[Path]:
         """Write the tables as CSV files, and all numbers as ``evaluation.json``.
 
@@ -211,15 +238,21 @@ class Evaluation:
             output_dir: folder for the files.
 
         Returns:
-            The files written.
+            The files written. Tables of an earlier evaluation, with a schema or a comparison, are removed.
         """
         output_dir = Path(output_dir)
-        written = self._write_tables(output_dir)
+        written = []
+        comparisons = {name: self.comparisons[name][0] if name in self.comparisons else None for name in _COMPARISONS}
+        for folder, result in {"": self, **comparisons}.items():
+            tables = {} if result is None else result._tables()
+            written += [write_rows(output_dir / folder / f"{name}.csv", rows) for name, rows in tables.items()]
+            for name in _TABLES.keys() - tables:
+                remove_table(output_dir / folder / f"{name}.csv", _TABLES[name])
         with atomic_write(output_dir / "evaluation.json") as temporary:
             temporary.write_text(json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
         return [*written, output_dir / "evaluation.json"]
 
-    def _write_tables(self, output_dir: Path) -> list[Path]:
+    def _tables(self) -> dict[str, list[dict[str, Any]]]:
         tables = {
             "metrics": self.summary(),
             "errors_per_landmark": self.per_landmark(),
@@ -229,10 +262,7 @@ class Evaluation:
             # not measurements.csv, which predict may have written to this folder
             tables["measurement_errors"] = self.measurement_rows()
             tables["measurement_errors_per_image"] = self.measurements_per_image()
-        written = [write_rows(output_dir / f"{name}.csv", rows) for name, rows in tables.items()]
-        for name, (other, _) in self.comparisons.items():
-            written += other._write_tables(output_dir / name)
-        return written
+        return tables
 
     def as_dict(self) -> dict[str, Any]:
         """Return all numbers as a dictionary of values that JSON can hold."""
@@ -365,7 +395,7 @@ def evaluate_predictions(
     result = _evaluate(found, chosen, settings)
     result.notes = assumed + _notes(found, unknown, truth, chosen, result) + renamed
     result.doubts = read_doubts(predictions, result.images)
-    for name, other in (("second_annotator", second_annotator), ("compare", compare)):
+    for name, other in zip(_COMPARISONS, (second_annotator, compare)):
         if other is None:
             continue
         others, _ = match_predictions(other, chosen, coordinate_system, result.notes)
@@ -385,7 +415,7 @@ def evaluate_predictions(
             notes = _measure(one, schema)
             result.notes += [note for note in notes if note not in result.notes]
         if result.unit == "px":
-            result.notes.append("the pixel size is not known, so measured lengths are in pixels.")
+            result.notes.append("the pixel size is not known, so measured lengths are in pixels and in no class.")
     return result
 
 
@@ -478,7 +508,11 @@ def _measure(result: Evaluation, schema: LandmarkSchema) -> tuple[str, ...]:
         true[number] = _points(case.true, columns, schema.spatial_dims)
         if case.predicted is not None:
             found[number] = _points(case.predicted, columns, schema.spatial_dims)
-    result.measurements = compare_measurements(schema, found, true)
+    if result.unit == "px":  # the limits of the classes of lengths are in mm
+        measurements = (replace(one, classes=()) if one.unit == "mm" else one for one in schema.measurements)
+        schema = replace(schema, measurements=tuple(measurements))
+    comparisons = compare_measurements(schema, found, true).comparisons
+    result.measurements = MeasurementReport(_with_length_unit(comparisons, result.unit))
     covariances = np.full((*true.shape, schema.spatial_dims), np.nan)
     for matrices, case in zip(covariances, result.cases):
         one = case.predicted
@@ -486,11 +520,16 @@ def _measure(result: Evaluation, schema: LandmarkSchema) -> tuple[str, ...]:
         if one is not None and one.covariances is not None and not one.missing.all():
             matrices[:] = one.reorder(columns).covariances
     images = tuple(result.images)
+    measured = measure_with_uncertainty(schema, found, covariances), measure_with_uncertainty(schema, true)
     result.measured = (
-        ImageMeasurements(schema, images, found, measure_with_uncertainty(schema, found, covariances)),
-        ImageMeasurements(schema, images, true, measure_with_uncertainty(schema, true)),
+        ImageMeasurements(schema, images, found, _with_length_unit(measured[0], result.unit)),
+        ImageMeasurements(schema, images, true, _with_length_unit(measured[1], result.unit)),
     )
     return notes
+
+
+def _with_length_unit(measured: Mapping[str, _Measured], unit: str) -> dict[str, _Measured]:
+    return {name: replace(one, unit=unit) if one.unit == "mm" else one for name, one in measured.items()}
 
 
 def _notes(
@@ -511,7 +550,8 @@ def _notes(
     extra = dict.fromkeys(name for landmarks in found.values() for name in landmarks.names if name not in result.names)
     if extra:
         notes.append(f"predicted landmarks that are not in the ground truth: {some_names(list(extra))}.")
-    never = [name for name, errors in zip(result.names, result.errors.T) if not np.isfinite(errors).any()]
+    columns = zip(result.names, result.errors.T)
+    never = [name for name, errors in columns if np.isinf(errors).any() and not np.isfinite(errors).any()]
     if never:
         notes.append(f"landmarks found in no image: {some_names(never)}.")
     return notes

@@ -147,7 +147,9 @@ def _add_summary(
         keys.append(("uncertainty", f"{np.median(sizes):.2f} mm", f"median expected error{sure}"))
     if np.isfinite(probable).any():
         mean = float(np.nanmean(probable))
-        keys.append((f"within {figures['radius']:g} mm", f"{100 * mean:.0f} %", f"of the landmarks, expected{sure}"))
+        keys.append(
+            (f"within {figures['radius']:g} mm", f"{100 * mean:.0f} %", f"of the landmarks found, expected{sure}")
+        )
     if unreadable:
         keys.append(("left out", str(len(unreadable)), "images"))
     page.key_figures(keys)

@@ -100,7 +100,7 @@ def intraclass_correlations(
         seed: seed of the bootstrap.
 
     Returns:
-        One result per quantity. NaN for fewer than two images.
+        One result per quantity. NaN for fewer than two images, and an interval of NaN for two.
 
     Raises:
         ValueError: if ``values`` does not have three dimensions, or has fewer than two annotators.

@@ -58,7 +58,8 @@ def bootstrap_interval(
         seed: seed of the random numbers. The same seed gives the same interval.
 
     Returns:
-        Lower and upper ends, (2,) or (2, K). NaN for fewer than two images, or without values.
+        Lower and upper ends, (2,) or (2, K). NaN for fewer than two images, or where leaving out one image leaves no
+        value: the value of a single image says nothing about its spread.
 
     Raises:
         ValueError: if the confidence is not between 0 and 1, or if ``resamples`` is less than 1.
@@ -326,15 +327,15 @@ def _counts(draws: np.ndarray) -> np.ndarray:
 
 
 def _bca(observed: float, drawn: np.ndarray, jackknife: np.ndarray, confidence: float) -> tuple[float, float]:
-    drawn, jackknife = drawn[~np.isnan(drawn)], jackknife[~np.isnan(jackknife)]
-    if len(drawn) == 0 or np.isnan(observed):
+    drawn = drawn[~np.isnan(drawn)]
+    if len(drawn) == 0 or np.isnan(observed) or np.isnan(jackknife).any():
         return np.nan, np.nan
     normal = NormalDist()
     levels = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
     below = float((drawn < observed).mean() + (drawn == observed).mean() / 2)
     if 0 < below < 1:
         bias = normal.inv_cdf(below)
-        deviation = jackknife.mean() - jackknife if len(jackknife) else np.zeros(1)
+        deviation = jackknife.mean() - jackknife
         spread = (deviation**2).sum() ** 1.5
         acceleration = float((deviation**3).sum() / (6 * spread)) if spread > 0 else 0.0
         z = np.array([bias + normal.inv_cdf(level) for level in levels])

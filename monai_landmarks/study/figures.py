@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from monai_landmarks.data import atomic_write
+from monai_landmarks.data.files.kept_files import remove_file
 from monai_landmarks.visualize import draw_error_boxplot, draw_sdr_curve, draw_size_curve
 
 from .results import Group, StudyResults
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["StudyFigure", "study_figures", "write_figures"]
 
 _LINES = 5  # of a figure with curves
+_NOT_ALWAYS = re.compile(r"(training_images|success_rates(_n\d+)?)\.png")  # figures that not every study has
 
 
 @dataclass(frozen=True)
@@ -92,18 +95,17 @@ def write_figures(figures: Sequence[StudyFigure], folder: str | os.PathLike) -> 
         folder: folder for the files.
 
     Returns:
-        The files written.
+        The files written. Those of an earlier call with folds or other training images are removed.
     """
-    written = []
-    for old in Path(folder).glob("success_rates*.png"):  # of an earlier call with other training images
-        old.unlink()
-    for one in figures:
-        path = Path(folder) / f"{one.name}.png"
+    paths = {Path(folder) / f"{one.name}.png": one for one in figures}
+    for old in Path(folder).glob("*.png"):
+        if old not in paths and _NOT_ALWAYS.fullmatch(old.name):
+            remove_file(old)
+    for path, one in paths.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as temporary:
             one.figure.savefig(temporary, format="png")
-        written.append(path)
-    return written
+    return [*paths]
 
 
 def _size_curve(groups: Sequence[Group], unit: str) -> StudyFigure:

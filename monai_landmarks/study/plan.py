@@ -119,6 +119,13 @@ class StudyPlan:
         """Return the runs that are done with their present settings."""
         return [run for run in self.runs if self.state(run) == "done"]
 
+    def timed(self) -> dict[str, str]:
+        """Return a hash of what the time of a training step depends on, by configuration."""
+        shared = [self.study.device, next(iter(self.datalists.values()))]
+        return {
+            one.name: fingerprint([asdict(one), self.choices[one.name], *shared]) for one in self.study.configurations
+        }
+
     def write_bundle(self, run: Run) -> Path:
         """Write the bundle of a run into its folder, with ``configs/study.json`` for the entries that differ."""
         folder = self.run_folder(run)
@@ -226,6 +233,13 @@ def plan_study(study: Study, folder: str | os.PathLike, force: bool = False) -> 
             plan = StudyPlan(study, folder, datalists, stored["settings"], stored["seconds_per_step"])
         else:
             plan = StudyPlan(study, folder, datalists, _choose(study, first), {})
+            # a time that is still true stays, because the number of epochs of the runs that are done follows from it
+            timed, seconds = stored.get("timed", {}), stored.get("seconds_per_step", {})
+            plan.seconds_per_step |= {
+                label: seconds[label]
+                for label, now in plan.timed().items()
+                if label in seconds and timed.get(label) == now
+            }
         changed = [run for run in plan.runs if plan.state(run) == "changed"]
         if changed and not force:
             raise ValueError(
@@ -254,7 +268,12 @@ def save_plan(plan: StudyPlan, study: str | None = None) -> None:
     """
     file = plan.folder / "plan.json"
     known = study if study is not None else _read(file)["study"]
-    content = {"study": known, "settings": plan.choices, "seconds_per_step": plan.seconds_per_step}
+    content = {
+        "study": known,
+        "settings": plan.choices,
+        "seconds_per_step": plan.seconds_per_step,
+        "timed": plan.timed(),
+    }
     with atomic_write(file) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

@@ -54,18 +54,30 @@ def write_study_report(
 
 def _add_summary(page: ReportPage, results: StudyResults) -> None:
     page.section("Summary")
-    rows, done = results.result_rows, len(results.evaluations)
-    best = min((row for row in rows if row["mean"] == row["mean"]), key=lambda row: row["mean"], default=None)
     keys = [
         ("configurations", str(len(results.plan.study.configurations)), ""),
-        ("runs", str(done), f"of {len(results.plan.runs)}"),
+        ("runs", str(len(results.evaluations)), f"of {len(results.plan.runs)}"),
         ("images", str(len(results.images)), f"{len(results.names)} landmarks"),
     ]
-    if best is not None:
-        keys.append(("smallest mean error", f"{best['mean']:.2f} {results.unit}", best["configuration"]))
-    page.key_figures(keys)
+    page.key_figures([*keys, *_smallest(results)])
     if results.notes:
         page.points(results.notes)
+
+
+def _smallest(results: StudyResults) -> list[tuple[str, str, str]]:
+    """Return the key figure of the smallest mean error, if there is any error.
+
+    Configurations without all their runs do not take part: the images that they lack may be the difficult ones.
+    """
+    done = [group for group in results.groups if group.seeds]
+    whole = [row for group, row in zip(done, results.result_rows) if group.runs[0] == group.runs[1]]
+    if not whole:
+        return [("smallest mean error", "open", "no configuration has all its runs")]
+    best = min((row for row in whole if row["mean"] == row["mean"]), key=lambda row: row["mean"], default=None)
+    if best is None:
+        return []
+    remark = best["configuration"] + (" (of those with all runs)" if len(whole) < len(results.groups) else "")
+    return [("smallest mean error", f"{best['mean']:.2f} {results.unit}", remark)]
 
 
 def _add_design(page: ReportPage, results: StudyResults) -> None:
@@ -128,7 +140,7 @@ def _add_errors(page: ReportPage, results: StudyResults, figures: Sequence[Study
         cells |= {"std of seeds": row["std_of_seeds"], "median": row["median"]}
         cells |= {f"within {r:g} {unit} %": row[f"sdr_{r:g}{unit}_percent"] for r in study.radii}
         rows.append({**{key.replace("_", " "): value for key, value in cells.items()}, "missed": row["missed"]})
-    page.table("Errors of all predictions together; intervals from the bootstrap over images", rows)
+    page.table(f"Errors of all predictions together; intervals from the bootstrap over {results.counted}", rows)
     page.plots([(one.figure, one.alt, one.caption) for one in figures])
 
 
@@ -136,20 +148,20 @@ def _add_comparisons(page: ReportPage, results: StudyResults) -> None:
     if not results.comparisons:
         return
     page.section("Comparisons")
+    one = "image" if results.counted == "images" else "group of images"
     page.text(
-        "Each image has one value per configuration: its mean error over landmarks and seeds. The means of these values may"
+        f"Each {one} has one value per configuration: its mean error over landmarks and seeds. The means of these values may"
         " differ a little from those above, which are over all predictions. Pairs of configurations are"
         " compared on the same images by the exact Wilcoxon signed-rank test, with Holm's correction for the number of tests"
         f" ({len(results.comparisons)}). The tests say how these trained networks differ on new images. They do not"
         " contain the variation from training to training: compare the difference with its standard deviation over seeds."
-        + (" Images of one group are taken together." if results.plan.study.group_pattern is not None else "")
     )
     unit, study = results.unit, results.plan.study
     rows = [
         {
             "first": row["first"],
             "second": row["second"],
-            "images": row["images"],
+            results.counted: row[results.counted],
             f"first {unit}": row["first_mean"],
             f"second {unit}": row["second_mean"],
             "second - first": row["difference"],
@@ -160,7 +172,7 @@ def _add_comparisons(page: ReportPage, results: StudyResults) -> None:
         }
         for row in results.comparison_rows()
     ]
-    page.table("Paired comparisons of the mean error of each image", rows)
+    page.table(f"Paired comparisons of the mean error of each {one}", rows)
 
 
 def _add_landmarks(page: ReportPage, results: StudyResults) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,7 @@ import numpy as np
 from monai_landmarks.data import LandmarkSet, write_landmark_table
 from monai_landmarks.data.files.csv_tables import write_rows
 from monai_landmarks.data.files.json_values import load_json
+from monai_landmarks.data.files.kept_files import remove_file
 from monai_landmarks.data.files.safe_files import naming_file, read_text
 from monai_landmarks.evaluation import Evaluation, evaluate_predictions
 from monai_landmarks.metrics import PairedComparison, compare_errors, holm_correction
@@ -34,6 +36,8 @@ from .plan import StudyPlan
 from .runs import Run, image_groups
 
 __all__ = ["Group", "StudyResults", "collect_results", "seed_differences"]
+
+_PREDICTIONS = re.compile(r"[\w.]+(-n\d+)?-seed\d+\.csv")  # names of the files of pooled predictions
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +71,15 @@ class Group:
     def seed_means(self) -> np.ndarray:
         """Return the mean error of each seed, (S,)."""
         return np.array([_mean(errors) for errors in self.errors])
+
+    def std_of_seeds(self) -> float:
+        """Return the standard deviation of the mean errors of the seeds, NaN for fewer than two.
+
+        If a fold of a seed is not done, its images do not count for the other seeds either. Only with numbers of training
+        images, seeds may have other images for testing on purpose.
+        """
+        errors = self.errors if self.size is not None else self.errors[:, ~np.isnan(self.errors).any(axis=0)]
+        return _spread(np.array([_mean(one) for one in errors]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +116,11 @@ class StudyResults:
             if group.runs[0] < group.runs[1]
         ]
 
+    @property
+    def counted(self) -> Literal["images", "groups"]:
+        """What intervals and comparisons are over: images, or with ``group_pattern`` the groups of images."""
+        return "images" if self.plan.study.group_pattern is None else "groups"
+
     def pooled(self, group: Group) -> Evaluation:
         """Return the evaluation of all predictions of a group together. The seeds of an image are resampled together,
         and so are the images of a cluster."""
@@ -129,7 +147,6 @@ class StudyResults:
             if not group.seeds:
                 continue
             summary = {row["metric"]: row for row in self.pooled(group).summary()}
-            means = group.seed_means()
             row: dict[str, Any] = {"configuration": group.configuration, "training_images": group.size}
             images = int((~np.isnan(group.errors)).any(axis=(0, 2)).sum())
             row |= {"runs": group.runs[0], "seeds": len(group.seeds), "images": images}
@@ -138,7 +155,7 @@ class StudyResults:
                 "mean_low": summary["MRE"]["low"],
                 "mean_high": summary["MRE"]["high"],
             }
-            row["std_of_seeds"] = _spread(means)
+            row["std_of_seeds"] = group.std_of_seeds()
             row |= {"median": summary["median"]["value"], "std": summary["std"]["value"]}
             for radius in self.plan.study.radii:
                 rate = summary[f"SDR {radius:g} {self.unit}"]
@@ -170,13 +187,14 @@ class StudyResults:
     def comparison_rows(self) -> list[dict[str, Any]]:
         """Return one row per pair of groups: difference of the mean errors with its interval, and p-values.
 
-        The standard deviation over seeds is that of the differences of each seed, on the images that both predicted.
+        The standard deviation over seeds is that of the differences of each seed, on the images that both predicted. With
+        ``group_pattern``, the rows count groups instead of images, see :attr:`counted`.
         """
         return [
             {
                 "first": one.name,
                 "second": two.name,
-                "images": result.images,
+                self.counted: result.images,
                 "first_mean": result.first,
                 "second_mean": result.second,
                 "difference": result.difference,
@@ -250,7 +268,7 @@ class StudyResults:
             output_dir: folder for the files.
 
         Returns:
-            The files written.
+            The files written. Those of an earlier call with other configurations or seeds are removed.
         """
         folder = Path(output_dir)
         tables = {
@@ -261,13 +279,17 @@ class StudyResults:
         }
         written = [write_rows(folder / f"{name}.csv", rows) for name, rows in tables.items() if rows]
         for name in tables.keys() - {path.stem for path in written}:
-            (folder / f"{name}.csv").unlink(missing_ok=True)  # of an earlier call with more configurations
-        for (group, seed), sets in self.predictions.items():
-            path = folder / "predictions" / f"{group}-seed{seed}.csv"
+            remove_file(folder / f"{name}.csv")
+        pooled = {
+            folder / "predictions" / f"{group}-seed{seed}.csv": sets for (group, seed), sets in self.predictions.items()
+        }
+        for old in (folder / "predictions").glob("*.csv"):
+            if old not in pooled and _PREDICTIONS.fullmatch(old.name):
+                remove_file(old)
+        for path, sets in pooled.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_landmark_table(path, sets)
-            written.append(path)
-        return written
+        return [*written, *pooled]
 
 
 def seed_differences(one: Group, two: Group) -> np.ndarray:

@@ -106,6 +106,36 @@ def test_the_summary_counts_every_pair(files, unpainted):
     assert "within 1 px 33.3 %" in text and "within 4 px 100.0 %" in text
 
 
+@pytest.mark.parametrize(("confidence", "chance"), [(0.95, "0.7"), (0.9, "1.4")])
+def test_how_many_biases_are_chance(files, unpainted, confidence, chance):
+    """14 intervals: two coordinates of two landmarks of three annotators, and of the one that the model has twice."""
+    paths, folder = files
+    sets = read_landmark_table(paths[3])
+    for name in ("1.png", "2.png", "3.png", "4.png"):
+        sets[name] = LandmarkSet(NAMES, [sets[name].points[0], [np.nan] * 2], "index")
+    write_landmark_table(paths[3], sets)
+    options = ["--model", paths[3], "--confidence", confidence, "--out", folder / "out"]
+    assert run(*paths[:3], *options).exit_code == 0
+    text = Content(folder / "out" / "report.html").text
+    assert f"Without any bias, about {chance} of the 14 intervals in the table would not contain 0" in text
+    assert "may be systematic" in text
+
+
+def test_a_consensus_that_lacks_landmarks_says_so(files, unpainted):
+    """The first image is read by all three, each of the others by two."""
+    paths, folder = files
+    for k, path in enumerate(paths[:3]):
+        sets = read_landmark_table(path)
+        write_landmark_table(path, {name: one for i, (name, one) in enumerate(sets.items()) if i == 0 or i % 3 != k})
+    result = run(*paths[:3], "--out", folder / "out")
+    assert result.exit_code == 0 and "consensus lacks" not in result.stdout
+    assert all(np.isfinite(one.points).all() for one in read_landmark_table(folder / "out" / "consensus.csv").values())
+    result = run(*paths[:3], "--at-least", 3, "--out", folder / "out")
+    note = "the consensus lacks 8 of 10 landmarks that annotators marked"
+    assert f"note: {note}" in result.stdout and "--at-least" in result.stdout
+    assert note in Content(folder / "out" / "report.html").text
+
+
 def test_unknown_correlations_come_last(files, unpainted):
     known, unknown = (("a", "x", "px", SimpleNamespace(single=value)) for value in (0.5, math.nan))
     lowest = ("b", "x", "px", SimpleNamespace(single=0.1))

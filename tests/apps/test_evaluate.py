@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ from click.testing import CliRunner
 from error_tables import NAMES, SPACING, moved, pixel_truth, write_tables
 
 from monai_landmarks.apps.main import program
-from monai_landmarks.data import LandmarkSet, read_landmark_table, write_landmark_table
+from monai_landmarks.data import LandmarkSet, read_landmark_table, write_landmark_table, write_landmarks
+from monai_landmarks.evaluation import compare_annotators
 
 
 def evaluate(*args):
@@ -69,6 +71,10 @@ def test_tables_and_comparisons(files, truth):
     )
     assert f"MRE                    {found.mean():.2f}  mm" in text and "<=1 mm %  <=2 mm %" in text
     assert "second annotator, 6 images" in text and "other.csv, 5 images" in text
+    # one landmark has no ground truth, and one is missed; both are in the five images
+    assert "of the landmarks that both found, over 6 images" in text
+    assert "\nmissed: 1 of 17 landmarks (predictions), 0 of 17 (second annotator)\n" in text
+    assert f"\nmissed: 1 of 14 landmarks (predictions), 0 of 14 ({folder / 'other.csv'})\n" in text
 
     out = folder / "out"
     tables = ["errors_per_image.csv", "errors_per_landmark.csv", "metrics.csv"]
@@ -106,7 +112,10 @@ def test_tables_and_comparisons(files, truth):
     assert compared["difference"] == pytest.approx((second - first).mean())
     assert compared["first_better"] == (first < second).sum() and 0 < compared["p_value"] <= 1
     assert content["comparisons"]["compare"]["images"] == 5
+    (out / "compare" / "metrics.csv").write_text("metric,changed\n")
     again = evaluate(*arguments)
+    left = [path for name in ("compare", "second_annotator") for path in (out / name).iterdir()]
+    assert left == [out / "compare" / "metrics.csv.bak"]  # a copy of what was changed
     assert again.exit_code == 0 and again.stdout.partition("\n\n")[2].startswith(text.partition("\n\n")[2][:800])
 
 
@@ -181,7 +190,7 @@ def test_measurements_of_a_schema(files, truth):
     assert content["measurements"] == content["comparisons"]["second_annotator"]["measurements"]
     assert (folder / "out" / "second_annotator" / "measurement_errors.csv").is_file()
     done = evaluate(folder / "pred.csv", folder / "truth.csv", "--schema", folder / "schema.json")
-    assert "note: the pixel size is not known, so measured lengths are in pixels." in done.stdout
+    assert "note: the pixel size is not known, so measured lengths are in pixels and in no class." in done.stdout
     width = {"name": "width", "expression": "distance(x, y)", "unit": "mm"}
     other = {"name": "other", "spatial_dims": 2, "landmarks": [{"name": "x"}, {"name": "y"}], "measurements": [width]}
     (folder / "other.json").write_text(json.dumps(other))
@@ -211,3 +220,21 @@ def test_intervals_of_measurements_that_hold(tmp_path):
     assert "\n90 % intervals: 50.0 % of 2 contain the true value\n" in done.stdout, done.output
     done = evaluate(tmp_path / "true.csv", tmp_path / "true.csv", "--schema", tmp_path / "schema.json")
     assert done.exit_code == 0 and "contain the true value" not in done.stdout
+
+
+def test_names_of_files_that_are_not_utf_8(tmp_path):
+    name = os.fsdecode(b"sch\xe4del.csv")
+    for folder in ("pred", "true", "third"):
+        (tmp_path / folder).mkdir()
+        try:
+            write_landmarks(tmp_path / folder / name, LandmarkSet(("tip",), [[8.0, 4.0]], "index"))
+        except OSError:
+            pytest.skip("this file system only takes names that are text")
+        write_landmarks(tmp_path / folder / "b.csv", LandmarkSet(("tip",), [[9.0, 5.0]], "index"))
+    result = evaluate(tmp_path / "pred", tmp_path / "true", "--spacing", 1, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    with open(tmp_path / "out" / "errors_per_image.csv", encoding="utf-8") as file:
+        assert sorted(row["image"] for row in csv.DictReader(file)) == ["b", r"sch\udce4del"]
+    people = [tmp_path / folder for folder in ("pred", "true", "third")]
+    compare_annotators(people, spacing=1, resamples=20).write(tmp_path / "agreement")
+    assert sorted(read_landmark_table(tmp_path / "agreement" / "consensus.csv")) == ["b", r"sch\udce4del"]

@@ -45,7 +45,7 @@ def test_without_images_and_with_one_that_cannot_be_read(tmp_path, words_only):
 @pytest.mark.parametrize("images", ["images", "datalist.json"])
 def test_images_beside_landmark_files(tmp_path, words_only, images):
     pred, _ = make(tmp_path, 3, count=2)
-    result = run(pred, pred, "--images", tmp_path / images, "--out", tmp_path / "report.html", "--cases", 1)
+    result = run(pred, pred, "--images", tmp_path / images, "--out", tmp_path / "report.html", "--cases", 2)
     assert result.exit_code == 0, result.output
     assert len(Content(tmp_path / "report.html").pictures) == 4 + 4
 

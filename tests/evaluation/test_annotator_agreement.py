@@ -57,13 +57,18 @@ def points():
 
 
 @pytest.fixture(scope="module")
-def agreement(points, tmp_path_factory):
+def paths(points, tmp_path_factory):
     folder = tmp_path_factory.mktemp("agreement")
     paths = []
     for name, place in zip(("one", "two", "three", "found"), points):
         sets = {f"{i}.png": LandmarkSet(NAMES, place[i], "index") for i in range(8)}
         paths.append(folder / f"{name}.csv")
         write_landmark_table(paths[-1], sets)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def agreement(paths):
     return compare_annotators(paths[:3], model=paths[3], schema=SCHEMA, resamples=100)
 
 
@@ -94,8 +99,18 @@ def test_bias_and_limits(agreement, points):
     assert others["bias"] == pytest.approx((side[2] - side[:2].mean(axis=0)).mean())
     model = rows["model", "mean of the annotators", "side", ""]
     assert model["images"] == 7 and model["bias"] == pytest.approx(np.nanmean(side[3] - side[:3].mean(axis=0)))
-    [classes] = agreement.class_rows()
-    assert classes["same_class_percent"] == pytest.approx(100 * np.isin((side[:3] < 20).sum(axis=0), (0, 3)).mean())
+
+
+def test_lengths_in_pixels_are_in_no_class(agreement, paths, points):
+    """The classes are divided at 20 mm, which are 25 pixels of 0.8 mm."""
+    sized = compare_annotators(paths[:3], spacing=0.8, schema=SCHEMA, resamples=20)
+    for found, unit in ((agreement, "px"), (sized, "mm")):
+        rows = [*found.correlation_rows(), *found.difference_rows()]
+        assert {row["unit"] for row in rows if row["quantity"] == "side"} == {unit}
+    assert agreement.class_rows() == []
+    [classes] = sized.class_rows()
+    side = np.linalg.norm(points[:3, :, 0] - points[:3, :, 1], axis=-1)
+    assert classes["same_class_percent"] == pytest.approx(100 * np.isin((side < 25).sum(axis=0), (0, 3)).mean())
 
 
 def test_where_they_disagree(agreement, points):
@@ -128,6 +143,20 @@ def test_a_model_has_the_same_references_as_each_annotator(agreement, points):
     assert (found.first, found.second) == pytest.approx((means[0].mean(), means[1].mean()))
     assert found.p_value == pytest.approx(signed_rank_test(means[1] - means[0]))
     assert list(rows) == ["one", "two", "three", "all"] and rows["all"].second_better > 6
+
+
+def test_images_that_someone_was_never_given_are_not_missed(points, tmp_path):
+    """Images 0 and 1 are of the first two annotators, 2 and 3 of the others. The model does not have image 3."""
+    readers = {"one": (0, 1), "two": (0, 1), "three": (2, 3), "four": (2, 3), "found": (0, 1, 2)}
+    place = points[1, :4]
+    for name, images in readers.items():
+        own = place.copy()
+        if name in ("one", "found"):
+            own[1 if name == "one" else 0, 1] = NAN  # these points are really missed
+        write_landmark_table(tmp_path / f"{name}.csv", {f"{i}": LandmarkSet(NAMES, own[i], "index") for i in images})
+    people = [tmp_path / f"{name}.csv" for name in list(readers)[:4]]
+    missed = compare_annotators(people, model=tmp_path / "found.csv", resamples=20).model_missed()
+    assert missed == {"one": (1, 1), "two": (0, 1), "three": (0, 0), "four": (0, 0), "all": (1, 2)}
 
 
 def test_two_annotators_are_each_other_s_reference(points, tmp_path):

@@ -85,6 +85,26 @@ def test_consensus_of_some(three):
         data.consensus("median")
 
 
+def test_consensus_of_those_who_have_the_image(tmp_path):
+    """Four annotators share the images. Landmark b was marked by one of two in w, and by one of three in z."""
+    rng = np.random.default_rng(0)
+    readers = {"w": (0, 1), "x": (2, 3), "y": (1, 2), "z": (0, 1, 3)}
+    points = {image: rng.uniform(0, 50, (len(who), 2, 2)) for image, who in readers.items()}
+    points["w"][0, 1] = points["z"][:2, 1] = NAN
+    paths = [
+        table(tmp_path / f"{a}.csv", {image: points[image][who.index(a)] for image, who in readers.items() if a in who})
+        for a in range(4)
+    ]
+    data = read_annotators(paths)
+    found = data.consensus()
+    for image in readers:
+        expected = points[image].mean(axis=0)  # NaN for b in w and z
+        np.testing.assert_allclose(found[image].points, expected)
+    three = data.consensus(at_least=3)
+    assert [image for image, one in three.items() if np.isfinite(one.points[0]).all()] == ["z"]
+    np.testing.assert_allclose(data.consensus(at_least=1)["w"].points[1], points["w"][1, 1])
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_geometric_median(dims):
     rng = np.random.default_rng(dims)

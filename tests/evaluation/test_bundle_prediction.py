@@ -124,6 +124,23 @@ def test_pictures_without_pixel_size_are_said(tmp_path):
     assert not any("not known" in note for note in result.notes) and units(out) == UNITS
 
 
+def test_measurements_of_an_earlier_call_with_a_schema_are_removed(tmp_path):
+    root, images, out = spot_bundle(tmp_path), write_spots(tmp_path / "images"), tmp_path / "out"
+
+    def predict() -> bool:
+        predict_landmarks(root, images / "a.png", out, ("csv",), device="cpu", drawings=0)
+        return (out / "measurements.csv").is_file()
+
+    assert predict()
+    metadata = root / "configs" / "metadata.json"
+    content = json.loads(metadata.read_text())
+    del content["landmark_schema"]
+    metadata.write_text(json.dumps(content))
+    assert not predict()
+    (out / "measurements.csv").write_text("image,my column\n")
+    assert predict()
+
+
 UNITS = {"lengths": {"mm"}, "others": {"degree", "ratio"}}
 
 

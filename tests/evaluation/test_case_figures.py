@@ -86,6 +86,28 @@ def test_two_standard_deviations_are_the_axes_of_the_region(tmp_path, drawn, sta
         np.testing.assert_allclose(2 * np.sqrt(np.diag(call["covariances"][0])), axes / SPACING, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "images, count, median",
+    [(1, 1, []), (2, 1, []), (3, 1, [1]), (3, 3, []), (5, 3, [3]), (6, 3, [3]), (8, 2, [3, 4]), (9, 3, [3, 4, 5])],
+)
+def test_images_in_the_middle_of_the_order(tmp_path, monkeypatch, images, count, median):
+    """Image i has an error of 9 - i pixels, so that i is its rank."""
+    (tmp_path / "images").mkdir()
+    for name, far in (("truth", 0), ("pred", 1)):
+        sets = {f"{i}.png": LandmarkSet(("tip",), [[9.0 + far * (9 - i), 7.0]], "index") for i in range(images)}
+        write_landmark_table(tmp_path / f"{name}.csv", sets)
+    for i in range(images):
+        Image.new("L", SIZE).save(tmp_path / "images" / f"{i}.png")
+    options = {"images": tmp_path / "images", "spacing": SPACING, "resamples": 1}
+    result = evaluate_predictions(tmp_path / "pred.csv", tmp_path / "truth.csv", **options)
+    drawn = {}
+    monkeypatch.setattr(ReportPage, "heading", lambda _, text: drawn.setdefault(text, []))
+    monkeypatch.setattr(case_figures, "_draw_case", lambda page, result, b, mean: [*drawn.values()][-1].append(b))
+    case_figures.add_case_figures(ReportPage("x"), result, count)
+    assert drawn.pop("Images with the largest mean error") == [*range(min(count, images))]
+    assert drawn == ({"Images with a median mean error": median} if median else {})
+
+
 def test_slicer_points_of_a_picture_are_drawn_at_their_pixels(tmp_path, drawn):
     """Both files hold 3-D points in mm, above the plane z = 0, where the picture is."""
     (tmp_path / "images").mkdir()

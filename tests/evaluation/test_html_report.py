@@ -21,6 +21,7 @@ from browser import Page
 from matplotlib.patches import Ellipse
 from reports import FEW, IMAGES, NAMES, SPACING, Content, make, skip_painting
 
+from monai_landmarks.data import LandmarkSet, read_landmarks, write_landmarks
 from monai_landmarks.evaluation import evaluate_predictions, html_report, write_report
 from monai_landmarks.schema import Landmark, LandmarkSchema, Measurement, compare_measurements
 from monai_landmarks.visualize import report_page
@@ -119,9 +120,32 @@ def test_tables_of_many_images_are_limited(tmp_path, words_only, monkeypatch):
 )
 def test_coverage_is_judged(tmp_path, words_only, radius, said):
     """Noise of 0.8 mm along each of two axes: 90 % lie within 1.7 mm."""
-    pred, datalist = make(tmp_path, 2, count=30, radius=radius)
+    pred, datalist = make(tmp_path, 2, count=40, radius=radius)
     run(pred, datalist, tmp_path / "report.html", cases=0)
     assert said in Content(tmp_path / "report.html").text
+
+
+@pytest.mark.parametrize("radius, inside", [(50.0, 39), (1e-6, 0)])
+def test_few_images_that_are_all_inside_are_no_surprise(tmp_path, words_only, radius, inside):
+    """If 69.2 % of all images are inside, 10 of 10 are with a probability of 2.5 %."""
+    run(*make(tmp_path, 2, count=10, radius=radius), tmp_path / "report.html", cases=0)
+    end = 100 * 0.025**0.1
+    ends, said = (f"{end:.1f} to 100.0", "agrees with") if inside else (f"0.0 to {100 - end:.1f}", "is less than")
+    text = f"({ends}, 95 % interval): {inside} of 39 in 10 images. This {said}"
+    assert text in Content(tmp_path / "report.html").text
+
+
+def test_a_comparison_says_what_each_side_missed(tmp_path, words_only):
+    """The predictions miss one landmark. The others find only the first one, and lack an image."""
+    pred, datalist = make(tmp_path, 2)
+    for path in sorted(pred.iterdir())[:7]:
+        points = read_landmarks(path).to("RAS").points.copy()
+        points[1:] = np.nan
+        write_landmarks(tmp_path / "other" / path.name, LandmarkSet(NAMES, points, "RAS"))
+    run(pred, datalist, tmp_path / "report.html", cases=0, compare=tmp_path / "other")
+    text = Content(tmp_path / "report.html").text
+    assert "of the landmarks that both found" in text
+    assert "Missed: 1 of 28 landmarks (predictions) and 21 of 28 (other predictions)." in text
 
 
 @pytest.mark.parametrize(
@@ -153,7 +177,7 @@ def test_ellipses_are_the_regions_in_pixels(tmp_path, monkeypatch, dims, stated)
 
     monkeypatch.setattr(report_page, "_picture", keep)
     pred, datalist = make(tmp_path, dims, count=2, radius=3.0, stated=stated)
-    assert run(pred, datalist, tmp_path / "report.html", cases=1) == []
+    assert run(pred, datalist, tmp_path / "report.html", cases=2) == []
     steps = np.array([SPACING, SPACING, 2 * SPACING if dims == 3 else SPACING])
     radius = 3.0 if stated else 2 * 0.8  # mm: of the region, or two standard deviations
     drawn = [

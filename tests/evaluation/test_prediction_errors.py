@@ -40,7 +40,7 @@ from monai_landmarks.data import (
 from monai_landmarks.evaluation import evaluate_predictions
 from monai_landmarks.handlers import PredictionSaver
 from monai_landmarks.metrics import bootstrap_interval
-from monai_landmarks.schema import Landmark, LandmarkSchema, Measurement, load_landmark_schema
+from monai_landmarks.schema import Landmark, LandmarkSchema, Measurement, MeasurementClass, load_landmark_schema
 
 
 @pytest.fixture
@@ -205,7 +205,10 @@ def test_a_landmark_that_is_never_found(files, truth):
     folder, _ = files
     pred = {name: LandmarkSet(NAMES, [*landmarks.points[:2], [NAN, NAN]], "index") for name, landmarks in truth.items()}
     write_landmark_table(folder / "two.csv", pred)
-    assert evaluate_predictions(folder / "two.csv", folder / "truth.csv", **FEW).notes == [
+    names = (*NAMES, "q")  # which nobody annotated
+    true = {name: LandmarkSet(names, [*landmarks.points, [NAN, NAN]], "index") for name, landmarks in truth.items()}
+    write_landmark_table(folder / "four.csv", true)
+    assert evaluate_predictions(folder / "two.csv", folder / "four.csv", **FEW).notes == [
         "landmarks found in no image: c."
     ]
 
@@ -238,6 +241,47 @@ def test_measurements_of_images_without_predictions(tmp_path):
     assert (row["n"], row["missed"]) == (2, 1) and row["bias"] == pytest.approx((5 + np.sqrt(32)) / 2)
     with pytest.raises(ValueError, match="has 3-D landmarks; these are of another dimension"):
         evaluate_predictions(tmp_path / "pred", tmp_path / "truth", schema=solid, **FEW)
+
+
+SIZES = (MeasurementClass("short", below=3), MeasurementClass("long", at_least=3))
+TRIANGLE = LandmarkSchema(
+    "triangle",
+    2,
+    tuple(map(Landmark, NAMES)),
+    measurements=(
+        Measurement("side", "distance(a, b)", "mm", classes=SIZES),
+        Measurement("corner", "angle(a, b, c)", "degree", classes=SIZES),
+    ),
+)
+
+
+@pytest.mark.parametrize("spacing, unit", [(None, "px"), (SPACING, "mm")])
+def test_lengths_in_pixels_are_in_no_class(files, spacing, unit):
+    """Limits of lengths are in mm. An angle is the same in pixels."""
+    folder, _ = files
+    options = {"spacing": spacing, "schema": TRIANGLE, **FEW}
+    found = evaluate_predictions(folder / "pred.csv", folder / "truth.csv", compare=folder / "truth.csv", **options)
+    for one in (found, found.comparisons["compare"][0]):
+        side, corner = one.measurement_rows()
+        assert (side["unit"], corner["unit"]) == (unit, "degree")
+        assert np.isnan(side["agreement_percent"]) == (unit == "px") and corner["agreement_percent"] >= 0
+    rows = [row for row in found.measurements_per_image() if row["measurement"] == "side"]
+    assert {row["unit"] for row in rows} == {unit}
+    for key in ("class", "true_class"):
+        assert ("long" in [row[key] for row in rows]) == (unit == "mm")
+
+
+def test_tables_of_an_earlier_evaluation_are_removed(files):
+    folder, _ = files
+    predicted, true, out = folder / "pred.csv", folder / "truth.csv", folder / "out"
+    options = {"compare": true, "second_annotator": true, "schema": TRIANGLE}
+    first = evaluate_predictions(predicted, true, **options, **FEW).write(out)
+    assert len(first) == 3 * 5 + 1 and all(path.is_file() for path in first)
+    others = {out / "compare" / "mine.csv", out / "second_annotator" / "metrics.csv"}
+    for path in others:
+        path.write_text("image,my column\n")
+    second = evaluate_predictions(predicted, true, **FEW).write(out)
+    assert len(second) == 4 and {path for path in out.rglob("*") if path.is_file()} == {*second, *others}
 
 
 def test_two_annotators_of_real_data(isbi2015_root):

@@ -23,7 +23,7 @@ from monai_landmarks.data import LandmarkSet
 from monai_landmarks.evaluation import measure_images, write_prediction_report
 from monai_landmarks.handlers import SavedPrediction
 from monai_landmarks.schema import Landmark, LandmarkSchema, Measurement, MeasurementClass
-from monai_landmarks.uncertainty import Doubt
+from monai_landmarks.uncertainty import Doubt, LandmarkProbabilities
 from monai_landmarks.visualize import report_page
 
 AFFINES = {2: np.diag([-0.5, -0.5, 1.0, 1.0]), 3: np.diag([-0.5, -0.5, 1.0, 1.0])}
@@ -94,6 +94,17 @@ def test_measurements_and_a_missing_file(tmp_path, monkeypatch):
     # from (3, 3) to (5, 5) in pixels of 0.5 mm
     low, high = (measured.measured["length"].lows[0], measured.measured["length"].highs[0])
     assert f"length {2**0.5:.2f} mm {low:.2f} to {high:.2f} long" in text
+
+
+def test_probabilities_are_those_of_the_landmarks_found(tmp_path):
+    """The first image lacks a landmark, so 5.5 of 7 landmarks are expected within 2 mm."""
+    values = np.array([[0.5, 0.5, 0.5, np.nan], [1.0, 1.0, 1.0, 1.0]])
+    found = [
+        one._replace(probabilities=LandmarkProbabilities(own, 2.0))
+        for one, own in zip(predictions(tmp_path, 2, 2), values)
+    ]
+    write_prediction_report(tmp_path / "report.html", found, {}, drawings=0)
+    assert "within 2 mm 79 % of the landmarks found, expected" in Content(tmp_path / "report.html").text
 
 
 def test_in_a_browser(tmp_path):

@@ -79,6 +79,11 @@ def test_without_spread_or_images():
     assert np.isnan(intraclass_correlations(RATINGS[:1, :, None], resamples=5)[0].single)
     [nothing] = intraclass_correlations(np.full((4, 2, 1), np.nan), resamples=5)
     assert nothing.images == 0 and np.isnan(nothing.single) and np.isnan(nothing.standard_error)
+    two = np.full((9, 4, 1), np.nan)
+    two[3:5, :, 0] = RATINGS[:2]
+    [found] = intraclass_correlations(two, resamples=50)
+    assert found.images == 2 and found.single == pytest.approx(least_squares_icc(RATINGS[:2])[0])
+    assert np.isnan([found.low, found.high]).all()  # one image alone has no correlation
     with pytest.raises(ValueError, match="two or more annotators"):
         intraclass_correlations(RATINGS[:, :1, None])
 
@@ -89,7 +94,7 @@ def test_limits_of_agreement():
     assert (first.images, first.bias, first.std) == (3, 3.0, pytest.approx(np.std([1, 2, 6], ddof=1)))
     assert first.upper_limit - first.bias == pytest.approx(1.96 * first.std, rel=1e-4)
     assert first.low < first.bias < first.high
-    assert (second.images, second.bias) == (1, 5.0) and np.isnan(second.std)
+    assert (second.images, second.bias) == (1, 5.0) and np.isnan([second.std, second.low, second.high]).all()
 
 
 def test_intervals_of_sums_are_those_of_the_images():

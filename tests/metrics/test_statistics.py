@@ -135,6 +135,17 @@ def test_bootstrap_shapes_seeds_and_edges():
             bootstrap_interval(values, means, **wrong)
 
 
+@pytest.mark.filterwarnings("ignore:.*empty slice|All-NaN:RuntimeWarning")
+@pytest.mark.parametrize("statistic", [np.nanmean, np.nanmedian])
+def test_a_value_of_one_image_has_no_interval(statistic):
+    """Of 20 images one has the first value, two have the second and all have the third."""
+    values = np.full((20, 3), NAN)
+    values[4, 0], values[[4, 9], 1], values[:, 2] = 1.9, (1.0, 2.0), np.arange(20)
+    low, high = bootstrap_interval(values, lambda sample: statistic(sample, axis=1))
+    assert np.isnan([low[0], high[0]]).all()
+    assert (low[1], high[1]) == (1.0, 2.0) and low[2] < high[2]  # more than 2.5 % of the samples have only one of two
+
+
 def test_large_samples_are_drawn_in_parts(monkeypatch):
     values = np.random.default_rng(2).random((12, 5))
     whole = bootstrap_interval(values, means)

@@ -30,6 +30,7 @@ from small_studies import NAMES, StandIn, make_plan, write_data
 from warm_python import WarmPython
 
 from monai_landmarks.apps.main import program
+from monai_landmarks.apps.study import _show
 from monai_landmarks.data import LandmarkSet, load_landmark_datalist, read_landmark_table, write_landmarks
 from monai_landmarks.evaluation import evaluate_predictions
 from monai_landmarks.metrics import compare_errors
@@ -43,6 +44,7 @@ from monai_landmarks.study import (
     write_figures,
     write_study_report,
 )
+from monai_landmarks.study.plan import save_plan
 from monai_landmarks.study.results import seed_differences
 
 TABLES = ("results.csv", "comparisons.csv", "landmarks.csv")
@@ -162,7 +164,7 @@ def test_draws_with_their_own_test_images_are_pooled_and_drawn(tmp_path):
     assert "Each seed has other images for testing, so" in (tmp_path / "report.html").read_text()
 
 
-def test_images_of_one_patient_are_taken_together(tmp_path):
+def test_images_of_one_patient_are_taken_together(tmp_path, capsys):
     """Eight images of four patients: the intervals and tests are those of four values."""
     write_data(tmp_path, name="p{patient}_{image}.png")
     plan = make_plan(tmp_path, "patients", group_pattern=r"p\d")
@@ -178,6 +180,15 @@ def test_images_of_one_patient_are_taken_together(tmp_path):
     expected = compare_errors(*means, resamples=100)
     assert (found.images, found.p_value) == (4, expected.p_value) and alone.comparisons[0][2].images == 8
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    # results.csv counts images, and comparisons.csv patients
+    [row] = together.comparison_rows()
+    assert row["groups"] == 4 == row["first_better"] + row["second_better"] and "images" not in row
+    assert {one["images"] for one in together.result_rows} == {8}
+    _show(together)
+    assert "first  second    groups" in capsys.readouterr().out
+    write_study_report(together, tmp_path / "report.html", figures=[])
+    page = (tmp_path / "report.html").read_text()
+    assert "mean error of each group of images" in page and "bootstrap over groups" in page
 
 
 def test_what_a_method_sets_itself_is_not_said_to_be_the_same(done):
@@ -231,6 +242,49 @@ def test_no_table_of_an_earlier_call_stays(done, tmp_path):
     assert (tmp_path / "comparisons.csv").is_file()
     replace(results, groups=results.groups[:1]).write(tmp_path)
     assert not (tmp_path / "comparisons.csv").exists() and (tmp_path / "results.csv").is_file()
+
+
+def test_no_file_of_an_earlier_study_stays(done, tmp_path):
+    """Predictions of methods and seeds that are gone, and figures of training sizes. Other names are not the program's."""
+    old = ["predictions/scn-seed1.csv", "predictions/my_own.v2-n50-seed12.csv", "training_images.png"]
+    old += ["success_rates.png", "success_rates_n50.png"]
+    other = ["predictions/notes.csv", "predictions/scn-seed0-copy.csv", "predictions/scn-seed1.txt", "mine-seed1.csv"]
+    other += ["success_rates_of_the_paper.png", "my_training_images.png"]
+    (tmp_path / "predictions").mkdir()
+    for name in (*old, *other):
+        (tmp_path / name).write_text("old")
+    written = collect_results(done[0]).write(tmp_path) + write_figures([], tmp_path)
+    assert all(path.is_file() for path in written) and tmp_path / "predictions" / "scn-seed0.csv" in written
+    assert [name for name in old if (tmp_path / name).exists()] == []
+    assert [name for name in other if not (tmp_path / name).exists()] == []
+
+
+def test_only_the_same_images_are_compared(done, tmp_path):
+    """Of the second seed, the difficult half of the images is not predicted."""
+    results = collect_results(done[0])
+    errors = np.full((2, 8, 2), 1.0)
+    errors[:, 4:] = 11.0
+    errors[1] += 1
+    whole = Group("whole", "whole", None, (0, 1), errors + 0.5, (4, 4))
+    lacking = errors.copy()
+    lacking[1, 4:] = np.nan
+    part = Group("part", "part", None, (0, 1), lacking, (3, 4))
+    both = replace(results, groups=(whole, part))
+    assert [row["std_of_seeds"] for row in both.result_rows] == pytest.approx([np.sqrt(0.5)] * 2)  # of 1 and 2
+    assert part.seed_means().tolist() == [6.0, 2.0]
+    draws = Group("n4", "n4", 4, (0, 1), lacking, (2, 2))  # seeds with other test images
+    assert draws.std_of_seeds() == pytest.approx(np.sqrt(8))
+
+    def smallest(*groups):
+        write_study_report(replace(results, groups=groups), tmp_path / "report.html", figures=[])
+        page = (tmp_path / "report.html").read_text()
+        return page.partition("<dt>smallest mean error</dt><dd>")[2].partition("</dd>")[0]
+
+    # the part has the smaller mean only because difficult images are missing
+    assert [row["mean"] for row in both.result_rows] == pytest.approx([7.0, (8 * 1 + 8 * 11 + 8 * 2) / 24])
+    assert smallest(whole, part) == "7.00 mm<small>whole (of those with all runs)</small>"
+    assert smallest(whole) == "7.00 mm<small>whole</small>"
+    assert smallest(part) == "open<small>no configuration has all its runs</small>"
 
 
 def test_differences_of_seeds_are_paired():
@@ -378,6 +432,25 @@ def test_a_budget_in_seconds_is_measured_once(done, monkeypatch):
     assert len([what for what, name in launch.launched if name == "scn"]) == 2
     again, launch = make_plan(folder, "timed", budget={"seconds": 6.5}), Slow()
     assert run(again, launch)[0] == [] and launch.launched == []
+
+
+def test_another_method_keeps_the_measured_times(done):
+    """Otherwise the finished runs would have other numbers of epochs. What may take another time is measured again."""
+    _, _, folder = done
+
+    def planned(force=False, **methods):
+        return make_plan(folder, "grows", force, budget={"seconds": 6.5}, methods={"scn": {}, "adaptive": {}} | methods)
+
+    plan = planned()
+    plan.seconds_per_step |= {"scn": 0.5, "adaptive": 0.25}
+    save_plan(plan)
+    run(plan, StandIn())
+    changed = {"method": "scn", "overrides": {"optimizer#lr": 0.01}}
+    more = planned(light=changed)
+    assert more.seconds_per_step == {"scn": 0.5, "adaptive": 0.25}
+    assert {one.name for one in more.finished()} == {one.name for one in plan.runs} and len(more.runs) == 6
+    other = planned(force=True, scn=changed)
+    assert other.choices == plan.choices and other.seconds_per_step == {"adaptive": 0.25}
 
 
 def test_command(done, monkeypatch, unpainted):
