@@ -82,7 +82,7 @@ class AnnotatedImages:
 
     @property
     def given(self) -> np.ndarray:
-        """Whether each annotator has each image, (A, B): whether at least one point of it is known."""
+        """Mask (A, B) of the images that each annotator has, which are those with at least one known point."""
         return np.asarray(np.isfinite(self.points[..., 0]).any(axis=2))
 
     def landmark_set(self, points: np.ndarray) -> LandmarkSet:

@@ -174,15 +174,15 @@ class SafeCheckpointLoader(CheckpointLoader):
         load_tensors(self.load_path, advice=advice)
         try:
             super().__call__(engine)
-        except RuntimeError as error:  # torch lists all names, of which a network has hundreds
-            raise ValueError(f"{self.load_path}: {self._misfit()}") from error
+        except RuntimeError as error:
+            raise ValueError(f"{self.load_path}: {self._misfit(str(error))}") from error
         for holder in self.load_dict.values():
             reason = non_finite_weights(getattr(holder, "module", holder)) if hasattr(holder, "state_dict") else None
             if reason is not None:
                 raise ValueError(f"{self.load_path}: these weights are useless, because {reason}. Give another file.")
         _require_same_files(Path(self.load_path))
 
-    def _misfit(self) -> str:
+    def _misfit(self, reason: str) -> str:
         """Say why the weights do not fit, and what to do."""
         network = next(iter(self.load_dict.values()))
         network = getattr(network, "module", network)
@@ -200,9 +200,10 @@ class SafeCheckpointLoader(CheckpointLoader):
                 " --config_file \"['configs/inference.json','configs/close_look.json']\", or use monai-landmarks"
                 " predict, which does so."
             )
+        first = "".join(reason.splitlines()[1:2]).strip()  # torch lists all names, of which a network has hundreds
         return (
-            f"these weights do not fit {type(network).__name__} with the settings of the configuration files. Give the"
-            " settings with which they were trained, or another file as checkpoint."
+            f"these weights do not belong to the network {type(network).__name__} with its present settings: {first[:300]} Give"
+            " the settings with which they were trained, or another file as checkpoint."
         )
 
 

@@ -118,7 +118,7 @@ class StudyResults:
 
     @property
     def counted(self) -> Literal["images", "groups"]:
-        """What intervals and comparisons are over: images, or with ``group_pattern`` the groups of images."""
+        """What intervals and comparisons are over, which is groups of images with ``group_pattern``, else images."""
         return "images" if self.plan.study.group_pattern is None else "groups"
 
     def pooled(self, group: Group) -> Evaluation:

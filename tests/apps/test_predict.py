@@ -122,7 +122,7 @@ def test_more_configuration(tmp_path):
     variant.write_text(json.dumps({"network_def": NETWORK}))
     change(root, network_def={**NETWORK, "out_channels": 7})
     done = invoke(root, images / "a.png", "--out", tmp_path / "out", "--device", "cpu")
-    assert done.exit_code == 1 and "the weights do not belong to the network" in done.stderr
+    assert done.exit_code == 1 and "these weights do not belong to the network" in done.stderr
     done = invoke(root, images / "a.png", "--out", tmp_path / "out", "--device", "cpu", "--config", variant)
     assert done.exit_code == 0, done.stderr
     [landmarks] = read_landmark_table(tmp_path / "out" / "predictions.csv").values()

@@ -229,7 +229,7 @@ def other_weights(root: Path) -> None:
         (text_for_weights, r"model.pt: the file is damaged.* or is not a file of weights only"),
         (cut_weights, r"model.pt: the file is damaged, for example cut off"),
         (nan_weights, r"model.pt: these weights are useless, because 1 of the 19 values of 'bias' are NaN"),
-        (other_weights, r"model.pt: the weights do not belong to the network.*size mismatch"),
+        (other_weights, r"model.pt: these weights do not belong to the network.*size mismatch"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
