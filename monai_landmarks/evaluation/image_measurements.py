@@ -60,9 +60,13 @@ class ImageMeasurements:
         return [values.row(index) for values in self.measured.values()]
 
     def with_assumed_size(self) -> ImageMeasurements:
-        """Return the same measurements with a unit of lengths that says that the pixel size is not known."""
+        """Return the same measurements with a unit of lengths that says that the pixel size is not known.
+
+        Such lengths are in no class, because the limits of classes are in mm.
+        """
+        unit, no_classes = "mm (pixel size assumed)", ("",) * len(self.images)
         measured = {
-            name: replace(values, unit="mm (pixel size assumed)") if values.unit == "mm" else values
+            name: replace(values, unit=unit, classes=no_classes) if values.unit == "mm" else values
             for name, values in self.measured.items()
         }
         return replace(self, measured=measured)

@@ -164,7 +164,10 @@ def test_doubts_stand_beside_the_values(tmp_path):
 
 def test_an_assumed_pixel_size_stands_beside_lengths(tmp_path):
     landmarks = square(6.0)
-    assumed = measure_images(SCHEMA, {"a.png": landmarks}).with_assumed_size()
+    known = measure_images(SCHEMA, {"a.png": landmarks})
+    assumed = known.with_assumed_size()
+    assert [row["class"] for row in known.rows(0)] == ["narrow", ""]
+    assert [row["class"] for row in assumed.rows(0)] == ["", ""]  # limits of classes are in mm
     units = {row["unit"] for row in assumed.rows(0)}
     assert units == {"mm (pixel size assumed)", *({row.unit for row in SCHEMA.measurements} - {"mm"})}
     write_landmarks(tmp_path / "a.mrk.json", landmarks)
