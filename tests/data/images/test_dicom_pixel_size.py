@@ -77,6 +77,9 @@ def test_every_reader_has_the_size_of_the_standard(tmp_path, write_dicom_tags, n
     tags, size, _ = CASES[name]
     path = tmp_path / "image.dcm"
     write_dicom_tags(path, pixels(), sop_class=sop_class, **tags)
+    if name == "no number" and sop_class in (ULTRASOUND, CAPTURE):  # ITK's size is what happens to be in the memory
+        assert not has_spacing(path)
+        return
     if not positive(itk_spacing(path)):  # ITK uses the invalid attribute for this kind of image
         with pytest.raises(ValueError, match=r"image\.dcm: ITK cannot read this DICOM image, because .*pixel size"):
             read_image(path)
