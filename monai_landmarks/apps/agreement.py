@@ -22,6 +22,7 @@ from .console import (
     FOLDER,
     PATH,
     PROBABILITY,
+    interval_text,
     keep_copies,
     keep_sources,
     schema_option,
@@ -122,10 +123,6 @@ def _lowest_first(correlations: list[Any]) -> list[Any]:
     return sorted(correlations, key=lambda item: math.inf if math.isnan(item[-1].single) else item[-1].single)
 
 
-def _range(low: float, high: float, digits: int) -> str:
-    return f"{low:.{digits}f} .. {high:.{digits}f}" if low == low else ""
-
-
 def _show(result: AnnotatorAgreement, notes: list[str]) -> None:
     data, unit = result.data, result.data.unit
     click.echo(
@@ -139,7 +136,7 @@ def _show(result: AnnotatorAgreement, notes: list[str]) -> None:
             "second": row["second"],
             "n": row["n"],
             "mean": row["mean"],
-            f"{100 * result.confidence:g} % interval": _range(row["mean_low"], row["mean_high"], 2),
+            f"{100 * result.confidence:g} % interval": interval_text(row["mean_low"], row["mean_high"]),
             "median": row["median"],
             **{f"<={radius:g} {unit} %": row[f"sdr_{radius:g}{unit}_percent"] for radius in result.thresholds},
         }
@@ -154,7 +151,7 @@ def _show(result: AnnotatorAgreement, notes: list[str]) -> None:
         {
             "intraclass correlation": f"{quantity} {coordinate}".rstrip(),
             "ICC(A,1)": one.single,
-            f"{100 * result.confidence:g} % interval": _range(one.low, one.high, 3),
+            f"{100 * result.confidence:g} % interval": interval_text(one.low, one.high, 3),
             "standard error": one.standard_error,
             "unit": unit,
         }

@@ -33,6 +33,7 @@ __all__ = [
     "SYSTEM",
     "evaluation_options",
     "first_lines",
+    "interval_text",
     "keep_copies",
     "keep_sources",
     "schema_option",
@@ -153,6 +154,11 @@ def first_lines(lines: Sequence[str], most: int, more: str = "") -> str:
     if len(lines) <= most:
         return "\n".join(lines)
     return "\n".join([*lines[:most], f"  ... and {len(lines) - most} more" + (f"; {more}" if more else "")])
+
+
+def interval_text(low: float, high: float, digits: int = 2) -> str:
+    """Return an interval as text; empty if it is not known."""
+    return f"{low:.{digits}f} .. {high:.{digits}f}" if low == low else ""
 
 
 def _cell(value: Any, digits: int) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import FOLDER, evaluation_options, keep_copies, text_table
+from .console import FOLDER, evaluation_options, interval_text, keep_copies, text_table
 
 if TYPE_CHECKING:
     from monai_landmarks.evaluation import Evaluation
@@ -98,7 +98,7 @@ def _with_intervals(rows: list[dict[str, Any]], confidence: float) -> str:
                 "metric": row["metric"],
                 "value": row["value"],
                 "unit": row["unit"],
-                heading: f"{row['low']:.2f} .. {row['high']:.2f}" if row["low"] == row["low"] else "",
+                heading: interval_text(row["low"], row["high"]),
             }
             for row in rows
         ]

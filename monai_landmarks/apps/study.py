@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import FOLDER, PART, SETTING, text_table
+from .console import FOLDER, PART, SETTING, interval_text, text_table
 
 if TYPE_CHECKING:
     from monai_landmarks.study import Outcome, StudyPlan, StudyResults
@@ -210,7 +210,7 @@ def _show(results: StudyResults) -> None:
         cells = {key: row[key] for key in ("configuration", "training_images", "runs") if key in row}
         cells |= {
             "mean": row["mean"],
-            f"{100 * study.confidence:g} % interval": _range(row["mean_low"], row["mean_high"]),
+            f"{100 * study.confidence:g} % interval": interval_text(row["mean_low"], row["mean_high"]),
         }
         cells |= {"std of seeds": row["std_of_seeds"], "median": row["median"]}
         cells |= {f"<={radius:g} {unit} %": row[f"sdr_{radius:g}{unit}_percent"] for radius in study.radii}
@@ -222,7 +222,7 @@ def _show(results: StudyResults) -> None:
             "second": row["second"],
             results.counted: row[results.counted],
             "second - first": row["difference"],
-            f"{100 * study.confidence:g} % interval": _range(row["low"], row["high"]),
+            f"{100 * study.confidence:g} % interval": interval_text(row["low"], row["high"]),
             **({"std of seeds": row["std_of_seeds"]} if len(study.seeds) > 1 else {}),
             "p": row["p_value"],
             "p (Holm)": row["p_holm"],
@@ -231,10 +231,6 @@ def _show(results: StudyResults) -> None:
     ]
     if pairs:
         click.echo(f"\n{text_table(pairs)}")
-
-
-def _range(low: float, high: float) -> str:
-    return f"{low:.2f} .. {high:.2f}" if low == low else ""
 
 
 def _show_failed(failed: list[Outcome]) -> None:

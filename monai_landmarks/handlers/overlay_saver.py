@@ -48,7 +48,8 @@ class OverlaySaver(EpochCollector[_Case]):
 
     At the end of an epoch, ``overlays.png`` shows the chosen images side by side. Each of them is also written to
     ``overlay_<number>_<image>.png``. A picture of another origin is not lost when it is replaced, as with
-    :class:`PredictionSaver`; the hidden file is ``.overlays.written``. A volume is shown as three planes through the center of its landmarks.
+    :class:`PredictionSaver`; the hidden file is ``.overlays.written``. A volume is shown as three planes through the
+    center of its landmarks.
 
     Args:
         output_dir: folder for the figures.

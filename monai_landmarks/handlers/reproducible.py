@@ -27,9 +27,9 @@ def start_reproducible(seed: int | None, deterministic: bool = False) -> None:
     MONAI's ``set_determinism`` also restricts cuDNN to deterministic algorithms, which takes time on a GPU. On a CPU
     ``deterministic`` makes no difference.
 
-    In a training by several processes, each has a seed of its own. Otherwise image k of every process would have the same
-    augmentation and dropout. What must be the same in all of them does not depend on these numbers: the initial weights are
-    those of rank 0, and the order of the images and the agent of a search have their own random numbers.
+    In a training by several processes, each has a seed of its own. Otherwise image k of every process would have the
+    same augmentation and dropout. What must be the same in all of them does not depend on these numbers: the initial
+    weights are those of rank 0, and the order of the images and the agent of a search have their own random numbers.
 
     Args:
         seed: for Python, NumPy and torch. The rank of the process is added to it. None: other numbers each time.

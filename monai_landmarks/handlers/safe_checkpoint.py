@@ -41,6 +41,11 @@ else:
 
 __all__ = ["SafeCheckpointLoader", "SafeCheckpointSaver", "load_weights"]
 
+_READ_CLOSE_LOOK = (
+    "Read configs/close_look.json, too, for example"
+    " --config_file \"['configs/inference.json','configs/close_look.json']\", or use monai-landmarks predict, which does so."
+)
+
 
 class SafeCheckpointSaver(CheckpointSaver):
     """MONAI's ``CheckpointSaver``, but a save never damages the weights that are already saved.
@@ -166,11 +171,7 @@ class SafeCheckpointLoader(CheckpointLoader):
         advice = "Train the bundle, copy the file again, or give another file as checkpoint."
         absent = not Path(self.load_path).exists()
         if absent and Path(self.load_path).with_name(CLOSE_LOOK_PRETRAINED).is_file():
-            advice = (
-                f"The bundle has weights for its close look, {CLOSE_LOOK_PRETRAINED}: read configs/close_look.json, too,"
-                " for example --config_file \"['configs/inference.json','configs/close_look.json']\", or use"
-                " monai-landmarks predict, which does so."
-            )
+            advice = f"The bundle has weights for its close look, {CLOSE_LOOK_PRETRAINED}. {_READ_CLOSE_LOOK}"
         load_tensors(self.load_path, advice=advice)
         try:
             super().__call__(engine)
@@ -195,11 +196,7 @@ class SafeCheckpointLoader(CheckpointLoader):
                 f" it with configs/close_look.json{other}."
             )
         if not pair and has_both_networks(self.load_path):
-            return (
-                "these are weights of both networks of a close look. Read configs/close_look.json, too, for example"
-                " --config_file \"['configs/inference.json','configs/close_look.json']\", or use monai-landmarks"
-                " predict, which does so."
-            )
+            return f"these are weights of both networks of a close look. {_READ_CLOSE_LOOK}"
         first = "".join(reason.splitlines()[1:2]).strip()  # torch lists all names, of which a network has hundreds
         return (
             f"these weights do not belong to the network {type(network).__name__} with its present settings: {first[:300]} Give"

@@ -131,6 +131,8 @@ def test_a_close_look_leaves_the_record_of_the_search(tmp_path: Path) -> None:
 
     given = json.loads((root / "configs/replay.json").read_text())["coarse_config"]
     options["coarse_config"] = [given[0], given[1], options["coarse_config"][-1]]
+    record = record.rename(root / "eval/search/of_the_coarse_training.json")
+    options["coarse_training#trajectory"] = str(record)
     run(root, "train", "close_look", "replay", **options)
     replayed = PrecisionTrajectory.read(root / "eval/replay/coarse/precision.json").column("sigma")
     assert replayed == PrecisionTrajectory.read(record).column("sigma") and len(replayed) == 3

@@ -119,7 +119,7 @@ def test_weights_that_are_damaged_or_not_finite_are_not_loaded(tmp_path):
     with pytest.raises(ValueError, match=r"model.pt: there is no such file. Train"):
         loader(make_evaluator(make_cases(2)))
     (tmp_path / "pretrained_close_look.pt").touch()
-    with pytest.raises(ValueError, match=r"model.pt: there is no such file. .* read configs/close_look.json, too"):
+    with pytest.raises(ValueError, match=r"model.pt: there is no such file. .* Read configs/close_look.json, too"):
         loader(make_evaluator(make_cases(2)))
     state = network.state_dict()
     torch.save(state, path)

@@ -150,11 +150,12 @@ def check_data(
 
     Faults are: a file or a row that cannot be read; landmarks without image, of two images, or given twice for one
     image; names that MONAI takes for references; an unknown pixel size; points outside their image or of another
-    dimension; pixels that are not finite; volumes with several channels; 2-D images together with 3-D images. Notes are: images without landmarks;
-    landmarks that few images have, or whose names differ only in case, spaces or letters that look the same; images
-    that are the same file twice, have an unusual number of channels, or are constant; a pixel size that was chosen
-    between two, or 2-D images of several pixel sizes; and images that readers put at different places, if their points
-    are in mm.
+    dimension; pixels that are not finite; volumes with several channels; 2-D images together with 3-D images.
+
+    Notes are: images without landmarks; landmarks that few images have, or whose names differ only in case, spaces or
+    letters that look the same; images that are the same file twice, have an unusual number of channels, or are constant;
+    a pixel size that was chosen between two, or 2-D images of several pixel sizes; and images that readers put at
+    different places, if their points are in mm.
 
     Warnings name images whose landmarks form an unusual shape: two landmarks that look exchanged, landmarks far from
     the place where the other landmarks make them expected, and shapes that are mirrored, turned, or of another size.

@@ -112,7 +112,8 @@ def convert_landmarks(
             ``.json``.
         images: a folder of images, or the images, found by name. Required between pixel index and world, and for
             formats that store something about the image. A single image belongs to a single set whatever its name.
-        spacing: pixel size in mm, one number or (x, y), of images whose format does not store it, such as PNG. Default: 1.
+        spacing: pixel size in mm of images whose format does not store it, such as PNG, one number or (x, y).
+            Default: 1.
         names: names of the points, in the order of the file, for formats without names. Default: 1, 2, ...
         source_coordinate_system: coordinate system of a table that does not state its own.
         coordinate_system: coordinate system of the result. By default that of the source, or one that the new format
