@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import FOLDER, PART, SETTING, interval_text, text_table
+from .console import FOLDER, PART, SETTING, interval_text, keep_copies, text_table
 
 if TYPE_CHECKING:
     from monai_landmarks.study import Outcome, StudyPlan, StudyResults
@@ -159,7 +159,7 @@ def _definition(out: Path, datalist: Path | None, options: dict[str, Any]) -> Pa
     content |= {"budget": budgets} if budgets else {}
     content |= {"common": dict(options["settings"])} if options["settings"] else {}
     out.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path := out / "definition.json") as temporary:
+    with keep_copies(out), atomic_write(path := out / "definition.json") as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return path
 
@@ -182,7 +182,8 @@ def _write(plan: StudyPlan, out: Path, definition: Path) -> None:
     if not plan.finished():
         click.echo("note: no run is done yet, so there are no results.", err=True)
         return
-    with held(out / ".results.lock", patient=True):  # the last of several jobs writes the results of all
+    # the last of several jobs writes the results of all
+    with held(out / ".results.lock", patient=True), keep_copies(out):
         results = collect_results(plan)
         written, figures = results.write(out), study_figures(results)
         write_figures(figures, out / "figures")

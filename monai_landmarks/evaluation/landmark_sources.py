@@ -73,6 +73,11 @@ class ImageGeometry:
             return False
         return self.spacing is None or bool(np.all(np.asarray(self.spacing) == 1))
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether nothing is known of a third axis: there is no header, and the spacing has fewer than 3 numbers."""
+        return not (self.image is not None and has_spacing(self.image)) and np.size(self.spacing) < 3
+
     def affine(self) -> np.ndarray | None:
         """Return the 4x4 affine from index to RAS mm, or None if neither an image nor a spacing is known."""
         if self.image is not None and has_spacing(self.image):
@@ -226,7 +231,8 @@ def to_common_space(
         sets are 2-D where all points lie in the plane z = 0.
 
     Raises:
-        ValueError: if some sets are in pixels and others in mm, and the pixel size is not known.
+        ValueError: if some sets are in pixels and others in mm, and the pixel size is not known, or points are voxels of
+            a volume, but only the pixel size of a picture is known.
     """
     sets = list(sets)
     indexed = [landmarks.coordinate_system == CoordinateSystem.INDEX for landmarks in sets]
@@ -242,12 +248,19 @@ def to_common_space(
             raise ValueError(
                 "some points are in pixels and others in mm; give the images, or the spacing of pictures, to compare them."
             )
+        if geometry.is_flat and any(_has_depth(one) for one, is_index in zip(sets, indexed) if is_index):
+            raise ValueError("the points are voxels of a volume, but a spacing of pictures has no z; give the images.")
         if not in_xy_plane(affine):  # a coronal or sagittal slice: in the world, its 2-D points have a z
             sets = [landmarks.with_spatial_dims(3) for landmarks in sets]
         sets = [landmarks.to_world(affine) for landmarks in sets]
-    if not any(np.nan_to_num(landmarks.points[:, 2:]).any() for landmarks in sets):
+    if not any(map(_has_depth, sets)):
         sets = [landmarks.with_spatial_dims(2) for landmarks in sets]
     return sets, "px" if any(indexed) and geometry.in_pixels else "mm"
+
+
+def _has_depth(landmarks: LandmarkSet) -> bool:
+    """Return whether any point lies outside of the plane z = 0."""
+    return bool(np.nan_to_num(landmarks.points[:, 2:]).any())
 
 
 def _common_plane(sets: Sequence[LandmarkSet]) -> float:

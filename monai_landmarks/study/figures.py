@@ -122,10 +122,11 @@ def _size_curve(groups: Sequence[Group], unit: str) -> StudyFigure:
 
 
 def _rates(results: StudyResults, groups: Sequence[Group], size: int | None) -> StudyFigure:
-    best = sorted(groups, key=_mean_error)[:_LINES]
+    best = sorted(groups, key=lambda group: (not group.is_complete, _mean_error(group)))[:_LINES]
     curves = {group.configuration: group.errors for group in groups if group in best}
     trained = "" if size is None else f", {size} training images"
     left_out = f", the {_LINES} configurations with the smallest mean errors" if len(groups) > _LINES else ""
+    left_out += ", those with all runs first" if left_out and not all(group.is_complete for group in groups) else ""
     return StudyFigure(
         "success_rates" if size is None else f"success_rates_n{size}",
         draw_sdr_curve(curves, results.plan.study.radii, unit=results.unit),

@@ -67,10 +67,10 @@ def _add_summary(page: ReportPage, results: StudyResults) -> None:
 def _smallest(results: StudyResults) -> list[tuple[str, str, str]]:
     """Return the key figure of the smallest mean error, if there is any error.
 
-    Configurations without all their runs do not take part: the images that they lack may be the difficult ones.
+    Configurations without all their runs do not take part.
     """
     done = [group for group in results.groups if group.seeds]
-    whole = [row for group, row in zip(done, results.result_rows) if group.runs[0] == group.runs[1]]
+    whole = [row for group, row in zip(done, results.result_rows) if group.is_complete]
     if not whole:
         return [("smallest mean error", "open", "no configuration has all its runs")]
     best = min((row for row in whole if row["mean"] == row["mean"]), key=lambda row: row["mean"], default=None)

@@ -60,6 +60,11 @@ class Group:
     errors: np.ndarray
     runs: tuple[int, int]
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all runs are done. The images that the others lack may be the difficult ones."""
+        return self.runs[0] == self.runs[1]
+
     @cached_property
     def mean_errors(self) -> np.ndarray:
         """Mean over the seeds in which a landmark was found, (B, N); inf where it was missed in all of them."""
@@ -113,7 +118,7 @@ class StudyResults:
         return [
             f"{group.name}: {group.runs[1] - group.runs[0]} of {group.runs[1]} runs are not done and not in the tables."
             for group in self.groups
-            if group.runs[0] < group.runs[1]
+            if not group.is_complete
         ]
 
     @property

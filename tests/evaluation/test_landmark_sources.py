@@ -58,6 +58,17 @@ def test_lengths_are_in_pixels_where_nothing_else_is_known(spacing, unit):
     assert np.linalg.norm(first.points - second.points) == pytest.approx(np.linalg.norm((3, 4) * steps))
 
 
+def test_voxels_of_a_volume_have_no_mm_by_the_pixel_size_of_a_picture():
+    """The size along z is not known, unless it is given, too."""
+    sets = [LandmarkSet(("tip",), [[0.0, 0.0, z]], "index") for z in (0.0, 4.0)]
+    with pytest.raises(ValueError, match="voxels of a volume.*has no z; give the images"):
+        to_common_space(sets, ImageGeometry(spacing=(0.5, 0.5)))
+    (first, second), unit = to_common_space(sets, ImageGeometry(spacing=(0.5, 0.5, 2.0)))
+    assert unit == "mm" and np.linalg.norm(first.points - second.points) == 8
+    (first, second), unit = to_common_space([sets[0], sets[0]], ImageGeometry(spacing=0.5))  # a table with z = 0
+    assert unit == "mm" and first.spatial_dims == second.spatial_dims == 2
+
+
 @pytest.mark.parametrize("height, apart", [(37.0, 0), (None, 37)], ids=["a slice", "a volume"])
 def test_points_in_mm_of_a_slice_with_and_without_z(height, apart):
     """Without a z, points lie in the plane of those with one, if this is a plane."""

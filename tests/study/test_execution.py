@@ -234,6 +234,17 @@ def test_curves_are_those_of_the_best_five(done):
     curves = study_figures(replace(results, groups=groups))[-1]
     names = [text.get_text() for text in curves.figure.axes[0].get_legend().get_texts()]
     assert names == ["g0", "g1", "g3", "g4", "g5"] and "the 5 configurations with the smallest" in curves.caption
+    assert "all runs" not in curves.caption
+
+
+def test_configurations_with_all_runs_have_curves_first(done):
+    """A configuration that lacks images may only lack the difficult ones."""
+    results = collect_results(done[0])
+    errors = [np.full((1, 2, 2), float(k)) for k in range(6)]
+    groups = tuple(Group(f"g{k}", f"g{k}", None, (0,), one, (1, 1 + (k == 0))) for k, one in enumerate(errors))
+    curves = study_figures(replace(results, groups=groups))[-1]
+    names = [text.get_text() for text in curves.figure.axes[0].get_legend().get_texts()]
+    assert names == ["g1", "g2", "g3", "g4", "g5"] and "those with all runs first" in curves.caption
 
 
 def test_no_table_of_an_earlier_call_stays(done, tmp_path):
@@ -470,7 +481,13 @@ def test_command(done, monkeypatch, unpainted):
     assert "scn-fold1-seed0: training ended with exit code 3: RuntimeError: no memory left (log: " in result.stderr
     assert result.stdout.startswith("1 of 4 runs, 4 images, 2 landmarks, errors in mm, budget: 4 steps")
     failing.fail = set()
-    assert call("--part", "1/2").exit_code == 0
+    mine = folder / "cli" / "results.csv"
+    mine.write_text("with my remarks\n")
+    result = call("--part", "1/2")
+    assert result.exit_code == 0 and "copies are kept" in result.stderr
+    assert {path.name: path.read_text() for path in mine.parent.rglob("*.bak*")} == {
+        "results.csv.bak": "with my remarks\n"
+    }
     result = call("--part", "2/2", "--workers", "2")
     assert result.exit_code == 0 and result.stdout.startswith("4 of 4 runs, 8 images")
     page = (folder / "cli" / "report.html").read_text()

@@ -18,7 +18,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["walk_folder"]
+__all__ = ["unreadable_folder", "walk_folder"]
+
+
+def unreadable_folder(reason: str = "") -> str:
+    """Return the sentence for a folder that cannot be read."""
+    return f"the folder cannot be read{f' ({reason})' if reason else ''}; allow access to it, or move it away."
 
 
 def walk_folder(folder: str | os.PathLike, unreadable: dict[Path, str] | None = None) -> Iterator[Path]:
@@ -41,7 +46,7 @@ def walk_folder(folder: str | os.PathLike, unreadable: dict[Path, str] | None = 
     def report(error: OSError) -> None:
         if isinstance(error, FileNotFoundError):  # it was removed meanwhile
             return
-        fault = f"the folder cannot be read ({error.strerror}); allow access to it, or move it away."
+        fault = unreadable_folder(error.strerror)
         if unreadable is None:
             raise ValueError(f"{error.filename}: {fault}") from error
         unreadable[Path(error.filename)] = fault

@@ -27,6 +27,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from .folder_walk import unreadable_folder
 from .kept_files import keep_before_replacing
 
 __all__ = [
@@ -260,7 +261,7 @@ def path_fault(path: str | os.PathLike, folder: str | os.PathLike = "") -> str:
     if os.path.islink(path) and not os.path.exists(path):
         return "there is no such file; its link points nowhere."
     if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
-        return "the folder cannot be read; allow access to it, or move it away."
+        return unreadable_folder()
     return special_file_fault(path)
 
 

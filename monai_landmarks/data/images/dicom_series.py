@@ -28,7 +28,7 @@ from monai_landmarks.lazy import is_installed, lazy_import
 
 from .image_files import image_suffix
 
-__all__ = ["DicomImage", "find_dicom_images", "is_dicom"]
+__all__ = ["DicomImage", "find_dicom_images", "is_dicom", "require_volume"]
 
 itk, has_itk = lazy_import("itk"), is_installed("itk")
 
@@ -72,16 +72,38 @@ def find_dicom_images(folder: str | os.PathLike) -> list[DicomImage]:
         places.setdefault(path.parent, []).append(path)
     found = [DicomImage(place, [], fault) for place, fault in unreadable.items()]
     for place, paths in places.items():
-        files = [path for path in paths if is_dicom(path)]
-        series = _series(place) if has_itk and len(files) > 1 and printable(place) == str(place) else []
-        volumes = [slices for slices in series if _are_slices(slices)]
-        if volumes:
-            held = {Path(file).name for slices in series for file in slices}
-            of_series = [file for file in files if file.name in held]
-            found.append(DicomImage(place, of_series, _volume_fault(len(of_series), volumes[0])))
-            files = [file for file in files if file.name not in held]
-        found += [DicomImage(file, [file]) for file in files]
+        found += _images_of(place, [path for path in paths if is_dicom(path)])
     return found
+
+
+def require_volume(path: str | os.PathLike) -> None:
+    """Raise an error for a folder of DICOM files that do not form one volume. Files and other folders pass.
+
+    Raises:
+        ValueError: if the image of the folder has a fault, see :func:`find_dicom_images`, or each file is an image.
+    """
+    place = Path(path)
+    if not place.is_dir():
+        return
+    images = _images_of(place, [file for file in sorted(place.iterdir()) if is_dicom(file)])
+    fault = next((image.fault for image in images if image.path == place), "")
+    if not fault and len(images) > 1 and all(image.path != place for image in images):
+        fault = f"the folder holds {len(images)} DICOM images, which are no slices of one volume; name one of the files."
+    if fault:
+        raise ValueError(f"{place}: {fault}")
+
+
+def _images_of(place: Path, files: list[Path]) -> list[DicomImage]:
+    """Return the images that the DICOM files of one folder form."""
+    series = _series(place) if has_itk and len(files) > 1 and printable(place) == str(place) else []
+    volumes = [slices for slices in series if _are_slices(slices)]
+    found = []
+    if volumes:
+        held = {Path(file).name for slices in series for file in slices}
+        of_series = [file for file in files if file.name in held]
+        found.append(DicomImage(place, of_series, _volume_fault(len(of_series), volumes[0])))
+        files = [file for file in files if file.name not in held]
+    return found + [DicomImage(file, [file]) for file in files]
 
 
 def is_dicom(path: Path) -> bool:

@@ -24,6 +24,7 @@ from monai.transforms import LoadImage
 from monai.utils import MetaKeys, ensure_tuple
 
 from .dicom_pixel_size import require_readable_size
+from .dicom_series import require_volume
 from .image_headers import NRRD_SUFFIXES
 from .pictures import is_left_to_itk, is_picture, open_picture
 
@@ -72,13 +73,15 @@ class ImageFileReader(ImageReader):
             Pixels and metadata, as MONAI's readers return them.
 
         Raises:
-            ValueError: if there is no reader for a file, a picture cannot be shown as brightness, or a TIFF is a volume.
+            ValueError: if there is no reader for a file, a picture cannot be shown as brightness, a TIFF is a volume, or
+                the DICOM files of a folder do not form one volume.
         """
         if all(is_picture(path) and not is_left_to_itk(path) for path in img):
             array, meta = PILReader().get_data([open_picture(path) for path in img])
             return array, {**meta, AS_SHOWN: True}
         for path in img:
             require_readable_size(path)
+            require_volume(path)
         if self._others is None:  # sets up all readers
             self._others = LoadImage()
         readers = list(reversed(self._others.readers))

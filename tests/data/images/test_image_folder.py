@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from monai.transforms import LoadImage
 
-from monai_landmarks.data import bundle_landmark_names, image_folder_items, read_image
+from monai_landmarks.data import ImageFileReader, bundle_landmark_names, image_folder_items, read_image
 
 
 def test_folder_and_file(tmp_path, write_picture):
@@ -80,8 +80,8 @@ def test_a_tilted_gantry_is_a_fault(tmp_path, write_dicom):
     assert oblique == {"image": str(tmp_path / "oblique")}
     # of the 27 mm from the first to the last
     assert f"shifted sideways by up to {27 * np.sin(TILT):.2f} mm, as with a tilted gantry" in gantry["unreadable"]
-    # the reader has the last slice straight above the first, where it is not
-    affine = read_image(gantry["image"])[1]
+    # ITK has the last slice straight above the first, where it is not
+    affine = LoadImage(image_only=True)(gantry["image"]).affine.numpy()
     assert not np.allclose(affine @ [0, 0, 9, 1], [0, 0, 27, 1], atol=1)
     affine = read_image(oblique["image"])[1]
     place = affine @ [0, 0, 9, 1]
@@ -93,6 +93,23 @@ def test_slices_of_several_orientations_are_no_volume(tmp_path, write_dicom):
     write_dicom(tmp_path, np.zeros((12, 10, 3), np.int16), "1", orientations=planes)
     [item] = image_folder_items(tmp_path)
     assert "have different orientations" in item["unreadable"]
+
+
+def test_a_folder_that_is_no_volume_is_not_read(tmp_path, write_dicom, write_picture):
+    """A datalist may name a folder, which no search for images has seen."""
+    volume = np.zeros((12, 10, 10), np.int16)
+    write_dicom(tmp_path / "gantry", volume, "1", orientations=[TILTED])
+    write_dicom(tmp_path / "views", volume[..., :2], "2", positions=False)
+    write_dicom(tmp_path / "film", volume[..., :1], "3", positions=False)
+    write_dicom(tmp_path / "ct", volume, "4")
+    write_picture(tmp_path / "ct" / "preview.png", 5, 4)
+    reasons = {"gantry": "shifted sideways", "views": "holds 2 DICOM images, which are no slices of one volume"}
+    for name, reason in reasons.items():
+        for read in (read_image, LoadImage(reader=ImageFileReader(), image_only=True)):
+            with pytest.raises(ValueError, match=f"{name}: the .*{reason}"):
+                read(tmp_path / name)
+    assert read_image(tmp_path / "film")[0].shape == (1, 12, 10, 1)
+    assert read_image(tmp_path / "ct")[0].shape == (1, 12, 10, 10)
 
 
 def test_dicom_files_are_listed_once(tmp_path):
