@@ -42,8 +42,6 @@ _DEGREE = 3
 _SAMPLES_PER_SPAN = 4
 _BETWEEN_SAMPLES = 1.1
 _LARGEST_GRADIENT = 0.9
-# Values of the grid that are computed at once in float64.
-_PIECE = 2**16
 
 
 def _cubic(r: np.ndarray) -> np.ndarray:
@@ -159,14 +157,15 @@ class SplineWarp:
             slope = field
             for other, size in enumerate(field.shape[:-1]):
                 basis = _sample_basis(size)[1 if other == axis else 0]
-                slope = np.moveaxis(np.tensordot(basis, slope, (1, other)), 0, other)
+                before, after = slope.shape[:other], slope.shape[other + 1 :]
+                slope = (basis @ slope.reshape(-1, size, math.prod(after))).reshape(*before, len(basis), *after)
             square = square + ((slope * scale[axis]) ** 2).sum(-1)
         return float(np.sqrt(np.max(square)))
 
     def elastic(self, u: np.ndarray) -> np.ndarray:
         """Return the elastic displacement e in mm at physical coordinates ``u``, both (N, D)."""
         tau = (u / self.spacing + self._center + 0.5) * (self._spans / np.asarray(self.spatial_shape))
-        tau = np.clip(tau, 0, self._spans)
+        tau = np.minimum(np.maximum(tau, 0), self._spans)
         sizes = self.control.shape[:-1]
         basis = _cubic(tau[:, :, None] - _abscissae(max(sizes)))
         # the first axis is one product for all points, the others are small products per point
@@ -198,7 +197,7 @@ class SplineWarp:
             q = self._contraction
             for _ in range(max_iterations):
                 last, u = u, (target - self.elastic(u)) @ self.matrix.T + self.translation
-                step = np.nan_to_num(np.linalg.norm(u - last, axis=1)).max(initial=0.0)
+                step = math.sqrt(np.fmax.reduce(np.square(u - last).sum(1), initial=0.0))
                 # the error in mm is at most q / (1 - q) times the last step (Banach)
                 if q * step < (1 - q) * tolerance * self.spacing.min():
                     break
@@ -212,7 +211,7 @@ class SplineWarp:
 
         Args:
             device: of the grid.
-            dtype: of the grid. It is computed in float64 and rounded at the end.
+            dtype: of the grid.
 
         Returns:
             Tensor (1, n_1, ..., n_D, D). Coordinates are in reverse order, and the edges of the image are at -1
@@ -225,8 +224,8 @@ class SplineWarp:
         mapped = ((u - self.translation) @ self._backward.T + self.control) / self.spacing + self._center
         normalized = (2 * mapped + 1) / shape - 1
         device = torch.device(device)
-        # float64: TF32 products of a GPU are off by a tenth of a pixel. The last axis goes first, so that each product
-        # writes its result in the final memory order. The first axis, the only large product, goes last.
+        # The last axis goes first, so that each product writes its result in the final memory order. The first axis,
+        # the only large product, goes last.
         field = torch.from_numpy(normalized[..., ::-1].copy()).to(device)
         for axis in reversed(range(1, len(shape))):
             size = field.shape[axis]
@@ -235,11 +234,6 @@ class SplineWarp:
                 *field.shape[:axis], len(basis), *field.shape[axis + 1 :]
             )
         basis, flat = _grid_basis(int(shape[0]), len(field), device), field.flatten(1)
-        grid = flat.new_empty(len(basis), flat.shape[1], dtype=dtype)
-        # a few rows at a time, which are rounded while they are in the cache
-        rows = min(len(basis), max(1, _PIECE // flat.shape[1]))
-        piece = flat.new_empty(rows, flat.shape[1])
-        for first in range(0, len(basis), rows):
-            some = basis[first : first + rows]
-            grid[first : first + rows] = torch.mm(some, flat, out=piece[: len(some)])
+        work = dtype if device.type == "cpu" else torch.float64  # TF32 products of a GPU are off by a tenth of a pixel
+        grid = (basis.to(work) @ flat.to(work)).to(dtype)
         return grid.view(1, *self.spatial_shape, len(shape))
