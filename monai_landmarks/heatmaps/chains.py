@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -94,7 +95,7 @@ def choose_by_sequence(
         scores: (n, K) scores of the candidates.
         direction: (D,) vector along which the chain goes, for example (0, 0, -1) for vertebrae from head to foot in
             RAS. None: any direction, which may change along the chain.
-        extent: smallest and largest value of ``direction @ point`` in the image. A chain that begins within ``border``
+        extent: smallest and largest value of ``direction @ point`` in the image, for a direction of any length. A chain that begins within ``border``
             of one of them must begin above ``start_threshold``, since vertebrae that are cut by the border of the image
             have low peaks. None: no such rule.
         threshold: a candidate that is not above it does not count.
@@ -121,7 +122,8 @@ def choose_by_sequence(
     scores = torch.where(scores > threshold, scores, _NEVER)
     start = scores
     if extent is not None and along is not None:
-        at_border = (along < min(extent) + border) | (along > max(extent) - border)
+        near = border * math.hypot(*direction)
+        at_border = (along < min(extent) + near) | (along > max(extent) - near)
         start = torch.where(at_border & (scores <= start_threshold), _NEVER, scores)
     edges = []
     for index in range(len(points) - 1):

@@ -173,9 +173,10 @@ class AdaptivePrecisionLoss(_Loss):
 
 def _copy_with_fixed_sigma(base: Any) -> Any:
     """A copy of the base loss that returns one term per map, if its sigma can be set."""
-    if not hasattr(base, "target") or list(base.target.parameters()):
+    if not hasattr(base, "target") or not hasattr(base, "counted_maps") or list(base.target.parameters()):
         raise ValueError(
-            f"base must be a loss whose target has a sigma that is not learned, got {type(base).__name__}."
+            "base must be HeatmapL2Loss or another loss of maps whose target has a sigma that is not learned, got"
+            f" {type(base).__name__}."
         )
     base = deepcopy(base)
     base.reduction = LossReduction.NONE.value

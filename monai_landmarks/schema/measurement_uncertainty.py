@@ -73,7 +73,8 @@ def measure_with_uncertainty(
     made on 4000 random samples of them, always the same ones. Its interval lies between two quantiles of the samples,
     moved so that the median of the samples is the measured value. Random errors make the largest of many angles larger,
     in the predicted points and once more in the samples; without the move, the interval would not contain the value. The
-    interval of a quantity that is never negative does not go below 0.
+    interval of a quantity that is never negative does not go below 0, and that of an angle from 0 to 180 degrees not
+    above 180.
 
     Errors that landmarks have in common, as those of a vertebra that is taken for its neighbor, are not independent.
     Intervals of angles and lengths are then too large.
@@ -99,6 +100,7 @@ def measure_with_uncertainty(
     points = np.asarray(points, dtype=np.float64)
     values = schema.measure(points)
     spread = {name: np.full((3, len(points)), np.nan) for name in values}
+    units = {measurement.name: measurement.unit for measurement in schema.measurements}
     if covariances is not None:
         noise = _noise(points.shape[1:])
         for index, (place, matrices) in enumerate(zip(points, np.asarray(covariances, dtype=np.float64))):
@@ -107,10 +109,12 @@ def measure_with_uncertainty(
                 if np.isfinite(found).all():
                     low, middle, high = np.quantile(found, [0.5 - coverage / 2, 0.5, 0.5 + coverage / 2])
                     value = values[name][index]
-                    low = low - middle + value
+                    low, high = low - middle + value, high - middle + value
                     if min(value, found.min()) >= 0:
                         low = max(low, 0.0)
-                    spread[name][:, index] = found.std(), low, high - middle + value
+                        if units[name] == "degree" and max(value, found.max()) <= 180:
+                            high = min(high, 180.0)
+                    spread[name][:, index] = found.std(), low, high
     numbers = schema.classify(values)
     result = {}
     for measurement in schema.measurements:

@@ -60,7 +60,7 @@ class HeatmapToChainLandmarks(Transform):
     published: :func:`monai_landmarks.heatmaps.choose_by_sequence` and :func:`monai_landmarks.heatmaps.choose_by_graph`.
     With them, a landmark without a fitting candidate is missing. The third rule,
     :func:`monai_landmarks.heatmaps.choose_by_evidence`, is for complete chains. It keeps the maxima of the maps if they
-    are a plausible chain. A landmark that is in no chain is at the maximum of its map.
+    are a plausible chain. A landmark that is in no chain is at the maximum of its map, if it is above the threshold.
 
     Args:
         chains: landmarks of each chain in their order, by name or row number; or the ``chains`` of a landmark schema.
@@ -142,8 +142,8 @@ class HeatmapToChainLandmarks(Transform):
 
         Returns:
             :class:`monai_landmarks.heatmaps.DecodedLandmarks` with points (N, D) in index coordinates, NaN where the
-            landmark is missing; scores (N,) of the chosen candidates, or of the highest one where none was chosen; and
-            covariances (N, D, D) in square voxels. They are NumPy arrays if the heatmaps are one, else plain tensors.
+            landmark is missing; scores (N,) of the chosen candidates, or of the highest one where none was chosen, NaN
+            where none is above the threshold; and covariances (N, D, D) in square voxels. They are NumPy arrays if the heatmaps are one, else plain tensors.
         """
         maps = convert_to_tensor(heatmaps, track_meta=False)
         peaks = find_peaks(

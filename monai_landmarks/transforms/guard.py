@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import traceback
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -64,6 +65,11 @@ _RESAMPLING = (
     *_array_and_dictionary("Resize", "Zoom", "RandZoom", "Rotate", "RandRotate", "RandAffine"),
 )
 _MOVING_MODULES = ("monai.transforms.spatial", "monai.transforms.croppad")
+# transforms of this package that move an image and leave index points as they are
+_OURS_MOVING = ("ResampleToSpacingd", "FitToGridd", "CropToForegroundd", "RandCropByLandmarksd", "RandLandmarkPatchesd")
+_MAKING = {"LandmarksToIndexd": True, "LandmarksToWorldd": False}  # whether the points become index points
+# which transforms have looked at a chain
+_CHECKED: weakref.WeakKeyDictionary[mt.Compose, weakref.WeakSet[Any]] = weakref.WeakKeyDictionary()
 _OTHER_LIBRARIES = _array_and_dictionary(
     "TorchVision", "RandTorchVision", "TorchIO", "RandTorchIO", "CuCIM", "RandCuCIM"
 )
@@ -189,31 +195,32 @@ def _resamplings(transform: Any, watched: set | None) -> Iterator[tuple[str, Any
 
 
 def _moved_later(chain: mt.Compose, transform: Any, image_keys: KeysCollection) -> list[str]:
-    """Return the transforms of MONAI that move an image after the last landmark transform of a chain.
+    """Return the transforms that move an image after a chain has made index points for the last time.
 
     A chain that computes heatmaps from the points may move the heatmaps with the image.
     """
     members = list(_members(chain))
-    ours = [
-        place
-        for place, member in enumerate(members)
-        if type(member).__module__.startswith("monai_landmarks.transforms")
-    ]
-    if transform not in members or any(type(members[place]).__name__ == "LandmarksToHeatmapd" for place in ours):
+    names = [type(member).__name__ for member in members]
+    conversions = [place for place, name in enumerate(names) if name in _MAKING]
+    if transform not in members or "LandmarksToHeatmapd" in names or not _MAKING[names[conversions[-1]]]:
         return []
     watched = set(ensure_tuple(image_keys))
     return [
         type(member).__name__
-        for member in members[ours[-1] + 1 :]
-        if isinstance(member, mt.MapTransform)
-        and type(member).__module__.startswith(_MOVING_MODULES)
-        and not isinstance(member, mt.BoundingRectd)
-        and watched & set(ensure_tuple(member.keys))
+        for member in members[conversions[-1] + 1 :]
+        if isinstance(member, mt.MapTransform) and _moves(member) and watched & set(ensure_tuple(member.keys))
     ]
 
 
+def _moves(transform: mt.MapTransform) -> bool:
+    """Return whether a transform moves images and leaves index points as they are."""
+    if type(transform).__module__.startswith(_MOVING_MODULES):
+        return not isinstance(transform, mt.BoundingRectd)
+    return type(transform).__name__ in _OURS_MOVING
+
+
 def require_followable_chain(transform: Any, image_keys: KeysCollection, to_index: bool = False) -> None:
-    """Apply :func:`require_followable_transforms` to the chain that is running a transform, once per transform.
+    """Apply :func:`require_followable_transforms` to the chain that is running a transform, once per chain.
 
     The chain is the outermost ``Compose`` that is running.
 
@@ -229,8 +236,6 @@ def require_followable_chain(transform: Any, image_keys: KeysCollection, to_inde
         UserWarning: see :func:`require_followable_transforms`; and for transforms that move an image after its points
             have become index points.
     """
-    if getattr(transform, "_chain_checked", False):
-        return
     # The call stack is the only way from a transform to its chain. MONAI gives a transform no reference to the Compose
     # that holds it: Compose.__call__ passes only the data on, and its constructor calls nothing on transforms that
     # are not random. A Compose of our own would not see chains in users' scripts and bundles.
@@ -238,7 +243,7 @@ def require_followable_chain(transform: Any, image_keys: KeysCollection, to_inde
         frame.f_locals.get("self") for frame, _ in traceback.walk_stack(None) if frame.f_code.co_name == "__call__"
     ]
     chains = [caller for caller in callers if isinstance(caller, mt.Compose)]
-    if chains:
+    if chains and transform not in _CHECKED.get(chains[-1], ()):
         require_followable_transforms(chains[-1], image_keys)
         later = _moved_later(chains[-1], transform, image_keys) if to_index else []
         if later:
@@ -247,4 +252,4 @@ def require_followable_chain(transform: Any, image_keys: KeysCollection, to_inde
                 "landmarks, which do not follow. Put it before.",
                 stacklevel=2,
             )
-        transform._chain_checked = True
+        _CHECKED.setdefault(chains[-1], weakref.WeakSet()).add(transform)

@@ -45,7 +45,7 @@ from monai_landmarks.spaces import affine_of, affine_spacing, points_as_index, p
 from monai_landmarks.uncertainty import ensemble_covariance, load_sigma, sigma_covariance
 
 from .decoding import DecodeLandmarksd, arrays_like
-from .lost_affine import require_affines
+from .lost_affine import require_affines, require_index_points
 
 __all__ = [
     "HeatmapToLandmarks",
@@ -214,12 +214,16 @@ class LandmarksToHeatmapd(MapTransform, RandomizableTrait):
 
         Returns:
             A copy of the item with the heatmaps.
+
+        Raises:
+            ValueError: for loaded world points without ``refer_keys``; see also :func:`require_affines`.
         """
         d = dict(data)
         for key, heatmap_key, refer_key in self.key_iterator(d, self.heatmap_keys, self.refer_keys):
             points = d[key]
             require_affines(d, key, refer_key)
             if refer_key is None:
+                require_index_points(d, key)
                 d[heatmap_key] = self.converter(points)
                 continue
             image = d[refer_key]

@@ -35,6 +35,7 @@ __all__ = [
     "mark_moved",
     "require_affines",
     "require_cache_of_affines",
+    "require_index_points",
     "require_known_origin",
 ]
 
@@ -107,6 +108,30 @@ def require_affines(data: Mapping[Hashable, Any], points_key: Hashable, refer_ke
             "give them the affine of their image before it is moved: MetaTensor(points, affine=image.affine). "
             f"{_CACHES}"
         )
+
+
+def require_index_points(data: Mapping[Hashable, Any], points_key: Hashable) -> None:
+    """Raise an error if loaded landmarks are world points of an image with another affine.
+
+    Args:
+        data: item with these landmarks.
+        points_key: landmarks.
+
+    Raises:
+        ValueError: as described.
+    """
+    if _mark_of(points_key) not in data or not _is_identity(data[points_key]):
+        return
+    images = [key for key, value in data.items() if isinstance(value, MetaTensor) and not _is_identity(value)]
+    if images:
+        raise ValueError(
+            f"The landmarks {points_key!r} are world points, which are no pixels of the image {images[0]!r}. Name it in"
+            " refer_keys, or make index points of them, with LandmarksToIndexd."
+        )
+
+
+def _is_identity(data: Any) -> bool:
+    return isinstance(data, MetaTensor) and torch.equal(data.affine, torch.eye(len(data.affine)).to(data.affine))
 
 
 def require_known_origin(image: Any, refer_key: Hashable) -> None:

@@ -70,8 +70,9 @@ def cut_patches(
 ) -> torch.Tensor:
     """Resample patches of images, each with its own affine.
 
-    All patches are cut in one call of ``grid_sample``, with linear interpolation. A voxel of a patch that is larger
-    than those of the image is the mean of several samples, so that a coarse patch is smoothed.
+    Patches are cut with linear interpolation, in one call of ``grid_sample`` for images of similar voxel sizes. A voxel
+    of a patch that is larger than those of the image is the mean of several samples, so that a coarse patch is
+    smoothed. The other images of a batch have no influence.
 
     Args:
         image: (B, C, *spatial).
@@ -97,9 +98,13 @@ def cut_patches(
     inverse = torch.linalg.inv(image_affine.cpu().double().expand(batch, 4, 4))
     to_index = inverse[:, None] @ affines.cpu().double()
     matrix, offset = to_index[..., :dims, :dims], to_index[..., :dims, 3]
-    # voxels of the image per voxel of the patch, along each axis of the patch
-    steps = torch.linalg.vector_norm(matrix, dim=-2).flatten(0, -2).mean(dim=0).tolist()
-    samples = [math.ceil(step / _COARSER) for step in steps]
+    # voxels of each image per voxel of its patches, along each axis of the patches
+    steps = torch.linalg.vector_norm(matrix, dim=-2).mean(dim=1).tolist()
+    of_images = [[math.ceil(step / _COARSER) for step in steps_of_image] for steps_of_image in steps]
+    samples = of_images[0]
+    if any(one != samples for one in of_images):
+        alone = zip(image.split(1), image_affine.expand(batch, 4, 4).split(1), affines.split(1))
+        return torch.cat([cut_patches(*one, spatial_size, padding_mode) for one in alone])
     # grid_sample has coordinates from -1 to 1 between the borders of the image, and the last axis first
     extent = torch.tensor(image.shape[2:], dtype=torch.float64)
     matrix, offset = 2 * matrix / extent[:, None], (2 * offset + 1) / extent - 1

@@ -167,11 +167,18 @@ class ConformalRegions:
         columns = [scores] * len(names) if pooled else list(scores.T)
         bounds = [conformal_quantile(column, coverage) for column in columns]
         cases = [int((~np.isnan(column.reshape(len(scores), -1))).any(axis=1).sum()) for column in columns]
+        needed = math.ceil(coverage / (1 - coverage) - 1e-9)
+        endless = [name for name, bound, count in zip(names, bounds, cases) if math.isinf(bound) and count >= needed]
+        if endless:
+            raise ValueError(
+                f"no ellipse contains enough of the errors of {', '.join(endless[:5])}, because the covariances are zero in"
+                " a direction in which there are errors; give a min_std above 0."
+            )
         short = [f"{name} ({count})" for name, bound, count in zip(names, bounds, cases) if math.isinf(bound)]
         if short or not names:
             raise ValueError(
                 f"too few calibration images for a coverage of {coverage:g}, which takes at least"
-                f" {math.ceil(coverage / (1 - coverage) - 1e-9)} with truth and prediction:"
+                f" {needed} with truth and prediction:"
                 f" {', '.join(short[:5]) or 'no landmark'}."
                 " Add images, state a smaller coverage, or pool the landmarks."
             )
@@ -261,6 +268,13 @@ def _shapes(landmarks: LandmarkSet, shape: _Shape, min_std: float) -> np.ndarray
 def _same_dims(pairs: Sequence[tuple[LandmarkSet, LandmarkSet]]) -> list[tuple[LandmarkSet, LandmarkSet]]:
     """Return all landmarks in RAS, and as 2-D points if all of them lie in the plane z = 0."""
     world = [(_ensure_ras(first), _ensure_ras(second)) for first, second in pairs]
+    for pair in world:
+        heights = [np.nan_to_num(landmarks.points[:, 2:]) for landmarks in pair if landmarks.spatial_dims == 3]
+        if len(heights) == 1 and heights[0].any():
+            raise ValueError(
+                f"points with z = {heights[0][heights[0] != 0][0]:g} mm cannot be compared with 2-D points; give both with"
+                " z, or both without."
+            )
     flat = not any(np.nan_to_num(landmarks.points[:, 2:]).any() for pair in world for landmarks in pair)
     dims = 2 if flat else 3
     return [(first.with_spatial_dims(dims), second.with_spatial_dims(dims)) for first, second in world]

@@ -23,7 +23,15 @@ import numpy as np
 
 from monai_landmarks.data.files.json_values import is_number
 from monai_landmarks.data.files.safe_files import naming_file
-from monai_landmarks.shapes import MIN_SHAPES, Deviations, ShapeModel, examine_shape, fit_shape_model, usable_shapes
+from monai_landmarks.shapes import (
+    MIN_LANDMARKS,
+    MIN_SHAPES,
+    Deviations,
+    ShapeModel,
+    examine_shape,
+    fit_shape_model,
+    usable_shapes,
+)
 
 from .weights_files import read_kind, write_kind
 
@@ -171,11 +179,14 @@ class DoubtModel:
             scores = unknown if scores is None else np.where(missing, np.nan, scores)
             sizes = unknown if covariances is None else np.where(missing, np.nan, _size(covariances))
             reasons += self._heatmaps(scores, sizes, marks)
-            found = int((~missing).sum())
-            if found < _FOUND * self.heatmaps.found:
-                reasons.append(f"only {found} of {len(points)} landmarks were found")
-        if self.shape is not None and usable_shapes(points[None])[0]:
-            reasons += self._form(points, self.shape, marks)
+        found = int((~missing).sum())
+        if found < (_FOUND * self.heatmaps.found if self.heatmaps is not None else 1):
+            reasons.append(f"only {found} of {len(points)} landmarks were found")
+        if self.shape is not None:
+            if usable_shapes(points[None])[0]:
+                reasons += self._form(points, self.shape, marks)
+            elif found >= MIN_LANDMARKS:
+                reasons.append("all landmarks are at one place")
         return Doubt(tuple(reasons), {index: "; ".join(texts) for index, texts in sorted(marks.items())})
 
     def _form(self, points: np.ndarray, shape: ShapeModel, marks: dict[int, list[str]]) -> list[str]:

@@ -178,6 +178,8 @@ def test_a_weak_start_counts_only_away_from_both_borders(extent: tuple[float, fl
     points = torch.tensor([[[0.0, 100.0]], [[math.nan, math.nan]]])
     scores = torch.tensor([[0.4], [math.nan]])  # above the threshold of 0.25, below that of a start, 0.5
     assert choose_by_sequence(points, scores, (0.0, -1.0), extent).tolist() == [chosen, -1]
+    long = [10 * end for end in extent]
+    assert choose_by_sequence(points, scores, (0.0, -10.0), long).tolist() == [chosen, -1]
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -166,6 +166,7 @@ def test_the_base_that_is_given_stays_as_it_is(base):
         (lambda: AdaptivePrecisionLoss(3, 2, sigma=0.0), "positive"),
         (lambda: AdaptivePrecisionLoss(3, 2, spacing=-1.0), "spacing"),
         (lambda: AdaptivePrecisionLoss(3, 2, SCNLoss(3, 2)), "not learned"),
+        (lambda: AdaptivePrecisionLoss(3, 2, SCNLoss(3, 2, learn_sigma=False)), "loss of maps"),
         (lambda: AdaptivePrecisionLoss(3, 2, torch.nn.MSELoss()), "not learned"),
         (lambda: AdaptivePrecisionLoss(3, 2).set_sigma(float("nan")), "positive"),
         (lambda: AdaptivePrecisionLoss(1, 2)(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)), "index points"),

@@ -47,6 +47,13 @@ def test_a_distance_has_the_variance_along_its_direction(dims):
     assert row["high"] == pytest.approx(100 + 1.96 * expected, abs=0.2 * expected)
 
 
+def test_an_angle_has_no_interval_above_a_straight_one():
+    points = np.array([[[-20.0, 0.0], [0.0, 0.0], [20.0, 0.2]]])
+    schema = schema_of(2, bend=("angle(a, b, c)", "degree"))
+    found = measure_with_uncertainty(schema, points, np.broadcast_to(4 * np.eye(2), (1, 3, 2, 2)))["bend"]
+    assert 179 < found.values[0] < found.highs[0] == 180 and found.lows[0] < 175
+
+
 def test_where_the_derivative_is_zero_there_is_still_uncertainty():
     """The distance of a point from a line through it: |N(0, 1)|, whose variance is 1 - 2 / pi."""
     points = np.array([[[5.0, 0.0], [0.0, 0.0], [10.0, 0.0]]])

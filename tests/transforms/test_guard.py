@@ -29,8 +29,11 @@ from warm_python import START_METHOD
 from monai_landmarks.transforms import (
     LandmarksToHeatmapd,
     LandmarksToIndexd,
+    LandmarksToWorldd,
     LoadLandmarksd,
     RandLandmarkWarpd,
+    RequireFinited,
+    ResampleToSpacingd,
     require_followable_transforms,
 )
 
@@ -189,6 +192,17 @@ def test_alone_it_runs() -> None:
     assert LoadLandmarksd("label")(source())["label"].shape == (1, 2, 2)
 
 
+def test_every_chain_of_a_transform_is_checked() -> None:
+    """Chains for training and validation may share the transforms that load."""
+    load = LoadLandmarksd("label")
+    mt.Compose([load])(source())
+    refused = mt.Compose([load, mt.Rand2DElasticd("image", **ELASTIC)])
+    for _ in range(2):
+        with pytest.raises(RuntimeError) as info:
+            refused(source())
+        assert "Rand2DElasticd" in causes(info.value)
+
+
 LATER: dict[str, tuple[Callable[[], list[Any]], str]] = {
     "flip": (lambda: [LandmarksToIndexd("label"), mt.RandFlipd("image", prob=1.0)], "RandFlipd"),
     "nested": (
@@ -196,6 +210,15 @@ LATER: dict[str, tuple[Callable[[], list[Any]], str]] = {
         "Resized",
     ),
     "crop": (lambda: [LandmarksToIndexd("label"), mt.SpatialCropd("image", (9, 9), (8, 8))], "SpatialCropd"),
+    "ours": (lambda: [LandmarksToIndexd("label"), ResampleToSpacingd("image", 2.0)], "ResampleToSpacingd"),
+    "ours at the end": (
+        lambda: [LandmarksToIndexd("label"), mt.RandFlipd("image", prob=1.0), RequireFinited("image")],
+        "RandFlipd",
+    ),
+    "world again": (
+        lambda: [LandmarksToIndexd("label"), LandmarksToWorldd("label"), mt.RandFlipd("image", prob=1.0)],
+        "",
+    ),
     "before": (lambda: [mt.RandFlipd("image", prob=1.0), LandmarksToIndexd("label")], ""),
     "other image": (lambda: [LandmarksToIndexd("label"), mt.RandFlipd("mask", prob=1.0)], ""),
     "other kind": (lambda: [LandmarksToIndexd("label"), mt.RandGaussianSmoothd("image", prob=1.0)], ""),

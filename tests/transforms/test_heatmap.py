@@ -21,7 +21,14 @@ from monai.transforms import Compose, GenerateHeatmap, Resized, SpatialCropd
 
 from monai_landmarks.losses import CoarseToFineLoss, SCNLoss, TargetSigma
 from monai_landmarks.networks.nets import LocalizationUNet
-from monai_landmarks.transforms import HeatmapToLandmarks, HeatmapToLandmarksd, LandmarksToHeatmap, LandmarksToHeatmapd
+from monai_landmarks.transforms import (
+    HeatmapToLandmarks,
+    HeatmapToLandmarksd,
+    LandmarksToHeatmap,
+    LandmarksToHeatmapd,
+    LandmarksToIndexd,
+)
+from monai_landmarks.transforms.lost_affine import mark_loaded
 from monai_landmarks.uncertainty import sigma_path
 
 POINTS = {2: [[10.25, 20.5], [30.75, 12.0]], 3: [[10.25, 20.5, 9.75], [20.5, 12.0, 15.25]]}
@@ -175,6 +182,18 @@ def test_shape_without_an_image() -> None:
     assert torch.equal(data["label_heatmap"], LandmarksToHeatmap()(data["label"], (16, 24)))
     with pytest.raises(KeyError, match="refer_keys=None"):
         HeatmapToLandmarksd("pred")({"pred": torch.zeros(1, 8, 8)})
+
+
+def test_world_points_without_their_image_are_refused() -> None:
+    affine = torch.diag(torch.tensor([-0.5, -0.5, 1.0, 1.0]))
+    world = MetaTensor(torch.tensor([[[-4.0, -4.5]]]), affine=torch.eye(4))
+    item = {"image": MetaTensor(torch.zeros(1, 16, 24), affine=affine), "label": world}
+    mark_loaded(item, ["label"])
+    draw = LandmarksToHeatmapd("label", refer_keys=None, spatial_shape=(16, 24))
+    with pytest.raises(ValueError, match="'label' are world points, which are no pixels of the image 'image'"):
+        draw(item)
+    maps = draw(LandmarksToIndexd("label")(item))["label_heatmap"]
+    assert torch.equal(maps, LandmarksToHeatmap()(torch.tensor([[8.0, 9.0]]), (16, 24)))
 
 
 def test_heatmaps_are_not_cached():

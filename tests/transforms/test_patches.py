@@ -107,6 +107,18 @@ def test_a_coarse_patch_is_smoothed() -> None:
     assert (cut_patches(image, torch.eye(4), own[None, None], (8, 8)) - 0.5).abs().max() < 0.05
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_images_of_a_batch_have_no_influence_on_each_other(dims: int) -> None:
+    """One image has voxels five times as large as the other, so their patches average other numbers of samples."""
+    image = torch.rand(2, 1, *SIZE[dims])
+    affines = torch.stack([torch.diag(torch.tensor([*3 * [step], 1.0], dtype=torch.float64)) for step in (0.2, 1.0)])
+    centers = points_to_world(torch.tensor([[list(SIZE[dims])]] * 2).double() / 2, affines)
+    patches = patch_affines(centers, PATCH[dims], 1.0, affines[:, None])
+    together = cut_patches(image, affines, patches, PATCH[dims])
+    alone = [cut_patches(image[i : i + 1], affines[i], patches[i : i + 1], PATCH[dims]) for i in range(2)]
+    assert torch.equal(together, torch.cat(alone))
+
+
 def item(dims: int, points: np.ndarray, affine: torch.Tensor) -> dict:
     """One channel per landmark, with a blob at it, and the landmarks in the world."""
     world = points_to_world(torch.from_numpy(points), affine)

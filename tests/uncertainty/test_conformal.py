@@ -168,8 +168,9 @@ def test_region_of_an_overconfident_prediction():
     found = [LandmarkSet(("a",), case.points + [[0.3, 0.4]], covariances=np.zeros((1, 2, 2))) for case in true]
     regions = ConformalRegions.calibrate(found, true, 0.9, "ellipse", min_std=0.25)
     assert regions.bounds == pytest.approx((2.0,)) and regions.add_to(found[0]).region_radius == pytest.approx([0.5])
-    with pytest.raises(ValueError, match="too few"):  # every truth is infinitely far
-        ConformalRegions.calibrate(found, true, 0.9, "ellipse", min_std=0.0)
+    for pooled in (False, True):  # every truth is infinitely far
+        with pytest.raises(ValueError, match="errors of a, because the covariances are zero.*min_std above 0"):
+            ConformalRegions.calibrate(found, true, 0.9, "ellipse", pooled, min_std=0.0)
 
 
 def test_points_of_pictures_in_slicer_files():
@@ -224,6 +225,10 @@ def test_errors():
         ConformalRegions.calibrate([case.to_index(np.eye(4)) for case in found], true)
     with pytest.raises(ValueError, match="no landmark"):
         ConformalRegions.calibrate([case.reorder(["x"]) for case in found], true)
+    off = [LandmarkSet(case.names, np.pad(case.points, ((0, 0), (0, 1)), constant_values=57.0)) for case in found]
+    for pair in ((off, true), (true, off)):
+        with pytest.raises(ValueError, match="z = 57 mm cannot be compared with 2-D"):
+            ConformalRegions.calibrate(*pair)
     regions = ConformalRegions.calibrate(found, true)
     with pytest.raises(ValueError, match="pixels"):
         regions.add_to(found[0].to_index(np.eye(4)))

@@ -107,6 +107,12 @@ def test_reasons():
     )
 
 
+def test_all_landmarks_at_one_place_or_none():
+    """Constant heatmaps have their maxima at their first voxel."""
+    assert "all landmarks are at one place" in str(fitted().examine(np.full((10, 2), 5.0), None, None))
+    assert "only 0 of 10" in str(fitted(validation=3).examine(np.full((10, 2), np.nan), None, None))
+
+
 def test_many_small_deviations_are_another_shape():
     """Each landmark is within its own limit, as in a spine that is upside down."""
     random, model = np.random.default_rng(6), fitted()
