@@ -326,7 +326,7 @@ def _earlier_images(
     if gone:
         notes.append(
             f"{len(gone)} images that were predicted before do not exist anymore, and tables and report leave them out:"
-            f" {some_names(gone)}."
+            f" {some_names(gone)}. Their landmark files stay."
         )
     return kept, notes
 

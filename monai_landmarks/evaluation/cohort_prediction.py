@@ -17,6 +17,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ from monai_landmarks.schema import LandmarkSchema
 
 from .film_turning import resolving_turn
 from .image_measurements import measure_images
+from .prediction_formats import PREDICTION_FORMATS
 from .prediction_records import ImageFile, PredictionRecords, RecordedPredictions
 
 __all__ = ["CohortPrediction", "loading_workers", "own_device", "own_part", "unwrapped"]
@@ -136,8 +138,21 @@ class CohortPrediction:
             files: all images of the prediction.
         """
         for name in self._records.stale_names(files):
-            for path in self._saver.files(name):
+            self._remove_files(name)
+
+    def _remove_files(self, name: str, written: Sequence[Path] = ()) -> None:
+        """Remove the landmark files of a name in all formats, but not those that were written now."""
+        for suffix in PREDICTION_FORMATS:
+            if suffix == "csv":  # one table of all images
+                continue
+            if (path := self._saver.output_dir / f"{name}.{suffix}") not in written:
                 remove_file(path)
+
+    def _fail(self, file: ImageFile, reason: str) -> None:
+        """Record that an image cannot be predicted, and remove the files of an earlier prediction of it."""
+        if self._records.was_predicted(file):
+            self._remove_files(file.name)
+        self._records.add_failure(file, reason)
 
     def _prepare(self) -> None:
         """Give the images that wait to the workflow."""
@@ -157,7 +172,7 @@ class CohortPrediction:
             self._waiting = first | self._waiting
             return
         _, file = self._waiting.pop(batch[0])
-        self._records.add_failure(file, self._reason(file.path, error_reason(error)))
+        self._fail(file, self._reason(file.path, error_reason(error)))
         if self._records.state(file) is None:  # it has not failed before this call
             self._in_a_row += 1
         if self._in_a_row >= _MOST_FAILURES:
@@ -166,7 +181,7 @@ class CohortPrediction:
     def _record_unreadable(self) -> None:
         for image, reason in self._loader.unreadable:
             if image in self._waiting:
-                self._records.add_failure(self._waiting.pop(image)[1], self._reason(image, reason))
+                self._fail(self._waiting.pop(image)[1], self._reason(image, reason))
 
     def _reason(self, image: str, reason: str) -> str:
         """Return why an image failed; in words, where transforms or network cannot say that it has another dimension."""
@@ -187,6 +202,8 @@ class CohortPrediction:
     def _record(self, prediction: SavedPrediction) -> None:
         item, file = self._waiting[prediction.image]
         rows = self._write(prediction, written=True)
+        if self._records.was_predicted(file):  # with other weights or options, or another content of the image
+            self._remove_files(file.name, self._saver.files(file.name))
         self._records.add(file, prediction, self._turn(item) if prediction.doubt else "", rows)
         del self._waiting[prediction.image]
         self._in_a_row = 0

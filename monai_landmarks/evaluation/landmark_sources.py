@@ -18,6 +18,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +40,7 @@ from monai_landmarks.data.files.safe_files import naming_file, read_text
 from monai_landmarks.data.images.image_files import has_spacing, read_header
 from monai_landmarks.data.images.image_folder import find_images, image_name
 from monai_landmarks.data.images.image_notes import join_notes
+from monai_landmarks.data.landmarks.formats.common import OtherSystemError
 from monai_landmarks.data.landmarks.landmark_io import find_landmark_files, read_landmark_sets
 from monai_landmarks.spaces import in_xy_plane, picture_affine
 
@@ -313,9 +315,13 @@ def _read_kinds(
     assumed: list[tuple[str, str]] = []
     for file, suffix in landmark_files(path).items():
         assumptions: list[str] = []
-        sets = read_landmark_sets(
-            file, coordinate_system=coordinate_system, find_image=find_image, assumptions=assumptions
-        )
+        read = partial(read_landmark_sets, file, find_image=find_image, assumptions=assumptions)
+        try:
+            sets = read(coordinate_system=coordinate_system)
+        except ValueError as error:
+            if not isinstance(error.__cause__, OtherSystemError):
+                raise
+            sets = read()  # the file states its own
         assumed += [(str(file), sentence) for sentence in assumptions]
         stem = file.relative_to(path).as_posix() if path.is_dir() else file.name
         for key, landmarks in sets.items():

@@ -195,6 +195,10 @@ class PredictionRecords:
                 result.lost.append(image.path)
         return result
 
+    def was_predicted(self, image: ImageFile) -> bool:
+        """Return whether an image was predicted before, with any settings and any content."""
+        return os.path.abspath(image.path) in self._images
+
     def stale_names(self, images: Sequence[ImageFile]) -> list[str]:
         """Return the names that files of these images had before and that no image has now.
 

@@ -121,7 +121,7 @@ def choose_by_sequence(
     along = None if direction is None else points @ torch.as_tensor(direction).to(points)
     scores = torch.where(scores > threshold, scores, _NEVER)
     start = scores
-    if extent is not None and along is not None:
+    if extent is not None and direction is not None and along is not None:
         near = border * math.hypot(*direction)
         at_border = (along < min(extent) + near) | (along > max(extent) - near)
         start = torch.where(at_border & (scores <= start_threshold), _NEVER, scores)

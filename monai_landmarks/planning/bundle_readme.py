@@ -123,16 +123,16 @@ _FINE_TUNING = """
 Training starts from `models/initial.pt`. The first layers keep their weights in the first epochs (`--held_epochs`). Where maps of landmarks are the input of a layer, the weights of new landmarks are zero at first, so the first heatmaps of the kept landmarks are those of the other bundle.
 """
 
-_CLOSE_LOOK = """- **A second, close look**: put `'$B/configs/close_look.json'` after `train.json` or `inference.json` in any of the commands for one device. `training` then trains the coarse network, into `models/coarse/`, and after it a fine network that corrects each point in a patch of the image. `models/model.pt` has both: use another `--ckpt_dir` for the coarse network alone. On several devices, train the coarse network first, with `--ckpt_dir $B/models/coarse`, and then run `fine_training` in place of `training`.{replay}
+_CLOSE_LOOK = """- **A second, close look**: put `'$B/configs/close_look.json'` after `train.json` or `inference.json` in any of the commands for one device. `training` then trains the coarse network, into `models/coarse/`, and after it a fine network that corrects each point in a patch of the image. `models/model.pt` has both: use another `--ckpt_dir` for the coarse network alone. On several devices, train the coarse network first, with `--ckpt_dir "$B/models/coarse"`, and then run `fine_training` in place of `training`.{replay}
 """
 
 # of a bundle whose final training repeats the sigmas of another one
-_REPLAY = " With `replay.json`, add `--coarse_training#trajectory $B/eval/coarse/precision.json`, where the sigmas of the coarse training are recorded."
+_REPLAY = ' With `replay.json`, add `--coarse_training#trajectory "$B/eval/coarse/precision.json"`, where the sigmas of the coarse training are recorded.'
 
 _FINAL = {
-    "all_training_images.json": """- **Train on all images**, for the final model: `--config_file "['$B/configs/train.json','$B/configs/all_training_images.json']" --ckpt_dir $B/models/all --output_dir $B/eval/all --reliability_from $B/models/model.pt` also trains on the validation images, and keeps the last epoch. The calibration and the shapes are those of the model that was evaluated. Only testing images can measure the final model. To predict with it: `monai-landmarks predict $B my/images --checkpoint $B/models/all/model.pt`.
+    "all_training_images.json": """- **Train on all images**, for the final model: `--config_file "['$B/configs/train.json','$B/configs/all_training_images.json']" --ckpt_dir "$B/models/all" --output_dir "$B/eval/all" --reliability_from "$B/models/model.pt"` also trains on the validation images, and keeps the last epoch. The calibration and the shapes are those of the model that was evaluated. Only testing images can measure the final model. To predict with it: `monai-landmarks predict "$B" my/images --checkpoint "$B/models/all/model.pt"`.
 """,
-    "replay.json": """- **Train on all images**, for the final model, after the training above: `--config_file "['$B/configs/train.json','$B/configs/replay.json']" --reliability_from $B/models/model.pt` repeats the sigmas of that training, also trains on the validation images, and writes `models/replay/model.pt`. The calibration and the shapes are those of the model that was evaluated. Only testing images can measure the final model. To predict with it: `monai-landmarks predict $B my/images --checkpoint $B/models/replay/model.pt`.
+    "replay.json": """- **Train on all images**, for the final model, after the training above: `--config_file "['$B/configs/train.json','$B/configs/replay.json']" --reliability_from "$B/models/model.pt"` repeats the sigmas of that training, also trains on the validation images, and writes `models/replay/model.pt`. The calibration and the shapes are those of the model that was evaluated. Only testing images can measure the final model. To predict with it: `monai-landmarks predict "$B" my/images --checkpoint "$B/models/replay/model.pt"`.
 """,
 }
 
@@ -160,9 +160,9 @@ Lengths in voxels refer to the grid of the network. To change a setting, run `mo
 
 ```bash
 B={folder}
-python -m monai.bundle run training   --bundle_root $B --config_file $B/configs/train.json
-python -m monai.bundle run evaluating --bundle_root $B --config_file "['$B/configs/train.json','$B/configs/evaluate.json']"
-python -m monai.bundle run inference  --bundle_root $B --config_file $B/configs/inference.json --dataset_dir my/images
+python -m monai.bundle run training   --bundle_root "$B" --config_file "$B/configs/train.json"
+python -m monai.bundle run evaluating --bundle_root "$B" --config_file "['$B/configs/train.json','$B/configs/evaluate.json']"
+python -m monai.bundle run inference  --bundle_root "$B" --config_file "$B/configs/inference.json" --dataset_dir my/images
 ```
 
 Training writes `models/model.pt` (the best model on the validation images), `models/model_sigma.pt` (sigma of the targets, if the loss has one), `models/model_calibration.json` and `models/model_shape.json` for the uncertainty and the doubts of predictions, and `eval/training_curve.png`. For the best model it writes `eval/metrics.csv`, `eval/errors_per_landmark.csv`, `eval/errors_per_image.csv`, `eval/overlays/` and `eval/predictions/`.
@@ -171,8 +171,8 @@ Inference needs no landmarks. It writes one `.mrk.json` file per image, which 3D
 - **Resume a training**: `--resume true`. **Train longer**: `--max_epochs 100`. Any other entry of the configuration can be set in the same way.
 - **A damaged file**: an error names the file and what to do. One exception: MONAI itself reads the files in `configs/` before the bundle, and a damaged one ends with its `JSONDecodeError`, which does not name the file. `read_meta` in the traceback stands for `configs/metadata.json`, `read_config` for a file of `--config_file`. `monai-landmarks predict` names both. Copy the file again from the source of the bundle.
 {final}{close_look}{variants}- **Arithmetic**: `--precision float32`, `bfloat16` or `float16`; the default `auto` chooses by the device.
-- **Several devices**: `torchrun --standalone --nproc_per_node=2 -m monai.bundle run training --bundle_root $B --config_file "['$B/configs/train.json','$B/configs/multi_gpu_train.json']"`.
-- **Tracking**: `--tracking $B/configs/tensorboard.json`, or `--tracking mlflow`.
+- **Several devices**: `torchrun --standalone --nproc_per_node=2 -m monai.bundle run training --bundle_root "$B" --config_file "['$B/configs/train.json','$B/configs/multi_gpu_train.json']"`.
+- **Tracking**: `--tracking "$B/configs/tensorboard.json"`, or `--tracking mlflow`.
 
 ## Limitations
 

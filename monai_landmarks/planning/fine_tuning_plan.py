@@ -29,7 +29,8 @@ from .machine import Machine, TrainingMemory, measure_training
 from .methods import METHODS
 from .one_sided import choose_one_sided, require_one_sided
 from .patches import choose_patches_per_image, volume_size
-from .plan import Plan, require_size
+from .plan import Plan
+from .setting_values import require_size, require_values
 from .source_bundle import SourceBundle
 from .training_time import Budget, choose_epochs_in
 
@@ -80,6 +81,7 @@ def make_fine_tuning_plan(
     machine, choices = machine or Machine.here(), Choices(given)
     fine_tuning, summary = fine_tuning_from(source, summary)
     method, train = METHODS[source.method], source.configs["train"]
+    require_values(choices.given, summary.spatial_dims, len(summary.names))
     choose = choices.choose
     choose("modality", lambda: _modality(source, summary))
     network = {**train["network_def"], "num_landmarks": len(summary.names)}

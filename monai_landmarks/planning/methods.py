@@ -25,7 +25,7 @@ from .choice import Choice, Choices
 from .close_look import DISPLACEMENTS, narrow_unet_features
 from .data_summary import DataSummary
 from .machine import Machine
-from .sigma import sigma_in_voxels
+from .sigma import defines_sigma, sigma_in_voxels
 from .spatial_factor import KERNEL, choose_spatial_factor
 
 __all__ = ["METHODS", "Method", "choose_width", "default_method"]
@@ -133,7 +133,7 @@ def fill_scn(config: dict[str, Any], choices: Choices, summary: DataSummary, sch
     dims, sigma = summary.spatial_dims, sigma_in_voxels(choices["sigma_mm"].value, spacing)
     loss = config["loss_def"]
     loss.update(spatial_dims=dims, sigma=sigma, amplitude=_SCN_AMPLITUDE[dims])
-    if schema is not None and any(mark.sigma_mm for mark in schema.landmarks) and "sigma_mm" not in choices.given:
+    if defines_sigma(schema, summary.unit) and "sigma_mm" not in choices.given:
         loss["learn_sigma"] = False
     else:
         loss["sigma_weight"] = sigma_weight(dims, max(sigma) if isinstance(sigma, Sequence) else sigma)

@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,15 +27,16 @@ from .close_look import choose_close_look
 from .data_summary import DataSummary
 from .fine_tuning import FineTuning
 from .grid import choose_resampling, choose_spacing, choose_spatial_size, voxel_limit
-from .intensity import MODALITIES, choose_intensity, normalization_config
+from .intensity import choose_intensity, normalization_config
 from .machine import Machine, TrainingMemory, measure_training
 from .methods import METHODS, Method, choose_width
 from .one_sided import choose_one_sided, require_one_sided
 from .patches import NO_PATCHES, choose_overlap, choose_patches, choose_patches_per_image, volume_size
+from .setting_values import require_size, require_values
 from .sigma import choose_sigma
 from .training_time import Budget, choose_epochs_in
 
-__all__ = ["Plan", "make_plan", "require_size"]
+__all__ = ["Plan", "make_plan"]
 
 
 @dataclass(frozen=True)
@@ -125,10 +125,8 @@ def _choose_common(
     budget: Budget | None,
 ) -> None:
     choose, dims, unit = choices.choose, summary.spatial_dims, summary.unit
-    _require_values(choices.given, dims, len(summary.names))
+    require_values(choices.given, dims, len(summary.names))
     modality = choose("modality", lambda: Choice(summary.modality, "guessed from dimensions and intensities"))
-    if modality not in MODALITIES:
-        raise ValueError(f"modality is {modality!r}; expected one of {', '.join(MODALITIES)}.")
     normalization_config(choose("intensity", lambda: choose_intensity(modality)))  # raises for a malformed given value
     width = choose("width", lambda: choose_width(summary, machine))
     # without pre-trained weights, which do not change the memory and whose file may not exist
@@ -213,48 +211,3 @@ def _choose_batch(
     choose("patches_per_image", lambda: choose_patches_per_image(memory, machine, patch, size, largest))
     choose("overlap", choose_overlap)
     return choose("batch_size", lambda: Choice(1, "the patches of one volume are enough for a batch"))
-
-
-_POSITIVE_INTEGERS = (
-    "batch_size",
-    "close_patches_per_image",
-    "max_epochs",
-    "patches_per_image",
-    "val_interval",
-    "width",
-)
-_POSITIVE_NUMBERS = ("close_sigma", "close_spacing", "displacement", "far_displacement", "spacing_mm")
-
-
-def _require_values(given: Mapping[str, Any], dims: int, landmarks: int) -> None:
-    """Raise a ``ValueError`` if a given value has the wrong type or is out of its range."""
-    for name in ("spatial_size", "patch_size", "close_size"):
-        if given.get(name) is not None:
-            require_size(name, given[name], dims)
-    for name in _POSITIVE_INTEGERS:
-        if name in given and not (type(given[name]) is int and given[name] > 0):
-            raise ValueError(f"{name} is {given[name]!r}; expected a positive integer.")
-    for name in _POSITIVE_NUMBERS:
-        if name in given and not (_is_number(given[name]) and given[name] > 0):
-            raise ValueError(f"{name} is {given[name]!r}; expected a positive number.")
-    sigma = given.get("sigma_mm", 1.0)
-    each = sigma if isinstance(sigma, (list, tuple)) else [sigma] * landmarks
-    if len(each) != landmarks or not all(_is_number(value) and value > 0 for value in each):
-        raise ValueError(
-            f"sigma_mm is {sigma!r}; expected a positive number, or one for each of {landmarks} landmarks."
-        )
-    for name, limit in (("flip", 1.0), ("overlap", 0.99)):
-        if name in given and not (_is_number(given[name]) and 0 <= given[name] <= limit):
-            raise ValueError(f"{name} is {given[name]!r}; expected a number from 0 to {limit:g}.")
-    if given.get("resampling", "fit") not in ("fit", "spacing"):
-        raise ValueError(f"resampling is {given['resampling']!r}; expected 'fit' or 'spacing'.")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def require_size(name: str, size: Any, dims: int) -> None:
-    """Raise a ``ValueError`` if a size is not one positive integer per axis."""
-    if not isinstance(size, list) or len(size) != dims or not all(isinstance(n, int) and n > 0 for n in size):
-        raise ValueError(f"{name} is {size!r}; expected {dims} positive integers, for example {[128, 96, 64][:dims]}.")

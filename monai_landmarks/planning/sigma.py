@@ -19,7 +19,7 @@ from monai_landmarks.schema import LandmarkSchema, match_landmarks
 
 from .choice import Choice
 
-__all__ = ["choose_sigma", "sigma_in_voxels"]
+__all__ = ["choose_sigma", "defines_sigma", "sigma_in_voxels"]
 
 _PART = 0.008  # part of the longest side of the grid; the shipped bundles use 0.5 % to 1.3 %
 
@@ -40,14 +40,14 @@ def choose_sigma(
         spatial_size: size of the grid in voxels.
         spacing: voxel size of the grid in mm.
         smallest: smallest sigma in voxels.
-        schema: landmark schema, whose ``sigma_mm`` are used where they are defined.
+        schema: landmark schema, whose ``sigma_mm`` are used where they are defined, unless ``unit`` is ``"px"``.
         note: text to append to the reason.
-        unit: unit of lengths in the reason.
+        unit: unit of ``spacing``; ``"px"`` if the pixel size is not known.
     """
     voxels = max(smallest, _PART * max(spatial_size))
     sigma = float(f"{voxels * spacing:.4g}")
     by_name = {}
-    if schema is not None:
+    if schema is not None and defines_sigma(schema, unit):
         given = match_landmarks(schema, names).names(names)
         by_name = {name: mark.sigma_mm for mark, name in zip(schema.landmarks, given) if mark.sigma_mm}
     defined = [name for name in names if name in by_name]
@@ -59,7 +59,14 @@ def choose_sigma(
     rule = f"{voxels:.3g} voxels, {100 * _PART:g} % of the longest side"
     if voxels == smallest:
         rule = f"{smallest:g} voxels, the smallest for this method"
+    if unit == "px" and defines_sigma(schema):
+        rule += "; those of the schema are in mm, but the pixel size is not known"
     return Choice(sigma, f"{rule}; {note}" if note else rule)
+
+
+def defines_sigma(schema: LandmarkSchema | None, unit: Literal["mm", "px"] = "mm") -> bool:
+    """Return whether a schema defines a sigma of any landmark, in a unit that the data have."""
+    return schema is not None and unit == "mm" and any(mark.sigma_mm for mark in schema.landmarks)
 
 
 def sigma_in_voxels(sigma_mm: float | Sequence[float], spacing: float) -> float | list[float]:

@@ -278,6 +278,24 @@ def test_other_weights_or_options_are_noticed(tmp_path):
     assert part.unfinished == 1 and any("part_1_of_1.jsonl was made with other" in note for note in part.notes)
 
 
+def test_no_file_of_other_weights_or_another_image_stays(tmp_path):
+    """`evaluate` would read it in place of the new ones."""
+    root, images, out = spot_bundle(tmp_path), write_images(tmp_path / "images", 3), tmp_path / "out"
+    out.mkdir()
+    (out / "02.fcsv").write_text("an annotation")
+    (out / "02.csv").write_text("a table of other origin")
+    predict_landmarks(root, images, out, **OPTIONS)
+    names = {f"0{k}.mrk.json" for k in range(3)}
+    assert {path.name for path in out.glob("0?.*")} == {*names, "02.csv", "02.fcsv"}
+    (out / "00.mrk.json").write_text("corrected")
+    weights = torch.load(root / "models" / "model.pt", weights_only=True)
+    torch.save({key: 2 * value for key, value in weights.items()}, root / "models" / "model.pt")
+    (images / "01.png").write_bytes(b"no picture")
+    result = predict_landmarks(root, images, out, **OPTIONS, formats=("csv",))
+    assert [Path(image.image).name for image in result.unreadable] == ["01.png"]
+    assert {path.name for path in out.glob("0?.*")} == {"00.mrk.json.bak", "02.fcsv.bak", "02.csv"}
+
+
 def test_an_image_at_which_the_network_fails_is_named(tmp_path, monkeypatch):
     root, images, out = spot_bundle(tmp_path), write_images(tmp_path / "images", 5), tmp_path / "out"
     change(root, network_def={**NETWORK, "_target_": f"{__name__}.Picky"})

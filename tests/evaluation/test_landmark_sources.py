@@ -98,6 +98,11 @@ def test_what_is_assumed_about_tables_of_volumes_is_said(tmp_path):
         read_annotations(tmp_path / "true.csv")
     result = evaluate_predictions(tmp_path / "pred.csv", tmp_path / "true.csv", coordinate_system="RAS")
     assert not any("coordinate system" in note for note in result.notes)
+    # the predictions state their own system, as those of `predict` do
+    stated = "# coordinate_system=LPS\nimage,landmark,x,y,z\n0,a,-1,-2,3\n1,a,-2,-2,3\n"
+    (tmp_path / "pred.csv").write_text(stated)
+    result = evaluate_predictions(tmp_path / "pred.csv", tmp_path / "true.csv", coordinate_system="RAS")
+    assert result.errors.max() == 0
 
 
 def test_an_image_of_another_folder_is_not_that_of_the_landmarks(tmp_path):

@@ -98,7 +98,7 @@ def test_the_final_training_keeps_the_evaluated_model(written):
     folder, plan, _ = written
     line = next(x for x in (folder / "docs" / "README.md").read_text().splitlines() if "Train on all images" in x)
     flow = workflow(folder, "train", Path(METHODS[plan.method].final_config).stem)
-    options = dict(re.findall(r"--(\w+) (\$B[\w/.]*\w)", line))
+    options = dict(re.findall(r'--(\w+) "(\$B[\w/.]*\w)"', line))
     assert options["reliability_from"] == "$B/models/model.pt" and "reliability_from" in flow.parser
     weights = options.pop("checkpoint").replace("$B", str(folder))
     for name in ("ckpt_dir", "output_dir"):
@@ -342,6 +342,10 @@ def test_settings_that_are_given(datalists, tmp_path):
         ({"sigma_mm": [1.0]}, "or one for each of"),
         ({"flip": 2}, "flip is 2; expected a number from 0 to 1"),
         ({"resampling": "x"}, "expected 'fit' or 'spacing'"),
+        ({"scale": "0.1"}, "scale is '0.1'; expected a number from 0 to 0.99"),
+        ({"rotate": -1}, "rotate is -1; expected a number, 0 or more, or a list of 1"),
+        ({"translate": [3]}, "or a list of 2, each such a number or a pair"),
+        ({"elastic": [[2, 1], 3]}, "expected a number, 0 or more"),
     ):
         with pytest.raises(ValueError, match=message):
             make_plan(summary, "scn", Machine("cpu", 8 * GIB), given=wrong)

@@ -494,6 +494,14 @@ def test_wrong_sources(datalists, tmp_path):
         .invoke(program, ["init", str(datalists[3][0]), "--out", str(tmp_path / "b"), "--from", str(source)])
         .stderr
     )
+    for wrong, message in (
+        ({"batch_size": 0}, "batch_size is 0; expected a positive integer"),
+        ({"learning_rate": "abc"}, "expected a positive number"),
+        ({"held_epochs": -2}, "held_epochs is -2; expected an integer, 0 or more"),
+        ({"modality": "foo"}, "expected one of CT, MR, X-ray"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_fine_tuning_plan(summarize_datalist(datalists[2][1]), read_source_bundle(source), MACHINE, given=wrong)
     with pytest.raises(
         ValueError, match=r"no landmark of the datalist \(a, b, c\) is one of the bundle \(radius_styloid"
     ):

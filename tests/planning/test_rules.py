@@ -36,7 +36,7 @@ from monai_landmarks.planning.grid import (
 from monai_landmarks.planning.intensity import choose_intensity, normalization_config
 from monai_landmarks.planning.methods import sigma_weight
 from monai_landmarks.planning.patches import choose_patches, choose_patches_per_image, volume_size
-from monai_landmarks.planning.sigma import choose_sigma, sigma_in_voxels
+from monai_landmarks.planning.sigma import choose_sigma, defines_sigma, sigma_in_voxels
 from monai_landmarks.planning.spatial_factor import KERNEL, SMALLEST_FACTOR, choose_spatial_factor
 from monai_landmarks.schema import Landmark, LandmarkSchema, load_landmark_schema
 from monai_landmarks.transforms import FitToGrid
@@ -251,6 +251,10 @@ def test_sigma_of_a_schema():
     assert sigma_in_voxels(choice.value, 0.5) == [2.56, 8.0, 3.0]
     assert choose_sigma(("b",), (256, 320), 0.5, 2.0, schema).value == 4.0
     assert choose_sigma(("a",), (64, 64), 0.5, 2.0, schema).value == 1.0  # two voxels
+    unknown = choose_sigma(("b",), (256, 320), 0.5, 2.0, schema, unit="px")
+    assert unknown.value == choose_sigma(("b",), (256, 320), 0.5, 2.0).value != 4.0
+    assert "those of the schema are in mm, but the pixel size is not known" in unknown.reason
+    assert defines_sigma(schema) and not defines_sigma(schema, "px")
 
 
 @pytest.mark.parametrize("dims", [2, 3])

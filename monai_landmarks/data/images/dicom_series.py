@@ -88,7 +88,9 @@ def require_volume(path: str | os.PathLike) -> None:
     images = _images_of(place, [file for file in sorted(place.iterdir()) if is_dicom(file)])
     fault = next((image.fault for image in images if image.path == place), "")
     if not fault and len(images) > 1 and all(image.path != place for image in images):
-        fault = f"the folder holds {len(images)} DICOM images, which are no slices of one volume; name one of the files."
+        fault = (
+            f"the folder holds {len(images)} DICOM images, which are no slices of one volume; name one of the files."
+        )
     if fault:
         raise ValueError(f"{place}: {fault}")
 

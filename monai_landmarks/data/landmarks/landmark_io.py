@@ -60,6 +60,7 @@ from monai_landmarks.data.files.json_values import load_json
 from monai_landmarks.data.files.safe_files import atomic_write, naming_file, read_text
 from monai_landmarks.data.landmarks.formats.afids import is_afids, read_afids, write_afids
 from monai_landmarks.data.landmarks.formats.coco import is_coco, read_coco, write_coco
+from monai_landmarks.data.landmarks.formats.common import OtherSystemError
 from monai_landmarks.data.landmarks.formats.csv_format import read_csv_table, write_csv, write_csv_table
 from monai_landmarks.data.landmarks.formats.elastix import is_elastix, read_elastix, write_elastix
 from monai_landmarks.data.landmarks.formats.foreign import foreign_file
@@ -374,7 +375,7 @@ def read_landmark_sets(
         sets: dict[str | None, LandmarkSet] = {None: result} if isinstance(result, LandmarkSet) else result
         others = {landmark_set.coordinate_system.value for landmark_set in sets.values()} - {asked and asked.value}
         if asked is not None and others:
-            raise ValueError(f"holds points in {others.pop()}, but {asked} was asked for.")
+            raise OtherSystemError(f"holds points in {others.pop()}, but {asked} was asked for.")
     if assumptions is not None:
         assumptions += assumed
     else:

@@ -25,6 +25,7 @@ from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, Landma
 
 __all__ = [
     "CONVERT_FIRST",
+    "OtherSystemError",
     "assumed_system",
     "common_set",
     "ensure_image",
@@ -36,6 +37,10 @@ __all__ = [
     "sets_of_images",
     "stated_size",
 ]
+
+
+class OtherSystemError(ValueError):
+    """A file states another coordinate system than the one that was asked for."""
 
 
 def assumed_system(system: CoordinateSystem | str, more: str = "") -> str:

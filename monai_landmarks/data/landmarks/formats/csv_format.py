@@ -60,7 +60,7 @@ from monai_landmarks.data.landmarks.landmark_set import (
 )
 from monai_landmarks.data.landmarks.point_matrices import pack_matrices, triangle, unpack_matrices
 
-from .common import assumed_system, common_set
+from .common import OtherSystemError, assumed_system, common_set
 
 __all__ = ["read_csv_table", "write_csv", "write_csv_table"]
 
@@ -175,7 +175,7 @@ class _Parser:
         self._numbers.require_one_meaning()
         system = CoordinateSystem(stated.get("coordinate_system") or default or ("index" if dims == 2 else "RAS"))
         if default is not None and system != CoordinateSystem(default):
-            raise ValueError(f"states coordinate_system={system}, but {CoordinateSystem(default)} was asked for.")
+            raise OtherSystemError(f"states coordinate_system={system}, but {CoordinateSystem(default)} was asked for.")
         if dims == 3 and default is None and "coordinate_system" not in stated:
             more = ", or state it in a line '# coordinate_system=LPS' above the header"
             self._assumptions.append(assumed_system(system, more))
