@@ -201,8 +201,10 @@ def _moved_later(chain: mt.Compose, transform: Any, image_keys: KeysCollection) 
     """
     members = list(_members(chain))
     names = [type(member).__name__ for member in members]
-    conversions = [place for place, name in enumerate(names) if name in _MAKING]
-    if transform not in members or "LandmarksToHeatmapd" in names or not _MAKING[names[conversions[-1]]]:
+    if transform not in members or "LandmarksToHeatmapd" in names:
+        return []
+    conversions = [place for place, name in enumerate(names) if name in _MAKING or members[place] is transform]
+    if not _MAKING.get(names[conversions[-1]], True):
         return []
     watched = set(ensure_tuple(image_keys))
     return [

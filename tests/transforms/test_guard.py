@@ -215,6 +215,10 @@ LATER: dict[str, tuple[Callable[[], list[Any]], str]] = {
         lambda: [LandmarksToIndexd("label"), mt.RandFlipd("image", prob=1.0), RequireFinited("image")],
         "RandFlipd",
     ),
+    "a class of its own": (
+        lambda: [type("Own", (LandmarksToIndexd,), {})("label"), mt.RandFlipd("image", prob=1.0)],
+        "RandFlipd",
+    ),
     "world again": (
         lambda: [LandmarksToIndexd("label"), LandmarksToWorldd("label"), mt.RandFlipd("image", prob=1.0)],
         "",
