@@ -78,7 +78,10 @@ class ImageGeometry:
     @property
     def is_flat(self) -> bool:
         """Whether nothing is known of a third axis: there is no header, and the spacing has fewer than 3 numbers."""
-        return not (self.image is not None and has_spacing(self.image)) and np.size(1 if self.spacing is None else self.spacing) < 3
+        return (
+            not (self.image is not None and has_spacing(self.image))
+            and np.size(1 if self.spacing is None else self.spacing) < 3
+        )
 
     def affine(self) -> np.ndarray | None:
         """Return the 4x4 affine from index to RAS mm, or None if neither an image nor a spacing is known."""

@@ -209,10 +209,10 @@ class LandmarksApp(MONAILabelApp):
         return result
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
-        """Return the names of the landmarks that a saved label contains, and of those that are missing."""
+        """Return the landmarks that a saved label contains, those that are missing, and the label that it replaces."""
         super().on_save_label(image_id, label_id)
         info = self.datastore().get_label_info(label_id, "final")
-        return {key: info[key] for key in ("landmarks", "missing") if key in info}
+        return {key: info[key] for key in ("landmarks", "missing", "replaced") if key in info}
 
     def async_scoring(self, method: str | None, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Score the images in the background, unless all images have current scores."""

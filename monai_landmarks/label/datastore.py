@@ -14,9 +14,12 @@
 
 from __future__ import annotations
 
+import filecmp
+import itertools
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +53,9 @@ class LandmarkDatastore(LocalDatastore):
     writes its state from memory, so a task that ends would overwrite the changes that the server has written since the
     task started. This datastore takes a lock and reads the file before it writes. It writes the file completely or not
     at all.
+
+    An image is never replaced by another one. A submitted label that another one replaces is kept in
+    ``labels/replaced``.
 
     Ids and tags are names. Files outside the folder are never read, written or removed, also if a link in the folder
     leads to them.
@@ -102,11 +108,14 @@ class LandmarkDatastore(LocalDatastore):
         info["model"] = info.get("model", model)
         info["landmarks"] = [name for name, missing in zip(landmarks.names, landmarks.missing) if not missing]
         info["missing"] = [name for name in self.models()[model] if name not in info["landmarks"]]
-        before = self.get_label_uri(image_id, label_tag)
         with self._changing():
+            self.refresh()  # the label to replace may have been put there by hand
+            before = self.get_label_uri(image_id, label_tag)
+            if label_tag == "final" and before and not filecmp.cmp(before, label_filename, shallow=False):
+                info["replaced"] = self._keep(image_id, Path(before))
             label_id = super().save_label(image_id, label_filename, label_tag, info)
-        if before and before != self.get_label_uri(image_id, label_tag):
-            Path(before).unlink(missing_ok=True)  # a label in another format
+            if before and before != self.get_label_uri(image_id, label_tag):
+                Path(before).unlink(missing_ok=True)  # a label in another format
         return str(label_id)
 
     def reload(self) -> None:
@@ -124,19 +133,31 @@ class LandmarkDatastore(LocalDatastore):
             super().update_label_info(label_id, label_tag, info)
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
-        """Add an image, see MONAI Label.
+        """Add an image, see MONAI Label. An image that is sent again stays as it is, with its labels.
 
         Raises:
             HTTPException: 400 if the id is not a name or the file does not have the suffix of an image, 403 if it would
-                be written to another folder.
+                be written to another folder, 409 if another image has this id.
         """
         if not image_suffix(image_filename):
             raise HTTPException(400, f"{image_id!r} is not an image; use a file of type {', '.join(IMAGE_SUFFIXES)}.")
         stem, suffix = self._to_id(os.path.basename(image_filename))
-        self._require_names(image_id or stem)
-        self._require_inside(Path(self._datastore.image_path()) / f"{image_id or stem}{suffix}")
+        image_id = image_id or stem
+        self._require_names(image_id)
+        self._require_inside(Path(self._datastore.image_path()) / f"{image_id}{suffix}")
         with self._changing():
-            return str(super().add_image(image_id, image_filename, image_info))
+            self.refresh()
+            known = self.get_image_uri(image_id)
+            if not known:
+                return str(super().add_image(image_id, image_filename, image_info))
+            if not filecmp.cmp(known, image_filename, shallow=False):
+                raise HTTPException(
+                    409,
+                    f"there is another image {image_id!r}, the file {Path(known).name}, and its labels would not fit."
+                    " Send the image with another name, or remove that one first.",
+                )
+            self.update_image_info(image_id, image_info or {})
+            return image_id
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
         """Remove a label and update the state at once, not only when MONAI Label notices that the file is gone.
@@ -176,6 +197,18 @@ class LandmarkDatastore(LocalDatastore):
         except ValueError as error:
             raise HTTPException(400, str(error)) from error
 
+    def _keep(self, image_id: str, label: Path) -> dict[str, Any]:
+        """Copy a label that another one replaces, and return who submitted it, when, and the name of the copy."""
+        folder, suffix = Path(self._datastore.label_path("replaced"), "final"), label.name.removeprefix(image_id)
+        copy = next(path for i in itertools.count(1) if not (path := folder / f"{image_id}.{i}{suffix}").exists())
+        self._require_inside(copy)
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(copy) as temporary:
+            shutil.copyfile(label, temporary)
+        known = self.get_label_info(image_id, "final")
+        name = copy.relative_to(self._datastore_path).as_posix()
+        return {"client_id": known.get("client_id"), "ts": known.get("ts"), "copy": name}
+
     @contextmanager
     def _changing(self) -> Iterator[None]:
         with self._changes:
@@ -187,14 +220,18 @@ class LandmarkDatastore(LocalDatastore):
             super()._reconcile_datastore()
 
     def _list_files(self, path: str, patterns: Sequence[str]) -> dict[str, str]:
-        """Return the files that are images, without hidden files and links to other folders."""
-        found = {}
-        for name, file in super()._list_files(path, patterns).items():
+        """Return the files that are images, one for each id, without hidden files and links to other folders."""
+        found: dict[str, str] = {}
+        of_id = {image_id: f"{image_id}{known.image.ext}" for image_id, known in self._datastore.objects.items()}
+        for name, file in sorted(super()._list_files(path, patterns).items()):
+            image_id = self._to_id(file)[0]
             try:
-                require_name(self._to_id(file)[0], "image")
+                require_name(image_id, "image")
                 reason = "" if self._only_inside(os.path.join(path, file)) else "it is a link to another folder"
             except ValueError as error:
                 reason = str(error)
+            if not reason and of_id.setdefault(image_id, file) != file:
+                reason = f"{of_id[image_id]} differs only in its suffix; rename one of the two"
             if not reason:
                 found[name] = file
             elif file not in self._left_out:

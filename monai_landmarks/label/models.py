@@ -58,7 +58,8 @@ def find_models(wanted: str | None, folder: str | os.PathLike) -> dict[str, Path
         The folder of the copy of each bundle, by the name of the bundle.
 
     Raises:
-        ValueError: if a bundle does not exist, if a configuration is damaged, or if two bundles have the same name.
+        ValueError: if a bundle does not exist, if a configuration is damaged, if two bundles have the same name, or if
+            the copy is that of a bundle with other landmarks.
     """
     folder = Path(folder)
     if wanted:
@@ -175,8 +176,13 @@ def _own_copy(source: Path, copy: Path) -> Path:
     if copy.resolve() == source:
         return copy
     if copy.exists():
+        if bundle_names(copy) != bundle_names(source):
+            raise ValueError(
+                f"{source} has other landmarks than {copy}, the copy of a bundle with the same name. Rename the folder"
+                " of the bundle, or delete the copy."
+            )
         ours, theirs = copy / WEIGHTS, source / WEIGHTS
-        if theirs.is_file() and ours.is_file() and theirs.stat().st_mtime > ours.stat().st_mtime:
+        if theirs.is_file() and not (ours.is_file() and ours.stat().st_mtime >= theirs.stat().st_mtime):
             logger.warning(
                 f"{source} was trained after it was copied to {copy}. The copy is used; delete it to copy the bundle again."
             )

@@ -12,13 +12,15 @@
 
 """World coordinates of images whose file does not state them, which viewers and bundles define differently.
 
-Pictures (PNG, JPEG, BMP, TIFF) do not store the pixel size in mm. A viewer assumes one, and a bundle has a setting for
+Pictures (PNG, JPEG, BMP, TIFF) have no reliable pixel size in mm. A viewer assumes one, and a bundle has a setting for
 it. Viewers built on ITK also read the pixel size of a DICOM radiograph from another attribute than this package.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +36,8 @@ from monai_landmarks.spaces import picture_affine
 __all__ = ["from_viewer", "to_viewer", "viewer_affine", "viewer_spacing"]
 
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296  # tags of TIFF
+_NUMBER = rb"(\+?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
+_SCALE = re.compile(rb"[\x01\x02]" + _NUMBER + rb"\x00" + _NUMBER)  # chunk sCAL of PNG: unit, width and height
 _UNIT_IN_MM = {1: 25.4, 2: 10.0}  # units of JFIF: inch, centimeter
 
 
@@ -45,8 +49,9 @@ def viewer_spacing(path: str | os.PathLike) -> tuple[float, float] | None:
 
     Returns:
         The pixel size (x, y). For pictures, it is derived from the print resolution: 25.4 mm divided by the dots per
-        inch if a JPEG or TIFF file states them, else 1 mm. For a DICOM image, it is that of ITK, if ITK finds another
-        size than this package, or the file states none. None for all other images, for which all readers agree.
+        inch if a JPEG or TIFF file states them. For a PNG file, it is the scale that ITK writes. For other pictures, it
+        is 1 mm. For a DICOM image, it is that of ITK, if ITK finds another size than this package, or the file states
+        none. None for all other images, for which all readers agree.
     """
     if not is_picture(path):
         size, seen = read_pixel_size(path), read_itk_spacing(path)
@@ -56,6 +61,8 @@ def viewer_spacing(path: str | os.PathLike) -> tuple[float, float] | None:
         return None if same else seen
     unit, density = None, None
     with Image.open(path) as picture:
+        if picture.format == "PNG":
+            return _png_scale(path) or (1.0, 1.0)
         if picture.format == "JPEG":
             unit, density = _UNIT_IN_MM.get(picture.info.get("jfif_unit", 0)), picture.info.get("jfif_density")
         elif picture.format == "TIFF":
@@ -132,6 +139,19 @@ def from_viewer(
     if landmarks.coordinate_system == CoordinateSystem.INDEX:
         return landmarks.to_world(read_header(image)[1])
     return landmarks.to(CoordinateSystem.RAS)
+
+
+def _png_scale(path: str | os.PathLike) -> tuple[float, float] | None:
+    """Return the scale that a PNG file states, which Pillow does not read. ITK takes it for mm, whatever its unit."""
+    with open(path, "rb") as file:
+        file.seek(8)  # the signature
+        while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
+            content = file.read(int.from_bytes(head[:4], "big"))
+            file.seek(4, os.SEEK_CUR)  # the checksum
+            if head[4:] == b"sCAL" and (found := _SCALE.fullmatch(content)):
+                x, y = map(float, found.groups())
+                return (x, y) if 0 < min(x, y) and max(x, y) < math.inf else None
+    return None
 
 
 def _bundle_affine(image: str | os.PathLike, spacing: float | Sequence[float] | None) -> np.ndarray:

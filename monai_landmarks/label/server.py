@@ -260,7 +260,7 @@ def _check_names(endpoint: str, values: dict[str, Any], settings: Mapping[str, A
         asked.remove(values.get("image"))
         # MONAI Label would end the name at its first dot
         values["image"] = values.get("image") or store.image_id(values["file"].filename)
-        _require_new_file(store, values["image"], values["file"].filename)
+        _require_image_file(store, values["image"], values["file"].filename)
     for image in asked:
         if isinstance(image, str) and image:
             _require_image(store, image, values.get("tag") or "final", values.get("label"))
@@ -281,7 +281,7 @@ def _require_image(store: Any, image: str, tag: str, label: Any) -> None:
         )
 
 
-def _require_new_file(store: Any, name: str, filename: str) -> None:
+def _require_image_file(store: Any, name: str, filename: str) -> None:
     suffix = filename[len(store.image_id(filename)) :]
     require_name(name, "image")
     path = Path(store._datastore.image_path()) / f"{name}{suffix}"

@@ -64,7 +64,10 @@ def submit_landmarks(name: str | None = None) -> Any:
         return None
     missing = answer.get("missing") or []
     text = f"{sample['id']}: {len(answer.get('landmarks', []))} landmarks saved"
-    slicer.util.showStatusMessage(text + (f"; left out: {', '.join(missing)}" if missing else ""), 10000)
+    text += f"; left out: {', '.join(missing)}" if missing else ""
+    replaced = answer.get("replaced")
+    text += f"; the label before is kept in {replaced['copy']}" if replaced else ""
+    slicer.util.showStatusMessage(text, 10000)
     node.SetDisplayVisibility(False)  # hidden, not deleted: it can be changed and submitted again
     module.fetchInfo()
     if slicer.util.settingsValue("MONAILabel/autoFetchNextSample", False, converter=slicer.util.toBool):

@@ -28,7 +28,7 @@ from monai_landmarks.data.images.image_files import read_header
 
 from .pictures import viewer_affine
 
-__all__ = ["MAX_POINTS", "label_suffix", "matching_model", "read_label", "require_few_points"]
+__all__ = ["MAX_POINTS", "label_suffix", "matching_model", "read_label", "require_few_points", "require_inside"]
 
 MAX_POINTS = 10_000
 _COMMAS = 16  # 3D Slicer writes 20 for each point, but then the size of the request is the limit
@@ -107,7 +107,9 @@ def read_label(
         raise ValueError("the file contains no point list.")
     model = matching_model(landmarks, models)
     if image is not None and os.path.isfile(image) and not landmarks.missing.all():
-        _require_position(landmarks, image)
+        shape, affine = read_header(image)
+        seen = viewer_affine(image)
+        require_inside(landmarks.with_spatial_dims(3).to_index(affine if seen is None else seen), shape, image)
     return model, landmarks
 
 
@@ -126,13 +128,20 @@ def require_few_points(path: str | os.PathLike) -> None:
         raise ValueError(f"it has about {count} points; the server accepts {MAX_POINTS}.")
 
 
-def _require_position(landmarks: LandmarkSet, image: str | os.PathLike) -> None:
-    shape, affine = read_header(image)
-    seen = viewer_affine(image)
-    affine = affine if seen is None else seen
+def require_inside(landmarks: LandmarkSet, shape: Sequence[int], image: str | os.PathLike) -> None:
+    """Require that a point of a label is in its image.
+
+    Args:
+        landmarks: index points, 2-D or 3-D. At least one is not missing.
+        shape: spatial shape of the image. A 2-D image is a single slice.
+        image: image file, for the message.
+
+    Raises:
+        ValueError: if all points are outside.
+    """
     placed = ~landmarks.missing
-    points = landmarks.with_spatial_dims(3).to_index(affine).points[placed]
-    size = np.array([*shape, 1][:3])  # a 2-D image is a single slice
+    points = landmarks.points[placed]
+    size = np.array([*shape, 1][: landmarks.spatial_dims])
     inside = ((points >= -0.5) & (points <= size - 0.5)).all(axis=1)
     if not inside.any():
         name = next(name for name, there in zip(landmarks.names, placed) if there)

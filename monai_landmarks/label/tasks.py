@@ -35,14 +35,15 @@ from monai_landmarks.data import (
     write_landmarks,
 )
 from monai_landmarks.data.datalists.bundle_metadata import read_bundle_json
-from monai_landmarks.data.images.image_files import has_spacing, read_header
-from monai_landmarks.data.images.pictures import is_picture
+from monai_landmarks.data.datalists.datalist_faults import index_points
+from monai_landmarks.data.images.image_files import ensure_pixel_size, has_spacing, read_header
 
 from .image_queue import UNCERTAINTY_KEY, image_uncertainty, next_image
 from .models import WEIGHTS, bundle_names, bundle_spatial_dims, config_files
 from .pictures import from_viewer, to_viewer
 from .proposal import image_extent, plain_answer, proposed_landmarks
 from .slicer_submit import MARK
+from .submitted_label import require_inside
 from .train_settings import split_labels, training_overrides
 
 BatchInferTask, _ = optional_import("monailabel.interfaces.tasks.batch_infer", name="BatchInferTask", as_type="base")
@@ -182,28 +183,34 @@ class LandmarkTrain(BundleTrainTask):
     def labeled_items(self, datastore: Any) -> list[dict[str, Any]]:
         """Return the items of a datalist for the images whose label has a landmark of this model.
 
-        Points are in RAS mm of the world of the bundle. They are None if the label leaves them out.
+        Points are in RAS mm of the world of the bundle. Their coordinates are None if the label leaves them out. Labels
+        that would stop a training are left out, with a warning.
         """
         items = []
         for entry in datastore.datalist():
             image = entry["image"]
             try:
-                if not self._takes(image):
-                    continue  # the image of another model, whose landmarks have the same names
                 landmarks = read_landmarks(entry["label"], image=image).reorder(self.names)
+                if landmarks.missing.all():
+                    continue
                 rows = from_viewer(landmarks, image, self.picture_spacing)
+                self._require_fit(rows, image)
             except (OSError, ValueError) as error:  # labels that were put into the folder by hand were not validated
-                logger.warning(f"a label is left out of the training: {error}")
+                reason = str(error).removeprefix(f"{entry['label']}: ")
+                logger.warning(f"a label is left out of the training: {entry['label']}: {reason}")
                 continue
-            if not rows.missing.all():
-                label = [None if missing else row for row, missing in zip(rows.points.tolist(), rows.missing)]
-                items.append({"image": image, "label": label, **self._item_spacing(image)})
+            label = [[None] * 3 if missing else row for row, missing in zip(rows.points.tolist(), rows.missing)]
+            items.append({"image": image, "label": label, **self._item_spacing(image)})
         return items
 
-    def _takes(self, image: str) -> bool:
-        if is_picture(image):
-            return self.spatial_dims == 2
-        return self.spatial_dims == 3 or sum(size > 1 for size in read_header(image)[0]) == 2
+    def _require_fit(self, rows: LandmarkSet, image: str) -> None:
+        """Require that the image is one for this model, and that a point is in it."""
+        shape, affine = read_header(image, ensure_pixel_size(self.picture_spacing))
+        points = index_points(rows, shape, affine)
+        if points.spatial_dims != self.spatial_dims:
+            dims = points.spatial_dims
+            raise ValueError(f"the image {Path(image).name} is {dims}-D, but the model takes {self.spatial_dims}-D.")
+        require_inside(points, shape, image)
 
     def _item_spacing(self, image: str) -> dict[str, Any]:
         if has_spacing(image):
@@ -213,7 +220,10 @@ class LandmarkTrain(BundleTrainTask):
     def _fetch_datalist(self, request: dict[str, Any], datastore: Any) -> list[dict[str, Any]]:
         items = self.labeled_items(datastore)
         if not items:
-            raise ValueError("there are no labels to train with: no submitted label has a landmark of this model.")
+            raise ValueError(
+                "there are no labels to train with: no submitted label has a landmark of this model and an image that"
+                " fits; the log has a warning for each label that was left out."
+            )
         return items
 
     def _partition_datalist(

@@ -17,6 +17,8 @@ import itertools
 import json
 import math
 import os
+import struct
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -173,6 +175,32 @@ def test_pixel_size_is_what_itk_takes_it_for(
     np.testing.assert_allclose(back.points, bundle.points, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "scale, expected",
+    [
+        (b"\x01.25\x00.4", (0.25, 0.4)),  # as ITK writes it
+        (b"\x022.5e-1\x00+4", (0.25, 4.0)),  # ITK ignores the unit
+        (b"\x000.5\x000.5", (1.0, 1.0)),
+        (b"\x01-0.5\x000.5", (1.0, 1.0)),
+        (b"\x010\x000.5", (1.0, 1.0)),
+        (b"\x01wide\x000.5", (1.0, 1.0)),
+        (b"\x010.5", (1.0, 1.0)),
+    ],
+)
+def test_scale_of_a_png_is_what_itk_takes_it_for(
+    tmp_path: Path, scale: bytes, expected: tuple[float, float], write_picture: Callable[..., Path]
+) -> None:
+    path = write_picture(tmp_path / "a.png", 30, 20)
+    content, chunk = path.read_bytes(), b"sCAL" + scale
+    chunk = struct.pack(">I", len(scale)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    path.write_bytes(content[:33] + chunk + content[33:])  # after the header
+    seen = sitk.ReadImage(str(path))
+    assert viewer_spacing(path) == seen.GetSpacing() == expected
+    clicked = [*seen.TransformContinuousIndexToPhysicalPoint((7.25, 3.5)), 0.0]
+    found = from_viewer(LandmarkSet(("a",), [clicked], "LPS"), path, 0.5)
+    np.testing.assert_allclose(found.points, [[-0.5 * 7.25, -0.5 * 3.5, 0]])
+
+
 def test_volume_has_one_world(tmp_path: Path) -> None:
     path = write_image(tmp_path / "a.nii.gz", random_points(np.random.default_rng(0), SHAPES[3]))
     landmarks = LandmarkSet(("a",), [[1.0, 2.0, 3.0]], "RAS")
@@ -296,6 +324,20 @@ def test_bundles_are_copied_once(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     find_models(str(own), models)
     assert "was trained after it was copied" in caplog.text
     assert "mine" in find_models(None, models)  # what is in the app stays a model
+    caplog.clear()
+    (models / "mine" / "models" / "model.pt").unlink()  # as in a copy of a bundle that was not trained yet
+    find_models(str(own), models)
+    assert "was trained after it was copied" in caplog.text
+
+
+def test_another_bundle_of_the_same_name(tmp_path: Path) -> None:
+    find_models(str(make_bundle(tmp_path / "a" / "same")), tmp_path / "app")
+    other = make_bundle(tmp_path / "b" / "same")
+    assert list(find_models(str(other), tmp_path / "app")) == ["same"]
+    path = other / "configs" / "metadata.json"
+    path.write_text(path.read_text().replace('"radius_styloid"', '"styloid"'))
+    with pytest.raises(ValueError, match="b/same has other landmarks than .*app/same, .* Rename the folder"):
+        find_models(str(other), tmp_path / "app")
 
 
 def test_no_such_bundle(tmp_path: Path) -> None:

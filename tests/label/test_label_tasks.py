@@ -21,12 +21,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from label_data import NAMES, SHAPES, oblique, random_points, write_bundle_of_spots, write_image
 
-from monai_landmarks.data import LandmarkSet, write_landmarks
+from monai_landmarks.data import LandmarkSet, read_item_landmarks, write_landmarks
 from monai_landmarks.label import tasks
 from monai_landmarks.label.datastore import LandmarkDatastore
 from monai_landmarks.label.models import find_models
@@ -129,6 +130,55 @@ def test_nothing_outside_the_folder_is_an_image_or_written(
     found.refresh()
     for again in (found, store(studies)):
         assert sorted(again.list_images()) == ["scan.v2.png", "two"]
+
+
+def test_an_image_is_not_replaced_by_another_one(studies: Path, tmp_path: Path) -> None:
+    found, before = store(studies), (studies / "one.nii.gz").read_bytes()
+    found.save_label("one", label(tmp_path / "a.mrk.json"), "final", {"client_id": "ann"})
+    (tmp_path / "other").mkdir()
+    volume = write_image(tmp_path / "other" / "one.nii.gz", POINTS + 1)
+    for image in (volume, write_image(tmp_path / "other" / "one.jpg", POINTS[:, :2])):
+        with pytest.raises(HTTPException, match="there is another image 'one', the file one.nii.gz") as caught:
+            found.add_image("one", str(image), {})
+        assert caught.value.status_code == 409
+    write_image(studies / "late.png", POINTS[:, :2])  # put there by hand, and not seen yet
+    with pytest.raises(HTTPException, match="there is another image 'late'"):
+        found.add_image("late", str(volume), {})
+    volume.write_bytes(before)
+    assert found.add_image("one", str(volume), {"from": "ann"}) == "one"  # 3D Slicer may send an image again
+    assert found.get_image_info("one")["from"] == "ann" and found.get_label_info("one", "final")["client_id"] == "ann"
+    assert (studies / "one.nii.gz").read_bytes() == before and not (studies / "one.jpg").exists()
+
+
+def test_two_files_of_one_id(studies: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = store(studies)
+    for name in ("one.jpg", "new.png", "new.bmp"):
+        write_image(studies / name, POINTS[:, :2])
+    for _ in range(2):
+        found.refresh()
+    assert found.get_image_uri("one") == str(studies / "one.nii.gz") and len(found.list_images()) == 4
+    assert found.get_image_uri("new") == str(studies / "new.bmp")
+    assert caplog.text.count("is left out") == 2
+    for left_out, used in (("one.jpg", "one.nii.gz"), ("new.png", "new.bmp")):
+        assert f"{left_out} is left out: {used} differs only in its suffix; rename one of the two" in caplog.text
+
+
+def test_a_label_that_another_one_replaces_is_kept(studies: Path, tmp_path: Path) -> None:
+    found, file, kept = store(studies), label(tmp_path / "a.mrk.json"), studies / "labels" / "replaced" / "final"
+    by_hand = label(studies / "labels" / "final" / "one.mrk.json", NAMES[:1])  # not seen yet
+    texts = [Path(by_hand).read_text(), Path(file).read_text()]
+    found.save_label("one", file, "final", {"client_id": "ann"})
+    assert found.get_label_info("one", "final")["replaced"]["client_id"] is None
+    time_of_ann = found.get_label_info("one", "final")["ts"]
+    found.save_label("two", file, "final", {"client_id": "ann"})
+    found.save_label("two", file, "final", {"client_id": "bob"})  # the same label
+    assert "replaced" not in found.get_label_info("two", "final")
+    found.save_label("one", label(tmp_path / "b.mrk.json", NAMES[1:]), "final", {"client_id": "bob"})
+    expected = {"client_id": "ann", "ts": time_of_ann, "copy": "labels/replaced/final/one.2.mrk.json"}
+    assert found.get_label_info("one", "final")["replaced"] == expected
+    assert [path.read_text() for path in sorted(kept.iterdir())] == texts
+    assert sorted(path.name for path in kept.iterdir()) == ["one.1.mrk.json", "one.2.mrk.json"]
+    assert store(studies).status()["label_tags"] == {"final": 2}  # a copy is no label
 
 
 def test_label_is_whole_or_not_there(studies: Path, tmp_path: Path) -> None:
@@ -240,8 +290,9 @@ def test_what_a_training_learns_from(bundle: Path, studies: Path, tmp_path: Path
     found.save_label("scan.v2.png", str(tmp_path / "p.mrk.json"), "final", {})  # no image for this bundle
     found.refresh()
     (item,) = train._fetch_datalist({}, found)
-    assert item["image"] == str(studies / "one.nii.gz") and item["label"][0] is None and "spacing" not in item
-    np.testing.assert_allclose(item["label"][1], (oblique() @ [*POINTS[1], 1])[:3])
+    assert item["image"] == str(studies / "one.nii.gz") and "spacing" not in item
+    read = read_item_landmarks({**item, "label_names": NAMES, "label_coordinate_system": "RAS"})  # as handlers read it
+    np.testing.assert_allclose(read.points, [[np.nan] * 3, (oblique() @ [*POINTS[1], 1])[:3]])
     assert set(train.config()) == {"device", "pretrained", "max_epochs", "val_split"}
 
 
@@ -260,6 +311,35 @@ def test_a_broken_label_is_left_out(bundle: Path, studies: Path, caplog: pytest.
     train, found = LandmarkTrain(str(bundle), {}), store(studies)
     assert [Path(item["image"]).name for item in train.labeled_items(found)] == ["one.nii.gz"]
     assert "a label is left out of the training: " in caplog.text and "two.mrk.json" in caplog.text
+
+
+def test_labels_that_would_stop_a_training_are_left_out(
+    bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A slice across the axes of the world, a slice for a model of volumes, and labels outside their image."""
+    studies = tmp_path / "studies"
+    final = studies / "labels" / "final"
+    final.mkdir(parents=True)
+    affines = {"axial": np.diag([-0.5, -0.5, 4, 1]), "outside": np.diag([-0.5, -0.5, 4, 1])}
+    affines["sagittal"] = affines["axial"][[2, 0, 1, 3]]
+    for name, affine in affines.items():
+        nib.save(nib.Nifti1Image(np.zeros((48, 40, 1), np.float32), affine), studies / f"{name}.nii.gz")
+        points = np.array([[10, 12, 0], [30, 20, 0]]) + (100 if name == "outside" else 0) * np.array([1, 0, 0])
+        write_landmarks(final / f"{name}.mrk.json", LandmarkSet(NAMES, points, "index").to_world(affine).to("LPS"))
+    write_image(studies / "volume.nii.gz", POINTS)
+    label(final / "volume.mrk.json")
+    train, found = LandmarkTrain(str(bundle), {}), store(studies)
+    for dims, taken, reasons in (
+        (3, "volume", {"axial": "2-D", "outside": "2-D", "sagittal": "does not lie in the x-y plane"}),
+        (2, "axial", {"volume": "3-D", "outside": "no landmark lies in", "sagittal": "does not lie in the x-y plane"}),
+    ):
+        caplog.clear()
+        train.spatial_dims = dims
+        assert [Path(item["image"]).name for item in train.labeled_items(found)] == [f"{taken}.nii.gz"]
+        warnings = {record.message for record in caplog.records if "left out" in record.message}
+        assert len(warnings) == len(reasons)
+        for name, reason in reasons.items():
+            assert any(f"{name}.mrk.json: " in warning and reason in warning for warning in warnings), (name, warnings)
 
 
 def test_a_training_from_random_weights_loads_none(bundle: Path, tmp_path: Path) -> None:

@@ -237,8 +237,14 @@ def test_images_with_dots_in_their_names(server: LabelServer, truth: dict[str, A
     for name in names:
         answer = server.ask("PUT", "/datastore/image", files={"file": (name, content)})
         assert answer["image"] == name.removesuffix(".png") and (truth["folder"] / name).read_bytes() == content
+    again = server.ask("PUT", "/datastore/image", files={"file": (names[0], content)})
+    assert again["image"] == "1.2.840.1"
+    other = server.ask("PUT", "/datastore/image", 409, files={"file": (names[0], content + b"other")})
+    assert "there is another image '1.2.840.1'" in other["detail"]
     for name in names:
         server.ask("DELETE", f"/datastore/?id={name.removesuffix('.png')}")
+    server.ask("PUT", "/datastore/image", files={"file": (names[0], content + b"other")})  # the name is free
+    server.ask("DELETE", "/datastore/?id=1.2.840.1")
 
 
 def test_who_is_not_answered(server: LabelServer) -> None:
@@ -284,9 +290,14 @@ def test_script_for_slicer(
     slicer = make_slicer("smaller", lists)
     space: dict[str, Any] = {"__name__": "console"}
     exec(script.text, space)
+    whole = label_file(tmp_path / "whole.mrk.json", truth["smaller"])
+    MONAILabelClient(server.url, client_id="bob").save_label("smaller", str(whole))
     answer = space["submit_landmarks"]()
     assert answer["landmarks"] == [NAMES[0]] and answer["missing"] == [NAMES[1]]
-    assert slicer.done == ["settings", f"smaller: 1 landmarks saved; left out: {NAMES[1]}", "info"]
+    copy = answer["replaced"]["copy"]
+    assert answer["replaced"]["client_id"] == "bob" and (truth["folder"] / copy).read_text() == whole.read_text()
+    text = f"smaller: 1 landmarks saved; left out: {NAMES[1]}; the label before is kept in {copy}"
+    assert slicer.done == ["settings", text, "info"]
     assert [node.name for node in slicer.nodes if not node.visible] == ["smaller-landmarks-y"]
 
     assert space["submit_landmarks"]("smaller-landmarks-x") is None  # the server says why

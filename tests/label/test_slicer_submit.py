@@ -64,6 +64,13 @@ def test_the_list_of_the_image_is_sent(run, names, wanted, sent):
     assert [node.name for node in slicer.nodes if not node.visible] == [sent]
 
 
+def test_a_label_that_is_replaced_is_named(run):
+    copy = "labels/replaced/final/scan.1.mrk.json"
+    slicer = run([Node("mine")], SAMPLE, {"landmarks": ["a"], "replaced": {"client_id": "ann", "ts": 1, "copy": copy}})
+    submit_landmarks()
+    assert f"scan: 1 landmarks saved; the label before is kept in {copy}" in slicer.done
+
+
 def test_the_next_image_is_loaded_if_that_is_set(run):
     slicer = run([Node("mine")], SAMPLE, {"landmarks": ["a"]})
     slicer.settings["MONAILabel/autoFetchNextSample"] = True
