@@ -41,6 +41,8 @@ from .engine_output import Engine, Events, gather, image_path, is_best, is_main_
 
 __all__ = ["PredictionSaver", "SavedPrediction", "distinct_names"]
 
+_SAME_POINT = 0.01  # mm
+
 
 class SavedPrediction(NamedTuple):
     """The prediction of one image.
@@ -185,6 +187,15 @@ class PredictionSaver:
         if not self.best_only:
             self.write(case)
         if self.sink is None:
+            before = self._cases.get(image)
+            # samplers repeat images to make equal parts, and their points are the same but for rounding
+            if before is not None and not np.allclose(
+                before.landmarks.points, landmarks.points, atol=_SAME_POINT, equal_nan=True
+            ):
+                engine.logger.warning(
+                    f"{image}: another prediction with other points replaces the one before it. Give each slice or crop a"
+                    " file name of its own."
+                )
             self._cases[image] = case
         else:
             self.sink(case)

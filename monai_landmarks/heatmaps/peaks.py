@@ -177,8 +177,9 @@ def find_peaks(
         empty = maps.new_zeros(shape, dtype=dtype)
         return DecodedLandmarks(empty, empty[..., 0], empty[..., None].expand(*shape, spatial_dims))
     values, places = (torch.stack(found) for found in zip(*local))
-    lowest = (min_factor * values[:, :1]).clamp(min=threshold)
-    values = torch.where((values > threshold) & (values >= lowest), values, -torch.inf)
+    highest = values[:, :1]
+    share = torch.where(highest > 0, min_factor * highest, -torch.inf)  # there is no share of a negative peak
+    values = torch.where((values > threshold) & (values >= share), values, -torch.inf)
     scores, index = suppress_peaks(values, places, min_distance, num_peaks)
     center = places.gather(1, index[..., None].expand(*index.shape, spatial_dims)).flatten(0, 1)
     scores = scores.flatten()

@@ -22,6 +22,8 @@ from monai.inferers import Inferer, SimpleInferer
 from monai_landmarks.spaces import plain_tensor
 from monai_landmarks.transforms import HeatmapToChainLandmarks
 
+from .heatmap_size import require_size_of
+
 __all__ = ["ChainLandmarkInferer"]
 
 
@@ -77,6 +79,9 @@ class ChainLandmarkInferer(Inferer):
         Returns:
             ``points`` (B, N, D), index coordinates in the image; ``scores`` (B, N); and ``covariances`` (B, N, D, D)
             in square voxels.
+
+        Raises:
+            ValueError: if the heatmaps have another size than the image.
         """
         heatmaps = self._heatmaps(inputs, network, *args, **kwargs)
         if self.mirror is not None:
@@ -87,6 +92,7 @@ class ChainLandmarkInferer(Inferer):
 
     def _heatmaps(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         heatmaps = plain_tensor(self.inferer(inputs, network, *args, **kwargs))
+        require_size_of(inputs, heatmaps)
         if self.softmax:
             heatmaps = heatmaps.float().flatten(2).softmax(dim=2).reshape(heatmaps.shape)
         return heatmaps

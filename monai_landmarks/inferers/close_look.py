@@ -36,6 +36,8 @@ from monai_landmarks.spaces import (
 from monai_landmarks.transforms import LandmarkGroups, cut_patches, require_room_for_patch
 from monai_landmarks.uncertainty import ensemble_landmarks
 
+from .heatmap_size import require_size_of
+
 __all__ = ["CloseLookInferer"]
 
 
@@ -183,6 +185,7 @@ class CloseLookInferer(Inferer):
         found = self.coarse_inferer(images, network, *args, **kwargs)
         if not isinstance(found, Mapping):
             dims = inputs.ndim - 2
+            require_size_of(images, found)
             maps = _probabilities(plain_tensor(found), dims) if self.coarse_softmax else plain_tensor(found)
             found = decode_heatmaps(maps, dims, self.method, None, self.radius)._asdict()
         if found["points"].ndim != 3:
@@ -212,7 +215,9 @@ class CloseLookInferer(Inferer):
         heights = torch.full((len(owner),), torch.nan, dtype=torch.float64)
         covariances = torch.full((len(owner), dims, dims), torch.nan, dtype=torch.float64)
         for first in range(0, len(patches), self.patch_batch_size):
-            heatmaps = plain_tensor(self.fine_inferer(patches[first : first + self.patch_batch_size], network))
+            some = patches[first : first + self.patch_batch_size]
+            heatmaps = plain_tensor(self.fine_inferer(some, network))
+            require_size_of(some, heatmaps)
             shown = torch.nonzero((owner >= first) & (owner < first + len(heatmaps)))[:, 0]
             maps = heatmaps[(owner[shown] - first).to(heatmaps.device), channel[shown].to(heatmaps.device)]
             if self.softmax:

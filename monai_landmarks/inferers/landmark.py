@@ -23,6 +23,8 @@ from monai.inferers import Inferer, SimpleInferer
 
 from monai_landmarks.heatmaps import DecodingMethod, decode_heatmaps, find_peaks, require_decoding_method
 
+from .heatmap_size import require_size_of
+
 __all__ = ["LandmarkInferer"]
 
 
@@ -84,10 +86,14 @@ class LandmarkInferer(Inferer):
             ``points`` (B, N, D), index coordinates in the image; ``scores`` (B, N), the maximum of each map; and
             ``covariances`` (B, N, D, D) of each peak in square voxels. With ``num_peaks`` their shapes are (B, N, K,
             D), (B, N, K) and (B, N, K, D, D), the highest peak first, NaN where a map has fewer peaks.
+
+        Raises:
+            ValueError: if the heatmaps have another size than the image.
         """
         heatmaps = self.inferer(inputs, network, *args, **kwargs)
         if isinstance(heatmaps, MetaTensor):
             heatmaps = heatmaps.as_tensor()
+        require_size_of(inputs, heatmaps)
         dims = inputs.ndim - 2
         if self.num_peaks is None:
             return decode_heatmaps(heatmaps, dims, self.method, None, self.radius)._asdict()

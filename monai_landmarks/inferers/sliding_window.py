@@ -40,6 +40,8 @@ from monai_landmarks.heatmaps import (
 )
 from monai_landmarks.spaces import plain_tensor
 
+from .heatmap_size import require_size_of
+
 __all__ = ["SlidingWindowLandmarkInferer"]
 
 # Largest size of a cell along each axis, in voxels. Smaller cells have closer bounds, but there are more of them.
@@ -192,11 +194,7 @@ class SlidingWindowLandmarkInferer(SlidingWindowInferer):
 
         def heatmaps_of(windows: torch.Tensor) -> torch.Tensor:
             heatmaps = network(windows, *args, **kwargs)
-            if heatmaps.shape[2:] != windows.shape[2:]:
-                raise ValueError(
-                    f"The network returned heatmaps of size {tuple(heatmaps.shape[2:])} for a window of size "
-                    f"{tuple(windows.shape[2:])}; sliding windows need the same size."
-                )
+            require_size_of(windows, heatmaps)
             return plain_tensor(heatmaps).to(self._stitching_device(inputs))
 
         layout = self._layout(inputs)

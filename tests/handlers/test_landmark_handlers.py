@@ -202,11 +202,17 @@ def test_saver_with_regions_alone(tmp_path):
     ]
 
 
-def test_an_image_that_comes_twice_has_one_file(tmp_path):
+@pytest.mark.parametrize("moved", [False, True])
+def test_an_image_that_comes_twice_has_one_file(tmp_path, caplog, moved):
     cases = make_cases(2)
-    evaluator = make_evaluator([*cases, cases[0]], [PredictionSaver(tmp_path, NAMES, table=None)])
+    again = dict(cases[0])
+    if moved:  # for example another slice of the same volume
+        again["label"] = again["label"] + 3.0
+    evaluator = make_evaluator([*cases, again], [PredictionSaver(tmp_path, NAMES, table=None)])
     evaluator.run(1)
     assert {path.name for path in tmp_path.glob("[!.]*")} == {"case0.mrk.json", "case1.mrk.json"}
+    said = "case0.png: another prediction with other points replaces the one before it" in caplog.text
+    assert said == moved
 
 
 @pytest.mark.parametrize("count", [4, 5])

@@ -88,6 +88,15 @@ def test_thresholds(device):
     assert find_peaks(maps, 2, threshold=1.0).points.isnan().all()
 
 
+def test_peaks_below_zero(device):
+    """As in a network that returns logits."""
+    maps = torch.full((40, 40), -5.0, device=device)
+    maps[10, 10], maps[30, 30], maps[10, 30] = -1.0, -2.0, -3.0
+    for factor in (0.0, 0.5):
+        scores = find_peaks(maps[None], 2, 4, 5.0, threshold=-2.5, min_factor=factor).scores[0]
+        assert scores[:2].tolist() == [-1, -2] and scores[2:].isnan().all()
+
+
 def test_plateaus_and_nan(device):
     flat = torch.ones(1, 20, 20, device=device)
     found = find_peaks(flat, 2, num_peaks=3, min_distance=6.0, method="argmax").points[0]

@@ -51,6 +51,12 @@ def test_a_jump_is_mended(dims, softmax):
     assert found["scores"].shape == (2, 4) and found["covariances"].shape == (2, 4, dims, dims)
 
 
+def test_maps_of_another_size_are_refused():
+    chain = HeatmapToChainLandmarks([range(2)], direction=(1.0, 0.0))
+    with pytest.raises(ValueError, match="returned heatmaps of size"):
+        ChainLandmarkInferer(chain)(torch.ones(1, 2, 24, 24), torch.nn.AvgPool2d(2))
+
+
 def test_mirrored_maps_are_averaged():
     points = torch.tensor([[8.0, 6.0], [10.0, 17.0]])
     maps, nothing = gaussian_heatmaps(points, (24, 24), sigma=1.5), torch.zeros(2, 24, 24)

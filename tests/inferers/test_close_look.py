@@ -260,5 +260,9 @@ def test_errors_say_what_is_wrong() -> None:
         CloseLookInferer(PATCH[2], 0.5, groups)(image, networks)
     with pytest.raises(ValueError, match="coarse_weight"):
         CloseLookInferer(PATCH[2], 0.5, coarse_weight=2.0)
+    half = torch.nn.AvgPool2d(2)
+    for wrong in (Networks(half, Copies(9)), Networks(Said(points), torch.nn.Sequential(Copies(9), half))):
+        with pytest.raises(ValueError, match="returned heatmaps of size.*their points would be at wrong places"):
+            CloseLookInferer(PATCH[2], 0.5)(image, wrong)
     with pytest.raises(ValueError, match="one point per landmark"):
         CloseLookInferer(PATCH[2], 0.5)(image, Networks(lambda _: {"points": torch.zeros(2, 9, 5, 2)}, Copies(9)))

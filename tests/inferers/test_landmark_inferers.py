@@ -382,8 +382,10 @@ def _cells(path):
 
 
 def test_other_sizes_and_arguments_are_refused():
-    with pytest.raises(ValueError, match="need the same size"):
-        SlidingWindowLandmarkInferer(roi_size=(16, 16))(torch.zeros(1, 1, 40, 40), torch.nn.AvgPool2d(2))
+    halved = r"heatmaps of size \({0}, {0}\) for an input of size \({1}, {1}\).*wrong places"
+    for inferer, size in ((SlidingWindowLandmarkInferer(roi_size=(16, 16)), 16), (LandmarkInferer(), 40)):
+        with pytest.raises(ValueError, match=halved.format(size // 2, size)):
+            inferer(torch.zeros(1, 1, 40, 40), torch.nn.AvgPool2d(2))
     for arguments in ({"method": "mean"}, {"candidates": 0}, {"num_peaks": 0}):
         with pytest.raises(ValueError, match="method|candidates"):
             SlidingWindowLandmarkInferer(roi_size=16, **arguments)

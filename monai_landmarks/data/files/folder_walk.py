@@ -46,7 +46,7 @@ def walk_folder(folder: str | os.PathLike, unreadable: dict[Path, str] | None = 
     def report(error: OSError) -> None:
         if isinstance(error, FileNotFoundError):  # it was removed meanwhile
             return
-        fault = unreadable_folder(error.strerror)
+        fault = unreadable_folder(error.strerror or "")
         if unreadable is None:
             raise ValueError(f"{error.filename}: {fault}") from error
         unreadable[Path(error.filename)] = fault
