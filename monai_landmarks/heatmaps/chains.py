@@ -95,8 +95,8 @@ def choose_by_sequence(
         scores: (n, K) scores of the candidates.
         direction: (D,) vector along which the chain goes, for example (0, 0, -1) for vertebrae from head to foot in
             RAS. None: any direction, which may change along the chain.
-        extent: smallest and largest value of ``direction @ point`` in the image, for a direction of any length. A chain that begins within ``border``
-            of one of them must begin above ``start_threshold``, since vertebrae that are cut by the border of the image
+        extent: smallest and largest value of ``direction @ point`` in the image, for a direction of any length. A chain
+            that begins within ``border`` of one of them must begin above ``start_threshold``, since vertebrae that are cut by the border of the image
             have low peaks. None: no such rule.
         threshold: a candidate that is not above it does not count.
         start_threshold: see ``extent``.

@@ -9,7 +9,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """The size that heatmaps must have so that their points are those of the image."""
 
 from __future__ import annotations

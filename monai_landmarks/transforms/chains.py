@@ -143,7 +143,8 @@ class HeatmapToChainLandmarks(Transform):
         Returns:
             :class:`monai_landmarks.heatmaps.DecodedLandmarks` with points (N, D) in index coordinates, NaN where the
             landmark is missing; scores (N,) of the chosen candidates, or of the highest one where none was chosen, NaN
-            where none is above the threshold; and covariances (N, D, D) in square voxels. They are NumPy arrays if the heatmaps are one, else plain tensors.
+            where none is above the threshold; and covariances (N, D, D) in square voxels. They are NumPy arrays if the
+            heatmaps are one, else plain tensors.
         """
         maps = convert_to_tensor(heatmaps, track_meta=False)
         peaks = find_peaks(
