@@ -208,7 +208,8 @@ def check_data(
         *name_faults(pairing.names),
         *_common_faults(checked),
     ]
-    faults += [fault for image in checked for fault in image.faults]
+    # the search for images may have said already why one cannot be read
+    faults += [fault for image in checked for fault in image.faults if not fault.endswith(tuple(pairing.faults))]
     result = DataCheck(pairing, checked, faults, notes)
     _compare_shapes(result, in_pixels=spacing is not None and both == [1.0, 1.0])
     joined = [*_common_notes(result), *join_notes(geometry)]
