@@ -42,6 +42,8 @@ _DEGREE = 3
 _SAMPLES_PER_SPAN = 4
 _BETWEEN_SAMPLES = 1.1
 _LARGEST_GRADIENT = 0.9
+# Values of the grid that are computed at once in float64.
+_PIECE = 2**16
 
 
 def _cubic(r: np.ndarray) -> np.ndarray:
@@ -211,7 +213,7 @@ class SplineWarp:
 
         Args:
             device: of the grid.
-            dtype: of the grid.
+            dtype: of the grid. It is computed in float64 and rounded at the end.
 
         Returns:
             Tensor (1, n_1, ..., n_D, D). Coordinates are in reverse order, and the edges of the image are at -1
@@ -224,8 +226,8 @@ class SplineWarp:
         mapped = ((u - self.translation) @ self._backward.T + self.control) / self.spacing + self._center
         normalized = (2 * mapped + 1) / shape - 1
         device = torch.device(device)
-        # The last axis goes first, so that each product writes its result in the final memory order. The first axis,
-        # the only large product, goes last.
+        # float64: TF32 products of a GPU are off by a tenth of a pixel. The last axis goes first, so that each product
+        # writes its result in the final memory order. The first axis, the only large product, goes last.
         field = torch.from_numpy(normalized[..., ::-1].copy()).to(device)
         for axis in reversed(range(1, len(shape))):
             size = field.shape[axis]
@@ -234,6 +236,11 @@ class SplineWarp:
                 *field.shape[:axis], len(basis), *field.shape[axis + 1 :]
             )
         basis, flat = _grid_basis(int(shape[0]), len(field), device), field.flatten(1)
-        work = dtype if device.type == "cpu" else torch.float64  # TF32 products of a GPU are off by a tenth of a pixel
-        grid = (basis.to(work) @ flat.to(work)).to(dtype)
+        grid = flat.new_empty(len(basis), flat.shape[1], dtype=dtype)
+        # a few rows at a time, which are rounded while they are in the cache
+        rows = min(len(basis), max(1, _PIECE // flat.shape[1]))
+        piece = flat.new_empty(rows, flat.shape[1])
+        for first in range(0, len(basis), rows):
+            some = basis[first : first + rows]
+            grid[first : first + rows] = torch.mm(some, flat, out=piece[: len(some)])
         return grid.view(1, *self.spatial_shape, len(shape))
