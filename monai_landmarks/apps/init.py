@@ -124,6 +124,7 @@ def init(
         default_method,
         make_fine_tuning_plan,
         make_plan,
+        measure_close_look,
         measure_plan,
         read_source_bundle,
         summarize_datalist,
@@ -163,10 +164,14 @@ def init(
     for heading, text in [*summary_rows(plan.summary), ("method", f"{title} ({plan.method})"), *learned]:
         click.echo(f"{heading:<12} {text}")
     click.echo(f"\n{text_table(choice_rows(plan))}")
-    click.echo(f"\n{_estimate(plan, pace)}")
+    click.echo(f"\n{_estimate(plan, pace, measure_close_look(plan))}")
     click.echo(f"\n{folder}: bundle; docs/README.md has these reasons. To train:\n")
-    root, config = (shlex.quote(str(path)) for path in (out, out / "configs" / "train.json"))
-    click.echo(f"python -m monai.bundle run training --bundle_root {root} --config_file {config}")
+    train, look = (str(out / "configs" / f"{name}.json") for name in ("train", "close_look"))
+    command = f"python -m monai.bundle run training --bundle_root {shlex.quote(str(out))} --config_file"
+    click.echo(f"{command} {shlex.quote(train)}")
+    if plan.close_look:
+        click.echo("\nTo train this network, and after it a second one, which corrects its points in a close look:\n")
+        click.echo(f"{command} {shlex.quote(str([train, look]))}")
 
 
 def _with_schema(schema: str | None, summary: DataSummary) -> tuple[LandmarkSchema | None, DataSummary]:
@@ -179,19 +184,19 @@ def _with_schema(schema: str | None, summary: DataSummary) -> tuple[LandmarkSche
     return known, apply_schema(summary, known)
 
 
-def _estimate(plan: Plan, pace: Pace | None) -> str:
-    """Return a sentence about the time of the training."""
+def _estimate(plan: Plan, pace: Pace | None, fine: Pace | None) -> str:
+    """Return sentences about the time of the training, and of that of the close look."""
     from monai_landmarks.planning import duration_text, estimated_seconds
 
     if pace is None:
         return f"The training time is not known, because {plan.machine.device} is not on this machine."
-    more = (
-        " The close look (close_look.json, see docs/README.md) is a second training, which this time and the command below"
-        " do not include."
-        if plan.close_look
-        else ""
-    )
-    return (
+    text = (
         f"The training takes about {duration_text(estimated_seconds(plan, pace))} on this machine, estimated from measured"
-        f" steps without reading of images and augmentation.{more}"
+        " steps without reading of images and augmentation."
     )
+    if fine is not None:
+        more = duration_text(estimated_seconds(plan, pace, fine))
+        text += f" The second training, that of the close look, takes about {more} more."
+    elif plan.close_look:
+        text += " This does not include the second training, that of the close look."
+    return text

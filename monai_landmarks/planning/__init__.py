@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from .bundle import apply_schema, estimated_seconds, measure_plan, with_pairs, write_bundle
+from .bundle import apply_schema, estimated_seconds, measure_close_look, measure_plan, with_pairs, write_bundle
 from .bundle_readme import choice_rows, summary_rows
 from .choice import Choice, Choices
 from .data_summary import DataSummary, summarize_datalist
@@ -44,6 +44,7 @@ __all__ = [
     "estimated_seconds",
     "make_fine_tuning_plan",
     "make_plan",
+    "measure_close_look",
     "measure_plan",
     "measure_training",
     "parse_duration",

@@ -35,9 +35,9 @@ from .fine_tuning_config import fine_tuning_configs, initial_weights
 from .intensity import normalization_config
 from .methods import METHODS
 from .plan import Plan
-from .training_time import Pace, measure_pace, training_seconds
+from .training_time import Pace, close_look_seconds, measure_pace, training_seconds
 
-__all__ = ["apply_schema", "estimated_seconds", "measure_plan", "with_pairs", "write_bundle"]
+__all__ = ["apply_schema", "estimated_seconds", "measure_close_look", "measure_plan", "with_pairs", "write_bundle"]
 
 # how images get onto the grid: whole, or in voxels of one size and not smaller than a patch
 _FITTED = [
@@ -156,9 +156,37 @@ def measure_plan(plan: Plan) -> Pace | None:
     return measure_pace(config, len(names), size, plan.machine, batch_size)
 
 
-def estimated_seconds(plan: Plan, pace: Pace) -> float:
-    """Return the estimated time of the training of a plan, without reading of images and augmentation."""
-    return training_seconds(plan.choices, plan.summary, pace, METHODS[plan.method].multiple[plan.summary.spatial_dims])
+def measure_close_look(plan: Plan) -> Pace | None:
+    """Measure the speed of the second training of a close look, like :func:`measure_plan`.
+
+    Returns:
+        The speed. None if the device is not on this machine, or the close look is that of a trained bundle, whose patches
+        are not among the choices.
+    """
+    if "close_size" not in plan.choices:
+        return None
+    configs = bundle_configs(plan, Path("datalist.json"))
+    look, value = configs["close_look"], {name: choice.value for name, choice in plan.choices.items()}
+    channels = 1 if look["close_groups"].get("shared") else len(plan.summary.names)
+    # a group for each channel makes the same network
+    groups = {"_target_": "monai_landmarks.transforms.LandmarkGroups", "num_landmarks": channels}
+    config = {**configs["train"], **look, "close_groups": groups, "network_def": look["fine_network_def"]}
+    patches = value["batch_size"] * value["close_patches_per_image"]
+    return measure_pace(config, channels, value["close_size"], plan.machine, patches)
+
+
+def estimated_seconds(plan: Plan, pace: Pace, fine: Pace | None = None) -> float:
+    """Return the estimated time of a training of a plan, without reading of images and augmentation.
+
+    Args:
+        plan: the plan.
+        pace: from :func:`measure_plan`.
+        fine: from :func:`measure_close_look`, for the time of the second training of the close look.
+    """
+    multiple = METHODS[plan.method].multiple[plan.summary.spatial_dims]
+    if fine is not None:
+        return close_look_seconds(plan.choices, plan.summary, pace, fine, multiple)
+    return training_seconds(plan.choices, plan.summary, pace, multiple)
 
 
 def _shipped_configs(plan: Plan, datalist: Path) -> dict[str, Any]:

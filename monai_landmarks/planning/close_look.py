@@ -38,6 +38,8 @@ DISPLACEMENTS = {2: (2.0, 10.0), 3: (1.0, 4.0)}
 # largest side of a patch in voxels, for the memory and time of a training step
 _LARGEST = {2: 80, 3: 32}
 _SMALLEST = 32  # of the network
+# weight of the coarse points: those of the shipped bundles
+_COARSE_WEIGHT = {2: 0.3, 3: 0.0}
 # in voxels: those of the shipped bundles; each was better there than the other one, in one training of both
 _SIGMA, _SIGMA_ALIKE = 1.0, 2.0
 _MIRRORED = "monai_landmarks.inferers.FlipEnsembleInferer"
@@ -106,6 +108,14 @@ def choose_close_look(choices: Choices, summary: DataSummary, displacements: tup
             else Choice(_SIGMA, "in voxels of the patch, as for cephalograms and skulls of mice")
         ),
     )
+    choose(
+        "coarse_weight",
+        lambda: Choice(
+            _COARSE_WEIGHT[dims],
+            "weight of the coarse points in the mean with the fine ones, "
+            + ("as for cephalograms" if dims == 2 else "as for lumbar vertebrae and skulls of mice"),
+        ),
+    )
     patches = _STEP * math.prod(choices.network_size) / math.prod(size)
     if choices.in_patches:
         patches *= choices["patches_per_image"].value
@@ -157,7 +167,7 @@ def close_look_config(
     """
     value, dims = {name: choice.value for name, choice in choices.items()}, summary.spatial_dims
     result = {key: content for key, content in config.items() if key not in ("spatial_size", "batch_size")}
-    for name in ("close_size", "close_spacing", "close_sigma", "displacement", "far_displacement"):
+    for name in ("close_size", "close_spacing", "close_sigma", "displacement", "far_displacement", "coarse_weight"):
         result[name] = value[name]
     result["patches_per_image"] = value["close_patches_per_image"]
     result["max_epochs"] = value["max_epochs"]

@@ -63,7 +63,7 @@ def require_values(given: Mapping[str, Any], dims: int, landmarks: int) -> None:
         raise ValueError(
             f"sigma_mm is {sigma!r}; expected a positive number, or one for each of {landmarks} landmarks."
         )
-    for name, limit in (("flip", 1.0), ("overlap", 0.99), ("scale", 0.99)):
+    for name, limit in (("coarse_weight", 1.0), ("flip", 1.0), ("overlap", 0.99), ("scale", 0.99)):
         if name in given and not (_is_number(given[name]) and 0 <= given[name] <= limit):
             raise ValueError(f"{name} is {given[name]!r}; expected a number from 0 to {limit:g}.")
     for name, count in (("translate", dims), ("rotate", 1 if dims == 2 else 3), ("elastic", dims)):

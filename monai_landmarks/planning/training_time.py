@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
-from .batch import choose_max_epochs
+from .batch import choose_max_epochs, choose_val_interval
 from .choice import Choice, Choices
 from .data_summary import DataSummary
 from .machine import Machine
@@ -34,6 +34,7 @@ __all__ = [
     "Budget",
     "Pace",
     "choose_epochs_in",
+    "close_look_seconds",
     "duration_text",
     "measure_pace",
     "parse_duration",
@@ -190,6 +191,24 @@ def validation_seconds(choices: Choices, summary: DataSummary, pace: Pace, multi
         step = 1 - choices["overlap"].value
         windows = math.prod(math.ceil(max(0, n - p) / (p * step)) + 1 for n, p in zip(volume, size))
     return summary.counts[1] * windows * math.prod(size) * pace.infer
+
+
+def close_look_seconds(choices: Choices, summary: DataSummary, coarse: Pace, fine: Pace, multiple: int) -> float:
+    """Return the estimated time of the second training of a close look in seconds, like :func:`training_seconds`.
+
+    Args:
+        choices: all choices.
+        summary: summary of the data.
+        coarse: measured speed of the coarse network. Its points are corrected in each validation.
+        fine: measured speed of the fine network.
+        multiple: factor by which the coarse network downsamples each axis.
+    """
+    value = {name: choice.value for name, choice in choices.items()}
+    patch, epochs = math.prod(value["close_size"]), value["max_epochs"]
+    train = epochs * summary.counts[0] * value["close_patches_per_image"] * patch * fine.train
+    patches = summary.counts[1] * len(summary.names) * patch * fine.infer
+    looks = (epochs // choose_val_interval(epochs).value) * (2 if value["close_mirrored"] else 1)
+    return train + looks * (patches + validation_seconds(choices, summary, coarse, multiple))
 
 
 def choose_epochs_in(

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shlex
 
@@ -74,9 +75,12 @@ def test_every_choice_is_printed_with_its_reason(datalist, tmp_path):
         assert len(row.split()) > 2 and row.split("  ")[-1].strip() in page
     assert "[64, 64]" in result.stdout and "given" in next(row for row in table if row.startswith("batch_size"))
     assert next(row for row in table if row.startswith("modality")).split() == ["modality", "CT", "given"]
-    # the last line is the command that goes on, also in a folder whose name has a space
+    # the commands that go on, without and with the close look, also in a folder whose name has a space
+    alone, both = (shlex.split(line) for line in lines if line.startswith("python -m monai.bundle run training "))
     command = "python -m monai.bundle run training --bundle_root".split()
-    assert shlex.split(lines[-1]) == [*command, str(folder), "--config_file", str(folder / "configs" / "train.json")]
+    files = [str(folder / "configs" / f"{name}.json") for name in ("train", "close_look")]
+    assert alone == [*command, str(folder), "--config_file", files[0]]
+    assert both[:-1] == alone[:-1] and ast.literal_eval(both[-1]) == files
     assert f"B='{folder}'\n" in page
     train = json.loads((folder / "configs" / "train.json").read_text())
     assert train["batch_size"] == 2 and train["datalist"] == str(datalist)

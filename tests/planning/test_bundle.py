@@ -135,6 +135,7 @@ def test_a_close_look_runs(written):
     assert network(batch["image"]).shape[1] == len(plan.summary.names)
     look = inferer.inferer if isinstance(inferer, FlipEnsembleInferer) else inferer
     coarse = look.coarse_grid(image[0])
+    assert look.coarse_weight == value["coarse_weight"]
     if not plan.choices.in_patches:
         assert list(coarse.shape[1:]) == value["spatial_size"]
         ratios = [fine / n for fine, n in zip(image.shape[2:], value["spatial_size"])]
@@ -341,6 +342,7 @@ def test_settings_that_are_given(datalists, tmp_path):
         ({"spacing_mm": "a"}, "expected a positive number"),
         ({"sigma_mm": [1.0]}, "or one for each of"),
         ({"flip": 2}, "flip is 2; expected a number from 0 to 1"),
+        ({"coarse_weight": -0.1}, "coarse_weight is -0.1; expected a number from 0 to 1"),
         ({"resampling": "x"}, "expected 'fit' or 'spacing'"),
         ({"scale": "0.1"}, "scale is '0.1'; expected a number from 0 to 0.99"),
         ({"rotate": -1}, "rotate is -1; expected a number, 0 or more, or a list of 1"),

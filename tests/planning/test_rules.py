@@ -327,11 +327,11 @@ def test_patches_of_the_close_look():
     """Nearly as in the shipped bundles: radiographs at 1.25 mm, and skulls at 0.4 mm in patches."""
     grid = {"spacing_mm": 1.25, "spatial_size": [160, 192]}
     expected = {"displacement": 2.5, "far_displacement": 12.5, "close_spacing": 0.5, "close_size": [80, 80]}
-    expected |= {"close_mirrored": False, "close_sigma": 1.0, "close_patches_per_image": 7}
+    expected |= {"close_mirrored": False, "close_sigma": 1.0, "coarse_weight": 0.3, "close_patches_per_image": 7}
     assert chosen(summary((645, 800), (0.3, 0.3)), **grid) == expected
     grid = {"spacing_mm": 0.4, "patch_size": [48, 80, 48], "patches_per_image": 1}
     expected = {"displacement": 0.4, "far_displacement": 1.6, "close_spacing": 0.2, "close_size": [32] * 3}
-    expected |= {"close_mirrored": False, "close_sigma": 1.0, "close_patches_per_image": 8}
+    expected |= {"close_mirrored": False, "close_sigma": 1.0, "coarse_weight": 0.0, "close_patches_per_image": 8}
     assert chosen(summary((80, 140, 80), (0.2,) * 3), **grid) == expected
 
 

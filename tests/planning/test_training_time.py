@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -29,6 +30,7 @@ from monai_landmarks.planning import (
     duration_text,
     estimated_seconds,
     make_plan,
+    measure_close_look,
     measure_plan,
     parse_duration,
 )
@@ -72,6 +74,19 @@ def test_the_estimate_of_patches_counts_windows():
     assert estimated_seconds(plan, PACE) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_the_estimate_of_the_close_look_counts_its_patches(mirrored):
+    data = summary((256, 320), images=28, pairs=(("a", "b"),))  # 20 for training, 8 for validation
+    given = {"spatial_size": [64, 96], "max_epochs": 50, "close_size": [32, 48], "close_patches_per_image": 3}
+    given |= {"flip": 0.5, "close_mirrored": mirrored}
+    plan = make_plan(data, "scn", MACHINE, given=given)
+    fine = Pace(train=4e-6, infer=2e-6)
+    # 12 validations, each of the coarse points and of a patch around each of the 3 landmarks
+    validation = 8 * (64 * 96 * PACE.infer + len(data.names) * 32 * 48 * fine.infer)
+    expected = 50 * 20 * 3 * 32 * 48 * fine.train + 12 * validation * (2 if mirrored else 1)
+    assert estimated_seconds(plan, PACE, fine) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("size", [(1000, 1200), (200, 200, 220)], ids=["2d", "3d"])
 def test_a_plan_keeps_within_its_time(method, size):
@@ -113,7 +128,10 @@ def test_a_measured_step(method, size):
     plan = make_plan(summary(size, images=20), method, MACHINE, given={"width": 4})
     pace = measure_plan(plan)
     assert pace.train > 0 and pace.infer > 0
-    assert measure_plan(replace(plan, machine=Machine("cuda", 8 * GIB))) is None or plan.machine.on_gpu
+    fine = measure_close_look(plan)
+    assert fine.train > 0 and fine.infer > 0
+    for measure in (measure_plan, measure_close_look):
+        assert measure(replace(plan, machine=Machine("cuda", 8 * GIB))) is None or plan.machine.on_gpu
 
 
 def test_init_says_the_time(tmp_path):
@@ -125,6 +143,7 @@ def test_init_says_the_time(tmp_path):
 
     usual = init("a")
     assert "The training takes about " in usual.stdout and "estimated from measured steps" in usual.stdout
+    assert re.search(r"that of the close look, takes about \S+ \w+ more", usual.stdout)
     short = init("b", "--budget", "1min")
     assert short.exit_code == 0 and "60 s" in short.stdout
     assert "'1' is not a duration" in init("c", "--budget", "1").stderr

@@ -207,9 +207,8 @@ def check_data(
         *([] if partial else pairing.absent),
         *name_faults(pairing.names),
         *_common_faults(checked),
+        *(fault for image in checked for fault in image.faults),
     ]
-    # the search for images may have said already why one cannot be read
-    faults += [fault for image in checked for fault in image.faults if not fault.endswith(tuple(pairing.faults))]
     result = DataCheck(pairing, checked, faults, notes)
     _compare_shapes(result, in_pixels=spacing is not None and both == [1.0, 1.0])
     joined = [*_common_notes(result), *join_notes(geometry)]
@@ -230,6 +229,8 @@ class _Look(NamedTuple):
 def _look(case: LandmarkCase, spacing: list[float] | None) -> _Look:
     """Look at one image and its points; in a process of its own, if there are workers."""
     result = CheckedImage(case)
+    if case.image_fault:  # is among the faults of the pairing
+        return _Look(result, [], [], [], b"")
     try:
         image, affine = read_image(case.image, spacing)
     except Exception as error:  # readers raise exceptions of any type

@@ -58,6 +58,7 @@ class LandmarkCase:
         source: file of the landmarks.
         key: name of the image in the source; None if the source belongs to this image alone.
         parts: cases of the single files, if the landmarks are joined from several files.
+        image_fault: why the image cannot be read, if this is known without reading it; empty otherwise.
     """
 
     name: str
@@ -66,6 +67,7 @@ class LandmarkCase:
     source: Path
     key: str | None = None
     parts: tuple[LandmarkCase, ...] = ()
+    image_fault: str = ""
 
     @property
     def is_file(self) -> bool:
@@ -152,9 +154,14 @@ def pair_landmarks(
             )
         pairs.notes += pairs.rows_of(source).notes() if sets else []
     pairs.finish()
-    pairs.faults += [f"{by_name[name]}: {fault}" for name in pairs.cases if (fault := found[by_name[name]])]
+    cases = [
+        replace(pairs.cases[name], name=name, image=file, image_fault=found[file])
+        for name, file in by_name.items()
+        if name in pairs.cases
+    ]
+    pairs.faults += [f"{case.image}: {case.image_fault}" for case in cases if case.image_fault]
     return Pairing(
-        cases=[replace(pairs.cases[name], name=name, image=by_name[name]) for name in by_name if name in pairs.cases],
+        cases=cases,
         unlabeled=[file for name, file in by_name.items() if name not in pairs.cases],
         absent=pairs.absent,
         faults=pairs.faults,

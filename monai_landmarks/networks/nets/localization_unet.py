@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn as nn
 from monai.networks.nets import BasicUNet
 
@@ -25,6 +26,23 @@ from monai_landmarks.networks.learned_weights import LandmarkAxis
 __all__ = ["ENCODER", "LocalizationUNet"]
 
 ENCODER = ("conv_0", "down_1", "down_2", "down_3", "down_4")  # of MONAI's BasicUNet
+
+
+class _Halving(nn.Conv2d):
+    """A convolution that halves an image, and refuses a size that is not a multiple of ``multiple``."""
+
+    def __init__(self, in_channels: int, out_channels: int, multiple: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=4, stride=2, padding=1)
+        self.multiple = multiple
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the image at half the size."""
+        height, width = image.shape[-2], image.shape[-1]
+        if height % self.multiple or width % self.multiple:
+            raise ValueError(
+                f"the image has {height} x {width} pixels; expected multiples of {self.multiple}, the stride of the network."
+            )
+        return self._conv_forward(image, self.weight, self.bias)
 
 
 class LocalizationUNet(BasicUNet):
@@ -50,8 +68,8 @@ class LocalizationUNet(BasicUNet):
         a stride, a multiple of it.
 
     Raises:
-        ValueError: for a stride that is not a power of two, or one in 3-D, and for a number of coarser grids that is not
-            0 to 3.
+        ValueError: for a stride that is not a power of two, or one in 3-D; for a number of coarser grids that is not 0 to
+            3; and in the forward pass for an image whose size is not a multiple of the stride.
 
     Example:
         >>> import torch
@@ -94,7 +112,7 @@ class LocalizationUNet(BasicUNet):
         channels = in_channels
         for left in range(halvings, 0, -1):
             reduced = max(1, features[0] // 2 ** (left - 1))
-            stem.append(nn.Conv2d(channels, reduced, kernel_size=4, stride=2, padding=1))
+            stem.append(_Halving(channels, reduced, multiple=2**left))
             if left > 1:  # the U-Net begins with a convolution and its own activation
                 stem.append(nn.LeakyReLU(0.1))
             channels = reduced

@@ -47,6 +47,16 @@ def test_a_stride_keeps_the_size_and_saves_time(stride):
     assert seen == [(2, 8, 32, 40)]
 
 
+@pytest.mark.parametrize("scripted", [False, True])
+@pytest.mark.parametrize("stride,size", [(2, (65, 64)), (4, (128, 130))])
+def test_an_image_whose_size_is_not_a_multiple_of_the_stride(stride, size, scripted):
+    """Its heatmaps would be smaller than the image, and their points at other places."""
+    net = LocalizationUNet(2, 1, 5, (4, 4, 4, 4, 4, 4), stride=stride)
+    net = torch.jit.script(net) if scripted else net
+    with pytest.raises(Exception, match=f"{size[0]} x {size[1]} pixels; expected multiples of {stride}"):
+        net(torch.zeros(1, 1, *size))
+
+
 @pytest.mark.parametrize("dims,stride,message", [(2, 3, "power of two"), (2, 0, "power of two"), (3, 2, "2-D only")])
 def test_a_stride_that_is_impossible(dims, stride, message):
     with pytest.raises(ValueError, match=message):
