@@ -52,7 +52,8 @@ def monai_landmarks(arguments):
 # %% [markdown]
 # ## Data
 #
-# The data are a folder of radiographs and a folder with one 3D Slicer file per image, with the same name.
+# The data are a folder of radiographs and a folder with one 3D Slicer file per image, with the same name. PNG files do not state the pixel size. Here, it was set in 3D Slicer's *Volumes* module
+# before the points were drawn, so the points are in mm of the true size.
 
 # %%
 folder = Path(tempfile.mkdtemp())
@@ -70,7 +71,7 @@ print(first.name, markup["coordinateSystem"], json.dumps(markup["controlPoints"]
 # %% [markdown]
 # ## Check
 #
-# PNG files do not store the pixel size, so it is given in millimeters. The command reads all files, lists faults with file and row, and draws the points on the images.
+# The pixel size is given in millimeters. The command reads all files, lists faults with file and row, and draws the points on the images. Its note is for points that were drawn without the true pixel size.
 # The color depends on the name, so a point with a wrong name has the wrong color.
 
 # %%

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,7 @@ def check(context: click.Context, images: Path, landmarks: Path, out: Path, **op
     The exit code is 0 if there are no faults, and 1 otherwise.
     """
     from monai_landmarks.data import check_data
+    from monai_landmarks.data.datalists.split import require_group_pattern
     from monai_landmarks.evaluation import write_contact_sheet
 
     if images.is_dir() and images.resolve() in [out.resolve(), *out.resolve().parents]:
@@ -100,6 +102,8 @@ def check(context: click.Context, images: Path, landmarks: Path, out: Path, **op
         raise click.UsageError(
             "--split-table states the images for validation and testing; leave out --val-frac and --test-frac."
         )
+    if options["group_pattern"]:
+        require_group_pattern(options["group_pattern"])  # before all images are read
     result = check_data(
         images,
         landmarks,
@@ -115,11 +119,11 @@ def check(context: click.Context, images: Path, landmarks: Path, out: Path, **op
         click.echo(f"\n{out / 'contact_sheet.png'}: {len(drawn)} of {len(result.images)} images")
     if result.faults:
         click.echo(f"\nNo datalist is written, because there are faults ({len(result.faults)}).", err=True)
-        if earlier := sorted(out.glob("datalist*.json")):
+        if earlier := _datalists_in(out):
             click.echo(f"{', '.join(map(str, earlier))}: from an earlier check, not of these landmarks.", err=True)
         sys.exit(1)
     with keep_copies(out):
-        _write_datalists(result, landmarks, out, options)
+        _write_datalists(result, images, landmarks, out, options)
 
 
 def _show(result: DataCheck) -> None:
@@ -139,15 +143,15 @@ def _show(result: DataCheck) -> None:
             click.echo("\n".join(["", f"{heading}:", *(f"  - {sentence}" for sentence in sentences)]))
 
 
-def _write_datalists(result: DataCheck, landmarks: Path, out: Path, options: dict[str, Any]) -> None:
+def _write_datalists(result: DataCheck, images: Path, landmarks: Path, out: Path, options: dict[str, Any]) -> None:
     from monai_landmarks.data import group_images, make_datalists, read_groups, read_pairs, read_sections, save_datalist
 
     names = [case.name for case in result.pairing.cases]
     if options["group_column"]:
-        groups = read_groups(options["group_table"] or landmarks, options["group_column"], names)
+        groups = read_groups(options["group_table"] or landmarks, options["group_column"], names, images)
     else:
         groups = group_images(names, options["group_pattern"])
-    sections = read_sections(options["split_table"], names) if options["split_table"] else None
+    sections = read_sections(options["split_table"], names, images) if options["split_table"] else None
     datalists = make_datalists(
         result.pairing.cases,
         out,
@@ -162,8 +166,21 @@ def _write_datalists(result: DataCheck, landmarks: Path, out: Path, options: dic
         inline=options["coordinate_system"] is not None or result.pairing.is_assumed,
         sections=sections,
     )
+    written = []
     for fold, datalist in enumerate(datalists):
         path = out / (f"datalist_fold{fold}.json" if options["folds"] else "datalist.json")
         save_datalist(path, datalist)
+        written.append(path)
         sizes = ", ".join(f"{len(datalist[section])} {section}" for section in ("training", "validation", "testing"))
         click.echo(f"{path}: {sizes}")
+    if earlier := [path for path in _datalists_in(out) if path not in written]:
+        click.echo(
+            f"note: {', '.join(map(str, earlier))}: from an earlier check, not part of this division; delete what you do not"
+            " need, so that the images are not mixed.",
+            err=True,
+        )
+
+
+def _datalists_in(out: Path) -> list[Path]:
+    """Return the datalists in a folder that have names which this command gives."""
+    return sorted(path for path in out.glob("datalist*.json") if re.fullmatch(r"datalist(_fold\d+)?\.json", path.name))

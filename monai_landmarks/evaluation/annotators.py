@@ -163,7 +163,7 @@ def read_annotators(
         if lacking:
             notes.append(f"{annotator} lacks {len(lacking)} of {len(shared)} images ({some_names(lacking)}).")
     names = _shared_landmarks(shared, annotators, notes)
-    geometries = [_geometry(items.values()) for items in shared.values()]
+    geometries = [_geometry(image, items.values()) for image, items in shared.items()]
     predicted = _predictions(model, shared, geometries, names, coordinate_system, notes)
 
     converted, units = [], {}
@@ -316,9 +316,15 @@ def _shared_landmarks(
     return names
 
 
-def _geometry(items: Iterable[ImageLandmarks]) -> ImageGeometry:
-    """Return the geometry of an image that is known best."""
+def _geometry(image: str, items: Iterable[ImageLandmarks]) -> ImageGeometry:
+    """Return the geometry of an image that is known best, and raise a ``ValueError`` for several pixel sizes."""
     known = [item.geometry for item in items]
+    sizes = [size for one in known if (size := one.picture_size) is not None]
+    if any(size != sizes[0] for size in sizes):
+        raise ValueError(
+            f"{image}: the annotators state different pixel sizes, {' and '.join(map(str, dict.fromkeys(sizes)))} mm; expected"
+            " one size for an image."
+        )
     return min(known, key=lambda geometry: (geometry.image is None, geometry.in_pixels))
 
 

@@ -13,14 +13,13 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from monai_landmarks.data import NameIndex
-from monai_landmarks.data.files.csv_rows import cell_text
-from monai_landmarks.data.files.safe_files import open_text
+from monai_landmarks.data.files.csv_rows import TableRows, cell_text
+from monai_landmarks.data.files.safe_files import naming_file, open_text
 
 __all__ = ["read_doubts"]
 
@@ -34,6 +33,9 @@ def read_doubts(predictions: str | os.PathLike, images: Sequence[str]) -> dict[s
 
     Returns:
         The reasons of each doubtful image. None if the predictions were not examined.
+
+    Raises:
+        ValueError: if a table is malformed, with its name and line.
     """
     path = Path(predictions)
     tables = sorted(path.rglob("*_std.csv")) if path.is_dir() else [path.with_name(f"{path.stem}_std.csv")]
@@ -41,12 +43,15 @@ def read_doubts(predictions: str | os.PathLike, images: Sequence[str]) -> dict[s
     for table in tables:
         if not table.is_file():
             continue
-        with open_text(table) as file:
-            for row in csv.DictReader(file):
-                if "doubt" not in row:
-                    break
-                examined = True
-                found = index.find(cell_text(row.get("image") or ""))
-                if len(found) == 1 and row["doubt"]:
+        with naming_file(table), open_text(table) as file:
+            rows = iter(TableRows(file, ("image", "landmark", "doubt")))
+            _, header = next(rows, (0, []))
+            if not {"image", "doubt"} <= set(header):
+                continue
+            examined = True
+            for _, cells in rows:
+                row = dict(zip(header, cells))
+                found = index.find(cell_text(row.get("image", "")))
+                if len(found) == 1 and row.get("doubt"):
                     reasons[found[0]] = cell_text(row["doubt"])
     return reasons if examined else None

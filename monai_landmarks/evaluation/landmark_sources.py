@@ -36,6 +36,7 @@ from monai_landmarks.data import (
 )
 from monai_landmarks.data.datalists.datalist_faults import other_readings
 from monai_landmarks.data.files.json_values import load_json
+from monai_landmarks.data.files.name_lists import some_names
 from monai_landmarks.data.files.safe_files import naming_file, read_text
 from monai_landmarks.data.images.image_files import has_spacing, read_header
 from monai_landmarks.data.images.image_folder import find_images, image_name
@@ -54,6 +55,7 @@ __all__ = [
 ]
 
 _SAME_PLANE = 1e-3  # mm
+_SAME_POINT = 0.01  # mm or pixels: tables have fewer digits than other files
 
 
 class ImageGeometry:
@@ -74,6 +76,13 @@ class ImageGeometry:
         if self.image is not None and has_spacing(self.image):
             return False
         return self.spacing is None or bool(np.all(np.asarray(self.spacing) == 1))
+
+    @property
+    def picture_size(self) -> tuple[float, ...] | None:
+        """Pixel size (x, y) or (x, y, z) in mm that was given. None if it is that of the file, or not known."""
+        if self.in_pixels or self.spacing is None or (self.image is not None and has_spacing(self.image)):
+            return None
+        return tuple(np.broadcast_to(self.spacing, max(2, np.size(self.spacing))).astype(float).tolist())
 
     @property
     def is_flat(self) -> bool:
@@ -120,15 +129,15 @@ def read_annotations(
         images: folder of the images, or a datalist that names them, from which the pixel size is read.
         spacing: pixel size in mm of pictures for which a datalist does not state it.
         coordinate_system: coordinate system of landmark files that do not state their own.
-        notes: gets what is assumed about the files, such as a coordinate system that is neither stated nor given. By
-            default it is a warning.
+        notes: gets what is assumed about the files, such as a coordinate system that is neither stated nor given, and
+            which of them are left out. By default it is a warning.
 
     Returns:
         Dictionary from the name of the image to its landmarks.
 
     Raises:
-        ValueError: if a file is malformed, two files hold landmarks of the same image, a name matches several images, or
-            a section is given for anything but a datalist.
+        ValueError: if a file is malformed, two files hold landmarks of the same image, a name matches several images, none
+            of the images is annotated, or a section is given for anything but a datalist.
     """
     path = Path(path)
     if _is_datalist(path):
@@ -159,8 +168,24 @@ def read_annotations(
                 _require_size(landmarks, file)
             geometry = ImageGeometry(Path(file), spacings[file]) if file else ImageGeometry(None, spacing)
             result[name] = ImageLandmarks(landmarks, geometry)
+    if images is not None:
+        _say_absent(path, images, result, notes)
     _say_assumed(assumed, result.values(), notes)
     return result
+
+
+def _say_absent(
+    path: Path, images: str | os.PathLike, annotated: Mapping[str, ImageLandmarks], notes: list[str] | None
+) -> None:
+    """Say which annotated images are not among the images, whose pixel size is then not known."""
+    absent = [name for name, item in annotated.items() if item.geometry.image is None]
+    if absent and len(absent) == len(annotated):
+        raise ValueError(
+            f"{images}: none of its images is among the {len(annotated)} of {path}; expected the same names, for example"
+            f" {absent[0]}."
+        )
+    if absent:
+        _say(f"{path}: {len(absent)} of {len(annotated)} images are not in {images} ({some_names(absent)}).", notes)
 
 
 def match_predictions(
@@ -173,7 +198,8 @@ def match_predictions(
 
     A folder can hold the same predictions in several formats, as :class:`monai_landmarks.handlers.PredictionSaver`
     writes them. Files in the space of the ground truth are preferred, so that pixels are compared to pixels and mm to
-    mm.
+    mm; then files of single images, which a person may have corrected, to tables. A note says if the others hold other
+    points.
 
     Args:
         path: landmark file of one or many images, folder of landmark files, or datalist.
@@ -185,11 +211,13 @@ def match_predictions(
         Dictionary from the names in ``truth`` to predicted landmarks, and the names of predictions that match no image.
 
     Raises:
-        ValueError: if a file is malformed, a name matches several images, or two predictions match the same image.
+        ValueError: if a file is malformed, a name matches several images, or two predictions match the same image: of
+            one format, with different points.
     """
     path, index = Path(path), NameIndex(truth)
+    kinds: dict[str | Path, dict[str, LandmarkSet]]
     if _is_datalist(path):
-        kinds = {"datalist": {name: item.landmarks for name, item in _read_datalist(path, None, None).items()}}
+        kinds = {path: {name: item.landmarks for name, item in _read_datalist(path, None, None).items()}}
         assumed: list[tuple[str, str]] = []
     else:
 
@@ -204,8 +232,10 @@ def match_predictions(
         for kind, sets in kinds.items()
     }
     matched: dict[str, LandmarkSet] = {}
+    kind_of: dict[str, str | Path] = {}
+    others: dict[tuple[str | Path, str | Path], list[str]] = {}
     unknown: dict[str, str] = {}  # by file name, because a table and a landmark file may name the same image
-    for kind in sorted(kinds, key=lambda kind: not fits[kind]):
+    for kind in sorted(kinds, key=lambda kind: (not fits[kind], isinstance(kind, Path))):
         taken: dict[str, str] = {}
         for name, landmarks in kinds[kind].items():
             found = index.find(name)
@@ -213,13 +243,48 @@ def match_predictions(
                 raise ValueError(f"{path}: {name!r} matches more than one image: {', '.join(found)}.")
             if not found:
                 unknown.setdefault(image_stem(name), name)
-            elif found[0] in taken:
+                continue
+            if found[0] in taken:
                 raise ValueError(f"{path}: {name!r} and {taken[found[0]]!r} match the same image {found[0]}.")
-            else:
-                taken[found[0]] = name
-                matched.setdefault(found[0], landmarks)
+                continue
+            image, taken[found[0]] = found[0], name
+            if image not in matched:
+                matched[image], kind_of[image] = landmarks, kind
+            elif _differ(landmarks, matched[image], truth[image].geometry):
+                others.setdefault((kind, kind_of[image]), []).append(image)
+    for (kind, chosen), differing in others.items():
+        if isinstance(kind, Path) and isinstance(chosen, Path) and kind.suffix == chosen.suffix:
+            raise ValueError(
+                f"{kind} and {chosen} hold different points of {some_names(differing)}; expected one table."
+            )
+        why = "which a person may have corrected" if fits[kind] == fits[chosen] else "in the space of the ground truth"
+        _say(
+            f"{path}: the points of {_kind_text(chosen)} are taken, {why}; those of {_kind_text(kind)} are others in"
+            f" {len(differing)} images ({some_names(differing)}).",
+            notes,
+        )
     _say_assumed(assumed, (ImageLandmarks(one, truth[name].geometry) for name, one in matched.items()), notes)
     return matched, list(unknown.values())
+
+
+def _kind_text(kind: str | Path) -> str:
+    return kind.name if isinstance(kind, Path) else f"the {kind} files"
+
+
+def _differ(first: LandmarkSet, second: LandmarkSet, geometry: ImageGeometry) -> bool:
+    """Return whether two landmark sets of an image hold different points, beyond the digits of their files."""
+    if set(first.names) != set(second.names):
+        return True
+    second = second.reorder(first.names)
+    one, other = sorted((first, second), key=lambda one: one.coordinate_system == CoordinateSystem.INDEX)
+    in_index = [each.coordinate_system == CoordinateSystem.INDEX for each in (one, other)]
+    if in_index[0] == in_index[1] or geometry.affine() is not None:
+        (one, other), _ = to_common_space([one, other], geometry)
+        places, others = one.points, other.points
+    else:  # the pixel size is not known, so the same points of a picture differ by a factor along each axis
+        places, pixels = one.to("LPS").points[:, :2], other.points[:, :2]
+        others = pixels * np.nansum(places * pixels, axis=0) / np.maximum(np.nansum(pixels**2, axis=0), 1e-9)
+    return not np.allclose(places, others, rtol=0, atol=_SAME_POINT, equal_nan=True)
 
 
 def to_common_space(
@@ -309,12 +374,13 @@ def landmark_files(path: Path) -> dict[Path, str]:
 
 def _read_kinds(
     path: Path, coordinate_system: str | None, find_image: Callable[[str], Path | None]
-) -> tuple[dict[str, dict[str, LandmarkSet]], list[tuple[str, str]]]:
-    """Read landmark sets, by kind of source (a table, or all files of one suffix) and by the name of their image.
+) -> tuple[dict[str | Path, dict[str, LandmarkSet]], list[tuple[str, str]]]:
+    """Read landmark sets, by kind of source and by the name of their image.
 
-    Also return the files whose coordinate system is assumed, each with a sentence.
+    A kind is a table, called by its path, or all files of single images with one suffix. Also return the files whose
+    coordinate system is assumed, each with a sentence.
     """
-    kinds: dict[str, dict[str, LandmarkSet]] = {}
+    kinds: dict[str | Path, dict[str, LandmarkSet]] = {}
     assumed: list[tuple[str, str]] = []
     for file, suffix in landmark_files(path).items():
         assumptions: list[str] = []
@@ -329,7 +395,7 @@ def _read_kinds(
         stem = file.relative_to(path).as_posix() if path.is_dir() else file.name
         for key, landmarks in sets.items():
             name = stem[: len(stem) - len(suffix)] if key is None else key
-            kind = suffix if key is None else str(file)
+            kind = suffix if key is None else file
             if name in kinds.setdefault(kind, {}):
                 raise ValueError(f"{file}: landmarks of {name} are in another file, too; expected one file per image.")
             kinds[kind][name] = landmarks
@@ -346,10 +412,15 @@ def _say_assumed(assumed: list[tuple[str, str]], images: Iterable[ImageLandmarks
         for system, count in readings.items()
     )
     for sentence in join_notes(assumed):
-        if notes is None:
-            warnings.warn(sentence + more)
-        else:
-            notes.append(sentence + more)
+        _say(sentence + more, notes)
+
+
+def _say(sentence: str, notes: list[str] | None) -> None:
+    """Add a sentence to the notes, or warn of it."""
+    if notes is None:
+        warnings.warn(sentence)
+    else:
+        notes.append(sentence)
 
 
 def _other_readings(image: ImageLandmarks) -> list[CoordinateSystem]:

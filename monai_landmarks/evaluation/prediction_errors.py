@@ -398,13 +398,16 @@ def evaluate_predictions(
     for name, other in zip(_COMPARISONS, (second_annotator, compare)):
         if other is None:
             continue
-        others, _ = match_predictions(other, chosen, coordinate_system, result.notes)
-        others, _ = _under_true_names(others, truth, schema)
+        others, unknown = match_predictions(other, chosen, coordinate_system, result.notes)
+        others, renamed = _under_true_names(others, truth, schema)
+        result.notes += [f"{name}: {note}" for note in renamed]
         common = {image: chosen[image] for image in chosen if image in others}
         if not common:
             raise ValueError(f"{other}: none of its images is among those of {predictions}.")
         if len(common) < len(chosen):
             result.notes.append(f"{name}: {other} lacks {len(chosen) - len(common)} of {len(chosen)} images.")
+        if unknown:
+            result.notes.append(f"{name}: {other} has images that are not compared: {some_names(unknown)}.")
         compared = _evaluate(others, common, settings)
         rows = [result.images.index(image) for image in compared.images]
         columns = [result.names.index(landmark) for landmark in compared.names]
@@ -518,7 +521,7 @@ def _measure(result: Evaluation, schema: LandmarkSchema) -> tuple[str, ...]:
         one = case.predicted
         # without a known point, the dimension of a set means nothing
         if one is not None and one.covariances is not None and not one.missing.all():
-            matrices[:] = one.reorder(columns).covariances
+            matrices[:] = one.with_spatial_dims(schema.spatial_dims).reorder(columns).covariances
     images = tuple(result.images)
     measured = measure_with_uncertainty(schema, found, covariances), measure_with_uncertainty(schema, true)
     result.measured = (

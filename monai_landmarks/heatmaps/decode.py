@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
 
 import torch
+import torch.nn.functional as F
 
 __all__ = [
     "DecodedLandmarks",
@@ -42,6 +43,10 @@ _HALF = 0.5
 # Limits of the fitted sigma: in voxels, since a narrower Gaussian is a single voxel, whose width is undetermined; and
 # in radii of the neighborhood, which a wider Gaussian fills with a constant.
 _SMALLEST_SIGMA, _LARGEST_SIGMA = 0.3, 4.0
+# voxels along an axis that determine a parabola
+_PARABOLA = 3
+# weight of a coefficient that is held, relative to the data
+_HOLD = 1e4
 # Limit of the fitted height: within a factor of e of the maximum. A peak can be higher than its voxels, if it is narrow
 # or its center is outside the image. Without a limit, noise makes some of these fits narrow and very high.
 _LOG_HEIGHT = 1.0
@@ -159,6 +164,13 @@ def _box(radius: int, dims: int, device: torch.device) -> torch.Tensor:
     return torch.stack(torch.meshgrid(*[axis] * dims, indexing="ij"), dim=-1).flatten(0, -2)
 
 
+@lru_cache(maxsize=16)
+def _lines(radius: int, dims: int, device: torch.device) -> torch.Tensor:
+    """Return which voxels of a box, (P, D) of 0 and 1, lie on the line through its center along each axis."""
+    off_center = _box(radius, dims, device) != 0
+    return (off_center.sum(dim=1, keepdim=True) == off_center).to(work_dtype(device))
+
+
 def _mass(window: Neighborhoods, peak: torch.Tensor) -> torch.Tensor:
     """Return the part of the values (M, P) that is above half of the peak, as shares that sum to 1."""
     # outside of the map the values are 0, which is below
@@ -242,6 +254,7 @@ def _fit_gaussian(
     weights vanish, so that background and neighboring peaks count little.
 
     The steps are not shortened, so that one of them may be worse than the one before: the best one is returned.
+    Fewer than three voxels along an axis determine no parabola: its curvature is then the mean of the other axes.
     """
     dims = window.offsets.shape[1]
     basis, products, pairs, terms, matrix = _polynomials(radius, dims, peak.device)
@@ -255,6 +268,8 @@ def _fit_gaussian(
     log_amplitude = log_peak
     lowest, highest = log_peak - _LOG_HEIGHT, log_peak + _LOG_HEIGHT
     low, high = (_SMALLEST_SIGMA / radius) ** 2, _LARGEST_SIGMA**2
+    thin = inside @ _lines(radius, dims, peak.device) < _PARABOLA
+    held = _held_terms(thin) if bool(thin.any()) else None
     found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
     moved = math.inf
     while True:
@@ -272,8 +287,15 @@ def _fit_gaussian(
         response = error.addcmul_(model, log_model).mul_(model)
         normal = (products @ weight.T).T.index_select(1, pairs).unflatten(1, (len(basis), -1))
         diagonal = normal.diagonal(dim1=1, dim2=2)
-        diagonal += _DAMPING * diagonal.amax(dim=1, keepdim=True)
-        q = torch.nan_to_num(torch.linalg.solve_ex(normal, (basis @ response.T).T)[0])
+        largest = diagonal.amax(dim=1, keepdim=True)
+        diagonal += _DAMPING * largest
+        right = (basis @ response.T).T
+        if held is not None:
+            weights = _HOLD * largest * held
+            diagonal += weights
+            curvature = _mean_curvature(precision, thin, 1 / variance).flatten(1) @ terms
+            right = right + weights * F.pad(curvature, (1 + dims, 0))
+        q = torch.nan_to_num(torch.linalg.solve_ex(normal, right)[0])
         # center, covariance and height from the coefficients of the polynomial
         eigenvalues, vectors = torch.linalg.eigh((q[:, 1 + dims :] @ matrix).unflatten(1, (dims, dims)))
         eigenvalues = eigenvalues.clamp(min=1 / high, max=1 / low)[:, None, :]
@@ -294,6 +316,20 @@ def _fit_gaussian(
     residuals, offsets, covariances = (torch.stack(values) for values in zip(*found))
     best = torch.nan_to_num(residuals, nan=math.inf).argmin(dim=0), torch.arange(len(peak), device=peak.device)
     return radius * offsets[best], radius**2 * covariances[best]
+
+
+def _held_terms(thin: torch.Tensor) -> torch.Tensor:
+    """Return which coefficients (M, K) of the polynomial belong to the curvature along thin axes (M, D)."""
+    dims = thin.shape[1]
+    rows, cols = torch.triu_indices(dims, dims, device=thin.device)
+    return F.pad((thin[:, rows] | thin[:, cols]).float(), (1 + dims, 0))
+
+
+def _mean_curvature(precision: torch.Tensor, thin: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+    """Return the isotropic precision (M, D, D) that is the mean of the axes that are not thin, or ``start`` without any."""
+    known = (~thin).to(precision)
+    mean = (precision.diagonal(dim1=1, dim2=2) * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
+    return torch.diag_embed(torch.where(thin.all(dim=1), start, mean)[:, None].expand(known.shape))
 
 
 def decode_neighborhoods(

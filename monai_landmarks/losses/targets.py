@@ -94,7 +94,7 @@ class GaussianTarget(nn.Module):
     @property
     def sigma(self) -> torch.Tensor:
         """Sigma, limited to ``min_sigma`` if it is learned, in the form in which it was given."""
-        return _at_least(self.raw_sigma, self.min_sigma) if self.raw_sigma.requires_grad else self.raw_sigma
+        return _at_least(self.raw_sigma, self.min_sigma) if isinstance(self.raw_sigma, nn.Parameter) else self.raw_sigma
 
     def sigma_table(self, num_landmarks: int, spatial_dims: int) -> torch.Tensor:
         """Return sigma per landmark and axis, (N, D)."""

@@ -132,8 +132,10 @@ class ErrorReport:
     def per_image(self) -> list[dict[str, str | float]]:
         """Return one row per image, sorted by name: the mean error and the errors of the landmarks, NaN or inf as given."""
         means = image_specific_error(self._found)
+        # a landmark may have the name of one of the other columns
+        names = [f"{name} (landmark)" if name in ("image", "mean") else name for name in self._names]
         rows = [
-            {"image": image, "mean": float(means[b])} | dict(zip(self._names, self._errors[b].tolist()))
+            {"image": image, "mean": float(means[b])} | dict(zip(names, self._errors[b].tolist()))
             for b, image in enumerate(self._images)
         ]
         return sorted(rows, key=lambda row: row["image"]) if self.images is not None else rows

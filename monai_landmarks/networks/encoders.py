@@ -55,6 +55,8 @@ _LITE_STACKS = (
     (1, 3, 1, 6, 320),
 )
 _LITE_STEM = 32
+# layers of squeeze and excitation, which EfficientNet-Lite does not have
+_SQUEEZE = ("_se_adaptpool", "_se_reduce", "_se_reduce_padding", "_se_expand", "_se_expand_padding")
 _LITE_SCALES = {"efficientnet_lite0": (1.0, 1.0), "efficientnet_lite1": (1.0, 1.1), "efficientnet_lite2": (1.1, 1.2)}
 # numbers of the stacks at each resolution
 _LITE_STAGES = ((0,), (1,), (2,), (3, 4), (5, 6))
@@ -150,6 +152,8 @@ def _efficientnet_lite(name: str, spatial_dims: int, in_channels: int) -> tuple[
     network: Any = EfficientNet(rows, spatial_dims, in_channels, num_classes=1, drop_connect_rate=0.0)
     for block in (block for stack in network._blocks for block in stack):
         block._swish = nn.ReLU6(inplace=True)
+        for part in _SQUEEZE:  # TorchScript compiles the call of each, although none is called
+            setattr(block, part, nn.Identity())
     stages: list[nn.Module] = []
     for number, stacks in enumerate(_LITE_STAGES):
         parts = OrderedDict[str, nn.Module](

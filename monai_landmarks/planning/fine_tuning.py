@@ -101,9 +101,9 @@ def fine_tuning_from(source: SourceBundle, summary: DataSummary) -> tuple[FineTu
             f"{source.folder}: the bundle is for {source.spatial_dims}-D images, but those of the datalist are"
             f" {summary.spatial_dims}-D."
         )
-    marks = () if source.schema is None else source.schema.landmarks
-    short = {mark.name: mark.abbreviation for mark in marks}
-    known = tuple(Landmark(name, abbreviation=short.get(name)) for name in source.names)
+    # the names of the bundle may be abbreviations of its schema, too
+    marks = {} if source.schema is None else _marks(source.schema, source.names)
+    known = tuple(marks.get(name, Landmark(name)) for name in source.names)
     match = match_landmarks(LandmarkSchema(source.name, source.spatial_dims, known), summary.names)
     kept = tuple(match.columns.index(i) if i in match.columns else None for i in range(len(summary.names)))
     if not any(row is not None for row in kept):
@@ -112,11 +112,17 @@ def fine_tuning_from(source: SourceBundle, summary: DataSummary) -> tuple[FineTu
             f" ({some_names(source.names)}). Rename those that are the same, or use init without --from."
         )
     if not summary.pairs and source.schema is not None:
-        given = {source.names[row]: name for name, row in zip(summary.names, kept) if row is not None}
+        given = {known[row].name: name for name, row in zip(summary.names, kept) if row is not None}
         pairs = tuple((given[a], given[b]) for a, b in source.schema.pairs if a in given and b in given)
         summary = replace(summary, pairs=pairs)
     fault = _close_look_fault(source) if "close_look" in source.configs else None
     return FineTuning(source, kept, summary.names, fault), summary
+
+
+def _marks(schema: LandmarkSchema, names: Sequence[str]) -> dict[str, Landmark]:
+    """Return the landmarks of a schema by the names that a bundle has for them, without their groups."""
+    pairs = zip(match_landmarks(schema, names).names(names), schema.landmarks)
+    return {name: Landmark(mark.name, abbreviation=mark.abbreviation) for name, mark in pairs if name is not None}
 
 
 def _close_look_fault(source: SourceBundle) -> str:

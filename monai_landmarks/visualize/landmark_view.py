@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,8 @@ class LandmarkPlane:
     pred: np.ndarray  # (N, 2), (horizontal, vertical) in pixels
     truth: np.ndarray | None
     covariances: np.ndarray | None  # (N, 2, 2)
-    opacity: np.ndarray  # (N,)
+    opacity: np.ndarray  # (N,), of the predictions
+    truth_opacity: np.ndarray | None  # (N,)
     title: str = ""
 
     @property
@@ -92,7 +94,7 @@ def landmark_view(
     names: Sequence[str] | None = None,
     covariances: ArrayLike | None = None,
     title: str = "",
-    center: int | Sequence[float] | None = None,
+    center: ArrayLike | None = None,
     spacing: float | Sequence[float] | None = None,
     max_size: int | None = None,
     window: tuple[Sequence[int], Sequence[int]] | None = None,
@@ -112,8 +114,8 @@ def landmark_view(
             the true points, or of the predicted points if there are no true ones. Points fade with their distance from
             a plane.
         spacing: voxel size along each axis. By default, it is taken from the affine.
-        max_size: largest number of pixels on a side of a plane, approximately. Larger planes are averaged over blocks
-            of pixels, which keeps the view small.
+        max_size: largest number of pixels on a side of a plane. A longer side is averaged over blocks of pixels, which
+            keeps the view small.
         window: the part of the image to show: its first index along each axis, and the index after its last one.
         affine: affine of an image that is no ``MetaTensor``, from index to RAS mm. Default: the identity.
 
@@ -121,7 +123,8 @@ def landmark_view(
         The view, for :func:`draw_views` or :func:`draw_contact_sheet`.
 
     Raises:
-        ValueError: if image and points have a different number of dimensions, or if the window is not inside the image.
+        ValueError: if image and points have a different number of dimensions, if the window is not inside the image, or
+            if the center is neither an index nor a point with three coordinates.
     """
     pred = points_as_rows(points)
     true = None if truth is None else points_as_rows(truth)
@@ -239,12 +242,14 @@ def _cut(
 ) -> LandmarkPlane:
     """Return the plane of two axes through ``cross``. The rows of its image run along the second axis."""
     title, opacity = "", np.ones(len(pred))
+    truth_opacity = None if truth is None else np.ones(len(truth))
     if cross is not None:
         through = 3 - sum(axes)
         at = int(round(cross[through]))
+        size = levels.shape[through]
         levels = np.take(levels, at, axis=through)
-        distance = np.abs(pred[:, through] - cross[through]) / levels.shape[0]
-        opacity = np.clip(1 - 2 * np.nan_to_num(distance), 0.25, 1)
+        opacity = _opacity(pred[:, through], cross[through], size)
+        truth_opacity = None if truth is None else _opacity(truth[:, through], cross[through], size)
         title = f"{_AXIS_NAMES[axes[0]]}{_AXIS_NAMES[axes[1]]}, {_AXIS_NAMES[through]} = {at}"
     columns, rows = levels.shape
     bottom, top = (-0.5, rows - 0.5) if upward else (rows - 0.5, -0.5)
@@ -257,8 +262,15 @@ def _cut(
         truth=None if truth is None else truth[:, pick],
         covariances=None if covariances is None else covariances[:, pick][:, :, pick],
         opacity=opacity,
+        truth_opacity=truth_opacity,
         title=title,
     )
+
+
+def _opacity(places: np.ndarray, plane: float, size: int) -> np.ndarray:
+    """Return the opacity of points from their places (N,) along the axis through a plane, which has ``size`` slices."""
+    distance = np.abs(places - plane) / size
+    return np.clip(1 - 2 * np.nan_to_num(distance), 0.25, 1)
 
 
 def _show_part(plane: LandmarkPlane, low: np.ndarray, high: np.ndarray, max_size: int | None) -> None:
@@ -271,13 +283,18 @@ def _show_part(plane: LandmarkPlane, low: np.ndarray, high: np.ndarray, max_size
 
 
 def _average_down(levels: np.ndarray, max_size: int | None) -> np.ndarray:
-    """Average blocks of pixels so that the longer side has at most about ``max_size`` of them."""
-    block = -(-max(levels.shape) // max_size) if max_size else 1  # rounded up
-    if block == 1:
+    """Average blocks of pixels so that no side has more than ``max_size`` of them."""
+    if not max_size:
         return levels
-    columns, rows = (size // block for size in levels.shape)
-    blocks = levels[: columns * block, : rows * block].reshape(columns, block, rows, block)
-    return blocks.mean(axis=(1, 3)).astype(np.uint8)
+    sums, sizes = levels, []
+    for axis, size in enumerate(levels.shape):
+        block = -(-size // max_size)  # rounded up
+        # The picture covers the whole axis with equal pixels. Blocks of nearly equal size leave no remainder, and their
+        # edges are within half a pixel of the edges in the picture.
+        edges = np.linspace(0, size, -(-size // block) + 1).round().astype(int)
+        sums = np.add.reduceat(sums, edges[:-1], axis=axis, dtype=int)
+        sizes.append(np.diff(edges))
+    return (sums // np.outer(*sizes)).astype(np.uint8)
 
 
 def draw_image(axes: Axes, plane: LandmarkPlane) -> None:
@@ -294,9 +311,10 @@ def draw_image(axes: Axes, plane: LandmarkPlane) -> None:
 def _draw_plane(axes: Axes, plane: LandmarkPlane, names: Sequence[str] | None, panel: float) -> None:
     draw_image(axes, plane)
     size = float(np.clip(1.1 * panel, 1.8, 4.0))  # of a marker in points
-    if plane.truth is not None:
+    if plane.truth is not None and plane.truth_opacity is not None:
         for p, t, alpha in zip(plane.pred, plane.truth, plane.opacity):
             axes.plot(*zip(p, t), color=COLORS["error"], linewidth=0.35 * size, alpha=alpha, zorder=2)
+        for t, alpha in zip(plane.truth, plane.truth_opacity):
             axes.plot(
                 *t, "o", markersize=1.7 * size, markerfacecolor="none", color=COLORS["truth"], markeredgewidth=0.3 * size,
                 alpha=alpha, zorder=3,
@@ -343,16 +361,20 @@ def _legend(panels: np.ndarray) -> tuple[list, list[str]]:
     return list(entries.values()), list(entries)
 
 
-def _center(
-    center: int | Sequence[float] | None, pred: np.ndarray, truth: np.ndarray | None, shape: tuple[int, ...]
-) -> np.ndarray:
+def _center(center: Any, pred: np.ndarray, truth: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
     """Return the index where the planes of a volume cross, inside the volume."""
     known = pred if truth is None or np.isnan(truth).all() else truth
+    expected = f"the index of a landmark or a point with {len(shape)} coordinates"
     if center is None:
         cross = np.nanmean(known, axis=0) if not np.isnan(known).all() else np.array(shape) / 2
-    elif isinstance(center, int):
-        cross = known[center]
+    elif np.ndim(center) == 0:
+        try:
+            cross = known[operator.index(center)]
+        except TypeError as error:
+            raise ValueError(f"center must be {expected}, but is {center!r}.") from error
     else:
         cross = to_array(center)
+        if cross.shape != (len(shape),):
+            raise ValueError(f"center must be {expected}, but has shape {cross.shape}.")
     cross = np.where(np.isfinite(cross), cross, np.array(shape) / 2)
     return np.clip(cross, 0, np.array(shape) - 1)

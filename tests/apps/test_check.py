@@ -284,3 +284,54 @@ def test_the_datalist_of_an_earlier_check_is_named(hand, tmp_path):
     assert check(images, table, "--spacing", 1, "--sheet", 0, "--out", tmp_path / "out").exit_code == 0
     result = check(images, table, "--sheet", 0, "--out", tmp_path / "out")  # the pixel size is a fault
     assert result.exit_code == 1 and "datalist.json: from an earlier check, not of these landmarks" in result.stderr
+
+
+def test_datalists_of_another_division_are_named(hand, tmp_path):
+    """And are not deleted, nor is a datalist with a name that the command does not give spoken of."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "datalist_mine.json").write_text("{}")
+    arguments = [hand / "images", hand / "landmarks.csv", "--spacing", 1, "--sheet", 0, "--out", out]
+    named = []
+    for more in ([], [], ["--folds", 4], ["--folds", 4], ["--folds", 2], []):
+        result = check(*arguments, *more)
+        assert result.exit_code == 0, result.output
+        [*notes] = [line for line in result.stderr.splitlines() if "not part of this division" in line]
+        named.append(re.findall(r"/(datalist\w*)\.json", " ".join(notes)))
+    folds = [f"datalist_fold{k}" for k in range(4)]
+    assert named == [[], [], ["datalist"], ["datalist"], ["datalist", *folds[2:]], folds]
+    assert {path.stem for path in out.glob("*.json")} == {"datalist_mine", "datalist", *folds}
+
+
+def test_a_wrong_group_pattern_is_told_before_anything_is_read(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "t.csv").write_text("")
+    result = check(tmp_path / "images", tmp_path / "t.csv", "--group-pattern", r"(p\d", "--out", tmp_path / "out")
+    assert result.exit_code == 1 and result.stdout == ""
+    assert result.stderr.startswith(r"Error: group pattern '(p\\d' is not a regular expression: missing )")
+
+
+def test_a_table_of_all_sites_for_the_images_of_one(tmp_path):
+    """Landmarks, groups and splits of another site are left out together."""
+    (tmp_path / "site1").mkdir()
+    for name in "123":
+        Image.new("L", (20, 20), int(name)).save(tmp_path / "site1" / f"{name}.png")
+    rows = ["site2/3,q,test,3,3", "site1/1,p,train,1,1", "site2/1,q,test,3,3", "site1/2,r,val,2,2"]
+    (tmp_path / "t.csv").write_text("\n".join(["image,patient,split,a_x,a_y", *rows]))
+    arguments = [tmp_path / "site1", tmp_path / "t.csv", "--spacing", 1, "--sheet", 0, "--out", tmp_path / "out"]
+    result = check(*arguments)
+    assert result.exit_code == 1 and "'site2/3' is not among the images; 3.png has another folder" in result.stdout
+    result = check(*arguments, "--partial", "--group-column", "patient", "--split-table", tmp_path / "t.csv")
+    assert result.exit_code == 0, result.output
+    datalist = json.loads((tmp_path / "out" / "datalist.json").read_text())
+    found = {name: [item["label"] for item in datalist[name]] for name in ("training", "validation", "testing")}
+    assert found == {"training": [[[1, 1]]], "validation": [[[2, 2]]], "testing": []}
+
+
+def test_a_landmark_in_two_pairs_is_an_error(hand, tmp_path):
+    names = list(dict.fromkeys(line.split(",")[1] for line in (hand / "landmarks.csv").read_text().splitlines()[-9:]))
+    (tmp_path / "pairs.csv").write_text(f"{names[0]},{names[1]}\n{names[0]},{names[2]}\n")
+    arguments = [hand / "images", hand / "landmarks.csv", "--spacing", 1, "--sheet", 0, "--out", tmp_path / "out"]
+    result = check(*arguments, "--pairs", tmp_path / "pairs.csv")
+    assert result.exit_code == 1 and f"pairs.csv: line 2: landmark '{names[0]}' is also in a pair" in result.stderr
+    assert not (tmp_path / "out" / "datalist.json").exists()

@@ -68,6 +68,11 @@ def test_pixels_to_slicer_through_the_image(tmp_path, option, scale):
         slicer = read_landmarks(tmp_path / "2.mrk.json").to("LPS")  # where ITK has the pixels of a picture
         assert slicer.names == ("nose", "chin")
         np.testing.assert_allclose(slicer.points, scale * np.array([[10, 20, 0], [30, 40, 0]]))
+        if scale == 1:
+            assert done.stderr == ""
+        else:  # 3D Slicer shows the pixels of this picture with 1 mm
+            [note] = [line for line in done.stderr.splitlines() if line.startswith("note: 2.png")]
+            assert "in use is 0.5 x 0.5 mm" in note and "show this .png file with 1 x 1 mm" in note
 
 
 def test_a_third_value_of_the_spacing_is_not_ignored(tmp_path):

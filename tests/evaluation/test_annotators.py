@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_landmarks.data import LandmarkSet, write_landmark_table, write_landmarks
+from monai_landmarks.data import LandmarkSet, datalist_item, save_datalist, write_landmark_table, write_landmarks
 from monai_landmarks.evaluation.annotators import geometric_median, read_annotators
 
 NAN = float("nan")
@@ -57,7 +57,9 @@ def test_one_space(three):
     assert data.annotators == ("one", "two", "three") and data.images == ("x.png", "y.png") and data.unit == "mm"
     np.testing.assert_allclose(data.points[:, 0], 0.5 * points)
     np.testing.assert_allclose(data.points[:, 1], 0.5 * (points + 1))
-    assert data.notes == ("left out, because only one annotator has them: 1 images (z).",)
+    absent, alone = data.notes
+    assert absent == f"{paths[1]}: 1 of 3 images are not in {images} (z)."
+    assert alone == "left out, because only one annotator has them: 1 images (z)."
     again = read_annotators(paths[::-1], images=images, spacing=0.5)
     np.testing.assert_allclose(again.points[::-1], data.points)
 
@@ -168,3 +170,17 @@ def test_names_and_notes(three, tmp_path):
         "landmarks left out, because only one annotator has them: extra.",
         "without predictions: 1 of 2 images (y.png).",
     )
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_annotators_who_state_different_pixel_sizes(tmp_path, order):
+    """The distance in mm would depend on their order."""
+    paths = []
+    for name, spacing in (("one", 0.1), ("two", 0.3), ("none", None)):
+        item = datalist_item("x.png", LandmarkSet(("tip",), [[3.0, 2.0]], "index"), spacing)
+        definition = {"names": ("tip",), "pairs": [], "coordinate_system": "index"}
+        paths.append(tmp_path / f"{name}.json")
+        save_datalist(paths[-1], {"landmarks": definition, "training": [item]})
+    with pytest.raises(ValueError, match=r"x.png: the annotators state different pixel sizes, \(0\.\d, 0.*\) and \(0"):
+        read_annotators(paths[::order])
+    assert read_annotators(paths[::2]).unit == "mm"

@@ -112,7 +112,7 @@ def test_an_image_of_another_folder_is_not_that_of_the_landmarks(tmp_path):
         Image.new("L", (20, 10)).save(tmp_path / "images" / name)
     sets = {name: LandmarkSet(("tip",), [[8.0, 4.0]], "index") for name in ("pics/site1/1.png", "site2/2.png")}
     write_landmark_table(tmp_path / "true.csv", sets)
-    read = read_annotations(tmp_path / "true.csv", images=tmp_path / "images")
+    read = read_annotations(tmp_path / "true.csv", images=tmp_path / "images", notes=[])
     assert read["pics/site1/1.png"].geometry.image == tmp_path / "images" / "site1" / "1.png"
     assert read["site2/2.png"].geometry.image is None
     predicted = {"site1/1": sets["site2/2.png"], "site1/2": sets["site2/2.png"]}
@@ -184,3 +184,57 @@ def test_what_could_be_of_two_images_or_in_two_files(tmp_path, files, images, me
         pytest.skip("this file system does not distinguish upper and lower case")
     with pytest.raises(ValueError, match=message):
         read_annotations(tmp_path / "marks", images=tmp_path / "images" if images else None)
+
+
+def _one(shift):
+    return LandmarkSet(("tip", "root"), [[10.0 + shift, 5.0], [20.0 + shift, 5.0]], "LPS")
+
+
+@pytest.mark.parametrize("name", ["ceph", "scan"])  # before and after "predictions.csv"
+def test_files_of_single_images_are_preferred_to_a_table(tmp_path, name):
+    """A person may have corrected them."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    write_landmark_table(tmp_path / "truth.csv", {f"{name}.png": _one(0)})
+    write_landmark_table(folder / "predictions.csv", {f"{name}.png": _one(7)})
+    write_landmarks(folder / f"{name}.mrk.json", _one(1))
+    result = evaluate_predictions(folder, tmp_path / "truth.csv")
+    np.testing.assert_allclose(result.errors, [[1.0, 1.0]], atol=1e-9)
+    [note] = [note for note in result.notes if "may have corrected" in note]
+    assert note.startswith(f"{folder}: the points of the .mrk.json files are taken") and f"{name}.png" in note
+    write_landmark_table(folder / "predictions.csv", {f"{name}.png": _one(1.001)})  # the same, with fewer digits
+    assert not any("are taken" in note for note in evaluate_predictions(folder, tmp_path / "truth.csv").notes)
+    # in pixels, the table is preferred, and a correction is not used without a word
+    index = LandmarkSet(("tip", "root"), [[10.0, 5.0], [20.0, 5.0]], "index")
+    write_landmark_table(tmp_path / "truth.csv", {f"{name}.png": index})
+    write_landmark_table(folder / "predictions.csv", {f"{name}.png": index})
+    result = evaluate_predictions(folder, tmp_path / "truth.csv")
+    assert result.errors.max() == 0
+    [note] = [note for note in result.notes if "are taken" in note]
+    assert "the points of predictions.csv are taken, in the space of the ground truth; those of the .mrk.json" in note
+
+
+def test_two_tables_with_different_points_of_an_image(tmp_path):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    write_landmark_table(tmp_path / "truth.csv", {"scan.png": _one(0)})
+    for name in "ab":
+        write_landmark_table(folder / f"{name}.csv", {"scan.png": _one(7)})
+    assert evaluate_predictions(folder, tmp_path / "truth.csv").errors.tolist() == [[7.0, 7.0]]
+    write_landmark_table(folder / "b.csv", {"scan.png": _one(1)})
+    with pytest.raises(ValueError, match=r"b.csv and .*a.csv hold different points of scan.png; expected one table"):
+        evaluate_predictions(folder, tmp_path / "truth.csv")
+
+
+def test_annotated_images_that_are_not_in_the_folder_of_images(tmp_path):
+    """Their pixel size would not be known."""
+    (tmp_path / "images").mkdir()
+    sets = {name: LandmarkSet(("tip",), [[3.0, 2.0]], "index") for name in ("a.png", "b.png")}
+    write_landmark_table(tmp_path / "truth.csv", sets)
+    Image.new("L", (20, 10)).save(tmp_path / "images" / "c.png")
+    with pytest.raises(ValueError, match="images: none of its images is among the 2 of .*truth.csv.*for example a.png"):
+        read_annotations(tmp_path / "truth.csv", images=tmp_path / "images")
+    Image.new("L", (20, 10)).save(tmp_path / "images" / "a.png")
+    notes = []
+    read_annotations(tmp_path / "truth.csv", images=tmp_path / "images", notes=notes)
+    assert notes == [f"{tmp_path / 'truth.csv'}: 1 of 2 images are not in {tmp_path / 'images'} (b.png)."]

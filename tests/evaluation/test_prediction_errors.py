@@ -326,3 +326,22 @@ def test_measurements_where_an_image_has_no_landmark(tmp_path):
     measured = found.measurements["lumbar_length"]
     np.testing.assert_allclose(measured.errors, [0], atol=1e-9)
     assert measured.missed == 0
+
+
+def test_measurements_where_the_known_points_of_an_image_lie_in_one_plane(tmp_path):
+    """Such an image looks 2-D, but its covariances are 3-D."""
+    schema = load_landmark_schema("lumbar_5")
+    points = np.stack([np.zeros(5), np.arange(5.0), -35 * np.arange(5.0)], axis=1)
+    flat = np.where(np.arange(5)[:, None] == 0, points, np.nan)  # L1 alone, at z = 0
+    sets = {"a": points, "b": flat}
+    for name in ("true", "found"):
+        table = {key: LandmarkSet(schema.names, own, covariances=_unit(own)) for key, own in sets.items()}
+        write_landmark_table(tmp_path / f"{name}.csv", table)
+    found = evaluate_predictions(tmp_path / "found.csv", tmp_path / "true.csv", schema=schema)
+    np.testing.assert_allclose(found.measurements["lumbar_length"].errors, [0], atol=1e-9)
+    assert found.errors[0].max() == 0
+
+
+def _unit(points):
+    """Unit covariances (N, 3, 3), NaN where a point is missing."""
+    return np.eye(3) * points[:, :1, None] ** 0

@@ -168,6 +168,20 @@ def test_maps_smaller_than_the_window(shape):
     assert (found - points).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("point", [0.1, 0.3, 0.8])
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_two_voxels_determine_no_parabola(point, noise):
+    """The curvature along their axis is that of the others, so the point of an isotropic peak is exact."""
+    for place, size in (((10.3, 15.2, point), (24, 30, 2)), ((point, 20.3), (2, 40))):
+        maps = gaussian_heatmaps(torch.tensor([place]), size, sigma=2.0)
+        maps += noise * torch.randn(maps.shape, generator=torch.Generator().manual_seed(0))
+        found = decode_heatmaps(maps, len(size))
+        error = (found.points[0] - torch.tensor(place)).abs()
+        assert error.max() < (0.25 if noise else 1e-3)
+        variances = found.covariances[0].diagonal()
+        torch.testing.assert_close(variances, torch.full_like(variances, 4.0), rtol=0.2 if noise else 1e-3, atol=0)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [{"spatial_dims": 4}, {"spatial_dims": 3}, {"method": "soft"}, {"radius": 0}, {"heatmaps": torch.zeros(1, 0, 8)}],

@@ -49,6 +49,8 @@ def test_sigma_is_bounded_below_and_can_grow_again():
     assert target.sigma.flatten().tolist() == pytest.approx([0.5, 3.0])
     target.sigma.sum().backward()
     assert target.raw_sigma.grad.flatten().tolist() == [1.0, 1.0]
+    frozen = target.requires_grad_(False).sigma
+    assert frozen.flatten().tolist() == pytest.approx([0.5, 3.0])
 
 
 @pytest.mark.parametrize("learnable", [False, True])

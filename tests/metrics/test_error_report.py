@@ -28,6 +28,11 @@ def read(path):
         return list(csv.DictReader(file))
 
 
+def test_a_landmark_with_the_name_of_a_column():
+    [row] = ErrorReport(np.array([[1.0, 3.0]]), ("mean", "image"), ("x.png",)).per_image()
+    assert row == {"image": "x.png", "mean": 2.0, "mean (landmark)": 1.0, "image (landmark)": 3.0}
+
+
 def test_tables(tmp_path):
     errors = np.array([[1.0, 3.0, NAN], [2.0, INF, 4.0], [0.5, 2.5, 6.0]])
     report = ErrorReport(errors, ("sella", "nasion", "a, b"), ("c.png", "a.png", "b.png"), thresholds=(2.0, 4.0))

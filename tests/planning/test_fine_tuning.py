@@ -39,8 +39,10 @@ from monai_landmarks.planning import (
     write_bundle,
 )
 from monai_landmarks.planning.bundle import bundle_configs
+from monai_landmarks.planning.fine_tuning import fine_tuning_from
 from monai_landmarks.planning.fine_tuning_plan import nearest_size
 from monai_landmarks.planning.source_bundle import SourceBundle
+from monai_landmarks.schema import load_landmark_schema
 
 MACHINE = Machine("cpu", 8 * GIB)
 SMALL = {"width": 4, "batch_size": 2}
@@ -367,6 +369,22 @@ def test_chains_follow_a_given_voxel_size(spacing, inline):
         assert new["min_distance"] * spacing == pytest.approx(distance * 3.5, abs=0.05 * spacing)
     # the coarse network sees its images through those of the close look, which are not coarser
     assert configs["close_look"]["voxel_spacing"] == min(2.0, spacing)
+
+
+@pytest.mark.parametrize("name", ["hand_37", "afids_32"])
+def test_names_and_abbreviations_of_the_schema_are_the_same(name):
+    """Whichever of both has the bundle, and whichever the data."""
+    schema = load_landmark_schema(name)
+    short = tuple(mark.abbreviation or mark.name for mark in schema.landmarks)
+    train = {"network_def": {"spatial_dims": schema.spatial_dims}}
+    for own in (schema.names, short):
+        source = SourceBundle(Path("b"), "scn", own, {"train": train}, Path("w"), {}, None, None, schema)
+        for given in (schema.names, short):
+            data = summary((64,) * schema.spatial_dims, names=given[::-1])
+            tuned, data = fine_tuning_from(source, data)
+            assert tuned.kept == tuple(reversed(range(len(schema.names))))
+            new = dict(zip(schema.names, given))
+            assert data.pairs == tuple((new[left], new[right]) for left, right in schema.pairs)
 
 
 def test_peaks_in_windows_follow_a_given_voxel_size():

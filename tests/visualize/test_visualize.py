@@ -99,6 +99,47 @@ def test_points_fade_with_their_distance_from_a_plane():
     assert (view.planes[1].opacity == 1).all()
 
 
+def test_points_fade_with_the_length_of_the_axis_through_the_plane():
+    """A quarter of each axis off the center: half as strong in all planes."""
+    size = np.array([64, 48, 20])
+    view = landmark_view(np.zeros(size), [size / 2 + size / 4], center=size / 2)
+    assert [plane.opacity.tolist() for plane in view.planes] == [[0.5]] * 3
+
+
+def test_a_true_point_fades_with_its_own_distance():
+    size = np.array([64, 48, 20])
+    pred = [[np.nan] * 3, size / 2]
+    figure = draw_landmarks(np.zeros(size), pred, [size * 3 / 4, size * 5 / 8], center=size / 2)
+    for axes in figure.axes:
+        circles = [line for line in axes.lines if line.get_markerfacecolor() == "none" and len(line.get_xdata())]
+        dots = [line for line in axes.lines if line.get_zorder() == 4]
+        assert [circle.get_alpha() for circle in circles] == [0.5, 0.75]
+        assert dots[1].get_alpha() == 1
+
+
+@pytest.mark.parametrize("center", [2, np.int64(2), np.array(2), torch.tensor(2)], ids=repr)
+def test_the_center_is_a_landmark_for_every_kind_of_integer(center):
+    points = np.array([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0], [12.0, 9.0, 5.0]])
+    view = landmark_view(np.zeros((20, 16, 12)), points, center=center)
+    assert [plane.title for plane in view.planes] == ["xy, z = 5", "xz, y = 9", "yz, x = 12"]
+
+
+@pytest.mark.parametrize(
+    ("center", "given"),
+    [
+        (2.0, "is 2.0"),
+        (torch.tensor(2.0), r"is tensor\(2\.\)"),
+        ([5.0], r"has shape \(1,\)"),
+        ((5.0, 5.0), r"has shape \(2,\)"),
+        (np.zeros((1, 3)), r"has shape \(1, 3\)"),
+    ],
+)
+def test_a_center_that_is_no_point_is_refused(center, given):
+    expected = f"center must be the index of a landmark or a point with 3 coordinates, but {given}"
+    with pytest.raises(ValueError, match=expected):
+        landmark_view(np.zeros((20, 16, 12)), np.ones((4, 3)), center=center)
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_window_shows_a_part_and_leaves_everything_where_it_is(dims):
     size, low, high = (20, 16, 12)[:dims], [3, 8, 2][:dims], [15, 16, 7][:dims]
@@ -170,8 +211,33 @@ def test_a_shrunken_image_shows_the_mean_of_its_pixels():
 def test_a_large_image_is_averaged_down_and_points_keep_their_place():
     image = np.random.RandomState(0).rand(64, 48)
     view = landmark_view(image, [[60.0, 10.0]], max_size=20)
-    assert view.planes[0].image.shape == (12, 16)
-    assert view.planes[0].extent[:2] == (-0.5, 63.5)
+    assert view.planes[0].image.shape == (16, 16)  # blocks of 3 and 4 pixels
+    assert view.planes[0].extent == (-0.5, 63.5, 47.5, -0.5)
+
+
+@pytest.mark.parametrize("shape", [(73, 11), (110, 3), (3, 110), (71, 36), (37, 72)])
+def test_every_line_of_a_shrunken_image_is_shown_at_its_place(shape):
+    """Each row and column is made bright alone, and found in the picture, whose pixels divide its extent equally."""
+    for axis, size in enumerate(shape):
+        shown = set()
+        for i in range(size):
+            image = np.zeros(shape)
+            image[(i, slice(None)) if axis == 0 else (slice(None), i)] = 1.0
+            plane = landmark_view(image, [[0.0, 0.0]], max_size=36).planes[0]
+            count = plane.image.shape[1 - axis]
+            (bright,) = np.unique(np.argwhere(plane.image)[:, 1 - axis])
+            shown.add(int(bright))
+            start, end = sorted(plane.extent[2 * axis : 2 * axis + 2])
+            assert (start, end) == (-0.5, size - 0.5)
+            width = (end - start) / count
+            assert abs(start + (bright + 0.5) * width - i) <= width / 2 + 1e-9  # its center is in the bright pixel
+        assert count == size if size <= 36 else 18 <= count <= 36
+        assert shown == set(range(count))
+
+
+def test_a_thin_axis_of_a_volume_keeps_its_slices():
+    view = landmark_view(np.random.RandomState(0).rand(110, 110, 3), [[5.0, 5.0, 1.0]], max_size=36)
+    assert [plane.image.shape for plane in view.planes] == [(28, 28), (3, 28), (3, 28)]
 
 
 @pytest.mark.parametrize("dims", [2, 3])

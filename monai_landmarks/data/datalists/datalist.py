@@ -46,7 +46,7 @@ from monai_landmarks.data.landmarks.landmark_set import CoordinateSystem, Landma
 
 from .datalist_faults import DatalistError, is_positive, is_spacing, require_valid_datalist
 from .pairing import LandmarkCase, pair_landmarks
-from .split import fold_images, group_images, split_images
+from .split import fold_images, group_images, require_group_pattern, split_images
 
 __all__ = [
     "LabeledImage",
@@ -105,6 +105,8 @@ def build_datalist(
         ValueError: if there is no image or no landmark file, or the images cannot be split as requested.
         DatalistError: if landmarks have no image, a file is malformed, or the check finds faults. It lists all of them.
     """
+    if group_pattern is not None:
+        require_group_pattern(group_pattern)  # before all files are read
     pairing = pair_landmarks(images, landmarks, coordinate_system)
     if pairing.faults or pairing.absent:
         raise DatalistError(os.fspath(landmarks), [*pairing.faults, *pairing.absent])

@@ -42,13 +42,17 @@ _SECTIONS = {
 }
 
 
-def read_groups(path: str | os.PathLike, column: str, images: Sequence[str]) -> dict[str, str]:
+def read_groups(
+    path: str | os.PathLike, column: str, images: Sequence[str], root_dir: str | os.PathLike | None = None
+) -> dict[str, str]:
     """Read the group of each image, for example its patient.
 
     Args:
         path: CSV with a column ``image``. It may be the table of the landmarks; an image may have many rows.
         column: column of the group, in any case.
         images: paths or names of the images; see :class:`~monai_landmarks.data.NameIndex`.
+        root_dir: folder to which the paths are relative. If names in the table have it, those with another folder there
+            are of other images.
 
     Returns:
         the group of each image.
@@ -56,7 +60,7 @@ def read_groups(path: str | os.PathLike, column: str, images: Sequence[str]) -> 
     Raises:
         ValueError: if a column is missing, an image has no row, or rows of an image contradict each other.
     """
-    return _read_column(path, column, images)
+    return _read_column(path, column, images, root_dir)
 
 
 def read_pairs(path: str | os.PathLike, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -71,9 +75,10 @@ def read_pairs(path: str | os.PathLike, names: Sequence[str]) -> list[tuple[str,
         the pairs.
 
     Raises:
-        ValueError: if a row names an unknown landmark.
+        ValueError: if a row names an unknown landmark, or one of another pair.
     """
     pairs: list[tuple[str, str]] = []
+    lines: dict[str, int] = {}
     with naming_file(path):
         given = {landmark_name(name): name for name in names}
         for number, (line, row) in enumerate(read_rows(path, lambda cell: landmark_name(cell_text(cell)) in given)):
@@ -87,16 +92,24 @@ def read_pairs(path: str | os.PathLike, names: Sequence[str]) -> list[tuple[str,
                 raise ValueError(f"line {line}: {cells} are not two names of landmarks.")
             left, right = (given[cell] for cell in cells)
             if left != right and (left, right) not in pairs and (right, left) not in pairs:
+                for name in (left, right):
+                    if lines.setdefault(name, line) != line:
+                        raise ValueError(
+                            f"line {line}: landmark {name!r} is also in a pair in line {lines[name]}; expected one pair."
+                        )
                 pairs.append((left, right))
     return pairs
 
 
-def read_sections(path: str | os.PathLike, images: Sequence[str]) -> dict[str, str]:
+def read_sections(
+    path: str | os.PathLike, images: Sequence[str], root_dir: str | os.PathLike | None = None
+) -> dict[str, str]:
     """Read the section of each image from a table of splits.
 
     Args:
         path: CSV with the columns ``image`` and ``split`` (train, val or test). Rows of other images are ignored.
         images: paths or names of the images; see :class:`~monai_landmarks.data.NameIndex`.
+        root_dir: see :func:`read_groups`.
 
     Returns:
         ``"training"``, ``"validation"`` or ``"testing"`` for each image.
@@ -104,7 +117,7 @@ def read_sections(path: str | os.PathLike, images: Sequence[str]) -> dict[str, s
     Raises:
         ValueError: as :func:`read_groups`, and for another split.
     """
-    return _read_column(path, "split", images, section_of_split)
+    return _read_column(path, "split", images, root_dir, section_of_split)
 
 
 def section_of_split(split: str, image: str) -> str:
@@ -118,6 +131,7 @@ def _read_column(
     path: str | os.PathLike,
     column: str,
     images: Sequence[str],
+    root_dir: str | os.PathLike | None,
     convert: Callable[[str, str], str] = lambda value, image: value,
 ) -> dict[str, str]:
     """Read the value of each image, converted with the name of the image."""
@@ -127,6 +141,9 @@ def _read_column(
         columns = [name.lower() for name in header]
         if "image" not in columns or column.lower() not in columns:
             raise ValueError(f"line {first}: no columns 'image' and {column!r} in {','.join(header)!r}.")
+        if root_dir is not None:
+            place = columns.index("image")
+            index.add_root(root_dir, [cell_text(cells[place]) for _, cells in rows if len(cells) == len(header)])
         for line, cells in rows:
             if len(cells) != len(header):
                 raise ValueError(f"line {line}: {len(cells)} columns; expected {len(header)}.")

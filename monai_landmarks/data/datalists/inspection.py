@@ -155,7 +155,7 @@ def check_data(
     Notes are: images without landmarks; landmarks that few images have, or whose names differ only in case, spaces or
     letters that look the same; images that are the same file twice, have an unusual number of channels, or are constant;
     a pixel size that was chosen between two, or 2-D images of several pixel sizes; and images that readers put at
-    different places, if their points are in mm.
+    different places or show with another pixel size, if their points are in mm.
 
     Warnings name images whose landmarks form an unusual shape: two landmarks that look exchanged, landmarks far from
     the place where the other landmarks make them expected, and shapes that are mirrored, turned, or of another size.
@@ -259,7 +259,7 @@ def _look(case: LandmarkCase, spacing: list[float] | None) -> _Look:
             result.points = index_points(case.landmarks, result.shape, affine)
     if not result.shape:
         return _Look(result, faults, notes, [], b"")
-    return _Look(result, faults, notes, image_notes(case.image, in_world), _digest(case.image))
+    return _Look(result, faults, notes, image_notes(case.image, in_world, spacing), _digest(case.image))
 
 
 def _compare_shapes(check: DataCheck, in_pixels: bool) -> None:

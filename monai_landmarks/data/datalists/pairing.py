@@ -22,7 +22,6 @@ from pathlib import Path, PurePosixPath
 
 from monai_landmarks.data.files.csv_rows import TableRows, cell_text
 from monai_landmarks.data.files.safe_files import naming_file, open_text, path_fault, printable
-from monai_landmarks.data.images.image_files import image_stem
 from monai_landmarks.data.images.image_folder import find_images, image_name
 from monai_landmarks.data.images.image_notes import join_notes
 from monai_landmarks.data.images.name_index import NameIndex, beside
@@ -117,7 +116,8 @@ def pair_landmarks(
     its own, if the rest is a word for landmarks (``scan_lm_Pred_U.mrk.json`` of ``scan.nii.gz``), or if there are
     several such files with different landmarks, which are joined (``scan_U.json`` and ``scan_L.json``). Otherwise it
     belongs to the only image of its folder, as in 3D Slicer's layout ``sub-01/ct.nii.gz`` and ``sub-01/F.mrk.json``.
-    Where a name has folders, those of the image must not contradict them; see :class:`NameIndex`.
+    Where a name has folders, those of the image must not contradict them; see :class:`NameIndex`. If a file of one image
+    states the name of another image than the file has, this is a fault.
 
     Args:
         images: a folder of images, which is searched with its subfolders, or the images.
@@ -142,16 +142,18 @@ def pair_landmarks(
     pairs = _Pairs(by_name, root, landmarks)
     sources, are_of_one = _sources(landmarks, pairs.faults, pairs.notes)
     assumed: list[tuple[str, str]] = []
-    for source, called in sources.items():
+    tables: dict[Path, dict[str | None, LandmarkSet]] = {}
+    for source in sources:
         assumptions: list[str] = []
-        sets, faults = read_past_faults(source, coordinate_system, pairs.find_image, assumptions)
+        tables[source], faults = read_past_faults(source, coordinate_system, pairs.find_image, assumptions)
         assumed += [(str(source), sentence) for sentence in assumptions]
         pairs.faults += faults
+    pairs.add_names([*sources.values(), *(key for sets in tables.values() for key in sets if key is not None)])
+    for source, sets in tables.items():
         for key, landmark_set in sets.items():
             of_one = key is None or (are_of_one and len(sets) == 1)
-            pairs.add(
-                LandmarkCase(called if of_one else str(key), source, landmark_set, source, None if of_one else key)
-            )
+            name = sources[source] if of_one else str(key)
+            pairs.add(LandmarkCase(name, source, landmark_set, source, None if of_one else key), key)
         pairs.notes += pairs.rows_of(source).notes() if sets else []
     pairs.finish()
     cases = [
@@ -186,7 +188,8 @@ class _Pairs:
         self._roots = root, landmarks
         self._index = NameIndex(images)
         self._rows: dict[Path, LandmarkRows] = {}
-        self._parts: dict[str, list[LandmarkCase]] = {}  # files whose name begins with that of an image
+        # files whose name begins with that of an image, with the rest of their name
+        self._parts: dict[str, list[tuple[LandmarkCase, str]]] = {}
         self._others: list[LandmarkCase] = []  # files that no name belongs to
 
     def rows_of(self, source: Path) -> LandmarkRows:
@@ -198,13 +201,30 @@ class _Pairs:
         found = self._index.find(name)
         return self._images[found[0]] if len(found) == 1 else None
 
-    def add(self, case: LandmarkCase) -> None:
-        """Add landmarks to the image that their file or table names."""
+    def add_names(self, names: Iterable[str]) -> None:
+        """Compare the folders of all names with the folder of the images."""
+        if self._roots[0] is not None:
+            self._index.add_root(self._roots[0], names)
+
+    def add(self, case: LandmarkCase, key: str | None) -> None:
+        """Add landmarks to the image that their file or table names.
+
+        Args:
+            case: the landmarks, with the name of their image.
+            key: name of the image in the source, also if the source belongs to one image.
+        """
         found = self._index.find(case.name)
+        if found and case.key is None and key is not None:  # the name of a file of one image, and a name in it
+            stated = self._index.find(beside(case.name, key)) or self._index.find(key)
+            both = [image for image in found if image in stated]
+            if stated and not both:
+                self.faults.append(self._contradiction(case, key, found, stated))
+                return
+            found = both or found  # a name in the file that no image has may be an older one
         if not found and case.key is None and case.landmarks.image:  # the file may state the name of its image
             found = self._index.find(beside(case.name, case.landmarks.image))
-        if not found and case.key is None and (part_of := self._index.find_beginning(case.name)):
-            self._parts.setdefault(part_of, []).append(case)
+        if not found and case.key is None and (beginning := self._index.find_beginning(case.name))[0]:
+            self._parts.setdefault(beginning[0], []).append((case, beginning[1]))
         elif not found and case.key is None:
             self._others.append(case)
         elif not found:
@@ -219,8 +239,9 @@ class _Pairs:
 
     def finish(self) -> None:
         """Add the files that do not have the name of an image."""
-        for image, parts in self._parts.items():
-            if len(parts) == 1 and not _says_landmarks(image, parts[0]):
+        for image, named in self._parts.items():
+            parts = [case for case, _ in named]
+            if len(parts) == 1 and not _WORD.match(named[0][1]):
                 self._others += parts
             elif len(parts) == 1 or image in self.cases:
                 for part in parts:
@@ -251,6 +272,14 @@ class _Pairs:
         for case in cases:
             name = f"this name{self._elsewhere(case.name)}"
             self.absent.append(f"{case.source}: no image has {name}; expected the name of an image.{why}")
+
+    def _contradiction(self, case: LandmarkCase, key: str, found: list[str], stated: list[str]) -> str:
+        table = self._roots[1]
+        by, mend = ("its name", "rename the file") if table.is_dir() else (str(table), f"correct {table.name}")
+        return (
+            f"{self.rows_of(case.source).where(key)}: the landmarks are of {key!r} ({', '.join(stated)}), but {by} says"
+            f" {case.name!r} ({', '.join(found)}); correct the image in the file, or {mend}."
+        )
 
     def _elsewhere(self, name: str) -> str:
         """Return which images have the same file name in a folder that contradicts that of the name."""
@@ -296,12 +325,6 @@ class _Pairs:
 
     def _where(self, case: LandmarkCase) -> str:
         return self.rows_of(case.source).where(case.key)
-
-
-def _says_landmarks(image: str, case: LandmarkCase) -> bool:
-    """Return whether a file name that begins with that of an image goes on with a word for landmarks."""
-    file = PurePosixPath(case.name).name
-    return bool(_WORD.match(file[len(image_stem(PurePosixPath(image).name)) :]))
 
 
 def _rounded(name: str) -> str:

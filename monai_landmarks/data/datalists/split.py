@@ -17,7 +17,7 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 
-__all__ = ["fold_images", "group_images", "split_images"]
+__all__ = ["fold_images", "group_images", "require_group_pattern", "split_images"]
 
 
 def split_images(
@@ -35,7 +35,7 @@ def split_images(
             fraction is positive. A part is larger if the last group drawn is larger than needed.
         seed: seed of the draw.
         group_pattern: regular expression that is searched in every name. Images with the same match (of the first group
-            of the expression, if it has groups) belong together, for example to one patient, and stay together.
+            of the expression that matches, if it has groups) belong together, for example to one patient, and stay together.
         groups: group of each image, instead of a pattern.
 
     Returns:
@@ -99,7 +99,17 @@ def fold_images(
 
 def group_images(images: Sequence[str], group_pattern: str | None = None) -> dict[str, str]:
     """Return the group of each image by a pattern, as in :func:`split_images`; by default each is its own group."""
+    if group_pattern is not None:
+        require_group_pattern(group_pattern)
     return {image: _group(image, group_pattern) for image in images}
+
+
+def require_group_pattern(group_pattern: str) -> None:
+    """Raise ValueError if a group pattern is not a regular expression."""
+    try:
+        re.compile(group_pattern)
+    except re.error as error:
+        raise ValueError(f"group pattern {group_pattern!r} is not a regular expression: {error}.") from error
 
 
 def _members(images: Sequence[str], groups: Mapping[str, str]) -> dict[str, list[str]]:
@@ -126,4 +136,4 @@ def _group(image: str, pattern: str | None) -> str:
     match = re.search(pattern, image)
     if match is None:
         raise ValueError(f"group pattern {pattern!r} is not found in image name {image!r}.")
-    return match.group(1) if match.groups() else match.group()
+    return next((group for group in match.groups() if group is not None), match.group())

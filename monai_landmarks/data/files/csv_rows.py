@@ -176,10 +176,10 @@ def _comment(text: str, delimiter: str) -> str:
 def read_rows(path: str | os.PathLike, columns: Columns = ()) -> list[tuple[int, list[str]]]:
     """Read line number and cells of each row of a CSV, header first; see :class:`TableRows`.
 
-    Lines that begin with ``#`` are skipped.
+    Lines that begin with ``#`` are skipped above the header only, because a name may begin so, too.
     """
     with open_text(path) as file:
-        return list(TableRows(("\n" if line.lstrip().startswith("#") else line for line in file), columns))
+        return list(TableRows(file, columns))
 
 
 def is_missing(cell: str) -> bool:

@@ -24,10 +24,11 @@ import numpy as np
 from monai_landmarks.data.files.safe_files import special_file_fault
 from monai_landmarks.spaces import affine_4x4, picture_affine
 
-from .dicom_pixel_size import pixel_scale, read_itk_spacing, read_pixel_size
+from .dicom_pixel_size import pixel_scale, read_pixel_size
 from .image_headers import NO_VOXEL_SIZE, states_voxel_size
 from .nifti_world import read_nifti_world
 from .pictures import PICTURE_SUFFIXES, is_left_to_itk, is_picture, picture_orientation, read_picture
+from .viewer_spacing import viewer_spacing
 
 if TYPE_CHECKING:
     from monai.transforms import LoadImage
@@ -189,20 +190,38 @@ def file_note(path: str | os.PathLike) -> str:
     return "" if size is None else size.note
 
 
-def place_note(path: str | os.PathLike) -> str:
-    """Return where other readers see points in mm at another place of a readable image file; often empty."""
+def place_note(path: str | os.PathLike, spacing: float | Sequence[float] | None = None) -> str:
+    """Return where other readers see points in mm at another place of a readable image file; often empty.
+
+    Args:
+        path: image file.
+        spacing: pixel size in mm, one number or (x, y), with which points are read or written if the file states none.
+            If it is None, nothing is said about such a file.
+    """
     if _is_nifti(path):
         return read_nifti_world(path).place_note
     size = None if is_picture(path) else read_pixel_size(path)
-    if size is None or size.spacing is None:
+    stated = None if size is None else size.spacing
+    used = stated or ensure_pixel_size(spacing)
+    if used is None:
         return ""
-    seen = read_itk_spacing(path)
-    if seen is None or np.allclose(seen, size.spacing, rtol=1e-3, atol=0):
+    seen = viewer_spacing(path)
+    if seen is None or np.allclose(seen, used, rtol=1e-3, atol=0):
         return ""
-    texts = [f"{x:.6g} x {y:.6g} mm" for x, y in (size.spacing, seen)]
+    texts = [f"{x:.6g} x {y:.6g} mm" for x, y in (used, seen)]
+    if stated:
+        return (
+            f"The pixel size is {texts[0]}, but viewers built on ITK, such as 3D Slicer, show this kind of DICOM image with"
+            f" {texts[1]}. To see points in mm at the right place there, set the spacing in 3D Slicer's Volumes module."
+        )
+    if is_picture(path) and picture_orientation(path) != 1:
+        return ""  # such viewers also turn the points; file_note says what to do
     return (
-        f"The pixel size is {texts[0]}, but viewers built on ITK, such as 3D Slicer, show this kind of DICOM image with"
-        f" {texts[1]}. To see points in mm at the right place there, set the spacing in 3D Slicer's Volumes module."
+        f"The pixel size in use is {texts[0]}, but viewers built on ITK, such as 3D Slicer, show this"
+        f" {image_suffix(path) or 'DICOM'} file with {texts[1]}. Points in mm that were drawn there with that pixel size"
+        " must be converted to pixels first: monai-landmarks convert POINTS NEW_FOLDER --to csv --images IMAGES"
+        f" --coordinate-system index --spacing {seen[0]:.6g},{seen[1]:.6g}. Points that predict or convert wrote with the"
+        " pixel size in use are right; to see them at the right place there, set the spacing in 3D Slicer's Volumes module."
     )
 
 

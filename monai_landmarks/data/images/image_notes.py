@@ -15,21 +15,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from .image_files import file_note, place_note
 
 __all__ = ["image_notes", "join_notes"]
 
 
-def image_notes(path: str | os.PathLike, in_world: bool = True) -> list[str]:
+def image_notes(
+    path: str | os.PathLike, in_world: bool = True, spacing: float | Sequence[float] | None = None
+) -> list[str]:
     """Return the notes on one image, see ``file_note`` and ``place_note``.
 
     Args:
         path: image that can be read.
         in_world: whether its points are read or written in mm, so that it matters where readers place it.
+        spacing: see ``place_note``.
     """
-    return [note for note in (file_note(path), place_note(path) if in_world else "") if note]
+    return [note for note in (file_note(path), place_note(path, spacing) if in_world else "") if note]
 
 
 def join_notes(notes: Iterable[tuple[str, str]]) -> list[str]:

@@ -17,9 +17,9 @@ import os
 import posixpath
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from .image_files import image_stem
 
@@ -53,6 +53,7 @@ class NameIndex:
     def __init__(self, names: Iterable[str]) -> None:
         self._parts = _below_shared({name: _parts(name) for name in names})
         self._exact = _Index(self._parts, str)
+        self._above: tuple[str, ...] = ()  # folders above those of the images, which names must not contradict either
 
     @cached_property  # most names are found without it
     def _alike(self) -> _Index:
@@ -62,6 +63,32 @@ class NameIndex:
     def _numbered(self) -> _Index:
         return _Index(self._parts, _number)
 
+    def add_root(self, root_dir: str | os.PathLike, names: Iterable[str]) -> None:
+        """Let the folders above the images count, too, as far up as one of the names has the same folders.
+
+        Otherwise, ``site2/1.png`` in a table of all sites would be the image ``1.png`` of the folder ``site1``. If no
+        name has the folders above the images, these may be called differently on this machine, and do not count.
+
+        Args:
+            root_dir: the folder to which the names of the images are relative.
+            names: all names that will be searched.
+
+        Example:
+            >>> index = NameIndex(["1.png"])
+            >>> index.add_root("/data/site1", ["site1/2.png", "site2/1.png"])
+            >>> index.find("site1/1.png"), index.find("site2/1.png"), index.find_elsewhere("site2/1.png")
+            (['1.png'], [], ['1.png'])
+        """
+        above = _parts(str(Path(root_dir).resolve()))
+        own = {tuple(map(_alike, part[:-1])) for part in self._parts.values()}
+        depth = 0
+        for folders in {_parts(name)[:-1] for name in names}:
+            written = tuple(map(_alike, folders))
+            # the folders of images, or else those above them: the longest end that is the folder of an image
+            start = next((start for start in range(len(written) + 1) if written[start:] in own), 0)
+            depth = max(depth, _common_end(folders[:start], above, _alike))
+        self._above = above[len(above) - depth :]
+
     def find(self, name: str) -> list[str]:
         """Return the images that match the name best: none, one, or several that match equally well."""
         *folders, file = _parts(name)
@@ -70,7 +97,7 @@ class NameIndex:
             found = found or self._agreeing(folders, *getattr(self, writing).find(file))
         # folders with the same writing come first
         for same in (str, _alike):
-            agreement = [_common_end(folders, self._parts[image][:-1], same) for image in found]
+            agreement = [_common_end(folders, self._folders(image), same) for image in found]
             found = [image for image, depth in zip(found, agreement) if depth == max(agreement)]
         return found
 
@@ -82,24 +109,28 @@ class NameIndex:
         """Return the images whose folders do not contradict those of a name."""
         if are_joined:  # the file name has the folders
             return found
-        both = [(image, self._parts[image][:-1]) for image in found]
+        both = [(image, self._folders(image)) for image in found]
         return [image for image, own in both if _common_end(folders, own, _alike) == min(len(folders), len(own))]
 
-    def find_beginning(self, name: str) -> str:
-        """Return the image whose name begins a longer name, up to a ``_``, ``-``, dot or space; empty if there is none.
+    def _folders(self, image: str) -> tuple[str, ...]:
+        return (*self._above, *self._parts[image][:-1])
 
-        The image with the longest name is meant. If several images have this name, none is.
+    def find_beginning(self, name: str) -> tuple[str, str]:
+        """Return the image whose name begins a longer name, up to a ``_``, ``-``, dot or space, and the rest of the name.
+
+        The image with the longest name is meant. If several images have this name, none is. Without an image, both are
+        empty.
 
         Example:
             >>> NameIndex(["a.png", "a_1.png"]).find_beginning("a_1_left")
-            'a_1.png'
+            ('a_1.png', '_left')
         """
         *folders, file = _parts(name)
         for mark in reversed(list(re.finditer(r"[_\-. ]", file))):
             found = self.find("/".join([*folders, file[: mark.start()]])) if mark.start() else []
             if found:
-                return found[0] if len(found) == 1 else ""
-        return ""
+                return (found[0], file[mark.start() :]) if len(found) == 1 else ("", "")
+        return "", ""
 
 
 def beside(file: str, stated: str) -> str:
@@ -160,7 +191,7 @@ def _below_shared(parts: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...
     return {name: part[shared:] for name, part in parts.items()}
 
 
-def _common_end(first: list[str], second: tuple[str, ...], same: Callable[[str], str]) -> int:
+def _common_end(first: Sequence[str], second: tuple[str, ...], same: Callable[[str], str]) -> int:
     depth = 0
     while depth < min(len(first), len(second)) and same(first[-1 - depth]) == same(second[-1 - depth]):
         depth += 1

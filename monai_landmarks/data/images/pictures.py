@@ -19,7 +19,9 @@ EXIF, 2 to 8. Others store numbers of colors (palettes) or amounts of ink (CMYK)
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin
@@ -33,11 +35,13 @@ __all__ = [
     "picture_size",
     "read_picture",
     "shown_to_stored",
+    "tiff_tags",
 ]
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 _ORIENTATION = 274  # tag of TIFF and EXIF
+_BIG_TIFF = 43  # version in the header
 _PHOTOMETRIC = 262  # tag of TIFF: 0 means that white is zero
 _BRIGHTNESS = ("1", "L", "LA", "I", "F", "RGB", "RGBA")  # and I;16 in its byte orders
 _PALETTES = ("P", "PA")
@@ -164,13 +168,23 @@ def is_left_to_itk(path: str | os.PathLike) -> bool:
     return several
 
 
-def _tiff_orientation(path: str | os.PathLike) -> int:
+def tiff_tags(path: str | os.PathLike) -> Mapping[int, Any]:
+    """Return the tags of the first page of a TIFF, also if Pillow does not read its pixels; empty for other files."""
     try:
         with open(path, "rb") as file:
             header = file.read(8)
+            if _BIG_TIFF in header[2:4]:
+                header += file.read(8)
             tags = TiffImagePlugin.ImageFileDirectory_v2(header)
             file.seek(tags.next)
             tags.load(file)
-            return int(tags.get(_ORIENTATION, 1))
+            return tags
     except Exception:  # no TIFF
+        return {}
+
+
+def _tiff_orientation(path: str | os.PathLike) -> int:
+    try:
+        return int(tiff_tags(path).get(_ORIENTATION, 1))
+    except Exception:  # a damaged value
         return 1

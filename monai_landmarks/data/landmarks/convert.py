@@ -27,6 +27,7 @@ import numpy as np
 from monai_landmarks.data.files.kept_files import KeptFiles
 from monai_landmarks.data.images.image_files import ensure_pixel_size, image_stem, read_header
 from monai_landmarks.data.images.image_folder import find_images, image_name
+from monai_landmarks.data.images.image_notes import image_notes, join_notes
 from monai_landmarks.data.images.name_index import NameIndex, beside
 
 from .landmark_io import (
@@ -101,6 +102,7 @@ def convert_landmarks(
     converted, even if others have faults; a single file is written only if there is no fault. Existing files are
     replaced, but never a source. If a file had other contents, a copy is kept with ``.bak`` after its name. Scores,
     left-right pairs and missing landmarks are kept if the new format has a place for them; see the module of the format.
+    A warning says where a conversion between pixel index and world had a choice, or where viewers have another pixel size.
 
     Args:
         source: a file, or a folder, which is searched with its subfolders.
@@ -177,6 +179,8 @@ def convert_landmarks(
                     if case.image is not None and landmarks.image_size is not None:
                         landmarks.require_image_size(known.geometry(case.image)[0])
                     cases.append(_in_space(case, wanted, target, known))
+    for sentence in join_notes(known.notes()):
+        warnings.warn(sentence)
     if not cases and not faults:
         faults.append(ConversionFault(source, f"{source}: it holds no landmarks."))
     sources = {path.resolve() for path in files}
@@ -250,6 +254,7 @@ class _Images:
         self._keys: dict[Path, str] = {}
         self._files: dict[str, set[Path]] = {}
         self._index = NameIndex([])
+        self._notes: dict[Path, list[str]] = {}
         if images is None:
             return
         root = Path(images) if isinstance(images, (str, os.PathLike)) else None
@@ -278,6 +283,15 @@ class _Images:
         """Return spatial shape and affine of an image."""
         return read_header(image, self._spacing)
 
+    def add_notes(self, image: Path) -> None:
+        """Keep the notes on an image with which points are converted between pixel index and world."""
+        if image not in self._notes:
+            self._notes[image] = image_notes(image, spacing=self._spacing or 1.0)
+
+    def notes(self) -> list[tuple[str, str]]:
+        """Return the kept notes, each with the name of its image."""
+        return [(self.key(image), note) for image, notes in self._notes.items() for note in notes]
+
 
 def _in_space(case: _Case, wanted: CoordinateSystem | None, target: LandmarkFormat, known: _Images) -> _Case:
     """Convert the points of a case to the wanted coordinate system, or to one that the format can hold."""
@@ -295,6 +309,7 @@ def _in_space(case: _Case, wanted: CoordinateSystem | None, target: LandmarkForm
         )
     shape, affine = known.geometry(case.image)
     _require_dims(case, shape)
+    known.add_notes(case.image)
     moved = _to_world(case.landmarks, affine).to(wanted) if is_index else _to_index(case, shape, affine)
     return case._replace(landmarks=moved)
 

@@ -25,7 +25,8 @@ class UncountedBatchNorm(nn.modules.batchnorm._BatchNorm):
     Batch normalization without the count of batches, ``num_batches_tracked``, which stays as it is.
 
     torch's layer adds 1 to the count in each training step, by a GPU kernel of its own per layer. Only a layer with
-    ``momentum=None`` uses the count. Parameters and state dictionary are those of ``torch.nn.BatchNorm2d``. Use
+    ``momentum=None`` uses the count; if the momentum is set to None later, as ``torch.optim.swa_utils.update_bn`` does,
+    this layer counts, too. Parameters and state dictionary are those of ``torch.nn.BatchNorm2d``. Use
     :meth:`convert`.
     """
 
@@ -33,7 +34,12 @@ class UncountedBatchNorm(nn.modules.batchnorm._BatchNorm):
         """Accept any number of axes."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        momentum = 0.1 if self.momentum is None else self.momentum  # TorchScript requires a number
+        momentum = self.momentum
+        if momentum is None:
+            momentum = 0.0
+            if self.training and self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+                momentum = 1.0 / float(self.num_batches_tracked)
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, self.training, momentum, self.eps
         )

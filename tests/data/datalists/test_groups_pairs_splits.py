@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import pytest
 
-from monai_landmarks.data import read_groups, read_pairs
+from monai_landmarks.data import read_groups, read_pairs, read_sections
+from monai_landmarks.data.datalists.groups_pairs_splits import read_splits
 
 IMAGES = ["x/1.png", "x/2.png", "y/3.png"]
 
@@ -59,3 +60,26 @@ def test_pairs_of_real_data(mouse_skull_ct_root):
     names = [f"LM{n:02d}" for n in range(1, 52) if n not in (23, 26, 34, 35, 45, 48)]
     pairs = read_pairs(mouse_skull_ct_root / "mirror_pairs.csv", names)
     assert ("LM02", "LM03") in pairs and len({name for pair in pairs for name in pair}) == 2 * len(pairs)
+
+
+def test_a_landmark_in_two_pairs(tmp_path):
+    table = tmp_path / "pairs.csv"
+    table.write_text("left,right\na,b\nb,a\na,c\n")
+    with pytest.raises(ValueError, match=r"pairs\.csv: line 4: landmark 'a' is also in a pair in line 2; expected one"):
+        read_pairs(table, list("abc"))
+
+
+def test_a_name_may_begin_with_the_mark_of_a_comment(tmp_path):
+    """Comments are above the header only."""
+    table = tmp_path / "t.csv"
+    table.write_text("# by hand\nimage,split\n#1.png,train\nb.png,val\n")
+    assert read_sections(table, ["#1.png", "b.png"]) == {"#1.png": "training", "b.png": "validation"}
+    assert read_splits(table) == {"train": ["#1.png"], "val": ["b.png"]}
+
+
+def test_a_table_of_all_sites_for_the_images_of_one(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("image,split,patient\nsite2/1.png,test,q\nsite1/1.png,train,p\nsite1/2.png,val,p\n")
+    images = ["1.png", "2.png"]
+    assert read_sections(table, images, tmp_path / "site1") == {"1.png": "training", "2.png": "validation"}
+    assert read_groups(table, "patient", images, tmp_path / "site1") == {"1.png": "p", "2.png": "p"}

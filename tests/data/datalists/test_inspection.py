@@ -190,6 +190,28 @@ def test_world_points_of_pictures_wait_for_the_spacing(pictures):
     assert len(check_data(pictures / "images", pictures / "p", spacing=1).faults) == 12  # as far again, outside
 
 
+def test_points_drawn_in_3d_slicer_on_pictures_have_its_pixel_size(tmp_path):
+    """ITK has 0.3528 mm for 72 dots per inch, so another spacing finds other pixels, which a note says."""
+    itk = pytest.importorskip("itk")
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.arange(60_000).astype(np.uint8).reshape(200, 300)).save(tmp_path / "images/a.jpg", dpi=(72, 72))
+    image = itk.imread(tmp_path / "images/a.jpg")
+    clicked = [*image.TransformIndexToPhysicalPoint((200, 150)), 0.0]
+    write_landmarks(tmp_path / "points/a.mrk.json", LandmarkSet(("a",), [clicked], "LPS"))
+    step = float(image.GetSpacing()[0])
+    check = check_data(tmp_path / "images", tmp_path / "points", spacing=1)
+    np.testing.assert_allclose(check.images[0].points.points, [[200 * step, 150 * step]])
+    [note] = [note for note in check.notes if "Slicer" in note]
+    assert (
+        note.startswith("a.jpg: The pixel size in use is 1 x 1 mm") and f"show this .jpg file with {step:.6g} x" in note
+    )
+    check = check_data(tmp_path / "images", tmp_path / "points", spacing=step)
+    np.testing.assert_allclose(check.images[0].points.points, [[200, 150]])
+    assert check.notes == check.faults == []
+    write_landmarks(tmp_path / "pixels/a.csv", LandmarkSet(("a",), [[200, 150]], "index"))
+    assert check_data(tmp_path / "images", tmp_path / "pixels", spacing=1).notes == []
+
+
 def test_a_radiograph_in_dicom(tmp_path):
     """A volume of one slice, whose points are 2-D and whose pixel size is in the file."""
     itk = pytest.importorskip("itk")

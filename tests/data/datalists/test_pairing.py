@@ -400,3 +400,87 @@ def test_a_landmark_in_two_unicode_forms_is_one_and_said(tmp_path, write_picture
 def test_lines_of_a_table_that_cannot_be_read(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"image,landmark,x,y\n\xff")
     assert LandmarkRows(tmp_path / "t.csv").where("1.png") == f"{tmp_path / 't.csv'}: image '1.png'"
+
+
+@pytest.fixture
+def numbered(tmp_path, write_picture):
+    """Images 1.png, 2.png and 12.png."""
+    for name in ("1", "2", "12"):
+        write_picture(tmp_path / "images" / f"{name}.png", 9, 9)
+    return tmp_path
+
+
+@pytest.mark.parametrize("is_coco", [False, True])
+def test_a_file_of_one_image_that_says_another_one_than_its_name(numbered, is_coco):
+    """A table of a batch may hold a single image, and have a number that is the name of another one."""
+    suffix, where, format = (".json", "image '12.png'", "coco") if is_coco else (".csv", "line 3", None)
+    write_landmark_table(numbered / f"lm/1{suffix}", {"1.png": POINTS, "2.png": POINTS}, format=format)
+    write_landmark_table(numbered / f"lm/2{suffix}", {"12.png": POINTS}, format=format)
+    result = pair_landmarks(numbered / "images", numbered / "lm")
+    assert paired(result) == {"1.png": f"1{suffix}", "2.png": f"1{suffix}"} and result.absent == []
+    assert result.faults == [
+        f"{numbered / 'lm' / f'2{suffix}'}: {where}: the landmarks are of '12.png' (12.png), but its name says '2' (2.png);"
+        " correct the image in the file, or rename the file."
+    ]
+    (numbered / f"lm/2{suffix}").rename(numbered / f"lm/batch{suffix}")
+    result = pair_landmarks(numbered / "images", numbered / "lm")
+    assert paired(result)["12.png"] == f"batch{suffix}" and result.faults == []
+
+
+def test_a_listed_file_that_says_another_image(numbered):
+    write_landmark_table(numbered / "b.csv", {"12.png": POINTS})
+    (numbered / "list.csv").write_text("image,landmarks\n2.png,b.csv\n")
+    result = pair_landmarks(numbered / "images", numbered / "list.csv")
+    [fault] = result.faults
+    assert result.cases == [] and f"'12.png' (12.png), but {numbered / 'list.csv'} says '2.png' (2.png)" in fault
+    (numbered / "list.csv").write_text("image,landmarks\n12.png,b.csv\n")
+    assert paired(pair_landmarks(numbered / "images", numbered / "list.csv")) == {"12.png": "b.csv"}
+
+
+@pytest.mark.parametrize("stated", ["tmp_8f3.png", "2", "/elsewhere/images/2.png", "3.png"])
+def test_a_file_of_one_image_with_an_older_name_in_it(numbered, stated):
+    """The same image in other words, or one that is not there, contradicts nothing."""
+    write_landmark_table(numbered / "lm/2.csv", {stated: POINTS})
+    result = pair_landmarks(numbered / "images", numbered / "lm")
+    assert paired(result) == {"2.png": "2.csv"} and result.faults == []
+
+
+def test_a_name_in_a_file_chooses_between_images_of_its_name(folder, write_picture):
+    write_picture(folder / "images/x/2.jpg", 9, 9)
+    write_landmark_table(folder / "lm/2.csv", {"2.jpg": POINTS})
+    result = pair_landmarks(folder / "images", folder / "lm")
+    assert paired(result) == {"x/2.jpg": "2.csv"} and result.faults == []
+
+
+@pytest.mark.parametrize("kind", ["table", "files", "tables"])
+def test_landmarks_of_all_sites_for_the_images_of_one(tmp_path, kind, write_picture):
+    for name in ("case1", "case2"):
+        write_picture(tmp_path / f"data/site1/{name}.png", 9, 9)
+    names = ("site0/case2", "site1/case1", "site2/case2")
+    if kind == "table":
+        write_landmark_table(tmp_path / "lm.csv", {f"{name}.png": POINTS for name in names})
+    for name in names:
+        if kind == "files":
+            write_landmarks(tmp_path / f"lm/{name}.csv", POINTS)
+        elif kind == "tables":  # the first one alone does not show what its folders are
+            write_landmark_table(tmp_path / f"lm/table_{name[:5]}.csv", {f"{name}.png": POINTS, f"{name}b.png": POINTS})
+    result = pair_landmarks(tmp_path / "data/site1", tmp_path / ("lm.csv" if kind == "table" else "lm"))
+    assert list(paired(result)) == ["case1.png"] and result.faults == []
+    assert result.unlabeled == [tmp_path / "data/site1/case2.png"]
+    assert sum("; case2.png has another folder" in sentence for sentence in result.absent) == 2
+
+
+def test_a_folder_of_images_may_have_another_name_in_a_table(numbered):
+    write_landmark_table(numbered / "t.csv", {"a/1.png": POINTS, "b/2.png": POINTS})
+    assert set(paired(pair_landmarks(numbered / "images", numbered / "t.csv"))) == {"1.png", "2.png"}
+
+
+def test_a_word_for_landmarks_follows_the_name_as_it_is_written(tmp_path, write_picture):
+    """Without the zeros of the image's name, in another Unicode form, or with its folder."""
+    for name in ("001", "002", unicodedata.normalize("NFD", "Müller"), "x/7"):
+        write_picture(tmp_path / "images" / f"{name}.png", 9, 9)
+    for name in ("1_2_points", "2_points", unicodedata.normalize("NFC", "Müller_F"), "x_7_points"):
+        write_landmarks(tmp_path / "lm" / f"{name}.csv", POINTS)
+    result = pair_landmarks(tmp_path / "images", tmp_path / "lm")
+    assert {unicodedata.normalize("NFC", name) for name in paired(result)} == {"002.png", "Müller.png", "x/7.png"}
+    assert len(result.absent) == 1 and "1_2_points.csv: no image has this name" in result.absent[0]

@@ -15,7 +15,7 @@ import random
 
 import pytest
 
-from monai_landmarks.data import fold_images, group_images, split_images
+from monai_landmarks.data import build_datalist, fold_images, group_images, split_images
 
 IMAGES = [f"p{i // 3}_{i}" for i in range(30)]
 
@@ -60,3 +60,17 @@ def test_a_part_that_is_asked_for_is_not_empty():
 def test_too_few(folds, images):
     with pytest.raises(ValueError, match=f"{len(images)} images in .* cannot be divided into {folds} folds"):
         fold_images(images, folds, groups=group_images(images, r"p\d+") if len(images) == 3 else None)
+
+
+def test_the_group_of_a_pattern_with_alternatives():
+    images = ["p1_a", "q1_a", "p1_b", "r"]
+    assert list(group_images(images, r"(p\d+)|(q\d+)|r").values()) == ["p1", "q1", "p1", "r"]
+    assert split_images(images[:3], [0.3], group_pattern=r"(p\d+)|(q\d+)")[0] in (["q1_a"], ["p1_a", "p1_b"])
+
+
+def test_a_pattern_that_is_no_regular_expression():
+    for images in ([], IMAGES):
+        with pytest.raises(ValueError, match=r"group pattern '\(p' is not a regular expression: missing \)"):
+            group_images(images, "(p")
+    with pytest.raises(ValueError, match="is not a regular expression"):  # and not that there is no such folder
+        build_datalist("absent", "absent.csv", group_pattern="(p")

@@ -23,7 +23,8 @@ from monai_landmarks.data import LandmarkSet, check_data, load_landmark_datalist
 from monai_landmarks.data.images import dicom_pixel_size
 from monai_landmarks.data.images.dicom_pixel_size import pixel_size_of, read_pixel_size
 from monai_landmarks.data.images.image_files import has_spacing, place_note, read_header
-from monai_landmarks.label.pictures import from_viewer, to_viewer, viewer_spacing
+from monai_landmarks.data.images.viewer_spacing import viewer_spacing
+from monai_landmarks.label.pictures import from_viewer, to_viewer
 from monai_landmarks.spaces import affine_spacing
 from monai_landmarks.transforms import EnsureWorldAffined, LoadLandmarksd
 

@@ -74,3 +74,35 @@ def test_the_place_of_all_absolute_paths_does_not_count(root):
 def test_every_image_finds_itself():
     index = NameIndex(IMAGES)
     assert all(index.find(name) == [name] for name in IMAGES)
+
+
+@pytest.mark.parametrize(
+    "names, found",
+    [
+        (["site1/1.png"], {"site1/1.png", "1.png", "/there/site1/1.png"}),
+        (["Site1/9.png"], {"site1/1.png", "1.png", "/there/site1/1.png"}),  # an image that is not there shows it, too
+        (["z/1.png", "1.png"], {"site1/1.png", "site2/1.png", "1.png", "/there/site1/1.png", "/there/site2/1.png"}),
+    ],
+)
+def test_the_folder_of_the_images_counts_if_a_name_has_it(tmp_path, names, found):
+    index = NameIndex(["1.png", "day/2.png"])
+    index.add_root(tmp_path / "site1", names)
+    every = ["site1/1.png", "site2/1.png", "1.png", "/there/site1/1.png", "/there/site2/1.png"]
+    assert {name for name in every if index.find(name) == ["1.png"]} == found
+    # below the folder
+    assert index.find("day/2.png") == index.find("site1/day/2.png") == ["day/2.png"]
+    assert bool(index.find("site2/day/2.png")) == ("site2/1.png" in found)
+
+
+def test_folders_farther_above_the_images_count_if_a_name_has_them(tmp_path):
+    index = NameIndex(["1.png"])
+    index.add_root(tmp_path / "site1/images", ["/there/site1/images/2.png", "/there/site2/images/1.png"])
+    assert index.find("site2/images/1.png") == [] and index.find_elsewhere("site2/images/1.png") == ["1.png"]
+    assert index.find("site1/images/1.png") == index.find("images/1.png") == index.find("1") == ["1.png"]
+
+
+def test_a_folder_of_images_with_the_name_of_the_folder_above(tmp_path):
+    """The name of the lower folder shows nothing about the upper one."""
+    index = NameIndex(["1.png", "hand/2.png"])
+    index.add_root(tmp_path / "hand", ["hand/2.png"])
+    assert index.find("other/1.png") == ["1.png"]

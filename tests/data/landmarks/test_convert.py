@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import nibabel as nib
 import numpy as np
@@ -152,6 +153,36 @@ def test_a_picture_lies_in_the_world_by_its_spacing(tmp_path):
     # such a file states the sizes of the images, if they are given
     content = json.loads((tmp_path / "back.json").read_text())
     assert [(image["width"], image["height"]) for image in content["images"]] == [(60, 40)] * 2
+
+
+def test_where_viewers_see_points_elsewhere_is_said_once(tmp_path, write_dicom_tags):
+    """ITK ignores the PixelSpacing of a CR image."""
+    (tmp_path / "t.csv").write_text("image,landmark,x,y\na.dcm,nose,5,3\nb.dcm,nose,5,3\nc.png,nose,5,3\n")
+    for name in ("a.dcm", "b.dcm"):
+        write_dicom_tags(tmp_path / "images" / name, np.arange(80).reshape(8, 10), t00280030="0.2\\0.2")
+    picture(tmp_path / "images/c.png")
+    for name in ("a.dcm", "c.png"):
+        image = SimpleITK.ReadImage(str(tmp_path / "images" / name))
+        assert image.GetSpacing()[:2] == (1, 1)  # in the viewer
+    to_world = {"destination_format": "mrk.json", "images": tmp_path / "images", "spacing": 0.5}
+    with pytest.warns(UserWarning) as told:
+        convert_landmarks(tmp_path / "t.csv", tmp_path / "world", **to_world)
+    texts = [str(warning.message) for warning in told if warning.filename.endswith("convert.py")]
+    assert [text.partition(", but viewers")[0] for text in texts] == [
+        "a.dcm and 1 more: The pixel size is 0.2 x 0.2 mm",
+        "c.png: The pixel size in use is 0.5 x 0.5 mm",
+    ]
+    with pytest.warns(UserWarning) as told:
+        convert_landmarks(tmp_path / "world", tmp_path / "back.json", **to_world | {"destination_format": "coco"})
+    assert [str(warning.message) for warning in told if warning.filename.endswith("convert.py")] == texts
+    (tmp_path / "c.csv").write_text("image,landmark,x,y\nc.png,nose,5,3\n")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", module="monai_landmarks")
+        images = {"images": tmp_path / "images"}
+        convert_landmarks(tmp_path / "t.csv", tmp_path / "same", destination_format="labelme", **images)
+        convert_landmarks(tmp_path / "world", tmp_path / "world.csv", coordinate_system="LPS", **images)
+        # by default, 1 mm is taken for a picture, as in the viewer
+        convert_landmarks(tmp_path / "c.csv", tmp_path / "c.mrk.json", **images)
 
 
 def test_a_slice_has_its_place_in_the_world(tmp_path):

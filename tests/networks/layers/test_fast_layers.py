@@ -210,5 +210,10 @@ def test_batch_norm_without_a_count_has_the_same_statistics(
     assert_close(fast.eval()(x), plain.eval()(x))
     assert_close(torch.jit.script(fast)(x), plain(x))
     fast.load_state_dict(plain.state_dict())
+    data = [torch.randn(shape) * (step + 1) + 10 * step for step in range(3)]
+    for network in (plain, fast):  # sets the momentum to None, for the mean over all batches
+        torch.optim.swa_utils.update_bn(data, network)
+    assert_close(fast.state_dict(), plain.state_dict())
+    assert_close(fast[0].running_mean, torch.stack([x.transpose(0, 1).flatten(1).mean(1) for x in data]).mean(0))
     for kept in (layer(3, momentum=None), layer(3, track_running_stats=False)):
         assert type(UncountedBatchNorm.convert(kept)) is layer
