@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -171,7 +172,14 @@ def init(
     click.echo(f"{command} {shlex.quote(train)}")
     if plan.close_look:
         click.echo("\nTo train this network, and after it a second one, which corrects its points in a close look:\n")
-        click.echo(f"{command} {shlex.quote(str([train, look]))}")
+        click.echo(f"{command} {_quoted_list([train, look])}")
+
+
+def _quoted_list(paths: list[str]) -> str:
+    """Return a list of paths as one argument of a shell, in double quotes where no character has a meaning in them."""
+    if all(re.fullmatch(r"[\w@%+=:,./ -]+", path) for path in paths):
+        return '"[' + ",".join(f"'{path}'" for path in paths) + ']"'
+    return shlex.quote(str(paths))
 
 
 def _with_schema(schema: str | None, summary: DataSummary) -> tuple[LandmarkSchema | None, DataSummary]:

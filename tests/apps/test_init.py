@@ -15,10 +15,12 @@ from __future__ import annotations
 import ast
 import json
 import shlex
+import subprocess
 
 import pytest
 from click.testing import CliRunner
 
+from monai_landmarks.apps.init import _quoted_list
 from monai_landmarks.apps.main import program
 from monai_landmarks.data import write_hand_phantom, write_spine_phantom
 
@@ -81,9 +83,21 @@ def test_every_choice_is_printed_with_its_reason(datalist, tmp_path):
     files = [str(folder / "configs" / f"{name}.json") for name in ("train", "close_look")]
     assert alone == [*command, str(folder), "--config_file", files[0]]
     assert both[:-1] == alone[:-1] and ast.literal_eval(both[-1]) == files
+    [line] = [line for line in lines if "close_look.json" in line and line.startswith("python")]
+    assert line.endswith(f"""--config_file "['{files[0]}','{files[1]}']\"""")
     assert f"B='{folder}'\n" in page
     train = json.loads((folder / "configs" / "train.json").read_text())
     assert train["batch_size"] == 2 and train["datalist"] == str(datalist)
+
+
+@pytest.mark.parametrize("paths", [["a b/c.json", "d.json"], ["Ann's/$x`y`.json", 'a"b\\.json'], ["a!b.json"]])
+def test_a_list_of_paths_is_one_argument_of_a_shell(paths):
+    [text] = shlex.split(_quoted_list(paths))
+    assert ast.literal_eval(text) == paths
+    shell = subprocess.run(
+        ["bash", "-c", f"printf %s {_quoted_list(paths)}"], capture_output=True, text=True, check=True
+    )
+    assert ast.literal_eval(shell.stdout) == paths
 
 
 def test_pairs_and_schema(datalist, tmp_path):
