@@ -119,7 +119,7 @@ def _write_dicom(
 
 
 def _write_dicom_tags(path: Path, pixels: np.ndarray, groups: Sequence[Mapping[str, str]] = (), **tags: str) -> None:
-    """A DICOM file of one image (rows, columns) with exactly these attributes, such as t00280030="0.2\\0.1".
+    """A DICOM file of pixels ([frames,] rows, columns) with exactly these attributes, such as t00280030="0.2\\0.1".
 
     ``groups`` are attributes in functional groups, of the first and further frames. Written by hand (explicit little endian), because libraries add or change the attributes of the pixel size.
     """
@@ -136,7 +136,7 @@ def _write_dicom_tags(path: Path, pixels: np.ndarray, groups: Sequence[Mapping[s
 
     meta = element(2, 1, "OB", b"\0\1") + element(2, 2, "UI", sop_class) + element(2, 3, "UI", uid)
     meta += element(2, 16, "UI", "1.2.840.10008.1.2.1")
-    rows, columns = pixels.shape
+    rows, columns = pixels.shape[-2:]
     elements = {
         (8, 0x16): ("UI", sop_class),
         (8, 0x18): ("UI", uid),
@@ -151,7 +151,10 @@ def _write_dicom_tags(path: Path, pixels: np.ndarray, groups: Sequence[Mapping[s
         (0x28, 0x102): ("US", 15),
         (0x28, 0x103): ("US", 0),
     }
+    if pixels.ndim == 3:
+        elements[0x28, 8] = ("IS", str(len(pixels)))
     kinds = {(0x28, 0xA02): "CS", (0x28, 0x34): "IS"}
+    sequences = {(0x20, 0x32): (0x20, 0x9113), (0x20, 0x37): (0x20, 0x9116)}  # the others are pixel measures
 
     def stated(tags: Mapping[str, str]) -> dict[tuple[int, int], tuple[str, str]]:
         keys = {(int(tag[1:5], 16), int(tag[5:], 16)): value for tag, value in tags.items()}
@@ -162,10 +165,15 @@ def _write_dicom_tags(path: Path, pixels: np.ndarray, groups: Sequence[Mapping[s
     if groups:
         frames = b""
         for group in groups:
-            item = b"".join(element(*key, *value) for key, value in sorted(stated(group).items()))
-            item = struct.pack("<HHI", 0xFFFE, 0xE000, len(item)) + item
-            measures = struct.pack("<HH2sHI", 0x28, 0x9110, b"SQ", 0, len(item)) + item
-            frames += struct.pack("<HHI", 0xFFFE, 0xE000, len(measures)) + measures
+            parts: dict[tuple[int, int], bytes] = {}
+            for key, value in sorted(stated(group).items()):
+                sequence = sequences.get(key, (0x28, 0x9110))
+                parts[sequence] = parts.get(sequence, b"") + element(*key, *value)
+            frame = b""
+            for sequence, item in sorted(parts.items()):
+                item = struct.pack("<HHI", 0xFFFE, 0xE000, len(item)) + item
+                frame += struct.pack("<HH2sHI", *sequence, b"SQ", 0, len(item)) + item
+            frames += struct.pack("<HHI", 0xFFFE, 0xE000, len(frame)) + frame
         data += struct.pack("<HH2sHI", 0x5200, 0x9230, b"SQ", 0, len(frames)) + frames
     data += element(0x7FE0, 0x10, "OW", pixels.astype("<u2").tobytes())
     path.parent.mkdir(parents=True, exist_ok=True)

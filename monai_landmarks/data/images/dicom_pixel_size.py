@@ -38,6 +38,7 @@ __all__ = [
     "DicomPixelSize",
     "pixel_scale",
     "pixel_size_of",
+    "read_functional_groups",
     "read_itk_spacing",
     "read_pixel_size",
     "require_readable_size",
@@ -209,25 +210,52 @@ def _read(file: str, _mtime: int, _size: int) -> tuple[DicomPixelSize | None, tu
     seen = (reader.GetSpacing(0), reader.GetSpacing(1))
     if _text(stated, SOP_CLASS) not in _WITH_FUNCTIONAL_GROUPS:
         return pixel_size_of(stated), seen
-    nested = _read_functional_groups(file)
+    nested = {tag: list(dict.fromkeys(texts)) for tag, texts in _functional_groups(file, _WANTED).items()}
     if any(len(nested[tag]) > 1 for tag in _SIZES):
         return DicomPixelSize(None, "the frames of the DICOM file state several pixel sizes"), seen
     stated.pop(SOP_CLASS)
     return pixel_size_of(stated | {tag: texts[0] for tag, texts in nested.items() if len(texts) == 1}), seen
 
 
-def _read_functional_groups(file: str) -> dict[str, list[str]]:
-    """Return the distinct values of each attribute in the functional groups; ITK does not pass sequences on.
+def read_functional_groups(path: str | os.PathLike, tags: Sequence[str]) -> dict[str, list[str]]:
+    """Return all values of attributes in the functional groups of a multi-frame DICOM file, in their order.
+
+    Returns:
+        The values by tag. Empty if the path is no DICOM file of a kind that has such groups, or a damaged one.
+    """
+    file = _dicom_file(Path(path))
+    if file is None or not has_itk:
+        return {}
+    state = file.stat()
+    if not _has_functional_groups(str(file), state.st_mtime_ns, state.st_size):
+        return {}
+    return _functional_groups(str(file), tags)
+
+
+@lru_cache(maxsize=4096)
+def _has_functional_groups(file: str, _mtime: int, _size: int) -> bool:
+    reader = itk.GDCMImageIO.New()
+    reader.SetFileName(file)
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:  # a damaged file, which the reader of the pixels names
+        return False
+    tags = reader.GetMetaDataDictionary()
+    return tags.HasKey(SOP_CLASS) and _text({SOP_CLASS: str(tags[SOP_CLASS])}, SOP_CLASS) in _WITH_FUNCTIONAL_GROUPS
+
+
+def _functional_groups(file: str, tags: Sequence[str]) -> dict[str, list[str]]:
+    """Return the values of each attribute in the functional groups; ITK does not pass sequences on.
 
     The file is searched for the attributes, between the start of the groups and that of the pixels.
     """
     with open(file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
         start = _FUNCTIONAL_GROUPS.search(content)
         if start is None:
-            return {tag: [] for tag in _WANTED}
+            return {tag: [] for tag in tags}
         end = content.find(_PIXEL_DATA, start.end())
         groups = content[start.end() : end if end >= 0 else len(content)]
-    return {tag: _values(groups, tag) for tag in _WANTED}
+    return {tag: _values(groups, tag) for tag in tags}
 
 
 def _values(groups: bytes, tag: str) -> list[str]:
@@ -238,7 +266,7 @@ def _values(groups: bytes, tag: str) -> list[str]:
     for match in pattern.finditer(groups):
         length = int.from_bytes(match[1] or match[2], "little")
         found.append(groups[match.end() : match.end() + length].decode("ascii", errors="replace").strip(" \0"))
-    return list(dict.fromkeys(found))
+    return found
 
 
 def _dicom_file(path: Path) -> Path | None:

@@ -26,6 +26,7 @@ from monai_landmarks.data.files.folder_walk import walk_folder
 from monai_landmarks.data.files.safe_files import printable
 from monai_landmarks.lazy import is_installed, lazy_import
 
+from .dicom_frames import frames_fault, stack_fault
 from .image_files import image_suffix
 
 __all__ = ["DicomImage", "find_dicom_images", "is_dicom", "require_volume"]
@@ -34,9 +35,6 @@ itk, has_itk = lazy_import("itk"), is_installed("itk")
 
 _POSITION = "0020|0032"  # Image Position (Patient)
 _SERIES_DATE = "0008|0021"
-_UNEVEN = 0.1  # tolerance, relative to the median distance between slices, because positions are rounded
-_ASKEW = 1e-3  # tolerance of directions, which are unit vectors
-_ROUNDING = 0.01  # mm, of positions
 
 
 class DicomImage(NamedTuple):
@@ -63,8 +61,8 @@ def find_dicom_images(folder: str | os.PathLike) -> list[DicomImage]:
 
     An image has a fault if a reader would make a wrong volume of it: if its folder holds slices of a series together
     with other DICOM images, if the slices are turned or shifted against each other, as with a tilted gantry, or if the
-    distances between slices are uneven because a slice is missing or damaged. A folder that cannot be read counts as an
-    image with a fault.
+    distances between slices are uneven because a slice is missing or damaged. The same holds for the frames of a
+    multi-frame file. A folder that cannot be read counts as an image with a fault.
     """
     unreadable: dict[Path, str] = {}
     places: dict[Path, list[Path]] = {}
@@ -77,13 +75,15 @@ def find_dicom_images(folder: str | os.PathLike) -> list[DicomImage]:
 
 
 def require_volume(path: str | os.PathLike) -> None:
-    """Raise an error for a folder of DICOM files that do not form one volume. Files and other folders pass.
+    """Raise an error for DICOM slices in a folder, or frames in a file, that do not form one volume. Others pass.
 
     Raises:
-        ValueError: if the image of the folder has a fault, see :func:`find_dicom_images`, or each file is an image.
+        ValueError: if the image has a fault, see :func:`find_dicom_images`, or each file of a folder is an image.
     """
     place = Path(path)
     if not place.is_dir():
+        if is_dicom(place) and (fault := frames_fault(place)):
+            raise ValueError(f"{place}: {fault}")
         return
     images = _images_of(place, [file for file in sorted(place.iterdir()) if is_dicom(file)])
     fault = next((image.fault for image in images if image.path == place), "")
@@ -105,7 +105,7 @@ def _images_of(place: Path, files: list[Path]) -> list[DicomImage]:
         of_series = [file for file in files if file.name in held]
         found.append(DicomImage(place, of_series, _volume_fault(len(of_series), volumes[0])))
         files = [file for file in files if file.name not in held]
-    return found + [DicomImage(file, [file]) for file in files]
+    return found + [DicomImage(file, [file], frames_fault(file)) for file in files]
 
 
 def is_dicom(path: Path) -> bool:
@@ -145,28 +145,7 @@ def _volume_fault(count: int, slices: Sequence[str]) -> str:
         )
     geometry = [_geometry(file) for file in slices]
     positions, directions = (np.array([one[part] for one in geometry]) for part in (0, 1))
-    if np.ptp(directions, axis=0).max() > _ASKEW:
-        return (
-            "the slices of this DICOM series have different orientations, as in a localizer, so they are no volume; put"
-            " those of each orientation into a folder of its own."
-        )
-    steps, normal = positions - positions[0], directions[0, 2]
-    sideways = np.linalg.norm(steps - np.outer(steps @ normal, normal), axis=1).max()
-    if sideways > _ASKEW * np.linalg.norm(steps[-1]) + _ROUNDING:  # ITK would put the slices straight above each other
-        return (
-            f"the slices of this DICOM series are shifted sideways by up to {sideways:.3g} mm, as with a tilted gantry, so"
-            " points in mm would be wrong; resample the series without the tilt, for example by the gantry tilt correction"
-            " of dcm2niix, and give the NIfTI file."
-        )
-    gaps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
-    widest = int(np.argmax(np.abs(gaps - np.median(gaps))))
-    if abs(gaps[widest] - np.median(gaps)) <= _UNEVEN * np.median(gaps):
-        return ""
-    pair = " and ".join(Path(file).name for file in slices[widest : widest + 2])
-    return (
-        f"{pair} are {gaps[widest]:g} mm apart, but the median distance in this DICOM series is {np.median(gaps):g} mm: is a slice"
-        " missing or damaged?"
-    )
+    return stack_fault(positions, directions, [Path(file).name for file in slices], "series")
 
 
 def _are_slices(files: list[str]) -> bool:
