@@ -272,7 +272,7 @@ def predict_landmarks(
             " parts, or the same command without a part."
         )
     else:
-        notes += _geometry_notes([file.path for file in predictions.images], spacing_known)
+        notes += _geometry_notes([file.path for file in predictions.images], flow.parser.get("spacing"))
         reasons = {doubt.image: str(doubt) for doubt in doubts}
         with kept:
             _write_tables(out, saver, predictions, reasons if schema is not None else None, unreadable)
@@ -436,10 +436,11 @@ def _reliability_notes(flow: ConfigWorkflow, weights: Path, covariance: str) -> 
     return notes
 
 
-def _geometry_notes(images: Sequence[str], spacing_known: bool) -> list[str]:
+def _geometry_notes(images: Sequence[str], spacing: float | Sequence[float] | None) -> list[str]:
     """Return what to know about the pixel size and the place of images when reading their points."""
-    notes = [(Path(image).name, note) for image in images for note in image_notes(image)]
-    unknown = [] if spacing_known else [Path(image).name for image in images if not has_spacing(image)]
+    size = 1.0 if spacing is None else spacing
+    notes = [(Path(image).name, note) for image in images for note in image_notes(image, spacing=size, written=True)]
+    unknown = [] if spacing is not None else [Path(image).name for image in images if not has_spacing(image)]
     lines = join_notes(notes)
     if unknown:
         lines.append(

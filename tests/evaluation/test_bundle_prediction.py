@@ -122,6 +122,10 @@ def test_pictures_without_pixel_size_are_said(tmp_path):
     assert units(out) == {**UNITS, "lengths": {"mm (pixel size assumed)"}}
     result = predict_landmarks(root, images, out, device="cpu", spacing=1)
     assert not any("not known" in note for note in result.notes) and units(out) == UNITS
+    assert not any("3D Slicer" in note for note in result.notes)  # shows them with 1 mm, too
+    half = predict_landmarks(root, images, tmp_path / "half", device="cpu", spacing=0.5).notes
+    [note] = [note for note in half if "3D Slicer" in note]
+    assert "3D Slicer, show this .png file with 1 x 1 mm. To see points in mm at the right place there, set the" in note
 
 
 def test_measurements_of_an_earlier_call_with_a_schema_are_removed(tmp_path):

@@ -190,13 +190,14 @@ def file_note(path: str | os.PathLike) -> str:
     return "" if size is None else size.note
 
 
-def place_note(path: str | os.PathLike, spacing: float | Sequence[float] | None = None) -> str:
+def place_note(path: str | os.PathLike, spacing: float | Sequence[float] | None = None, written: bool = False) -> str:
     """Return where other readers see points in mm at another place of a readable image file; often empty.
 
     Args:
         path: image file.
         spacing: pixel size in mm, one number or (x, y), with which points are read or written if the file states none.
             If it is None, nothing is said about such a file.
+        written: whether points are only written.
     """
     if _is_nifti(path):
         return read_nifti_world(path).place_note
@@ -209,16 +210,22 @@ def place_note(path: str | os.PathLike, spacing: float | Sequence[float] | None 
     if seen is None or np.allclose(seen, used, rtol=1e-3, atol=0):
         return ""
     texts = [f"{x:.6g} x {y:.6g} mm" for x, y in (used, seen)]
+    set_size = "To see points in mm at the right place there, set the spacing in 3D Slicer's Volumes module."
     if stated:
         return (
             f"The pixel size is {texts[0]}, but viewers built on ITK, such as 3D Slicer, show this kind of DICOM image with"
-            f" {texts[1]}. To see points in mm at the right place there, set the spacing in 3D Slicer's Volumes module."
+            f" {texts[1]}. {set_size}"
         )
     if is_picture(path) and picture_orientation(path) != 1:
         return ""  # such viewers also turn the points; file_note says what to do
-    return (
+    differs = (
         f"The pixel size in use is {texts[0]}, but viewers built on ITK, such as 3D Slicer, show this"
-        f" {image_suffix(path) or 'DICOM'} file with {texts[1]}. Points in mm that were drawn there with that pixel size"
+        f" {image_suffix(path) or 'DICOM'} file with {texts[1]}."
+    )
+    if written:
+        return f"{differs} {set_size}"
+    return (
+        f"{differs} Points in mm that were drawn there with that pixel size"
         " must be converted to pixels first: monai-landmarks convert POINTS NEW_FOLDER --to csv --images IMAGES"
         f" --coordinate-system index --spacing {seen[0]:.6g},{seen[1]:.6g}. Points that predict or convert wrote with the"
         " pixel size in use are right; to see them at the right place there, set the spacing in 3D Slicer's Volumes module."

@@ -23,7 +23,10 @@ __all__ = ["image_notes", "join_notes"]
 
 
 def image_notes(
-    path: str | os.PathLike, in_world: bool = True, spacing: float | Sequence[float] | None = None
+    path: str | os.PathLike,
+    in_world: bool = True,
+    spacing: float | Sequence[float] | None = None,
+    written: bool = False,
 ) -> list[str]:
     """Return the notes on one image, see ``file_note`` and ``place_note``.
 
@@ -31,8 +34,9 @@ def image_notes(
         path: image that can be read.
         in_world: whether its points are read or written in mm, so that it matters where readers place it.
         spacing: see ``place_note``.
+        written: see ``place_note``.
     """
-    return [note for note in (file_note(path), place_note(path, spacing) if in_world else "") if note]
+    return [note for note in (file_note(path), place_note(path, spacing, written) if in_world else "") if note]
 
 
 def join_notes(notes: Iterable[tuple[str, str]]) -> list[str]:
