@@ -72,9 +72,9 @@ def test_a_landmark_in_two_pairs(tmp_path):
 def test_a_name_may_begin_with_the_mark_of_a_comment(tmp_path):
     """Comments are above the header only."""
     table = tmp_path / "t.csv"
-    table.write_text("# by hand\nimage,split\n#1.png,train\nb.png,val\n")
-    assert read_sections(table, ["#1.png", "b.png"]) == {"#1.png": "training", "b.png": "validation"}
-    assert read_splits(table) == {"train": ["#1.png"], "val": ["b.png"]}
+    table.write_text("# by hand\nimage,split\n#one.png,train\nb.png,val\n")
+    assert read_sections(table, ["#one.png", "b.png"]) == {"#one.png": "training", "b.png": "validation"}
+    assert read_splits(table) == {"train": ["#one.png"], "val": ["b.png"]}
 
 
 def test_a_table_of_all_sites_for_the_images_of_one(tmp_path):
