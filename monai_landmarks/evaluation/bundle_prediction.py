@@ -229,7 +229,7 @@ def predict_landmarks(
         schema = schema if schema is not None and schema.measurements else None
     notes += matched_names(schema, saver.names)[1] if schema is not None else ()
     files = _image_files(items, images)
-    spacing_known = flow.parser.get("spacing") is not None
+    pixel_size = flow.parser.get_parsed_content("spacing", default=None)  # may be an expression in a user's bundle
     settings = _settings(flow, weights, regions, schema, coverage)
     records = PredictionRecords(out / "progress", settings, saver.names, part)
     own = list(zip(items, files))[part[0] - 1 :: part[1]]
@@ -247,7 +247,7 @@ def predict_landmarks(
     kept = KeptFiles(out / f".{records.path.stem}.written")  # beside that of the bundle's own inference
     try:
         with kept:
-            cohort = CohortPrediction(flow, records, schema, coverage, spacing_known)
+            cohort = CohortPrediction(flow, records, schema, coverage, pixel_size is not None)
             cohort.write_lost([file for _, file in own if not force and records.is_done(file)])
             cohort.predict(todo, workers)
             cohort.remove_stale(files)
@@ -272,7 +272,7 @@ def predict_landmarks(
             " parts, or the same command without a part."
         )
     else:
-        notes += _geometry_notes([file.path for file in predictions.images], flow.parser.get("spacing"))
+        notes += _geometry_notes([file.path for file in predictions.images], pixel_size)
         reasons = {doubt.image: str(doubt) for doubt in doubts}
         with kept:
             _write_tables(out, saver, predictions, reasons if schema is not None else None, unreadable)

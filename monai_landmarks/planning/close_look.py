@@ -38,7 +38,7 @@ DISPLACEMENTS = {2: (2.0, 10.0), 3: (1.0, 4.0)}
 # largest side of a patch in voxels, for the memory and time of a training step
 _LARGEST = {2: 80, 3: 32}
 _SMALLEST = 32  # of the network
-# weight of the coarse points: those of the shipped bundles
+# weight of the coarse points: of the shipped bundles for cephalograms, and of those for volumes
 _COARSE_WEIGHT = {2: 0.3, 3: 0.0}
 # in voxels: those of the shipped bundles; each was better there than the other one, in one training of both
 _SIGMA, _SIGMA_ALIKE = 1.0, 2.0

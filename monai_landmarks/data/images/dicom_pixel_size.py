@@ -198,16 +198,25 @@ def pixel_scale(affine: np.ndarray, spacing: float | Sequence[float]) -> np.ndar
 
 
 @lru_cache(maxsize=4096)
-def _read(file: str, _mtime: int, _size: int) -> tuple[DicomPixelSize | None, tuple[float, float] | None]:
+def _read_header(file: str, _mtime: int, _size: int) -> tuple[dict[str, str], tuple[float, float]] | None:
+    """Return the wanted attributes and the pixel size that ITK takes; None for a damaged file."""
     reader = itk.GDCMImageIO.New()
     reader.SetFileName(file)
     try:
         reader.ReadImageInformation()
-    except RuntimeError:  # a damaged file, which the reader of the pixels names
-        return None, None
+    except RuntimeError:  # the reader of the pixels names the file
+        return None
     tags = reader.GetMetaDataDictionary()
     stated = {tag: str(tags[tag]) for tag in _WANTED if tags.HasKey(tag)}
-    seen = (reader.GetSpacing(0), reader.GetSpacing(1))
+    return stated, (reader.GetSpacing(0), reader.GetSpacing(1))
+
+
+@lru_cache(maxsize=4096)
+def _read(file: str, mtime: int, size: int) -> tuple[DicomPixelSize | None, tuple[float, float] | None]:
+    header = _read_header(file, mtime, size)
+    if header is None:
+        return None, None
+    stated, seen = dict(header[0]), header[1]
     if _text(stated, SOP_CLASS) not in _WITH_FUNCTIONAL_GROUPS:
         return pixel_size_of(stated), seen
     nested = {tag: list(dict.fromkeys(texts)) for tag, texts in _functional_groups(file, _WANTED).items()}
@@ -227,21 +236,10 @@ def read_functional_groups(path: str | os.PathLike, tags: Sequence[str]) -> dict
     if file is None or not has_itk:
         return {}
     state = file.stat()
-    if not _has_functional_groups(str(file), state.st_mtime_ns, state.st_size):
+    header = _read_header(str(file), state.st_mtime_ns, state.st_size)
+    if header is None or _text(header[0], SOP_CLASS) not in _WITH_FUNCTIONAL_GROUPS:
         return {}
     return _functional_groups(str(file), tags)
-
-
-@lru_cache(maxsize=4096)
-def _has_functional_groups(file: str, _mtime: int, _size: int) -> bool:
-    reader = itk.GDCMImageIO.New()
-    reader.SetFileName(file)
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:  # a damaged file, which the reader of the pixels names
-        return False
-    tags = reader.GetMetaDataDictionary()
-    return tags.HasKey(SOP_CLASS) and _text({SOP_CLASS: str(tags[SOP_CLASS])}, SOP_CLASS) in _WITH_FUNCTIONAL_GROUPS
 
 
 def _functional_groups(file: str, tags: Sequence[str]) -> dict[str, list[str]]:

@@ -26,7 +26,7 @@ from monai_landmarks.data.files.folder_walk import walk_folder
 from monai_landmarks.data.files.safe_files import printable
 from monai_landmarks.lazy import is_installed, lazy_import
 
-from .dicom_frames import frames_fault, stack_fault
+from .dicom_stack import frames_fault, stack_fault
 from .image_files import image_suffix
 
 __all__ = ["DicomImage", "find_dicom_images", "is_dicom", "require_volume"]
