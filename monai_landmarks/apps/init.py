@@ -171,7 +171,10 @@ def init(
     command = f"python -m monai.bundle run training --bundle_root {shlex.quote(str(out))} --config_file"
     click.echo(f"{command} {shlex.quote(train)}")
     if plan.close_look:
-        click.echo("\nTo train this network, and after it a second one, which corrects its points in a close look:\n")
+        both = "this network, and after it a second one, which corrects its points in a close look"
+        if plan.has_groups:
+            both = "two other networks, for the middles of the structures and for a close look at each of them"
+        click.echo(f"\nTo train {both}:\n")
         click.echo(f"{command} {_quoted_list([train, look])}")
 
 
@@ -192,7 +195,7 @@ def _with_schema(schema: str | None, summary: DataSummary) -> tuple[LandmarkSche
     return known, apply_schema(summary, known)
 
 
-def _estimate(plan: Plan, pace: Pace | None, fine: Pace | None) -> str:
+def _estimate(plan: Plan, pace: Pace | None, look: tuple[Pace, ...]) -> str:
     """Return sentences about the time of the training, and of that of the close look."""
     from monai_landmarks.planning import duration_text, estimated_seconds
 
@@ -202,9 +205,11 @@ def _estimate(plan: Plan, pace: Pace | None, fine: Pace | None) -> str:
         f"The training takes about {duration_text(estimated_seconds(plan, pace))} on this machine, estimated from measured"
         " steps without reading of images and augmentation."
     )
-    if fine is not None:
-        more = duration_text(estimated_seconds(plan, pace, fine))
-        text += f" The second training, that of the close look, takes about {more} more."
+    if look:
+        time = duration_text(estimated_seconds(plan, pace, look))
+        if plan.has_groups:
+            return f"{text} The two trainings of the close look take about {time}; they do not need this one."
+        text += f" The second training, that of the close look, takes about {time} more."
     elif plan.close_look:
         text += " This does not include the second training, that of the close look."
     return text

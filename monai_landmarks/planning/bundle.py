@@ -32,10 +32,11 @@ from .bundle_readme import data_license, readme
 from .close_look import close_look_config
 from .data_summary import DataSummary
 from .fine_tuning_config import fine_tuning_configs, initial_weights
+from .groups import group_rows, middles_config
 from .intensity import normalization_config
 from .methods import METHODS
 from .plan import Plan
-from .training_time import Pace, close_look_seconds, measure_pace, training_seconds
+from .training_time import Pace, close_look_seconds, measure_pace, middles_seconds, training_seconds
 
 __all__ = ["apply_schema", "estimated_seconds", "measure_close_look", "measure_plan", "with_pairs", "write_bundle"]
 
@@ -156,37 +157,49 @@ def measure_plan(plan: Plan) -> Pace | None:
     return measure_pace(config, len(names), size, plan.machine, batch_size)
 
 
-def measure_close_look(plan: Plan) -> Pace | None:
-    """Measure the speed of the second training of a close look, like :func:`measure_plan`.
+def measure_close_look(plan: Plan) -> tuple[Pace, ...]:
+    """Measure the speed of the further trainings of a close look, like :func:`measure_plan`.
 
     Returns:
-        The speed. None if the device is not on this machine, or the close look is that of a trained bundle, whose patches
-        are not among the choices.
+        The speed of the fine network and, with groups of landmarks, of the network of their middles. Empty if the device
+        is not on this machine, or the close look is that of a trained bundle, whose patches are not among the choices.
     """
     if "close_size" not in plan.choices:
-        return None
+        return ()
     configs = bundle_configs(plan, Path("datalist.json"))
     look, value = configs["close_look"], {name: choice.value for name, choice in plan.choices.items()}
-    channels = 1 if look["close_groups"].get("shared") else len(plan.summary.names)
-    # a group for each channel makes the same network
-    groups = {"_target_": "monai_landmarks.transforms.LandmarkGroups", "num_landmarks": channels}
-    config = {**configs["train"], **look, "close_groups": groups, "network_def": look["fine_network_def"]}
+    groups = look["close_groups"]
+    channels = len(groups["groups"][0]) if groups.get("shared") else len(plan.summary.names)
+    config = {**configs["train"], **look, "close_groups": _ungrouped(channels), "network_def": look["fine_network_def"]}
     patches = value["batch_size"] * value["close_patches_per_image"]
-    return measure_pace(config, channels, value["close_size"], plan.machine, patches)
+    measured = [measure_pace(config, channels, value["close_size"], plan.machine, patches)]
+    if "centers" in configs:
+        middles, count = configs["centers"], len(groups["groups"])
+        config = {**configs["train"], **middles, "center_groups": _ungrouped(count)}
+        size = plan.choices.network_size
+        measured.append(measure_pace(config, count, size, plan.machine, middles["batch_size"]))
+    return tuple(pace for pace in measured if pace is not None)
 
 
-def estimated_seconds(plan: Plan, pace: Pace, fine: Pace | None = None) -> float:
+def _ungrouped(channels: int) -> dict[str, Any]:
+    """Return the configuration of a group for each channel of a network, which makes the same network."""
+    return {"_target_": "monai_landmarks.transforms.LandmarkGroups", "num_landmarks": channels}
+
+
+def estimated_seconds(plan: Plan, pace: Pace, look: Sequence[Pace] = ()) -> float:
     """Return the estimated time of a training of a plan, without reading of images and augmentation.
 
     Args:
         plan: the plan.
         pace: from :func:`measure_plan`.
-        fine: from :func:`measure_close_look`, for the time of the second training of the close look.
+        look: from :func:`measure_close_look`, for the time of the further trainings of the close look.
     """
     multiple = METHODS[plan.method].multiple[plan.summary.spatial_dims]
-    if fine is not None:
-        return close_look_seconds(plan.choices, plan.summary, pace, fine, multiple)
-    return training_seconds(plan.choices, plan.summary, pace, multiple)
+    if not look:
+        return training_seconds(plan.choices, plan.summary, pace, multiple)
+    fine, *middles = look
+    seconds = close_look_seconds(plan.choices, plan.summary, middles[0] if middles else pace, fine, multiple)
+    return seconds + sum(middles_seconds(plan.choices, plan.summary, own, multiple) for own in middles)
 
 
 def _shipped_configs(plan: Plan, datalist: Path) -> dict[str, Any]:
@@ -195,6 +208,8 @@ def _shipped_configs(plan: Plan, datalist: Path) -> dict[str, Any]:
     names = ["evaluate", *_COPIED, Path(method.final_config).stem]
     configs = {name: method.template(name) for name in names} | method.variants(plan.summary)
     configs |= {"train": train_config(plan, datalist), "inference": inference_config(plan)}
+    if group_rows(plan.choices, plan.summary):
+        configs["centers"] = middles_config(configs["train"], plan.choices, plan.summary)
     if plan.close_look:
         template = method.template("close_look")
         configs["close_look"] = close_look_config(template, plan.choices, plan.summary, method.returns_logits)

@@ -55,7 +55,7 @@ def readme(plan: Plan, folder: Path, datalist: Path, references: Sequence[str]) 
         name=folder.name,
         title=method.title,
         final=_FINAL[method.final_config],
-        close_look=_CLOSE_LOOK.format(replay=_REPLAY if replays else "") if plan.close_look else "",
+        close_look=_close_look(plan, replays),
         variants=method.variants_note if plan.fine_tuning is None else "",
         bundle=plan.template.resolve().name,
         fine_tuning="" if plan.fine_tuning is None else _FINE_TUNING.format(rows=_list(plan.fine_tuning.rows())),
@@ -67,6 +67,12 @@ def readme(plan: Plan, folder: Path, datalist: Path, references: Sequence[str]) 
         spacing_note=_spacing_note(plan),
         references="\n\n".join(references),
     )
+
+
+def _close_look(plan: Plan, replays: bool) -> str:
+    if not plan.close_look:
+        return ""
+    return _GROUPED_LOOK if plan.has_groups else _CLOSE_LOOK.format(replay=_REPLAY if replays else "")
 
 
 def _spacing_note(plan: Plan) -> str:
@@ -124,6 +130,9 @@ Training starts from `models/initial.pt`. The first layers keep their weights in
 """
 
 _CLOSE_LOOK = """- **A second, close look**: put `'$B/configs/close_look.json'` after `train.json` or `inference.json` in any of the commands for one device. `training` then trains the coarse network, into `models/coarse/`, and after it a fine network that corrects each point in a patch of the image. `models/model.pt` has both: use another `--ckpt_dir` for the coarse network alone. On several devices, train the coarse network first, with `--ckpt_dir "$B/models/coarse"`, and then run `fine_training` in place of `training`.{replay}
+"""
+
+_GROUPED_LOOK = """- **A second, close look**: put `'$B/configs/close_look.json'` after `train.json` or `inference.json` in any of the commands for one device. `training` then trains two other networks: one that finds the middles of the structures (`centers.json`, into `models/coarse/`), and after it one that finds the landmarks of each structure in a patch of the image. `models/model.pt` has both: use another `--ckpt_dir` for the network of `train.json`. On several devices, train the first one alone (`train.json` with `centers.json`, `--ckpt_dir "$B/models/coarse"`), and then run `fine_training` in place of `training`.
 """
 
 # of a bundle whose final training repeats the sigmas of another one

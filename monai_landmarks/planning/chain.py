@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from monai_landmarks.schema import LandmarkSchema, match_landmarks
 from .choice import Choice, Choices
 from .data_summary import DataSummary
 
-__all__ = ["chain_inferer", "choose_chains"]
+__all__ = ["chain_arguments", "chain_inferer", "choose_chains"]
 
 # part of the shortest step from a landmark to the next: candidates of a map that are closer show the same place
 _CLOSEST = 0.4
@@ -70,25 +71,38 @@ def chain_inferer(inferer: dict[str, Any], choices: Choices, summary: DataSummar
         raise ValueError(f"chains are {chains}; expected lists of landmarks of the datalist.")
     rows = [[summary.names.index(name) for name in chain] for chain in chains]
     mirrored = choices["flip"].value > 0
-    offsets = [chain_offsets(torch.as_tensor(summary.training_points[:, chain])).numpy() / spacing for chain in rows]
-    for steps in offsets:
-        if mirrored:
-            steps[:, 0] = 0.0  # the mean over volumes and their mirror images
-    shortest = min(float(np.linalg.norm(steps, axis=1).min()) for steps in offsets)
     result: dict[str, Any] = {
         "_target_": "monai_landmarks.inferers.ChainLandmarkInferer",
         "inferer": inferer,
         "softmax": True,
         "chain": {
             "_target_": "monai_landmarks.transforms.HeatmapToChainLandmarks",
-            "chains": rows,
             "choose_by": "evidence",
-            "offsets": [np.round(steps, 2).tolist() for steps in offsets],
             "num_peaks": 6,
-            "min_distance": max(round(_CLOSEST * shortest, 1), 1.0),
+            **chain_arguments(rows, summary.training_points / spacing, mirrored),
         },
     }
     if mirrored and not choices["one_sided"].value:
         partner = {name: other for pair in summary.pairs for name, other in (pair, pair[::-1])}
         result["mirror"] = [summary.names.index(partner.get(name, name)) for name in summary.names]
     return result
+
+
+def chain_arguments(rows: Sequence[Sequence[int]], points: np.ndarray, mirrored: bool = False) -> dict[str, Any]:
+    """Return the arguments of ``HeatmapToChainLandmarks`` that depend on the data.
+
+    Args:
+        rows: rows of the landmarks of each chain.
+        points: landmarks of the training images in voxels of the grid, (n, N, D), NaN where missing.
+        mirrored: whether the steps are the means over images and their mirror images, and so do not go aside.
+    """
+    offsets = [chain_offsets(torch.as_tensor(points[:, chain])).numpy() for chain in rows]
+    for steps in offsets:
+        if mirrored:
+            steps[:, 0] = 0.0
+    shortest = min(float(np.linalg.norm(steps, axis=1).min()) for steps in offsets)
+    return {
+        "chains": [list(chain) for chain in rows],
+        "offsets": [np.round(steps, 2).tolist() for steps in offsets],
+        "min_distance": max(round(_CLOSEST * shortest, 1), 1.0),
+    }

@@ -22,12 +22,15 @@ from .batch import choose_val_interval
 from .choice import Choice, Choices
 from .data_summary import DataSummary
 from .grid import round_up
+from .groups import group_extent, group_rows, groups_config, shortest_step
 
 __all__ = [
     "DISPLACEMENTS",
     "choose_close_look",
     "close_look_config",
+    "close_val_interval",
     "is_mirrored",
+    "looks_per_image",
     "mirrored_inferer",
     "narrow_unet_features",
 ]
@@ -41,7 +44,12 @@ _SMALLEST = 32  # of the network
 # weight of the coarse points: of the shipped bundles for cephalograms, and of those for volumes
 _COARSE_WEIGHT = {2: 0.3, 3: 0.0}
 # in voxels: those of the shipped bundles; each was better there than the other one, in one training of both
-_SIGMA, _SIGMA_ALIKE = 1.0, 2.0
+_SIGMA, _SIGMA_ALIKE, _SIGMA_GROUPS = 1.0, 2.0, 1.5
+# displacements of patches of groups, relative to the distance from a group to the next: those of the shipped bundle for
+# spines. Farther away, the next group is in the middle of the patch.
+_GROUP_STEPS = (0.2, 0.5)
+_GROUP_PATCHES = 4
+_GROUP_TURNS = [0.0, 0.1, -0.1, 0.2, -0.2]
 _MIRRORED = "monai_landmarks.inferers.FlipEnsembleInferer"
 # images are kept with voxels this much smaller than those of the patches, which are cut from them at any angle
 _FINER = 1.25
@@ -58,21 +66,23 @@ def choose_close_look(choices: Choices, summary: DataSummary, displacements: tup
         displacements: displacement and farthest displacement in voxels of the coarse grid. Default: ``DISPLACEMENTS``.
     """
     choose, dims, unit = choices.choose, summary.spatial_dims, summary.unit
-    usual, farthest = displacements or DISPLACEMENTS[dims]
-    coarse, native = choices["spacing_mm"].value, summary.finest_spacing
-    displacement = choose(
-        "displacement", lambda: Choice(round_up(usual * coarse), f"{usual:g} voxels of the coarse grid")
-    )
-    far = choose(
-        "far_displacement", lambda: Choice(round_up(farthest * coarse), f"{farthest:g} voxels of the coarse grid")
-    )
-    extent = 2 * (far + 3 * displacement)
+    grouped = bool(group_rows(choices, summary))
+    if grouped:
+        step, unit_text = shortest_step(choices, summary), "of the shortest distance from one structure to the next"
+        (usual, farthest), inside, seen = _GROUP_STEPS, group_extent(choices, summary), "a structure"
+    else:
+        step, unit_text = choices["spacing_mm"].value, "voxels of the coarse grid"
+        (usual, farthest), inside, seen = displacements or DISPLACEMENTS[dims], 0.0, "a landmark"
+    native = summary.finest_spacing
+    displacement = choose("displacement", lambda: Choice(round_up(usual * step), f"{usual:g} {unit_text}"))
+    far = choose("far_displacement", lambda: Choice(round_up(farthest * step), f"{farthest:g} {unit_text}"))
+    extent = 2 * (far + 3 * displacement) + inside
     spacing = choose(
         "close_spacing",
         lambda: Choice(
             round_up(max(native, extent / _LARGEST[dims])),
-            f"{native:.3g} {unit} of the images, or more so that {_LARGEST[dims]} voxels cover {extent:.3g} {unit}: a"
-            " landmark at the farthest displacement, and what is around it",
+            f"{native:.3g} {unit} of the images, or more so that {_LARGEST[dims]} voxels cover {extent:.3g} {unit}:"
+            f" {seen} at the farthest displacement, and what is around it",
         ),
     )
     size = choose(
@@ -83,7 +93,7 @@ def choose_close_look(choices: Choices, summary: DataSummary, displacements: tup
         ),
     )
     flip = choices["flip"].value
-    mirrored = bool(flip and summary.pairs)
+    mirrored = bool(flip and summary.pairs and not grouped)
     chosen = choose(
         "close_mirrored",
         lambda: Choice(
@@ -92,7 +102,11 @@ def choose_close_look(choices: Choices, summary: DataSummary, displacements: tup
                 "the mean of the points of an image and of its mirror image: twice the time, and 3 to 5 % smaller"
                 " errors in mouse skulls"
                 if mirrored
-                else "only where left-right pairs are declared and training images are mirrored"
+                else (
+                    "in spines, the mean with the mirror image gained nothing"
+                    if grouped
+                    else "only where left-right pairs are declared and training images are mirrored"
+                )
             ),
         ),
     )
@@ -100,20 +114,32 @@ def choose_close_look(choices: Choices, summary: DataSummary, displacements: tup
         raise ValueError(f"close_mirrored is {chosen!r}; expected true or false.")
     if chosen and not flip:
         raise ValueError("close_mirrored is true, but the training does not mirror images (flip is 0).")
+    if grouped:
+        choose(
+            "close_turns", lambda: Choice(_GROUP_TURNS, "angles in rad of several looks; their mean has smaller errors")
+        )
     choose(
         "close_sigma",
         lambda: (
-            Choice(_SIGMA_ALIKE, "in voxels of the patch, as for lumbar vertebrae, which look alike, too")
-            if _look_alike(choices, summary)
-            else Choice(_SIGMA, "in voxels of the patch, as for cephalograms and skulls of mice")
+            Choice(_SIGMA_GROUPS, "in voxels of the patch, as for the corners of vertebrae")
+            if grouped
+            else (
+                Choice(_SIGMA_ALIKE, "in voxels of the patch, as for lumbar vertebrae, which look alike, too")
+                if _look_alike(choices, summary)
+                else Choice(_SIGMA, "in voxels of the patch, as for cephalograms and skulls of mice")
+            )
         ),
     )
     choose(
         "coarse_weight",
-        lambda: Choice(
-            _COARSE_WEIGHT[dims],
-            "weight of the coarse points in the mean with the fine ones, "
-            + ("as for cephalograms" if dims == 2 else "as for lumbar vertebrae and skulls of mice"),
+        lambda: (
+            Choice(0.0, "the coarse network finds other points, the middles of the structures")
+            if grouped
+            else Choice(
+                _COARSE_WEIGHT[dims],
+                "weight of the coarse points in the mean with the fine ones, "
+                + ("as for cephalograms" if dims == 2 else "as for lumbar vertebrae and skulls of mice"),
+            )
         ),
     )
     patches = _STEP * math.prod(choices.network_size) / math.prod(size)
@@ -121,10 +147,28 @@ def choose_close_look(choices: Choices, summary: DataSummary, displacements: tup
         patches *= choices["patches_per_image"].value
     choose(
         "close_patches_per_image",
-        lambda: Choice(
-            min(max(round(patches), 1), 8), f"a training step has {_STEP:g} times the voxels of a coarse one"
+        lambda: (
+            Choice(_GROUP_PATCHES, "as for spines; a patch has all landmarks of a structure")
+            if grouped
+            else Choice(
+                min(max(round(patches), 1), 8), f"a training step has {_STEP:g} times the voxels of a coarse one"
+            )
         ),
     )
+
+
+def looks_per_image(choices: Choices, summary: DataSummary) -> int:
+    """Return the number of patches that the close look sees in an image."""
+    if groups := len(group_rows(choices, summary)):
+        return groups * len(choices["close_turns"].value)
+    return len(summary.names) * (2 if choices["close_mirrored"].value else 1)
+
+
+def close_val_interval(choices: Choices, summary: DataSummary) -> int:
+    """Return the number of epochs of the close look between two validations."""
+    epochs = choices["max_epochs"].value
+    # a validation of groups, with several looks, takes as long as an epoch
+    return max(epochs // 3, 1) if group_rows(choices, summary) else choose_val_interval(epochs).value
 
 
 def narrow_unet_features(width: int) -> list[int]:
@@ -171,12 +215,15 @@ def close_look_config(
         result[name] = value[name]
     result["patches_per_image"] = value["close_patches_per_image"]
     result["max_epochs"] = value["max_epochs"]
-    result["val_interval"] = choose_val_interval(value["max_epochs"]).value
+    result["val_interval"] = close_val_interval(choices, summary)
     if "spatial_dims" in result["loss_def"]:
         result["loss_def"] = {**result["loss_def"], "spatial_dims": dims}
-    if _look_alike(choices, summary):
-        groups = {"groups": [[row] for row in range(len(summary.names))], "shared": True}
-        result["close_groups"] = {**config["close_groups"], **groups}
+    if rows := group_rows(choices, summary):
+        result["close_groups"] = groups_config(rows)
+        result["coarse_config"] = [*config["coarse_config"], "$@bundle_root + '/configs/centers.json'"]
+        result["turns"] = value["close_turns"]
+    elif _look_alike(choices, summary):
+        result["close_groups"] = groups_config([[row] for row in range(len(summary.names))])
     flip = flip_config(value["flip"], summary.pairs, summary.names, value["one_sided"])
     result["augmentation"] = [*flip, *config["augmentation"]]
     if returns_logits:  # those of the coarse network; the close look itself ends in points

@@ -27,6 +27,7 @@ from .close_look import choose_close_look
 from .data_summary import DataSummary
 from .fine_tuning import FineTuning
 from .grid import choose_resampling, choose_spacing, choose_spatial_size, voxel_limit
+from .groups import choose_groups, group_rows
 from .intensity import choose_intensity, normalization_config
 from .machine import Machine, TrainingMemory, measure_training
 from .methods import METHODS, Method, choose_width
@@ -69,6 +70,11 @@ class Plan:
         return bundle_path(METHODS[self.method].bundle) if self.fine_tuning is None else self.fine_tuning.source.folder
 
     @property
+    def has_groups(self) -> bool:
+        """Whether the close look has a network of its own for the middles of groups of landmarks."""
+        return bool(group_rows(self.choices, self.summary))
+
+    @property
     def close_look(self) -> bool:
         """Whether the bundle has a ``close_look.json``."""
         return self.fine_tuning is None or self.fine_tuning.close_look
@@ -106,6 +112,10 @@ def make_plan(
     machine, choices = machine or Machine.here(), Choices(given)
     configs = [METHODS[method].template(name) for name in ("train", "inference")]
     _choose_common(choices, summary, METHODS[method], machine, configs[0]["network_def"], schema, symmetric, budget)
+    is_possible = METHODS[method].finds_groups and summary.spatial_dims == 2
+    groups = choices.choose("groups", lambda: choose_groups(summary, is_possible))
+    if groups and not is_possible:
+        raise ValueError(f"groups are {groups!r}; they work in 2-D, with every method but adaptive. Remove them.")
     for config in configs:
         METHODS[method].network(config["network_def"], summary.spatial_dims, choices["width"].value)
         METHODS[method].fill(config, choices, summary, schema)

@@ -24,9 +24,11 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
-from .batch import choose_max_epochs, choose_val_interval
+from .batch import choose_max_epochs
 from .choice import Choice, Choices
+from .close_look import close_val_interval, looks_per_image
 from .data_summary import DataSummary
+from .groups import middles_epochs
 from .machine import Machine
 from .patches import volume_size
 
@@ -37,6 +39,7 @@ __all__ = [
     "close_look_seconds",
     "duration_text",
     "measure_pace",
+    "middles_seconds",
     "parse_duration",
     "training_seconds",
     "validation_seconds",
@@ -206,9 +209,15 @@ def close_look_seconds(choices: Choices, summary: DataSummary, coarse: Pace, fin
     value = {name: choice.value for name, choice in choices.items()}
     patch, epochs = math.prod(value["close_size"]), value["max_epochs"]
     train = epochs * summary.counts[0] * value["close_patches_per_image"] * patch * fine.train
-    patches = summary.counts[1] * len(summary.names) * patch * fine.infer
-    looks = (epochs // choose_val_interval(epochs).value) * (2 if value["close_mirrored"] else 1)
-    return train + looks * (patches + validation_seconds(choices, summary, coarse, multiple))
+    patches = summary.counts[1] * looks_per_image(choices, summary) * patch * fine.infer
+    found = validation_seconds(choices, summary, coarse, multiple) * (2 if value["close_mirrored"] else 1)
+    return train + epochs // close_val_interval(choices, summary) * (patches + found)
+
+
+def middles_seconds(choices: Choices, summary: DataSummary, pace: Pace, multiple: int) -> float:
+    """Return the estimated time of the training of the middles of groups, like :func:`training_seconds`."""
+    one = summary.counts[0] * math.prod(choices.network_size) * pace.train
+    return middles_epochs(summary) * one + validation_seconds(choices, summary, pace, multiple)
 
 
 def choose_epochs_in(

@@ -28,8 +28,8 @@ Same = Literal["grid", "batch_size", "augmentation"]
 
 _SAME: tuple[Same, ...] = ("grid", "batch_size", "augmentation")
 # settings of the file close_look.json, which a study does not train
-CLOSE_LOOK = {"displacement", "far_displacement"} | {
-    f"close_{name}" for name in ("spacing", "size", "sigma", "patches_per_image", "mirrored")
+CLOSE_LOOK = {"displacement", "far_displacement", "groups"} | {
+    f"close_{name}" for name in ("spacing", "size", "sigma", "patches_per_image", "mirrored", "turns")
 }
 # entries of configurations that follow from the study, with what sets them
 _GOVERNED = {

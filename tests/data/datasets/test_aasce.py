@@ -166,6 +166,21 @@ def test_patients_stay_together(official):
     assert "validation" not in aasce_datalist(official, val_frac=0)
 
 
+def test_folds_by_patient(official):
+    """Each image is in one fold, and patients stay together."""
+    together, found = [TRAINING[:3], TRAINING[4:6], TRAINING[6:8], TRAINING[8:]], []
+    for fold in range(3):
+        datalist = aasce_datalist(official, folds=3, fold=fold)
+        training, validation = (set(all_items(datalist, [name])) for name in ("training", "validation"))
+        assert not training & validation and all(len(validation & set(group)) in (0, len(group)) for group in together)
+        found += [*validation]
+        assert training | validation == set(all_items(aasce_datalist(official), ["training", "validation"]))
+    assert len(found) == len(set(found)) == len(training | validation)
+    for fold in (-1, 3):
+        with pytest.raises(ValueError, match=f"fold is {fold}; expected a number from 0 to 2"):
+            aasce_datalist(official, folds=3, fold=fold)
+
+
 def test_no_test_images(official):
     shutil.rmtree(official / "boostnet_labeldata" / "labels" / "test")
     datalist = aasce_datalist(official)

@@ -36,7 +36,7 @@ import numpy as np
 
 from monai_landmarks.data.datalists.datalist import LabeledImage, assemble_datalist
 from monai_landmarks.data.datalists.groups_pairs_splits import landmarks_of
-from monai_landmarks.data.datalists.split import split_images
+from monai_landmarks.data.datalists.split import fold_images, group_images, split_images
 from monai_landmarks.data.datasets.public_dataset import find_topmost
 from monai_landmarks.data.files.csv_rows import parse_number
 from monai_landmarks.data.files.safe_files import naming_file, read_text
@@ -83,6 +83,8 @@ def aasce_datalist(
     val_frac: float = 0.2,
     seed: int = 0,
     *,
+    folds: int | None = None,
+    fold: int = 0,
     check: bool = False,
 ) -> dict[str, Any]:
     """Make the datalist of the AASCE 2019 spine radiographs from the official files, or a reduced copy with tables.
@@ -110,6 +112,8 @@ def aasce_datalist(
         output: file to write. Image paths become relative to it. Without it they are absolute.
         val_frac: fraction of the training images to draw for validation.
         seed: seed of the draw. The same seed draws the same images in both layouts.
+        folds: number of folds of a cross-validation by patient, in place of ``val_frac``.
+        fold: number of the fold for validation, from 0. The other folds are for training.
         check: whether to read all images and raise an error if the datalist has faults. This takes a minute with the
             official images.
 
@@ -120,7 +124,7 @@ def aasce_datalist(
         table belong to the wrong order.
 
     Raises:
-        ValueError: if the folder has neither layout, or a file is missing or malformed.
+        ValueError: if the folder has neither layout, a file is missing or malformed, or there is no such fold.
         DatalistError: if the check finds faults.
     """
     root = Path(root_dir)
@@ -131,7 +135,14 @@ def aasce_datalist(
     if len(names) < len(found["training"]):
         twice = [file for file, count in Counter(spine.file for spine in found["training"]).items() if count > 1]
         raise ValueError(f"{root}: {twice[0]!r} is the original file of several training images; expected one.")
-    validation, training = split_images(list(names), [val_frac], seed, group_pattern=r"^\w+/")
+    patients = group_images(list(names), r"^\w+/")
+    if folds is None:
+        validation, training = split_images(list(names), [val_frac], seed, groups=patients)
+    elif 0 <= fold < folds:
+        validation = fold_images(list(names), folds, seed, patients)[fold]
+        training = [name for name in names if name not in set(validation)]
+    else:
+        raise ValueError(f"fold is {fold}; expected a number from 0 to {folds - 1}, because there are {folds} folds.")
     parts = {
         "training": [names[name] for name in training],
         "validation": [names[name] for name in validation],

@@ -1,0 +1,225 @@
+# Copyright (c) monai_landmarks contributors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Groups of landmarks of structures that look alike, such as corners of vertebrae, and the network of their middles."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+
+from monai_landmarks import bundle_path
+from monai_landmarks.transforms import groups_by_name
+
+from .batch import choose_max_epochs
+from .chain import chain_arguments
+from .choice import Choice, Choices
+from .data_summary import DataSummary
+
+__all__ = [
+    "choose_groups",
+    "group_extent",
+    "group_rows",
+    "groups_config",
+    "middles_config",
+    "middles_epochs",
+    "shortest_step",
+]
+
+# the shipped bundle whose close look works on groups
+_TEMPLATE = "spine_xray_landmarks_farnet"
+# two landmarks per structure, such as left and right, have the same shape everywhere in the body
+_FEWEST_GROUPS, _FEWEST_LANDMARKS = 3, 3
+_IN_ORDER = 0.95  # share of the training images in which the groups follow one another
+# root mean square difference between the mean shape of a group and that of all groups, relative to the size of a group.
+# It is at most 0.2 in spines.
+_ALIKE = 0.5
+# of the network of the middles, as in the shipped bundle: more steps lowered the loss on its training images only
+_STEPS, _BATCH_SIZE = 960, 8
+
+
+def choose_groups(summary: DataSummary, is_possible: bool = True) -> Choice:
+    """Choose groups of landmarks that look alike and follow one another: lists of names, by the beginnings of the names.
+
+    Args:
+        summary: summary of the data.
+        is_possible: whether dimension and method can be combined with groups.
+    """
+    names, points = summary.names, summary.training_points
+    groups = groups_by_name(names, shared=False).groups
+    parts = {tuple(names[row].rpartition("_")[2] for row in rows) for rows in groups}
+    if len(parts) > 1 or len(groups) < _FEWEST_GROUPS or len(groups[0]) < _FEWEST_LANDMARKS:
+        return Choice([], "the names are not those of structures with the same parts, such as L1_TL, L1_TR, L1_BL")
+    if not is_possible:
+        return Choice([], "only in 2-D, and not with a target precision that follows the errors")
+    if points is None or not _in_order(points, groups) or not _alike(points, groups):
+        return Choice([], "structures with the same parts, but they do not look alike or do not follow one another")
+    return Choice(
+        [[names[row] for row in rows] for rows in groups],
+        f"{len(groups)} structures with the same {len(groups[0])} landmarks look alike and follow one another: the close"
+        " look finds their middles first, then the landmarks of each structure with the same network",
+    )
+
+
+def group_rows(choices: Choices, summary: DataSummary) -> list[list[int]]:
+    """Return the rows of the landmarks of each group, in the order of the groups. Empty: there are no groups.
+
+    Raises:
+        ValueError: for given groups that do not have all landmarks once, or have different sizes.
+    """
+    groups = choices["groups"].value if "groups" in choices else []
+    is_list = isinstance(groups, list) and all(isinstance(group, list) for group in groups)
+    if groups and not (
+        is_list
+        and len({len(group) for group in groups}) == 1
+        and sorted(str(name) for group in groups for name in group) == sorted(summary.names)
+    ):
+        raise ValueError(
+            f"groups are {groups!r}; expected lists of the same length that have each landmark once, or []."
+        )
+    return [[summary.names.index(name) for name in group] for group in groups or []]
+
+
+def group_extent(choices: Choices, summary: DataSummary) -> float:
+    """Return the longest side of a group in mm, the median over the training images of the largest group."""
+    sides = np.ptp(_grouped(summary.training_points, group_rows(choices, summary)), axis=2)
+    return float(np.nanmax(_nanmedian(sides)))
+
+
+def shortest_step(choices: Choices, summary: DataSummary) -> float:
+    """Return the distance in mm from a group to the next, the median over the training images of the closest two.
+
+    Raises:
+        ValueError: for two given groups that no training image has both, or that have the same middle.
+    """
+    middles = _middles(summary.training_points, group_rows(choices, summary))
+    steps = _nanmedian(np.linalg.norm(np.diff(middles, axis=1), axis=-1))
+    if not (steps > 0).all():
+        first = int(np.argmin(steps > 0))
+        pair = choices["groups"].value[first : first + 2]
+        raise ValueError(f"groups: no training image shows {pair[0]} and {pair[1]} at two places.")
+    return float(steps.min())
+
+
+def middles_config(train: dict[str, Any], choices: Choices, summary: DataSummary) -> dict[str, Any]:
+    """Return the configuration of the network that finds the middles of the groups, for after ``train.json``.
+
+    Args:
+        train: configuration of training.
+        choices: all choices.
+        summary: summary of the data.
+    """
+    path = bundle_path(_TEMPLATE) / "configs" / "centers.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    rows, value = group_rows(choices, summary), {name: choice.value for name, choice in choices.items()}
+    for name in ("spatial_size", "validate#additional_metrics"):
+        del config[name]
+    config["batch_size"] = min(_BATCH_SIZE, summary.counts[0])
+    config["max_epochs"] = config["val_interval"] = middles_epochs(summary)
+    config["center_groups"] = groups_config(rows)
+    width, side = value["width"], min(value["spatial_size"])
+    config["network_def"]["features"] = [width, 2 * width, 3 * width, 4 * width, 4 * width, width]
+    config["network_def"]["stride"] = next(stride for stride in (4, 2, 1) if side >= 32 * stride)
+    config["augmentation"] = deepcopy(train["augmentation"])
+    partners = _partners(summary, rows)
+    pairs = [[group, other] for group, other in enumerate(partners) if group < other]
+    for transform in config["augmentation"]:
+        if transform["_target_"].endswith("RandLandmarkFlipd"):
+            transform.update(pairs=pairs, one_sided=[])
+    chain = config["inferer"]["chain"]
+    scaled = _middles(summary.training_points, rows) * _voxels_per_mm(choices, summary)[:, None, :]
+    chain.update(chain_arguments([list(range(len(rows)))], scaled))
+    del config["center_rows"], config["center_offsets"]
+    if value["flip"]:
+        config["inferer"]["mirror"] = partners
+    else:
+        del config["inferer"]["mirror"]
+    if "softmax" in train:
+        config["softmax"] = False  # the inferer ends in points
+    return config
+
+
+def middles_epochs(summary: DataSummary) -> int:
+    """Return the number of epochs of the training of the middles."""
+    return choose_max_epochs(summary, min(_BATCH_SIZE, summary.counts[0]), _STEPS).value
+
+
+def groups_config(rows: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """Return the configuration of groups that share their channels."""
+    return {
+        "_target_": "monai_landmarks.transforms.LandmarkGroups",
+        "num_landmarks": "$len(@names)",
+        "groups": [list(group) for group in rows],
+        "shared": True,
+    }
+
+
+def _grouped(points: np.ndarray | None, rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return the landmarks (n, N, D) as (n, G, P, D)."""
+    assert points is not None
+    return points[:, np.array(rows)]
+
+
+def _nanmedian(values: np.ndarray) -> np.ndarray:
+    """Return the median over the images, NaN where no image has a value."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # numpy warns of a median without values
+        return np.nanmedian(values, axis=0)
+
+
+def _middles(points: np.ndarray | None, rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return the middles of the groups (n, G, D), NaN for a group without a known landmark."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # numpy warns of a mean without values
+        return np.nanmean(_grouped(points, rows), axis=2)
+
+
+def _in_order(points: np.ndarray, rows: Sequence[Sequence[int]]) -> bool:
+    """Return whether each group lies further along the line from the first to the last one than that before."""
+    middles = _middles(points, rows)
+    middles = middles[np.isfinite(middles).all(axis=(1, 2))]
+    line = middles[:, -1:] - middles[:, :1]
+    forward = ((np.diff(middles, axis=1) * line).sum(axis=-1) > 0).all(axis=1)
+    return bool(len(middles)) and bool(forward.mean() >= _IN_ORDER)
+
+
+def _alike(points: np.ndarray, rows: Sequence[Sequence[int]]) -> bool:
+    """Return whether the mean shapes of all groups, without their sizes, are nearly the same."""
+    grouped = _grouped(points, rows)
+    grouped = grouped[np.isfinite(grouped).all(axis=(1, 2, 3))]
+    offset = grouped - grouped.mean(axis=2, keepdims=True)
+    size = np.sqrt((offset**2).sum(axis=-1).mean(axis=-1))
+    if not len(size) or not size.all():
+        return False
+    shapes = (offset / size[..., None, None]).mean(axis=0)
+    difference = np.sqrt(((shapes - shapes.mean(axis=0)) ** 2).sum(axis=-1).mean(axis=-1))
+    return bool(difference.max() <= _ALIKE)
+
+
+def _partners(summary: DataSummary, rows: Sequence[Sequence[int]]) -> list[int]:
+    """Return for each group the group that it becomes in a mirrored image, mostly itself."""
+    partner = {name: other for pair in summary.pairs for name, other in (pair, pair[::-1])}
+    group_of = {summary.names[row]: group for group, members in enumerate(rows) for row in members}
+    return [group_of[partner.get(summary.names[members[0]], summary.names[members[0]])] for members in rows]
+
+
+def _voxels_per_mm(choices: Choices, summary: DataSummary) -> np.ndarray:
+    """Return the scale of each training image on the grid, (n, D)."""
+    if choices["resampling"].value == "spacing":
+        return np.full((summary.counts[0], summary.spatial_dims), 1 / choices["spacing_mm"].value)
+    # each image fills the grid
+    scale = np.array(choices["spatial_size"].value) / summary.extents[: summary.counts[0]]
+    return np.repeat(scale.min(axis=1, keepdims=True), summary.spatial_dims, axis=1)
