@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from .augmentation import flip_config
 from .batch import choose_val_interval
@@ -41,8 +41,8 @@ DISPLACEMENTS = {2: (2.0, 10.0), 3: (1.0, 4.0)}
 # largest side of a patch in voxels, for the memory and time of a training step
 _LARGEST = {2: 80, 3: 32}
 _SMALLEST = 32  # of the network
-# weight of the coarse points: of the shipped bundles for cephalograms, and of those for volumes
-_COARSE_WEIGHT = {2: 0.3, 3: 0.0}
+# weight of the coarse points, and the shipped bundles that have it
+_COARSE_WEIGHT = {2: (0.3, "cephalograms"), 3: (0.0, "lumbar vertebrae and skulls of mice")}
 # in voxels: those of the shipped bundles; each was better there than the other one, in one training of both
 _SIGMA, _SIGMA_ALIKE, _SIGMA_GROUPS = 1.0, 2.0, 1.5
 # displacements of patches of groups, relative to the distance from a group to the next: those of the shipped bundle for
@@ -66,23 +66,20 @@ def choose_close_look(choices: Choices, summary: DataSummary, displacements: tup
         displacements: displacement and farthest displacement in voxels of the coarse grid. Default: ``DISPLACEMENTS``.
     """
     choose, dims, unit = choices.choose, summary.spatial_dims, summary.unit
-    grouped = bool(group_rows(choices, summary))
-    if grouped:
-        step, unit_text = shortest_step(choices, summary), "of the shortest distance from one structure to the next"
-        (usual, farthest), inside, seen = _GROUP_STEPS, group_extent(choices, summary), "a structure"
+    if group_rows(choices, summary):
+        rules = _rules_of_groups(choices, summary)
     else:
-        step, unit_text = choices["spacing_mm"].value, "voxels of the coarse grid"
-        (usual, farthest), inside, seen = displacements or DISPLACEMENTS[dims], 0.0, "a landmark"
-    native = summary.finest_spacing
-    displacement = choose("displacement", lambda: Choice(round_up(usual * step), f"{usual:g} {unit_text}"))
-    far = choose("far_displacement", lambda: Choice(round_up(farthest * step), f"{farthest:g} {unit_text}"))
-    extent = 2 * (far + 3 * displacement) + inside
+        rules = _rules_of_landmarks(choices, summary, displacements or DISPLACEMENTS[dims])
+    native, (usual, farthest) = summary.finest_spacing, rules.displacements
+    displacement = choose("displacement", lambda: Choice(round_up(usual * rules.step), f"{usual:g} {rules.step_name}"))
+    far = choose("far_displacement", lambda: Choice(round_up(farthest * rules.step), f"{farthest:g} {rules.step_name}"))
+    extent = 2 * (far + 3 * displacement) + rules.extent
     spacing = choose(
         "close_spacing",
         lambda: Choice(
             round_up(max(native, extent / _LARGEST[dims])),
             f"{native:.3g} {unit} of the images, or more so that {_LARGEST[dims]} voxels cover {extent:.3g} {unit}:"
-            f" {seen} at the farthest displacement, and what is around it",
+            f" {rules.content} at the farthest displacement, and what is around it",
         ),
     )
     size = choose(
@@ -92,76 +89,97 @@ def choose_close_look(choices: Choices, summary: DataSummary, displacements: tup
             f"covers {extent:.3g} {unit}, in multiples of 16",
         ),
     )
-    flip = choices["flip"].value
-    mirrored = bool(flip and summary.pairs and not grouped)
-    chosen = choose(
-        "close_mirrored",
-        lambda: Choice(
-            mirrored,
-            (
-                "the mean of the points of an image and of its mirror image: twice the time, and 3 to 5 % smaller"
-                " errors in mouse skulls"
-                if mirrored
-                else (
-                    "in spines, the mean with the mirror image gained nothing"
-                    if grouped
-                    else "only where left-right pairs are declared and training images are mirrored"
-                )
-            ),
-        ),
-    )
+    chosen = choose("close_mirrored", lambda: rules.mirrored)
     if not isinstance(chosen, bool):
         raise ValueError(f"close_mirrored is {chosen!r}; expected true or false.")
-    if chosen and not flip:
+    if chosen and not choices["flip"].value:
         raise ValueError("close_mirrored is true, but the training does not mirror images (flip is 0).")
-    if grouped:
-        choose(
-            "close_turns", lambda: Choice(_GROUP_TURNS, "angles in rad of several looks; their mean has smaller errors")
+    if rules.turns is not None:
+        choose("close_turns", lambda: rules.turns)
+    choose("close_sigma", lambda: rules.sigma)
+    choose("coarse_weight", lambda: rules.coarse_weight)
+    choose("close_patches_per_image", lambda: rules.patches or _patches_like_coarse_step(choices, size))
+
+
+class _Rules(NamedTuple):
+    """What depends on whether a patch shows a landmark or a group of landmarks.
+
+    Args:
+        displacements: displacement and farthest displacement in units of ``step``.
+        step: length in mm.
+        step_name: what this length is.
+        extent: extent in mm of what a patch shows, and its name in ``content``.
+        patches: None if the number of patches follows from the size of a step of the coarse network.
+        turns: None if each patch is looked at once.
+    """
+
+    displacements: tuple[float, float]
+    step: float
+    step_name: str
+    extent: float
+    content: str
+    mirrored: Choice
+    sigma: Choice
+    coarse_weight: Choice
+    patches: Choice | None = None
+    turns: Choice | None = None
+
+
+def _rules_of_landmarks(choices: Choices, summary: DataSummary, displacements: tuple[float, float]) -> _Rules:
+    mirrored, sigma = (
+        "only where left-right pairs are declared and training images are mirrored",
+        "in voxels of the patch",
+    )
+    is_mirrored = bool(choices["flip"].value and summary.pairs)
+    if is_mirrored:
+        mirrored = (
+            "the mean of the points of an image and of its mirror image: twice the time, and 3 to 5 % smaller errors in mouse"
+            " skulls"
         )
-    choose(
-        "close_sigma",
-        lambda: (
-            Choice(_SIGMA_GROUPS, "in voxels of the patch, as for the corners of vertebrae")
-            if grouped
-            else (
-                Choice(_SIGMA_ALIKE, "in voxels of the patch, as for lumbar vertebrae, which look alike, too")
-                if _look_alike(choices, summary)
-                else Choice(_SIGMA, "in voxels of the patch, as for cephalograms and skulls of mice")
-            )
-        ),
+    if _look_alike(choices, summary):
+        width = Choice(_SIGMA_ALIKE, f"{sigma}, as for lumbar vertebrae, which look alike, too")
+    else:
+        width = Choice(_SIGMA, f"{sigma}, as for cephalograms and skulls of mice")
+    weight, like = _COARSE_WEIGHT[summary.spatial_dims]
+    return _Rules(
+        displacements,
+        choices["spacing_mm"].value,
+        "voxels of the coarse grid",
+        0.0,
+        "a landmark",
+        Choice(is_mirrored, mirrored),
+        width,
+        Choice(weight, f"weight of the coarse points in the mean with the fine ones, as for {like}"),
     )
-    choose(
-        "coarse_weight",
-        lambda: (
-            Choice(0.0, "the coarse network finds other points, the middles of the structures")
-            if grouped
-            else Choice(
-                _COARSE_WEIGHT[dims],
-                "weight of the coarse points in the mean with the fine ones, "
-                + ("as for cephalograms" if dims == 2 else "as for lumbar vertebrae and skulls of mice"),
-            )
-        ),
+
+
+def _rules_of_groups(choices: Choices, summary: DataSummary) -> _Rules:
+    return _Rules(
+        _GROUP_STEPS,
+        shortest_step(choices, summary),
+        "of the shortest distance from one structure to the next",
+        group_extent(choices, summary),
+        "a structure",
+        Choice(False, "in spines, the mean with the mirror image gained nothing"),
+        Choice(_SIGMA_GROUPS, "in voxels of the patch, as for the corners of vertebrae"),
+        Choice(0.0, "the coarse network finds other points, the middles of the structures"),
+        Choice(_GROUP_PATCHES, "as for spines; a patch has all landmarks of a structure"),
+        Choice(_GROUP_TURNS, "angles in rad of several looks; their mean has smaller errors"),
     )
+
+
+def _patches_like_coarse_step(choices: Choices, size: Sequence[int]) -> Choice:
     patches = _STEP * math.prod(choices.network_size) / math.prod(size)
     if choices.in_patches:
         patches *= choices["patches_per_image"].value
-    choose(
-        "close_patches_per_image",
-        lambda: (
-            Choice(_GROUP_PATCHES, "as for spines; a patch has all landmarks of a structure")
-            if grouped
-            else Choice(
-                min(max(round(patches), 1), 8), f"a training step has {_STEP:g} times the voxels of a coarse one"
-            )
-        ),
-    )
+    return Choice(min(max(round(patches), 1), 8), f"a training step has {_STEP:g} times the voxels of a coarse one")
 
 
 def looks_per_image(choices: Choices, summary: DataSummary) -> int:
     """Return the number of patches that the close look sees in an image."""
-    if groups := len(group_rows(choices, summary)):
-        return groups * len(choices["close_turns"].value)
-    return len(summary.names) * (2 if choices["close_mirrored"].value else 1)
+    groups = group_rows(choices, summary)
+    looks = len(groups) * len(choices["close_turns"].value) if groups else len(summary.names)
+    return looks * (2 if choices["close_mirrored"].value else 1)
 
 
 def close_val_interval(choices: Choices, summary: DataSummary) -> int:

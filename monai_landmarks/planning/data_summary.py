@@ -56,6 +56,7 @@ class DataSummary:
         image_folder: folder that contains all images.
         picture_spacing: pixel size in the datalist, if all pictures have the same.
         training_points: landmarks of the training images in world coordinates (RAS mm), (n, N, D), NaN where missing.
+        training_voxels: the same landmarks in voxels of the images, along the axes of ``sizes``.
     """
 
     names: tuple[str, ...]
@@ -69,6 +70,7 @@ class DataSummary:
     image_folder: str = "."
     picture_spacing: tuple[float, ...] | None = None
     training_points: np.ndarray | None = field(default=None, compare=False, repr=False)
+    training_voxels: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property
     def spatial_dims(self) -> int:
@@ -114,7 +116,7 @@ def summarize_datalist(path: str | os.PathLike) -> DataSummary:
     items = [item for name in SECTIONS for item in sections[name]]
     bar = tqdm(items, desc="reading headers", leave=False, disable=None) if has_tqdm else items
     names = tuple(definition["names"])
-    sizes, spacings, points = zip(*(_read_item(item, names) for item in bar))
+    sizes, spacings, points, voxels = zip(*(_read_item(item, names) for item in bar))
     dims = {len(size) for size in sizes}
     if len(dims) > 1:
         raise ValueError(f"{path}: some images are 2-D and others 3-D.")
@@ -134,6 +136,7 @@ def summarize_datalist(path: str | os.PathLike) -> DataSummary:
         image_folder=os.path.commonpath([os.path.dirname(item["image"]) for item in items]),
         picture_spacing=_pair(pictures[0]) if same and pictures[0] else None,
         training_points=np.stack(points[: len(sections["training"])]),
+        training_voxels=np.stack(voxels[: len(sections["training"])]),
     )
 
 
@@ -150,18 +153,24 @@ def guess_modality(images: Sequence[str | os.PathLike], spatial_dims: int) -> Mo
     return "CT" if np.median([read_image(image)[0].min() for image in some]) < -200 else "MR"
 
 
-def _read_item(item: dict[str, Any], names: Sequence[str]) -> tuple[tuple[int, ...], tuple[float, ...], np.ndarray]:
-    """Return size and spacing of an image, and its landmarks in the world, (N, D), NaN where missing."""
+def _read_item(
+    item: dict[str, Any], names: Sequence[str]
+) -> tuple[tuple[int, ...], tuple[float, ...], np.ndarray, np.ndarray]:
+    """Return size and spacing of an image, and its landmarks (N, D), NaN where missing: in the world, and in voxels."""
     shape, affine = read_header(Path(item["image"]), item.get("spacing"))
     dims = 2 if len(shape) == 3 and shape[2] == 1 else len(shape)  # a DICOM radiograph is a volume of one slice
     spacing = affine_spacing(affine, dims)
-    order = np.argsort(nib.orientations.io_orientation(affine)[:, 0]) if dims == 3 else np.arange(dims)
+    axes = nib.orientations.io_orientation(affine) if dims == 3 else np.array([[0, 1], [1, 1]])
+    order = np.argsort(axes[:, 0])
     points = np.full((len(names), dims), np.nan)
+    voxels = points
     landmarks = read_item_landmarks(item)
     if landmarks is not None and not landmarks.missing.all():
         with naming_file(item["image"]):
-            points = index_points(landmarks.reorder(names), shape, affine).to_world(affine).points
-    return tuple(int(shape[i]) for i in order), tuple(float(spacing[i]) for i in order), points
+            index = index_points(landmarks.reorder(names), shape, affine)
+        points = index.to_world(affine).points
+        voxels = np.where(axes[:, 1] < 0, np.array(shape[:dims]) - 1 - index.points, index.points)[:, order]
+    return tuple(int(shape[i]) for i in order), tuple(float(spacing[i]) for i in order), points, voxels
 
 
 def _span(points: np.ndarray) -> np.ndarray:

@@ -140,8 +140,7 @@ def middles_config(train: dict[str, Any], choices: Choices, summary: DataSummary
         if transform["_target_"].endswith("RandLandmarkFlipd"):
             transform.update(pairs=pairs, one_sided=[])
     chain = config["inferer"]["chain"]
-    scaled = _middles(summary.training_points, rows) * _voxels_per_mm(choices, summary)[:, None, :]
-    chain.update(chain_arguments([list(range(len(rows)))], scaled))
+    chain.update(chain_arguments([list(range(len(rows)))], _middles_on_grid(choices, summary)))
     del config["center_rows"], config["center_offsets"]
     if value["flip"]:
         config["inferer"]["mirror"] = partners
@@ -216,10 +215,12 @@ def _partners(summary: DataSummary, rows: Sequence[Sequence[int]]) -> list[int]:
     return [group_of[partner.get(summary.names[members[0]], summary.names[members[0]])] for members in rows]
 
 
-def _voxels_per_mm(choices: Choices, summary: DataSummary) -> np.ndarray:
-    """Return the scale of each training image on the grid, (n, D)."""
+def _middles_on_grid(choices: Choices, summary: DataSummary) -> np.ndarray:
+    """Return the middles of the groups in the training images, in voxels of the grid up to a shift, (n, G, D)."""
+    count = summary.counts[0]
     if choices["resampling"].value == "spacing":
-        return np.full((summary.counts[0], summary.spatial_dims), 1 / choices["spacing_mm"].value)
-    # each image fills the grid
-    scale = np.array(choices["spatial_size"].value) / summary.extents[: summary.counts[0]]
-    return np.repeat(scale.min(axis=1, keepdims=True), summary.spatial_dims, axis=1)
+        step = np.full((count, 1), choices["spacing_mm"].value)
+    else:  # each image fills the grid
+        step = (summary.extents[:count] / choices["spatial_size"].value).max(axis=1, keepdims=True)
+    scale = np.array(summary.spacings[:count]) / step
+    return _middles(summary.training_voxels, group_rows(choices, summary)) * scale[:, None, :]

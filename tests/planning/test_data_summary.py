@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 
+import nibabel as nib
 import numpy as np
 import pytest
 from summaries import save_volume, volumes, write
@@ -29,6 +30,13 @@ def test_volumes_are_turned(tmp_path):
     np.testing.assert_allclose(summary.point_extent, (30, 0, 20), atol=1e-6)
     assert (summary.modality, summary.unit, summary.finest_spacing) == ("MR", "mm", 1.0)
     assert summary.image_folder == str(tmp_path) and summary.picture_spacing is None
+    # the axes run to right, anterior, superior from the corner of the volume, whatever those of the file
+    for path, points in zip(sorted(tmp_path.glob("*.nii.gz")), summary.training_voxels):
+        volume = nib.load(path)
+        corners = nib.affines.apply_affine(volume.affine, np.stack([np.zeros(3), np.array(volume.shape) - 1]))
+        expected = (np.array([[5.0, 0, 20], [35.0, 0, 40]]) - corners.min(axis=0)) / (3, 2, 1)
+        np.testing.assert_allclose(points[:2], expected, atol=1e-5)
+        assert np.isnan(points[2]).all()
 
 
 def test_air_tells_a_ct(tmp_path):
@@ -70,6 +78,7 @@ def test_pictures(tmp_path, spacing, unit, write_picture):
     assert (summary.modality, summary.unit, summary.pairs) == ("X-ray", unit, (("left", "right"),))
     np.testing.assert_allclose(summary.point_extent, (max(8 * spacing[0], 2), max(2 * spacing[1], 5)))
     assert summary.picture_spacing == spacing
+    np.testing.assert_allclose(summary.training_voxels, [items[0]["label"]], atol=1e-6)
 
 
 def test_slices_and_images_without_landmarks(tmp_path):

@@ -56,7 +56,9 @@ def bones(images=10, scale=1.0, seed=0):
 
 def data(points=None, **more):
     points = bones() if points is None else points
-    return summary((64, 128), images=18, **{"names": NAMES, "pairs": PAIRS, "training_points": points, **more})
+    # the world of a picture is RAS, so its axes run to the left and downward
+    world = {"training_points": -points, "training_voxels": points}
+    return summary((64, 128), images=18, **{"names": NAMES, "pairs": PAIRS, **world, **more})
 
 
 def test_groups_are_structures_that_look_alike_and_follow_one_another():
@@ -178,6 +180,9 @@ def test_a_bundle_with_groups(tmp_path):
     given = {"width": 8, "spatial_size": [64, 128], "max_epochs": 1, "batch_size": 2}
     plan = make_plan(summarize_datalist(path), "scn", MACHINE, given=given)
     folder = write_bundle(tmp_path / "bundle", plan, path)
+    chain = json.loads((folder / "configs" / "centers.json").read_text())["inferer"]["chain"]
+    # in pixels of the grid, which is 8 / 7 as high as the smaller pictures
+    np.testing.assert_allclose(chain["offsets"], [128 / 112 * np.array([[1, 20], [-1, 22], [-2, 24]])], atol=0.01)
     page = (folder / "docs" / "README.md").read_text()
     assert "middles of the structures (`centers.json`" in page and "one that finds the landmarks of each" in page
     file = folder / "configs" / "centers.json"
