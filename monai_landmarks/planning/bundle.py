@@ -32,7 +32,7 @@ from .bundle_readme import data_license, readme
 from .close_look import close_look_config
 from .data_summary import DataSummary
 from .fine_tuning_config import fine_tuning_configs, initial_weights
-from .groups import group_rows, middles_config
+from .groups import MIDDLES, group_rows, middles_config
 from .intensity import normalization_config
 from .methods import METHODS
 from .plan import Plan
@@ -210,6 +210,8 @@ def _shipped_configs(plan: Plan, datalist: Path) -> dict[str, Any]:
     configs |= {"train": train_config(plan, datalist), "inference": inference_config(plan)}
     if group_rows(plan.choices, plan.summary):
         configs["centers"] = middles_config(configs["train"], plan.choices, plan.summary)
+        final = configs[Path(method.final_config).stem]
+        final["coarse_config"] = [*final["coarse_config"], MIDDLES]
     if plan.close_look:
         template = method.template("close_look")
         configs["close_look"] = close_look_config(template, plan.choices, plan.summary, method.returns_logits)

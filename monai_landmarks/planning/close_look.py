@@ -22,7 +22,7 @@ from .batch import choose_val_interval
 from .choice import Choice, Choices
 from .data_summary import DataSummary
 from .grid import round_up
-from .groups import group_extent, group_rows, groups_config, shortest_step
+from .groups import MIDDLES, group_extent, group_rows, groups_config, shortest_step
 
 __all__ = [
     "DISPLACEMENTS",
@@ -238,7 +238,7 @@ def close_look_config(
         result["loss_def"] = {**result["loss_def"], "spatial_dims": dims}
     if rows := group_rows(choices, summary):
         result["close_groups"] = groups_config(rows)
-        result["coarse_config"] = [*config["coarse_config"], "$@bundle_root + '/configs/centers.json'"]
+        result["coarse_config"] = [*config["coarse_config"], MIDDLES]
         result["turns"] = value["close_turns"]
     elif _look_alike(choices, summary):
         result["close_groups"] = groups_config([[row] for row in range(len(summary.names))])

@@ -30,6 +30,7 @@ from .choice import Choice, Choices
 from .data_summary import DataSummary
 
 __all__ = [
+    "MIDDLES",
     "choose_groups",
     "group_extent",
     "group_rows",
@@ -39,6 +40,8 @@ __all__ = [
     "shortest_step",
 ]
 
+# the configuration of the network of the middles
+MIDDLES = "$@bundle_root + '/configs/centers.json'"
 # the shipped bundle whose close look works on groups
 _TEMPLATE = "spine_xray_landmarks_farnet"
 # two landmarks per structure, such as left and right, have the same shape everywhere in the body

@@ -103,6 +103,8 @@ def test_the_close_look_has_a_network_for_the_middles(method):
         return
     look, middles = configs["close_look"], configs["centers"]
     assert plan.has_groups and look["coarse_config"][1:] == ["$@bundle_root + '/configs/centers.json'"]
+    final = configs["all_training_images"]["coarse_config"]
+    assert final[0] == look["coarse_config"][0] and final[2:] == look["coarse_config"][1:]
     for groups in (look["close_groups"], middles["center_groups"]):
         assert groups["groups"] == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]] and groups["shared"]
     # 0.2 and half of the 20 mm from the first bone to the next; a bone is 12 mm wide
