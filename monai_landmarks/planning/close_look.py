@@ -164,7 +164,7 @@ def _rules_of_groups(choices: Choices, summary: DataSummary) -> _Rules:
         Choice(_SIGMA_GROUPS, "in voxels of the patch, as for the corners of vertebrae"),
         Choice(0.0, "the coarse network finds other points, the middles of the structures"),
         Choice(_GROUP_PATCHES, "as for spines; a patch has all landmarks of a structure"),
-        Choice(_GROUP_TURNS, "angles in rad of several looks; their mean has smaller errors"),
+        Choice(_GROUP_TURNS, "in rad: several looks whose points are combined, as in spines"),
     )
 
 
