@@ -50,6 +50,8 @@ _IN_ORDER = 0.95  # share of the training images in which the groups follow one 
 # root mean square difference between the mean shape of a group and that of all groups, relative to the size of a group.
 # It is at most 0.2 in spines.
 _ALIKE = 0.5
+# extent of a group relative to the distance to the next one: a patch then shows little else. It is 2.8 in spines.
+_WIDEST = 4.0
 # of the network of the middles, as in the shipped bundle: more steps lowered the loss on its training images only
 _STEPS, _BATCH_SIZE = 960, 8
 
@@ -70,6 +72,8 @@ def choose_groups(summary: DataSummary, is_possible: bool = True) -> Choice:
         return Choice([], "only in 2-D, and not with a target precision that follows the errors")
     if points is None or not _in_order(points, groups) or not _alike(points, groups):
         return Choice([], "structures with the same parts, but they do not look alike or do not follow one another")
+    if _extent(points, groups) > _WIDEST * _steps(points, groups).min():
+        return Choice([], "structures with the same parts, but they lie beside each other over a great length")
     return Choice(
         [[names[row] for row in rows] for rows in groups],
         f"{len(groups)} structures with the same {len(groups[0])} landmarks look alike and follow one another: the close"
@@ -98,8 +102,7 @@ def group_rows(choices: Choices, summary: DataSummary) -> list[list[int]]:
 
 def group_extent(choices: Choices, summary: DataSummary) -> float:
     """Return the longest side of a group in mm, the median over the training images of the largest group."""
-    sides = np.ptp(_grouped(summary.training_points, group_rows(choices, summary)), axis=2)
-    return float(np.nanmax(_nanmedian(sides)))
+    return _extent(summary.training_points, group_rows(choices, summary))
 
 
 def shortest_step(choices: Choices, summary: DataSummary) -> float:
@@ -108,8 +111,7 @@ def shortest_step(choices: Choices, summary: DataSummary) -> float:
     Raises:
         ValueError: for two given groups that no training image has both, or that have the same middle.
     """
-    middles = _middles(summary.training_points, group_rows(choices, summary))
-    steps = _nanmedian(np.linalg.norm(np.diff(middles, axis=1), axis=-1))
+    steps = _steps(summary.training_points, group_rows(choices, summary))
     if not (steps > 0).all():
         first = int(np.argmin(steps > 0))
         pair = choices["groups"].value[first : first + 2]
@@ -173,6 +175,15 @@ def _grouped(points: np.ndarray | None, rows: Sequence[Sequence[int]]) -> np.nda
     """Return the landmarks (n, N, D) as (n, G, P, D)."""
     assert points is not None
     return points[:, np.array(rows)]
+
+
+def _extent(points: np.ndarray | None, rows: Sequence[Sequence[int]]) -> float:
+    return float(np.nanmax(_nanmedian(np.ptp(_grouped(points, rows), axis=2))))
+
+
+def _steps(points: np.ndarray | None, rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return the usual distances (G - 1,) from a group to the next."""
+    return _nanmedian(np.linalg.norm(np.diff(_middles(points, rows), axis=1), axis=-1))
 
 
 def _nanmedian(values: np.ndarray) -> np.ndarray:

@@ -68,6 +68,10 @@ def test_groups_are_structures_that_look_alike_and_follow_one_another():
     known, unlike = bones().reshape(-1, 4, 3, 2), bones().reshape(-1, 4, 3, 2)
     unlike[:, 2] = unlike[:, 2, :, ::-1]  # lies on its side, far away
     few = {"names": ("a_l", "a_r", "b_l", "b_r", "c_l", "c_r"), "pairs": ()}
+    # front_L1, ..., middle_L1, ...: the three sides of a column, not its bones
+    sides = known.swapaxes(1, 2).reshape(-1, 12, 2)
+    of_sides = {"names": tuple(f"{part}_{bone}" for part in PARTS for bone in BONES), "pairs": ()}
+    tall = sides * [1, 3] + np.repeat([[0, 0], [8, 0], [16, 0]], 4, axis=0)
     partly = bones()
     partly[:, 4] = np.nan
     for other, reason in (
@@ -77,6 +81,7 @@ def test_groups_are_structures_that_look_alike_and_follow_one_another():
         (data(names=tuple("abcdefghijkl"), pairs=()), "not those of structures"),
         (data(known[:, [0, 2, 1, 3]].reshape(-1, 12, 2)), "do not look alike or do not follow"),
         (data(unlike.reshape(-1, 12, 2)), "do not look alike or do not follow"),
+        (data(tall, **of_sides), "over a great length"),
         (data(np.zeros((10, 12, 2))), "do not look alike or do not follow"),
         (data(partly), "do not look alike or do not follow"),  # never complete
         (data(None, training_points=None), "do not look alike or do not follow"),
