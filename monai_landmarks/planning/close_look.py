@@ -95,7 +95,11 @@ def choose_close_look(choices: Choices, summary: DataSummary, displacements: tup
     if chosen and not choices["flip"].value:
         raise ValueError("close_mirrored is true, but the training does not mirror images (flip is 0).")
     if rules.turns is not None:
-        choose("close_turns", lambda: rules.turns)
+        turns = choose("close_turns", lambda: rules.turns)
+        if not isinstance(turns, list) or not turns or not all(isinstance(turn, (int, float)) for turn in turns):
+            raise ValueError(
+                f"close_turns is {turns!r}; expected a list of angles in rad, for example [0.0, 0.1, -0.1]."
+            )
     choose("close_sigma", lambda: rules.sigma)
     choose("coarse_weight", lambda: rules.coarse_weight)
     choose("close_patches_per_image", lambda: rules.patches or _patches_like_coarse_step(choices, size))

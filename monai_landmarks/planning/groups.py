@@ -47,8 +47,8 @@ _TEMPLATE = "spine_xray_landmarks_farnet"
 # two landmarks per structure, such as left and right, have the same shape everywhere in the body
 _FEWEST_GROUPS, _FEWEST_LANDMARKS = 3, 3
 _IN_ORDER = 0.95  # share of the training images in which the groups follow one another
-# root mean square difference between the mean shape of a group and that of all groups, relative to the size of a group.
-# It is at most 0.2 in spines.
+# root mean square difference between the shape of a group and the mean of its image, relative to the size of a group.
+# It is at most 0.32 in spines.
 _ALIKE = 0.5
 # extent of a group relative to the distance to the next one: a patch then shows little else. It is 2.8 in spines.
 _WIDEST = 4.0
@@ -70,7 +70,11 @@ def choose_groups(summary: DataSummary, is_possible: bool = True) -> Choice:
         return Choice([], "the names are not those of structures with the same parts, such as L1_TL, L1_TR, L1_BL")
     if not is_possible:
         return Choice([], "only in 2-D, and not with a target precision that follows the errors")
-    if points is None or not _in_order(points, groups) or not _alike(points, groups):
+    if points is None or not np.isfinite(points).all(axis=(1, 2)).any():
+        return Choice(
+            [], "structures with the same parts, but no training image shows all landmarks, so nothing was measured"
+        )
+    if not _in_order(points, groups) or not _alike(points, groups):
         return Choice([], "structures with the same parts, but they do not look alike or do not follow one another")
     if _extent(points, groups) > _WIDEST * _steps(points, groups).min():
         return Choice([], "structures with the same parts, but they lie beside each other over a great length")
@@ -91,8 +95,10 @@ def group_rows(choices: Choices, summary: DataSummary) -> list[list[int]]:
     is_list = isinstance(groups, list) and all(isinstance(group, list) for group in groups)
     if groups and not (
         is_list
+        and len(groups) > 1
+        and all(isinstance(name, str) for group in groups for name in group)
         and len({len(group) for group in groups}) == 1
-        and sorted(str(name) for group in groups for name in group) == sorted(summary.names)
+        and sorted(name for group in groups for name in group) == sorted(summary.names)
     ):
         raise ValueError(
             f"groups are {groups!r}; expected lists of the same length that have each landmark once, or []."
@@ -135,9 +141,11 @@ def middles_config(train: dict[str, Any], choices: Choices, summary: DataSummary
     config["batch_size"] = min(_BATCH_SIZE, summary.counts[0])
     config["max_epochs"] = config["val_interval"] = middles_epochs(summary)
     config["center_groups"] = groups_config(rows)
-    width, side = value["width"], min(value["spatial_size"])
+    width, sides = value["width"], value["spatial_size"]
     config["network_def"]["features"] = [width, 2 * width, 3 * width, 4 * width, 4 * width, width]
-    config["network_def"]["stride"] = next(stride for stride in (4, 2, 1) if side >= 32 * stride)
+    config["network_def"]["stride"] = next(
+        (stride for stride in (4, 2) if all(side >= 32 * stride and side % stride == 0 for side in sides)), 1
+    )
     config["augmentation"] = deepcopy(train["augmentation"])
     partners = _partners(summary, rows)
     pairs = [[group, other] for group, other in enumerate(partners) if group < other]
@@ -210,16 +218,22 @@ def _in_order(points: np.ndarray, rows: Sequence[Sequence[int]]) -> bool:
 
 
 def _alike(points: np.ndarray, rows: Sequence[Sequence[int]]) -> bool:
-    """Return whether the mean shapes of all groups, without their sizes, are nearly the same."""
+    """Return whether the groups of an image have nearly the same shape, and each landmark its own place in it.
+
+    Landmarks that change their places, such as those that face the middle of a row of teeth, have no such place.
+    """
     grouped = _grouped(points, rows)
     grouped = grouped[np.isfinite(grouped).all(axis=(1, 2, 3))]
     offset = grouped - grouped.mean(axis=2, keepdims=True)
     size = np.sqrt((offset**2).sum(axis=-1).mean(axis=-1))
     if not len(size) or not size.all():
         return False
-    shapes = (offset / size[..., None, None]).mean(axis=0)
-    difference = np.sqrt(((shapes - shapes.mean(axis=0)) ** 2).sum(axis=-1).mean(axis=-1))
-    return bool(difference.max() <= _ALIKE)
+    shapes = offset / size[..., None, None]
+    difference = np.sqrt(((shapes - shapes.mean(axis=1, keepdims=True)) ** 2).sum(axis=-1).mean(axis=(0, 2)))
+    usual = shapes.mean(axis=0)
+    distances = np.linalg.norm(usual[:, :, None] - usual.mean(axis=0), axis=-1)
+    has_own_place = (distances.argmin(axis=-1) == np.arange(len(rows[0]))).all()
+    return bool(has_own_place and difference.max() <= _ALIKE)
 
 
 def _partners(summary: DataSummary, rows: Sequence[Sequence[int]]) -> list[int]:

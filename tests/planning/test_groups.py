@@ -72,6 +72,12 @@ def test_groups_are_structures_that_look_alike_and_follow_one_another():
     sides = known.swapaxes(1, 2).reshape(-1, 12, 2)
     of_sides = {"names": tuple(f"{part}_{bone}" for part in PARTS for bone in BONES), "pairs": ()}
     tall = sides * [1, 3] + np.repeat([[0, 0], [8, 0], [16, 0]], 4, axis=0)
+    mirrored = bones().reshape(-1, 4, 3, 2)
+    mirrored[:, 2:, :2] = mirrored[:, 2:, 1::-1]  # left and right exchanged in the lower half, as in a row of teeth
+    # unlike structures in images that are turned by any angle: their mean shapes are nearly the same, a point
+    angles = np.linspace(0, 2 * np.pi, 10, endpoint=False)
+    turns = np.moveaxis(np.array([[np.cos(angles), -np.sin(angles)], [np.sin(angles), np.cos(angles)]]), 2, 0)
+    turned = np.einsum("nij,nkj->nki", turns, unlike.reshape(-1, 12, 2))
     partly = bones()
     partly[:, 4] = np.nan
     for other, reason in (
@@ -83,8 +89,10 @@ def test_groups_are_structures_that_look_alike_and_follow_one_another():
         (data(unlike.reshape(-1, 12, 2)), "do not look alike or do not follow"),
         (data(tall, **of_sides), "over a great length"),
         (data(np.zeros((10, 12, 2))), "do not look alike or do not follow"),
-        (data(partly), "do not look alike or do not follow"),  # never complete
-        (data(None, training_points=None), "do not look alike or do not follow"),
+        (data(mirrored.reshape(-1, 12, 2)), "do not look alike or do not follow"),
+        (data(turned), "do not look alike or do not follow"),
+        (data(partly), "no training image shows all landmarks"),
+        (data(None, training_points=None), "no training image shows all landmarks"),
     ):
         choice = choose_groups(other)
         assert choice.value == [] and reason in choice.reason
@@ -156,7 +164,15 @@ def test_given_groups():
         assert "centers" not in bundle_configs(
             make_plan(data(), "scn", MACHINE, given={"width": 4, "groups": off}), "datalist.json"
         )
-    for wrong in ("L1", [["L1_TL"]], [*order[:2], order[2][:-1]], [[*order[0], *order[1]], order[2]], [1], {"a": 1}):
+    for wrong in (
+        "L1",
+        [["L1_TL"]],
+        [list(NAMES)],
+        [*order[:2], order[2][:-1]],
+        [[*order[0], *order[1]], order[2]],
+        [1],
+        {"a": 1},
+    ):
         with pytest.raises(ValueError, match=r"groups are .*; expected lists of the same length"):
             make_plan(data(), "scn", MACHINE, given={"width": 4, "groups": wrong})
     never = bones()
@@ -164,6 +180,14 @@ def test_given_groups():
     with pytest.raises(ValueError, match=r"no training image shows \['L1_TL', 'L1_TR', 'L1_B'\] and \['L2_TL'"):
         given = [[f"{bone}_{part}" for part in PARTS] for bone in BONES]
         make_plan(data(never), "scn", MACHINE, given={"width": 4, "groups": given})
+    for turns in (0.1, [], ["a"], None):
+        with pytest.raises(ValueError, match=r"close_turns is .*; expected a list of angles"):
+            make_plan(data(), "scn", MACHINE, given={"width": 4, "close_turns": turns})
+    for size, stride in (([16, 64], 1), ([130, 256], 2), ([128, 256], 4)):
+        config = bundle_configs(
+            make_plan(data(), "scn", MACHINE, given={"width": 4, "spatial_size": size}), "datalist.json"
+        )["centers"]
+        assert config["network_def"]["stride"] == stride
     with pytest.raises(ValueError, match="groups are .*; they work"):
         make_plan(data(), "adaptive", MACHINE, given=pairs)
 
