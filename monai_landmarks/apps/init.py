@@ -173,7 +173,7 @@ def init(
     if plan.close_look:
         both = "this network, and after it a second one, which corrects its points in a close look"
         if plan.has_groups:
-            both = "two other networks, for the middles of the structures and for a close look at each of them"
+            both = "two other networks, for the centers of the structures and for a close look at each of them"
         click.echo(f"\nTo train {both}:\n")
         click.echo(f"{command} {_quoted_list([train, look])}")
 

@@ -32,11 +32,11 @@ from .bundle_readme import data_license, readme
 from .close_look import close_look_config
 from .data_summary import DataSummary
 from .fine_tuning_config import fine_tuning_configs, initial_weights
-from .groups import MIDDLES, group_rows, middles_config
+from .groups import CENTERS, centers_config, group_rows
 from .intensity import normalization_config
 from .methods import METHODS
 from .plan import Plan
-from .training_time import Pace, close_look_seconds, measure_pace, middles_seconds, training_seconds
+from .training_time import Pace, centers_seconds, close_look_seconds, measure_pace, training_seconds
 
 __all__ = ["apply_schema", "estimated_seconds", "measure_close_look", "measure_plan", "with_pairs", "write_bundle"]
 
@@ -161,7 +161,7 @@ def measure_close_look(plan: Plan) -> tuple[Pace, ...]:
     """Measure the speed of the further trainings of a close look, like :func:`measure_plan`.
 
     Returns:
-        The speed of the fine network and, with groups of landmarks, of the network of their middles. Empty if the device
+        The speed of the fine network and, with groups of landmarks, of the network of their centers. Empty if the device
         is not on this machine, or the close look is that of a trained bundle, whose patches are not among the choices.
     """
     if "close_size" not in plan.choices:
@@ -174,10 +174,10 @@ def measure_close_look(plan: Plan) -> tuple[Pace, ...]:
     patches = value["batch_size"] * value["close_patches_per_image"]
     measured = [measure_pace(config, channels, value["close_size"], plan.machine, patches)]
     if "centers" in configs:
-        middles, count = configs["centers"], len(groups["groups"])
-        config = {**configs["train"], **middles, "center_groups": _ungrouped(count)}
+        centers, count = configs["centers"], len(groups["groups"])
+        config = {**configs["train"], **centers, "center_groups": _ungrouped(count)}
         size = plan.choices.network_size
-        measured.append(measure_pace(config, count, size, plan.machine, middles["batch_size"]))
+        measured.append(measure_pace(config, count, size, plan.machine, centers["batch_size"]))
     return tuple(pace for pace in measured if pace is not None)
 
 
@@ -197,9 +197,9 @@ def estimated_seconds(plan: Plan, pace: Pace, look: Sequence[Pace] = ()) -> floa
     multiple = METHODS[plan.method].multiple[plan.summary.spatial_dims]
     if not look:
         return training_seconds(plan.choices, plan.summary, pace, multiple)
-    fine, *middles = look
-    seconds = close_look_seconds(plan.choices, plan.summary, middles[0] if middles else pace, fine, multiple)
-    return seconds + sum(middles_seconds(plan.choices, plan.summary, own, multiple) for own in middles)
+    fine, *centers = look
+    seconds = close_look_seconds(plan.choices, plan.summary, centers[0] if centers else pace, fine, multiple)
+    return seconds + sum(centers_seconds(plan.choices, plan.summary, own, multiple) for own in centers)
 
 
 def _shipped_configs(plan: Plan, datalist: Path) -> dict[str, Any]:
@@ -209,9 +209,9 @@ def _shipped_configs(plan: Plan, datalist: Path) -> dict[str, Any]:
     configs = {name: method.template(name) for name in names} | method.variants(plan.summary)
     configs |= {"train": train_config(plan, datalist), "inference": inference_config(plan)}
     if group_rows(plan.choices, plan.summary):
-        configs["centers"] = middles_config(configs["train"], plan.choices, plan.summary)
+        configs["centers"] = centers_config(configs["train"], plan.choices, plan.summary)
         final = configs[Path(method.final_config).stem]
-        final["coarse_config"] = [*final["coarse_config"], MIDDLES]
+        final["coarse_config"] = [*final["coarse_config"], CENTERS]
     if plan.close_look:
         template = method.template("close_look")
         configs["close_look"] = close_look_config(template, plan.choices, plan.summary, method.returns_logits)

@@ -22,7 +22,7 @@ from .batch import choose_val_interval
 from .choice import Choice, Choices
 from .data_summary import DataSummary
 from .grid import round_up
-from .groups import MIDDLES, group_extent, group_rows, groups_config, shortest_step
+from .groups import CENTERS, group_extent, group_rows, groups_config, shortest_step
 
 __all__ = [
     "DISPLACEMENTS",
@@ -166,7 +166,7 @@ def _rules_of_groups(choices: Choices, summary: DataSummary) -> _Rules:
         "a structure",
         Choice(False, "in spines, the mean with the mirror image gained nothing"),
         Choice(_SIGMA_GROUPS, "in voxels of the patch, as for the corners of vertebrae"),
-        Choice(0.0, "the coarse network finds other points, the middles of the structures"),
+        Choice(0.0, "the coarse network finds other points, the centers of the structures"),
         Choice(_GROUP_PATCHES, "as for spines; a patch has all landmarks of a structure"),
         Choice(_GROUP_TURNS, "in rad: several looks whose points are combined, as in spines"),
     )
@@ -242,7 +242,7 @@ def close_look_config(
         result["loss_def"] = {**result["loss_def"], "spatial_dims": dims}
     if rows := group_rows(choices, summary):
         result["close_groups"] = groups_config(rows)
-        result["coarse_config"] = [*config["coarse_config"], MIDDLES]
+        result["coarse_config"] = [*config["coarse_config"], CENTERS]
         result["turns"] = value["close_turns"]
     elif _look_alike(choices, summary):
         result["close_groups"] = groups_config([[row] for row in range(len(summary.names))])

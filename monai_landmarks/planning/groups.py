@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Groups of landmarks of structures that look alike, such as corners of vertebrae, and the network of their middles."""
+"""Groups of landmarks of structures that look alike, such as corners of vertebrae, and the network of their centers."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from .choice import Choice, Choices
 from .data_summary import DataSummary
 
 __all__ = [
-    "MIDDLES",
+    "CENTERS",
     "choose_groups",
     "group_extent",
     "group_rows",
     "groups_config",
-    "middles_config",
-    "middles_epochs",
+    "centers_config",
+    "centers_epochs",
     "shortest_step",
 ]
 
-# the configuration of the network of the middles
-MIDDLES = "$@bundle_root + '/configs/centers.json'"
+# the configuration of the network of the centers
+CENTERS = "$@bundle_root + '/configs/centers.json'"
 # the shipped bundle whose close look works on groups
 _TEMPLATE = "spine_xray_landmarks_farnet"
 # two landmarks per structure, such as left and right, have the same shape everywhere in the body
@@ -52,8 +52,8 @@ _IN_ORDER = 0.95  # share of the training images in which the groups follow one 
 _ALIKE = 0.5
 # extent of a group relative to the distance to the next one: a patch then shows little else. It is 2.8 in spines.
 _WIDEST = 4.0
-# of the network of the middles, as in the shipped bundle: more steps lowered the loss on its training images only
-_STEPS, _BATCH_SIZE = 960, 8
+# of the network of the centers, as in the shipped bundle: more steps lowered the loss on its training images only
+_STEPS = 960
 
 
 def choose_groups(summary: DataSummary, is_possible: bool = True) -> Choice:
@@ -81,7 +81,7 @@ def choose_groups(summary: DataSummary, is_possible: bool = True) -> Choice:
     return Choice(
         [[names[row] for row in rows] for rows in groups],
         f"{len(groups)} structures with the same {len(groups[0])} landmarks look alike and follow one another: the close"
-        " look finds their middles first, then the landmarks of each structure with the same network",
+        " look finds their centers first, then the landmarks of each structure with the same network",
     )
 
 
@@ -115,7 +115,7 @@ def shortest_step(choices: Choices, summary: DataSummary) -> float:
     """Return the distance in mm from a group to the next, the median over the training images of the closest two.
 
     Raises:
-        ValueError: for two given groups that no training image has both, or that have the same middle.
+        ValueError: for two given groups that no training image has both, or that have the same center.
     """
     steps = _steps(summary.training_points, group_rows(choices, summary))
     if not (steps > 0).all():
@@ -125,25 +125,25 @@ def shortest_step(choices: Choices, summary: DataSummary) -> float:
     return float(steps.min())
 
 
-def middles_config(train: dict[str, Any], choices: Choices, summary: DataSummary) -> dict[str, Any]:
-    """Return the configuration of the network that finds the middles of the groups, for after ``train.json``.
+def centers_config(train: dict[str, Any], choices: Choices, summary: DataSummary) -> dict[str, Any]:
+    """Return the configuration of the network that finds the centers of the groups, for after ``train.json``.
 
     Args:
         train: configuration of training.
         choices: all choices.
         summary: summary of the data.
     """
-    path = bundle_path(_TEMPLATE) / "configs" / "centers.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = _template()
     rows, value = group_rows(choices, summary), {name: choice.value for name, choice in choices.items()}
     for name in ("spatial_size", "validate#additional_metrics"):
         del config[name]
-    config["batch_size"] = min(_BATCH_SIZE, summary.counts[0])
-    config["max_epochs"] = config["val_interval"] = middles_epochs(summary)
+    config["batch_size"] = _batch_size(config, summary)
+    config["max_epochs"] = config["val_interval"] = centers_epochs(summary)
     config["center_groups"] = groups_config(rows)
-    width, sides = value["width"], value["spatial_size"]
-    config["network_def"]["features"] = [width, 2 * width, 3 * width, 4 * width, 4 * width, width]
-    config["network_def"]["stride"] = next(
+    network, sides = config["network_def"], value["spatial_size"]
+    shipped = network["features"]
+    network["features"] = [number * value["width"] // shipped[0] for number in shipped]
+    network["stride"] = next(
         (stride for stride in (4, 2) if all(side >= 32 * stride and side % stride == 0 for side in sides)), 1
     )
     config["augmentation"] = deepcopy(train["augmentation"])
@@ -153,7 +153,7 @@ def middles_config(train: dict[str, Any], choices: Choices, summary: DataSummary
         if transform["_target_"].endswith("RandLandmarkFlipd"):
             transform.update(pairs=pairs, one_sided=[])
     chain = config["inferer"]["chain"]
-    chain.update(chain_arguments([list(range(len(rows)))], _middles_on_grid(choices, summary)))
+    chain.update(chain_arguments([list(range(len(rows)))], _centers_on_grid(choices, summary)))
     del config["center_rows"], config["center_offsets"]
     if value["flip"]:
         config["inferer"]["mirror"] = partners
@@ -164,9 +164,18 @@ def middles_config(train: dict[str, Any], choices: Choices, summary: DataSummary
     return config
 
 
-def middles_epochs(summary: DataSummary) -> int:
-    """Return the number of epochs of the training of the middles."""
-    return choose_max_epochs(summary, min(_BATCH_SIZE, summary.counts[0]), _STEPS).value
+def centers_epochs(summary: DataSummary) -> int:
+    """Return the number of epochs of the training of the centers."""
+    return choose_max_epochs(summary, _batch_size(_template(), summary), _STEPS).value
+
+
+def _template() -> dict[str, Any]:
+    path = bundle_path(_TEMPLATE) / "configs" / "centers.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _batch_size(template: dict[str, Any], summary: DataSummary) -> int:
+    return min(template["batch_size"], summary.counts[0])
 
 
 def groups_config(rows: Sequence[Sequence[int]]) -> dict[str, Any]:
@@ -186,12 +195,17 @@ def _grouped(points: np.ndarray | None, rows: Sequence[Sequence[int]]) -> np.nda
 
 
 def _extent(points: np.ndarray | None, rows: Sequence[Sequence[int]]) -> float:
-    return float(np.nanmax(_nanmedian(np.ptp(_grouped(points, rows), axis=2))))
+    """Return the longest side of the largest group, of its known landmarks."""
+    grouped = _grouped(points, rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # numpy warns of a group without known landmarks
+        sides = np.nanmax(grouped, axis=2) - np.nanmin(grouped, axis=2)
+    return float(np.nanmax(_nanmedian(sides)))
 
 
 def _steps(points: np.ndarray | None, rows: Sequence[Sequence[int]]) -> np.ndarray:
     """Return the usual distances (G - 1,) from a group to the next."""
-    return _nanmedian(np.linalg.norm(np.diff(_middles(points, rows), axis=1), axis=-1))
+    return _nanmedian(np.linalg.norm(np.diff(_centers(points, rows), axis=1), axis=-1))
 
 
 def _nanmedian(values: np.ndarray) -> np.ndarray:
@@ -201,8 +215,8 @@ def _nanmedian(values: np.ndarray) -> np.ndarray:
         return np.nanmedian(values, axis=0)
 
 
-def _middles(points: np.ndarray | None, rows: Sequence[Sequence[int]]) -> np.ndarray:
-    """Return the middles of the groups (n, G, D), NaN for a group without a known landmark."""
+def _centers(points: np.ndarray | None, rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return the centers of the groups (n, G, D), NaN for a group without a known landmark."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # numpy warns of a mean without values
         return np.nanmean(_grouped(points, rows), axis=2)
@@ -210,11 +224,11 @@ def _middles(points: np.ndarray | None, rows: Sequence[Sequence[int]]) -> np.nda
 
 def _in_order(points: np.ndarray, rows: Sequence[Sequence[int]]) -> bool:
     """Return whether each group lies further along the line from the first to the last one than that before."""
-    middles = _middles(points, rows)
-    middles = middles[np.isfinite(middles).all(axis=(1, 2))]
-    line = middles[:, -1:] - middles[:, :1]
-    forward = ((np.diff(middles, axis=1) * line).sum(axis=-1) > 0).all(axis=1)
-    return bool(len(middles)) and bool(forward.mean() >= _IN_ORDER)
+    centers = _centers(points, rows)
+    centers = centers[np.isfinite(centers).all(axis=(1, 2))]
+    line = centers[:, -1:] - centers[:, :1]
+    forward = ((np.diff(centers, axis=1) * line).sum(axis=-1) > 0).all(axis=1)
+    return bool(len(centers)) and bool(forward.mean() >= _IN_ORDER)
 
 
 def _alike(points: np.ndarray, rows: Sequence[Sequence[int]]) -> bool:
@@ -243,12 +257,12 @@ def _partners(summary: DataSummary, rows: Sequence[Sequence[int]]) -> list[int]:
     return [group_of[partner.get(summary.names[members[0]], summary.names[members[0]])] for members in rows]
 
 
-def _middles_on_grid(choices: Choices, summary: DataSummary) -> np.ndarray:
-    """Return the middles of the groups in the training images, in voxels of the grid up to a shift, (n, G, D)."""
+def _centers_on_grid(choices: Choices, summary: DataSummary) -> np.ndarray:
+    """Return the centers of the groups in the training images, in voxels of the grid up to a shift, (n, G, D)."""
     count = summary.counts[0]
+    # as FitToGrid: each image fills the grid, or has voxels of one size, unless it is too large for them
+    step = (summary.extents[:count] / choices["spatial_size"].value).max(axis=1, keepdims=True)
     if choices["resampling"].value == "spacing":
-        step = np.full((count, 1), choices["spacing_mm"].value)
-    else:  # each image fills the grid
-        step = (summary.extents[:count] / choices["spatial_size"].value).max(axis=1, keepdims=True)
+        step = np.maximum(step, choices["spacing_mm"].value)
     scale = np.array(summary.spacings[:count]) / step
-    return _middles(summary.training_voxels, group_rows(choices, summary)) * scale[:, None, :]
+    return _centers(summary.training_voxels, group_rows(choices, summary)) * scale[:, None, :]

@@ -56,7 +56,7 @@ class Method:
         final_config: configuration file for the final training on all images.
         validates_each_epoch: whether the training needs a validation in each epoch.
         learns_from_patches: whether the heatmaps of patches of a volume can be combined.
-        finds_groups: whether ``train.json`` can be that of a network which finds the middles of groups of landmarks.
+        takes_groups: whether a close look at groups of landmarks is possible, with a network of its own for their centers.
         returns_logits: whether the network returns logits, whose softmax over the image is the heatmap.
         displacements: displacement and farthest displacement of the patches of the close look in voxels of the coarse
             grid, by number of dimensions.
@@ -78,7 +78,7 @@ class Method:
     final_config: str = "all_training_images.json"
     validates_each_epoch: bool = False
     learns_from_patches: bool = True
-    finds_groups: bool = True
+    takes_groups: bool = True
     returns_logits: bool = False
     displacements: Mapping[int, tuple[float, float]] = field(default_factory=lambda: DISPLACEMENTS)
     references: tuple[str, ...] | None = None
@@ -264,7 +264,7 @@ METHODS = {
         sigma_note="initial value, changed for each landmark by its validation error",
         final_config="replay.json",
         validates_each_epoch=True,
-        finds_groups=False,
+        takes_groups=False,
         learns_from_patches=False,
         returns_logits=True,
         variants=search_variant,

@@ -71,7 +71,7 @@ class Plan:
 
     @property
     def has_groups(self) -> bool:
-        """Whether the close look has a network of its own for the middles of groups of landmarks."""
+        """Whether the close look has a network of its own for the centers of groups of landmarks."""
         return bool(group_rows(self.choices, self.summary))
 
     @property
@@ -112,7 +112,7 @@ def make_plan(
     machine, choices = machine or Machine.here(), Choices(given)
     configs = [METHODS[method].template(name) for name in ("train", "inference")]
     _choose_common(choices, summary, METHODS[method], machine, configs[0]["network_def"], schema, symmetric, budget)
-    is_possible = METHODS[method].finds_groups and summary.spatial_dims == 2
+    is_possible = METHODS[method].takes_groups and summary.spatial_dims == 2
     groups = choices.choose("groups", lambda: choose_groups(summary, is_possible))
     if groups and not is_possible:
         raise ValueError(f"groups are {groups!r}; they work in 2-D, with every method but adaptive. Remove them.")

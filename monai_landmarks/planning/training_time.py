@@ -28,7 +28,7 @@ from .batch import choose_max_epochs
 from .choice import Choice, Choices
 from .close_look import close_val_interval, looks_per_image
 from .data_summary import DataSummary
-from .groups import middles_epochs
+from .groups import centers_epochs
 from .machine import Machine
 from .patches import volume_size
 
@@ -39,7 +39,7 @@ __all__ = [
     "close_look_seconds",
     "duration_text",
     "measure_pace",
-    "middles_seconds",
+    "centers_seconds",
     "parse_duration",
     "training_seconds",
     "validation_seconds",
@@ -214,10 +214,10 @@ def close_look_seconds(choices: Choices, summary: DataSummary, coarse: Pace, fin
     return train + epochs // close_val_interval(choices, summary) * (patches + found)
 
 
-def middles_seconds(choices: Choices, summary: DataSummary, pace: Pace, multiple: int) -> float:
-    """Return the estimated time of the training of the middles of groups, like :func:`training_seconds`."""
+def centers_seconds(choices: Choices, summary: DataSummary, pace: Pace, multiple: int) -> float:
+    """Return the estimated time of the training of the centers of groups, like :func:`training_seconds`."""
     one = summary.counts[0] * math.prod(choices.network_size) * pace.train
-    return middles_epochs(summary) * one + validation_seconds(choices, summary, pace, multiple)
+    return centers_epochs(summary) * one + validation_seconds(choices, summary, pace, multiple)
 
 
 def choose_epochs_in(
